@@ -1,0 +1,152 @@
+"""A Jupyter-native workbench: launch jobs, watch and compare runs, search what they made.
+
+The face is one flat, sorted list of names. Each is imported when it is first asked for, so
+``import workbench`` costs next to nothing and loads no array library, no web server and no widgets.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench import panels
+    from workbench.adapter import (
+        BaseAdapter,
+        Hit,
+        JobContext,
+        Metric,
+        Result,
+        SampleQuery,
+        Searcher,
+        SearchResult,
+        View,
+        adapters,
+        get_adapter,
+    )
+    from workbench.errors import (
+        BadInput,
+        BadName,
+        BadOptions,
+        Busy,
+        CorruptFile,
+        JobCancelled,
+        JobError,
+        JobFailed,
+        MissingExtra,
+        NotFound,
+        NotSupported,
+        StoreError,
+        TooLarge,
+        UnknownAdapter,
+        UnknownExperiment,
+        UnknownIndex,
+        UnknownJob,
+        UnknownRun,
+        WorkbenchError,
+        WrongState,
+    )
+    from workbench.jobs import Job, JobScope, job_scope
+    from workbench.panels.results import show
+    from workbench.tracking import Run
+    from workbench.workspace import Workspace
+
+_HOMES = {
+    "BadInput": "errors",
+    "BadName": "errors",
+    "BadOptions": "errors",
+    "BaseAdapter": "adapter",
+    "Busy": "errors",
+    "CorruptFile": "errors",
+    "Hit": "adapter",
+    "Job": "jobs",
+    "JobCancelled": "errors",
+    "JobContext": "adapter",
+    "JobError": "errors",
+    "JobFailed": "errors",
+    "JobScope": "jobs",
+    "Metric": "adapter",
+    "MissingExtra": "errors",
+    "NotFound": "errors",
+    "NotSupported": "errors",
+    "Result": "adapter",
+    "Run": "tracking",
+    "SampleQuery": "adapter",
+    "SearchResult": "adapter",
+    "Searcher": "adapter",
+    "StoreError": "errors",
+    "TooLarge": "errors",
+    "UnknownAdapter": "errors",
+    "UnknownExperiment": "errors",
+    "UnknownIndex": "errors",
+    "UnknownJob": "errors",
+    "UnknownRun": "errors",
+    "View": "adapter",
+    "WorkbenchError": "errors",
+    "Workspace": "workspace",
+    "WrongState": "errors",
+    "adapters": "adapter",
+    "get_adapter": "adapter",
+    "job_scope": "jobs",
+    "panels": "",
+    "show": "panels.results",
+}
+
+__all__ = [
+    "BadInput",
+    "BadName",
+    "BadOptions",
+    "BaseAdapter",
+    "Busy",
+    "CorruptFile",
+    "Hit",
+    "Job",
+    "JobCancelled",
+    "JobContext",
+    "JobError",
+    "JobFailed",
+    "JobScope",
+    "Metric",
+    "MissingExtra",
+    "NotFound",
+    "NotSupported",
+    "Result",
+    "Run",
+    "SampleQuery",
+    "SearchResult",
+    "Searcher",
+    "StoreError",
+    "TooLarge",
+    "UnknownAdapter",
+    "UnknownExperiment",
+    "UnknownIndex",
+    "UnknownJob",
+    "UnknownRun",
+    "View",
+    "WorkbenchError",
+    "Workspace",
+    "WrongState",
+    "adapters",
+    "get_adapter",
+    "job_scope",
+    "panels",
+    "show",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}") from None
+    if not home:
+        return importlib.import_module(f"workbench.{name}")
+    value = getattr(importlib.import_module(f"workbench.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
