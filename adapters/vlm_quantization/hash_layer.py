@@ -1,71 +1,83 @@
-"""Binary codes whose short forms are bit prefixes of the long one."""
+"""Binary codes whose short forms are bit prefixes of the long one.
+
+A code is 128 signs. Each bit has one threshold of its own, the same at every length, so the code of length B
+is the first B signs and nothing has to be stored or computed twice.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoded, Encoder, pack_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    import numpy as np
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
-#: Width of the one stored code, in bits.
-CODE_BITS = 128
-
-#: Lengths a code may be read at, in bits; each is a whole number of bytes of the stored code.
-CODE_LENGTHS = (8, 16, 32, 64, 128)
-
-
-class Encoded(NamedTuple):
-    """What an encoder makes of n items.
-
-    Attributes
-    ----------
-    codes : ndarray, uint8, shape (n, 16)
-        Packed codes; the code of length B is the first ``B // 8`` bytes of a row.
-    features : ndarray, float32, shape (n, d)
-        Rows of unit L2 norm, for cosine similarity.
-    """
-
-    codes: NDArray[np.uint8]
-    features: NDArray[np.float32]
+__all__ = [
+    "CODE_BITS",
+    "CODE_LENGTHS",
+    "Encoded",
+    "Encoder",
+    "NestedHashLayer",
+    "pack_codes",
+    "sign_straight_through",
+    "signs",
+]
 
 
-class Encoder(Protocol):
-    """Two towers that give pictures and texts codes in one space."""
+class _SignThrough(torch.autograd.Function):
+    """Sign forwards; backwards the gradient of a clamp to [-1, 1] (Bengio, Léonard & Courville, 2013)."""
 
-    name: str
-    dim: int
-    fingerprint: str
+    @staticmethod
+    def forward(ctx, margins: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+        ctx.save_for_backward(margins)
+        return signs(margins)
 
-    def encode_images(self, images: Sequence[Image]) -> Encoded:
-        """Encode RGB pictures."""
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+        (margins,) = ctx.saved_tensors
+        return gradient * (margins.abs() <= 1)
 
-    def encode_texts(self, texts: Sequence[str]) -> Encoded:
-        """Encode texts in any of the languages."""
+
+def signs(margins: Tensor) -> Tensor:
+    """Return -1 or +1 a margin; a margin of exactly zero counts as +1."""
+    return torch.where(margins >= 0, 1.0, -1.0).to(margins.dtype)
 
 
-def pack_codes(bits: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Pack bits row by row, first bit highest, so that prefixes of bits are prefixes of bytes.
+def sign_straight_through(margins: Tensor) -> Tensor:
+    """Return signs whose gradient is that of a clamp, so that training can pass through them."""
+    return _SignThrough.apply(margins)
+
+
+class NestedHashLayer(nn.Module):
+    """A linear map to margins, one threshold a bit; the signs of the margins are the code.
+
+    The threshold of a bit is its running mean over training batches (a batch norm without scale or shift
+    of its own), which keeps every bit balanced. It belongs to the bit, not to a length: a layer that
+    normalised each length apart would have short codes that are not prefixes of the long one.
 
     Parameters
     ----------
-    bits : ndarray, bool, shape (n, b)
-        ``b`` must be a multiple of 8.
-
-    Returns
-    -------
-    ndarray, uint8, shape (n, b // 8)
-
-    Raises
-    ------
-    ValueError
-        The width is not a multiple of 8, or the array is not two-dimensional.
+    dim : int
+        Width of the input.
+    bits : int
+        Width of the code.
     """
-    bits = np.asarray(bits)
-    if bits.ndim != 2 or bits.shape[1] % 8:
-        raise ValueError(f"codes must have shape (n, multiple of 8), not {bits.shape}")
-    return np.packbits(bits.astype(bool), axis=1, bitorder="big")
+
+    def __init__(self, dim: int, bits: int = CODE_BITS) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, bits, bias=False)
+        self.norm = nn.BatchNorm1d(bits, affine=False, momentum=0.05)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return margins, shape (n, bits): how far each bit is from its threshold, in deviations."""
+        return self.norm(self.linear(x))
+
+    @torch.no_grad()
+    def codes(self, x: Tensor) -> NDArray[np.uint8]:
+        """Return packed codes, uint8, shape (n, bits // 8)."""
+        return pack_codes((self(x) >= 0).cpu().numpy())
