@@ -1,0 +1,159 @@
+"""The trained part: two towers into one space, and one hash head a modality on top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapters.vlm_quantization.backbones import ngram_rows
+from adapters.vlm_quantization.checkpoint import ModelConfig, Provenance, read_checkpoint, write_checkpoint
+from adapters.vlm_quantization.hash_layer import NestedHashLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+class Tower(nn.Module):
+    """One hidden layer beside a straight line: enough for frozen features, and quick to train."""
+
+    def __init__(self, width: int, hidden: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, hidden)
+        self.second = nn.Linear(hidden, dim)
+        self.skip = nn.Linear(width, dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return unit vectors, shape (n, dim)."""
+        return F.normalize(self.second(self.dropout(F.relu(self.first(x)))) + self.skip(x), dim=1)
+
+
+class CrossModalHashModel(nn.Module):
+    """Picture features and texts in one space of unit vectors, and their nested codes.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    dropout : float
+        While training, in both towers.
+    ngram_dropout : float
+        Share of a text's n-grams left out while training, so that no word hangs on one n-gram.
+    """
+
+    def __init__(self, config: ModelConfig, *, dropout: float = 0.0, ngram_dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.ngram_dropout = ngram_dropout
+        self.register_buffer("image_mean", torch.zeros(config.image_dim))
+        self.register_buffer("image_scale", torch.ones(config.image_dim))
+        self.image = Tower(config.image_dim, config.hidden, config.dim, dropout)
+        self.embedding = nn.EmbeddingBag(config.text_buckets, config.text_width, mode="sum")
+        self.text = Tower(config.text_width, config.hidden, config.dim, dropout)
+        self.image_code = NestedHashLayer(config.dim, config.bits)
+        self.text_code = NestedHashLayer(config.dim, config.bits)
+
+    def fit_standardisation(self, features: NDArray[np.float32]) -> None:
+        """Set the mean and scale that picture features are standardised with.
+
+        Parameters
+        ----------
+        features : ndarray, float32, shape (n, image_dim)
+            Of the training pictures only.
+        """
+        self.image_mean.copy_(torch.from_numpy(features.mean(0)))
+        self.image_scale.copy_(torch.from_numpy(1 / (features.std(0) + 1e-3)))
+
+    def image_vectors(self, features: Tensor) -> Tensor:
+        """Return unit vectors of frozen picture features, shape (n, dim)."""
+        return self.image((features - self.image_mean) * self.image_scale)
+
+    def text_vectors(self, rows: Tensor, offsets: Tensor) -> Tensor:
+        """Return unit vectors of texts given as embedding rows, shape (n, dim).
+
+        Parameters
+        ----------
+        rows : Tensor, int64, shape (total,)
+            Embedding rows of all texts, one text after the other.
+        offsets : Tensor, int64, shape (n,)
+            Where each text begins in ``rows``.
+        """
+        weights = None
+        if self.training and self.ngram_dropout:
+            keep = torch.rand(len(rows)) >= self.ngram_dropout
+            weights = keep.float() / (1 - self.ngram_dropout)
+        bags = self.embedding(rows, offsets, per_sample_weights=weights)
+        return self.text(F.normalize(bags, dim=1) * self.config.text_width**0.5)
+
+    def text_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return the embedding rows of texts and where each begins."""
+        return stack_rows([ngram_rows(text, self.config.text_buckets) for text in texts])
+
+    def save(self, path: Path, provenance: Provenance) -> None:
+        """Write the model as a checkpoint file."""
+        write_checkpoint(path, self.config, provenance, self._tensors())
+
+    @classmethod
+    def load(cls, path: Path) -> CrossModalHashModel:
+        """Read a checkpoint back for more training; for using one, ``HashEncoder`` needs no torch.
+
+        Raises
+        ------
+        CorruptFile
+            The file is not a whole checkpoint of this format.
+        """
+        checkpoint = read_checkpoint(path)
+        model = cls(checkpoint.config)
+        tensors = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.tensors.items()}
+        with torch.no_grad():
+            model.image_mean.copy_(tensors["image.mean"])
+            model.image_scale.copy_(tensors["image.scale"])
+            model.embedding.weight.copy_(tensors["text.embedding"])
+            for side, tower, code in (
+                ("image", model.image, model.image_code),
+                ("text", model.text, model.text_code),
+            ):
+                tower.first.weight.copy_(tensors[f"{side}.in.weight"])
+                tower.first.bias.copy_(tensors[f"{side}.in.bias"])
+                tower.second.weight.copy_(tensors[f"{side}.out.weight"])
+                tower.second.bias.copy_(tensors[f"{side}.out.bias"])
+                tower.skip.weight.copy_(tensors[f"{side}.skip.weight"])
+                code.linear.weight.copy_(tensors[f"{side}.code.weight"])
+                code.norm.running_mean.copy_(tensors[f"{side}.code.threshold"])
+        return model.eval()
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        tensors = {
+            "image.mean": self.image_mean,
+            "image.scale": self.image_scale,
+            "text.embedding": self.embedding.weight,
+        }
+        for side, tower, code in (
+            ("image", self.image, self.image_code),
+            ("text", self.text, self.text_code),
+        ):
+            # a deviation only scales a margin, never its sign: folded away, the threshold is all that stays
+            deviation = (code.norm.running_var + code.norm.eps).sqrt()
+            tensors |= {
+                f"{side}.in.weight": tower.first.weight,
+                f"{side}.in.bias": tower.first.bias,
+                f"{side}.out.weight": tower.second.weight,
+                f"{side}.out.bias": tower.second.bias,
+                f"{side}.skip.weight": tower.skip.weight,
+                f"{side}.code.weight": code.linear.weight / deviation[:, None],
+                f"{side}.code.threshold": code.norm.running_mean / deviation,
+            }
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+
+def stack_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Join rows of several texts into one array, with the place where each begins."""
+    lengths = np.fromiter((len(part) for part in rows), np.int64, len(rows))
+    joined = np.fromiter((row for part in rows for row in part), np.int64, int(lengths.sum()))
+    return torch.from_numpy(joined), torch.from_numpy(np.concatenate([[0], lengths.cumsum()[:-1]]))
