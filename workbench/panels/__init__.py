@@ -1,0 +1,41 @@
+"""What people see in a notebook: panels for jobs, runs and search, and results drawn by their views.
+
+Each panel is one widget class and one plain JavaScript file beside it in ``static``; there is no build
+step. The classes are imported when they are first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.panels.compare import ComparePanel
+    from workbench.panels.jobs import JobsPanel
+    from workbench.panels.results import figure, render_html, show
+    from workbench.panels.search import SearchPanel
+
+_HOMES = {
+    "ComparePanel": "compare",
+    "JobsPanel": "jobs",
+    "SearchPanel": "search",
+    "figure": "results",
+    "render_html": "results",
+    "show": "results",
+}
+
+__all__ = ["ComparePanel", "JobsPanel", "SearchPanel", "figure", "render_html", "show"]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'workbench.panels' has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(f"workbench.panels.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
