@@ -380,8 +380,8 @@ def _unit_rows(features: NDArray[np.floating[Any]], what: str) -> NDArray[np.flo
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if bad.size:
         raise wb.BadInput(f"{what}: {bad.size} of {len(rows)} rows are not finite, the first is row {bad[0]}")
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, np.float32(1))
+    norms: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
+    return np.divide(rows, np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
 # --- report -------------------------------------------------------------------------------------------------
