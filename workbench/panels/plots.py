@@ -1,0 +1,180 @@
+"""Curves of results, drawn by matplotlib without touching its global state."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from workbench.adapter import View
+from workbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: One colour a series, readable on white, and the name under which a theme may replace it.
+SERIES_COLOURS = ("#3155d6", "#c26a10", "#1d8a5f", "#8a4fc4", "#c0392b", "#4b7f9e")
+_INK, _MUTED, _LINE = "#1c1d1f", "#6b6f76", "#e6e6e3"
+_THEME = {
+    _INK: "var(--wb-page-ink, var(--jp-content-font-color1, #1c1d1f))",
+    _MUTED: "var(--wb-muted, #6b6f76)",
+    _LINE: "var(--wb-line, #e6e6e3)",
+    **{colour: f"var(--wb-s{place}, {colour})" for place, colour in enumerate(SERIES_COLOURS)},
+}
+
+#: Faces that have Korean, in order of preference; the first installed one stands behind the Latin face.
+_KOREAN_FACES = (
+    "Noto Sans KR",
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "NanumGothic",
+    "Apple SD Gothic Neo",
+    "Malgun Gothic",
+    "UnDotum",
+)
+
+
+def curve_figure(view: View) -> Figure:
+    """Draw a ``curve`` view.
+
+    Raises
+    ------
+    BadInput
+        Data that are not a curve's: a missing key, or series of another length than ``x``.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    x, series = _checked(view)
+    with rc_context(_settings()):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr]
+        axes = figure.add_subplot()
+        for place, one in enumerate(series):
+            _draw(axes, x, one, SERIES_COLOURS[place % len(SERIES_COLOURS)])
+        _dress(axes, view.data, x)
+        if any(one.get("name") for one in series):
+            figure.legend(loc="outside right upper", frameon=False, labelcolor=_INK)
+    return figure
+
+
+def curve_html(view: View) -> str:
+    """Return a ``curve`` view as HTML that follows the page's theme.
+
+    The drawing is there twice: as inline SVG, which takes its colours from the page, and as a PNG, which
+    is what remains where a notebook is not trusted and its styles and SVG are taken out.
+    """
+    figure = curve_figure(view)
+    name = escape(view.title, quote=True)
+    png = base64.b64encode(figure_bytes(figure, "png")).decode("ascii")
+    svg = figure_bytes(figure, "svg").decode("utf-8")
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+    for colour, variable in _THEME.items():
+        svg = svg.replace(colour, variable)
+    return (
+        f'<div class="wb-plot"><img alt="{name}" width="720" src="data:image/png;base64,{png}">'
+        f"{svg.strip()}</div>"
+    )
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Return a figure as ``"png"`` (on white, twice the screen's density) or ``"svg"`` (no ground)."""
+    from matplotlib import rc_context
+
+    out = io.BytesIO()
+    with rc_context(_settings()), warnings.catch_warnings():
+        # A machine without a Korean face draws boxes in the PNG; the SVG holds the text itself.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        if kind == "png":
+            figure.savefig(out, format="png", dpi=200, facecolor="white")
+        else:
+            figure.savefig(out, format=kind, transparent=True)
+    return out.getvalue()
+
+
+def _checked(view: View) -> tuple[list[float], list[Mapping[str, Any]]]:
+    try:
+        x = [float(value) for value in view.data["x"]]
+        series = list(view.data["series"])
+        for one in series:
+            for key in ("y", "low", "high"):
+                if key in one and len(one[key]) != len(x):
+                    given = f"{len(one[key])} values in {key!r} of series {one.get('name', '')!r}"
+                    raise BadInput(f"curve {view.title!r}: {given}, but x has {len(x)}")
+            one["y"]
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(
+            f"curve {view.title!r}: {type(error).__name__} {error}",
+            hint="A curve has 'x' (numbers) and 'series', a list of {'name', 'y'}.",
+        ) from None
+    if view.data.get("x_scale") == "log2" and any(value <= 0 for value in x):
+        raise BadInput(f"curve {view.title!r}: x on a log2 scale must be above 0, not {min(x):g}")
+    return x, series
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else float(value) for value in values]
+
+
+def _draw(axes: Axes, x: list[float], one: Mapping[str, Any], colour: str) -> None:
+    dashed = bool(one.get("dashed"))
+    axes.plot(
+        x,
+        _numbers(one["y"]),
+        label=str(one.get("name", "")),
+        color=colour,
+        linewidth=1.6 if dashed else 2,
+        linestyle=(0, (4, 3)) if dashed else "-",
+        marker="" if dashed else "o",
+        markersize=4.5,
+    )
+    if "low" in one and "high" in one:
+        axes.fill_between(
+            x, _numbers(one["low"]), _numbers(one["high"]), color=colour, alpha=0.13, linewidth=0
+        )
+
+
+def _dress(axes: Axes, data: Mapping[str, Any], x: list[float]) -> None:
+    if data.get("x_scale") == "log2":
+        axes.set_xscale("log", base=2)
+        ticks = sorted(set(x))
+        axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+    axes.set_xlabel(str(data.get("x_label", "")), color=_MUTED)
+    axes.set_ylabel(str(data.get("y_label", "")), color=_MUTED)
+    axes.tick_params(colors=_MUTED, length=0, pad=6)
+    axes.grid(axis="y", color=_LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_LINE)
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "svg.fonttype": "none",
+        "font.family": list(_faces()),
+        "font.size": 9.5,
+        "axes.unicode_minus": True,
+    }
+
+
+@cache
+def _faces() -> tuple[str, ...]:
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    korean = [face for face in _KOREAN_FACES if face in installed][:1]
+    return ("DejaVu Sans", *korean)

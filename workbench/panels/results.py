@@ -1,0 +1,263 @@
+"""Results drawn by their views: plain HTML tables, and plots where a view is a curve.
+
+The HTML works without JavaScript and stays readable where a notebook is not trusted and Jupyter takes
+its styles out, so an executed notebook is a report on its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.adapter import Result, View
+from workbench.compare import best_marks, number_text
+from workbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STATIC = Path(__file__).parent / "static"
+
+#: So many warnings are listed openly; more are folded behind their count.
+_OPEN_WARNINGS = 5
+
+_PICTURE_TYPES = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"RIFF", "webp"))
+
+
+def show(result: Result) -> None:
+    """Display a result in a notebook.
+
+    Raises
+    ------
+    BadInput
+        Something else than a result, or a view that cannot be drawn.
+    """
+    from IPython.display import display
+
+    display(_Shown(result))  # type: ignore[no-untyped-call]
+
+
+def render_html(result: Result) -> str:
+    """Return a result as one piece of HTML; every text in it is escaped.
+
+    Raises
+    ------
+    BadInput
+        Something else than a result, a view of an unknown kind, or data that do not fit their kind.
+    """
+    if not isinstance(result, Result):
+        raise BadInput(
+            f"only a Result can be shown, not {type(result).__name__}",
+            hint="job.result is None until the job has succeeded." if result is None else "",
+        )
+    views = list(result.views)
+    if not views and result.metrics:
+        rows = [{"name": name, "value": value} for name, value in sorted(result.metrics.items())]
+        views = [View(kind="metrics_table", title="Metrics", data={"rows": rows})]
+    lead = f'<p class="wb-lead">{escape(result.summary)}</p>' if result.summary else ""
+    parts = [lead, _warnings(result.warnings), *(_view(view) for view in views)]
+    if not any(parts):
+        parts = ['<p class="wb-none">This result holds nothing to show.</p>']
+    return f'<div class="wb-result"><style>{_style()}</style>{"".join(parts)}</div>'
+
+
+def figure(view: View) -> Figure:
+    """Return a ``curve`` view as a matplotlib figure that pyplot knows nothing of.
+
+    Raises
+    ------
+    BadInput
+        A view of another kind, or data that do not fit.
+    """
+    from workbench.panels.plots import curve_figure
+
+    if view.kind != "curve":
+        raise BadInput(f"a view of kind {view.kind!r} has no figure; only 'curve' has one")
+    return curve_figure(view)
+
+
+class _Shown:
+    """What ``show`` displays; drawn at once, so that an error is raised where ``show`` was called."""
+
+    def __init__(self, result: Result) -> None:
+        self._html = render_html(result)
+        lines = [result.summary, *(f"{name} = {value:.4g}" for name, value in sorted(result.metrics.items()))]
+        self._text = "\n".join(line for line in lines if line) or "a result with nothing to show"
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+@cache
+def _style() -> str:
+    return (_STATIC / "results.css").read_text(encoding="utf-8")
+
+
+def _view(view: View) -> str:
+    try:
+        draw = _DRAWN[view.kind]
+    except KeyError:
+        known = ", ".join(sorted(_DRAWN))
+        raise BadInput(f"view {view.title!r} has the unknown kind {view.kind!r}; known: {known}") from None
+    try:
+        body = draw(view)
+    except BadInput:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(
+            f"view {view.title!r}: no data of a {view.kind!r}: {type(error).__name__} {error}",
+            hint="The shape of each kind is written at workbench.View.",
+        ) from error
+    notes = "".join(f"<li>{escape(note)}</li>" for note in view.notes)
+    foot = f'<ul class="wb-notes">{notes}</ul>' if notes else ""
+    return f'<section class="wb-view"><h4>{escape(view.title)}</h4>{body}{foot}</section>'
+
+
+def _warnings(warnings: Sequence[str]) -> str:
+    if not warnings:
+        return ""
+    count = "1 warning" if len(warnings) == 1 else f"{len(warnings):,} warnings"
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
+    opened = " open" if len(warnings) <= _OPEN_WARNINGS else ""
+    return f'<details class="wb-warnings"{opened}><summary>{count}</summary><ul>{items}</ul></details>'
+
+
+def _table(head: str, body: str) -> str:
+    return f'<div class="wb-scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+
+
+def _number(value: Any) -> float | None:
+    """Return the number in a cell; None for a text, an empty cell, or NaN."""
+    inner = value.get("value") if isinstance(value, Mapping) else value
+    if isinstance(inner, bool) or not isinstance(inner, (int, float)) or math.isnan(inner):
+        return None
+    return float(inner)
+
+
+def _write(value: float, spec: str | None) -> str:
+    if spec is None:
+        spec = ",d" if isinstance(value, int) else ".3f"
+    return number_text(value, spec)
+
+
+def _cell(value: Any, spec: str | None) -> str:
+    """Return the inside of a cell: a text, a number, or a number with its bounds in small print."""
+    bounds = ""
+    if isinstance(value, Mapping):
+        low, high, value = value.get("low"), value.get("high"), value["value"]
+        if value is not None and low is not None and high is not None:
+            texts = [_write(low, spec), _write(high, spec)]
+            if set(texts) != {_write(value, spec)}:
+                bounds = f' <small class="wb-range">({"–".join(texts)})</small>'
+    if value is None:
+        return '<span class="wb-none">–</span>'
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _write(value, spec) + bounds
+    return escape(str(value))
+
+
+def _metrics_table(view: View) -> str:
+    rows = view.data["rows"]
+    noted = any(row.get("note") for row in rows)
+    head = '<tr><th class="wb-text" scope="col" align="left">Metric</th><th scope="col">Value</th>'
+    head += '<th class="wb-text" scope="col" align="left">Note</th></tr>' if noted else "</tr>"
+    body = []
+    for row in rows:
+        note = f'<td class="wb-text wb-note" align="left">{escape(str(row.get("note") or ""))}</td>'
+        body.append(
+            f'<tr><th scope="row" align="left">{escape(str(row["name"]))}</th>'
+            f'<td align="right">{_cell(row, row.get("format"))}</td>{note if noted else ""}</tr>'
+        )
+    return _table(head, "".join(body))
+
+
+def _retrieval_table(view: View) -> str:
+    columns, rows = view.data["columns"], view.data["rows"]
+    textual = [all(_number(row.get(column["key"])) is None for row in rows) for column in columns]
+    marks = [
+        best_marks([_number(row.get(column["key"])) for row in rows], column.get("better"))
+        for column in columns
+    ]
+    body = []
+    for place, row in enumerate(rows):
+        cells = []
+        for number, column in enumerate(columns):
+            inner = _cell(row.get(column["key"]), column.get("format"))
+            if marks[number][place]:
+                inner = f'<b class="wb-best">{inner}</b>'
+            if number == 0 and textual[0]:
+                cells.append(f'<th scope="row" class="wb-text" align="left">{inner}</th>')
+            elif textual[number]:
+                cells.append(f'<td class="wb-text" align="left">{inner}</td>')
+            else:
+                cells.append(f'<td align="right">{inner}</td>')
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return _table(_retrieval_head(columns, textual), "".join(body))
+
+
+def _retrieval_head(columns: Sequence[Mapping[str, Any]], textual: Sequence[bool]) -> str:
+    groups = ""
+    if any(column.get("group") for column in columns):
+        for name, members in groupby(columns, key=lambda column: str(column.get("group") or "")):
+            span = sum(1 for _ in members)
+            groups += (
+                f'<th class="wb-group" scope="colgroup" colspan="{span}" align="center">{escape(name)}</th>'
+            )
+        groups = f"<tr>{groups}</tr>"
+    labels = ""
+    for column, text in zip(columns, textual, strict=True):
+        arrow = {"higher": " ↑", "lower": " ↓"}.get(column.get("better") or "", "")
+        side = 'class="wb-text" align="left"' if text else 'align="right"'
+        labels += f'<th scope="col" {side}>{escape(str(column["label"]))}{arrow}</th>'
+    return f"{groups}<tr>{labels}</tr>"
+
+
+def _curve(view: View) -> str:
+    from workbench.panels.plots import curve_html
+
+    return curve_html(view)
+
+
+def _image_grid(view: View) -> str:
+    items = "".join(_picture(view, item) for item in view.data["items"])
+    return f'<div class="wb-grid">{items}</div>' if items else '<p class="wb-none">No pictures.</p>'
+
+
+def _picture(view: View, item: Mapping[str, Any]) -> str:
+    caption = str(item.get("caption") or "")
+    try:
+        start = base64.b64decode(item["image"], validate=True)[:12]
+    except (binascii.Error, ValueError):
+        raise BadInput(f"view {view.title!r}: the picture of {caption!r} is not base64") from None
+    kind = next((kind for head, kind in _PICTURE_TYPES if start.startswith(head)), None)
+    if kind is None:
+        raise BadInput(f"view {view.title!r}: the picture of {caption!r} is no PNG, JPEG or WebP")
+    lines = [f"<b>{escape(caption)}</b>"] if caption else []
+    lines += [
+        f'<span class="wb-note">{escape(str(item[key]))}</span>'
+        for key in ("subtitle", "note")
+        if item.get(key)
+    ]
+    source = f"data:image/{kind};base64,{item['image']}"
+    return (
+        f'<figure><img alt="{escape(caption, quote=True)}" width="116" src="{source}">'
+        f"<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
+    )
+
+
+_DRAWN: Mapping[str, Callable[[View], str]] = {
+    "metrics_table": _metrics_table,
+    "retrieval_table": _retrieval_table,
+    "curve": _curve,
+    "image_grid": _image_grid,
+}
