@@ -1,0 +1,375 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import workbench as wb
+from adapters.vlm_quantization import tie_groups
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.evaluator import (
+    PROTOCOLS,
+    Evaluated,
+    SameItem,
+    SharedLabel,
+    evaluate_codes,
+    evaluate_scores,
+    report_views,
+)
+from tests.adapters.vlm_quantization import oracle
+
+KS = (1, 2, 5, 50)
+
+# Bytes that differ in few bits, so that ties abound at every length.
+few_bytes = st.sampled_from([0, 1, 3, 255])
+
+
+def codes(n):
+    return hnp.arrays(np.uint8, (n, 16), elements=few_bytes)
+
+
+def labels(n):
+    return hnp.arrays(np.bool_, (n, 3))
+
+
+ids = {n: st.lists(st.sampled_from("abcd"), min_size=n, max_size=n) for n in (3, 6)}
+
+
+def triples(records, bits):
+    return {r.name: (r.value, r.low, r.high) for r in records if r.bits == bits}
+
+
+def assert_same(got, wanted):
+    assert got.keys() == wanted.keys()
+    for name in wanted:
+        assert got[name] == pytest.approx(wanted[name], abs=1e-12), name
+
+
+def random_codes(n, seed=0, distinct=None):
+    random = np.random.default_rng(seed)
+    if distinct is None:
+        return random.integers(0, 256, (n, 16), dtype=np.uint8)
+    return random.integers(0, 256, (distinct, 16), dtype=np.uint8)[random.integers(0, distinct, n)]
+
+
+def random_labels(n, seed=0, share=0.2):
+    return np.random.default_rng(seed).random((n, 6)) < share
+
+
+# --- against the oracle -------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(queries=codes(3), gallery=codes(6), query_ids=ids[3], gallery_ids=ids[6])
+def test_codes_agree_with_the_oracle_on_same_items(queries, gallery, query_ids, gallery_ids):
+    records = evaluate_codes(queries, gallery, SameItem(query_ids, gallery_ids), ks=KS)
+    relevant = [[q == g for g in gallery_ids] for q in query_ids]
+    empty = sum(not any(row) for row in relevant)
+    assert {(r.n_queries, r.n_without_relevant, r.n_gallery) for r in records} == {(3, empty, 6)}
+    for bits in CODE_LENGTHS:
+        distances = [[oracle.hamming(q[: bits // 8], g[: bits // 8]) for g in gallery] for q in queries]
+        wanted = oracle.over_queries(distances, relevant, KS)
+        if wanted:
+            assert_same(triples(records, bits), wanted)
+        else:
+            assert all(np.isnan(value) for triple in triples(records, bits).values() for value in triple)
+
+
+@settings(deadline=None, max_examples=60)
+@given(queries=codes(3), gallery=codes(6), query_labels=labels(3), gallery_labels=labels(6))
+def test_codes_agree_with_the_oracle_on_shared_labels(queries, gallery, query_labels, gallery_labels):
+    records = evaluate_codes(queries, gallery, SharedLabel(query_labels, gallery_labels), bits=(16,), ks=KS)
+    relevant = [[bool((q & g).any()) for g in gallery_labels] for q in query_labels]
+    distances = [[oracle.hamming(q[:2], g[:2]) for g in gallery] for q in queries]
+    wanted = oracle.over_queries(distances, relevant, KS)
+    if wanted:
+        assert_same(triples(records, 16), wanted)
+
+
+# All rows have norm 2, so cosines are exact in float32 and equal where they should be.
+signs = hnp.arrays(np.float32, (9, 4), elements=st.sampled_from([-1.0, 1.0]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(features=signs, query_ids=ids[3], gallery_ids=ids[6])
+def test_scores_agree_with_the_oracle(features, query_ids, gallery_ids):
+    queries, gallery = features[:3], features[3:]
+    records = evaluate_scores(queries, gallery, SameItem(query_ids, gallery_ids), ks=KS)
+    relevant = [[q == g for g in gallery_ids] for q in query_ids]
+    wanted = oracle.over_queries((-queries @ gallery.T).tolist(), relevant, KS)
+    if wanted:
+        assert_same(triples(records, None), wanted)
+    assert {(r.method, r.bits) for r in records} == {("cosine", None)}
+
+
+def test_a_long_ranking_without_ties_agrees_with_the_oracle():
+    random = np.random.default_rng(0)
+    queries, gallery = random.standard_normal((5, 8)), random.standard_normal((200, 8))
+    query_labels, gallery_labels = random_labels(5, 1, 0.4), random_labels(200, 2)
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, gallery)]
+    relevant = (query_labels.astype(int) @ gallery_labels.T.astype(int)) > 0
+    wanted = oracle.over_queries((-unit[0] @ unit[1].T).tolist(), relevant.tolist(), (1, 7, 100))
+    records = evaluate_scores(queries, gallery, SharedLabel(query_labels, gallery_labels), ks=(1, 7, 100))
+    assert_same(triples(records, None), wanted)
+
+
+def test_one_large_group_keeps_its_precision():
+    """A gallery at one distance: E[AP] is a plain sum over ranks, here in fractions' stead by math.fsum."""
+    n, r = 30_000, 7
+    relevance = SameItem([1], [1] * r + [0] * (n - r))
+    zeros = np.zeros((1, 16), np.uint8)
+    record = evaluate_codes(zeros, np.zeros((n, 16), np.uint8), relevance, bits=(8,), ks=(10,))
+    ranks = np.arange(1, n + 1)
+    wanted = float(np.sum((1 + (ranks - 1) * (r - 1) / (n - 1)) / ranks) / n)
+    assert record[0].value == pytest.approx(wanted, abs=1e-13)
+    assert (record[0].low, record[0].high) == (
+        pytest.approx(sum(j / (n - r + j) for j in range(1, r + 1)) / r),
+        pytest.approx(1.0),
+    )
+    chance_of_none = np.prod([(n - r - i) / (n - i) for i in range(10)])
+    assert triples(record, 8)["hit@10"] == pytest.approx((1 - chance_of_none, 0, 1), abs=1e-9)
+
+
+def test_ties_late_in_a_large_gallery_keep_their_precision():
+    """Two tied items after 100,000 others: differences of harmonic numbers lose digits, but not many."""
+    n = 100_000
+    gallery = np.full((n + 2, 16), 255, np.uint8)
+    gallery[:n] = 0
+    relevance = SameItem([1], [0] * n + [0, 1])
+    record = evaluate_codes(np.zeros((1, 16), np.uint8), gallery, relevance, bits=(8,), ks=())[0]
+    assert record.value == pytest.approx((1 / (n + 1) + 1 / (n + 2)) / 2, rel=1e-7)
+
+
+# --- what must not matter -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def task():
+    queries, gallery = random_codes(20, 1), random_codes(300, 2, distinct=80)
+    return queries, gallery, random_labels(20, 3), random_labels(300, 4)
+
+
+def same_records(one, other):
+    for a, b in zip(one, other, strict=True):
+        assert (a.name, a.bits) == (b.name, b.bits)
+        assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=1e-12, nan_ok=True)
+
+
+@given(order=st.permutations(range(40)))
+@settings(deadline=None, max_examples=30)
+def test_permuting_the_gallery_changes_nothing(order):
+    queries, gallery = random_codes(9, 1), random_codes(40, 2, distinct=15)
+    query_labels, gallery_labels = random_labels(9, 3), random_labels(40, 4)
+    plain = evaluate_codes(queries, gallery, SharedLabel(query_labels, gallery_labels))
+    permuted = evaluate_codes(queries, gallery[order], SharedLabel(query_labels, gallery_labels[order]))
+    same_records(plain, permuted)
+
+
+def test_permuting_the_gallery_changes_no_cosine_ranking():
+    random = np.random.default_rng(5)
+    # Random floats: equal rows tie only if they are rounded alike wherever they stand.
+    queries, gallery = random.standard_normal((7, 33)), random.standard_normal((20, 33))[np.arange(403) % 20]
+    query_labels, gallery_labels = random_labels(7, 6, 0.5), random_labels(403, 7)
+    plain = evaluate_scores(queries, gallery, SharedLabel(query_labels, gallery_labels))
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(403)
+        permuted = evaluate_scores(queries, gallery[order], SharedLabel(query_labels, gallery_labels[order]))
+        same_records(plain, permuted)
+    assert plain[0].low < plain[0].value < plain[0].high
+
+
+@given(mask=hnp.arrays(np.uint8, (16,)))
+@settings(deadline=None, max_examples=30)
+def test_one_mask_over_all_codes_changes_nothing(mask):
+    queries, gallery = random_codes(9, 1), random_codes(40, 2)
+    relevance = SharedLabel(random_labels(9, 3), random_labels(40, 4))
+    plain = evaluate_codes(queries, gallery, relevance)
+    assert evaluate_codes(queries ^ mask, gallery ^ mask, relevance) == plain
+
+
+@pytest.mark.parametrize("bits", CODE_LENGTHS)
+def test_a_prefix_evaluates_as_the_short_code_does(task, bits):
+    queries, gallery, query_labels, gallery_labels = task
+    relevance = SharedLabel(query_labels, gallery_labels)
+    together = [r for r in evaluate_codes(queries, gallery, relevance) if r.bits == bits]
+    short = evaluate_codes(queries[:, : bits // 8], gallery[:, : bits // 8], relevance, bits=(bits,))
+    assert together == short
+    # and other bytes after the prefix are not looked at
+    gallery = np.concatenate([gallery[:, : bits // 8], ~gallery[:, bits // 8 :]], axis=1)
+    assert evaluate_codes(queries, gallery, relevance, bits=(bits,)) == short
+
+
+@pytest.mark.parametrize("pairs", [1, 700, 10**7])
+def test_the_size_of_chunks_changes_nothing(task, pairs, monkeypatch):
+    queries, gallery, query_labels, gallery_labels = task
+    relevance = SharedLabel(query_labels, gallery_labels)
+    features = np.random.default_rng(0).standard_normal((320, 5))
+    plain = evaluate_codes(queries, gallery, relevance)
+    scored = evaluate_scores(features[:20], features[20:], relevance)
+    monkeypatch.setattr(tie_groups, "PAIRS_PER_CHUNK", pairs)
+    same_records(evaluate_codes(queries, gallery, relevance), plain)
+    same_records(evaluate_scores(features[:20], features[20:], relevance), scored)
+
+
+def test_lengths_come_in_the_order_asked_and_any_whole_byte_will_do(task):
+    queries, gallery, query_labels, gallery_labels = task
+    relevance = SharedLabel(query_labels, gallery_labels)
+    records = evaluate_codes(queries, gallery, relevance, bits=(56, 24), ks=(1,))
+    assert [r.bits for r in records] == [56] * 4 + [24] * 4
+    assert [r.name for r in records[:4]] == ["mAP", "P@1", "R@1", "hit@1"]
+    alone = evaluate_codes(queries, gallery, relevance, bits=(24,), ks=(1,))
+    assert records[4:] == alone
+
+
+# --- what a record says -------------------------------------------------------------------------------------
+
+
+def test_queries_without_relevant_items_are_left_out_and_counted():
+    codes = random_codes(4)
+    record = evaluate_codes(codes[:3], codes, SameItem(["a", "x", "c"], list("abcd")), bits=(128,), ks=())[0]
+    assert (record.n_queries, record.n_without_relevant, record.value) == (3, 1, 1.0)
+    assert np.array_equal(record.per_query, [1.0, np.nan, 1.0], equal_nan=True)
+
+
+def test_the_value_is_the_mean_of_the_per_query_values(task):
+    queries, gallery, query_labels, gallery_labels = task
+    for record in evaluate_codes(queries, gallery, SharedLabel(query_labels, gallery_labels)):
+        assert record.per_query.shape == (20,)
+        assert record.value == pytest.approx(np.nanmean(record.per_query), abs=1e-12)
+        assert 0 <= record.low <= record.value <= record.high <= 1
+
+
+def test_ties_leave_wide_bounds_at_eight_bits_and_narrow_ones_at_128(task):
+    queries, _, query_labels, gallery_labels = task
+    records = evaluate_codes(queries, random_codes(300, 9), SharedLabel(query_labels, gallery_labels), ks=())
+    width = {r.bits: r.high - r.low for r in records}
+    assert width[8] > 0.1 > 0.03 > width[128] > 0
+
+
+def test_a_cut_beyond_the_gallery_is_the_whole_gallery():
+    codes = random_codes(4)
+    relevance = SameItem([1], [1, 1, 0, 0])
+    records = evaluate_codes(codes[:1], codes, relevance, bits=(128,), ks=(4, 1000))
+    values = triples(records, 128)
+    assert values["P@1000"] == values["P@4"] == (0.5, 0.5, 0.5)
+    assert values["R@1000"] == values["hit@1000"] == (1, 1, 1)
+
+
+def test_records_are_frozen_and_name_their_protocol(task):
+    queries, gallery, query_labels, gallery_labels = task
+    record = evaluate_codes(queries, gallery, SharedLabel(query_labels, gallery_labels))[0]
+    assert (record.protocol, record.method, record.relevance) == ("default", "hamming", "any shared label")
+    assert PROTOCOLS[record.protocol].source
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        record.value = 1.0
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+Q, G = random_codes(2), random_codes(3)
+SAME = SameItem([1, 2], [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: evaluate_codes(Q, G, SAME, protocol="dcmh"), "no protocol 'dcmh'. Known: default"),
+        (lambda: evaluate_codes(Q, G, SAME, bits=(12,)), "multiple of 8 from 8 to 128, not 12"),
+        (lambda: evaluate_codes(Q, G, SAME, bits=(256,)), "not 256"),
+        (lambda: evaluate_codes(Q, G, SAME, bits=()), "no code length"),
+        (lambda: evaluate_codes(Q, G, SAME, ks=(0,)), "at least 1, not 0"),
+        (lambda: evaluate_codes(Q, G, SAME, ks=(2.5,)), "not 2.5"),
+        (lambda: evaluate_codes(Q.astype(int), G, SAME), r"query codes must be packed.*int64 \(2, 16\)"),
+        (lambda: evaluate_codes(Q, G.tolist(), SAME), "gallery codes must be packed.*list"),
+        (lambda: evaluate_codes(Q, G[:, :8], SAME), "16 bytes a row and gallery codes 8"),
+        (lambda: evaluate_codes(Q[:1], G, SAME), "for 2 queries and 3 items, but 1 queries and 3"),
+        (lambda: evaluate_codes(Q[:0], G, SameItem(np.empty(0, int), [1, 2, 3])), "nothing to evaluate"),
+        (lambda: SameItem([1, 2], ["1", "2"]), "would never be equal"),
+        (lambda: SameItem([[1], [2]], [1]), "one text or whole number a row"),
+        (lambda: SharedLabel(np.ones((2, 3)), np.ones((3, 4))), r"\(2, 3\) and \(3, 4\)"),
+        (lambda: evaluate_scores(np.ones((2, 3)), np.ones((3, 4)), SAME), "3 columns and gallery features 4"),
+        (
+            lambda: evaluate_scores(np.ones((2, 2)), np.array([[1, 1], [np.nan, 1], [1, 1]]), SAME),
+            "gallery features: 1 of 3 rows are not finite, the first is row 1",
+        ),
+    ],
+)
+def test_bad_input_is_refused_with_what_is_allowed(call, said):
+    with pytest.raises(wb.BadInput, match=said):
+        call()
+
+
+# --- the report ---------------------------------------------------------------------------------------------
+
+
+def evaluated(language="en", query_labels=None):
+    queries, gallery = random_codes(20, 1), random_codes(60, 2)
+    features = np.random.default_rng(0).standard_normal((80, 4))
+    shares = random_labels(20, 3) if query_labels is None else query_labels
+    relevance = SharedLabel(shares, random_labels(60, 4))
+    records = evaluate_codes(queries, gallery, relevance)
+    records += evaluate_scores(features[:20], features[20:], relevance)
+    return Evaluated("held-out drawings", "text → image", language, records, "f00dfeed" * 8)
+
+
+def test_the_report_has_a_row_a_length_and_the_float_row_beside():
+    english, korean = evaluated("en"), evaluated("ko")
+    table, curve = report_views([english, korean], curves=("mAP",))
+    assert (table.kind, curve.kind) == ("retrieval_table", "curve")
+    lengths = [f"{bits} bits" for bits in CODE_LENGTHS] + ["float cosine"]
+    assert [row["length"] for row in table.data["rows"]] == lengths * 2
+    assert [row["language"] for row in table.data["rows"]] == ["en"] * 6 + ["ko"] * 6
+    keys = {column["key"] for column in table.data["columns"]}
+    assert all(row.keys() == keys for row in table.data["rows"])
+    first = english.records[0]
+    cell = table.data["rows"][0]["mAP"]
+    assert cell == {"value": first.value, "low": first.low, "high": first.high}
+
+    assert curve.data["x"] == list(CODE_LENGTHS)
+    names = [(series["name"], series.get("dashed", False)) for series in curve.data["series"]]
+    assert names == [
+        ("text → image, en", False),
+        ("text → image, en, float", True),
+        ("text → image, ko", False),
+        ("text → image, ko, float", True),
+    ]
+    wanted = [r.value for r in english.records if r.name == "mAP" and r.bits]
+    assert curve.data["series"][0]["y"] == wanted
+    level = next(r.value for r in english.records if r.name == "mAP" and r.bits is None)
+    assert curve.data["series"][1]["y"] == [level] * 5
+
+
+def test_the_report_says_its_protocol_and_its_counts():
+    notes = "\n".join(report_views([evaluated()])[0].notes)
+    assert "closed-form expectation" in notes
+    assert "any shared label" in notes
+    without = evaluated().records[0].n_without_relevant
+    assert without > 0
+    assert (
+        f"20 queries, {without} of them without a relevant item; gallery of 60; split f00dfeedf00d" in notes
+    )
+
+
+def test_a_report_of_no_countable_query_is_still_json():
+    views = report_views([evaluated(query_labels=np.zeros((20, 6), bool))])
+    text = json.dumps([view.model_dump() for view in views], allow_nan=False)
+    assert views[0].data["rows"][0]["mAP"] is None
+    assert "null" in text
+
+
+def test_one_curve_a_split_and_metric():
+    one, other = evaluated(), dataclasses.replace(evaluated(), split="held-out concepts")
+    titles = [view.title for view in report_views([one, other], curves=("mAP", "R@10"))[1:]]
+    assert titles == [
+        "mAP by code length: held-out drawings",
+        "R@10 by code length: held-out drawings",
+        "mAP by code length: held-out concepts",
+        "R@10 by code length: held-out concepts",
+    ]
+    with pytest.raises(wb.BadInput, match="no metric 'R@7'"):
+        report_views([one], curves=("R@7",))
+    with pytest.raises(wb.BadInput, match="no results"):
+        report_views([])
