@@ -1,0 +1,539 @@
+// The search panel. Message shapes are written down in search.py, beside this file's Python half.
+// Everything that comes from the kernel is put into the page as text, never as markup.
+
+const LOADING_AFTER_MS = 150;
+const SLOW_AFTER_MS = 8000;
+const SHRINK_OVER_BYTES = 2 * 2 ** 20; // a Jupyter server drops larger messages without a word
+const SHRINK_TO_PIXELS = 1280;
+const PICTURE_TYPES = ["image/png", "image/jpeg", "image/webp"];
+const TIME_WORDS = { search: "search", encode: "encoding" };
+
+function h(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(props)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (key === "class") node.className = value;
+    else if (key === "value" || key === "checked" || key === "hidden" || key === "disabled") node[key] = value;
+    else node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+function icon(path) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const attributes = { viewBox: "0 0 24 24", width: 20, height: 20, fill: "none", stroke: "currentColor" };
+  for (const [key, value] of Object.entries(attributes)) svg.setAttribute(key, value);
+  svg.setAttribute("stroke-width", "1.8");
+  svg.setAttribute("stroke-linecap", "round");
+  svg.setAttribute("stroke-linejoin", "round");
+  svg.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+
+const ICONS = {
+  search: "M10.5 17a6.5 6.5 0 1 0 0-13 6.5 6.5 0 0 0 0 13ZM15.3 15.3 20 20",
+  picture: "M4 5h16v14H4zM4 16l4.5-4.5 4 4L15 13l5 5M15.5 9.2h.01",
+};
+
+const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+const milliseconds = (ms) => (ms < 0.05 ? "<0.1" : ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString());
+
+function timing(took) {
+  const parts = Object.entries(took).filter(([key]) => key !== "total");
+  parts.sort(([a], [b]) => (b === "search") - (a === "search"));
+  const said = parts.map(([key, ms]) => `${milliseconds(ms)} ms ${TIME_WORDS[key] ?? key.replaceAll("_", " ")}`);
+  if (!said.length && "total" in took) said.push(`${milliseconds(took.total)} ms`);
+  return said.join(", ");
+}
+
+function pictureType(bytes) {
+  const [a, b] = [bytes.getUint8(0), bytes.getUint8(1)];
+  return a === 0x89 ? "image/png" : a === 0xff && b === 0xd8 ? "image/jpeg" : "image/webp";
+}
+
+// One store a model: two views of one panel show the same search.
+function createStore(model) {
+  const setup = model.get("setup");
+  const listeners = new Set();
+  let urls = [];
+  let inFlight = null; // the number of the question the kernel is at
+  let sentAt = 0;
+  let again = false; // a newer question waits until the kernel has answered
+  let timers = [];
+
+  const state = {
+    question: null, // {by: "text", query} | {by: "image", bytes, name, url} | {by: "item", item, name, url}
+    options: { ...setup.options },
+    k: setup.kChoices[0],
+    seq: 0,
+    answer: null,
+    problem: null,
+    loading: false,
+    slow: false,
+  };
+  const emit = () => listeners.forEach((listener) => listener(state));
+  const stopTimers = () => {
+    timers.forEach(clearTimeout);
+    timers = [];
+  };
+
+  function post() {
+    const { by, query, item, bytes } = state.question;
+    inFlight = state.seq;
+    sentAt = Date.now();
+    const content = { type: "search", seq: state.seq, by, query, item, k: state.k, options: state.options };
+    model.send(content, undefined, by === "image" ? [bytes] : []);
+  }
+
+  function ask(question) {
+    if (state.question && state.question.url !== question.url) URL.revokeObjectURL(state.question.url);
+    state.question = question;
+    state.seq += 1;
+    state.problem = null;
+    stopTimers();
+    timers.push(setTimeout(() => { state.loading = true; emit(); }, LOADING_AFTER_MS));
+    timers.push(setTimeout(() => { state.slow = true; emit(); }, SLOW_AFTER_MS));
+    if (inFlight === null || Date.now() - sentAt > SLOW_AFTER_MS) post();
+    else again = true;
+    emit();
+  }
+
+  function settle() {
+    stopTimers();
+    state.loading = false;
+    state.slow = false;
+    emit();
+  }
+
+  model.on("msg:custom", (message, buffers) => {
+    if (message.seq === inFlight) inFlight = null;
+    if (again && inFlight === null) {
+      again = false;
+      post();
+    }
+    if (message.seq !== state.seq) return; // older than the newest question
+    urls.forEach((url) => URL.revokeObjectURL(url));
+    urls = [];
+    if (message.type === "error") {
+      state.answer = null;
+      state.problem = { message: message.message, hint: message.hint };
+    } else {
+      const hits = message.hits.map((hit) => {
+        if (hit.thumbnail === null) return hit;
+        const bytes = buffers[hit.thumbnail];
+        const blob = new Blob([bytes], { type: pictureType(bytes) });
+        const url = URL.createObjectURL(blob);
+        urls.push(url);
+        return { ...hit, blob, url };
+      });
+      state.answer = { ...message, hits, question: state.question };
+    }
+    settle();
+  });
+
+  return {
+    setup,
+    state,
+    ask,
+    set(change) {
+      Object.assign(state, change);
+      if (state.question) ask(state.question);
+      else emit();
+    },
+    refuse(message, hint) {
+      state.problem = { message, hint };
+      emit();
+    },
+    clear() {
+      state.seq += 1; // whatever is under way is no longer wanted
+      again = false;
+      if (state.question?.url) URL.revokeObjectURL(state.question.url);
+      Object.assign(state, { question: null, answer: null, problem: null });
+      settle();
+    },
+    subscribe(listener) {
+      listeners.add(listener);
+      listener(state);
+      return () => listeners.delete(listener);
+    },
+    dispose() {
+      stopTimers();
+      urls.forEach((url) => URL.revokeObjectURL(url));
+    },
+  };
+}
+
+async function shrunk(file) {
+  const drawn = await createImageBitmap(file);
+  const scale = Math.min(1, SHRINK_TO_PIXELS / Math.max(drawn.width, drawn.height));
+  const canvas = h("canvas", {});
+  canvas.width = Math.max(1, Math.round(drawn.width * scale));
+  canvas.height = Math.max(1, Math.round(drawn.height * scale));
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff"; // a transparent picture is seen on white, as the index saw its own
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(drawn, 0, 0, canvas.width, canvas.height);
+  drawn.close();
+  return new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
+}
+
+async function takePicture(store, file) {
+  const name = file.name || "pasted picture";
+  if (!PICTURE_TYPES.includes(file.type)) {
+    store.refuse(`“${name}” is ${file.type || "of an unknown type"}.`, "PNG, JPEG and WebP pictures are taken.");
+    return;
+  }
+  const limit = store.setup.maxImageBytes;
+  if (file.size > limit) {
+    const sizes = `“${name}” has ${mib(file.size)}; at most ${mib(limit)} are taken.`;
+    store.refuse(sizes, "Make it smaller and try again.");
+    return;
+  }
+  try {
+    const blob = file.size > SHRINK_OVER_BYTES ? await shrunk(file) : file;
+    store.ask({ by: "image", bytes: await blob.arrayBuffer(), name, url: URL.createObjectURL(file) });
+  } catch {
+    store.refuse(`“${name}” cannot be read as a picture.`, "It may be damaged; try another one.");
+  }
+}
+
+const firstPicture = (transfer) => [...(transfer?.files ?? [])][0];
+
+function segments(field, value, name, change) {
+  return h(
+    "div",
+    { class: "wb-seg", role: "radiogroup", "aria-label": field.label },
+    ...field.choices.map((choice) =>
+      h(
+        "label",
+        {},
+        h("input", {
+          type: "radio",
+          name,
+          checked: choice.value === value,
+          value: String(choice.value),
+          onchange: () => change(choice.value),
+        }),
+        choice.label,
+      ),
+    ),
+  );
+}
+
+let views = 0;
+
+function fieldTool(field, value, name, change) {
+  const label = h("span", {}, field.label);
+  if (field.kind === "choice" && field.choices.map((choice) => choice.label).join("").length <= 64) {
+    return h("div", { class: "wb-tool", title: field.help || null }, label, segments(field, value, name, change));
+  }
+  let control;
+  if (field.kind === "choice") {
+    const choose = (event) => change(field.choices[event.target.selectedIndex].value);
+    const options = field.choices.map((choice) => {
+      const option = h("option", {}, choice.label);
+      option.selected = choice.value === value;
+      return option;
+    });
+    control = h("select", { onchange: choose }, ...options);
+  } else if (field.kind === "flag") {
+    control = h("input", { type: "checkbox", checked: !!value, onchange: (event) => change(event.target.checked) });
+  } else if (field.kind === "text") {
+    control = h("input", { type: "text", value: value ?? "", onchange: (event) => change(event.target.value) });
+  } else {
+    control = h("input", {
+      type: "number",
+      min: field.min,
+      max: field.max,
+      step: field.kind === "integer" ? 1 : "any",
+      value: value ?? "",
+      onchange: (event) => event.target.value !== "" && change(event.target.valueAsNumber),
+    });
+  }
+  return h("label", { class: "wb-tool", title: field.help || null }, label, control);
+}
+
+function toolbar(store) {
+  const tools = h("div", { class: "wb-tools" });
+  const number = (views += 1);
+  const show = { label: "Show", kind: "choice", choices: store.setup.kChoices.map((k) => ({ value: k, label: `${k}` })) };
+  let drawn = "";
+  store.subscribe((state) => {
+    const now = JSON.stringify([state.options, state.k]);
+    if (now === drawn) return; // rebuilding would take the focus from the control in use
+    const first = drawn === "";
+    drawn = now;
+    if (!first && tools.contains(document.activeElement)) return;
+    tools.replaceChildren(
+      ...store.setup.fields.map((field) =>
+        fieldTool(field, state.options[field.name], `wb-${number}-${field.name}`, (value) =>
+          store.set({ options: { ...store.state.options, [field.name]: value } }),
+        ),
+      ),
+      fieldTool(show, state.k, `wb-${number}-k`, (k) => store.set({ k })),
+    );
+  });
+  return tools;
+}
+
+function givenPart(store) {
+  const given = h("span", { class: "wb-given", hidden: true });
+  let drawn = null;
+  store.subscribe(({ question }) => {
+    if (question === drawn) return;
+    drawn = question;
+    given.hidden = !question || question.by === "text";
+    if (given.hidden) return;
+    const name = question.by === "item" ? `like “${question.name}”` : question.name;
+    given.replaceChildren(
+      h("img", { src: question.url, alt: "" }),
+      h("span", { title: name }, name),
+      h("button", { type: "button", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => store.clear() }, "×"),
+    );
+  });
+  return given;
+}
+
+function searchForm(store, root) {
+  const { by, maxQueryCharacters, samples, query } = store.setup;
+  const input = h("input", {
+    type: "text",
+    "aria-label": "Query",
+    autocomplete: "off",
+    spellcheck: "false",
+    maxlength: maxQueryCharacters,
+    placeholder: "Type a word or two",
+    value: query,
+    hidden: !by.text,
+    onkeydown: (event) => {
+      // Enter that ends a Korean syllable belongs to the input method, not to the search.
+      if (event.key === "Enter" && (event.isComposing || event.keyCode === 229)) event.preventDefault();
+    },
+  });
+  const file = h("input", {
+    type: "file",
+    accept: PICTURE_TYPES.join(","),
+    hidden: true,
+    onchange: () => {
+      if (file.files[0]) takePicture(store, file.files[0]);
+      file.value = "";
+    },
+  });
+  const askText = (text) => {
+    input.value = text;
+    if (text.trim()) store.ask({ by: "text", query: text.trim() });
+    else {
+      store.refuse("The query is empty.", "Type a word or two, or try one of the samples.");
+      input.focus();
+    }
+  };
+  const form = h(
+    "form",
+    {
+      role: "search",
+      onsubmit: (event) => {
+        event.preventDefault();
+        const { question } = store.state;
+        if (!input.value.trim() && question && question.by !== "text") store.ask(question);
+        else askText(input.value);
+      },
+    },
+    icon(ICONS.search),
+    givenPart(store),
+    input,
+    by.image && h("button", { type: "button", onclick: () => file.click() }, icon(ICONS.picture), "Picture"),
+    h("button", { type: "submit", class: "wb-primary" }, "Search"),
+    file,
+  );
+  store.subscribe(({ question }) => {
+    if (question && question.by !== "text") input.value = "";
+    input.placeholder = question && question.by !== "text" ? "or type a word" : "Type a word or two";
+  });
+  const chips = h(
+    "div",
+    { class: "wb-samples", role: "group", "aria-label": "Sample queries", hidden: !samples.length || !by.text },
+    ...samples.map((sample) =>
+      h(
+        "button",
+        { type: "button", onclick: () => askText(sample.text) },
+        h("span", { lang: sample.language || null }, sample.text),
+        sample.language && h("small", {}, sample.language.toUpperCase()),
+      ),
+    ),
+  );
+  if (by.image) acceptDrops(store, root);
+  return { form, chips, askText };
+}
+
+function acceptDrops(store, root) {
+  const over = h("div", { class: "wb-over", hidden: true }, "Drop the picture to search with it");
+  root.append(over);
+  const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  const claim = (event) => {
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    over.hidden = false;
+  };
+  root.addEventListener("dragenter", claim);
+  root.addEventListener("dragover", claim);
+  root.addEventListener("dragleave", (event) => {
+    if (!root.contains(event.relatedTarget)) over.hidden = true;
+  });
+  root.addEventListener("drop", (event) => {
+    over.hidden = true;
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    takePicture(store, firstPicture(event.dataTransfer));
+  });
+  root.addEventListener("paste", (event) => {
+    const picture = firstPicture(event.clipboardData);
+    if (!picture) return;
+    event.preventDefault();
+    event.stopPropagation();
+    takePicture(store, picture);
+  });
+}
+
+function hitPart(store, hit, weak, focusResults) {
+  const caption = hit.caption || hit.id;
+  const meter = h("i", {});
+  meter.style.width = `${Math.round(100 * Math.min(1, Math.max(0, hit.meter)))}%`;
+  const more = () => {
+    store.ask({ by: "item", item: hit.id, name: caption, url: URL.createObjectURL(hit.blob) });
+    focusResults();
+  };
+  return h(
+    "li",
+    { class: weak ? "wb-hit wb-weak" : "wb-hit", "data-id": hit.id },
+    h(
+      "figure",
+      {},
+      hit.url && h("div", { class: "wb-pic" }, h("img", { src: hit.url, alt: caption, decoding: "async" })),
+      hit.url && store.setup.by.item &&
+        h("button", { type: "button", class: "wb-more", "aria-label": `more like ${caption}`, onclick: more }, "more like this"),
+      h(
+        "figcaption",
+        {},
+        h("div", { class: "wb-caption", title: caption }, caption),
+        hit.subtitle && h("div", { class: "wb-second", title: hit.subtitle }, hit.subtitle),
+        h(
+          "div",
+          { class: "wb-score" },
+          h("span", { class: "wb-meter", "aria-hidden": "true" }, meter),
+          h("span", {}, hit.label || hit.score.toFixed(3)),
+        ),
+      ),
+    ),
+  );
+}
+
+function cutLine(cutoff, things) {
+  const said = cutoff
+    ? `beyond this line the distance is what unrelated ${things} have`
+    : `even the nearest are no nearer than unrelated ${things}`;
+  return h("li", { class: "wb-cut" }, h("span", {}, said));
+}
+
+function fillResults(store, results, focusResults) {
+  const { answer } = store.state;
+  const pictures = answer.hits.some((hit) => hit.url);
+  const cut = answer.cutoff !== null && answer.cutoff < answer.hits.length ? answer.cutoff : null;
+  const parts = answer.hits.map((hit, place) => hitPart(store, hit, cut !== null && place >= cut, focusResults));
+  if (cut !== null) parts.splice(cut, 0, cutLine(cut, pictures ? "pictures" : "texts"));
+  results.classList.toggle("wb-texts", !pictures);
+  results.replaceChildren(...parts);
+  for (const line of results.querySelectorAll(".wb-caption, .wb-second")) {
+    // A name that is cut can be read by keyboard too: focus unfolds it.
+    if (line.scrollWidth > line.clientWidth && !line.closest("figure").querySelector("button")) line.tabIndex = 0;
+  }
+}
+
+function statusText({ answer, loading, slow }) {
+  if (slow) return "Still searching. The kernel may be busy with another cell, or stopped.";
+  if (loading) return "Searching…";
+  if (!answer) return "";
+  const count = answer.hits.length === 1 ? "1 result" : `${answer.hits.length.toLocaleString()} results`;
+  return [count, timing(answer.took_ms)].filter(Boolean).join(" · ");
+}
+
+function resultsPart(store) {
+  const note = h("span", {});
+  const status = h("span", { role: "status", "aria-live": "polite" });
+  const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
+  const results = h("ol", { class: "wb-results", "aria-label": "Results", tabindex: "-1" });
+  const empty = h("div", { class: "wb-empty" });
+  const focusResults = () => {
+    results.focus({ preventScroll: true });
+    results.closest(".wb-search").scrollIntoView({ block: "start", behavior: "smooth" });
+  };
+  let drawn = null;
+  let shownProblem = null;
+  const draw = (state) => {
+    const said = statusText(state);
+    if (status.textContent !== said) status.textContent = said;
+    note.textContent = state.answer?.note ?? "";
+    if (state.problem !== shownProblem) {
+      shownProblem = state.problem;
+      problem.hidden = !shownProblem;
+      const { message = "", hint = "" } = shownProblem ?? {};
+      problem.replaceChildren(h("b", {}, message), h("span", {}, hint));
+    }
+    results.setAttribute("aria-busy", String(state.loading));
+    if (state.answer && state.answer !== drawn) fillResults(store, results, focusResults);
+    if (!state.answer) {
+      const ghosts = state.loading ? Math.min(state.k, 12) : 0;
+      results.replaceChildren(...Array.from({ length: ghosts }, () => h("li", { class: "wb-ghost", "aria-hidden": "true" })));
+    }
+    drawn = state.answer;
+    const nothing = state.answer && !state.answer.hits.length;
+    empty.hidden = !(nothing || (!state.question && !state.problem));
+    empty.replaceChildren(...emptyText(store.setup, nothing));
+  };
+  return { parts: [h("div", { class: "wb-line" }, note, status), problem, results, empty], draw };
+}
+
+function emptyText({ by, samples }, nothing) {
+  if (nothing) return [h("b", {}, "Nothing found."), "Try other words, or another picture."];
+  const ways = [by.text && "type a word or two", by.image && "drop or paste a picture", by.text && samples.length && "try a sample"];
+  const said = ways.filter(Boolean).join(", or ");
+  return [h("b", {}, "Nothing searched yet"), `${said.charAt(0).toUpperCase()}${said.slice(1)}.`];
+}
+
+export default () => {
+  let store;
+  return {
+    initialize({ model }) {
+      store = createStore(model);
+      return () => store.dispose();
+    },
+    render({ el }) {
+      const leaves = [];
+      const view = { ...store, subscribe: (listener) => leaves.push(store.subscribe(listener)) };
+      const { setup } = view;
+      const title = h(document.body.dataset.voila ? "h1" : "h2", { class: "wb-title" }, setup.title);
+      const root = h("div", { class: "wb wb-search", "data-lm-suppress-shortcuts": "true" });
+      const { form, chips, askText } = searchForm(view, root);
+      const { parts, draw } = resultsPart(view);
+      root.prepend(
+        title,
+        h("p", { class: "wb-sub" }, setup.subtitle),
+        form,
+        chips,
+        toolbar(view),
+        ...parts,
+        h("footer", { hidden: !setup.credits.length }, ...setup.credits.map((credit) => h("p", {}, credit))),
+      );
+      el.append(root);
+      view.subscribe(draw);
+      if (setup.query && !view.state.question) askText(setup.query);
+      return () => leaves.forEach((leave) => leave());
+    },
+  };
+};
