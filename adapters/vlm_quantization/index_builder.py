@@ -392,7 +392,8 @@ class _Shards:
     @staticmethod
     def _is_whole(path: Path) -> bool:
         try:
-            with np.load(path, allow_pickle=False) as shard:
+            # numpy leaves the file open when it turns out to be no archive, so it is opened here.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
                 for part in _SHARD_PARTS:
                     shard[part]  # reading a part checks its CRC
         except FileNotFoundError:

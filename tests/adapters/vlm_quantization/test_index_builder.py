@@ -1,0 +1,417 @@
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import workbench as wb
+from adapters.vlm_quantization import index_builder, index_files
+from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded
+from adapters.vlm_quantization.index_builder import build_index
+from adapters.vlm_quantization.index_files import read_manifest
+from adapters.vlm_quantization.search import load_index
+from tests.adapters.vlm_quantization import small_index
+from tests.adapters.vlm_quantization.small_index import (
+    N_CONCEPTS,
+    SmallCollection,
+    SmallEncoder,
+    build,
+    picture,
+)
+
+#: Pictures and captions: two English names and one new Korean one a concept ("thing 3" stands in both).
+N_IMAGES, N_CAPTIONS = 2 * N_CONCEPTS, 3 * N_CONCEPTS
+N_SHARDS = -(-N_IMAGES // 16) + -(-N_CAPTIONS // 16)
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch):
+    monkeypatch.setattr(index_builder, "SHARD_ITEMS", 16)
+
+
+def open_small(path):
+    return load_index(path, lambda file: SmallEncoder())
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def contents(index_path):
+    """Digest of every file but the manifest, which tells the time."""
+    return {name: seal.sha256 for name, seal in read_manifest(index_path).files.items()}
+
+
+def killed_build(folder, at, *arguments):
+    """Build in a process of its own that dies at a crash point."""
+    done = subprocess.run(
+        [sys.executable, small_index.__file__, folder, "small", *arguments],
+        env={**os.environ, "WORKBENCH_CRASH_AT": at, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
+# --- what is built ------------------------------------------------------------------------------------------
+
+
+def test_an_index_holds_both_sides_in_order_of_ids(tmp_path):
+    report = build(tmp_path)
+    assert (report.path, report.images, report.captions) == (tmp_path / "small", N_IMAGES, N_CAPTIONS)
+    assert (report.skipped, report.resumed) == ((), 0)
+    assert report.size == sum(path.stat().st_size for path in report.path.iterdir())
+    assert names_in(tmp_path) == ["small"]  # and nothing beside it
+
+    encoder, collection = SmallEncoder(), SmallCollection()
+    index = open_small(report.path)
+    images = sorted(range(N_IMAGES), key=lambda i: collection.items[i].id)
+    wanted = encoder.encode_images([collection.open(i) for i in images])
+    assert np.array_equal(index.sides["images"].codes, wanted.codes)
+    assert np.allclose(index.sides["images"].features, wanted.features, atol=1e-6)
+    items = [index.sides["images"].items[row] for row in range(N_IMAGES)]
+    assert [item["id"] for item in items] == [collection.items[i].id for i in images]
+    assert items[0]["caption"] == "thing 0"
+    assert items[0]["subtitle"] == "물건 0"
+
+    texts = [index.sides["captions"].items[row]["caption"] for row in range(N_CAPTIONS)]
+    assert np.array_equal(index.sides["captions"].codes, encoder.encode_texts(texts).codes)
+
+
+def test_a_text_stands_once_a_concept_whatever_its_drawings_and_languages(tmp_path):
+    captions = open_small(build(tmp_path).path).sides["captions"].items
+    found = {captions[row]["id"]: captions[row] for row in range(len(captions))}
+    of_concept = {item_id: item["caption"] for item_id, item in found.items() if item_id.startswith("007:")}
+    assert of_concept == {"007:en:0": "thing 7", "007:en:1": "object no. 7", "007:ko:0": "물건 7"}
+    assert found["007:en:0"]["subtitle"] == "물건 7"
+    assert found["007:ko:0"]["subtitle"] == "thing 7"
+
+
+def test_thumbnails_are_small_pictures_of_their_items(tmp_path):
+    index = open_small(build(tmp_path).path)
+    for row in (0, 17, N_IMAGES - 1):
+        with Image.open(io.BytesIO(index.thumbnail(row))) as thumbnail:
+            assert (thumbnail.format, thumbnail.size) == ("WEBP", (128, 102))
+            item = index.sides["images"].items[row]
+            original = picture(int(item["concept"]), framed=item["style"] == "framed")
+            difference = np.asarray(thumbnail.resize((8, 8)), float) - np.asarray(
+                original.resize((8, 8)), float
+            )
+            assert np.abs(difference).mean() < 20
+
+
+def test_the_manifest_says_what_it_is_made_of_and_from(tmp_path):
+    model = tmp_path / "trained.bin"
+    model.write_bytes(b"weights" * 100)
+    path = build(tmp_path / "indexes", title="Little things", model_file=model, provenance={"job": 3}).path
+    manifest = read_manifest(path)
+    assert (manifest.format, manifest.adapter, manifest.name) == (1, "vlm_quantization", "small")
+    assert manifest.title == "Little things"
+    assert manifest.counts == {"images": N_IMAGES, "captions": N_CAPTIONS, "skipped": 0}
+    assert manifest.model == {
+        "name": "random projection",
+        "fingerprint": SmallEncoder.fingerprint,
+        "file": "model.safetensors",
+    }
+    assert manifest.data == {"name": "small things", "fingerprint": SmallCollection.fingerprint}
+    assert manifest.credits == ["Drawn by a random generator."]
+    assert manifest.provenance == {"job": 3}
+    assert set(manifest.files) == set(names_in(path)) - {"manifest.json"}
+    assert (path / "model.safetensors").read_bytes() == model.read_bytes()
+    asked = []
+    load_index(path, lambda file: asked.append(file) or SmallEncoder())
+    assert asked == [path / "model.safetensors"]
+
+
+def test_thresholds_are_where_one_unrelated_pair_in_a_thousand_lies(tmp_path, monkeypatch):
+    assert set(read_manifest(build(tmp_path).path).thresholds["captions-images"].values()) == {None}
+    monkeypatch.setattr(index_builder, "UNRELATED_PAIRS_MIN", 1_000)
+    monkeypatch.setattr(index_builder, "UNRELATED_TAIL", 0.05)
+    index = open_small(build(tmp_path, "again").path)
+    images, captions = index.sides["images"], index.sides["captions"]
+    pairs = [
+        (row, other)
+        for row in range(N_CAPTIONS)
+        for other in range(N_IMAGES)
+        if captions.items[row]["concept"] != images.items[other]["concept"]
+    ]
+    one, other = (list(rows) for rows in zip(*pairs, strict=True))
+    differing = np.unpackbits(captions.codes[one] ^ images.codes[other], axis=1)
+    limits = index.manifest.thresholds["captions-images"]
+    for bits in CODE_LENGTHS:
+        distances = differing[:, :bits].sum(axis=1)
+        limit = limits[str(bits)]
+        assert (distances <= limit).mean() <= 0.05 < (distances <= limit + 1).mean()
+    scores = (captions.features[one] * images.features[other]).sum(axis=1)
+    assert (scores > limits["cosine"]).mean() == pytest.approx(0.05, abs=0.001)
+
+
+def test_progress_goes_from_nothing_to_all(tmp_path):
+    seen = []
+    build(tmp_path, progress=lambda done, total, message: seen.append((done, total, message)))
+    total = N_IMAGES + N_CAPTIONS
+    assert seen[0] == (0, total, "encoding images")
+    assert seen[-1] == (total, total, "encoding captions")
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+
+
+# --- pictures that cannot be read ---------------------------------------------------------------------------
+
+
+def test_bad_pictures_are_skipped_and_listed(tmp_path):
+    report = build(tmp_path, collection=SmallCollection(broken=["plain:003", "framed:028"]))
+    assert [(s.id, s.reason) for s in report.skipped] == [
+        ("framed:028", "OSError: image file is truncated: framed:028"),
+        ("plain:003", "OSError: image file is truncated: plain:003"),
+    ]
+    assert (report.images, report.captions) == (N_IMAGES - 2, N_CAPTIONS)
+    index = open_small(report.path)
+    ids = [index.sides["images"].items[row]["id"] for row in range(len(index))]
+    assert "plain:003" not in ids
+    # rows and codes stay together around the gap
+    row = ids.index("plain:004")
+    assert np.array_equal(
+        index.sides["images"].codes[row], SmallEncoder().encode_images([picture(4)]).codes[0]
+    )
+    assert read_manifest(report.path).counts["skipped"] == 2
+
+
+def test_a_shard_of_bad_pictures_only_is_no_problem(tmp_path):
+    report = build(tmp_path, collection=SmallCollection(broken=[f"framed:{i:03d}" for i in range(20)]))
+    assert report.images == N_IMAGES - 20
+    assert len(open_small(report.path)) == N_IMAGES - 20
+
+
+def test_no_readable_picture_at_all_is_an_error(tmp_path):
+    collection = SmallCollection()
+    collection.broken = {item.id for item in collection.items}
+    with pytest.raises(wb.BadInput, match=r"none of the 60 pictures can be read. framed:000: OSError"):
+        build(tmp_path, collection=collection)
+    assert not (tmp_path / "small").exists()
+
+
+# --- whole or not at all ------------------------------------------------------------------------------------
+
+
+def test_a_killed_build_leaves_no_index_and_is_resumed(tmp_path):
+    killed_build(tmp_path, "index:shard:3")
+    assert not (tmp_path / "small").exists()
+    with pytest.raises(wb.UnknownIndex):
+        open_small(tmp_path / "small")
+
+    encoder = SmallEncoder()
+    report = build(tmp_path, encoder=encoder)
+    assert report.resumed == 3
+    assert sum(n for _, n in encoder.calls) == N_IMAGES + N_CAPTIONS - 3 * 16
+    assert names_in(tmp_path) == ["small"]
+    assert contents(report.path) == contents(build(tmp_path / "fresh").path)
+
+
+def test_a_build_of_another_model_starts_again(tmp_path):
+    killed_build(tmp_path, "index:shard:2")
+    other = SmallEncoder()
+    other.fingerprint = "beef" * 16
+    report = build(tmp_path, encoder=other)
+    assert report.resumed == 0
+    assert names_in(tmp_path) == ["small"]  # the dead build's folder went too
+
+
+def test_a_torn_shard_is_made_again(tmp_path):
+    killed_build(tmp_path, "index:shard:3")
+    first, second, third = sorted(tmp_path.glob(".small.building-*/shards/*"))
+    first.write_bytes(first.read_bytes()[:-100])
+    altered = bytearray(second.read_bytes())
+    altered[len(altered) // 2] ^= 1
+    second.write_bytes(altered)
+    third.write_bytes(b"")
+    report = build(tmp_path)
+    assert report.resumed == 0
+    assert contents(report.path) == contents(build(tmp_path / "fresh").path)
+
+
+def test_skipped_pictures_are_still_listed_after_resuming(tmp_path):
+    collection = SmallCollection(broken=["framed:001"])
+
+    def stop(done, total, message):
+        if done >= 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, collection=collection, progress=stop)
+    assert not (tmp_path / "small").exists()
+    report = build(tmp_path, collection=collection)
+    assert report.resumed == 2
+    assert [s.id for s in report.skipped] == ["framed:001"]
+
+
+def test_an_index_is_replaced_only_by_a_whole_one(tmp_path):
+    old = contents(build(tmp_path, collection=SmallCollection(broken=["plain:000"])).path)
+    killed_build(tmp_path, "index:before-publish")
+    assert contents(tmp_path / "small") == old
+    opened = open_small(tmp_path / "small")
+
+    report = build(tmp_path)
+    assert report.resumed == N_SHARDS
+    assert report.images == N_IMAGES
+    assert names_in(tmp_path) == ["small"]
+    # who had the old one open goes on reading it
+    assert len(opened.thumbnail(len(opened) - 1)) > 0
+    assert opened.sides["images"].items[0]["id"] == "framed:000"
+
+
+def test_a_kill_after_the_rename_leaves_the_new_index(tmp_path):
+    build(tmp_path, collection=SmallCollection(broken=["plain:000"]))
+    killed_build(tmp_path, "index:after-publish")
+    assert len(open_small(tmp_path / "small")) == N_IMAGES
+    build(tmp_path)
+    assert names_in(tmp_path) == ["small"]
+
+
+def test_without_an_atomic_exchange_a_kill_between_the_renames_is_repaired(tmp_path):
+    build(tmp_path, collection=SmallCollection(broken=["plain:000"]))
+    killed_build(tmp_path, "index:between-renames", "--no-exchange")
+    assert not (tmp_path / "small").exists()
+    assert len(open_small(tmp_path / "small")) == N_IMAGES - 1  # the old one, where it stands aside
+
+    with pytest.raises(KeyboardInterrupt):  # a next build that comes to nothing puts it back all the same
+        build(tmp_path, batch_size=4, progress=lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert len(open_small(tmp_path / "small")) == N_IMAGES - 1
+    assert (tmp_path / "small").is_dir()
+
+    build(tmp_path)
+    assert names_in(tmp_path) == ["small"]
+    assert len(open_small(tmp_path / "small")) == N_IMAGES
+
+
+def test_without_an_atomic_exchange_an_index_is_replaced_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_files, "_exchange", lambda one, other: False)
+    build(tmp_path, collection=SmallCollection(broken=["plain:000"]))
+    build(tmp_path)
+    assert names_in(tmp_path) == ["small"]
+    assert len(open_small(tmp_path / "small")) == N_IMAGES
+
+
+def test_one_build_of_an_index_at_a_time(tmp_path):
+    caught = []
+
+    def build_too(done, total, message):
+        if not caught:
+            with pytest.raises(wb.Busy, match="being built by another process") as error:
+                build(tmp_path)
+            caught.append(error)
+
+    build(tmp_path, progress=build_too)
+    assert caught
+    assert names_in(tmp_path) == ["small"]
+
+
+def test_another_index_under_construction_is_left_alone(tmp_path):
+    # a name that begins like ours, and a live build of ours with other settings
+    other = tmp_path / ".small.building-1.building-0123456789ab"
+    other.mkdir()
+
+    def build_too(done, total, message):
+        if done == 0:
+            build(tmp_path, batch_size=5)  # other shards, so another work folder
+
+    build(tmp_path, progress=build_too)
+    assert names_in(tmp_path) == [other.name, "small"]
+
+
+def test_what_is_not_an_index_is_not_replaced(tmp_path):
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "thesis.txt").write_text("years of work")
+    with pytest.raises(wb.WrongState, match="is not an index"):
+        build(tmp_path)
+    assert (tmp_path / "small" / "thesis.txt").read_text() == "years of work"
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "-rf",
+        "a/b",
+        "a\\b",
+        "../up",
+        "a b",
+        "a\n",
+        "a\0b",
+        "é" * 101,
+        "x" * 201,
+        None,
+    ],
+)
+def test_names_that_cannot_name_a_folder_are_refused(tmp_path, name):
+    with pytest.raises(wb.BadName):
+        build(tmp_path, name)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["emoji", "그림-색인_2", "v1.0-test", "0"])
+def test_plain_names_of_any_script_are_taken(tmp_path, name):
+    assert open_small(build(tmp_path, name).path).manifest.name == name
+
+
+class Breaking(SmallEncoder):
+    def __init__(self, spoil):
+        super().__init__()
+        self.spoil = spoil
+
+    def encode_images(self, images):
+        return self.spoil(super().encode_images(images))
+
+
+def with_nan(encoded):
+    encoded.features[3, 5] = np.nan
+    return encoded
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (with_nan, "not finite or not of unit norm for 1 items, the first is 'framed:003'"),
+        (lambda e: Encoded(e.codes, e.features * 2), "not finite or not of unit norm for 8 items"),
+        (lambda e: Encoded(e.codes.astype(int), e.features), r"codes int64 \(8, 16\) for 8 items"),
+        (lambda e: Encoded(e.codes[:, :4], e.features), r"must be uint8 \(8, 16\)"),
+        (lambda e: Encoded(e.codes[1:], e.features), r"codes uint8 \(7, 16\)"),
+        (lambda e: Encoded(e.codes, e.features[:, 1:]), r"must be float \(8, 24\)"),
+    ],
+)
+def test_an_encoder_that_breaks_its_promises_is_refused(tmp_path, spoil, said):
+    with pytest.raises(wb.BadInput, match=said):
+        build(tmp_path, encoder=Breaking(spoil))
+    assert not (tmp_path / "small").exists()
+
+
+def test_two_items_of_one_id_are_refused(tmp_path):
+    collection = SmallCollection()
+    collection.items[4] = dataclasses.replace(collection.items[4], id="plain:000")
+    with pytest.raises(wb.BadInput, match="two items have the id 'plain:000'"):
+        build(tmp_path, collection=collection)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, True])
+def test_a_batch_size_must_be_a_whole_number(tmp_path, batch_size):
+    with pytest.raises(wb.BadInput, match="batch_size"):
+        build_index(tmp_path, SmallCollection(), SmallEncoder(), name="small", batch_size=batch_size)
+
+
+def test_a_collection_without_captions_can_be_indexed(tmp_path):
+    collection = SmallCollection()
+    collection.items = [dataclasses.replace(item, captions={}) for item in collection.items]
+    index = open_small(build(tmp_path, collection=collection).path)
+    assert len(index.sides["captions"]) == 0
+    assert json.loads((index.path / "manifest.json").read_text())["counts"]["captions"] == 0
