@@ -1,0 +1,193 @@
+"""What a row of the database is.
+
+Times are seconds since 1970 in UTC. A metric's value is NULL where it was not a number (NaN), since
+SQLite keeps no NaN; the store turns one into the other. What happens to rows is in :mod:`workbench.store`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, ClassVar, Literal
+
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, Text, UniqueConstraint
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from workbench.errors import BadName
+
+JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+RunStatus = Literal["running", "succeeded", "failed", "cancelled", "lost"]
+
+#: A job in one of these states will not move again.
+FINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
+JOB_STATUSES: tuple[JobStatus, ...] = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
+
+_FILE_NAME = re.compile(r"[^\W_][\w.+=@ -]{0,199}")
+_WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+def check_file_name(name: str, what: str = "name") -> str:
+    """Return a name from outside if it can only ever mean one file inside one folder.
+
+    Parameters
+    ----------
+    name : str
+        A letter or digit first, then letters, digits, spaces and ``. _ + = @ -``; at most 200 characters
+        and 255 bytes of UTF-8.
+    what : str
+        What the name is of, for the message.
+
+    Raises
+    ------
+    BadName
+        Anything else: a path, a parent folder, a hidden file, a control character, a name that ends in a
+        dot or a space.
+    """
+    fits = isinstance(name, str) and _FILE_NAME.fullmatch(name) is not None
+    if not fits or name[-1] in ". " or _WINDOWS_DEVICE.fullmatch(name) or len(name.encode()) > 255:
+        raise BadName(
+            f"{what} {name!r} is not a plain file name",
+            hint="Use letters, digits, spaces and . _ + = @ - only, beginning with a letter or a digit.",
+        )
+    return name
+
+
+class Record(SQLModel, registry=registry()):
+    """Base of the rows; the registry is our own, so tables a user declares with SQLModel do not mix in."""
+
+
+class Experiment(Record, table=True):
+    """A question that runs try to answer."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    created_at: float = Field(default_factory=time.time, sa_type=Float)
+
+
+class Run(Record, table=True):
+    """One attempt at an experiment."""
+
+    __table_args__: ClassVar[Any] = (
+        Index("ix_run_experiment_id_id", "experiment_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    experiment_id: int = Field(sa_column=Column(ForeignKey("experiment.id"), nullable=False))
+    name: str = ""
+    status: str = "running"
+    config: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    tags: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    #: Which way each metric is better: a list of (glob pattern, "higher" | "lower"), first match counts.
+    directions: list[list[str]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    job_id: int | None = Field(default=None, index=True)
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    created_at: float = Field(default_factory=time.time, sa_type=Float)
+    finished_at: float | None = Field(default=None, sa_type=Float)
+    # The process that logs: a run whose process vanished did not keep running.
+    host: str = ""
+    pid: int | None = None
+    pid_started: str = ""
+
+
+class MetricSummary(Record, table=True):
+    """One metric of one run: what it came to, kept by the writer while points arrive."""
+
+    __tablename__: ClassVar[Any] = "metric_summary"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "name"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(sa_column=Column(ForeignKey("run.id"), nullable=False))
+    name: str
+    better: str | None = None
+    count: int = 0
+    #: How many of them were NaN or infinite; those are never min, max or best.
+    nonfinite: int = 0
+    last: float | None = Field(default=None, sa_type=Float)
+    last_step: int | None = Field(default=None, sa_type=BigInteger)
+    min: float | None = Field(default=None, sa_type=Float)
+    max: float | None = Field(default=None, sa_type=Float)
+    best: float | None = Field(default=None, sa_type=Float)
+    best_step: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class MetricPoint(Record, table=True):
+    """One logged value. ``seq`` counts a metric's points from 0 in the order they were logged."""
+
+    __tablename__: ClassVar[Any] = "metric_point"
+    __table_args__: ClassVar[Any] = ({"sqlite_with_rowid": False},)
+
+    metric_id: int = Field(sa_column=Column(ForeignKey("metric_summary.id"), primary_key=True))
+    seq: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    step: int = Field(sa_column=Column(BigInteger, nullable=False))
+    time: float = Field(sa_column=Column(Float, nullable=False))
+    value: float | None = Field(default=None, sa_column=Column(Float))
+
+
+class Checkpoint(Record, table=True):
+    """One file a run kept, at ``runs/<run id>/checkpoints/<name>``."""
+
+    __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "name"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(sa_column=Column(ForeignKey("run.id"), nullable=False))
+    name: str
+    step: int | None = Field(default=None, sa_type=BigInteger)
+    size: int = Field(default=0, sa_type=BigInteger)
+    created_at: float = Field(default_factory=time.time, sa_type=Float)
+
+
+class Job(Record, table=True):
+    """One execution of a job notebook."""
+
+    __table_args__: ClassVar[Any] = (
+        Index("ix_job_status_id", "status", "id"),
+        Index("ix_job_type_id", "type", "id"),
+        {"sqlite_autoincrement": True},  # an id is a folder's name too: never used twice
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    type: str
+    adapter: str = ""
+    status: str = "queued"
+    options: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    progress_done: float = Field(default=0.0, sa_type=Float)
+    progress_total: float | None = Field(default=None, sa_type=Float)
+    progress_message: str = Field(default="", sa_type=Text)
+    #: The result's one sentence; the result itself has a table of its own, so that lists stay light.
+    summary: str = Field(default="", sa_type=Text)
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    #: The notebook to execute where it is not the one of the job's type.
+    source: str = Field(default="", sa_type=Text)
+    #: The executed notebook, relative to the workspace; empty while there is none.
+    notebook: str = Field(default="", sa_type=Text)
+    #: Folder the job was submitted from: relative paths in its options mean what the submitter meant.
+    cwd: str = Field(default="", sa_type=Text)
+    run_id: int | None = None
+    created_at: float = Field(default_factory=time.time, sa_type=Float)
+    started_at: float | None = Field(default=None, sa_type=Float)
+    finished_at: float | None = Field(default=None, sa_type=Float)
+    # Every write of a running job names the attempt it belongs to, so an earlier one changes nothing.
+    attempt: int = 0
+    max_attempts: int = 1
+    # Who runs it. By hand there is no worker and `pid` is the kernel's own.
+    worker_id: str = ""
+    host: str = ""
+    worker_pid: int | None = None
+    worker_pid_started: str = ""
+    pid: int | None = None
+    pid_started: str = ""
+    heartbeat_at: float | None = Field(default=None, sa_type=Float)
+    lease_until: float | None = Field(default=None, sa_type=Float)
+
+
+class EvalResult(Record, table=True):
+    """What a job returned: an evaluation's tables and curves, or another job's outcome in the same form."""
+
+    __tablename__: ClassVar[Any] = "eval_result"
+
+    job_id: int = Field(sa_column=Column(ForeignKey("job.id"), primary_key=True, autoincrement=False))
+    attempt: int = 0
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    created_at: float = Field(default_factory=time.time, sa_type=Float)
