@@ -180,10 +180,11 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(body)
     except ValidationError as error:
-        raise wb.CorruptFile(path, f"fields do not fit: {error}", hint=rebuild) from None
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise wb.CorruptFile(path, f"fields do not fit: {said}", hint=rebuild) from None
     # Names are checked before anything they point at is touched; whoever writes a manifest can also seal it.
     for name in manifest.files:
-        if name != Path(name).name or name.startswith(".") or "\\" in name or "\0" in name:
+        if not name or name != Path(name).name or name.startswith(".") or "\\" in name or "\0" in name:
             raise wb.CorruptFile(path, f"names a file outside its folder: {name!r}", hint=rebuild)
     if missing := [name for name in REQUIRED if name not in manifest.files]:
         raise wb.CorruptFile(path, f"does not name {', '.join(missing)}", hint=rebuild)

@@ -309,7 +309,7 @@ def search_image(index: Index, data: bytes, k: int, options: SearchOptions) -> w
     workbench.BadInput
         Bytes that are no such picture, or ``k`` below 1.
     """
-    from adapters.vlm_quantization.data import decode_picture
+    from adapters.vlm_quantization.pictures import decode_picture
 
     start = time.perf_counter()
     encoded = index.encoder.encode_images([decode_picture(data)])
