@@ -34,21 +34,22 @@ class ModelConfig(BaseModel):
 
     image_tower: str = "efficientnet-lite0"
     image_dim: int = Field(1280, ge=1, le=65_536)
-    hidden: int = Field(768, ge=1, le=65_536)
+    image_components: int = Field(320, ge=1, le=65_536)
+    hidden: int = Field(512, ge=1, le=65_536)
     dim: int = Field(256, ge=1, le=65_536)
     text_buckets: int = Field(16_384, ge=16, le=1_048_576)
-    text_width: int = Field(256, ge=1, le=65_536)
+    text_width: int = Field(128, ge=1, le=65_536)
     bits: Literal[128] = CODE_BITS
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor in the file, by name."""
         return {
             "image.mean": (self.image_dim,),
-            "image.scale": (self.image_dim,),
+            "image.projection": (self.image_dim, self.image_components),
             "text.embedding": (self.text_buckets, self.text_width),
             **{
                 f"{side}.{name}": shape
-                for side, width in (("image", self.image_dim), ("text", self.text_width))
+                for side, width in (("image", self.image_components), ("text", self.text_width))
                 for name, shape in (
                     ("in.weight", (self.hidden, width)),
                     ("in.bias", (self.hidden,)),

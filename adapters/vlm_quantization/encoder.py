@@ -78,8 +78,8 @@ class HashEncoder:
 
     def encode_features(self, features: NDArray[np.float32]) -> Encoded:
         """Encode frozen picture features, float32, shape (n, image_dim)."""
-        standard = (features - self._tensors["image.mean"]) * self._tensors["image.scale"]
-        return self._encode("image", standard)
+        centred = features - self._tensors["image.mean"]
+        return self._encode("image", centred @ self._tensors["image.projection"])
 
     def encode_texts(self, texts: Sequence[str]) -> Encoded:
         """Encode texts in any language the model was trained on.

@@ -52,27 +52,40 @@ class CrossModalHashModel(nn.Module):
         self.config = config
         self.ngram_dropout = ngram_dropout
         self.register_buffer("image_mean", torch.zeros(config.image_dim))
-        self.register_buffer("image_scale", torch.ones(config.image_dim))
-        self.image = Tower(config.image_dim, config.hidden, config.dim, dropout)
+        self.register_buffer("image_projection", torch.eye(config.image_dim, config.image_components))
+        self.image = Tower(config.image_components, config.hidden, config.dim, dropout)
         self.embedding = nn.EmbeddingBag(config.text_buckets, config.text_width, mode="sum")
         self.text = Tower(config.text_width, config.hidden, config.dim, dropout)
         self.image_code = NestedHashLayer(config.dim, config.bits)
         self.text_code = NestedHashLayer(config.dim, config.bits)
 
-    def fit_standardisation(self, features: NDArray[np.float32]) -> None:
-        """Set the mean and scale that picture features are standardised with.
+    def fit_components(self, features: NDArray[np.float32]) -> None:
+        """Set the principal components that picture features are reduced to.
+
+        Each feature is divided by its deviation first; components keep their own variance (no whitening,
+        which would raise the noise of the last ones), scaled to one on average.
 
         Parameters
         ----------
         features : ndarray, float32, shape (n, image_dim)
             Of the training pictures only.
         """
-        self.image_mean.copy_(torch.from_numpy(features.mean(0)))
-        self.image_scale.copy_(torch.from_numpy(1 / (features.std(0) + 1e-3)))
+        mean, deviation = features.mean(0), features.std(0) + 1e-3
+        standard = ((features - mean) / deviation).astype(np.float64)
+        axes = np.linalg.eigh(standard.T @ standard)[1][:, ::-1][:, : self.config.image_components]
+        # an axis has no sign of its own: fix it, so that every machine has the same
+        axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+        axes = axes / (standard @ axes).std()
+        self.image_mean.copy_(torch.from_numpy(mean))
+        self.image_projection.copy_(torch.from_numpy(axes / deviation[:, None]))
 
-    def image_vectors(self, features: Tensor) -> Tensor:
-        """Return unit vectors of frozen picture features, shape (n, dim)."""
-        return self.image((features - self.image_mean) * self.image_scale)
+    def components(self, features: Tensor) -> Tensor:
+        """Return principal components of frozen picture features, shape (n, image_components)."""
+        return (features - self.image_mean) @ self.image_projection
+
+    def image_vectors(self, components: Tensor) -> Tensor:
+        """Return unit vectors, shape (n, dim), of what :meth:`components` returned."""
+        return self.image(components)
 
     def text_vectors(self, rows: Tensor, offsets: Tensor) -> Tensor:
         """Return unit vectors of texts given as embedding rows, shape (n, dim).
@@ -113,7 +126,7 @@ class CrossModalHashModel(nn.Module):
         tensors = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.tensors.items()}
         with torch.no_grad():
             model.image_mean.copy_(tensors["image.mean"])
-            model.image_scale.copy_(tensors["image.scale"])
+            model.image_projection.copy_(tensors["image.projection"])
             model.embedding.weight.copy_(tensors["text.embedding"])
             for side, tower, code in (
                 ("image", model.image, model.image_code),
@@ -131,7 +144,7 @@ class CrossModalHashModel(nn.Module):
     def _tensors(self) -> dict[str, NDArray[np.float32]]:
         tensors = {
             "image.mean": self.image_mean,
-            "image.scale": self.image_scale,
+            "image.projection": self.image_projection,
             "text.embedding": self.embedding.weight,
         }
         for side, tower, code in (

@@ -1,0 +1,81 @@
+"""What each job may be asked: these schemas are the form, the command line's check and the HTTP schema."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from workbench import Options
+
+Language = Literal["en", "ko"]
+
+
+class CollectionOptions(Options):
+    """Which pictures."""
+
+    collection: str = Field(
+        "emoji",
+        title="Collection",
+        description="'emoji', or the path of a JSONL file with image, captions and labels a line",
+        min_length=1,
+    )
+    split_seed: int = Field(0, ge=0, title="Split seed", description="Another seed, other held-out pictures")
+
+
+class TrainOptions(CollectionOptions):
+    """Train hash heads on frozen picture features and a text tower from scratch."""
+
+    experiment: str = Field("emoji", title="Experiment", min_length=1)
+    name: str = Field("nested-128", title="Run name", min_length=1)
+    image_tower: Literal["efficientnet-lite0", "random"] = Field(
+        "efficientnet-lite0", title="Picture network", description="Frozen; 'random' is for tests"
+    )
+    seed: int = Field(0, ge=0, title="Seed")
+    steps: int = Field(600, ge=1, le=1_000_000, title="Steps")
+    batch: int = Field(256, ge=2, le=65_536, title="Concepts a batch")
+    learning_rate: float = Field(2e-3, gt=0, title="Learning rate", description="Highest, after the warm-up")
+    weight_decay: float = Field(1e-4, ge=0, title="Weight decay")
+    validate_every: int = Field(50, ge=1, title="Validate every", description="In steps")
+    patience: int = Field(6, ge=1, title="Patience", description="Validations without a gain before stopping")
+    hidden: int = Field(512, ge=1, le=65_536, title="Hidden width")
+    dim: int = Field(256, ge=1, le=65_536, title="Float width")
+    text_buckets: int = Field(16_384, ge=16, le=1_048_576, title="Rows of the n-gram table")
+    text_width: int = Field(128, ge=1, le=65_536, title="Width of the n-gram table")
+    temperature: float = Field(0.07, gt=0, title="Temperature of codes", description="At 128 bits")
+    float_temperature: float = Field(0.05, gt=0, title="Temperature of floats")
+    quantisation: float = Field(0.02, ge=0, title="Quantisation weight")
+    balance: float = Field(0.1, ge=0, title="Bit balance weight")
+    decorrelation: float = Field(0.0, ge=0, title="Bit decorrelation weight")
+    distillation: float = Field(0.0, ge=0, title="Float-to-code distillation weight")
+    dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
+    ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")
+    noise: float = Field(0.3, ge=0, title="Feature noise", description="In deviations of a component")
+    name_share: float = Field(
+        0.4, ge=0, le=1, title="Share of names", description="How often a text is the name, not a keyword"
+    )
+    threads: int = Field(
+        2, ge=1, le=256, title="Threads", description="Another number rounds differently: part of the seed"
+    )
+
+
+class EvalOptions(Options):
+    """Evaluate a checkpoint on held-out drawings and held-out concepts."""
+
+    run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
+    checkpoint: str = Field("best.safetensors", title="Checkpoint", min_length=1)
+    ks: tuple[int, ...] = Field((1, 5, 10), title="k", description="Cut-offs of P@k and R@k", min_length=1)
+    flags: bool = Field(True, title="With flags", description="Count country and region flags too")
+
+
+class IndexOptions(Options):
+    """Build a searchable index of a collection with a checkpoint."""
+
+    name: str = Field("emoji", title="Index name", min_length=1)
+    run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
+    checkpoint: str = Field("best.safetensors", title="Checkpoint", min_length=1)
+    collection: str = Field(
+        "",
+        title="Collection",
+        description="Empty: the one the run was trained on; else 'emoji' or a JSONL file",
+    )
