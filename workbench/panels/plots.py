@@ -50,11 +50,11 @@ def curve_figure(view: View) -> Figure:
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     x, series = _checked(view)
     with rc_context(_settings()):
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr]
+        figure = Figure(figsize=(7.2, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
         axes = figure.add_subplot()
         for place, one in enumerate(series):
             _draw(axes, x, one, SERIES_COLOURS[place % len(SERIES_COLOURS)])
@@ -162,7 +162,7 @@ def _dress(axes: Axes, data: Mapping[str, Any], x: list[float]) -> None:
         spine.set_color(_LINE)
 
 
-def _settings() -> dict[str, Any]:
+def _settings() -> Any:
     return {
         "svg.fonttype": "none",
         "font.family": list(_faces()),

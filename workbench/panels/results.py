@@ -10,20 +10,17 @@ import base64
 import binascii
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from html import escape
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.adapter import Result, View
 from workbench.compare import best_marks, number_text
 from workbench.errors import BadInput
+from workbench.panels.assets import assets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_STATIC = Path(__file__).parent / "static"
 
 #: So many warnings are listed openly; more are folded behind their count.
 _OPEN_WARNINGS = 5
@@ -65,7 +62,7 @@ def render_html(result: Result) -> str:
     parts = [lead, _warnings(result.warnings), *(_view(view) for view in views)]
     if not any(parts):
         parts = ['<p class="wb-none">This result holds nothing to show.</p>']
-    return f'<div class="wb-result"><style>{_style()}</style>{"".join(parts)}</div>'
+    return f'<div class="wb-result"><style>{assets("results.css")}</style>{"".join(parts)}</div>'
 
 
 def figure(view: View) -> Figure:
@@ -96,11 +93,6 @@ class _Shown:
 
     def _repr_html_(self) -> str:
         return self._html
-
-
-@cache
-def _style() -> str:
-    return (_STATIC / "results.css").read_text(encoding="utf-8")
 
 
 def _view(view: View) -> str:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -29,9 +28,9 @@ import traitlets
 
 from workbench.adapter import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, Searcher, SearchResult
 from workbench.errors import BadInput, BadOptions, WorkbenchError
+from workbench.panels.assets import assets
 from workbench.panels.fields import form_fields, initial_values
 
-_STATIC = Path(__file__).parent / "static"
 _LOG = logging.getLogger(__name__)
 
 #: How many results a visitor may ask for.
@@ -51,8 +50,8 @@ class SearchPanel(anywidget.AnyWidget):
         A query to start with.
     """
 
-    _esm = _STATIC / "search.js"
-    _css = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in ("theme.css", "search.css"))
+    _esm = assets("dom.js", "search.js")
+    _css = assets("theme.css", "search.css")
 
     setup = traitlets.Dict().tag(sync=True)
 

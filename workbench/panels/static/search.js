@@ -8,19 +8,6 @@ const SHRINK_TO_PIXELS = 1280;
 const PICTURE_TYPES = ["image/png", "image/jpeg", "image/webp"];
 const TIME_WORDS = { search: "search", encode: "encoding" };
 
-function h(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) {
-    if (value === undefined || value === null || value === false) continue;
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (key === "class") node.className = value;
-    else if (key === "value" || key === "checked" || key === "hidden" || key === "disabled") node[key] = value;
-    else node.setAttribute(key, value === true ? "" : value);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
-  return node;
-}
-
 function icon(path) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const attributes = { viewBox: "0 0 24 24", width: 20, height: 20, fill: "none", stroke: "currentColor" };
