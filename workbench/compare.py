@@ -66,7 +66,7 @@ class ComparedRun(Protocol):
 
     @property
     def summary(self) -> Mapping[str, Mapping[str, Any]]:
-        """For each metric its ``last``, ``min``, ``max`` and ``best``."""
+        """For each metric its ``last``, ``min``, ``max``, ``best`` and, where declared, ``better``."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def final_rows(
     summaries : sequence of mapping
         One a run, as ``run.summary`` returns it.
     metrics : sequence of DeclaredMetric
-        Where direction and format come from.
+        Directions, formats and descriptions; without them a direction is the one the runs declared.
     statistic : {"last", "best", "min", "max"}
         Which number of the summary to show.
 
@@ -285,15 +285,37 @@ def final_rows(
     for name in sorted({name for summary in summaries for name in summary}):
         found = declared(name, metrics)
         values = tuple(_number(summary.get(name, {}).get(statistic)) for summary in summaries)
-        better = found.better if found else None
-        form = found.format if found else ".4g"
+        better = found.better if found else _agreed([summary.get(name, {}) for summary in summaries])
+        form = found.format if found else _fitting_format(values)
         description = found.description if found else ""
         rows.append(FinalRow(name, better, form, description, values, best_marks(values, better)))
     return sorted(rows, key=lambda row: (row.better is None, row.name))
 
 
+def _agreed(summaries: Sequence[Mapping[str, Any]]) -> Better | None:
+    """Return the direction that the runs declared; None where none did, or where they contradict."""
+    ways = {summary.get("better") for summary in summaries} - {None}
+    way = ways.pop() if len(ways) == 1 else None
+    return way if way in ("higher", "lower") else None
+
+
+def _fitting_format(values: Sequence[float | None]) -> str:
+    """Return one format for a row whose metric declares none, so that its numbers stand in line."""
+    sizes = [abs(value) for value in values if value is not None and math.isfinite(value)]
+    if all(size == int(size) for size in sizes):
+        return ".0f"
+    return ".3f" if max(sizes) < 1000 and max(sizes) >= 0.01 else ".3g"
+
+
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+def compare(
+    runs: Sequence[ComparedRun], metrics: Sequence[DeclaredMetric] = (), *, statistic: str = "last"
+) -> Comparison:
+    """Put runs beside each other; see :class:`Comparison`."""
+    return Comparison(runs, metrics, statistic=statistic)
 
 
 class Comparison:

@@ -6,7 +6,7 @@ The page shows the trait ``state`` and asks by custom messages.
 
     state            {"jobs": [row, ...], "problem": null or {"message", "hint"}}
     row              {"id", "type", "name", "adapter", "status", "done", "total", "message", "fraction",
-                      "rate", "left", "summary", "error": {"cell", "message"} or null, "since", "ended",
+                      "rate", "left", "summary", "error": {"cell", "message"} or null, "hasResult", "ended",
                       "notebook", "log": text or null}
     page -> kernel   {"type": "submit", "job_type", "adapter", "options", "form"}
                      {"type": "retry", "id"}   {"type": "cancel", "id"}   {"type": "result", "id"}
@@ -161,7 +161,7 @@ class JobsPanel(LivePanel):
             if job.status in _SETTLED:
                 self._paces.pop(job.id, None)
                 self._settled_rows[job.id] = row
-        log = "\n".join(_lines(job.logs(tail=LOG_LINES))) if job.id in self._open_logs else None
+        log = job.logs(tail=LOG_LINES) if job.id in self._open_logs else None
         return {**row, "log": log}
 
     def _fresh_row(self, job: Job) -> dict[str, Any]:
@@ -170,7 +170,6 @@ class JobsPanel(LivePanel):
         if job.status == "running":
             pace = self._paces.setdefault(job.id, _Pace())
             rate, left = pace.take(time.monotonic(), progress.done, progress.total, progress.message)
-        result = job.result if job.status == "succeeded" else None
         names = (job.options[key] for key in _NAMING_OPTIONS if job.options.get(key))
         return {
             "id": job.id,
@@ -184,12 +183,11 @@ class JobsPanel(LivePanel):
             "fraction": progress.fraction,
             "rate": rate,
             "left": left,
-            "summary": result.summary if result else "",
-            "hasResult": result is not None,
+            "summary": job.summary,
+            "hasResult": job.status == "succeeded",
             "error": {"cell": error.get("cell"), "message": str(error.get("message", ""))} if error else None,
-            "since": job.started_at or job.created_at,
-            "ended": job.finished_at,
-            "notebook": str(job.notebook) if job.notebook and Path(job.notebook).exists() else "",
+            "ended": job.finished_at.timestamp() if job.finished_at else None,
+            "notebook": str(job.notebook or ""),
         }
 
 
@@ -238,10 +236,6 @@ def _offers(names: Sequence[str]) -> list[dict[str, Any]]:
             found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])
         )
     ]
-
-
-def _lines(log: str | Sequence[str]) -> list[str]:
-    return log.splitlines() if isinstance(log, str) else [str(line) for line in log]
 
 
 def _outcome(row: Mapping[str, Any]) -> str:
