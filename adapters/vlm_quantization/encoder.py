@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from adapters.vlm_quantization.backbones import ImageTower
+
 
 class HashEncoder:
     """Both towers of a checkpoint, ready to encode.
@@ -66,6 +68,17 @@ class HashEncoder:
         CorruptFile
             The picture network installed here is not the one the model was trained on.
         """
+        return self.encode_features(self.tower.features(images))
+
+    @property
+    def tower(self) -> ImageTower:
+        """The frozen picture network of this model, if it is the one installed here.
+
+        Raises
+        ------
+        CorruptFile
+            It is another one than the model was trained on: its features would mean something else.
+        """
         tower = image_tower(self.name)
         trained_on = self.checkpoint.provenance.tower
         if trained_on and tower.fingerprint != trained_on:
@@ -74,7 +87,7 @@ class HashEncoder:
                 f"installed is {tower.fingerprint}, the model was trained on {trained_on}",
                 hint="Install the packages the model was trained with, or train again.",
             )
-        return self.encode_features(tower.features(images))
+        return tower
 
     def encode_features(self, features: NDArray[np.float32]) -> Encoded:
         """Encode frozen picture features, float32, shape (n, image_dim)."""

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adapters.vlm_quantization.data import CaptionedImages, picture_digest
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from adapters.vlm_quantization.backbones import ImageTower
-    from adapters.vlm_quantization.data import CaptionedImages, Progress
+    from adapters.vlm_quantization.codes import Encoded
+    from adapters.vlm_quantization.data import Progress
+    from adapters.vlm_quantization.encoder import HashEncoder
 
 #: Pictures decoded and encoded between two words about progress; bounds what is decoded at once.
 CHUNK = 128
@@ -41,17 +47,11 @@ def picture_features(
     -------
     ndarray, float32, shape (n, tower.dim)
     """
-    digest = hashlib.sha256(tower.fingerprint.encode())
-    for item in collection.items:
-        digest.update(item.digest.encode())
-    path = cache / "features" / f"{digest.hexdigest()[:32]}.npy"
+    kept = kept_features(collection, tower, cache)
+    if kept is not None:
+        return kept
+    path = _path(collection, tower, cache)
     shape = (len(collection), tower.dim)
-    try:
-        kept = np.load(path, allow_pickle=False)
-        if kept.shape == shape and kept.dtype == np.float32 and np.isfinite(kept).all():
-            return kept
-    except (OSError, ValueError):
-        pass  # not there, or not whole: compute it again
     out = np.empty(shape, np.float32)
     for start in range(0, len(out), CHUNK):
         rows = range(start, min(start + CHUNK, len(out)))
@@ -66,3 +66,50 @@ def picture_features(
         os.fsync(file.fileno())
     beside.replace(path)
     return out
+
+
+def kept_features(collection: CaptionedImages, tower: ImageTower, cache: Path) -> NDArray[np.float32] | None:
+    """Return the features kept on disk, or None where they have not been computed or are not whole."""
+    try:
+        kept: NDArray[np.float32] = np.load(_path(collection, tower, cache), allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    fits = kept.shape == (len(collection), tower.dim) and kept.dtype == np.float32
+    return kept if fits and bool(np.isfinite(kept).all()) else None
+
+
+def _path(collection: CaptionedImages, tower: ImageTower, cache: Path) -> Path:
+    digest = hashlib.sha256(tower.fingerprint.encode())
+    for item in collection.items:
+        digest.update(item.digest.encode())
+    return cache / "features" / f"{digest.hexdigest()[:32]}.npy"
+
+
+class KnownPictures:
+    """An encoder that does not look twice at a picture whose features are known.
+
+    Parameters
+    ----------
+    encoder : HashEncoder
+    collection : CaptionedImages
+    features : ndarray, float32, shape (n, d)
+        Of the collection's pictures, in its order.
+    """
+
+    def __init__(
+        self, encoder: HashEncoder, collection: CaptionedImages, features: NDArray[np.float32]
+    ) -> None:
+        self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
+        self.encode_texts = encoder.encode_texts
+        self._encoder = encoder
+        self._features = features
+        self._rows = {item.digest: row for row, item in enumerate(collection.items)}
+
+    def encode_images(self, images: Sequence[Image]) -> Encoded:
+        """Encode RGB pictures; those of the collection are recognised by their pixels."""
+        rows = [self._rows.get(picture_digest(image)) for image in images]
+        new = [place for place, row in enumerate(rows) if row is None]
+        features = self._features[[row or 0 for row in rows]]
+        if new:
+            features[new] = self._encoder.tower.features([images[place] for place in new])
+        return self._encoder.encode_features(features)
