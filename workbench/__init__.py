@@ -47,8 +47,9 @@ if TYPE_CHECKING:
         WorkbenchError,
         WrongState,
     )
-    from workbench.jobs import Job, JobScope, job_scope
+    from workbench.jobs import Job
     from workbench.panels.results import show
+    from workbench.scope import JobScope, job_scope
     from workbench.tracking import Run
     from workbench.workspace import Workspace
 
@@ -65,7 +66,7 @@ _HOMES = {
     "JobContext": "adapter",
     "JobError": "errors",
     "JobFailed": "errors",
-    "JobScope": "jobs",
+    "JobScope": "scope",
     "Metric": "adapter",
     "MissingExtra": "errors",
     "NotFound": "errors",
@@ -89,7 +90,7 @@ _HOMES = {
     "WrongState": "errors",
     "adapters": "adapter",
     "get_adapter": "adapter",
-    "job_scope": "jobs",
+    "job_scope": "scope",
     "panels": "",
     "show": "panels.results",
 }

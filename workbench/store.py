@@ -458,7 +458,7 @@ class Store:
         with self._writing(durable=durable) as connection:
             if connection.execute(update(_jobs).where(wanted).values(change)).rowcount != 1:
                 return None
-            return connection.execute(select(_jobs.c.status).where(_jobs.c.id == job_id)).scalar_one()
+            return str(connection.execute(select(_jobs.c.status).where(_jobs.c.id == job_id)).scalar_one())
 
     def renew_leases(self, worker_id: str, lease_seconds: float) -> dict[int, tuple[str, int]]:
         """Renew a worker's leases; return (status, attempt) of each job it still holds, by id."""

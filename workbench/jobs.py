@@ -1,0 +1,396 @@
+"""Submit a job, follow it, cancel it; and what a job notebook does with the job it is.
+
+A job is a row of the database. Its status moves by guarded updates only (``Store.move_job``), and what it
+left is in ``jobs/<id>/`` of the workspace: the executed notebook and ``log.txt``. A :class:`Job` looks at
+one from outside; from inside its notebook a job is a ``scope.JobScope``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from pydantic import BaseModel
+
+from workbench import processes, records, workspace
+from workbench.adapter import JOB_METHODS, BaseAdapter, Result, check_options, get_adapter
+from workbench.errors import (
+    BadInput,
+    BadOptions,
+    JobCancelled,
+    JobFailed,
+    NotSupported,
+    UnknownJob,
+)
+from workbench.tracking import plain
+from workbench.workspace import Workspace
+
+#: A handle's properties are at most this old, in seconds.
+FRESH_SECONDS = 0.25
+
+#: How much of a log's end is read at once, and how much of it at most, in bytes.
+_LOG_BLOCK, _LOG_MOST = 16 * 2**10, 2**20
+
+#: Environment variables by which a worker tells a notebook which job it is.
+JOB, ATTEMPT = "WORKBENCH_JOB", "WORKBENCH_JOB_ATTEMPT"
+
+
+class Progress(NamedTuple):
+    """How far a job is."""
+
+    done: float = 0.0
+    total: float | None = None
+    message: str = ""
+
+    @property
+    def fraction(self) -> float | None:
+        """How much is done, 0 to 1; None where the total is not known."""
+        if not self.total or self.total <= 0:
+            return None
+        return min(max(self.done / self.total, 0.0), 1.0)
+
+
+class Job:
+    """One job, looked at from outside.
+
+    What it says is at most a quarter of a second old while the job is going on.
+    """
+
+    def __init__(self, home: Workspace, row: records.Job) -> None:
+        self._home = home
+        self._row = row
+        self._read_at = time.monotonic()
+        self._result: Result | None = None
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.type} ({self.adapter}): {self.status}>"
+
+    def _now(self) -> records.Job:
+        ended = self._row.status in records.FINAL_STATUSES
+        if not ended and time.monotonic() - self._read_at > FRESH_SECONDS:
+            self.refresh()
+        return self._row
+
+    def refresh(self) -> Self:
+        """Read the job again, now."""
+        row = self._home.store.job(self.id)
+        if row is None:
+            raise UnknownJob(self.id, self._home.store.newest_job())
+        self._row, self._read_at = row, time.monotonic()
+        return self
+
+    @property
+    def id(self) -> int:
+        """The job's id."""
+        assert self._row.id is not None  # noqa: S101  # a stored row has one
+        return self._row.id
+
+    @property
+    def type(self) -> str:
+        """``train``, ``eval``, ``index_build`` or another type of the adapter's."""
+        return self._row.type
+
+    @property
+    def adapter(self) -> str:
+        """Name of the adapter."""
+        return self._row.adapter
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options, filled in."""
+        return self._row.options
+
+    @property
+    def status(self) -> str:
+        """``queued``, ``running``, ``cancelling``, ``succeeded``, ``failed`` or ``cancelled``."""
+        return self._now().status
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has ended, well or badly."""
+        return self.status in records.FINAL_STATUSES
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        row = self._now()
+        return Progress(row.progress_done, row.progress_total, row.progress_message)
+
+    @property
+    def summary(self) -> str:
+        """The result's one sentence; empty while there is none."""
+        return self._now().summary
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Why it failed: ``{"cell", "type", "message"}``.
+
+        ``cell`` is the number beside the cell in the executed notebook; None if no cell is to blame.
+        """
+        return self._now().error
+
+    @property
+    def run_id(self) -> int | None:
+        """The run it made last, if it made one."""
+        return self._now().run_id
+
+    @property
+    def attempt(self) -> int:
+        """How many times it was begun."""
+        return self._now().attempt
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was submitted."""
+        return datetime.fromtimestamp(self._row.created_at, UTC)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its latest attempt began."""
+        at = self._now().started_at
+        return None if at is None else datetime.fromtimestamp(at, UTC)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended."""
+        at = self._now().finished_at
+        return None if at is None else datetime.fromtimestamp(at, UTC)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it has run, or ran; None before it began."""
+        row = self._now()
+        if row.started_at is None:
+            return None
+        return max((row.finished_at or time.time()) - row.started_at, 0.0)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of what it left."""
+        return self._home.jobs_dir / str(self.id)
+
+    @property
+    def notebook(self) -> Path | None:
+        """The executed notebook, saved while it runs; None where there is none."""
+        row = self._now()
+        path = self._home.path / row.notebook if row.notebook else self.folder / "notebook.ipynb"
+        return path if path.is_file() else None
+
+    @property
+    def result(self) -> Result | None:
+        """What it returned; None while there is nothing."""
+        if self._result is None and self._now().status in records.FINAL_STATUSES:
+            row = self._home.store.result(self.id)
+            self._result = None if row is None else Result.model_validate(row.data)
+        return self._result
+
+    def logs(self, tail: int = 200) -> str:
+        """Return the last lines of what it printed; empty while there is nothing.
+
+        Parameters
+        ----------
+        tail : int
+            How many lines; of a very long log, at most its last MiB is looked at.
+        """
+        return _tail(self.folder / "log.txt", tail)
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_progress: Callable[[Job], object] | None = None,
+        *,
+        check: bool = True,
+    ) -> Job:
+        """Return when the job has ended.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+        on_progress : callable, optional
+            Called with the job whenever its status or progress has changed.
+        check : bool
+            Whether an end other than success raises.
+
+        Raises
+        ------
+        JobFailed, JobCancelled
+            How it ended.
+        TimeoutError
+            It has not ended yet; it goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        seen: object = None
+        looked = time.monotonic()
+        pause = 0.02
+        while True:
+            row = self.refresh()._row
+            now = (row.status, row.progress_done, row.progress_total, row.progress_message)
+            if now != seen:
+                seen, pause = now, 0.02
+                if on_progress is not None:
+                    on_progress(self)
+            if row.status in records.FINAL_STATUSES:
+                break
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {self.id} is {row.status} after {timeout:g} s; it goes on")
+            if time.monotonic() - looked > 2.0:  # a worker that was killed would never come back by itself
+                looked = time.monotonic()
+                if row.status == "queued" or row.worker_id:
+                    ensure_worker(self._home)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.2)
+        if check:
+            self._raise_unless_succeeded()
+        return self
+
+    def _raise_unless_succeeded(self) -> None:
+        if self._row.status == "cancelled":
+            raise JobCancelled(self.id, f"job {self.id} ({self.type}) was cancelled")
+        if self._row.status == "failed":
+            error = self._row.error or {}
+            cell = error.get("cell")
+            where = f" in cell [{cell}]" if cell else ""
+            said = f"{error.get('type', 'Error')}: {error.get('message', 'no reason was kept')}"
+            hint = f"Open {self.notebook}" if self.notebook else ""
+            raise JobFailed(
+                self.id, f"job {self.id} ({self.type}) failed{where}: {said}", cell=cell, hint=hint
+            )
+
+    def cancel(self) -> Job:
+        """Ask for the job to stop. A queued one is cancelled at once; one that has ended stays as it is."""
+        store = self._home.store
+        if store.move_job(self.id, expect="queued", to="cancelled"):
+            return self.refresh()
+        if store.move_job(self.id, expect="running", to="cancelling") and self._now().worker_id:
+            ensure_worker(self._home)  # where the worker is dead, a new one settles it
+        return self.refresh()
+
+
+def submit(
+    home: Workspace,
+    type: str,  # noqa: A002
+    adapter: str | BaseAdapter | None = None,
+    options: Mapping[str, Any] | BaseModel | None = None,
+    *,
+    start_worker: bool = True,
+) -> Job:
+    """Queue a job; see ``Workspace.submit``."""
+    family = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter)
+    checked = check_job(family, type, options)
+    row = records.Job(type=type, adapter=family.name, options=plain(checked, "options"), cwd=os.getcwd())  # noqa: PTH109
+    job = Job(home, home.store.add_job(row))
+    if start_worker:
+        ensure_worker(home)
+    return job
+
+
+def check_job(family: BaseAdapter, type: str, options: Any) -> Any:  # noqa: A002
+    """Return a job's checked options, or raise with what is wrong with its type or its options."""
+    if type not in (offered := family.job_types()):
+        known = type in JOB_METHODS
+        if known:
+            raise NotSupported(family.name, f"{type} jobs", hint=f"It offers: {', '.join(offered) or 'none'}")
+        raise BadInput(
+            f"no job type {type!r}. Adapter {family.name!r} offers: {', '.join(offered) or 'none'}"
+        )
+    if options is not None and not isinstance(options, (Mapping, BaseModel)):
+        raise BadOptions(f"options must be a dictionary, not {options!r}")
+    return check_options(family, type, options)
+
+
+def find(home: Workspace, job_id: int) -> Job:
+    """Return a job by id; see ``Workspace.job``."""
+    number = workspace.as_id(job_id)
+    row = None if number is None else home.store.job(number)
+    if row is None:
+        raise UnknownJob(job_id, home.store.newest_job())
+    return Job(home, row)
+
+
+def listed(
+    home: Workspace,
+    type: str | None,  # noqa: A002
+    status: str | None,
+    limit: int | None,
+    offset: int,
+) -> list[Job]:
+    """Return one page of jobs; see ``Workspace.jobs``."""
+    if status is not None and status not in records.JOB_STATUSES:
+        raise BadInput(f"no job status {status!r}. There are: {', '.join(records.JOB_STATUSES)}")
+    if (limit is not None and limit < 0) or offset < 0:
+        raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
+    return [Job(home, row) for row in home.store.jobs(type=type, status=status, limit=limit, offset=offset)]
+
+
+# Workers ---------------------------------------------------------------------------------------
+
+
+def worker_lock(home: Workspace) -> Path:
+    """Return the file that a worker holds locked for as long as it lives."""
+    return home.path / ".worker.lock"
+
+
+def ensure_worker(home: Workspace) -> bool:
+    """Start a worker in the background if none is alive on this host; say whether one was started.
+
+    Call it after the row is queued: a worker about to leave lets go of its lock first and then looks at
+    the queue once more, so a job is never left between the two.
+    """
+    import subprocess
+
+    if is_locked(worker_lock(home)):
+        return False
+    command = [sys.executable, "-m", "workbench.worker", "--workspace", str(home.path), "--background"]
+    environment = {
+        key: value for key, value in os.environ.items() if key not in (JOB, ATTEMPT, processes.TOKEN)
+    }
+    if home.database_url:
+        environment[workspace.DATABASE_URL] = home.database_url
+    with (home.path / "worker.log").open("ab") as log:
+        # A session of its own: it outlives the terminal, the notebook kernel or the command that started it.
+        subprocess.Popen(  # noqa: S603  # this interpreter and our own module
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+            close_fds=True,
+        )
+    return True
+
+
+def is_locked(path: Path) -> bool:
+    """Say whether a living process holds a lock file."""
+    import fcntl
+
+    try:
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _tail(path: Path, lines: int) -> str:
+    """Return a text file's last lines, reading from its end."""
+    if lines < 1 or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        at = end = file.seek(0, os.SEEK_END)
+        data = b""
+        while at > 0 and data.count(b"\n") <= lines and end - at < _LOG_MOST:
+            size = min(_LOG_BLOCK, at)
+            at -= size
+            file.seek(at)
+            data = file.read(size) + data
+    found = data.splitlines(keepends=True)
+    if at > 0 and len(found) <= lines:
+        found = found[1:]  # the first one was cut
+    return b"".join(found[-lines:]).decode("utf-8", errors="replace")

@@ -1,0 +1,370 @@
+"""What a job notebook does with the job it is.
+
+::
+
+    with job_scope("eval", adapter, options) as job:
+        result = job.finish(job.adapter.evaluate(job.options, job))
+
+Under a worker the scope is the queued job, and the worker decides how it ended; by hand, or under plain
+papermill, it makes a row of its own and ends it itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel
+
+from workbench import processes, records
+from workbench import workspace as workspaces
+from workbench.adapter import BaseAdapter, Metric, Result, check_options, get_adapter
+from workbench.errors import BadInput, BadOptions, JobCancelled, StoreError, WorkbenchError, WrongState
+from workbench.jobs import ATTEMPT, JOB, check_job
+from workbench.tracking import Better, Run, plain
+from workbench.workspace import Workspace
+
+#: Progress is written to the database at most this often, in seconds.
+PROGRESS_SECONDS = 0.2
+
+
+class JobScope:
+    """The job that a notebook is, from inside; what :func:`job_scope` returns.
+
+    Attributes
+    ----------
+    type : str
+        The job's type.
+    adapter : BaseAdapter
+        The family.
+    options : BaseModel
+        Its checked options.
+    workspace : Workspace
+        Where it belongs.
+    """
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002
+        adapter: str | BaseAdapter | None = None,
+        options: Mapping[str, Any] | BaseModel | str | None = None,
+        *,
+        workspace: Workspace | str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.type = type
+        self._given = (adapter, options)
+        self._own_workspace = not isinstance(workspace, Workspace)
+        self.workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace or None)
+        self._row: records.Job | None = None
+        self._attached = False
+        self._finished = False
+        self._reporter: _Reporter | None = None
+        self._runs: list[Run] = []
+        self.adapter: BaseAdapter
+        self.options: Any = None
+
+    @property
+    def id(self) -> int:
+        """The job's id."""
+        return self._entered().id or 0
+
+    @property
+    def attached(self) -> bool:
+        """Whether a worker runs this notebook, rather than a person or plain papermill."""
+        return self._attached
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Say how far the work is.
+
+        Parameters
+        ----------
+        done : float
+            How much is done, in any unit.
+        total : float, optional
+            How much there is; what was said last if not given.
+        message : str
+            What is going on, in a few words.
+
+        Raises
+        ------
+        JobCancelled
+            Somebody cancelled the job.
+        """
+        self._entered()
+        assert self._reporter is not None  # noqa: S101  # made on entering
+        self._reporter.say(float(done), None if total is None else float(total), str(message))
+
+    def start_run(
+        self,
+        experiment: str,
+        *,
+        name: str | None = None,
+        config: Mapping[str, Any] | BaseModel | None = None,
+        tags: Mapping[str, Any] | None = None,
+        better: Better | None = None,
+    ) -> Run:
+        """Start a run that belongs to this job; its metrics' directions are those the adapter declares."""
+        own = [Metric(pattern, way) for pattern, way in (better or {}).items()]
+        run = self.workspace.start_run(
+            experiment,
+            name,
+            self.options if config is None else config,
+            self.id,
+            tags=tags,
+            better=[*own, *self.adapter.metrics],
+        )
+        self._runs.append(run)
+        return run
+
+    def finish(self, result: Result) -> Result:
+        """Keep what the job returns; give it back, so that a notebook can show it.
+
+        Raises
+        ------
+        BadInput
+            It is not a result.
+        WrongState
+            The job was taken away from this process in the meantime.
+        """
+        row = self._entered()
+        if not isinstance(result, Result):
+            kind = f"{type(self.adapter).__name__}'s {self.type}"
+            raise BadInput(f"{kind} returned a {type(result).__name__}; a workbench.Result is wanted")
+        assert self._reporter is not None  # noqa: S101
+        self._reporter.flush()
+        if not self.workspace.store.save_result(self.id, row.attempt, _plain_result(result)):
+            raise WrongState(f"job {self.id} is no longer this process's to finish")
+        self._finished = True
+        return result
+
+    def __enter__(self) -> Self:
+        row = self._attach() or self._begin_by_hand()
+        self._row = row
+        self._reporter = _Reporter(self.workspace, row)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            assert self._reporter is not None  # noqa: S101
+            self._reporter.stop()
+            self._end(error)
+        except WorkbenchError as refused:
+            if error is None:
+                raise
+            error.add_note(f"The job's end could not be written either: {refused}")
+        finally:
+            if self._own_workspace:
+                self.workspace.close()
+
+    def _entered(self) -> records.Job:
+        if self._row is None:
+            raise WrongState(
+                "the job has not begun", hint="Use it in a with statement: with wb.job_scope(…) as job"
+            )
+        return self._row
+
+    def _attach(self) -> records.Job | None:
+        """Take up the job that a worker runs this notebook for; None by hand."""
+        given = os.environ.get(JOB, "")
+        home = os.environ.get(workspaces.HOME, "")
+        if not given or not home or Path(home).resolve() != self.workspace.path:
+            return None
+        row = self.workspace.store.job(int(given))
+        if row is None or row.type != self.type or str(row.attempt) != os.environ.get(ATTEMPT):
+            return None
+        os.environ.pop(JOB)  # a second scope in this notebook is a job of its own
+        self._attached = True
+        self.adapter = get_adapter(row.adapter)
+        self.options = check_options(self.adapter, row.type, row.options)
+        return row
+
+    def _begin_by_hand(self) -> records.Job:
+        adapter, options = self._given
+        self.adapter = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter or None)
+        self.options = check_job(self.adapter, self.type, _options(options))
+        me = processes.this_process()
+        now = time.time()
+        row = records.Job(
+            type=self.type,
+            adapter=self.adapter.name,
+            status="running",
+            options=plain(self.options, "options"),
+            cwd=os.getcwd(),  # noqa: PTH109
+            started_at=now,
+            heartbeat_at=now,
+            attempt=1,
+            host=processes.host(),
+            pid=me.pid,
+            pid_started=me.started,
+        )
+        return self.workspace.store.add_job(row)
+
+    def _end(self, error: BaseException | None) -> None:
+        store, row = self.workspace.store, self._entered()
+        cancelled = isinstance(error, (JobCancelled, KeyboardInterrupt))
+        status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
+        if error is not None:
+            status = "cancelled" if cancelled else "failed"
+        for run in self._runs:  # a run still open ends as its job does
+            if run.refresh().status == "running":
+                run.finish(status, error)
+        said = (
+            None if error is None else {"cell": _cell(), "type": type(error).__name__, "message": str(error)}
+        )
+        if self._attached:
+            # The worker decides how the job ended, from the runner's exit; this is only what is known here.
+            if said is not None and not cancelled:
+                store.update_job(self.id, attempt=row.attempt, durable=True, error=said)
+            return
+        if error is None and store.move_job(self.id, expect="running", to="succeeded", attempt=row.attempt):
+            return
+        ended = "cancelled" if cancelled or error is None else "failed"
+        kept = said if ended == "failed" else None
+        store.move_job(self.id, expect=("running", "cancelling"), to=ended, attempt=row.attempt, error=kept)
+
+
+def job_scope(
+    type: str,  # noqa: A002
+    adapter: str | BaseAdapter | None = None,
+    options: Mapping[str, Any] | BaseModel | str | None = None,
+    *,
+    workspace: Workspace | str | os.PathLike[str] | None = None,
+) -> JobScope:
+    """Return the job that a notebook is, for a ``with`` statement.
+
+    Under a worker it is the queued job; by hand, or under plain papermill, a row of its own is made, so
+    that batch runs leave the same records.
+
+    Parameters
+    ----------
+    type : str
+        ``train``, ``eval``, ``index_build``, or another type the adapter offers.
+    adapter : str or BaseAdapter, optional
+        The family; the only one installed if empty.
+    options : mapping, model or JSON text, optional
+        Its options.
+    workspace : Workspace or path, optional
+        ``$WORKBENCH_HOME`` or ``./results`` if not given.
+
+    Examples
+    --------
+    >>> with job_scope("eval", "toy", {"k": 3}) as job:          # doctest: +SKIP
+    ...     job.finish(job.adapter.evaluate(job.options, job))
+    """
+    return JobScope(type, adapter, options, workspace=workspace)
+
+
+class _Reporter:
+    """Writes a job's progress from a thread: often enough to watch, seldom enough not to cost.
+
+    ``say`` only leaves a note. The thread writes the newest note at most every
+    :data:`PROGRESS_SECONDS`, and always the last one.
+    """
+
+    def __init__(self, home: Workspace, row: records.Job) -> None:
+        self._store = home.store
+        self._id = row.id or 0
+        self._attempt = row.attempt
+        self._note: tuple[float, float | None, str] | None = None
+        self._total: float | None = None
+        self._gone = ""
+        self._wake = threading.Event()
+        self._writing = threading.Lock()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="workbench-progress", daemon=True)
+        self._thread.start()
+
+    def say(self, done: float, total: float | None, message: str) -> None:
+        if self._gone:
+            raise JobCancelled(self._id, f"job {self._id} {self._gone}")
+        if total is not None:
+            self._total = total
+        self._note = (done, self._total, message)
+        self._wake.set()
+
+    def flush(self) -> None:
+        with self._writing:
+            note, self._note = self._note, None
+            change: dict[str, Any] = {"heartbeat_at": time.time()}
+            if note is not None and math.isfinite(note[0]):
+                done, total, message = note
+                change |= {"progress_done": done, "progress_total": total, "progress_message": message[:1000]}
+            status = self._store.update_job(self._id, attempt=self._attempt, **change)
+        if status == "cancelling":
+            self._gone = "was cancelled"
+        elif status is None:
+            self._gone = "was given up: its state was changed from outside"
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        if self._note is not None:
+            self.flush()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(timeout=1.0)  # without news, look once a second whether the job is cancelled
+            self._wake.clear()
+            if self._stopping:
+                return
+            with contextlib.suppress(
+                StoreError
+            ):  # the next note tries again
+                self.flush()
+            if self._gone:
+                return
+            time.sleep(PROGRESS_SECONDS)
+
+
+def _options(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    try:
+        read = json.loads(given or "{}")
+    except ValueError as error:
+        raise BadOptions(f"options are not JSON ({error}): {given!r}", hint="Such as '{\"k\": 3}'.") from None
+    if not isinstance(read, dict):
+        raise BadOptions(f"options must be a JSON object, not {given!r}", hint="Such as '{\"k\": 3}'.")
+    return read
+
+
+def _plain_result(result: Result) -> dict[str, Any]:
+    """Return a result as JSON; a metric that is no number is left out with a word, elsewhere it is null."""
+    data = result.model_dump()
+    odd = sorted(name for name, value in result.metrics.items() if not math.isfinite(value))
+    data["metrics"] = {name: value for name, value in result.metrics.items() if name not in odd}
+    data["warnings"] = [*result.warnings, *(f"{name} is {result.metrics[name]}" for name in odd)]
+    data["views"] = [_without_nan(plain_view) for plain_view in data["views"]]
+    return {key: plain(value, f"result.{key}") for key, value in data.items()}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell() -> int | None:
+    """Return the number of the notebook cell that is running, or None outside of IPython."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return None if shell is None else int(shell.execution_count)

@@ -1,0 +1,315 @@
+"""The object people hold: one folder with a database and everything that runs and jobs made."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel
+
+from workbench import records, tracking
+from workbench.adapter import BaseAdapter, Metric, Searcher, adapters, get_adapter
+from workbench.errors import BadInput, CorruptFile, UnknownExperiment, UnknownIndex, UnknownRun
+from workbench.store import Store
+from workbench.tracking import Run, Writer
+
+if TYPE_CHECKING:
+    from workbench.compare import Comparison
+    from workbench.jobs import Job
+
+#: Environment variables: the workspace folder, and a database elsewhere than in it.
+HOME = "WORKBENCH_HOME"
+DATABASE_URL = "WORKBENCH_DATABASE_URL"
+
+
+class Workspace:
+    """One folder holding the database and every artifact.
+
+    Parameters
+    ----------
+    path : path, optional
+        The folder, made if it is not there; ``$WORKBENCH_HOME`` or ``./results`` if not given.
+    database_url : str, optional
+        A database elsewhere; ``$WORKBENCH_DATABASE_URL``, or ``workbench.db`` in the folder, if not given.
+
+    Raises
+    ------
+    BadInput
+        The path is a file, or cannot be written.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, database_url: str | None = None
+    ) -> None:
+        self.path = Path(path or os.environ.get(HOME) or "results").expanduser().resolve()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(
+                f"{self.path} cannot be a workspace: {error.strerror or error}",
+                hint="Give a folder that can be written, by path, --workspace or $WORKBENCH_HOME.",
+            ) from None
+        self.database_url = database_url or os.environ.get(DATABASE_URL) or ""
+        self.store = Store(self.database_url or self.path / "workbench.db")
+        self._writer = Writer(self.store)
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.path)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is queued and close the database; jobs go on."""
+        try:
+            self._writer.stop()
+        finally:
+            self.store.close()
+
+    # Folders -----------------------------------------------------------------------------------
+
+    @property
+    def cache(self) -> Path:
+        """A folder for what can be made again."""
+        return self._folder("cache")
+
+    @property
+    def indexes(self) -> Path:
+        """The folder that holds one folder an index."""
+        return self._folder("indexes")
+
+    @property
+    def jobs_dir(self) -> Path:
+        """The folder that holds one folder a job: its executed notebook and its log."""
+        return self._folder("jobs")
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder that holds one folder a run."""
+        return self._folder("runs")
+
+    def _folder(self, name: str) -> Path:
+        folder = self.path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # Runs --------------------------------------------------------------------------------------
+
+    def start_run(
+        self,
+        experiment: str,
+        name: str | None = None,
+        config: Mapping[str, Any] | BaseModel | None = None,
+        job_id: int | None = None,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        better: tracking.Better | Sequence[Metric] | None = None,
+    ) -> Run:
+        """Start a run; use it in a ``with`` statement, or call its ``finish``.
+
+        Parameters
+        ----------
+        experiment : str
+            The question it belongs to; a new one is made.
+        name : str, optional
+            ``run-<id>`` if not given.
+        config, tags : mapping, optional
+            Anything with a plain JSON form, nested as you like.
+        job_id : int, optional
+            The job that makes the run.
+        better : mapping of str to {"higher", "lower"}, or sequence of Metric, optional
+            Direction by metric name or glob pattern (``{"val/*": "higher"}``). A metric without one has no
+            best value.
+        """
+        return tracking.start(
+            self.store,
+            self._writer,
+            self.runs_dir,
+            experiment,
+            name=name,
+            config=config,
+            tags=tags,
+            job_id=job_id,
+            better=better,
+        )
+
+    def run(self, run_id: int) -> Run:
+        """Return a run by id.
+
+        Raises
+        ------
+        UnknownRun
+            There is none.
+        """
+        number = as_id(run_id)
+        row = None if number is None else self.store.run(number)
+        if row is None:
+            raise UnknownRun(run_id, self.store.newest_run())
+        return self._handle(row, self._experiment_names())
+
+    def runs(self, experiment: str | None = None) -> list[Run]:
+        """Return runs, newest first; those of one experiment if it is named.
+
+        Raises
+        ------
+        UnknownExperiment
+            There is no experiment of that name.
+        """
+        names = self._experiment_names()
+        experiment_id = None
+        if experiment is not None:
+            experiment_id = next((key for key, name in names.items() if name == experiment), None)
+            if experiment_id is None:
+                raise UnknownExperiment(experiment, names.values())
+        return [self._handle(row, names) for row in self.store.runs(experiment_id=experiment_id)]
+
+    def experiments(self) -> list[str]:
+        """Return the names of the experiments, sorted."""
+        return sorted(self._experiment_names().values())
+
+    def compare(self, run_ids: Sequence[int]) -> Comparison:
+        """Compare runs: how their configs differ, their curves, which is best at what."""
+        from workbench.compare import Comparison, RunRecord
+
+        runs = [self.run(run_id) for run_id in run_ids]
+        self._writer.flush()
+        summaries = self.store.summaries([run.id for run in runs])
+        shown = [
+            RunRecord(
+                run.id,
+                run.name,
+                run.experiment,
+                run.status,
+                run.config,
+                {row.name: row.model_dump() for row in summaries[run.id]},
+            )
+            for run in runs
+        ]
+        return Comparison(shown, self._declared(runs))
+
+    def _declared(self, runs: Sequence[Run]) -> list[Metric]:
+        """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
+        job_ids = {run.job_id for run in runs if run.job_id is not None}
+        rows = [self.store.job(job_id) for job_id in sorted(job_ids)]
+        families = sorted({row.adapter for row in rows if row is not None} & set(adapters()))
+        declared = [metric for family in families for metric in get_adapter(family).metrics]
+        for run in runs:
+            declared += [Metric(pattern, better) for pattern, better in run.directions]
+        return declared
+
+    def _experiment_names(self) -> dict[int, str]:
+        return {experiment.id or 0: experiment.name for experiment in self.store.experiments()}
+
+    def _handle(self, row: records.Run, names: Mapping[int, str]) -> Run:
+        return Run(self.store, self._writer, self.runs_dir / str(row.id), row, names[row.experiment_id])
+
+    # Jobs --------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        type: str,  # noqa: A002  # the word for it everywhere
+        adapter: str | BaseAdapter | None = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
+    ) -> Job:
+        """Queue a job and see to it that a worker runs it.
+
+        Parameters
+        ----------
+        type : str
+            ``train``, ``eval``, ``index_build``, or another type the adapter offers.
+        adapter : str or BaseAdapter, optional
+            The family; the only one installed if not given.
+        options : mapping or model, optional
+            The adapter's options for that type. Checked before anything is queued.
+
+        Raises
+        ------
+        BadOptions
+            Options that do not fit; every problem is named.
+        BadInput, NotSupported, UnknownAdapter
+            A type that the adapter does not offer, or no such adapter.
+        """
+        from workbench import jobs
+
+        return jobs.submit(self, type, adapter, options)
+
+    def job(self, job_id: int) -> Job:
+        """Return a job by id.
+
+        Raises
+        ------
+        UnknownJob
+            There is none.
+        """
+        from workbench import jobs
+
+        return jobs.find(self, job_id)
+
+    def jobs(
+        self,
+        type: str | None = None,  # noqa: A002
+        status: str | None = None,
+        limit: int | None = 100,
+        offset: int = 0,
+    ) -> list[Job]:
+        """Return jobs, newest first, one page at a time.
+
+        Parameters
+        ----------
+        type, status : str, optional
+            Only those.
+        limit : int or None
+            At most that many; None for all.
+        offset : int
+            How many of the newest to pass over.
+        """
+        from workbench import jobs
+
+        return jobs.listed(self, type, status, limit, offset)
+
+    # Indexes -----------------------------------------------------------------------------------
+
+    def index_names(self) -> list[str]:
+        """Return the names of the indexes that are whole, sorted."""
+        found = (folder for folder in self.indexes.iterdir() if (folder / "manifest.json").is_file())
+        return sorted(folder.name for folder in found if not folder.name.startswith("."))
+
+    def open_search(self, name: str) -> Searcher:
+        """Open an index for searching, whatever family made it.
+
+        Raises
+        ------
+        UnknownIndex
+            There is none of that name.
+        CorruptFile
+            Its manifest cannot be read, or names no adapter.
+        """
+        if name not in (names := self.index_names()):
+            raise UnknownIndex(name, names)
+        folder = self.indexes / name
+        manifest = folder / "manifest.json"
+        try:
+            family = json.loads(manifest.read_text(encoding="utf-8"))["adapter"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptFile(
+                manifest, f"not a manifest that names its adapter ({error!r})", hint="Build the index again."
+            ) from None
+        adapter = get_adapter(str(family))
+        return Searcher(adapter, adapter.load_index(folder), name)
+
+
+def as_id(given: Any) -> int | None:
+    """Return an id that was typed, or None where it cannot be one."""
+    if isinstance(given, bool) or not isinstance(given, (int, str)):
+        return None
+    number = int(given) if str(given).isascii() and str(given).isdigit() else 0
+    return number if 0 < number < 2**31 else None
