@@ -10,6 +10,7 @@ without a relevant item add nothing to precision, recall or average precision an
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 #: Query-gallery pairs looked at together. The working arrays take about 25 bytes a pair, whatever the
 #: numbers of queries and items; this many fit a processor's cache and leave little to call overhead.
 PAIRS_PER_CHUNK = 1 << 18
+
+#: Queries whose histograms are turned into metrics together; they take at most 6 KiB a query.
+QUERIES_PER_BLOCK = 1024
 
 
 class Relevance(Protocol):
@@ -48,10 +52,9 @@ class TieGroups:
     found: NDArray[np.float64]
 
 
-def _chunks(n_queries: int, n_gallery: int) -> Iterator[tuple[int, int]]:
-    rows = max(1, PAIRS_PER_CHUNK // n_gallery)
-    for start in range(0, n_queries, rows):
-        yield start, min(start + rows, n_queries)
+def _ranges(stop: int, step: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    for at in range(start, stop, step):
+        yield at, min(at + step, stop)
 
 
 def _words(codes: NDArray[np.uint8], lengths: Sequence[int]) -> list[list[NDArray[Any]]]:
@@ -67,6 +70,27 @@ def _words(codes: NDArray[np.uint8], lengths: Sequence[int]) -> list[list[NDArra
             done += width
         columns.append(added)
     return columns
+
+
+def _counted_together(lengths: Sequence[int], n_gallery: int) -> list[list[int]]:
+    """Split lengths into runs whose distances are counted in one joint histogram.
+
+    Counting costs most of the time, and does so by the pair, so lengths share a count while their joint
+    histogram has fewer bins than the gallery has items (and a bin fits 16 bits).
+    """
+    runs: list[list[int]] = []
+    bins = 0
+    before = 0
+    for length in lengths:
+        joint = bins * (length - before + 1)
+        if runs and joint <= min(n_gallery, 2**15):
+            runs[-1].append(length)
+            bins = joint
+        else:
+            runs.append([length])
+            bins = 2 * (length + 1)
+        before = length
+    return runs
 
 
 def code_groups(
@@ -87,22 +111,65 @@ def code_groups(
         Code lengths in bits, ascending multiples of 8.
     """
     n_gallery = len(gallery_codes)
+    runs = _counted_together(lengths, n_gallery)
     query_words, gallery_words = _words(query_codes, lengths), _words(gallery_codes, lengths)
-    for start, stop in _chunks(len(query_codes), n_gallery):
-        rows = stop - start
-        # Each pair counts in the bin (query, distance, relevant). Twice the distance plus the relevance fits
-        # 16 bits; distances add up from one length to the next, so each byte is looked at once.
-        bins = relevance.block(start, stop).astype(np.int16)
-        keys = np.empty((rows, n_gallery), np.intp)
-        for length, of_queries, of_gallery in zip(lengths, query_words, gallery_words, strict=True):
-            for query_word, gallery_word in zip(of_queries, of_gallery, strict=True):
-                distance = np.bitwise_count(query_word[start:stop, None] ^ gallery_word)
-                bins += distance
-                bins += distance
-            width = 2 * (length + 1)
-            np.add(bins, np.arange(0, rows * width, width)[:, None], out=keys)
-            counts = np.bincount(keys.ravel(), minlength=rows * width).reshape(rows, length + 1, 2)
-            yield start, stop, length, _from_histogram(counts)
+    rows = max(1, PAIRS_PER_CHUNK // n_gallery)
+    for first, last in _ranges(len(query_codes), QUERIES_PER_BLOCK):
+        counts = {length: np.empty((last - first, length + 1, 2), np.intp) for length in lengths}
+        for start, stop in _ranges(last, rows, first):
+            relevant = relevance.block(start, stop)
+            added = (
+                _differing([word[start:stop] for word in of_queries], of_gallery)
+                for of_queries, of_gallery in zip(query_words, gallery_words, strict=True)
+            )
+            for length, histogram in _histograms(added, relevant, runs):
+                counts[length][start - first : stop - first] = histogram
+        for length in lengths:
+            yield first, last, length, _from_histogram(counts[length])
+
+
+def _differing(queries: Sequence[NDArray[Any]], gallery: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+    """Return how many bits differ in some words of two codes, (queries, gallery)."""
+    differing = [np.bitwise_count(one[:, None] ^ other) for one, other in zip(queries, gallery, strict=True)]
+    for more in differing[1:]:
+        differing[0] += more
+    return differing[0]
+
+
+def _histograms(
+    added: Iterator[NDArray[np.uint8]], relevant: NDArray[np.bool_], runs: Sequence[Sequence[int]]
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Yield each length with its counts (queries, distances, 2): not relevant, relevant.
+
+    ``added`` yields what each length adds to the distance of the one before.
+    """
+    rows = len(relevant)
+    distance = np.zeros(relevant.shape, np.uint8)
+    for run in runs:
+        # A pair's bin, its last digit first: whether it is relevant, its distance at the first length of the
+        # run, and what each further length adds. In this order all that follows reads memory in sequence.
+        distance += next(added)
+        bins = distance.astype(np.int16)
+        bins += distance
+        bins += relevant
+        size = 2 * (run[0] + 1)
+        shape = [size]
+        for shorter, longer in itertools.pairwise(run):
+            more = next(added)
+            distance += more
+            bins += np.multiply(more, np.int16(size), dtype=np.int16)
+            shape.insert(0, longer - shorter + 1)
+            size *= shape[0]
+        keys = bins + np.arange(0, rows * size, size)[:, None]
+        joint = np.bincount(keys.ravel(), minlength=rows * size).reshape(rows, *shape)
+        for at, length in enumerate(run):
+            if at:  # fold what this length adds into the distance
+                folded = np.zeros((*joint.shape[:-2], 2 * (length + 1)), np.intp)
+                for more in range(joint.shape[-2]):
+                    folded[..., 2 * more : 2 * more + joint.shape[-1]] += joint[..., more, :]
+                joint = folded
+            counts = joint.reshape(rows, -1, 2 * (length + 1)).sum(axis=1)
+            yield length, counts.reshape(rows, length + 1, 2)
 
 
 def _from_histogram(counts: NDArray[np.intp]) -> TieGroups:
@@ -129,9 +196,14 @@ def score_groups(
     as_bytes = np.ascontiguousarray(gallery).view(whole_row)
     _, first, inverse = np.unique(as_bytes[:, 0], return_index=True, return_inverse=True)
     distinct = np.ascontiguousarray(gallery[first].T)
-    for start, stop in _chunks(len(queries), len(gallery)):
-        scores = (queries[start:stop] @ distinct)[:, inverse] + np.float32(0)  # no negative zero
-        yield start, stop, _from_scores(scores, relevance.block(start, stop))
+    rows = max(1, PAIRS_PER_CHUNK // len(gallery))
+    # A product of few rows leaves most of the processor idle: multiply for several chunks at once.
+    for first, last in _ranges(len(queries), 16 * rows):
+        products = queries[first:last] @ distinct
+        for start, stop in _ranges(last, rows, first):
+            scores = np.take(products[start - first : stop - first], inverse, axis=1)
+            scores += np.float32(0)  # no negative zero
+            yield start, stop, _from_scores(scores, relevance.block(start, stop))
 
 
 def _from_scores(scores: NDArray[np.float32], relevant: NDArray[np.bool_]) -> TieGroups:

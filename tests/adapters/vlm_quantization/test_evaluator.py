@@ -202,6 +202,16 @@ def test_a_prefix_evaluates_as_the_short_code_does(task, bits):
     assert evaluate_codes(queries, gallery, relevance, bits=(bits,)) == short
 
 
+def test_lengths_counted_together_are_as_each_alone():
+    """A gallery large enough that lengths share joint histograms: 8 with 16 and 32, and 64 with 128."""
+    queries, gallery = random_codes(6, 1), random_codes(9_000, 2)
+    assert tie_groups._counted_together(CODE_LENGTHS, 9_000) == [[8, 16, 32], [64, 128]]
+    relevance = SharedLabel(random_labels(6, 3), random_labels(9_000, 4))
+    together = evaluate_codes(queries, gallery, relevance)
+    alone = [evaluate_codes(queries, gallery, relevance, bits=(bits,)) for bits in CODE_LENGTHS]
+    assert together == [record for records in alone for record in records]
+
+
 @pytest.mark.parametrize("pairs", [1, 700, 10**7])
 def test_the_size_of_chunks_changes_nothing(task, pairs, monkeypatch):
     queries, gallery, query_labels, gallery_labels = task
