@@ -72,7 +72,7 @@ def kept_features(collection: CaptionedImages, tower: ImageTower, cache: Path) -
     """Return the features kept on disk, or None where they have not been computed or are not whole."""
     try:
         kept: NDArray[np.float32] = np.load(_path(collection, tower, cache), allow_pickle=False)
-    except (OSError, ValueError):
+    except (EOFError, OSError, ValueError):
         return None
     fits = kept.shape == (len(collection), tower.dim) and kept.dtype == np.float32
     return kept if fits and bool(np.isfinite(kept).all()) else None

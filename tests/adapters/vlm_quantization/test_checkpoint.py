@@ -1,0 +1,163 @@
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from adapters.vlm_quantization.checkpoint import MAX_BYTES, ModelConfig, Provenance, read_checkpoint
+from adapters.vlm_quantization.encoder import HashEncoder
+from adapters.vlm_quantization.model import CrossModalHashModel
+
+SMALL = ModelConfig(
+    image_tower="random", image_dim=64, image_components=8, hidden=16, dim=12, text_buckets=64, text_width=8
+)
+
+
+@pytest.fixture
+def model() -> CrossModalHashModel:
+    torch.manual_seed(3)
+    model = CrossModalHashModel(SMALL)
+    model.fit_components(np.random.default_rng(0).standard_normal((40, 64)).astype(np.float32))
+    model.train()
+    for _ in range(5):  # gives the thresholds values of their own
+        model.image_code(model.image_vectors(torch.randn(32, 8)))
+        model.text_code(model.text_vectors(*model.text_rows(["red", "blue circle", "강아지", "비"])))
+    return model.eval()
+
+
+@pytest.fixture
+def path(model: CrossModalHashModel, tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    model.save(path, Provenance(tower="random/0", data="d", split="s", seed=3, step=7))
+    return path
+
+
+def test_what_comes_back_is_what_was_saved(model: CrossModalHashModel, path: Path) -> None:
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.config == SMALL
+    assert checkpoint.provenance.step == 7
+    texts = ["a red circle", "강아지 얼굴", ""]
+    features = np.random.default_rng(1).standard_normal((5, 64)).astype(np.float32)
+    encoder, again = HashEncoder.load(path), CrossModalHashModel.load(path)
+    with torch.no_grad():
+        for other in (model, again):
+            vectors = other.image_vectors(other.components(torch.from_numpy(features)))
+            said = other.text_vectors(*other.text_rows(texts))
+            assert np.allclose(encoder.encode_features(features).features, vectors.numpy(), atol=1e-5)
+            assert np.allclose(encoder.encode_texts(texts).features, said.numpy(), atol=1e-5)
+            assert np.array_equal(encoder.encode_features(features).codes, other.image_code.codes(vectors))
+            assert np.array_equal(encoder.encode_texts(texts).codes, other.text_code.codes(said))
+
+
+def test_the_encoder_needs_no_training_library(path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, pathlib; from adapters.vlm_quantization.encoder import HashEncoder;"
+        f"encoder = HashEncoder.load(pathlib.Path({str(path)!r}));"
+        "assert encoder.encode_texts(['비']).codes.shape == (1, 16);"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+def rewrite_header(path: Path, change: object) -> None:
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
+def with_config(**changes: object) -> object:
+    def change(header: dict) -> None:
+        config = json.loads(header["__metadata__"]["config"]) | changes
+        header["__metadata__"]["config"] = json.dumps(config)
+
+    return change
+
+
+def other_format(header: dict) -> None:
+    header["__metadata__"]["format"] = "nested-code-model/9"
+
+
+def no_metadata(header: dict) -> None:
+    del header["__metadata__"]
+
+
+def renamed(header: dict) -> None:
+    header["image.middle"] = header.pop("image.mean")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (other_format, "nested-code-model/9"),
+        (no_metadata, "format None"),
+        (renamed, "image.mean, image.middle"),
+        (with_config(hidden=17), "not F32"),
+        (with_config(hidden="many"), "hidden"),
+        (with_config(hidden=10**9), "hidden"),
+        (with_config(surprise=1), "surprise"),
+    ],
+)
+def test_a_file_that_does_not_fit_itself_is_named(path: Path, change: object, said: str) -> None:
+    rewrite_header(path, change)
+    with pytest.raises(wb.CorruptFile, match=said) as caught:
+        read_checkpoint(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_a_truncated_file_is_refused(path: Path, keep: int) -> None:
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(wb.CorruptFile, match="not a readable"):
+        read_checkpoint(path)
+
+
+def test_an_altered_weight_is_found(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(wb.CorruptFile, match="altered"):
+        read_checkpoint(path)
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(wb.CorruptFile, match="not a readable"):
+        read_checkpoint(path)
+
+
+def test_a_missing_or_huge_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(wb.CorruptFile, match="no such file"):
+        read_checkpoint(tmp_path / "none.safetensors")
+    huge = tmp_path / "huge.safetensors"
+    with huge.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # sparse: takes no room
+    with pytest.raises(wb.CorruptFile, match="at most"):
+        read_checkpoint(huge)
+
+
+def test_a_weight_that_is_no_number_is_refused(model: CrossModalHashModel, tmp_path: Path) -> None:
+    with torch.no_grad():
+        model.embedding.weight[0, 0] = torch.nan
+    path = tmp_path / "nan.safetensors"
+    model.save(path, Provenance())
+    with pytest.raises(wb.CorruptFile, match="finite"):
+        read_checkpoint(path)
+
+
+def test_another_picture_network_than_trained_on_is_refused(
+    model: CrossModalHashModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.safetensors"
+    model.save(path, Provenance(tower="random/99"))
+    with pytest.raises(wb.CorruptFile, match="trained on random/99"):
+        HashEncoder.load(path).encode_images([])

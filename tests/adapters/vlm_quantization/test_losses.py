@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+
+from adapters.vlm_quantization import losses
+
+
+def slow_contrastive(scores: torch.Tensor, positives: torch.Tensor) -> float:
+    """From the definition, one row and one column at a time."""
+
+    def one_way(rows: list[list[float]], marks: list[list[bool]]) -> float:
+        each = []
+        for row, mark in zip(rows, marks, strict=True):
+            total = sum(math.exp(value) for value in row)
+            logs = [math.log(math.exp(value) / total) for value, on in zip(row, mark, strict=True) if on]
+            if logs:
+                each.append(-sum(logs) / len(logs))
+        return sum(each) / len(each)
+
+    return (
+        one_way(scores.tolist(), positives.tolist()) + one_way(scores.T.tolist(), positives.T.tolist())
+    ) / 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_contrastive_is_its_definition_with_several_positives_and_none(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(5, 4, generator=generator)
+    positives = torch.rand(5, 4, generator=generator) < 0.4
+    positives[0, 0] = True
+    positives[1] = False  # a text that describes nothing in the batch
+    assert losses.contrastive(scores, positives).item() == pytest.approx(slow_contrastive(scores, positives))
+
+
+def test_no_positive_at_all_is_zero_and_has_a_gradient() -> None:
+    scores = torch.randn(3, 3, requires_grad=True)
+    loss = losses.contrastive(scores, torch.zeros(3, 3, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0
+    assert scores.grad.abs().sum() == 0
+
+
+def test_right_pairs_cost_less_at_every_length() -> None:
+    torch.manual_seed(0)
+    margins = torch.randn(32, 128)
+    positives = torch.eye(32, dtype=torch.bool)
+    weights = {8: 1.0, 64: 1.0, 128: 1.0}
+    right, by_length = losses.nested_contrastive(margins, margins, positives, weights, 0.1)
+    wrong, _ = losses.nested_contrastive(margins, margins.roll(1, 0), positives, weights, 0.1)
+    assert right < wrong
+    assert set(by_length) == {8, 64, 128}
+    assert right.item() == pytest.approx(sum(value.item() for value in by_length.values()) / 3)
+
+
+def test_balance_quantisation_and_decorrelation_are_zero_where_they_should_be() -> None:
+    hadamard = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    assert losses.balance(hadamard).item() == 0
+    assert losses.quantisation(hadamard).item() == 0
+    assert losses.decorrelation(hadamard).item() == 0
+    same = torch.ones(4, 3)
+    assert losses.balance(same).item() == 1
+    assert losses.decorrelation(same).item() == pytest.approx(6 / 9)
+
+
+def test_distillation_is_least_when_codes_rank_as_the_teacher_does() -> None:
+    torch.manual_seed(0)
+    margins = torch.randn(16, 128)
+    codes = torch.where(margins >= 0, 1.0, -1.0)
+    teacher = codes @ codes.T / 128 / 0.05
+    good = losses.distillation(margins, margins, teacher, 128, 0.05)
+    bad = losses.distillation(margins, margins.roll(1, 0), teacher, 128, 0.05)
+    assert good < bad

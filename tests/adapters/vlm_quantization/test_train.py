@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from adapters.vlm_quantization import train
+from adapters.vlm_quantization.backbones import RandomProjection
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.data import make_splits
+from adapters.vlm_quantization.encoder import HashEncoder
+from adapters.vlm_quantization.features import picture_features
+from adapters.vlm_quantization.model import CrossModalHashModel
+
+from . import shapes
+
+
+class Notebook:
+    """Takes what a run takes, into a folder and a list."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.logged: list[tuple[int, dict[str, float]]] = []
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.logged.append((step, metrics))
+
+    def log_checkpoint(self, name: str, path: Path) -> None:
+        shutil.copy(path, self.folder / name)
+
+
+def fit(folder: Path, progress: Any = lambda *_: None, **changes: Any) -> tuple[Notebook, train.Trained]:
+    folder.mkdir(parents=True, exist_ok=True)
+    collection = shapes.collection()
+    features = picture_features(collection, RandomProjection(), folder)
+    run = Notebook(folder)
+    splits = make_splits(collection, 0)
+    options = shapes.options(**changes)
+    done = train.train(collection, splits, features, "random/0", options, run, progress)
+    return run, done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Notebook, train.Trained]:
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, *fit(folder)
+
+
+def codes(folder: Path, name: str = train.BEST) -> np.ndarray:
+    encoder = HashEncoder.load(folder / name)
+    images = [shapes.collection().open(row) for row in range(6)]
+    return np.concatenate(
+        [encoder.encode_texts(["red circle", "파란 사각형"]).codes, encoder.encode_images(images).codes]
+    )
+
+
+def test_training_learns_what_it_was_shown(trained: tuple[Path, Notebook, train.Trained]) -> None:
+    _, run, done = trained
+    losses = [metrics["train/loss"] for _, metrics in run.logged if "train/loss" in metrics]
+    assert losses[-1] < 0.8 * losses[0]
+    assert done.steps == 60
+    assert {"val/R@10", "val/R@10@float", *(f"val/mAP@{length}" for length in CODE_LENGTHS)} <= set(done.best)
+
+
+def test_trained_codes_are_prefixes_at_every_length(trained: tuple[Path, Notebook, train.Trained]) -> None:
+    import torch
+
+    folder, *_ = trained
+    model = CrossModalHashModel.load(folder / train.BEST)
+    with torch.no_grad():
+        margins = model.text_code(model.text_vectors(*model.text_rows(["red circle", "파란 사각형"])))
+    whole = codes(folder)[:2]
+    for length in CODE_LENGTHS:
+        short = np.packbits((margins[:, :length] >= 0).numpy(), axis=1)
+        assert np.array_equal(short, whole[:, : length // 8])
+
+
+def test_same_seed_same_codes_and_another_seed_others(
+    trained: tuple[Path, Notebook, train.Trained], tmp_path: Path
+) -> None:
+    folder, *_ = trained
+    fit(tmp_path / "again")
+    fit(tmp_path / "other", seed=1)
+    assert np.array_equal(codes(folder), codes(tmp_path / "again"))
+    assert not np.array_equal(codes(folder), codes(tmp_path / "other"))
+
+
+def test_interrupted_training_leaves_a_checkpoint_that_works(tmp_path: Path) -> None:
+    def interrupt(done: float, _total: float | None, _message: str) -> None:
+        if done == 45:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, interrupt)
+    encoder = HashEncoder.load(tmp_path / train.LAST)
+    assert encoder.checkpoint.provenance.step == 40
+    assert encoder.encode_texts(["red"]).codes.shape == (1, 16)
+
+
+def test_it_stops_early_when_validation_no_longer_gains(tmp_path: Path) -> None:
+    _, done = fit(tmp_path, steps=400, validate_every=5, patience=2, learning_rate=0.05)
+    assert done.stopped_early
+    assert done.steps < 400
+    assert done.steps == done.best_step + 10
+
+
+def test_the_test_parts_are_never_read(tmp_path: Path) -> None:
+    collection = shapes.collection()
+    splits = make_splits(collection, 0)
+    features = picture_features(collection, RandomProjection(), tmp_path)
+    held = np.concatenate([splits.test_drawings, splits.test_concepts])
+    assert len(held) > 5
+    spoiled = features.copy()
+    spoiled[held] = 1e6
+    for folder, given in (("plain", features), ("spoiled", spoiled)):
+        (tmp_path / folder).mkdir()
+        run = Notebook(tmp_path / folder)
+        options = shapes.options(steps=20)
+        train.train(collection, splits, given, "random/0", options, run, lambda *_: None)
+    assert np.array_equal(codes(tmp_path / "plain"), codes(tmp_path / "spoiled"))
+
+
+def test_positives_are_all_concepts_a_text_describes() -> None:
+    collection = shapes.collection()
+    concepts = collection.items[::2]
+    texts = train.Texts(concepts, ("en", "ko"), 64)
+    red = texts.keywords[0][0][0]  # the keyword "red" of the first concept
+    assert concepts[0].keywords["en"][0] == "red"
+    chosen = np.array([5, 0, 6, 12])
+    marks = texts.positives(np.array([red, texts.names[5][0][0]]), chosen)
+    assert marks.tolist() == [
+        [concepts[place].labels[0] == "red" for place in chosen],
+        [True, False, False, False],
+    ]
+
+
+def test_one_concept_is_too_few_to_train_on(tmp_path: Path) -> None:
+    collection = shapes.collection()
+    collection.items = collection.items[:2]
+    splits = make_splits(collection, 0)
+    with pytest.raises(wb.BadInput, match="at least 2"):
+        train.Batches(collection, splits, shapes.options())
