@@ -19,7 +19,8 @@ from adapters.vlm_quantization.evaluator import (
     evaluate_scores,
     report_views,
 )
-from tests.adapters.vlm_quantization import oracle
+
+from . import oracle
 
 KS = (1, 2, 5, 50)
 

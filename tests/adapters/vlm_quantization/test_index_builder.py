@@ -16,8 +16,9 @@ from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded
 from adapters.vlm_quantization.index_builder import build_index
 from adapters.vlm_quantization.index_files import read_manifest
 from adapters.vlm_quantization.search import load_index
-from tests.adapters.vlm_quantization import small_index
-from tests.adapters.vlm_quantization.small_index import (
+
+from . import small_index
+from .small_index import (
     N_CONCEPTS,
     SmallCollection,
     SmallEncoder,

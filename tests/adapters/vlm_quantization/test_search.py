@@ -21,8 +21,9 @@ from adapters.vlm_quantization.search import (
     search_item,
     search_text,
 )
-from tests.adapters.vlm_quantization.oracle import hamming
-from tests.adapters.vlm_quantization.small_index import (
+
+from .oracle import hamming
+from .small_index import (
     N_CONCEPTS,
     SmallCollection,
     SmallEncoder,
