@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from workbench.panels.compare import ComparePanel
     from workbench.panels.jobs import JobsPanel
     from workbench.panels.results import figure, render_html, show
-    from workbench.panels.search import SearchPanel
+    from workbench.panels.search import SearchPanel, search_page
 
 _HOMES = {
     "ComparePanel": "compare",
@@ -21,10 +21,11 @@ _HOMES = {
     "SearchPanel": "search",
     "figure": "results",
     "render_html": "results",
+    "search_page": "search",
     "show": "results",
 }
 
-__all__ = ["ComparePanel", "JobsPanel", "SearchPanel", "figure", "render_html", "show"]
+__all__ = ["ComparePanel", "JobsPanel", "SearchPanel", "figure", "render_html", "search_page", "show"]
 
 
 def __getattr__(name: str) -> Any:

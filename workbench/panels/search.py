@@ -20,8 +20,10 @@ newest question. What the page may ask (fields, choices of k, limits) stands in 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
@@ -30,6 +32,11 @@ from workbench.adapter import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, Searcher, S
 from workbench.errors import BadInput, BadOptions, WorkbenchError
 from workbench.panels.assets import assets
 from workbench.panels.fields import form_fields, initial_values
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+    from workbench.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,6 +110,43 @@ class SearchPanel(anywidget.AnyWidget):
             raise BadInput("the query is no text")
         ask = self.searcher.by_text if by == "text" else self.searcher.by_item
         return ask(given, k, **options)
+
+
+def search_page(workspace: Workspace, index: str | None = None) -> SearchPanel | HTML:
+    """Return the search panel of an index, or a page that says what to do where there is none.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where the indexes are.
+    index : str, optional
+        Which one; ``$WORKBENCH_INDEX``, else the newest, if not given.
+    """
+    try:
+        names = workspace.index_names()
+        name = index or os.environ.get("WORKBENCH_INDEX") or _newest(workspace, names)
+        if name is not None:
+            return SearchPanel(workspace.open_search(name))
+    except WorkbenchError as error:
+        return _message("This index cannot be opened", error.message, error.hint)
+    said = "A search page needs an index, and this workspace has none."
+    return _message(
+        "Nothing to search yet", said, "Run `workbench demo`, or build an index in the jobs panel."
+    )
+
+
+def _newest(workspace: Workspace, names: Sequence[str]) -> str | None:
+    """Return the index that was built last."""
+    return max(names, key=lambda name: (workspace.indexes / name).stat().st_mtime, default=None)
+
+
+def _message(title: str, said: str, hint: str) -> HTML:
+    from IPython.display import HTML
+
+    body = f"<b>{escape(title)}</b>{escape(said)}<br>{escape(hint)}"
+    return HTML(
+        f'<style>{assets("theme.css")}</style><div class="wb"><div class="wb-empty">{body}</div></div>'
+    )
 
 
 def _setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]], query: str) -> dict[str, Any]:
