@@ -279,11 +279,21 @@ def submit(
     options: Mapping[str, Any] | BaseModel | None = None,
     *,
     start_worker: bool = True,
+    max_attempts: int = 2,
 ) -> Job:
-    """Queue a job; see ``Workspace.submit``."""
+    """Queue a job; see ``Workspace.submit``.
+
+    ``max_attempts`` counts the times it is begun: again only when its worker vanished, never when it failed.
+    """
     family = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter)
     checked = check_job(family, type, options)
-    row = records.Job(type=type, adapter=family.name, options=plain(checked, "options"), cwd=os.getcwd())  # noqa: PTH109
+    row = records.Job(
+        type=type,
+        adapter=family.name,
+        options=plain(checked, "options"),
+        cwd=str(Path.cwd()),
+        max_attempts=max_attempts,
+    )
     job = Job(home, home.store.add_job(row))
     if start_worker:
         ensure_worker(home)
@@ -347,21 +357,21 @@ def ensure_worker(home: Workspace) -> bool:
     if is_locked(worker_lock(home)):
         return False
     command = [sys.executable, "-m", "workbench.worker", "--workspace", str(home.path), "--background"]
-    environment = {
-        key: value for key, value in os.environ.items() if key not in (JOB, ATTEMPT, processes.TOKEN)
-    }
+    private = (JOB, ATTEMPT, processes.TOKEN)
+    environment = {key: value for key, value in os.environ.items() if key not in private}
     if home.database_url:
         environment[workspace.DATABASE_URL] = home.database_url
     with (home.path / "worker.log").open("ab") as log:
-        # A session of its own: it outlives the terminal, the notebook kernel or the command that started it.
-        subprocess.Popen(  # noqa: S603  # this interpreter and our own module
-            command,
+        # A session of its own and no parent: it outlives the terminal, the kernel or the command that
+        # started it, and leaves no zombie there.
+        subprocess.run(  # noqa: S603  # this interpreter and our own module
+            ["/bin/sh", "-c", '"$@" &', "sh", *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=environment,
             start_new_session=True,
-            close_fds=True,
+            check=True,
         )
     return True
 
@@ -372,7 +382,7 @@ def is_locked(path: Path) -> bool:
 
     try:
         with path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     return False

@@ -178,6 +178,8 @@ class Job(Record, table=True):
     worker_pid_started: str = ""
     pid: int | None = None
     pid_started: str = ""
+    #: Mark in the environment of every process of the attempt, to find those whose parents are gone.
+    token: str = ""
     heartbeat_at: float | None = Field(default=None, sa_type=Float)
     lease_until: float | None = Field(default=None, sa_type=Float)
 

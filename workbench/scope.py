@@ -200,7 +200,7 @@ class JobScope:
             adapter=self.adapter.name,
             status="running",
             options=plain(self.options, "options"),
-            cwd=os.getcwd(),  # noqa: PTH109
+            cwd=str(Path.cwd()),
             started_at=now,
             heartbeat_at=now,
             attempt=1,
@@ -319,9 +319,7 @@ class _Reporter:
             self._wake.clear()
             if self._stopping:
                 return
-            with contextlib.suppress(
-                StoreError
-            ):  # the next note tries again
+            with contextlib.suppress(StoreError):  # the next note tries again
                 self.flush()
             if self._gone:
                 return

@@ -401,6 +401,7 @@ class Store:
                 "lease_until": now + lease_seconds,
                 "pid": None,
                 "pid_started": "",
+                "token": "",
                 "error": None,
                 "summary": "",
                 "progress_done": 0.0,

@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("worker_pid_started", sa.String(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=True),
         sa.Column("pid_started", sa.String(), nullable=False),
+        sa.Column("token", sa.String(), nullable=False),
         sa.Column("heartbeat_at", sa.Float(), nullable=True),
         sa.Column("lease_until", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id"),

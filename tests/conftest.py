@@ -1,0 +1,69 @@
+"""Fixtures for every test: a workspace of its own, and the toy adapter installed as any adapter is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+
+TOY = Path(__file__).parent / "adapters" / "toy.py"
+
+
+@pytest.fixture(autouse=True)
+def _no_outer_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the workspace, or the job, of whoever runs the tests."""
+    for name in ("WORKBENCH_HOME", "WORKBENCH_DATABASE_URL", "WORKBENCH_JOB", "WORKBENCH_JOB_ATTEMPT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the toy adapter as an installed package: a module and its metadata."""
+    folder = tmp_path_factory.mktemp("toy-package")
+    (folder / "toy_adapter.py").write_text(TOY.read_text(encoding="utf-8"), encoding="utf-8")
+    info = folder / "toy_adapter-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-adapter\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[workbench.adapters]\ntoy = toy_adapter:adapter\n")
+    return folder
+
+
+@contextmanager
+def installed(folder: Path) -> Iterator[wb.BaseAdapter]:
+    """Put a folder of packages on the path of this process and of those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        before = os.environ.get("PYTHONPATH")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), before] if before else [str(folder)]))
+        yield wb.get_adapter("toy")
+
+
+@contextmanager
+def workspace_in(folder: Path) -> Iterator[wb.Workspace]:
+    """Open a workspace whose background worker leaves with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_WORKER_IDLE", "20")
+        with wb.Workspace(folder) as home:
+            yield home
+            with suppress(OSError, ValueError):
+                os.kill(int((home.path / ".worker.lock").read_text()), signal.SIGTERM)
+
+
+@pytest.fixture
+def toy(toy_package: Path) -> Iterator[wb.BaseAdapter]:
+    """The toy adapter, found through a real entry point, here and in subprocesses."""
+    with installed(toy_package) as adapter:
+        yield adapter
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[wb.Workspace]:
+    """An empty workspace."""
+    with workspace_in(tmp_path / "results") as home:
+        yield home
