@@ -6,13 +6,11 @@ beside this file. The SVG are drawn once and kept, with everything else, in one 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
-import tempfile
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import workbench as wb
+from adapters.vlm_quantization.cache_files import write_whole
 from adapters.vlm_quantization.data import CaptionedImages, Item, picture_digest
 from adapters.vlm_quantization.make_table import LANGUAGES, TABLES, code_of
 from adapters.vlm_quantization.pictures import decode_picture
@@ -141,25 +140,17 @@ def _draw(codes: list[str], openmoji: Path, twemoji: Path, progress: Progress | 
 
 
 def _write_archive(path: Path, drawings: list[Drawing]) -> None:
-    """Write the archive beside its place and rename it: it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the archive; it is there whole or not at all."""
     lengths = np.array([len(drawing.data) for drawing in drawings], dtype=np.int64)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", delete=False) as beside:
-        try:
-            np.savez(
-                beside,
-                ids=np.array([drawing.id for drawing in drawings]),
-                digests=np.array([drawing.digest for drawing in drawings]),
-                ends=np.cumsum(lengths),
-                data=np.frombuffer(b"".join(drawing.data for drawing in drawings), dtype=np.uint8),
-            )
-            beside.flush()
-            os.fsync(beside.fileno())
-            Path(beside.name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(beside.name).unlink()
-            raise
+    file = io.BytesIO()
+    np.savez(
+        file,
+        ids=np.array([drawing.id for drawing in drawings]),
+        digests=np.array([drawing.digest for drawing in drawings]),
+        ends=np.cumsum(lengths),
+        data=np.frombuffer(b"".join(drawing.data for drawing in drawings), dtype=np.uint8),
+    )
+    write_whole(path, file.getvalue())
 
 
 def _read_archive(path: Path) -> list[Drawing] | None:
