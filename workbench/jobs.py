@@ -189,6 +189,37 @@ class Job:
             self._result = None if row is None else Result.model_validate(row.data)
         return self._result
 
+    def to_json(self, *, result: bool = True) -> dict[str, Any]:
+        """Return all of this as plain JSON; times are ISO 8601 in UTC.
+
+        Parameters
+        ----------
+        result : bool
+            Whether the result comes with it; a list does without.
+        """
+        row = self._now()
+        progress = Progress(row.progress_done, row.progress_total, row.progress_message)
+        out: dict[str, Any] = {
+            "id": self.id,
+            "type": row.type,
+            "adapter": row.adapter,
+            "status": row.status,
+            "progress": {**progress._asdict(), "fraction": progress.fraction},
+            "summary": row.summary,
+            "error": row.error,
+            "notebook": None if self.notebook is None else str(self.notebook),
+            "run_id": row.run_id,
+            "attempt": row.attempt,
+            "options": row.options,
+        }
+        for name in ("created_at", "started_at", "finished_at"):
+            at: datetime | None = getattr(self, name)
+            out[name] = None if at is None else at.isoformat()
+        out["seconds"] = self.seconds
+        if result:
+            out["result"] = None if self.result is None else self.result.model_dump()
+        return out
+
     def logs(self, tail: int = 200) -> str:
         """Return the last lines of what it printed; empty while there is nothing.
 

@@ -158,7 +158,9 @@ class Worker:
             "PYTHONUNBUFFERED": "1",
         }
         command = processes.dies_with_parent([sys.executable, "-m", "workbench.runner"])
-        with (folder / "log.txt").open("ab") as log:  # appended by this process's, and by the notebook's lines
+        with (folder / "log.txt").open(
+            "ab"
+        ) as log:  # appended by this process's, and by the notebook's lines
             process = subprocess.Popen(  # noqa: S603  # this interpreter and our own module
                 command,
                 stdin=subprocess.PIPE,

@@ -1,0 +1,91 @@
+"""``workbench demo``: train, evaluate, index and search, with whatever the installed adapter offers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from workbench.adapter import BaseAdapter
+from workbench.errors import BadInput
+from workbench.jobs import Job
+from workbench.progress import JobProgress
+from workbench.workspace import Workspace
+
+
+def run_demo(
+    home: Workspace,
+    adapter: BaseAdapter,
+    *,
+    say: Callable[[str], object] = print,
+) -> dict[str, Any]:
+    """Submit the adapter's demo jobs one after another and wait for each.
+
+    Parameters
+    ----------
+    home : Workspace
+        Where; an earlier demo's index is replaced whole, and its runs stay beside the new one.
+    adapter : BaseAdapter
+        Whose ``demo()`` says what to submit.
+    say : callable
+        Takes each sentence for the person who watches.
+
+    Returns
+    -------
+    dict
+        ``workspace``, ``jobs``, ``run``, ``index`` and ``metrics``: what ``--json`` prints.
+
+    Raises
+    ------
+    JobFailed
+        A job failed; the error names its cell, its message and its notebook.
+    """
+    results: dict[str, Any] = {}
+    done: list[Job] = []
+    with JobProgress(sys.stderr) as shown:
+        for kind, options in adapter.demo().items():
+            job = home.submit(kind, adapter, filled_in(options, results))
+            job.wait(on_progress=shown)
+            done.append(job)
+            results[kind] = job.result.made if job.result else {}
+    for job in done:
+        say(f"{job.type:<12} {job.seconds or 0:6.1f} s  {job.summary}")
+    made = {name: value for result in results.values() for name, value in result.items()}
+    metrics: dict[str, float] = {}
+    for job in done:
+        metrics |= job.result.metrics if job.result else {}
+    return {
+        "workspace": str(home.path),
+        "jobs": [
+            {"id": job.id, "type": job.type, "status": job.status, "notebook": str(job.notebook)}
+            for job in done
+        ],
+        "run": {"id": made.get("run")},
+        "index": {"name": made.get("index")},
+        "metrics": metrics,
+    }
+
+
+def filled_in(options: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return options with each ``"$type.key"`` replaced by what the earlier job of that type made.
+
+    Raises
+    ------
+    BadInput
+        No earlier job made such a thing.
+    """
+    out: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            value = filled_in(value, made)
+        elif isinstance(value, str) and value.startswith("$"):
+            kind, _, key = value[1:].partition(".")
+            if key not in made.get(kind, {}):
+                known = [f"${kind}.{key}" for kind, things in made.items() for key in things]
+                raise BadInput(
+                    f"demo option {name}={value!r} refers to nothing that was made. "
+                    f"There is: {', '.join(known) or 'nothing yet'}"
+                )
+            value = made[kind][key]
+        out[name] = value
+    return out

@@ -1,0 +1,88 @@
+"""A job's progress in the terminal: a bar where there is a terminal, plain lines where there is not."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+if TYPE_CHECKING:
+    from workbench.jobs import Job
+
+#: Without a terminal a line is printed at most this often, in seconds, unless the message changes.
+LINE_SECONDS = 2.0
+
+
+class JobProgress:
+    """Shows one job after another while they are waited for.
+
+    Parameters
+    ----------
+    stream : text file
+        Where to write; standard error, so that standard output stays what the command answers.
+
+    Examples
+    --------
+    >>> with JobProgress() as shown:                                  # doctest: +SKIP
+    ...     job.wait(on_progress=shown)
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._bars: Any = None
+        self._tasks: dict[int, Any] = {}
+        self._said: tuple[int, str, str] | None = None
+        self._said_at = 0.0
+
+    def __enter__(self) -> Self:
+        if self._stream.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+            self._bars = Progress(
+                TextColumn("{task.fields[type]:<12}"),
+                BarColumn(bar_width=32),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[message]}", markup=False),
+                console=Console(file=self._stream),
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def __call__(self, job: Job) -> None:
+        """Show where a job is; made to be passed as ``on_progress``."""
+        if self._bars is None:
+            self._line(job)
+        else:
+            self._bar(job)
+
+    def _bar(self, job: Job) -> None:
+        if job.id not in self._tasks:
+            self._tasks[job.id] = self._bars.add_task("", total=None, type=job.type, message="")
+        progress, status = job.progress, job.status
+        done, total = progress.done, progress.total
+        if status == "succeeded":  # whatever the last word was, it is all done
+            done = total = total or done or 1
+        message = progress.message if status == "running" else job.summary or status
+        self._bars.update(self._tasks[job.id], completed=done, total=total, message=message)
+
+    def _line(self, job: Job) -> None:
+        progress, status = job.progress, job.status
+        says = (job.id, status, progress.message)
+        if says == self._said and time.monotonic() - self._said_at < LINE_SECONDS:
+            return
+        self._said, self._said_at = says, time.monotonic()
+        if status == "running":
+            share = "     " if progress.fraction is None else f"{progress.fraction:4.0%} "
+            what = f"{share} {progress.message or 'starting'}"
+        else:
+            what = f"{status}{f': {job.summary}' if job.summary else ''}"
+        print(f"{job.type:<12} {what}", file=self._stream, flush=True)
