@@ -44,9 +44,9 @@ class Item:
     Attributes
     ----------
     id : str
-        Unique in its collection, safe as a file name.
+        Unique in its collection.
     concept : str
-        What it shows; pictures of one concept share their captions.
+        What it shows; pictures of one concept have the same captions, and each is a right answer to them.
     captions : mapping of str to tuple of str
         Language to captions; the first one is the name people see.
     image : bytes or Path

@@ -6,7 +6,8 @@
 
 ``image`` is a path relative to the file's folder and has to stay inside it; ``captions`` maps a language
 to one or more captions, the first being the name people see; ``labels`` is optional. Optional too are
-``id`` (by default the image's path) and ``keywords`` (as ``captions``).
+``id`` (by default the image's path) and ``keywords`` (as ``captions``). Pictures with the same captions
+are one concept: each is a right answer to those captions, and they are held out together.
 
 A line that cannot be used is reported with its number and left out; the rest is read all the same.
 """
@@ -68,7 +69,7 @@ def read_jsonl(
             items.append((number, item))
     kept, broken = _decoded(items, path, cache_dir, progress)
     problems = sorted([*problems, *broken], key=lambda problem: problem.line)
-    collection = CaptionedImages(path.stem, kept, problems=problems)
+    collection = CaptionedImages(path.stem, _with_concepts(kept), problems=problems)
     if not kept:
         summary = collection.problem_summary or f"{path} holds no lines"
         raise wb.BadInput(f"no picture of {path} can be used: {summary}", hint=_EXAMPLE)
@@ -159,6 +160,15 @@ def _texts(row: Mapping[str, Any], field: str) -> dict[str, tuple[str, ...]]:
         if kept:
             out[language] = tuple(kept)
     return out
+
+
+def _with_concepts(items: list[Item]) -> list[Item]:
+    """Give pictures with the same captions one concept: the id of the first of them."""
+    first: dict[tuple[tuple[str, tuple[str, ...]], ...], str] = {}
+    return [
+        replace(item, concept=first.setdefault(tuple(sorted(item.captions.items())), item.id))
+        for item in items
+    ]
 
 
 def _decoded(

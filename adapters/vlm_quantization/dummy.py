@@ -1,0 +1,136 @@
+"""Small things to try the machinery on: a collection of coloured shapes.
+
+::
+
+    python -m adapters.vlm_quantization.dummy OUT
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+import workbench as wb
+
+#: Pixels a side of a picture; it is drawn larger and reduced, for smooth edges.
+SIDE = 96
+_FINE = 4
+
+#: English word, Korean word, colour.
+COLOURS = (
+    ("red", "빨간색", "#d62828"),
+    ("blue", "파란색", "#1d5fd0"),
+    ("green", "초록색", "#2a9d3f"),
+    ("yellow", "노란색", "#f2c200"),
+    ("purple", "보라색", "#7b3fb5"),
+    ("orange", "주황색", "#f07818"),
+    ("black", "검은색", "#1c1c1c"),
+    ("pink", "분홍색", "#f08cb8"),
+)
+
+_Points = list[tuple[float, float]]
+
+
+def _star(corners: int, inner: float) -> _Points:
+    """Return a star inside the unit circle, its first point up."""
+    angles = [math.pi * step / corners - math.pi / 2 for step in range(2 * corners)]
+    radii = [1.0 if step % 2 == 0 else inner for step in range(2 * corners)]
+    return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
+
+
+def _arc(start: float, end: float) -> _Points:
+    """Return points on the unit circle, angles in turns, clockwise from the right."""
+    steps = [start + (end - start) * step / 60 for step in range(61)]
+    return [(math.cos(math.tau * turn), math.sin(math.tau * turn)) for turn in steps]
+
+
+#: English word, Korean word, outline inside the unit circle.
+SHAPES: tuple[tuple[str, str, Callable[[], _Points]], ...] = (
+    ("circle", "원", lambda: _arc(0, 1)),
+    ("square", "정사각형", lambda: [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]),
+    ("triangle", "삼각형", lambda: _star(3, 0.5)),
+    ("star", "별", lambda: _star(5, 0.42)),
+    ("diamond", "마름모", lambda: [(0, -1), (0.65, 0), (0, 1), (-0.65, 0)]),
+    ("half circle", "반원", lambda: _arc(0.5, 1)),
+)
+
+
+def write_dummy_collection(out: Path, n: int = 24, seed: int = 0) -> Path:
+    """Write a collection of coloured shapes with English and Korean captions.
+
+    Parameters
+    ----------
+    out : Path
+        Folder to write to; made if it is not there. Pictures go to ``out/pictures``.
+    n : int
+        Number of pictures, at least 1. The first 48 differ in colour or shape, later ones repeat
+        them at other sizes and places.
+    seed : int
+        The same seed draws the same pictures.
+
+    Returns
+    -------
+    Path
+        The JSONL file, ``out/shapes.jsonl``; read it with ``CaptionedImages.from_jsonl``.
+
+    Raises
+    ------
+    BadInput
+        ``n`` is below 1.
+    """
+    if n < 1:
+        raise wb.BadInput(f"a collection needs at least 1 picture, not {n}")
+    chance = random.Random(seed)
+    kinds = [(colour, shape) for colour in COLOURS for shape in SHAPES]
+    chance.shuffle(kinds)
+    pictures = Path(out) / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number in range(n):
+        (english, korean, paint), (form, korean_form, outline) = kinds[number % len(kinds)]
+        name = f"{number:04d}-{english}-{form.replace(' ', '-')}.png"
+        _draw(outline(), paint, chance).save(pictures / name)
+        row = {
+            "image": f"pictures/{name}",
+            "captions": {
+                "en": [f"{english} {form}", f"a {form} that is {english}"],
+                "ko": [f"{korean} {korean_form}", f"{korean}으로 칠한 {korean_form}"],
+            },
+            "labels": [english, form],
+        }
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    path = Path(out) / "shapes.jsonl"
+    path.write_text("".join(lines), encoding="utf-8", newline="\n")
+    return path
+
+
+def _draw(outline: _Points, paint: str, chance: random.Random) -> Image.Image:
+    """Draw a shape on white, at a size and place of its own so that no two pictures are equal."""
+    side = SIDE * _FINE
+    radius = side * chance.uniform(0.28, 0.42)
+    x, y = (side / 2 + side * chance.uniform(-0.06, 0.06) for _ in range(2))
+    picture = Image.new("RGB", (side, side), "white")
+    points = [(x + radius * across, y + radius * down) for across, down in outline]
+    ImageDraw.Draw(picture).polygon(points, fill=paint)
+    return picture.resize((SIDE, SIDE), Image.Resampling.BOX)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the dummy collection; return the exit code."""
+    parser = argparse.ArgumentParser(prog="dummy", description="Write small things to try the machinery on.")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
+    parser.add_argument("-n", type=int, default=24, help="number of pictures (default: 24)")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    print(write_dummy_collection(given.out, given.n, given.seed))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
