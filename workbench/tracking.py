@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel
@@ -508,14 +508,14 @@ def copy_whole(source: Path, target: Path) -> None:
 
 
 def _number(name: str, value: Any) -> float:
-    problem = ""
-    if isinstance(value, (str, bytes, bool, complex)) or value is None:
-        problem = f"is {value!r}"
-    else:
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-            problem = f"is a {type(value).__name__} ({error})"
+    problem = f"is a {type(value).__name__}"
+    try:
+        number = value.item() if hasattr(value, "item") else value  # numpy and torch: one number, or refused
+        if not isinstance(number, (str, bytes, bool, complex, NoneType)):
+            return float(number)
+        problem = f"is {number!r}"
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        problem += f" ({error})"
     raise BadInput(
         f"metric {name!r} {problem}: one real number is wanted", hint="Nothing of this call is logged."
     )
