@@ -71,8 +71,12 @@ def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[
             "preheat_kernel": preheat,
             "default_pool_size": 1,
             "multi_kernel_manager_class": "workbench.voila.kernels.VisitorKernels",
-            # The panels need these two; every other extension is code a visitor would load for nothing.
-            "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager", "anywidget"],
+            # What the panels need; every other extension is code a visitor would load for nothing.
+            "extension_allowlist": [
+                "@voila-dashboards/widgets-manager8",
+                "@jupyter-widgets/jupyterlab-manager",
+                "anywidget",
+            ],
         },
         "VisitorKernels": {
             "most": most_kernels,
@@ -83,6 +87,8 @@ def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[
             "buffer_offline_messages": False,
         },
         "KernelManager": {"autorestart": False},
+        # The kernels talk to their own server only: sockets in the file system, where there are such.
+        **({"ConnectionFileMixin": {"transport": "ipc"}} if os.name == "posix" else {}),
     }
 
 
