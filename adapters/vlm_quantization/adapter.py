@@ -118,8 +118,9 @@ class VlmQuantization(BaseAdapter):
         trained_on = encoder.checkpoint.provenance
         if trained_on.split != splits.fingerprints["train"]:
             raise BadInput(
-                f"run {run.id} was trained on other data or another split than {collection.name!r} has today",
-                hint="Its held-out pictures may have been trained on. Train again on this collection.",
+                f"{options.checkpoint} of run {run.id} was trained on other data, or on another split of it, "
+                f"than the {collection.name!r} of today",
+                hint="It may have seen the held-out pictures. Evaluate best.safetensors, or train again.",
             )
         check_leakage(collection, splits)
         if not options.flags:
@@ -158,8 +159,8 @@ class VlmQuantization(BaseAdapter):
         from adapters.vlm_quantization.features import KnownPictures, kept_features
         from adapters.vlm_quantization.index_builder import build_index
 
-        run = choose_run(job, options.run, options.checkpoint)
-        encoder = open_encoder(run, options.checkpoint)
+        run, checkpoint = choose_published(job, options.run, options.checkpoint)
+        encoder = open_encoder(run, checkpoint)
         collection = open_collection(options.collection or run.config["collection"], job.workspace.cache, job)
         known = kept_features(collection, encoder.tower, job.workspace.cache)
         report = build_index(
@@ -168,7 +169,7 @@ class VlmQuantization(BaseAdapter):
             encoder if known is None else KnownPictures(encoder, collection, known),
             name=options.name,
             title=collection.name,
-            model_file=run.checkpoint_dir / options.checkpoint,
+            model_file=run.checkpoint_dir / checkpoint,
             progress=job.progress,
             provenance={"job": job.id, "run": run.id, "collection": collection.name},
         )
@@ -182,8 +183,15 @@ class VlmQuantization(BaseAdapter):
         return Result(
             summary=f"{report.images:,} pictures, {report.captions:,} captions",
             metrics={"pictures": report.images, "captions": report.captions, "skipped": len(report.skipped)},
-            views=[View(kind="metrics_table", title=f"Index {report.name}", data={"rows": rows})],
-            made={"index": report.name, "run": run.id},
+            views=[
+                View(
+                    kind="metrics_table",
+                    title=f"Index {report.name}",
+                    data={"rows": rows},
+                    notes=[f"Model: {checkpoint} of run {run.id} ({run.name})."],
+                )
+            ],
+            made={"index": report.name, "run": run.id, "checkpoint": checkpoint},
             warnings=[
                 *_warnings(collection),
                 *(f"{skipped.id}: {skipped.reason}" for skipped in report.skipped),
@@ -233,10 +241,16 @@ class VlmQuantization(BaseAdapter):
         """Return everyday queries for the emoji collection; captions of its own for any other."""
         if index.manifest.provenance.get("collection") == "emoji":
             return [SampleQuery(text, language) for text, language in EMOJI_SAMPLES]
-        captions = index.sides["captions"].items
-        step = max(1, len(captions) // 8)
-        chosen = [captions[row] for row in range(0, len(captions), step)][:8]
-        return [SampleQuery(item["text"], item["language"]) for item in chosen]
+        captions, languages = index.sides["captions"].items, index.manifest.languages
+        chosen = {}
+        for place in range(min(8, len(captions))):
+            language = languages[place % len(languages)]
+            # from evenly spread places on, the next caption in the language whose turn it is
+            for row in range(place * len(captions) // 8, len(captions)):
+                if captions[row]["language"] == language:
+                    chosen[captions[row]["caption"]] = language
+                    break
+        return [SampleQuery(text, language) for text, language in chosen.items()]
 
     def demo(self) -> Mapping[str, Mapping[str, Any]]:
         """Return what the demo submits; a value of ``$train.run`` is what the train job made."""
@@ -288,6 +302,16 @@ def choose_run(job: JobContext, run_id: int | None, checkpoint: str) -> Run:
         there = f"it has {', '.join(names)}" if names else "it has none"
         raise BadInput(f"checkpoint {checkpoint!r} not found in run {run_id}; {there}")
     return run
+
+
+def choose_published(job: JobContext, run_id: int | None, checkpoint: str) -> tuple[Run, str]:
+    """Return a run and the checkpoint to publish: the one named, else the refit, else the best."""
+    from adapters.vlm_quantization.train import BEST, REFIT
+
+    if checkpoint:
+        return choose_run(job, run_id, checkpoint), checkpoint
+    run = choose_run(job, run_id, BEST)
+    return run, REFIT if REFIT in _checkpoint_names(run) else BEST
 
 
 def _checkpoint_names(run: Run) -> list[str]:

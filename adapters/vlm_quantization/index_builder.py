@@ -475,7 +475,7 @@ def _thumbnail(picture: Image) -> bytes:
     small = picture.convert("RGB")
     small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     data = io.BytesIO()
-    small.save(data, "WEBP", quality=85)
+    small.save(data, "WEBP", quality=85, method=0)  # four times as fast as the default, a little larger
     return data.getvalue()
 
 

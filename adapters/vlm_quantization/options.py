@@ -38,6 +38,13 @@ class TrainOptions(CollectionOptions):
     weight_decay: float = Field(1e-4, ge=0, title="Weight decay")
     validate_every: int = Field(50, ge=1, title="Validate every", description="In steps")
     patience: int = Field(6, ge=1, title="Patience", description="Validations without a gain before stopping")
+    refit_steps: int = Field(
+        150,
+        ge=0,
+        le=1_000_000,
+        title="Refit steps",
+        description="Steps on all pictures, held out or not, for a model to publish; 0: leave it out",
+    )
     hidden: int = Field(512, ge=1, le=65_536, title="Hidden width")
     dim: int = Field(256, ge=1, le=65_536, title="Float width")
     text_buckets: int = Field(16_384, ge=16, le=1_048_576, title="Rows of the n-gram table")
@@ -73,7 +80,11 @@ class IndexOptions(Options):
 
     name: str = Field("emoji", title="Index name", min_length=1)
     run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
-    checkpoint: str = Field("best.safetensors", title="Checkpoint", min_length=1)
+    checkpoint: str = Field(
+        "",
+        title="Checkpoint",
+        description="Empty: the refit on all pictures if the run has one, else the best",
+    )
     collection: str = Field(
         "",
         title="Collection",

@@ -25,7 +25,7 @@ from adapters.vlm_quantization.model import CrossModalHashModel, stack_rows
 from workbench import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -40,6 +40,10 @@ DECIDING = "val/R@10"
 
 LAST = "last.safetensors"
 BEST = "best.safetensors"
+REFIT = "refit.safetensors"
+
+#: The refit starts from a trained model: this share of the highest learning rate is enough.
+REFIT_RATE = 0.5
 
 
 class Texts:
@@ -99,14 +103,15 @@ class Batches:
 
     Parameters
     ----------
-    collection, splits
-        Only ``splits.train`` is ever drawn from.
+    collection : CaptionedImages
+    rows : ndarray, int64
+        The items drawn from, and no others.
     options : TrainOptions
     """
 
-    def __init__(self, collection: CaptionedImages, splits: Splits, options: TrainOptions) -> None:
+    def __init__(self, collection: CaptionedImages, rows: NDArray[np.int64], options: TrainOptions) -> None:
         by_concept: dict[str, list[int]] = {}
-        for row in splits.train.tolist():
+        for row in rows.tolist():
             by_concept.setdefault(collection.items[row].concept, []).append(row)
         if len(by_concept) < 2:
             raise BadInput(f"{len(by_concept)} concepts to train on; at least 2 are needed")
@@ -156,7 +161,11 @@ def train(
     """Train, log to a run, and leave ``best.safetensors`` and ``last.safetensors`` among its checkpoints.
 
     Both files are written at every validation, whole or not at all, so that whenever training is interrupted
-    the last one written can be used. The test parts of the splits are never read.
+    the last one written can be used. Neither has seen a held-out picture, in training or in choosing.
+
+    With ``refit_steps`` the best model then goes on over all pictures, held out or not, and is kept as
+    ``refit.safetensors``: the one to publish, since a search page should know everything there is. Nothing
+    can be measured with it, and an evaluation refuses it by its provenance.
 
     Parameters
     ----------
@@ -175,48 +184,64 @@ def train(
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     started = time.monotonic()
-    batches = Batches(collection, splits, options)
+    batches = Batches(collection, splits.train, options)
     model = _model(features, splits, options)
     components = model.components(torch.from_numpy(features))
-    optimiser = torch.optim.AdamW(
-        model.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.learning_rate, total_steps=options.steps, pct_start=0.1
-    )
     validation = Validation(collection, splits, components)
+    origin = Provenance(
+        tower=tower, data=collection.fingerprint, split=splits.fingerprints["train"], seed=options.seed
+    )
+    total = options.steps + options.refit_steps
     best: dict[str, float] = {}
-    best_step, since, step = 0, 0, 0
-    for step in range(1, options.steps + 1):
-        model.train()
-        loss, parts = _loss(model, batches, components, options)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        progress(step, options.steps, f"loss {loss.item():.3f}" if step % 10 == 0 else "")
+    best_step, best_weights, since, step = 0, model.state_dict(), 0, 0
+    for step, parts in _steps(model, batches, components, options, options.steps, options.learning_rate):
+        progress(step, total, f"loss {float(parts['loss'].detach()):.3f}" if step % 10 == 0 else "")
         if step % 10 == 0 or step == options.steps:
             run.log({f"train/{name}": float(value.detach()) for name, value in parts.items()}, step=step)
         if step % options.validate_every and step != options.steps:
             continue
         measured = validation.measure(model.eval())
         run.log(measured, step=step)
-        provenance = Provenance(
-            tower=tower,
-            data=collection.fingerprint,
-            split=splits.fingerprints["train"],
-            seed=options.seed,
-            step=step,
-        )
         better = not best or measured[DECIDING] > best[DECIDING]
-        _keep(model, provenance, run, [LAST, BEST] if better else [LAST])
+        _keep(model, origin.model_copy(update={"step": step}), run, [LAST, BEST] if better else [LAST])
         if better:
             best, best_step, since = measured, step, 0
+            best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         else:
             since += 1
             if since >= options.patience:
                 break
+    if options.refit_steps:
+        model.load_state_dict(best_weights)
+        everything = Batches(collection, np.arange(len(collection)), options)
+        rate = options.learning_rate * REFIT_RATE
+        for more, _ in _steps(model, everything, components, options, options.refit_steps, rate):
+            progress(total - options.refit_steps + more, total, "refit on all pictures" if more == 1 else "")
+        update = {"split": f"all of {collection.fingerprint}", "step": best_step + options.refit_steps}
+        _keep(model.eval(), origin.model_copy(update=update), run, [REFIT])
     return Trained(step, best_step, best, time.monotonic() - started, step < options.steps)
+
+
+def _steps(
+    model: CrossModalHashModel,
+    batches: Batches,
+    components: Tensor,
+    options: TrainOptions,
+    steps: int,
+    rate: float,
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Take steps, each with its number from 1 and the parts of its loss; warm up, then fade out."""
+    optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
+    # one step has no way up and down; the schedule needs two
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(steps, 2), pct_start=0.1)
+    for step in range(1, steps + 1):
+        model.train()
+        loss, parts = _loss(model, batches, components, options)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        yield step, parts
 
 
 def _model(features: NDArray[np.float32], splits: Splits, options: TrainOptions) -> CrossModalHashModel:

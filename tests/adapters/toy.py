@@ -21,7 +21,8 @@ class Toy(wb.BaseAdapter):
     metrics = (wb.Metric("loss", better="lower"), wb.Metric("R@*", better="higher", format=".2f"))
 
     def options(self, task):
-        return wb.Options if task == "search" else Options
+        schemas = {**dict.fromkeys(self.job_types(), Options), "search": wb.Options}
+        return schemas.get(task) or super().options(task)
 
     def train(self, options, job):
         with job.start_run("counting") as run:

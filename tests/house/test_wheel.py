@@ -57,9 +57,15 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(wheel: Path, tmp_pa
     )
     empty = tmp_path / "empty"
     empty.mkdir()
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKBENCH", "PYTHON"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("WORKBENCH", "PYTHON"))
+    }
     where = subprocess.run(
-        [python, "-c", "import workbench, adapters.vlm_quantization as a; print(workbench.__file__, a.__file__)"],
+        [
+            python,
+            "-c",
+            "import workbench, adapters.vlm_quantization as a; print(workbench.__file__, a.__file__)",
+        ],
         check=True,
         capture_output=True,
         text=True,

@@ -114,14 +114,35 @@ def test_the_test_parts_are_never_read(tmp_path: Path) -> None:
     features = picture_features(collection, RandomProjection(), tmp_path)
     held = np.concatenate([splits.test_drawings, splits.test_concepts])
     assert len(held) > 5
+    # the refit is there to read them; what is evaluated must not have, with or without it
     spoiled = features.copy()
     spoiled[held] = 1e6
-    for folder, given in (("plain", features), ("spoiled", spoiled)):
+    for folder, given, refit in (("plain", features, 0), ("spoiled", spoiled, 5)):
         (tmp_path / folder).mkdir()
         run = Notebook(tmp_path / folder)
-        options = shapes.options(steps=20)
+        options = shapes.options(steps=20, refit_steps=refit)
         train.train(collection, splits, given, "random/0", options, run, lambda *_: None)
     assert np.array_equal(codes(tmp_path / "plain"), codes(tmp_path / "spoiled"))
+
+
+def test_the_refit_knows_what_was_held_out_and_says_so(
+    trained: tuple[Path, Notebook, train.Trained], tmp_path: Path
+) -> None:
+    fit(tmp_path, refit_steps=60)
+    collection = shapes.collection()
+    splits = make_splits(collection, 0)
+    held = {collection.items[row].concept for row in splits.test_concepts.tolist()}
+    texts = [item.captions["en"][0] for item in collection.items if item.concept in held]
+    images = [collection.open(row) for row in splits.test_concepts.tolist()]
+
+    def agreement(encoder: HashEncoder) -> float:
+        said, shown = encoder.encode_texts(texts).features, encoder.encode_images(images).features
+        return float((said * shown).sum(1).mean())
+
+    best, refit = HashEncoder.load(tmp_path / train.BEST), HashEncoder.load(tmp_path / train.REFIT)
+    assert agreement(refit) > agreement(best) + 0.1
+    assert refit.checkpoint.provenance.split != splits.fingerprints["train"]
+    assert best.checkpoint.provenance.split == splits.fingerprints["train"]
 
 
 def test_positives_are_all_concepts_a_text_describes() -> None:
@@ -143,4 +164,4 @@ def test_one_concept_is_too_few_to_train_on(tmp_path: Path) -> None:
     collection.items = collection.items[:2]
     splits = make_splits(collection, 0)
     with pytest.raises(wb.BadInput, match="at least 2"):
-        train.Batches(collection, splits, shapes.options())
+        train.Batches(collection, splits.train, shapes.options())
