@@ -202,6 +202,10 @@ class CaptionedImages:
         item = self.items[index]
         return decode_picture(item.image, name=item.id if isinstance(item.image, bytes) else "")
 
+    def digest(self, index: int) -> str:
+        """Return the digest of an item's pixels, decoding the picture if the item does not know it."""
+        return self.items[index].digest or picture_digest(self.open(index))
+
     @cached_property
     def languages(self) -> tuple[str, ...]:
         """Language tags of the captions, those of most items first."""

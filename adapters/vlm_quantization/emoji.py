@@ -156,7 +156,7 @@ def _write_archive(path: Path, drawings: list[Drawing]) -> None:
 def _read_archive(path: Path) -> list[Drawing] | None:
     """Read the archive; None where there is none, or where it is not whole (the zip checks sums)."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             ids, digests = arrays["ids"].tolist(), arrays["digests"].tolist()
             ends, data = arrays["ends"].tolist(), arrays["data"].tobytes()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

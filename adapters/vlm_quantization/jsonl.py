@@ -50,6 +50,12 @@ class _Refused(Exception):
     """What is wrong with a line."""
 
 
+def _shown(value: object) -> str:
+    """Return what was given, short enough for a message."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}…"
+
+
 def read_jsonl(
     path: Path, *, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> CaptionedImages:
@@ -61,7 +67,7 @@ def read_jsonl(
         try:
             item = _item(line, path.parent)
             if item.id in first:
-                raise _Refused(f"the id {item.id!r} was used in line {first[item.id]} already")
+                raise _Refused(f"the id {_shown(item.id)} was used in line {first[item.id]} already")
         except _Refused as refused:
             problems.append(Problem(number, str(refused)))
         else:
@@ -105,17 +111,17 @@ def _item(line: bytes, folder: Path) -> Item:
         raise _Refused(f"a {type(row).__name__}, not an object with 'image' and 'captions'")
     unknown = sorted(row.keys() - set(_FIELDS))
     if unknown:
-        raise _Refused(f"unknown field {unknown[0]!r}; allowed: {', '.join(_FIELDS)}")
+        raise _Refused(f"unknown field {_shown(unknown[0])}; allowed: {', '.join(_FIELDS)}")
     image = _inside(row.get("image"), folder)
     item_id = row.get("id", row.get("image"))
     if not isinstance(item_id, str) or not item_id.strip():
-        raise _Refused(f"'id' must be a text that is not empty, not {item_id!r}")
+        raise _Refused(f"'id' must be a text that is not empty, not {_shown(item_id)}")
     captions = _texts(row, "captions")
     if not captions:
         raise _Refused("no captions: 'captions' must map a language to at least one text")
     labels = row.get("labels", [])
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise _Refused(f"'labels' must be a list of texts, not {labels!r}")
+        raise _Refused(f"'labels' must be a list of texts, not {_shown(labels)}")
     item_id = unicodedata.normalize("NFC", item_id.strip())
     return Item(
         id=item_id,
@@ -130,17 +136,18 @@ def _item(line: bytes, folder: Path) -> Item:
 def _inside(given: Any, folder: Path) -> Path:
     """Return the picture's path, which may not leave the folder, not by a link either."""
     if not isinstance(given, str) or not given.strip() or "\0" in given:
-        raise _Refused(f"'image' must be the path of a picture, not {given!r}")
+        raise _Refused(f"'image' must be the path of a picture, not {_shown(given)}")
     path = folder / given
     try:
         inside = not Path(given).is_absolute() and path.resolve().is_relative_to(folder.resolve())
         there = inside and path.is_file()
     except (OSError, RuntimeError) as error:
-        raise _Refused(f"the path {given!r} cannot be used ({error})") from None
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise _Refused(f"the path {_shown(given)} cannot be used ({why})") from None
     if not inside:
-        raise _Refused(f"the path {given!r} leads out of the folder of the collection")
+        raise _Refused(f"the path {_shown(given)} leads out of the folder of the collection")
     if not there:
-        raise _Refused(f"no such file: {given!r}")
+        raise _Refused(f"no such file: {_shown(given)}")
     return path
 
 
@@ -148,14 +155,14 @@ def _texts(row: Mapping[str, Any], field: str) -> dict[str, tuple[str, ...]]:
     """Return language to texts, blank ones dropped, languages without a text too."""
     given = row.get(field, {})
     if not isinstance(given, dict):
-        raise _Refused(f"{field!r} must map a language to a list of texts, not {given!r}")
+        raise _Refused(f"{field!r} must map a language to a list of texts, not {_shown(given)}")
     out = {}
     for language, texts in given.items():
         if not _LANGUAGE.fullmatch(language):
-            raise _Refused(f"{language!r} in {field!r} is not a language tag such as 'en' or 'ko'")
+            raise _Refused(f"{_shown(language)} in {field!r} is not a language tag such as 'en' or 'ko'")
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise _Refused(f"{field!r} of {language!r} must be a list of texts, not {texts!r}")
+            raise _Refused(f"{field!r} of {_shown(language)} must be a list of texts, not {_shown(texts)}")
         kept = dict.fromkeys(unicodedata.normalize("NFC", text.strip()) for text in texts if text.strip())
         if kept:
             out[language] = tuple(kept)

@@ -14,6 +14,7 @@ have no name in one of the languages are left out.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import subprocess
@@ -95,13 +96,14 @@ def table_text(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def notice_text(annotations: Path, derived: Path, emojibase: Path) -> str:
-    """Return the notice that has to travel with the table."""
+def notice_text(table: str, annotations: Path, derived: Path, emojibase: Path) -> str:
+    """Return the notice that has to travel with the table; it names the table's digest."""
     described = [_json(folder / "package.json") for folder in (annotations, derived, emojibase)]
     sources = "\n".join(f"- {package['name']} {package['version']}" for package in described)
     return (
         "emoji.tsv is derived from data of these npm packages, by make_table.py:\n\n"
         f"{sources}\n\n"
+        f"sha256 of emoji.tsv: {hashlib.sha256(table.encode()).hexdigest()}\n\n"
         "English and Korean names and keywords are from the Unicode CLDR annotations, shortened to the\n"
         "emoji used here; groups and subgroups are emojibase's. The column 'base' was added. The licences\n"
         "follow.\n\n"
@@ -193,9 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as temporary:
             folders = given.packages or fetch(Path(temporary))
             rows = table_rows(*folders)
-            notice = notice_text(*folders)
+            table = table_text(rows)
+            notice = notice_text(table, *folders)
         given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "emoji.tsv").write_text(table_text(rows), encoding="utf-8", newline="\n")
+        (given.out / "emoji.tsv").write_text(table, encoding="utf-8", newline="\n")
         (given.out / "NOTICE").write_text(notice, encoding="utf-8", newline="\n")
     except wb.WorkbenchError as error:
         print(error, file=sys.stderr)

@@ -48,6 +48,8 @@ def decode_picture(data: bytes | Path, *, name: str = "") -> Image.Image:
     name = name or "the picture"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            # Nothing is decoded yet. Pillow's own warning comes later than this cap and cannot be turned
+            # into an error for one thread alone.
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise wb.BadInput(

@@ -128,7 +128,7 @@ def make_splits(collection: CaptionedImages, seed: int = 0) -> Splits:
     items = collection.items
     if not items:
         raise wb.BadInput("a collection without items cannot be split")
-    family = _united((item.concept, item.base and f"base {item.base}", item.digest) for item in items)
+    family = _united((item.concept, item.base, item.digest) for item in items)
     held: dict[int, str] = {}  # family -> val_concepts | test_concepts
     for flag in (False, True):
         sizes: dict[int, set[str]] = {}
@@ -267,7 +267,7 @@ def check_leakage(collection: CaptionedImages, splits: Splits) -> dict[str, int]
                 twice.append(f"{items[row].id} in {where[row]} and {part}")
             where[row] = part
     _refuse("an item is in two parts", twice)
-    pictures = _seen(((items[row].digest, part, items[row].id) for row, part in where.items()))
+    pictures = _seen((collection.digest(row), part, items[row].id) for row, part in where.items())
     _refuse("the same picture is in two parts", _both(pictures))
     sides = [(row, side.get(part, "train")) for row, part in where.items()]
     concepts = _seen((items[row].concept, part, items[row].id) for row, part in sides)

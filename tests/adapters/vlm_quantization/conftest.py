@@ -1,0 +1,14 @@
+import pytest
+
+from adapters.vlm_quantization.data import CaptionedImages
+
+
+@pytest.fixture(scope="session")
+def emoji_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("emoji-cache")
+
+
+@pytest.fixture(scope="session")
+def emoji(emoji_cache):
+    """The default collection, drawn once a session."""
+    return CaptionedImages.emoji(emoji_cache)

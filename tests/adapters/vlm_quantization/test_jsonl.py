@@ -1,0 +1,223 @@
+import io
+import json
+import os
+import time
+
+import pytest
+from PIL import Image
+
+import workbench as wb
+from adapters.vlm_quantization import jsonl
+from adapters.vlm_quantization.data import CaptionedImages, check_leakage, make_splits
+
+
+def png(colour, size=(10, 10)):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with pictures in it, one with a Korean name, and one outside it."""
+    folder = tmp_path / "내 사진"
+    (folder / "pictures").mkdir(parents=True)
+    for name, colour in (("red.png", "red"), ("blue.png", "blue"), ("초록.png", "green")):
+        (folder / "pictures" / name).write_bytes(png(colour))
+    (folder / "broken.png").write_bytes(png("red", (500, 500))[:-40])
+    (tmp_path / "outside.png").write_bytes(png("white"))
+    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    return folder
+
+
+def write(folder, *lines):
+    path = folder / "collection.jsonl"
+    texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
+    path.write_bytes("\n".join(texts).encode("utf-8", "surrogateescape"))
+    return path
+
+
+def line(image="pictures/red.png", **more):
+    return {"image": image, "captions": {"en": ["a red square"]}, **more}
+
+
+def test_a_collection_is_read(folder):
+    path = write(
+        folder,
+        {
+            "image": "pictures/red.png",
+            "captions": {"en": ["red square", " red tile "], "ko": ["빨간 네모"]},
+            "labels": ["red", "red", " square "],
+            "keywords": {"en": ["colour"]},
+        },
+        "",
+        {"id": "파랑", "image": "pictures/blue.png", "captions": {"en": "blue square"}},
+        {"image": "pictures/초록.png", "captions": {"en": ["", "green square"], "ko": [" "]}},
+    )
+    collection = CaptionedImages.from_jsonl(path)
+    red, blue, green = collection.items
+    assert not collection.problems
+    assert collection.problem_summary == ""
+    assert collection.languages == ("en", "ko")
+    assert red.captions == {"en": ("red square", "red tile"), "ko": ("빨간 네모",)}
+    assert (red.id, red.labels, red.keywords) == ("pictures/red.png", ("red", "square"), {"en": ("colour",)})
+    assert red.caption("ko") == "빨간 네모"
+    assert blue.caption("ko") == "blue square"
+    assert (blue.id, blue.labels) == ("파랑", ())
+    assert (green.id, green.captions) == ("pictures/초록.png", {"en": ("green square",)})
+    assert collection.open(2).getpixel((0, 0)) == (0, 128, 0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("\udcff\udcfe", "not UTF-8"),
+        ('["pictures/red.png"]', "a list, not an object"),
+        ("null", "not an object"),
+        ({"captions": {"en": ["x"]}}, "'image' must be"),
+        (line(image=7), "'image' must be"),
+        (line(image=""), "'image' must be"),
+        (line(image="a\0b.png"), "'image' must be"),
+        (line(image="pictures/nothing.png"), "no such file: 'pictures/nothing.png'"),
+        (line(image="pictures"), "no such file"),
+        (line(image="x" * 5000), "cannot be used|no such file"),
+        (line(image="../outside.png"), "leads out of the folder"),
+        (line(image="link.png"), "leads out of the folder"),
+        (line(image="/etc/hostname"), "leads out of the folder"),
+        (line(image="broken.png"), "broken.png: a broken picture"),
+        (line(image="collection.jsonl"), "not a picture"),
+        (line(id=""), "'id' must be"),
+        (line(id=3), "'id' must be"),
+        (line(id="first"), "the id 'first' was used in line 1 already"),
+        ({"image": "pictures/red.png"}, "no captions"),
+        ({"image": "pictures/red.png", "captions": {}}, "no captions"),
+        ({"image": "pictures/red.png", "captions": {"en": ["", " "]}}, "no captions"),
+        ({"image": "pictures/red.png", "captions": ["a"]}, "must map a language"),
+        ({"image": "pictures/red.png", "captions": {"en": [1]}}, "must be a list of texts"),
+        ({"image": "pictures/red.png", "captions": {"English!": ["a"]}}, "not a language tag"),
+        (line(labels="red"), "'labels' must be a list"),
+        (line(labels="x" * 100_000), "…"),
+        (line(caption="typo"), "unknown field 'caption'; allowed: image, captions, labels"),
+        (line(id="x" * 1_000_001), "at most 1,000,000"),
+    ],
+)
+def test_a_bad_line_is_reported_and_stops_nothing(folder, bad, said):
+    good = {"id": "first", "image": "pictures/blue.png", "captions": {"en": ["blue"]}}
+    path = write(folder, good, bad, line(id="last"))
+    collection = CaptionedImages.from_jsonl(path)
+    assert [item.id for item in collection.items] == ["first", "last"]
+    (problem,) = collection.problems
+    assert problem.line == 2
+    wanted = said.split("|")
+    assert any(text in problem.message for text in wanted), problem.message
+    assert len(problem.message) < 300
+    assert collection.problem_summary.startswith("1 line was left out of collection: line 2: ")
+
+
+def test_many_problems_are_counted_in_order_and_the_first_are_named(folder):
+    path = write(folder, line(image="broken.png"), "{", line(), "{", line(image="no.png"))
+    collection = CaptionedImages.from_jsonl(path)
+    assert [problem.line for problem in collection.problems] == [1, 2, 4, 5]
+    assert collection.problem_summary.startswith("4 lines were left out of collection: line 1: broken.png")
+    assert collection.problem_summary.endswith("; and 1 more")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [([], "holds no lines"), (["{", line(image="broken.png")], r"2 lines were left out.*line 1: not JSON")],
+)
+def test_nothing_left_is_an_error_that_names_the_first_problems(folder, lines, said):
+    with pytest.raises(wb.BadInput, match=said):
+        CaptionedImages.from_jsonl(write(folder, *lines))
+
+
+def test_a_collection_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(wb.BadInput, match=r"no\.jsonl cannot be read"):
+        CaptionedImages.from_jsonl(tmp_path / "no.jsonl")
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(folder):
+    path = folder / "collection.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(line()).encode() + b"\r\n\r\n")
+    assert len(CaptionedImages.from_jsonl(path)) == 1
+
+
+def test_composed_and_decomposed_korean_are_the_same_text(folder):
+    path = write(folder, line(captions={"ko": ["\u1100\u1161\u11bc"]}))
+    assert CaptionedImages.from_jsonl(path).items[0].caption("ko") == "강"
+
+
+def test_pictures_with_equal_captions_are_one_concept_and_stay_together(folder):
+    for number in range(40):
+        (folder / f"{number}.png").write_bytes(png("red", (10, 10 + number)))
+    lines = [{"image": f"{number}.png", "captions": {"en": [f"thing {number // 2}"]}} for number in range(40)]
+    collection = CaptionedImages.from_jsonl(write(folder, *lines))
+    assert len({item.concept for item in collection.items}) == 20
+    splits = make_splits(collection)
+    assert splits.counts == {
+        "train": 30, "val_drawings": 0, "test_drawings": 0, "val_concepts": 4, "test_concepts": 6,
+    }  # fmt: skip
+    assert "no drawings are held out" in splits.notes[0]
+    assert check_leakage(collection, splits)["items"] == 40
+
+
+def test_equal_pictures_with_other_captions_stay_together(folder):
+    for number in range(30):
+        (folder / f"{number}.png").write_bytes(png("red", (10, 10 + number // 2)))
+    lines = [{"image": f"{n}.png", "captions": {"en": [f"thing {n}"]}} for n in range(30)]
+    collection = CaptionedImages.from_jsonl(write(folder, *lines))
+    for seed in range(5):
+        assert check_leakage(collection, make_splits(collection, seed))["pictures"] == 15
+
+
+def test_pictures_are_decoded_once_and_again_when_they_change(folder, tmp_path, monkeypatch):
+    path = write(folder, line(), line("pictures/blue.png"), line("broken.png"))
+    long_ago = time.time() - 60
+    for image in folder.rglob("*.png"):
+        os.utime(image, (long_ago, long_ago))
+    decoded = []
+    original = jsonl.decode_picture
+
+    def counted(data, **options):
+        decoded.append(options["name"])
+        return original(data, **options)
+
+    monkeypatch.setattr(jsonl, "decode_picture", counted)
+    first = CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    assert sorted(decoded) == ["broken.png", "pictures/blue.png", "pictures/red.png"]
+    decoded.clear()
+    second = CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    assert decoded == ["broken.png"]  # what was broken is looked at again
+    assert second.fingerprint == first.fingerprint
+    assert second.problems == first.problems
+    (folder / "pictures/red.png").write_bytes(png("pink"))
+    decoded.clear()
+    third = CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    assert decoded == ["pictures/red.png", "broken.png"]
+    assert third.fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b"[1]", b'{"pictures/red.png": 3}', b"\xff"])
+def test_a_broken_memory_of_pictures_is_ignored(folder, tmp_path, kept):
+    path = write(folder, line())
+    fresh = CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    os.utime(folder / "pictures/red.png", (1, 1))
+    CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    (memory,) = (tmp_path / "cache").iterdir()
+    memory.write_bytes(kept)
+    assert CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache").fingerprint == fresh.fingerprint
+
+
+def test_progress_is_told(folder):
+    told = []
+    CaptionedImages.from_jsonl(write(folder, line()), progress=lambda *what: told.append(what))
+    assert told == [(0, 1, "opening pictures"), (1, 1, "opening pictures")]
+
+
+def test_a_picture_that_breaks_later_is_named(folder):
+    collection = CaptionedImages.from_jsonl(write(folder, line()))
+    (folder / "pictures/red.png").unlink()
+    with pytest.raises(wb.BadInput, match=r"red\.png: cannot be read"):
+        collection.open(0)

@@ -1,0 +1,116 @@
+import io
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+import workbench as wb
+from adapters.vlm_quantization.pictures import MAX_PIXELS, decode_picture
+
+
+def encoded(picture, kind="PNG", **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds next to no pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    head = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    data = b"IDAT" + zlib.compress(b"\0" * 100)
+    body = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    return b"\x89PNG\r\n\x1a\n" + head + body
+
+
+RED = Image.new("RGB", (8, 6), (200, 10, 10))
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+NOISE = encoded(Image.effect_noise((64, 64), 90).convert("RGB"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_the_three_formats_become_rgb_without_metadata(kind):
+    picture = decode_picture(encoded(RED, kind, quality=95))
+    assert (picture.mode, picture.size, picture.info) == ("RGB", (8, 6), {})
+    assert all(abs(a - b) < 12 for a, b in zip(picture.getpixel((4, 3)), (200, 10, 10), strict=True))
+
+
+def transparent_palette():
+    picture = Image.new("P", (4, 4), 0)
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.putpixel((1, 1), 1)
+    return encoded(picture, transparency=0)
+
+
+@pytest.mark.parametrize(
+    ("data", "corner"),
+    [
+        (encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 0))), (255, 255, 255)),
+        (encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 128))), (127, 127, 127)),
+        (encoded(Image.new("LA", (4, 4), (0, 0))), (255, 255, 255)),
+        (transparent_palette(), (255, 255, 255)),
+        (encoded(Image.new("RGB", (4, 4), (0, 0, 0)), transparency=(0, 0, 0)), (255, 255, 255)),
+        (encoded(Image.new("1", (4, 4), 1)), (255, 255, 255)),
+        (encoded(Image.new("L", (4, 4), 77)), (77, 77, 77)),
+        (encoded(Image.new("I;16", (4, 4), 0x4D00)), (0x4D, 0x4D, 0x4D)),
+        (encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 0)), "JPEG"), (255, 255, 255)),
+    ],
+    ids=["RGBA", "half", "LA", "palette", "colour key", "bilevel", "grey", "16-bit grey", "CMYK"],
+)
+def test_every_mode_is_laid_on_white(data, corner):
+    assert decode_picture(data).getpixel((0, 0)) == corner
+
+
+def test_exif_turns_the_picture_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    assert decode_picture(encoded(RED, "JPEG", exif=exif)).size == (6, 8)
+
+
+def test_only_the_first_frame_counts():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    for kind in ("WEBP", "PNG"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+        assert decode_picture(data).getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "not a picture"),
+        (b"hello", "not a picture"),
+        (EPS, "not a picture"),
+        (encoded(RED, "GIF"), "not a picture"),
+        (encoded(RED, "TIFF"), "not a picture"),
+        (NOISE[: len(NOISE) // 2], "broken picture"),
+        (NOISE[:33], "not a picture"),
+        (encoded(RED, "JPEG")[:-60], "broken picture"),
+        (NOISE[:900] + b"\xff" * 64 + NOISE[964:], "broken picture"),
+        (png_header(6000, 5000), "at most 25 million"),
+        (png_header(20_000, 20_000), "at most 25 million"),
+        (png_header(2_000_000, 2_000_000), "at most 25 million"),
+    ],
+    ids=[
+        "empty", "text", "EPS", "GIF", "TIFF", "half a PNG", "a PNG's head", "cut JPEG", "altered PNG",
+        "30 megapixels", "over Pillow's warning", "over Pillow's limit",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_one_named_error(tmp_path, data, said):
+    with pytest.raises(wb.BadInput, match=said):
+        decode_picture(data)
+    path = tmp_path / "사진.png"  # whatever it holds, it is named PNG
+    path.write_bytes(data)
+    with pytest.raises(wb.BadInput, match=said) as caught:
+        decode_picture(path)
+    assert "사진.png" in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(wb.BadInput, match=r"nothing\.png.*No such file"):
+        decode_picture(tmp_path / "nothing.png")
+
+
+def test_the_pixel_cap_lets_ordinary_photographs_through():
+    side = int(MAX_PIXELS**0.5)
+    assert decode_picture(encoded(Image.new("L", (side, side)))).size == (side, side)
