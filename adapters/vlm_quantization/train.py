@@ -43,7 +43,7 @@ BEST = "best.safetensors"
 REFIT = "refit.safetensors"
 
 #: The refit starts from a trained model: this share of the highest learning rate is enough.
-REFIT_RATE = 0.5
+REFIT_RATE = 0.75
 
 
 class Texts:
@@ -107,9 +107,17 @@ class Batches:
     rows : ndarray, int64
         The items drawn from, and no others.
     options : TrainOptions
+    unseen : ndarray, int64, optional
+        Items whose concepts fill half of every batch, since nothing is known of them yet.
     """
 
-    def __init__(self, collection: CaptionedImages, rows: NDArray[np.int64], options: TrainOptions) -> None:
+    def __init__(
+        self,
+        collection: CaptionedImages,
+        rows: NDArray[np.int64],
+        options: TrainOptions,
+        unseen: NDArray[np.int64] | None = None,
+    ) -> None:
         by_concept: dict[str, list[int]] = {}
         for row in rows.tolist():
             by_concept.setdefault(collection.items[row].concept, []).append(row)
@@ -119,12 +127,16 @@ class Batches:
         concepts = [collection.items[rows[0]] for rows in by_concept.values()]
         self.texts = Texts(concepts, collection.languages, options.text_buckets)
         self.options = options
+        new = {collection.items[row].concept for row in ([] if unseen is None else unseen.tolist())}
+        self._new = np.array([concept in new for concept in by_concept])
         self._rng = np.random.Generator(np.random.PCG64(options.seed))
 
     def draw(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
         """Return concepts, their pictures (n, 2), how to mix the two (n, 1), and their texts."""
         rng = self._rng
-        concepts = rng.permutation(len(self.pictures))[: self.options.batch]
+        size = min(self.options.batch, len(self.pictures))
+        new = rng.permutation(np.flatnonzero(self._new))[: size // 2]
+        concepts = np.concatenate([new, rng.permutation(np.flatnonzero(~self._new))[: size - len(new)]])
         pictures = np.stack([rng.choice(self.pictures[concept], 2) for concept in concepts])
         mix = rng.random((len(concepts), 1)).astype(np.float32)
         return concepts, pictures, mix, np.array([self._text(concept) for concept in concepts])
@@ -213,7 +225,8 @@ def train(
                 break
     if options.refit_steps:
         model.load_state_dict(best_weights)
-        everything = Batches(collection, np.arange(len(collection)), options)
+        unseen = np.concatenate([splits.val_concepts, splits.test_concepts])
+        everything = Batches(collection, np.arange(len(collection)), options, unseen)
         rate = options.learning_rate * REFIT_RATE
         for more, _ in _steps(model, everything, components, options, options.refit_steps, rate):
             progress(total - options.refit_steps + more, total, "refit on all pictures" if more == 1 else "")
