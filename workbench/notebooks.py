@@ -85,9 +85,14 @@ def job_notebook(type: str) -> Path:  # noqa: A002
 
 def declared_parameters(source: Path) -> dict[str, str]:
     """Return the parameters that a notebook declares, by name, each with the help beside it."""
-    import papermill
+    from papermill.iorw import load_notebook_node
+    from papermill.translators import papermill_translators
 
-    return {name: str(about["help"]) for name, about in papermill.inspect_notebook(str(source)).items()}
+    page = load_notebook_node(str(source))
+    python = papermill_translators.find_translator("python3", "python")
+    declaring = (cell for cell in page.cells if "parameters" in cell.metadata.get("tags", []))
+    cell = next(declaring, None)
+    return {} if cell is None else {found.name: str(found.help) for found in python.inspect(cell)}
 
 
 @dataclass

@@ -1,0 +1,259 @@
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import workbench as wb
+from tests.conftest import installed, workspace_in
+from workbench import cli, jobs
+from workbench.demo import filled_in
+
+SUBMIT = ("jobs", "submit", "eval", "--adapter", "toy")
+
+
+class Cli:
+    """The command line, in this process."""
+
+    def __init__(self, home: wb.Workspace, capture: pytest.CaptureFixture[str]) -> None:
+        self.home = home
+        self.capture = capture
+        self.err = ""
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        assert cli.run([*arguments, "--workspace", str(self.home.path)]) == code
+        out, self.err = self.capture.readouterr()
+        return out
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code))
+
+
+@pytest.fixture
+def command(workspace: wb.Workspace, toy: wb.BaseAdapter, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(workspace, capsys)
+
+
+@pytest.fixture(scope="module")
+def home(toy_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[wb.Workspace]:
+    """One workspace with the toy for the commands that run real jobs."""
+    with installed(toy_package), workspace_in(tmp_path_factory.mktemp("cli") / "results") as home:
+        yield home
+
+
+def workbench(home: wb.Workspace, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "workbench.cli", "--workspace", str(home.path), *arguments]
+
+
+# Real jobs, real processes --------------------------------------------------------------------------
+
+
+def test_submitting_and_waiting_prints_one_document(home: wb.Workspace) -> None:
+    command = workbench(
+        home, "jobs", "submit", "eval", "--adapter", "toy", "--option", "k=5", "--wait", "--json"
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    out = json.loads(done.stdout)
+    assert (out["status"], out["options"]["k"], out["result"]["metrics"]) == ("succeeded", 5, {"R@5": 0.5})
+    assert Path(out["notebook"]).is_file()
+    assert "eval         succeeded: measured" in done.stderr
+
+
+def test_a_failed_job_exits_1_and_names_its_cell(home: wb.Workspace) -> None:
+    command = workbench(home, *SUBMIT, "-o", "fail=나쁜 것", "--wait")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "failed in cell [3]: ValueError: 나쁜 것" in done.stderr
+    assert "notebook.ipynb" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cancelled_job_exits_75(home: wb.Workspace) -> None:
+    command = workbench(
+        home, "jobs", "submit", "eval", "--adapter", "toy", "-o", "seconds=60", "--wait", "--json"
+    )
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        deadline = time.monotonic() + 30
+        while not (found := home.jobs(status="running")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert cli.run(["jobs", "cancel", str(found[0].id), "--workspace", str(home.path)]) == 0
+        out, _ = waiting.communicate(timeout=30)
+    assert waiting.returncode == 75
+    assert json.loads(out)["status"] == "cancelled"
+
+
+def test_the_demo_is_the_adapters_and_prints_what_was_agreed(home: wb.Workspace) -> None:
+    command = workbench(home, "demo", "--adapter", "toy", "--no-serve", "--json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    out = json.loads(done.stdout)
+    assert set(out) == {"workspace", "jobs", "run", "index", "metrics"}
+    assert out["workspace"] == str(home.path)
+    assert [(job["type"], job["status"]) for job in out["jobs"]] == [
+        ("train", "succeeded"),
+        ("eval", "succeeded"),
+        ("index_build", "succeeded"),
+    ]
+    assert all(set(job) == {"id", "type", "status", "notebook"} for job in out["jobs"])
+    assert all(Path(job["notebook"]).is_file() for job in out["jobs"])
+    assert out["index"] == {"name": "words"}
+    assert out["metrics"] == {"R@3": 0.3}
+    assert home.run(out["run"]["id"]).summary["loss"]["best_step"] == 2
+    assert home.job(out["jobs"][1]["id"]).options["run"] == out["run"]["id"]
+    assert home.open_search("words").by_text("강아지")[0].id == "강아지"
+    for line in ("train        100%  counting", "train          ", "5 words"):
+        assert line in done.stderr
+
+
+# The rest, without a worker -------------------------------------------------------------------------
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, says in (
+        (["--help"], "doctor"),
+        (["jobs", "--help"], "cancel"),
+        (["--version"], wb.__version__),
+    ):
+        with pytest.raises(SystemExit) as raised:
+            cli.run(arguments)
+        assert raised.value.code == 0
+        assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["jobs"], ["search", "smell", "x"], ["jobs", "list", "--limit", "x"]]
+)
+def test_wrong_words_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.run(arguments)
+    assert raised.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("jobs submit dance --adapter toy", "offers: train, eval, index_build"),
+        ("jobs submit eval --adapter toi", "did you mean 'toy'?"),
+        ("jobs submit eval", "which adapter?"),
+        ("jobs submit eval --adapter toy -o k=many", "k: Input should be a valid integer"),
+        ("jobs submit eval --adapter toy -o k", "name=value is wanted"),
+        ("jobs show 99", "there is no job yet"),
+        ("jobs logs x", "there is no job yet"),
+        ("jobs cancel 1", "there is no job yet"),
+        ("jobs list --status done", "There are: queued"),
+        ("runs --experiment x", "no experiment yet"),
+        ("compare 1 2", "there is no run yet"),
+        ("search text dog", "this workspace has no index yet"),
+        ("serve --index x", "this workspace has no index yet"),
+        ("worker --slots 0", "at least 1"),
+    ],
+)
+def test_a_users_mistake_is_a_sentence_and_exit_2(command: Cli, arguments: str, says: str) -> None:
+    assert command(*arguments.split(), code=2) == ""
+    assert says in command.err
+    assert "Traceback" not in command.err
+    error = command.json(*arguments.split(), code=2)["error"]
+    assert says in error["message"]
+    assert set(error) == {"type", "message", "hint"}
+
+
+def test_a_workspace_that_cannot_be_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert cli.run(["runs", "--workspace", str(tmp_path / "file")]) == 2
+    assert "cannot be a workspace" in capsys.readouterr().err
+
+
+def test_the_workspace_may_be_named_before_the_command(
+    command: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["--workspace", str(command.home.path), "--json", "jobs", "list"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"jobs": []}
+
+
+def test_jobs_are_listed_shown_and_cancelled(command: Cli) -> None:
+    assert "No job yet" in command("jobs", "list")
+    job = jobs.submit(command.home, "eval", "toy", {"fail": "글자"}, start_worker=False)
+    job.folder.mkdir(parents=True)
+    (job.folder / "log.txt").write_text("one\ntwo\n")
+    table = command("jobs", "list")
+    assert "eval" in table
+    assert "queued" in table
+    assert command.json("jobs", "list")["jobs"][0]["id"] == 1
+    assert "글자" in command("jobs", "show", "1")
+    assert command("jobs", "logs", "1", "--tail", "1") == "two\n"
+    assert command.json("jobs", "logs", "1")["lines"] == ["one", "two"]
+    assert command("jobs", "cancel", "1") == "job 1: cancelled\n"
+    assert command.json("jobs", "show", "1")["status"] == "cancelled"
+
+
+def test_runs_are_listed_and_compared(command: Cli) -> None:
+    for lr in (0.1, 0.2):
+        with command.home.start_run("e", config={"lr": lr}, better={"m": "higher"}) as run:
+            run.log({"m": lr})
+    listed = command.json("runs")["runs"]
+    assert [(run["id"], run["summary"]["m"]["last"]) for run in listed] == [(2, 0.2), (1, 0.1)]
+    assert "m=0.2" in command("runs")
+    table = command("compare", "1", "2")
+    assert "lr" in table
+    assert "🏆 0.2" in table
+    assert command.json("compare", "1", "2")["final"][0]["best"] == [False, True]
+
+
+def test_searching_with_a_text_and_with_a_picture(command: Cli, tmp_path: Path) -> None:
+    folder = command.home.indexes / "words"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"adapter": "toy", "words": ["dog", "강아지", "강"]}))
+    out = command.json("search", "text", "강아지", "-k", "2")
+    assert [hit["id"] for hit in out["hits"]] == ["강아지", "강"]
+    assert set(out["hits"][0]) == {"id", "score", "distance", "caption"}
+    assert "total" in out["took_ms"]
+    picture = tmp_path / "dog.png"
+    picture.write_bytes(b"dog")
+    found = command("search", "image", str(picture), "--index", "words").splitlines()
+    assert [line.split()[:2] for line in found if "1.000" in line] == [["1.000", "dog"]]
+    command("search", "image", "missing.png", code=2)
+    assert "cannot be read" in command.err
+    command("search", "text", "dog", "-o", "colour=red", code=2)
+    assert "unknown option" in command.err
+
+
+def test_several_indexes_are_asked_about(command: Cli) -> None:
+    for name in ("a", "b"):
+        (command.home.indexes / name).mkdir()
+        (command.home.indexes / name / "manifest.json").write_text('{"adapter": "toy", "words": []}')
+    command("search", "text", "dog", code=2)
+    assert "There are: a, b" in command.err
+
+
+def test_the_doctor_finds_nothing_wrong_and_says_what_is(command: Cli) -> None:
+    report = command.json("doctor")
+    assert report["problems"] == []
+    assert report["found"]["database"].startswith("SQLite 3.")
+    assert "toy" in report["found"]["adapters"]
+    jobs.submit(command.home, "eval", "toy", start_worker=False)
+    assert "1 jobs are queued and no worker runs" in command("doctor", code=1)
+
+
+def test_option_values_are_json_where_they_are() -> None:
+    given = cli.make_parser().parse_args(
+        ["jobs", "submit", "x", "-o", "a=1", "-o", 'b=["x"]', "-o", "c=강=1", "-o", "d="]
+    )
+    assert cli._options(given) == {"a": 1, "b": ["x"], "c": "강=1", "d": ""}
+
+
+def test_demo_options_take_what_earlier_jobs_made() -> None:
+    made = {"train": {"run": 3}}
+    assert filled_in({"run": "$train.run", "deep": {"r": "$train.run"}, "k": 1}, made) == {
+        "run": 3,
+        "deep": {"r": 3},
+        "k": 1,
+    }
+    with pytest.raises(wb.BadInput, match=r"There is: \$train\.run"):
+        filled_in({"x": "$train.walk"}, made)

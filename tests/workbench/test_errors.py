@@ -1,0 +1,69 @@
+import inspect
+import re
+
+import pytest
+
+import workbench as wb
+from workbench import errors
+
+
+def drawn() -> dict[str, str]:
+    """The tree at the top of the module: each class with the one it hangs from."""
+    out: dict[str, str] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if match := re.match(r"    ([│├└─ ]*)(\w+)", line):
+            depth = len(match[1]) // 4
+            above[depth:] = [match[2]]
+            out[match[2]] = above[depth - 1] if depth else "Exception"
+    return out
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    made = {
+        name: thing.__mro__[1].__name__
+        for name, thing in vars(errors).items()
+        if inspect.isclass(thing) and issubclass(thing, Exception) and thing.__module__ == errors.__name__
+    }
+    assert drawn() == made
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (wb.BadInput("x"), ValueError),
+        (wb.UnknownJob(3), LookupError),
+        (wb.NotSupported("toy", "train"), NotImplementedError),
+        (wb.MissingExtra("x", "postgres"), ImportError),
+    ],
+)
+def test_an_error_is_also_what_python_calls_it(error: Exception, kind: type[Exception]) -> None:
+    assert isinstance(error, wb.WorkbenchError)
+    assert isinstance(error, kind)
+
+
+def test_a_message_is_followed_by_what_to_do_next() -> None:
+    assert str(wb.BadInput("no.", hint="Try yes.")) == "no.\nTry yes."
+    assert str(wb.BadInput("no.")) == "no."
+
+
+def test_an_unknown_name_lists_the_known_and_guesses_the_meant() -> None:
+    said = wb.UnknownIndex("emojo", ["photos", "emoji"]).message
+    assert "did you mean 'emoji'?" in said
+    assert "photos" in said
+    assert "no index yet" in wb.UnknownIndex("x").message
+    many = wb.UnknownAdapter("x", [f"a{number}" for number in range(30)]).message
+    assert "10 more" in many
+
+
+def test_unknown_ids_say_which_is_the_newest() -> None:
+    assert "newest is 7" in wb.UnknownJob(99, 7).message
+    assert "no run yet" in wb.UnknownRun(1).message
+
+
+def test_an_error_carries_its_subject() -> None:
+    assert wb.JobFailed(4, "x", cell=3).cell == 3
+    assert wb.CorruptFile("a.bin", "cut short").reason == "cut short"
+    assert wb.BadOptions("x", [("k", "too big")]).problems == (("k", "too big"),)
+    assert wb.Busy("x", retry_after=2).retry_after == 2
+    assert "notebook-workbench[dask]" in wb.MissingExtra("Dask", "dask").hint

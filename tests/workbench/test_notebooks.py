@@ -1,0 +1,207 @@
+"""Executing a notebook, by the process that a worker starts for it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+import workbench as wb
+from workbench import notebooks, processes
+from workbench.adapter import JOB_METHODS
+
+
+@dataclass
+class Done:
+    """How a notebook ended."""
+
+    code: int
+    error: dict[str, Any] | None
+    cells: list[Any]
+    log: str
+
+
+def execute(folder: Path, *sources: str, parameters: dict[str, Any] | None = None, **more: str) -> Done:
+    """Execute code cells, the first of them tagged ``parameters``, in a runner."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata["tags"] = ["parameters"]
+    given = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A page"), *cells])
+    folder.mkdir(exist_ok=True)
+    nbformat.write(given, folder / "in.ipynb")
+    todo = {
+        "source": str(folder / "in.ipynb"),
+        "output": str(folder / "out" / "notebook.ipynb"),
+        "parameters": parameters or {},
+        "log": str(folder / "log.txt"),
+        "cwd": str(folder),
+        "outcome": str(folder / "outcome.json"),
+        **more,
+    }
+    command = [sys.executable, "-m", "workbench.runner"]
+    ran = subprocess.run(command, input=json.dumps(todo), text=True, capture_output=True, timeout=60)
+    outcome, output = folder / "outcome.json", Path(todo["output"])
+    return Done(
+        ran.returncode,
+        json.loads(outcome.read_text()) if outcome.exists() else None,
+        nbformat.read(output, as_version=4).cells if output.exists() else [],
+        (folder / "log.txt").read_text() if (folder / "log.txt").exists() else ran.stderr,
+    )
+
+
+def printed(done: Done) -> str:
+    return "".join(output.get("text", "") for cell in done.cells for output in cell.get("outputs", []))
+
+
+def test_a_notebook_runs_in_this_interpreter_with_its_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A `python3` kernel of the machine that is not ours must not matter.
+    other = tmp_path / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    spec = {"argv": ["/nowhere/python", "{connection_file}"], "display_name": "x", "language": "python"}
+    (other / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    done = execute(
+        tmp_path / "a b",
+        "k: int = 1  # how many\noptions: str = '{}'",
+        "import os, sys\nprint(sys.executable, k, options['이름'], os.getcwd())",
+        "for part in range(3): print(f'\\r{part} of 3', end='')\nprint()\nprint('끝', file=sys.stderr)",
+        parameters={"k": 3, "options": {"이름": "강아지", "none": None}},
+    )
+    assert (done.code, done.error) == (0, None)
+    assert f"{sys.executable} 3 강아지 {tmp_path / 'a b'}" in printed(done)
+    lines = [line.split("  ", 1) for line in done.log.splitlines()]
+    assert [said for _, said in lines][1:] == ["2 of 3", "끝"]
+    assert all(len(at) == len("22:30:15") for at, _ in lines)
+    assert [path.name for path in (tmp_path / "a b" / "out").iterdir()] == ["notebook.ipynb"]
+
+
+def test_a_cell_that_fails_is_named_and_its_evidence_is_saved(tmp_path: Path) -> None:
+    done = execute(tmp_path, "k = 1", "print('so far')", "raise ValueError('안 됩니다')", "print('never')")
+    assert done.code == 1
+    assert done.error == {"cell": 3, "type": "ValueError", "message": "안 됩니다"}
+    assert "so far" in printed(done)
+    assert "never" not in printed(done)
+    assert any("In [3]" in cell.source for cell in done.cells)  # a note at the top leads to the cell
+
+
+def test_a_kernel_that_dies_fails_its_cell(tmp_path: Path) -> None:
+    done = execute(tmp_path, "k = 1", "print('so far', flush=True)", "import os; os._exit(7)")
+    assert done.code == 1
+    assert done.error is not None
+    assert (done.error["cell"], done.error["type"]) == (3, "DeadKernelError")
+    assert "memory" in done.error["message"]
+    assert "so far" in printed(done)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "says"),
+    [
+        ({"parameters": {"q": 1}}, "BadInput", "no parameter 'q'. It declares: k"),
+        ({"parameters": {"k=1; import os; x": 1}}, "BadInput", "declares no parameter"),
+        ({"source": "missing.ipynb"}, "BadInput", "no notebook"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_a_kernel_starts(
+    tmp_path: Path, more: dict[str, Any], kind: str, says: str
+) -> None:
+    done = execute(tmp_path, "k = 1", **more)
+    assert done.code == 1
+    assert done.error is not None
+    assert (done.error["cell"], done.error["type"]) == (None, kind)
+    assert says in done.error["message"]
+    assert done.cells == []
+
+
+def test_an_interrupt_stops_at_the_cell_and_keeps_what_was_printed(tmp_path: Path) -> None:
+    # The cell asks for it itself: the runner is the kernel's parent.
+    stop = (
+        "import os, signal, time\nprint('so far', flush=True)\n"
+        "os.kill(os.getppid(), signal.SIGUSR1)\ntime.sleep(30)"
+    )
+    done = execute(tmp_path, "k = 1", stop, "print('never')")
+    assert (done.code, done.error) == (75, None)
+    assert "so far" in printed(done)
+    assert "never" not in printed(done)
+
+
+def test_every_job_type_has_its_notebook() -> None:
+    assert set(notebooks.JOB_NOTEBOOKS) == set(JOB_METHODS)
+    for kind in JOB_METHODS:
+        path = notebooks.job_notebook(kind)
+        assert {"adapter", "options", "workspace"} == set(notebooks.declared_parameters(path))
+    with pytest.raises(wb.NotFound, match="train"):
+        notebooks.job_notebook("dance")
+
+
+@pytest.mark.parametrize("kind", notebooks.JOB_NOTEBOOKS)
+def test_a_job_notebook_is_a_page_for_people(kind: str) -> None:
+    page = nbformat.read(notebooks.job_notebook(kind), as_version=4)
+    nbformat.validate(page)
+    assert page.cells[0].cell_type == "markdown"
+    assert page.cells[0].source.startswith("# ")
+    assert page.metadata.kernelspec.name == "python3"
+    for cell in page.cells:
+        if cell.cell_type == "code":
+            assert (cell.outputs, cell.execution_count) == ([], None)
+    assert f'wb.job_scope("{kind}"' in "".join(cell.source for cell in page.cells)
+
+
+def test_the_notebooks_of_an_installed_package_lie_inside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site-packages" / "workbench"
+    (package.parent / "notebooks").mkdir(parents=True)  # somebody else's
+    monkeypatch.setattr(notebooks, "__file__", str(package / "notebooks.py"))
+    assert notebooks.notebooks_folder() == package / "_notebooks"
+    with pytest.raises(wb.NotFound, match="Install the package again"):
+        notebooks.job_notebook("eval")
+
+
+def test_a_log_ends_with_a_word_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebooks, "LOG_BYTES", 1000)
+    with notebooks._Log(tmp_path / "log.txt") as log:
+        for number in range(200):
+            log.write(f"line {number}\n")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert "the log ends here" in lines[-1]
+    assert len(lines) < 80
+
+
+# Processes, which all of this stands on -------------------------------------------------------------
+
+
+def test_a_process_is_known_by_its_start_too() -> None:
+    me = processes.this_process()
+    assert processes.alive(*me)
+    assert not processes.alive(me.pid, "1")
+    assert not processes.alive(me.pid, "")
+    assert not processes.alive(None, me.started)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    when = processes.started(gone.pid)
+    gone.wait()
+    assert not processes.alive(gone.pid, when)
+
+
+def test_killing_a_family_reaches_those_who_left_it(tmp_path: Path) -> None:
+    # A grandchild in a session of its own, whose parent is gone: only its token tells where it came from.
+    orphan = "import os, subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); os._exit(0)"
+    program = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {orphan!r}])\n"
+        "print('ready', flush=True); input()"
+    )
+    environment = {**os.environ, processes.TOKEN: "test-token-1"}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        root = processes.Process(parent.pid, processes.started(parent.pid))
+        found = processes.family(root, "test-token-1")
+        assert len(found) == 2
+        assert processes.kill_family(root, "test-token-1") == []
+    assert not any(processes.alive(*process) for process in found)
