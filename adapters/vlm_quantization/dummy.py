@@ -1,4 +1,4 @@
-"""Small things to try the machinery on: a collection of coloured shapes.
+"""Small things to try the machinery on: a collection of coloured shapes, and a checkpoint trained on it.
 
 ::
 
@@ -11,7 +11,9 @@ import argparse
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -110,6 +112,70 @@ def write_dummy_collection(out: Path, n: int = 24, seed: int = 0) -> Path:
     return path
 
 
+class _Folder:
+    """Takes the checkpoints a run would take, into a folder; numbers are of no interest here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Let numbers go."""
+
+    def log_checkpoint(self, name: str, path: Path) -> Path:
+        """Keep a checkpoint, whole or not at all."""
+        beside = self.folder / f".{name}"
+        shutil.copyfile(path, beside)
+        return beside.replace(self.folder / name)
+
+
+def write_dummy_checkpoint(out: Path, collection: Path, steps: int = 40, seed: int = 0) -> Path:
+    """Train a tiny model on a collection for a second: random picture features, a small n-gram table.
+
+    Parameters
+    ----------
+    out : Path
+        Folder to write to.
+    collection : Path
+        JSONL file, such as :func:`write_dummy_collection` returns; at least 2 concepts.
+    steps : int
+        Training steps, at least 1.
+    seed : int
+        The same seed trains the same weights.
+
+    Returns
+    -------
+    Path
+        The checkpoint, ``out/refit.safetensors``, which has seen the whole collection; beside it
+        ``best.safetensors``, which has not seen what its splits hold out.
+    """
+    from adapters.vlm_quantization import train
+    from adapters.vlm_quantization.backbones import image_tower
+    from adapters.vlm_quantization.data import CaptionedImages, make_splits
+    from adapters.vlm_quantization.options import TrainOptions
+
+    pictures = CaptionedImages.from_jsonl(collection)
+    tower = image_tower("random")
+    features = tower.features([pictures.open(row) for row in range(len(pictures))])
+    options = TrainOptions(
+        collection=str(collection),
+        image_tower="random",
+        seed=seed,
+        steps=steps,
+        refit_steps=steps,
+        batch=16,
+        validate_every=steps,
+        hidden=32,
+        dim=32,
+        text_buckets=512,
+        text_width=32,
+        threads=1,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    splits = make_splits(pictures, options.split_seed)
+    train.train(pictures, splits, features, tower.fingerprint, options, _Folder(out), lambda *_: None)
+    return out / train.REFIT
+
+
 def _draw(outline: _Points, paint: str, chance: random.Random) -> Image.Image:
     """Draw a shape on white, at a size and place of its own so that no two pictures are equal."""
     side = SIDE * _FINE
@@ -122,13 +188,19 @@ def _draw(outline: _Points, paint: str, chance: random.Random) -> Image.Image:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the dummy collection; return the exit code."""
+    """Write the dummy collection and checkpoint; return the exit code."""
     parser = argparse.ArgumentParser(prog="dummy", description="Write small things to try the machinery on.")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     parser.add_argument("-n", type=int, default=24, help="number of pictures (default: 24)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    print(write_dummy_collection(given.out, given.n, given.seed))
+    try:
+        collection = write_dummy_collection(given.out, given.n, given.seed)
+        print(collection)
+        print(write_dummy_checkpoint(given.out, collection, seed=given.seed))
+    except wb.WorkbenchError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

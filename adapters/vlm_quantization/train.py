@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from adapters.vlm_quantization.model import CrossModalHashModel, stack_rows
 from workbench import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data import CaptionedImages, Item, Progress
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.splits import Splits
-    from workbench import Run
 
 #: What validation decides by: mean R@10 of text→image over lengths, languages and both kinds of held-out.
 DECIDING = "val/R@10"
@@ -42,8 +41,15 @@ LAST = "last.safetensors"
 BEST = "best.safetensors"
 REFIT = "refit.safetensors"
 
-#: The refit starts from a trained model: this share of the highest learning rate is enough.
-REFIT_RATE = 0.75
+
+class Recorder(Protocol):
+    """The part of a run that training needs."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Take numbers of a step."""
+
+    def log_checkpoint(self, name: str, path: Path) -> Path:
+        """Keep a copy of a file under a name, whole or not at all."""
 
 
 class Texts:
@@ -167,7 +173,7 @@ def train(
     features: NDArray[np.float32],
     tower: str,
     options: TrainOptions,
-    run: Run,
+    run: Recorder,
     progress: Progress,
 ) -> Trained:
     """Train, log to a run, and leave ``best.safetensors`` and ``last.safetensors`` among its checkpoints.
@@ -188,7 +194,7 @@ def train(
     tower : str
         Fingerprint of the network that made them.
     options : TrainOptions
-    run : Run
+    run : Recorder
         Receives metrics and checkpoints.
     progress : callable
         ``progress(done, total, message)``.
@@ -206,7 +212,7 @@ def train(
     total = options.steps + options.refit_steps
     best: dict[str, float] = {}
     best_step, best_weights, since, step = 0, model.state_dict(), 0, 0
-    for step, parts in _steps(model, batches, components, options, options.steps, options.learning_rate):
+    for step, parts in _steps(model, batches, components, options, options.steps):
         progress(step, total, f"loss {float(parts['loss'].detach()):.3f}" if step % 10 == 0 else "")
         if step % 10 == 0 or step == options.steps:
             run.log({f"train/{name}": float(value.detach()) for name, value in parts.items()}, step=step)
@@ -227,8 +233,7 @@ def train(
         model.load_state_dict(best_weights)
         unseen = np.concatenate([splits.val_concepts, splits.test_concepts])
         everything = Batches(collection, np.arange(len(collection)), options, unseen)
-        rate = options.learning_rate * REFIT_RATE
-        for more, _ in _steps(model, everything, components, options, options.refit_steps, rate):
+        for more, _ in _steps(model, everything, components, options, options.refit_steps):
             progress(total - options.refit_steps + more, total, "refit on all pictures" if more == 1 else "")
         update = {"split": f"all of {collection.fingerprint}", "step": best_step + options.refit_steps}
         _keep(model.eval(), origin.model_copy(update=update), run, [REFIT])
@@ -241,9 +246,9 @@ def _steps(
     components: Tensor,
     options: TrainOptions,
     steps: int,
-    rate: float,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Take steps, each with its number from 1 and the parts of its loss; warm up, then fade out."""
+    rate = options.learning_rate
     optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
     # one step has no way up and down; the schedule needs two
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(steps, 2), pct_start=0.1)
@@ -367,7 +372,7 @@ def _encoded(vectors: Tensor, layer: Callable[[Tensor], Tensor]) -> Encoded:
     return Encoded(pack_codes((layer(vectors) >= 0).numpy()), vectors.numpy())
 
 
-def _keep(model: CrossModalHashModel, provenance: Provenance, run: Run, names: list[str]) -> None:
+def _keep(model: CrossModalHashModel, provenance: Provenance, run: Recorder, names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / LAST
         model.save(path, provenance)

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from vlm_quantization import shapes
 
 import workbench as wb
+from adapters.vlm_quantization.dummy import write_dummy_collection
 from workbench.adapter import JOB_METHODS, check_options
 from workbench.panels.results import render_html
 
@@ -44,7 +45,7 @@ def vlm_quantization() -> wb.BaseAdapter:
 
 
 def vlm_options(folder: Path) -> dict[str, dict[str, Any]]:
-    collection = str(shapes.write_jsonl(folder / "shapes"))
+    collection = str(write_dummy_collection(folder / "shapes"))
     train = shapes.options(collection=collection, experiment="shapes").model_dump()
     return {"train": train, "eval": {}, "index_build": {"name": "도형"}}
 

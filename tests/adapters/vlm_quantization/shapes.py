@@ -1,8 +1,6 @@
 """A small real collection for tests: coloured shapes in two styles, named in English and Korean."""
 
 import io
-import json
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -80,18 +78,3 @@ def options(**changes: object) -> TrainOptions:
         "threads": 1,
     }
     return TrainOptions.model_validate({**small, **changes})
-
-
-def write_jsonl(folder: Path) -> Path:
-    """Write the filled shapes as a user's own collection: 24 PNG files and their captions."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for item in collection().items:
-        if item.style == "filled":
-            (folder / f"{item.concept}.png").write_bytes(item.image)
-            captions = {language: list(texts) for language, texts in item.captions.items()}
-            line = {"image": f"{item.concept}.png", "captions": captions, "labels": list(item.labels)}
-            lines.append(json.dumps(line, ensure_ascii=False))
-    path = folder / "captions.jsonl"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path

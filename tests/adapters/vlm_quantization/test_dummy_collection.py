@@ -1,13 +1,14 @@
-import json
 import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 
 import workbench as wb
 from adapters.vlm_quantization.data import CaptionedImages, check_leakage, make_splits
 from adapters.vlm_quantization.dummy import COLOURS, SHAPES, write_dummy_collection
+from adapters.vlm_quantization.encoder import HashEncoder
 
 
 def test_a_collection_reads_without_problems(tmp_path):
@@ -58,9 +59,20 @@ def test_no_pictures_are_refused(tmp_path):
         write_dummy_collection(tmp_path, n=0)
 
 
-def test_the_command_writes_a_collection(tmp_path):
-    command = [sys.executable, "-m", "adapters.vlm_quantization.dummy", str(tmp_path), "-n", "3"]
+def test_the_command_writes_a_collection_and_a_checkpoint_that_knows_it(tmp_path):
+    command = [sys.executable, "-m", "adapters.vlm_quantization.dummy", str(tmp_path), "-n", "12"]
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    (path,) = tmp_path.rglob("shapes.jsonl")
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert len(lines) == 3
+    collection = CaptionedImages.from_jsonl(tmp_path / "shapes.jsonl")
+    encoder = HashEncoder.load(tmp_path / "refit.safetensors")
+    pictures = encoder.encode_images([collection.open(row) for row in range(12)]).features
+    for language in ("en", "ko"):
+        texts = encoder.encode_texts([item.caption(language) for item in collection.items]).features
+        found = (texts @ pictures.T).argmax(1)
+        assert (found == np.arange(12)).mean() > 0.5  # by chance one in twelve
+
+
+def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "adapters.vlm_quantization.dummy", str(tmp_path), "-n", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "a collection needs at least 1 picture, not 0"
