@@ -203,6 +203,8 @@ class Result(BaseModel):
         One sentence for a list of jobs.
     metrics : dict of str to float
         Final numbers by name.
+    headline : list of str
+        Names of the few metrics to show where there is room for few; all of them if empty.
     views : list of View
         How the result is shown, in order.
     made : dict
@@ -215,6 +217,7 @@ class Result(BaseModel):
 
     summary: str = ""
     metrics: dict[str, float] = {}
+    headline: list[str] = []
     views: list[View] = []
     made: dict[str, Any] = {}
     warnings: list[str] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,17 +31,18 @@ DONE, FAILED, WRONG_USE, CANCELLED = 0, 1, 2, 75
 
 def _demo(home: Workspace, given: argparse.Namespace) -> int:
     from workbench.adapter import get_adapter
-    from workbench.demo import run_demo
+    from workbench.demo import headlines, run_demo
 
     adapter = get_adapter(given.adapter)
     say = _err if given.json else print
     say(f"{adapter.title or adapter.name}: the whole way, in {home.path}")
-    outcome = run_demo(home, adapter, say=say)
+    outcome = run_demo(home, adapter, options=_options_by_type(given), say=say)
     if given.json:
         _out(outcome)
     else:
-        if outcome["metrics"]:
-            _print_table(("metric", "value"), [(k, f"{v:.4g}") for k, v in outcome["metrics"].items()])
+        shown = headlines([home.job(job["id"]) for job in outcome["jobs"]])
+        if shown:
+            _print_table(("metric", "value"), [(k, f"{v:.4g}") for k, v in shown.items()])
         print("Notebooks, each the report of its job:")
         for job in outcome["jobs"]:
             print(f"  {job['type']:<12} {job['notebook']}")
@@ -251,6 +253,8 @@ def _serve(home: Workspace, given: argparse.Namespace) -> int:
 def _serve_index(home: Workspace, index: str | None, port: int, open_browser: bool) -> int:
     from workbench import voila
 
+    # Being told to end is as good as Ctrl-C: the server and its kernels must not stay behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     process, url = voila.serve(home.path, index, port, open_browser)
     _err(f"The search page is at {url}\nStop it with Ctrl-C.")
     try:
@@ -336,6 +340,17 @@ def _outcome(job: Job) -> str:
     return f"{where}{error.get('type')}: {str(error.get('message', '')).splitlines()[0]}"
 
 
+def _options_by_type(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return ``--option TYPE.k=v …`` by job type."""
+    out: dict[str, dict[str, Any]] = {}
+    for name, value in _options(given).items():
+        kind, dot, option = name.partition(".")
+        if not dot or not option:
+            raise BadInput(f"--option {name}=…: TYPE.name=value is wanted", hint="Such as train.steps=100.")
+        out.setdefault(kind, {})[option] = value
+    return out
+
+
 def _options(given: argparse.Namespace) -> dict[str, Any]:
     """Return ``--option k=v …``: a value that is JSON counts as that, any other as text."""
     out: dict[str, Any] = {}
@@ -402,6 +417,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     demo = _command(commands, "demo", _demo, "Train, evaluate, index and publish a search, on real data.")
     demo.add_argument("--adapter", metavar="A", help="model family; the only one installed if not given")
+    demo.add_argument(
+        "--option",
+        metavar="TYPE.K=V",
+        action="append",
+        default=[],
+        help="an option of one of its jobs, such as train.steps=100; may be given more than once",
+    )
     demo.add_argument("--no-serve", dest="serve", action="store_false", help="stop before the page")
     _takes_port(demo)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workbench.adapter import BaseAdapter
@@ -17,6 +17,7 @@ def run_demo(
     home: Workspace,
     adapter: BaseAdapter,
     *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Submit the adapter's demo jobs one after another and wait for each.
@@ -27,6 +28,8 @@ def run_demo(
         Where; an earlier demo's index is replaced whole, and its runs stay beside the new one.
     adapter : BaseAdapter
         Whose ``demo()`` says what to submit.
+    options : mapping, optional
+        By job type, options that replace or join those of ``demo()``.
     say : callable
         Takes each sentence for the person who watches.
 
@@ -37,14 +40,21 @@ def run_demo(
 
     Raises
     ------
+    BadInput
+        Options for a job type that the demo has not.
     JobFailed
         A job failed; the error names its cell, its message and its notebook.
     """
+    plan = {kind: dict(given) for kind, given in adapter.demo().items()}
+    for kind, given in (options or {}).items():
+        if kind not in plan:
+            raise BadInput(f"the demo has no job {kind!r}; it has {', '.join(plan)}")
+        plan[kind] |= given
     results: dict[str, Any] = {}
     done: list[Job] = []
     with JobProgress(sys.stderr) as shown:
-        for kind, options in adapter.demo().items():
-            job = home.submit(kind, adapter, filled_in(options, results))
+        for kind, given in plan.items():
+            job = home.submit(kind, adapter, filled_in(given, results))
             job.wait(on_progress=shown)
             done.append(job)
             results[kind] = job.result.made if job.result else {}
@@ -64,6 +74,16 @@ def run_demo(
         "index": {"name": made.get("index")},
         "metrics": metrics,
     }
+
+
+def headlines(jobs: Sequence[Job]) -> dict[str, float]:
+    """Return the metrics that jobs put first, in their order; all of a job that puts none first."""
+    shown: dict[str, float] = {}
+    for job in jobs:
+        if job.result:
+            names = job.result.headline or job.result.metrics
+            shown |= {name: job.result.metrics[name] for name in names if name in job.result.metrics}
+    return shown
 
 
 def filled_in(options: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

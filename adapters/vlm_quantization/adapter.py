@@ -101,6 +101,7 @@ class VlmQuantization(BaseAdapter):
         return Result(
             summary=f"step {done.best_step} of {done.steps}{score}",
             metrics=found,
+            headline=[train.DECIDING],
             views=[View(kind="metrics_table", title="Validation", data=_validation_rows(found), notes=notes)],
             made={"run": run.id, "checkpoint": train.BEST},
             warnings=_warnings(collection),
@@ -149,6 +150,7 @@ class VlmQuantization(BaseAdapter):
         return Result(
             summary=f"{at} {metrics[at]:.3f} (run {run.id})",
             metrics=metrics,
+            headline=[name for name in metrics if name.startswith(("t2i/R@10@", "i2t/R@10@", "t2i/mAP@"))],
             views=views,
             made={"run": run.id, "checkpoint": options.checkpoint},
             warnings=_warnings(collection),

@@ -73,16 +73,10 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(wheel: Path, tmp_pa
         env=clean,
     ).stdout.split()
     assert all(str(target) in path for path in where)
-    options = {"train": {"steps": 20, "validate_every": 10, "image_tower": "random"}}
+    small = ["train.steps=20", "train.validate_every=10", "train.refit_steps=10", "train.image_tower=random"]
+    command = [str(env / "bin" / "workbench"), "demo", "--no-serve", "--json"]
     done = subprocess.run(
-        [
-            str(env / "bin" / "workbench"),
-            "demo",
-            "--no-serve",
-            "--json",
-            "--options",
-            json.dumps(options),
-        ],
+        [*command, *(word for option in small for word in ("--option", option))],
         capture_output=True,
         text=True,
         cwd=empty,
