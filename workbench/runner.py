@@ -21,9 +21,10 @@ DONE, FAILED, INTERRUPTED = 0, 1, 75
 
 def main() -> int:
     """Run what standard input says."""
-    # jsonschema's check of one address format compiles a grammar for 0.7 s when it is imported; notebooks
-    # have no such addresses, and without the module jsonschema skips the check.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    # jsonschema's checks of addresses and durations cost 0.8 s to import, most of it for compiling a grammar.
+    # Notebooks have neither, and without these modules jsonschema skips the checks.
+    for name in ("rfc3987_syntax", "isoduration"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
     from workbench.notebooks import CellFailed, Execution, Interrupted, write_outcome
 
