@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,6 +108,9 @@ class Execution:
         Values for the names its cell tagged ``parameters`` declares.
     log : Path
         Where the lines go that its cells print.
+    runtime : Path
+        A private folder for the kernel's sockets, with a short path: a socket's may have 107 bytes only.
+        It is for who made it to remove, since a process that is killed removes nothing.
     cwd : Path, optional
         The folder its kernel starts in.
     """
@@ -117,6 +119,7 @@ class Execution:
     output: Path
     parameters: Mapping[str, Any]
     log: Path
+    runtime: Path
     cwd: Path | None = None
     interrupted: bool = field(default=False, init=False)
     _kernel: Any = field(default=None, init=False)
@@ -143,21 +146,20 @@ class Execution:
         saver = _Saver(self.output)
         with _Log(self.log) as log:
             try:
-                with _short_runtime_folder():
-                    _register_engine()
-                    papermill.execute_notebook(
-                        str(self.source),
-                        None,  # the saver writes: beside the notebook, then one rename
-                        parameters=dict(self.parameters),
-                        engine_name=_ENGINE,
-                        kernel_name="python3",
-                        language="python",
-                        progress_bar=False,
-                        cwd=str(self.cwd) if self.cwd and self.cwd.is_dir() else None,
-                        execution=self,
-                        saver=saver,
-                        job_log=log,
-                    )
+                _register_engine()
+                papermill.execute_notebook(
+                    str(self.source),
+                    None,  # the saver writes: beside the notebook, then one rename
+                    parameters=dict(self.parameters),
+                    engine_name=_ENGINE,
+                    kernel_name="python3",
+                    language="python",
+                    progress_bar=False,
+                    cwd=str(self.cwd) if self.cwd and self.cwd.is_dir() else None,
+                    execution=self,
+                    saver=saver,
+                    job_log=log,
+                )
             except PapermillExecutionError as error:
                 if self.interrupted:
                     raise Interrupted("the notebook was interrupted") from None
@@ -237,6 +239,7 @@ def _engine() -> Any:
         def create_kernel_manager(self) -> Any:
             manager = super().create_kernel_manager()
             manager.transport = "ipc"
+            manager.connection_file = str(self.execution.runtime / "kernel.json")
             self.execution._kernel = manager
             return manager
 
@@ -354,22 +357,6 @@ class _Log:
             self._full = True
             line = f"… the log ends here, at {LOG_BYTES // 2**20} MiB; the notebook has the rest"
         self._file.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
-
-
-class _short_runtime_folder:  # noqa: N801  # read as a with statement
-    """A private folder for the kernel's sockets, since a socket's path may have 107 bytes only."""
-
-    def __enter__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="wb-", ignore_cleanup_errors=True)
-        self._before = os.environ.get("JUPYTER_RUNTIME_DIR")
-        os.environ["JUPYTER_RUNTIME_DIR"] = self._folder.name
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is None:
-            os.environ.pop("JUPYTER_RUNTIME_DIR", None)
-        else:
-            os.environ["JUPYTER_RUNTIME_DIR"] = self._before
-        self._folder.cleanup()
 
 
 def write_outcome(path: Path, outcome: Mapping[str, Any]) -> None:

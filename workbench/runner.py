@@ -35,6 +35,7 @@ def main() -> int:
         output=Path(given["output"]),
         parameters=given["parameters"],
         log=Path(given["log"]),
+        runtime=Path(given["runtime"]),
         cwd=Path(given["cwd"]) if given["cwd"] else None,
     )
 

@@ -12,9 +12,11 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +56,7 @@ class _Running:
     me: Process
     token: str
     outcome: Path
+    runtime: str
     kill_at: float | None = None
 
     @property
@@ -149,6 +152,7 @@ class Worker:
             said = {"cell": None, "type": type(error).__name__, "message": str(error)}
             self._end(job, "failed", said)
             return
+        todo["runtime"] = runtime = tempfile.mkdtemp(prefix="wb-")
         environment = {
             **os.environ,
             HOME: str(self.home.path),
@@ -174,7 +178,7 @@ class Worker:
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(json.dumps(todo))
         me = Process(process.pid, processes.started(process.pid))
-        self._running[job.id or 0] = _Running(job, process, me, token, outcome)
+        self._running[job.id or 0] = _Running(job, process, me, token, outcome, runtime)
         self.home.store.update_job(
             job.id or 0,
             attempt=job.attempt,
@@ -220,6 +224,7 @@ class Worker:
         left = processes.kill_family(running.me, running.token)
         if left:
             print(f"job {running.id}: could not kill {left}", file=sys.stderr, flush=True)
+        shutil.rmtree(running.runtime, ignore_errors=True)
         del self._running[running.id]
         error = _outcome(running.outcome)
         if code == 0:
@@ -251,6 +256,7 @@ class Worker:
         for running in list(self._running.values()):
             processes.kill_family(running.me, running.token)
             running.process.wait()
+            shutil.rmtree(running.runtime, ignore_errors=True)
             with contextlib.suppress(StoreError):  # a new worker settles it then
                 settle(self.home, running.job, "the worker that ran it was stopped")
         self._running.clear()

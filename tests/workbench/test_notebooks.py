@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ def execute(folder: Path, *sources: str, parameters: dict[str, Any] | None = Non
         **more,
     }
     command = [sys.executable, "-m", "workbench.runner"]
-    ran = subprocess.run(command, input=json.dumps(todo), text=True, capture_output=True, timeout=60)
+    with tempfile.TemporaryDirectory() as runtime:
+        todo["runtime"] = runtime
+        ran = subprocess.run(command, input=json.dumps(todo), text=True, capture_output=True, timeout=60)
     outcome, output = folder / "outcome.json", Path(todo["output"])
     return Done(
         ran.returncode,
