@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -153,10 +154,9 @@ def jupyter_lab(root: Path, home: Path, state: Path) -> Iterator[Callable[[str],
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
-    own = {
-        name: str(state / name.lower())
-        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
-    }
+    # A kernel's sockets are files here, and the path of one holds some hundred characters at most.
+    short = tempfile.mkdtemp(prefix="lab-")
+    own = {"JUPYTER_CONFIG_DIR": str(state), "JUPYTER_DATA_DIR": str(state), "JUPYTER_RUNTIME_DIR": short}
     # The worker that a panel starts outlives the server; it leaves soon after its last job.
     env = {
         **os.environ,
@@ -187,6 +187,7 @@ def jupyter_lab(root: Path, home: Path, state: Path) -> Iterator[Callable[[str],
         finally:
             process.terminate()
             process.wait(30)
+            shutil.rmtree(short, ignore_errors=True)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -87,9 +88,17 @@ def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[
             "buffer_offline_messages": False,
         },
         "KernelManager": {"autorestart": False},
-        # The kernels talk to their own server only: sockets in the file system, where there are such.
-        **({"ConnectionFileMixin": {"transport": "ipc"}} if os.name == "posix" else {}),
+        "ConnectionFileMixin": {"transport": "ipc" if _sockets_fit() else "tcp"},
     }
+
+
+def _sockets_fit() -> bool:
+    """Say whether kernels can be reached through files, which no other user of the machine can open.
+
+    The path of such a socket may hold about a hundred characters, of which Voila's and the kernel's own
+    part take seventy.
+    """
+    return os.name == "posix" and len(tempfile.gettempdir()) < 30
 
 
 def command(notebook: Path, port: int, **changes: Any) -> list[str]:
@@ -209,6 +218,9 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, timeout: 
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # a URL of our own
                 return
+        except urllib.error.HTTPError as answer:
+            answer.close()
+            return
         except (urllib.error.URLError, OSError):
             if time.monotonic() > deadline:
                 raise WorkbenchError(f"the page's server did not answer within {timeout:g} s") from None

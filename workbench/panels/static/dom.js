@@ -14,6 +14,14 @@ function h(tag, props = {}, ...children) {
   return node;
 }
 
+// Let Enter in a text field submit its form. In JupyterLab the browser's own way of doing so does not
+// work, and an Enter that ends a Korean syllable belongs to the input method and not to the form.
+function submitOnEnter(event) {
+  if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  event.currentTarget.form?.requestSubmit();
+}
+
 // Tell the kernel that a page shows this panel, and return how to tell it that it no longer does.
 function announceView(model) {
   const view = `${Date.now()}-${Math.random()}`;

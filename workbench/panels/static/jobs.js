@@ -162,7 +162,7 @@ function fieldRow(field, value, prefix) {
   } else {
     // Numbers are plain text fields too: a browser's own number field hides what was mistyped.
     const mode = { integer: "numeric", number: "decimal" }[field.kind];
-    control = h("input", { ...shared, type: "text", inputmode: mode, autocomplete: "off", value: value === undefined ? "" : String(value) });
+    control = h("input", { ...shared, type: "text", inputmode: mode, autocomplete: "off", onkeydown: submitOnEnter, value: value === undefined ? "" : String(value) });
   }
   const problem = h("span", { class: "wb-wrong", id: `${id}-problem` });
   const help = h("span", { class: "wb-help", id: `${id}-help` }, field.help);

@@ -297,10 +297,7 @@ function searchForm(store, root) {
     placeholder: "Type a word or two",
     value: query,
     hidden: !by.text,
-    onkeydown: (event) => {
-      // Enter that ends a Korean syllable belongs to the input method, not to the search.
-      if (event.key === "Enter" && (event.isComposing || event.keyCode === 229)) event.preventDefault();
-    },
+    onkeydown: submitOnEnter,
   });
   const file = h("input", {
     type: "file",

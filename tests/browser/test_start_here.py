@@ -1,0 +1,103 @@
+"""The tour in JupyterLab: run it all, see the panels, start a job from one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+import workbench as wb
+
+from .conftest import PATIENCE, Visit, jupyter_lab
+
+pytestmark = pytest.mark.browser
+
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def lab(
+    shapes_workspace: wb.Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], str]]:
+    """JupyterLab over a workspace that has an index and two runs."""
+    for name, loss in (("first", 0.5), ("second", 0.25)):
+        with shapes_workspace.start_run(
+            "tour", name=name, config={"lr": loss}, better={"loss": "lower"}
+        ) as run:
+            run.log({"loss": loss}, step=1)
+    with jupyter_lab(
+        tmp_path_factory.mktemp("root"), shapes_workspace.path, tmp_path_factory.mktemp("state")
+    ) as url:
+        yield url
+
+
+def run_all(page: Page) -> None:
+    # The execution indicator is idle before there is a kernel; the status bar waits for a real one.
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("Python 3 | Idle")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(re.compile(r"\[\d+\]"))
+
+
+def test_the_tour_shows_every_panel_and_builds_an_index(
+    visit: Callable[..., Visit], lab: Callable[[str], str], shapes_workspace: wb.Workspace
+) -> None:
+    seen = visit(lab("start_here.ipynb"), viewport={"width": 1400, "height": 2600})
+    page = seen.page
+    run_all(page)
+
+    compare = page.get_by_role("region", name="Compare runs")
+    loss = compare.get_by_role("row").filter(has_text="loss")
+    expect(loss).to_contain_text("↓ best")
+    expect(loss.locator(".wb-best")).to_contain_text("0.250")
+
+    page.get_by_label("Query").fill("강아지")
+    page.get_by_label("Query").press("Enter")
+    expect(page.locator(".wb-hit .wb-caption").first).to_have_text("dog")
+    expect(page.locator(".wb-hit img").first).to_be_visible()
+
+    jobs = page.get_by_role("region", name="Jobs", exact=True)
+    expect(jobs).to_contain_text("No jobs yet")
+    jobs.get_by_role("button", name="＋ Build index").click()
+    if jobs.get_by_label("Model family").count():
+        jobs.get_by_label("Model family").select_option("Coloured shapes")
+    jobs.get_by_label("Name").fill("more shapes")
+    jobs.get_by_role("button", name="Build index", exact=True).click()
+    row = jobs.get_by_role("listitem").filter(has_text="more shapes")
+    expect(row.get_by_text("succeeded")).to_be_visible()
+    expect(row).to_contain_text("7 shapes")
+    assert "more shapes" in shapes_workspace.index_names()
+
+    expect(page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']")).to_have_count(0)
+    assert seen.strangers() == []
+
+
+def test_a_metric_logged_elsewhere_moves_the_table(
+    visit: Callable[..., Visit], lab: Callable[[str], str], shapes_workspace: wb.Workspace
+) -> None:
+    page = visit(lab("compare.ipynb")).page
+    run_all(page)
+    compare = page.get_by_role("region", name="Compare runs")
+    with shapes_workspace.start_run("tour", name="third", better={"loss": "lower"}) as run:
+        run.log({"loss": 0.125}, step=1)
+        run.flush()
+        expect(compare.get_by_role("row").filter(has_text="loss").locator(".wb-best")).to_contain_text(
+            "0.125"
+        )
+
+
+def test_the_tour_runs_in_an_empty_workspace(
+    visit: Callable[..., Visit], tmp_path: Path, shapes_package: Path
+) -> None:
+    (tmp_path / "state").mkdir()
+    with jupyter_lab(tmp_path / "root", tmp_path / "empty", tmp_path / "state") as url:
+        page = visit(url("start_here.ipynb"), viewport={"width": 1400, "height": 2600}).page
+        run_all(page)
+        expect(page.get_by_text("Nothing to search yet")).to_be_visible()
+        expect(page.get_by_text("No jobs yet")).to_be_visible()
+        expect(page.get_by_text("No evaluation has succeeded yet.")).to_be_visible()
+        expect(page.get_by_text("No runs yet")).to_be_visible()
+        expect(page.locator("[data-mime-type='application/vnd.jupyter.error']")).to_have_count(0)
