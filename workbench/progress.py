@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from types import TracebackType
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 if TYPE_CHECKING:
     from workbench.jobs import Job
 
-#: Without a terminal a line is printed at most this often, in seconds, unless the message changes.
-LINE_SECONDS = 2.0
+#: Without a terminal a line is printed this often, in seconds, and when the job says it does something else.
+LINE_SECONDS = 5.0
 
 
 class JobProgress:
@@ -76,7 +77,8 @@ class JobProgress:
 
     def _line(self, job: Job) -> None:
         progress, status = job.progress, job.status
-        says = (job.id, status, progress.message)
+        # numbers in a message move all the time; what matters is when its words change
+        says = (job.id, status, re.sub(r"[-+\d.,]+", "", progress.message))
         if says == self._said and time.monotonic() - self._said_at < LINE_SECONDS:
             return
         self._said, self._said_at = says, time.monotonic()

@@ -213,7 +213,7 @@ def train(
     best: dict[str, float] = {}
     best_step, best_weights, since, step = 0, model.state_dict(), 0, 0
     for step, parts in _steps(model, batches, components, options, options.steps):
-        progress(step, total, f"loss {float(parts['loss'].detach()):.3f}" if step % 10 == 0 else "")
+        progress(step, total, f"training, loss {float(parts['loss'].detach()):.2f}")
         if step % 10 == 0 or step == options.steps:
             run.log({f"train/{name}": float(value.detach()) for name, value in parts.items()}, step=step)
         if step % options.validate_every and step != options.steps:
@@ -234,7 +234,7 @@ def train(
         unseen = np.concatenate([splits.val_concepts, splits.test_concepts])
         everything = Batches(collection, np.arange(len(collection)), options, unseen)
         for more, _ in _steps(model, everything, components, options, options.refit_steps):
-            progress(total - options.refit_steps + more, total, "refit on all pictures" if more == 1 else "")
+            progress(total - options.refit_steps + more, total, "refit on all pictures")
         update = {"split": f"all of {collection.fingerprint}", "step": best_step + options.refit_steps}
         _keep(model.eval(), origin.model_copy(update=update), run, [REFIT])
     return Trained(step, best_step, best, time.monotonic() - started, step < options.steps)
