@@ -93,7 +93,7 @@ class SearchPanel(anywidget.AnyWidget):
 
     def _search(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> SearchResult:
         by, k, options = content.get("by"), content.get("k", K_CHOICES[0]), content.get("options", {})
-        if by not in _METHODS:
+        if not isinstance(by, str) or by not in _METHODS:
             raise BadInput(f"a search is by {', '.join(_METHODS)}, not by {by!r}")
         if isinstance(k, bool) or k not in K_CHOICES:
             raise BadInput(f"k is one of {', '.join(map(str, K_CHOICES))}, not {k!r}")

@@ -1,0 +1,47 @@
+"""The notebooks with panels run from top to bottom, in an empty workspace and in one with results."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+PANELS = ("start_here", "search_demo", "compare")
+PATIENCE = 240
+
+
+def nbval(home: wb.Workspace) -> None:
+    """Run the notebooks under nbval, which fails on any cell that raises."""
+    paths = [str(NOTEBOOKS / f"{name}.ipynb") for name in PANELS]
+    flags = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=60", "-q", "-p", "no:cacheprovider"]
+    # What warns inside nbval's own kernel client is not these notebooks' doing.
+    flags += ["-o", "filterwarnings=default"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *flags, *paths],
+        env={**os.environ, "WORKBENCH_HOME": str(home.path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    cells = sum(path.read_text().count('"cell_type": "code"') for path in map(Path, paths))
+    assert f"{cells} passed" in done.stdout
+
+
+@pytest.mark.usefixtures("toy")
+def test_they_run_in_an_empty_workspace(workspace: wb.Workspace) -> None:
+    nbval(workspace)
+
+
+@pytest.mark.usefixtures("toy")
+def test_they_run_on_results(workspace: wb.Workspace) -> None:
+    for job_type in ("train", "eval", "index_build"):
+        workspace.submit(job_type, adapter="toy").wait(timeout=PATIENCE)
+    nbval(workspace)

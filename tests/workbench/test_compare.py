@@ -1,0 +1,168 @@
+"""Comparing runs: what differs, what is best, and what is not guessed."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import workbench as wb
+from workbench.compare import (
+    MISSING,
+    Comparison,
+    RunRecord,
+    best_marks,
+    compare,
+    config_rows,
+    final_rows,
+    flatten,
+    number_text,
+)
+
+
+def record(number: int, config: dict[str, Any] | None = None, **last: float | None) -> RunRecord:
+    summary = {name: {"last": value, "min": 0.0, "max": 9.0, "best": 9.0} for name, value in last.items()}
+    return RunRecord(number, f"run {number}", "tries", "succeeded", config or {}, summary)
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "marked"),
+    [
+        ((0.1, 0.3, 0.2), "higher", (False, True, False)),
+        ((0.1, 0.3, 0.2), "lower", (True, False, False)),
+        ((0.1, 0.3, 0.2), None, (False, False, False)),
+        ((0.3, None, 0.2), "higher", (True, False, False)),
+        ((0.3, math.nan, 0.2), "higher", (True, False, False)),
+        ((0.3, 0.3, 0.2), "higher", (True, True, False)),  # a tie is shared, not broken
+        ((0.3, 0.3), "higher", (False, False)),  # nobody is better than anybody
+        ((0.3, None), "higher", (False, False)),  # one value is no comparison
+        ((math.inf, 1.0), "lower", (False, True)),
+        ((), "higher", ()),
+    ],
+)
+def test_the_best_is_marked_by_the_declared_direction(
+    values: tuple[float | None, ...], better: Any, marked: tuple[bool, ...]
+) -> None:
+    assert best_marks(values, better) == marked
+
+
+def test_a_direction_that_is_none_of_the_two_is_refused() -> None:
+    with pytest.raises(wb.BadInput, match="'up'"):
+        best_marks((1.0, 2.0), "up")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "text"),
+    [
+        (0.43, ".3f", "0.430"),
+        (-0.5, ".1f", "−0.5"),
+        (0.00004, ".3f", "4e−05"),
+        (0.0, ".3f", "0.000"),
+        (math.nan, ".3f", "NaN"),
+        (-math.inf, ".3f", "−∞"),
+        (0.125, ".1%", "12.5%"),
+    ],
+)
+def test_numbers_are_written_so_that_nothing_small_looks_like_zero(
+    value: float, spec: str, text: str
+) -> None:
+    assert number_text(value, spec) == text
+
+
+def test_a_format_that_is_none_says_so() -> None:
+    with pytest.raises(wb.BadInput, match="'%d'"):
+        number_text(1.0, "%d")
+
+
+def test_nested_settings_become_dotted_paths_that_never_collide() -> None:
+    flat = flatten({"optim": {"lr": 1e-3, "betas": [0.9, 0.99]}, "a": {"b": 1}, "a.b": 2, "empty": {}})
+    assert flat == {"optim.lr": 1e-3, "optim.betas": [0.9, 0.99], "a.b": 1, '"a.b"': 2, "empty": {}}
+
+
+def test_settings_differ_by_value_and_by_kind_and_by_being_there() -> None:
+    rows = {
+        row.key: row
+        for row in config_rows(
+            [
+                {"same": 1, "number": 1, "flag": 1, "gone": None, "list": [1, {"x": 2}], "nan": math.nan},
+                {"same": 1, "number": 1.0, "flag": True, "list": (1, {"x": 2}), "nan": math.nan},
+            ]
+        )
+    }
+    assert {key for key, row in rows.items() if row.differs} == {"flag", "gone"}
+    assert rows["gone"].values == (None, MISSING)
+    assert rows["gone"].texts == ("null", "–")
+    assert rows["flag"].odd == (False, True)
+
+
+def test_only_differences_leaves_out_what_is_the_same() -> None:
+    rows = config_rows([{"a": 1, "b": 1}, {"a": 1, "b": 2}], only_differences=True)
+    assert [row.key for row in rows] == ["b"]
+
+
+def test_a_metric_takes_direction_and_format_from_its_own_entry_before_a_pattern() -> None:
+    metrics = [wb.Metric("val/*", "higher", ".1f"), wb.Metric("val/loss", "lower", ".2f", "cross-entropy")]
+    runs = [record(1, **{"val/loss": 1.0, "val/mAP": 0.5}), record(2, **{"val/loss": 2.0, "val/mAP": 0.25})]
+    loss, precision = final_rows([run.summary for run in runs], metrics)
+    assert (loss.name, loss.texts, loss.best) == ("val/loss", ("1.00", "2.00"), (True, False))
+    assert loss.description == "cross-entropy"
+    assert (precision.better, precision.texts) == ("higher", ("0.5", "0.2"))
+    assert precision.deltas == ("", "−0.2")
+
+
+def test_without_adapters_the_direction_is_what_the_runs_declared_if_they_agree() -> None:
+    def summary(value: float, better: str | None) -> dict[str, dict[str, Any]]:
+        return {"x": {"last": value, "better": better}}
+
+    assert final_rows([summary(1, "lower"), summary(2, None)])[0].best == (True, False)
+    assert final_rows([summary(1, "lower"), summary(2, "higher")])[0].best == (False, False)
+
+
+def test_a_missing_value_is_a_dash_and_has_no_difference() -> None:
+    row = Comparison([record(1, loss=0.5), record(2)], [wb.Metric("loss", "lower")]).final[0]
+    assert row.texts == ("0.500", "–")
+    assert row.deltas == ("", "")
+
+
+def test_what_has_no_direction_stands_last_and_is_never_crowned() -> None:
+    rows = compare(
+        [record(1, speed=1.0, loss=2.0), record(2, speed=9.0, loss=1.0)], [wb.Metric("loss", "lower")]
+    ).final
+    assert [row.name for row in rows] == ["loss", "speed"]
+    assert rows[1].best == (False, False)
+
+
+def test_the_plain_form_is_json_even_where_values_are_not() -> None:
+    plain = Comparison([record(1, x=math.nan), record(2, x=1.0)]).to_json()
+    assert plain["final"][0]["values"] == [None, 1.0]
+    assert plain["final"][0]["texts"] == ["NaN", "1"]
+    assert [run["id"] for run in plain["runs"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("runs", "statistic", "said"),
+    [
+        ([], "last", "no run"),
+        ([1, 1], "last", "run 1 is named more than once"),
+        ([1], "mean", "'mean'; allowed: last"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(runs: list[int], statistic: str, said: str) -> None:
+    with pytest.raises(wb.BadInput, match=said):
+        Comparison([record(number, x=1.0) for number in runs], statistic=statistic)
+
+
+def test_an_open_run_is_as_good_as_a_record(workspace: wb.Workspace) -> None:
+    for value in (0.5, 0.25):
+        with workspace.start_run("tries", config={"lr": value}, better={"loss": "lower"}) as run:
+            run.log({"loss": value}, step=1)
+    comparison = workspace.compare([1, 2])
+    assert comparison.final[0].best == (False, True)
+    assert [row.key for row in comparison.differences] == ["lr"]
+
+
+def test_a_comparison_says_what_it_is() -> None:
+    runs = [SimpleNamespace(id=1, name="a", experiment="e", status="running", config={}, summary={})]
+    assert repr(Comparison(runs)) == "<Comparison of 1 'a': 0 metrics, 0 settings differ>"

@@ -1,0 +1,222 @@
+"""The jobs panel's half in Python, over a real workspace and the toy adapter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import workbench as wb
+from workbench import records
+from workbench.panels.jobs import BUSY_SECONDS, CALM_SECONDS, JobsPanel, _Pace
+
+PATIENCE = 60.0
+
+
+class Sent:
+    """A panel whose messages to the page are kept."""
+
+    def __init__(self, workspace: wb.Workspace) -> None:
+        self.panel = JobsPanel(workspace, adapter="toy")
+        self.messages: list[dict[str, Any]] = []
+        self.panel.send = lambda content, buffers=None: self.messages.append(content)
+
+    def ask(self, **content: Any) -> dict[str, Any] | None:
+        before = len(self.messages)
+        self.panel._on_message(content)
+        return self.messages[before] if len(self.messages) > before else None
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.panel.state["jobs"]
+        return rows
+
+
+@pytest.fixture
+def sent(workspace: wb.Workspace, toy: wb.BaseAdapter) -> Iterator[Sent]:
+    sent = Sent(workspace)
+    yield sent
+    sent.panel.close()
+
+
+def add(workspace: wb.Workspace, **values: Any) -> int:
+    """Put a job's row there as it would be in the middle of its life, without anything that runs it."""
+    return workspace.store.add_job(records.Job(**{"type": "eval", "adapter": "toy", **values})).id or 0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def test_the_buttons_are_the_jobs_the_adapter_offers_index_first(sent: Sent, toy: wb.BaseAdapter) -> None:
+    offers = sent.panel.setup["offers"]
+    assert [offer["label"] for offer in offers] == ["Build index", "Evaluate", "Train"]
+    form = offers[1]["forms"][0]
+    assert (form["adapter"], form["title"]) == ("toy", "A toy that counts")
+    assert [field["name"] for field in form["fields"]] == list(toy.options("eval").model_fields)
+    assert form["values"]["k"] == 3
+
+
+def test_an_empty_workspace_has_no_rows_and_is_looked_at_calmly(sent: Sent) -> None:
+    assert sent.panel.state == {"jobs": [], "problem": None}
+    assert sent.panel.refresh() == CALM_SECONDS
+    assert sent.panel.to_html() == "<p>No jobs yet.</p>"
+
+
+def test_rows_say_what_runs_how_far_and_what_failed_where(sent: Sent, workspace: wb.Workspace) -> None:
+    add(
+        workspace,
+        status="failed",
+        error={"cell": 4, "type": "ValueError", "message": "no <run> 7"},
+        finished_at=1e9,
+    )
+    add(
+        workspace,
+        type="index_build",
+        status="running",
+        options={"name": "words"},
+        progress_done=3,
+        progress_total=4,
+    )
+    add(workspace, status="queued")
+    assert sent.panel.refresh() == BUSY_SECONDS
+    queued, running, failed = sent.rows()
+    assert queued["status"] == "queued"
+    assert (running["type"], running["name"], running["fraction"]) == ("build index", "words", 0.75)
+    assert failed["error"] == {"cell": 4, "message": "no <run> 7"}
+    assert failed["ended"] == 1e9
+    assert "cell 4: no &lt;run&gt; 7" in sent.panel.to_html()
+
+
+def test_the_state_is_set_only_when_something_changed(sent: Sent, workspace: wb.Workspace) -> None:
+    add(workspace, status="queued")
+    changes: list[Any] = []
+    sent.panel.observe(lambda change: changes.append(change.new), "state")
+    for _ in range(3):
+        sent.panel.refresh()
+    assert len(changes) == 1
+
+
+def test_options_that_do_not_fit_are_refused_field_by_field(sent: Sent) -> None:
+    reply = sent.ask(
+        type="submit", form="eval", job_type="eval", adapter="toy", options={"steps": "x", "nope": 1}
+    )
+    assert reply is not None
+    assert (reply["type"], reply["form"]) == ("refused", "eval")
+    assert [name for name, _ in reply["problems"]] == ["steps", "nope"]
+    assert sent.rows() == []
+
+
+def test_a_job_submitted_in_the_panel_runs_and_shows_its_result_and_log(sent: Sent) -> None:
+    reply = sent.ask(type="submit", form="eval", job_type="eval", adapter="toy", options={"k": 2})
+    assert reply is not None
+    assert reply["type"] == "submitted"
+    assert sent.rows()[0]["id"] == reply["id"]
+    sent.ask(type="view", view="one", open=True)
+    until(lambda: sent.rows()[0]["status"] in ("succeeded", "failed"))
+    row = sent.rows()[0]
+    assert (row["status"], row["summary"], row["hasResult"]) == ("succeeded", "measured", True)
+    assert row["notebook"].endswith(".ipynb")
+    shown = sent.ask(type="result", id=row["id"])
+    assert shown is not None
+    assert '<td align="right">' in shown["html"]
+    assert row["log"] is None
+    sent.ask(type="log", id=row["id"], open=True)
+    assert isinstance(sent.rows()[0]["log"], str)
+    sent.ask(type="log", id=row["id"], open=False)
+    assert sent.rows()[0]["log"] is None
+
+
+def test_cancel_and_retry(sent: Sent, workspace: wb.Workspace) -> None:
+    job_id = add(workspace, status="queued")
+    assert sent.ask(type="cancel", id=job_id) is None
+    assert sent.rows()[0]["status"] == "cancelled"
+    failed = add(workspace, type="train", status="failed", options={"steps": 2})
+    reply = sent.ask(type="retry", id=failed)
+    assert reply is not None
+    again = workspace.job(reply["id"])
+    assert (again.type, again.options["steps"]) == ("train", 2)
+    again.cancel()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"type": "cancel", "id": 99}, "no job 99"),
+        ({"type": "cancel", "id": "1"}, "whole number, not '1'"),
+        ({"type": "explode", "id": 1}, "does not know 'explode'"),
+        (
+            {"type": "submit", "form": "x", "job_type": "x", "adapter": "toy", "options": {}},
+            "no job type 'x'",
+        ),
+        ({"type": "submit", "form": "x", "job_type": 3, "options": {}}, "a type and options"),
+        (
+            {"type": "submit", "form": "x", "job_type": "eval", "adapter": "none", "options": {}},
+            "no adapter 'none'",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_where_it_was_asked(
+    sent: Sent, content: dict[str, Any], said: str
+) -> None:
+    reply = sent.ask(**content)
+    assert reply is not None
+    assert reply["type"] == "refused"
+    assert said in reply["message"]
+
+
+def test_a_result_that_is_not_there_is_refused(sent: Sent, workspace: wb.Workspace) -> None:
+    reply = sent.ask(type="result", id=add(workspace, status="queued"))
+    assert reply is not None
+    assert "has no result" in reply["message"]
+
+
+def test_trouble_with_the_workspace_keeps_the_rows_and_says_why(
+    sent: Sent, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(workspace, status="queued")
+    sent.panel.refresh()
+
+    def refuse(**_: Any) -> Any:
+        raise wb.StoreError("the database is locked", hint="Another process writes.")
+
+    monkeypatch.setattr(workspace, "jobs", refuse)
+    sent.panel.refresh()
+    assert len(sent.rows()) == 1
+    assert sent.panel.state["problem"] == {
+        "message": "the database is locked",
+        "hint": "Another process writes.",
+    }
+
+
+def test_the_thread_lives_while_a_page_shows_the_panel(sent: Sent, workspace: wb.Workspace) -> None:
+    panel = sent.panel
+    assert not panel.alive
+    bundle, _ = panel._repr_mimebundle_()
+    assert panel.alive
+    assert "No jobs yet" in bundle["text/html"]
+    sent.ask(type="view", view="one", open=True)
+    sent.ask(type="view", view="two", open=True)
+    sent.ask(type="view", view="one", open=False)
+    assert panel.alive
+    add(workspace, status="queued")
+    until(lambda: len(sent.rows()) == 1)  # nobody asked: the thread saw it
+    sent.ask(type="view", view="two", open=False)
+    assert not panel.alive
+    sent.ask(type="view", view="three", open=True)
+    assert panel.alive
+    panel.close()
+    assert not panel.alive
+
+
+def test_pace_is_counted_within_one_step() -> None:
+    pace = _Pace()
+    assert pace.take(0.0, 0, 100, "reading") == (None, None)
+    assert pace.take(0.5, 10, 100, "reading") == (None, None)  # too soon to say
+    assert pace.take(2.0, 20, 100, "reading") == (10.0, 8.0)
+    assert pace.take(2.5, 1, 50, "writing") == (None, None)
+    assert pace.take(4.5, 5, None, "writing") == (2.0, None)

@@ -1,0 +1,168 @@
+"""The search panel's half in Python: what it tells the page, and how it answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pytest
+from pydantic import Field
+
+import workbench as wb
+from workbench.adapter import MAX_IMAGE_BYTES, Searcher
+from workbench.panels.search import SearchPanel, search_page
+
+
+class Options(wb.Options):
+    length: Literal[8, 64] = Field(
+        64, title="Length", json_schema_extra={"x-labels": {"8": "short", "64": "long"}}
+    )
+    exact: bool = False
+
+
+class Pictures(wb.BaseAdapter):
+    name = "pictures"
+
+    def options(self, task: str) -> type[wb.Options]:
+        return Options
+
+    def describe_index(self, index: Any) -> dict[str, Any]:
+        return {"title": "<b>Pictures</b>", "subtitle": "3 items", "credits": ["Drawn by hand (CC0)."]}
+
+    def sample_queries(self, index: Any) -> Sequence[wb.SampleQuery]:
+        return [wb.SampleQuery("강아지", "ko")]
+
+    def search_by_text(self, index: Any, query: str, k: int, options: Options) -> wb.SearchResult:
+        if query == "boom":
+            raise RuntimeError("a secret path")
+        hits = [
+            wb.Hit("a", 1.0, 0, "dog", "개", b"\x89PNG a", "0/64", 1.0),
+            wb.Hit("b", 0.5, 32, "no picture"),
+            wb.Hit("c", 0.2, 51, "cat", thumbnail=b"\x89PNG c"),
+        ]
+        return wb.SearchResult(hits[:k], {"search": options.length}, note=query, cutoff=1)
+
+    def search_by_image(self, index: Any, data: bytes, k: int, options: Options) -> wb.SearchResult:
+        return wb.SearchResult([wb.Hit(str(len(data)), 1.0)])
+
+
+class Sent:
+    """A panel whose messages to the page are kept."""
+
+    def __init__(self) -> None:
+        self.panel = SearchPanel(Searcher(Pictures(), None, "index"))
+        self.messages: list[tuple[dict[str, Any], list[bytes]]] = []
+        self.panel.send = lambda content, buffers=None: self.messages.append((content, list(buffers or [])))
+
+    def ask(self, buffers: Sequence[Any] = (), **content: Any) -> dict[str, Any]:
+        self.panel._on_message({"type": "search", "seq": 7, "k": 20, "options": {}, **content}, buffers)
+        return self.messages[-1][0]
+
+
+@pytest.fixture
+def sent() -> Sent:
+    return Sent()
+
+
+def test_the_page_is_told_all_it_may_ask(sent: Sent) -> None:
+    setup = sent.panel.setup
+    assert (setup["title"], setup["subtitle"]) == ("<b>Pictures</b>", "3 items")
+    assert setup["credits"] == ["Drawn by hand (CC0)."]
+    assert setup["samples"] == [{"text": "강아지", "language": "ko"}]
+    assert setup["by"] == {"text": True, "image": True, "item": False}
+    assert [(field["name"], field["kind"]) for field in setup["fields"]] == [
+        ("length", "choice"),
+        ("exact", "flag"),
+    ]
+    assert setup["fields"][0]["choices"] == [{"value": 8, "label": "short"}, {"value": 64, "label": "long"}]
+    assert setup["options"] == {"length": 64, "exact": False}
+    assert setup["maxImageBytes"] == MAX_IMAGE_BYTES
+
+
+def test_an_answer_is_one_message_with_the_thumbnails_beside_it(sent: Sent) -> None:
+    sent.ask(by="text", query="dog", options={"length": 8})
+    assert len(sent.messages) == 1
+    answer, buffers = sent.messages[0]
+    assert (answer["type"], answer["seq"], answer["cutoff"], answer["note"]) == ("answer", 7, 1, "dog")
+    assert answer["took_ms"]["search"] == 8
+    assert [(hit["id"], hit["thumbnail"]) for hit in answer["hits"]] == [("a", 0), ("b", None), ("c", 1)]
+    assert buffers == [b"\x89PNG a", b"\x89PNG c"]
+
+
+def test_a_picture_comes_as_a_buffer_of_any_kind(sent: Sent) -> None:
+    answer = sent.ask(by="image", buffers=[memoryview(b"12345")])
+    assert answer["hits"][0]["id"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"by": "text", "query": "  "}, "the query is empty"),
+        ({"by": "text", "query": None}, "the query is no text"),
+        ({"by": "text", "query": "x" * 2001}, "2,001 characters"),
+        ({"by": "text", "query": "dog", "k": 10**9}, "k is one of 20, 50, 100, not 1000000000"),
+        ({"by": "text", "query": "dog", "k": True}, "k is one of"),
+        ({"by": "text", "query": "dog", "k": [20]}, "k is one of"),
+        ({"by": "text", "query": "dog", "options": {"length": 24}}, "length: Input should be 8 or 64"),
+        (
+            {"by": "text", "query": "dog", "options": {"query": "x"}},
+            "no option query; allowed: exact, length",
+        ),
+        ({"by": "text", "query": "dog", "options": [1]}, "options are a mapping"),
+        ({"by": "image"}, "the picture is empty"),
+        ({"by": "item", "item": "a"}, "does not offer search_by_item"),
+        ({"by": "__class__"}, "a search is by text, image, item"),
+        ({"by": ["text"]}, "a search is by text, image, item"),
+    ],
+)
+def test_whatever_a_visitor_sends_is_answered_with_what_is_wrong(
+    sent: Sent, content: dict[str, Any], said: str
+) -> None:
+    answer = sent.ask(**content)
+    assert (answer["type"], answer["seq"]) == ("error", 7)
+    assert said in answer["message"]
+
+
+def test_a_picture_over_the_limit_is_refused_whatever_the_page_let_through(sent: Sent) -> None:
+    answer = sent.ask(by="image", buffers=[bytes(MAX_IMAGE_BYTES + 1)])
+    assert "at most 20 MiB" in answer["message"]
+
+
+def test_a_bug_is_logged_and_not_shown(sent: Sent, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer = sent.ask(by="text", query="boom")
+    assert answer["type"] == "error"
+    assert "secret" not in str(answer)
+    assert "a secret path" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, "search", {"type": "other"}, {}])
+def test_what_is_no_question_is_left_alone(sent: Sent, content: Any) -> None:
+    sent.panel._on_message(content, [])
+    assert sent.messages == []
+
+
+def test_a_number_that_is_none_is_answered_as_zero(sent: Sent) -> None:
+    assert sent.ask(by="text", query="dog", seq="7")["seq"] == 0
+
+
+def test_the_page_of_a_workspace_is_its_newest_index(
+    workspace: wb.Workspace, toy: wb.BaseAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = search_page(workspace)
+    assert "workbench demo" in str(empty.data)  # type: ignore[union-attr]
+    import os
+
+    for name, age in (("new", 0), ("old", 1000)):
+        folder = workspace.indexes / name
+        folder.mkdir()
+        (folder / "manifest.json").write_text('{"adapter": "toy", "words": ["dog"]}')
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    assert search_page(workspace).searcher.name == "new"  # type: ignore[union-attr]
+    monkeypatch.setenv("WORKBENCH_INDEX", "old")
+    assert search_page(workspace).searcher.name == "old"  # type: ignore[union-attr]
+    assert search_page(workspace, "new").searcher.name == "new"  # type: ignore[union-attr]
+    wrong = search_page(workspace, "<none>")
+    assert "cannot be opened" in str(wrong.data)  # type: ignore[union-attr]
+    assert "&lt;none&gt;" in str(wrong.data)  # type: ignore[union-attr]

@@ -1,0 +1,201 @@
+"""Results drawn by their views: what a reader finds in the HTML and in the plots."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import workbench as wb
+from workbench.panels.results import figure, render_html
+
+
+class Reader(HTMLParser):
+    """Reads a page as people do: the cells of its tables, and everything else that is text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+        elif data.strip():
+            self.texts.append(data.strip())
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    return reader
+
+
+def drawn(kind: str, data: dict[str, Any], **more: Any) -> str:
+    return render_html(wb.Result(views=[wb.View(kind=kind, title="A view", data=data, **more)]))  # type: ignore[arg-type]
+
+
+CURVE = {
+    "x_label": "code length 길이",
+    "y_label": "recall",
+    "x": [8, 16, 32, 64, 128],
+    "x_scale": "log2",
+    "series": [
+        {"name": "강아지", "y": [0.1, 0.2, None, 0.4, 0.5], "low": [0.0] * 5, "high": [0.6] * 5},
+        {"name": "float", "y": [0.6] * 5, "dashed": True},
+    ],
+}  # fmt: skip
+
+
+def test_a_retrieval_table_shows_groups_numbers_bounds_and_what_is_best() -> None:
+    columns = [
+        {"key": "name", "label": "Code"},
+        {"key": "r", "label": "R@1", "better": "higher", "group": "text → image"},
+        {"key": "m", "label": "mAP", "format": ".2f", "group": "text → image"},
+        {"key": "n", "label": "Queries"},
+    ]
+    rows = [
+        {"name": "8 <b>", "r": 0.1084, "m": {"value": 0.41, "low": 0.38, "high": 0.44}, "n": 1908},
+        {"name": "float", "r": 0.5, "m": {"value": 0.5, "low": 0.5, "high": 0.5}, "n": None},
+    ]
+    html = drawn(
+        "retrieval_table", {"columns": columns, "rows": rows}, notes=["ties by expectation & bounds"]
+    )
+    reader = read(html)
+    assert reader.rows == [
+        ["", "text → image", ""],
+        ["Code", "R@1 ↑", "mAP", "Queries"],
+        ["8 <b>", "0.108", "0.41 (0.38–0.44)", "1,908"],
+        ["float", "0.500", "0.50", "–"],
+    ]
+    assert re.findall(r'<b class="wb-best">(.*?)</b>', html) == ["0.500"]
+    assert "ties by expectation & bounds" in reader.texts
+    assert "8 &lt;b&gt;" in html
+
+
+def test_a_metrics_table_shows_notes_only_where_there_are_some() -> None:
+    rows: list[dict[str, Any]] = [
+        {"name": "mAP", "value": 0.5, "low": 0.4, "high": 0.6},
+        {"name": "R@1", "value": 0.25},
+    ]
+    assert read(drawn("metrics_table", {"rows": rows})).rows == [
+        ["Metric", "Value"],
+        ["mAP", "0.500 (0.400–0.600)"],
+        ["R@1", "0.250"],
+    ]
+    rows[0]["note"] = "all relevant items"
+    assert read(drawn("metrics_table", {"rows": rows})).rows[1][2] == "all relevant items"
+
+
+def test_a_result_without_views_shows_its_metrics() -> None:
+    reader = read(render_html(wb.Result(summary="counted to 5", metrics={"loss": 0.2})))
+    assert reader.rows[1] == ["loss", "0.200"]
+    assert reader.texts[0] == "counted to 5"
+    assert "nothing to show" in render_html(wb.Result())
+
+
+@pytest.mark.parametrize(("count", "opened"), [(1, True), (6, False)])
+def test_warnings_are_listed_and_many_are_folded(count: int, opened: bool) -> None:
+    html = render_html(wb.Result(warnings=[f"IMG_{number}.jpg: <truncated>" for number in range(count)]))
+    assert ('<details class="wb-warnings" open>' in html) == opened
+    assert f"{count} warning" in html
+    assert html.count("&lt;truncated&gt;") == count
+
+
+def test_a_curve_is_drawn_twice_and_its_text_stays_text() -> None:
+    html = drawn("curve", CURVE)
+    png = re.search(r'src="data:image/png;base64,([^"]+)"', html)
+    assert png
+    assert base64.b64decode(png[1]).startswith(b"\x89PNG")
+    svg = html[html.index("<svg") :]
+    assert "강아지" in svg
+    assert "code length 길이" in svg
+    assert "var(--wb-s0, #3155d6)" in svg
+    assert "https://matplotlib.org" not in html
+
+
+def test_a_figure_has_the_real_ticks_and_leaves_pyplot_alone() -> None:
+    sys.modules.pop("matplotlib.pyplot", None)
+    drawing = figure(wb.View(kind="curve", title="A view", data=CURVE))
+    axes = drawing.axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["8", "16", "32", "64", "128"]
+    assert [line.get_label() for line in axes.get_lines()] == ["강아지", "float"]
+    assert axes.get_lines()[1].get_linestyle() == "--"
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_pictures_are_shown_with_what_they_really_are() -> None:
+    import io
+
+    pictures = []
+    for kind in ("PNG", "JPEG", "WEBP"):
+        out = io.BytesIO()
+        Image.new("RGB", (4, 4), "red").save(out, kind)
+        pictures.append({"caption": f'a {kind} "quoted"', "image": base64.b64encode(out.getvalue()).decode()})
+    html = drawn("image_grid", {"items": pictures})
+    assert re.findall(r"data:image/(\w+);", html) == ["png", "jpeg", "webp"]
+    assert 'alt="a PNG &quot;quoted&quot;"' in html
+    assert "No pictures." in drawn("image_grid", {"items": []})
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "said"),
+    [
+        ("retrieval_table", {"rows": []}, "KeyError 'columns'"),
+        ("metrics_table", {"rows": [{"value": 1}]}, "KeyError 'name'"),
+        (
+            "curve",
+            {"x": [1, 2], "series": [{"name": "a", "y": [1]}]},
+            "1 values in 'y' of series 'a', but x has 2",
+        ),
+        ("curve", {"x": [0, 2], "x_scale": "log2", "series": []}, "above 0, not 0"),
+        ("curve", {"x": [1], "series": [{"name": "a"}]}, "KeyError 'y'"),
+        ("image_grid", {"items": [{"caption": "c", "image": "%%"}]}, "'c' is not base64"),
+        ("image_grid", {"items": [{"caption": "c", "image": "PHN2Zz4="}]}, "'c' is no PNG, JPEG or WebP"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_by_name(kind: str, data: dict[str, Any], said: str) -> None:
+    with pytest.raises(wb.BadInput) as refused:
+        drawn(kind, data)
+    assert said in str(refused.value)
+    assert "A view" in str(refused.value)
+
+
+def test_an_unknown_kind_lists_the_known_ones() -> None:
+    view = wb.View.model_construct(kind="hologram", title="A view", data={}, notes=[])
+    with pytest.raises(
+        wb.BadInput, match=r"hologram.*known: curve, image_grid, metrics_table, retrieval_table"
+    ):
+        render_html(wb.Result.model_construct(views=[view], summary="", metrics={}, warnings=[], made={}))
+
+
+def test_something_else_than_a_result_is_refused() -> None:
+    with pytest.raises(wb.BadInput, match="NoneType") as refused:
+        wb.show(None)  # type: ignore[arg-type]
+    assert "has succeeded" in refused.value.hint
+    with pytest.raises(wb.BadInput, match="'metrics_table' has no figure"):
+        figure(wb.View(kind="metrics_table", title="t", data={"rows": []}))
+
+
+def test_outside_of_a_notebook_show_prints_text(capsys: pytest.CaptureFixture[str]) -> None:
+    wb.show(wb.Result(summary="counted to 5", metrics={"loss": 0.2}))
+    assert capsys.readouterr().out == "counted to 5\nloss = 0.2\n"

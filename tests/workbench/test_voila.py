@@ -1,0 +1,127 @@
+"""Publishing: the settings, the environment, and a server that answers before its URL is given."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+from workbench import voila
+
+
+def test_the_settings_give_nothing_away() -> None:
+    settings = voila.settings()
+    page = settings["VoilaConfiguration"]
+    assert page["strip_sources"] is True
+    assert page["show_tracebacks"] is False
+    assert (page["file_allowlist"], page["file_denylist"]) == ([], [".*"])
+    assert (page["allow_template_override"], page["allow_theme_override"]) == ("NO", "NO")
+    assert settings["Voila"]["ip"] == "127.0.0.1"
+
+
+def test_every_setting_is_one_that_voila_knows() -> None:
+    from jupyter_client.connect import ConnectionFileMixin
+    from jupyter_client.manager import KernelManager
+    from voila.app import Voila
+    from voila.configuration import VoilaConfiguration
+
+    from workbench.voila.kernels import VisitorKernels
+
+    owners = {
+        owner.__name__: owner
+        for owner in (Voila, VoilaConfiguration, VisitorKernels, KernelManager, ConnectionFileMixin)
+    }
+    for owner, values in voila.settings().items():
+        assert set(values) <= set(owners[owner].class_trait_names(config=True))
+
+
+def test_the_command_carries_every_setting_to_this_interpreter() -> None:
+    command = voila.command(Path("page.ipynb"), 8123, preheat=False, most_kernels=3)
+    assert command[:3] == [sys.executable, "-m", "voila"]
+    assert command[-1] == "page.ipynb"
+    assert "--port=8123" in command
+    assert "--VoilaConfiguration.preheat_kernel=False" in command
+    assert "--VisitorKernels.most=3" in command
+    assert "--VoilaConfiguration.file_denylist=['.*']" in command
+
+
+def test_a_visitors_kernel_sees_no_more_of_the_environment_than_it_needs(tmp_path: Path) -> None:
+    given = {
+        "PATH": "/bin",
+        "HOME": "/h",
+        "SECRET_TOKEN": "s",
+        "WORKBENCH_WORKER_IDLE": "5",
+        "JUPYTER_TOKEN": "t",
+    }
+    passed = voila.environment(tmp_path, "words", given)
+    assert "SECRET_TOKEN" not in passed
+    assert "JUPYTER_TOKEN" not in passed
+    assert passed["WORKBENCH_HOME"] == str(tmp_path)
+    assert passed["WORKBENCH_INDEX"] == "words"
+    assert passed["WORKBENCH_WORKER_IDLE"] == "5"
+    assert "WORKBENCH_INDEX" not in voila.environment(tmp_path, None, given)
+
+
+def test_the_page_is_of_this_package_and_its_kernel_of_any_interpreter() -> None:
+    assert voila.search_notebook().is_file()
+    spec = json.loads((voila.SHARE / "kernels" / "python3" / "kernel.json").read_text())
+    assert spec["argv"][0] == "python"  # which Jupyter replaces by the interpreter it runs in
+    template = voila.SHARE / "voila" / "templates" / "workbench"
+    assert json.loads((template / "conf.json").read_text()) == {"base_template": "lab"}
+    assert "http" not in (template / "page.css").read_text()
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        with pytest.raises(wb.BadInput, match=f"port {held.getsockname()[1]} is in use"):
+            voila.serve(tmp_path, port=held.getsockname()[1])
+
+
+def test_a_server_that_ends_at_once_shows_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [sys.executable, "-c", "raise SystemExit('no such template')"]
+    monkeypatch.setattr(voila, "command", lambda *_, **__: broken)
+    with pytest.raises(wb.WorkbenchError, match=r"ended with code 1[\s\S]*no such template"):
+        voila.serve(tmp_path)
+
+
+def test_a_server_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def remembered(*arguments: object, **more: object) -> subprocess.Popen[bytes]:
+        started.append(real(*arguments, **more))  # type: ignore[call-overload]
+        return started[-1]
+
+    monkeypatch.setattr(voila.subprocess, "Popen", remembered)
+    monkeypatch.setattr(
+        voila, "command", lambda *_, **__: [sys.executable, "-c", "import time; time.sleep(600)"]
+    )
+    with pytest.raises(wb.WorkbenchError, match=r"did not answer within 0\.2 s"):
+        voila.serve(tmp_path, timeout=0.2)
+    assert started[0].poll() is not None
+
+
+def test_a_published_page_answers_as_soon_as_its_url_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(voila.webbrowser, "open", opened.append)
+    process, url = voila.serve(tmp_path / "results", preheat=False, open_browser=True)
+    try:
+        with urllib.request.urlopen(url + voila.HEALTH_PATH, timeout=30) as answer:  # noqa: S310  # our own server
+            assert answer.status == 200
+        assert opened == [url]
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert (tmp_path / "results" / voila.LOG_NAME).is_file()
