@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +83,44 @@ def workspace(tmp_path: Path, _empty_database: Path) -> Iterator[wb.Workspace]:
     shutil.copy(_empty_database, tmp_path / "results")
     with workspace_in(tmp_path / "results") as home:
         yield home
+
+
+@dataclass(frozen=True)
+class DemoResults:
+    """What ``workbench demo --no-serve --json`` left and said."""
+
+    home: Path
+    said: dict[str, Any]
+    progress: str
+
+
+#: The whole way on the real collection and the real picture network, with fewer steps: a minute and a half.
+SHORT_DEMO = ("train.steps=150", "train.validate_every=50", "train.refit_steps=150")
+
+
+@pytest.fixture(scope="session")
+def demo_results(tmp_path_factory: pytest.TempPathFactory) -> DemoResults:
+    """The main job, run once a session as a user runs it, for whoever needs real results."""
+    home = tmp_path_factory.mktemp("demo") / "results"
+    command = [
+        sys.executable,
+        "-m",
+        "workbench.cli",
+        "--workspace",
+        str(home),
+        "demo",
+        "--no-serve",
+        "--json",
+    ]
+    options = [word for option in SHORT_DEMO for word in ("--option", option)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKBENCH_")}
+    done = subprocess.run(
+        [*command, *options],
+        env={**clean, "WORKBENCH_WORKER_IDLE": "5"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return DemoResults(home, json.loads(done.stdout), done.stderr)

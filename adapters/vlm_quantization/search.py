@@ -52,14 +52,14 @@ class SearchOptions(wb.Options):
     bits: Annotated[Literal[8, 16, 32, 64, 128], BeforeValidator(_as_length)] = Field(
         64,
         title="Code length",
-        description="Leading bits of the stored code that are compared; short codes are faster and coarser.",
-        json_schema_extra={"x-labels": {str(length): f"{length} bits" for length in CODE_LENGTHS}},
+        description="How many leading bits of the stored code are compared; short codes are coarser.",
+        json_schema_extra={"x-labels": {str(length): str(length) for length in CODE_LENGTHS}},
     )
     method: Literal["hamming", "cosine"] = Field(
         "hamming",
         title="Method",
         description="Hamming compares codes; cosine compares the float features, whatever the code length.",
-        json_schema_extra={"x-labels": {"hamming": "Hamming (codes)", "cosine": "Cosine (float)"}},
+        json_schema_extra={"x-labels": {"hamming": "Hamming", "cosine": "Cosine"}},
     )
     target: Literal["pictures", "captions"] = Field(
         "pictures",

@@ -250,8 +250,11 @@ def _steps(
     """Take steps, each with its number from 1 and the parts of its loss; warm up, then fade out."""
     rate = options.learning_rate
     optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
-    # one step has no way up and down; the schedule needs two
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(steps, 2), pct_start=0.1)
+    # the schedule divides by its way up less one step, so the way up is never shorter than two
+    total = max(steps, 4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rate, total_steps=total, pct_start=max(0.1, 2 / total)
+    )
     for step in range(1, steps + 1):
         model.train()
         loss, parts = _loss(model, batches, components, options)

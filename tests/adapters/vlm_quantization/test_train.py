@@ -145,6 +145,13 @@ def test_the_refit_knows_what_was_held_out_and_says_so(
     assert best.checkpoint.provenance.split == splits.fingerprints["train"]
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 11])
+def test_any_number_of_steps_can_be_taken(tmp_path: Path, steps: int) -> None:
+    _, done = fit(tmp_path, steps=steps, refit_steps=steps)
+    assert done.steps == steps
+    assert (tmp_path / train.REFIT).is_file()
+
+
 def test_positives_are_all_concepts_a_text_describes() -> None:
     collection = shapes.collection()
     concepts = collection.items[::2]

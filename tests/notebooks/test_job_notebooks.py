@@ -1,0 +1,114 @@
+"""nbval over the job notebooks, and papermill by hand: with parameters of our own, both leave records."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+import workbench as wb
+from adapters.vlm_quantization.dummy import write_dummy_collection
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+ADAPTER = "vlm_quantization"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one run trained on the dummy collection, by the train notebook under nbval."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    collection = write_dummy_collection(folder / "shapes")
+    small = {
+        "collection": str(collection),
+        "image_tower": "random",
+        "steps": 30,
+        "refit_steps": 10,
+        "validate_every": 10,
+        "batch": 16,
+        "hidden": 32,
+        "dim": 32,
+        "text_buckets": 512,
+        "text_width": 32,
+        "threads": 1,
+    }
+    nbval("train", folder / "results", small)
+    return folder / "results"
+
+
+def nbval(name: str, home: Path, options: dict[str, object]) -> None:
+    """Run nbval over a copy of a notebook with parameters put in as papermill puts them in."""
+    notebook = papermill.iorw.load_notebook_node(str(NOTEBOOKS / f"{name}.ipynb"))
+    given = {"adapter": ADAPTER, "options": json.dumps(options), "workspace": str(home)}
+    home.mkdir(exist_ok=True)
+    copy = home / f"{name}.ipynb"
+    filled = papermill.parameterize.parameterize_notebook(notebook, given)
+    nbformat.write(filled, copy)
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(home)]
+    flags = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "120", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *flags, str(copy)], capture_output=True, text=True, timeout=300, check=False, cwd=home
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert f"{sum(cell.cell_type == 'code' for cell in filled.cells)} passed" in done.stdout
+
+
+def job(home: Path, kind: str) -> wb.Job:
+    with wb.Workspace(home) as workspace:
+        return workspace.jobs(type=kind, limit=1)[0]
+
+
+def test_train_leaves_a_run(home: Path) -> None:
+    done = job(home, "train")
+    assert done.status == "succeeded"
+    with wb.Workspace(home) as workspace:
+        assert workspace.run(done.result.made["run"]).summary["val/R@10"]["count"] == 3
+
+
+def test_evaluate_under_nbval_leaves_a_result(home: Path) -> None:
+    nbval("evaluate", home, {})
+    done = job(home, "eval")
+    assert done.status == "succeeded"
+    assert done.result.metrics["t2i/R@10@128"] > 0
+
+
+def test_build_index_under_nbval_leaves_an_index(home: Path) -> None:
+    nbval("build_index", home, {"name": "도형"})
+    with wb.Workspace(home) as workspace:
+        assert workspace.index_names() == ["도형"]
+        assert len(workspace.open_search("도형").by_text("red circle", k=3)) == 3
+
+
+def papermill_by_hand(home: Path, options: str) -> subprocess.CompletedProcess[str]:
+    command = [shutil.which("papermill", path=str(Path(sys.executable).parent)) or "papermill"]
+    words = ["-p", "adapter", ADAPTER, "-p", "options", options, "-p", "workspace", str(home)]
+    return subprocess.run(
+        [*command, str(NOTEBOOKS / "evaluate.ipynb"), str(home / "out.ipynb"), "--no-progress-bar", *words],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_papermill_by_hand_leaves_the_same_records(home: Path) -> None:
+    done = papermill_by_hand(home, '{"ks": [1, 10], "flags": false}')
+    assert done.returncode == 0, done.stderr[-3000:]
+    row = job(home, "eval")
+    assert (row.status, row.options["ks"], row.options["flags"]) == ("succeeded", [1, 10], False)
+    assert row.result.views[0].kind == "retrieval_table"
+
+
+def test_papermill_by_hand_fails_aloud(home: Path) -> None:
+    done = papermill_by_hand(home, '{"run": 99}')
+    assert done.returncode != 0
+    assert "no run 99" in done.stderr
+    row = job(home, "eval")
+    assert row.status == "failed"
+    assert "no run 99" in row.error["message"]
