@@ -199,3 +199,37 @@ def test_something_else_than_a_result_is_refused() -> None:
 def test_outside_of_a_notebook_show_prints_text(capsys: pytest.CaptureFixture[str]) -> None:
     wb.show(wb.Result(summary="counted to 5", metrics={"loss": 0.2}))
     assert capsys.readouterr().out == "counted to 5\nloss = 0.2\n"
+
+
+def test_leading_texts_are_said_once_and_the_best_is_that_of_its_group() -> None:
+    columns = [
+        {"key": "split", "label": "Split"},
+        {"key": "length", "label": "Length"},
+        {"key": "R", "label": "R", "better": "higher", "format": ".1f"},
+    ]
+    rows = [
+        {"split": split, "length": length, "R": value}
+        for split, values in {"hard": (0.1, 0.2), "easy": (0.8, 0.7)}.items()
+        for length, value in zip(("8", "16"), values, strict=True)
+    ]
+    view = wb.View(kind="retrieval_table", title="T", data={"columns": columns, "rows": rows})
+    html = render_html(wb.Result(views=[view]))
+    reader = Reader()
+    reader.feed(html)
+    assert [row for row in reader.rows if row][1:] == [
+        ["hard", "8", "0.1"],
+        ["16", "0.2"],
+        ["easy", "8", "0.8"],
+        ["16", "0.7"],
+    ]
+    assert html.count('rowspan="2"') == 2
+    assert re.findall(r'class="wb-best">([^<]*)', html) == ["0.2", "0.8"]
+
+
+def test_a_dashed_line_has_the_colour_of_the_one_it_belongs_to() -> None:
+    names = ("image, en", "image, en, float", "text, en", "text, en, float")
+    series = [{"name": name, "y": [1, 2], "dashed": "float" in name} for name in names]
+    data = {"x_label": "x", "y_label": "y", "x": [1, 2], "series": series}
+    axes = figure(wb.View(kind="curve", title="T", data=data)).axes[0]
+    colours = [line.get_color() for line in axes.lines]
+    assert colours[0] == colours[1] != colours[2] == colours[3]

@@ -56,8 +56,8 @@ def curve_figure(view: View) -> Figure:
     with rc_context(_settings()):
         figure = Figure(figsize=(7.2, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
         axes = figure.add_subplot()
-        for place, one in enumerate(series):
-            _draw(axes, x, one, SERIES_COLOURS[place % len(SERIES_COLOURS)])
+        for one, colour in zip(series, _colours(series), strict=True):
+            _draw(axes, x, one, colour)
         _dress(axes, view.data, x)
         if any(one.get("name") for one in series):
             figure.legend(loc="outside right upper", frameon=False, labelcolor=_INK)
@@ -126,6 +126,18 @@ def _checked(view: View) -> tuple[list[float], list[Mapping[str, Any]]]:
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
     return [float("nan") if value is None else float(value) for value in values]
+
+
+def _colours(series: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a colour a series; a dashed line takes that of the solid one whose name its own begins with."""
+    solid = [str(one.get("name", "")) for one in series if not one.get("dashed")]
+    own = {name: SERIES_COLOURS[place % len(SERIES_COLOURS)] for place, name in enumerate(solid)}
+    out = []
+    for place, one in enumerate(series):
+        name = str(one.get("name", ""))
+        akin = max((other for other in own if other and name.startswith(other)), key=len, default="")
+        out.append(own.get(akin) or SERIES_COLOURS[place % len(SERIES_COLOURS)])
+    return out
 
 
 def _draw(axes: Axes, x: list[float], one: Mapping[str, Any], colour: str) -> None:

@@ -174,27 +174,41 @@ def _metrics_table(view: View) -> str:
 
 
 def _retrieval_table(view: View) -> str:
+    """Draw rows under their leading texts, each said once; the best is marked among rows that share them."""
     columns, rows = view.data["columns"], view.data["rows"]
     textual = [all(_number(row.get(column["key"])) is None for row in rows) for column in columns]
-    marks = [
-        best_marks([_number(row.get(column["key"])) for row in rows], column.get("better"))
-        for column in columns
-    ]
+    leading = next((place for place, text in enumerate(textual) if not text), len(textual))
+    shared = [column["key"] for column in columns[: max(0, leading - 1)]]
     body = []
-    for place, row in enumerate(rows):
-        cells = []
-        for number, column in enumerate(columns):
-            inner = _cell(row.get(column["key"]), column.get("format"))
-            if marks[number][place]:
-                inner = f'<b class="wb-best">{inner}</b>'
-            if number == 0 and textual[0]:
-                cells.append(f'<th scope="row" class="wb-text" align="left">{inner}</th>')
-            elif textual[number]:
-                cells.append(f'<td class="wb-text" align="left">{inner}</td>')
-            else:
-                cells.append(f'<td align="right">{inner}</td>')
-        body.append(f"<tr>{''.join(cells)}</tr>")
+    for _, members in groupby(rows, key=lambda row: [row.get(key) for key in shared]):
+        group = list(members)
+        marks = [
+            best_marks([_number(row.get(column["key"])) for row in group], column.get("better"))
+            for column in columns
+        ]
+        for place, row in enumerate(group):
+            cells = []
+            for number, column in enumerate(columns):
+                if number < len(shared) and place:
+                    continue  # said by the cell above that spans this row
+                inner = _cell(row.get(column["key"]), column.get("format"))
+                if marks[number][place]:
+                    inner = f'<b class="wb-best">{inner}</b>'
+                cells.append(_retrieval_cell(inner, number, textual[number], leading, len(group)))
+            body.append(f"<tr>{''.join(cells)}</tr>")
     return _table(_retrieval_head(columns, textual), "".join(body))
+
+
+def _retrieval_cell(inner: str, number: int, text: bool, leading: int, height: int) -> str:
+    if not text:
+        return f'<td align="right">{inner}</td>'
+    # the style is said here too: pages that hold saved notebooks align every cell to the right
+    side = 'class="wb-text" align="left" valign="top" style="text-align:left;vertical-align:top"'
+    if number < leading - 1:
+        return f'<th scope="rowgroup" rowspan="{height}" {side}>{inner}</th>'
+    if number == leading - 1:
+        return f'<th scope="row" {side}>{inner}</th>'
+    return f"<td {side}>{inner}</td>"
 
 
 def _retrieval_head(columns: Sequence[Mapping[str, Any]], textual: Sequence[bool]) -> str:
@@ -209,7 +223,8 @@ def _retrieval_head(columns: Sequence[Mapping[str, Any]], textual: Sequence[bool
     labels = ""
     for column, text in zip(columns, textual, strict=True):
         arrow = {"higher": " ↑", "lower": " ↓"}.get(column.get("better") or "", "")
-        side = 'class="wb-text" align="left"' if text else 'align="right"'
+        left = 'class="wb-text" align="left" style="text-align:left"'
+        side = left if text else 'align="right"'
         labels += f'<th scope="col" {side}>{escape(str(column["label"]))}{arrow}</th>'
     return f"{groups}<tr>{labels}</tr>"
 
