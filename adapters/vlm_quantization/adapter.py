@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -134,7 +135,8 @@ class VlmQuantization(BaseAdapter):
             for language in collection.languages:
                 job.progress(len(results), 2 * len(PARTS) * len(collection.languages), "ranking")
                 measured = evaluate_part(collection, rows, language, part, encoder, features, options.ks)
-                results += measured.values()
+                sealed = splits.fingerprints[part]
+                results += [replace(result, split_fingerprint=sealed) for result in measured.values()]
                 for direction, result in measured.items():
                     metrics |= _named(f"{PARTS[part][1]}/{language}/{direction}", result)
         if not results:

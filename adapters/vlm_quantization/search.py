@@ -42,6 +42,10 @@ __all__ = [
 METHODS = ("hamming", "cosine")
 
 
+#: Languages by the names they give themselves.
+LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
+
+
 def _as_length(value: object) -> object:
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
@@ -50,7 +54,7 @@ class SearchOptions(wb.Options):
     """What a search can be asked for besides its query and k."""
 
     bits: Annotated[Literal[8, 16, 32, 64, 128], BeforeValidator(_as_length)] = Field(
-        64,
+        128,
         title="Code length",
         description="How many leading bits of the stored code are compared; short codes are coarser.",
         json_schema_extra={"x-labels": {str(length): str(length) for length in CODE_LENGTHS}},
@@ -182,11 +186,11 @@ class Index:
 
     def describe(self) -> dict[str, Any]:
         """Return what a search page says of the index."""
-        counts = f"{len(self):,} pictures, {len(self.sides['captions']):,} captions"
-        lengths = f"codes of {CODE_LENGTHS[0]} to {CODE_BITS} bits"
+        spoken = " or ".join(LANGUAGE_NAMES.get(tag, tag) for tag in self.manifest.languages)
+        pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
         return {
-            "title": self.manifest.title,
-            "subtitle": f"{counts}; {lengths} by {self.manifest.model['name']}",
+            "title": "Image search",
+            "subtitle": f"{self.manifest.title}: {pictures} · type in {spoken}, or drop a picture",
             "count": len(self),
             "credits": self.manifest.credits,
         }

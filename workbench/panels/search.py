@@ -144,7 +144,7 @@ def _message(title: str, said: str, hint: str) -> HTML:
     from IPython.display import HTML
 
     body = f"<b>{escape(title)}</b>{escape(said)}<br>{escape(hint)}"
-    return HTML(
+    return HTML(  # type: ignore[no-untyped-call]
         f'<style>{assets("theme.css")}</style><div class="wb"><div class="wb-empty">{body}</div></div>'
     )
 

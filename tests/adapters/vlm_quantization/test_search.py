@@ -303,7 +303,7 @@ def test_the_schema_carries_titles_and_labels_for_forms():
     }
     for field in fields.values():
         assert field["x-labels"].keys() == {str(choice) for choice in field["enum"]}
-    assert (fields["bits"]["default"], fields["method"]["default"]) == (64, "hamming")
+    assert (fields["bits"]["default"], fields["method"]["default"]) == (128, "hamming")
 
 
 # --- opening ------------------------------------------------------------------------------------------------
@@ -473,8 +473,8 @@ def test_an_unknown_index_lists_the_known_ones(index_path):
 
 def test_an_index_describes_itself(index):
     assert index.describe() == {
-        "title": "small things",
-        "subtitle": "60 pictures, 90 captions; codes of 8 to 128 bits by random projection",
+        "title": "Image search",
+        "subtitle": "small things: 60 pictures · type in English or 한국어, or drop a picture",
         "count": 60,
         "credits": ["Drawn by a random generator."],
     }
