@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 import workbench as wb
 from workbench import voila
@@ -199,3 +200,12 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
     pytest.fail(f"JupyterLab did not come up:\n{log.read_text()[-2000:]}")
+
+
+def run_all(page: Page) -> None:
+    """Run every cell of the notebook that JupyterLab shows, and wait until the last one has run."""
+    # The execution indicator is idle before there is a kernel; the status bar waits for a real one.
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("Python 3 | Idle")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(re.compile(r"\[\d+\]"))

@@ -84,6 +84,17 @@ def test_a_visitor_finds_pictures_with_korean_words_a_picture_and_another_length
     assert seen.errors == []
 
 
+def test_what_is_below_the_fold_can_be_scrolled_to(visit: Callable[..., Visit], search_url: str) -> None:
+    page = visit(search_url, viewport={"width": 700, "height": 420}).page
+    ask(page, "dog")
+    first_is(page, "dog")
+    foot = page.get_by_text("Drawn for the tests.")
+    expect(foot).not_to_be_in_viewport()
+    page.mouse.move(350, 300)
+    page.mouse.wheel(0, 10_000)
+    expect(foot).to_be_in_viewport()
+
+
 def test_samples_and_more_like_this_answer_with_one_press(
     visit: Callable[..., Visit], search_url: str
 ) -> None:

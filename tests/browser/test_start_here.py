@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 import workbench as wb
 
-from .conftest import PATIENCE, Visit, jupyter_lab
+from .conftest import PATIENCE, Visit, jupyter_lab, run_all
 
 pytestmark = pytest.mark.browser
 
@@ -32,14 +31,6 @@ def lab(
         tmp_path_factory.mktemp("root"), shapes_workspace.path, tmp_path_factory.mktemp("state")
     ) as url:
         yield url
-
-
-def run_all(page: Page) -> None:
-    # The execution indicator is idle before there is a kernel; the status bar waits for a real one.
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("Python 3 | Idle")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(re.compile(r"\[\d+\]"))
 
 
 def test_the_tour_shows_every_panel_and_builds_an_index(
@@ -71,6 +62,10 @@ def test_the_tour_shows_every_panel_and_builds_an_index(
     expect(row.get_by_text("succeeded")).to_have_css("color", "rgb(29, 127, 78)")
     expect(row).to_contain_text("7 shapes")
     assert "more shapes" in shapes_workspace.index_names()
+    row.get_by_role("button", name="result").click()
+    expect(row.locator(".wb-result")).to_contain_text("7 shapes")
+    row.get_by_role("link", name="notebook").click()
+    expect(page.get_by_role("tab", name="notebook.ipynb", selected=True)).to_be_visible()
 
     expect(page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']")).to_have_count(0)
     assert seen.strangers() == []

@@ -418,20 +418,24 @@ function hitPart(store, hit, weak, focusResults) {
   );
 }
 
-function cutLine(cutoff, things) {
-  const said = cutoff
-    ? `beyond this line the distance is what unrelated ${things} have`
-    : `even the nearest are no nearer than unrelated ${things}`;
-  return h("li", { class: "wb-cut" }, h("span", {}, said));
+const things = (answer) => (answer.hits.some((hit) => hit.url) ? "pictures" : "texts");
+
+function noteText(answer) {
+  const none = answer.cutoff === 0 && answer.hits.length;
+  const far = none ? `even the nearest are no nearer than unrelated ${things(answer)} usually are` : "";
+  return [answer.note, far].filter(Boolean).join(" · ");
 }
 
 function fillResults(store, results, focusResults) {
   const { answer } = store.state;
-  const pictures = answer.hits.some((hit) => hit.url);
-  const cut = answer.cutoff !== null && answer.cutoff < answer.hits.length ? answer.cutoff : null;
+  // Where no hit is near there is nothing to set apart: one line says so, and nothing is dimmed.
+  const cut = answer.cutoff > 0 && answer.cutoff < answer.hits.length ? answer.cutoff : null;
   const parts = answer.hits.map((hit, place) => hitPart(store, hit, cut !== null && place >= cut, focusResults));
-  if (cut !== null) parts.splice(cut, 0, cutLine(cut, pictures ? "pictures" : "texts"));
-  results.classList.toggle("wb-texts", !pictures);
+  if (cut !== null) {
+    const said = `beyond this line the distance is what unrelated ${things(answer)} have`;
+    parts.splice(cut, 0, h("li", { class: "wb-cut" }, h("span", {}, said)));
+  }
+  results.classList.toggle("wb-texts", things(answer) === "texts");
   results.replaceChildren(...parts);
   for (const line of results.querySelectorAll(".wb-caption, .wb-second")) {
     // A name that is cut can be read by keyboard too: focus unfolds it.
@@ -462,7 +466,7 @@ function resultsPart(store) {
   const draw = (state) => {
     const said = statusText(state);
     if (status.textContent !== said) status.textContent = said;
-    note.textContent = state.answer?.note ?? "";
+    setText(note, state.answer ? noteText(state.answer) : "");
     if (state.problem !== shownProblem) {
       shownProblem = state.problem;
       problem.hidden = !shownProblem;
