@@ -59,6 +59,12 @@ class CrossModalHashModel(nn.Module):
         self.image_code = NestedHashLayer(config.dim, config.bits)
         self.text_code = NestedHashLayer(config.dim, config.bits)
 
+    def regularise(self, dropout: float, ngram_dropout: float) -> None:
+        """Set how much is left out while training, as shares from 0 to 1."""
+        self.ngram_dropout = ngram_dropout
+        for tower in (self.image, self.text):
+            tower.dropout.p = dropout
+
     def fit_components(self, features: NDArray[np.float32]) -> None:
         """Set the principal components that picture features are reduced to.
 

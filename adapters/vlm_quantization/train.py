@@ -231,13 +231,32 @@ def train(
                 break
     if options.refit_steps:
         model.load_state_dict(best_weights)
-        unseen = np.concatenate([splits.val_concepts, splits.test_concepts])
-        everything = Batches(collection, np.arange(len(collection)), options, unseen)
-        for more, _ in _steps(model, everything, components, options, options.refit_steps):
+        for more in _refit(model, collection, splits, components, options):
             progress(total - options.refit_steps + more, total, "refit on all pictures")
         update = {"split": f"all of {collection.fingerprint}", "step": best_step + options.refit_steps}
         _keep(model.eval(), origin.model_copy(update=update), run, [REFIT])
     return Trained(step, best_step, best, time.monotonic() - started, step < options.steps)
+
+
+def _refit(
+    model: CrossModalHashModel,
+    collection: CaptionedImages,
+    splits: Splits,
+    components: Tensor,
+    options: TrainOptions,
+) -> Iterator[int]:
+    """Go on over all pictures, with less noise: what is searched is what is seen here."""
+    update = {
+        "noise": options.noise / 3,
+        "dropout": options.dropout / 2,
+        "ngram_dropout": options.ngram_dropout / 2,
+    }
+    gentle = options.model_copy(update=update)
+    model.regularise(gentle.dropout, gentle.ngram_dropout)
+    unseen = np.concatenate([splits.val_concepts, splits.test_concepts])
+    everything = Batches(collection, np.arange(len(collection)), gentle, unseen)
+    for step, _ in _steps(model, everything, components, gentle, options.refit_steps):
+        yield step
 
 
 def _steps(
