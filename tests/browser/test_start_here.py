@@ -27,9 +27,9 @@ def lab(
             "tour", name=name, config={"lr": loss}, better={"loss": "lower"}
         ) as run:
             run.log({"loss": loss}, step=1)
-    with jupyter_lab(
-        tmp_path_factory.mktemp("root"), shapes_workspace.path, tmp_path_factory.mktemp("state")
-    ) as url:
+    # As in a checkout: the workspace lies beside the notebooks, under the server's root.
+    root = shapes_workspace.path.parent
+    with jupyter_lab(root, shapes_workspace.path, tmp_path_factory.mktemp("state")) as url:
         yield url
 
 
