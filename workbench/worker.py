@@ -160,8 +160,8 @@ class Worker:
             jobs.ATTEMPT: str(job.attempt),
             processes.TOKEN: token,
             "PYTHONUNBUFFERED": "1",
-            # Threads that spin while they wait starve whoever else is on the machine: two jobs side by side
-            # were twenty times slower so; asleep they cost a lone job a fifth or so. Set it to decide otherwise.
+            # Threads that spin while they wait starve all else on the machine: two jobs side by side were
+            # twenty times slower so. Asleep they cost a lone job about a third. Set it to decide otherwise.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         }
         command = processes.dies_with_parent([sys.executable, "-m", "workbench.runner"])
