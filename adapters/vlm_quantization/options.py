@@ -39,7 +39,7 @@ class TrainOptions(CollectionOptions):
     validate_every: int = Field(50, ge=1, title="Validate every", description="In steps")
     patience: int = Field(6, ge=1, title="Patience", description="Validations without a gain before stopping")
     refit_steps: int = Field(
-        250,
+        200,
         ge=0,
         le=1_000_000,
         title="Refit steps",
