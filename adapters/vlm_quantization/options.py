@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from workbench import Options
 
-Language = Literal["en", "ko"]
+
+def _where_it_is(name: str) -> str:
+    """Return a path as it is from anywhere: jobs run elsewhere than they were submitted."""
+    return name if name in ("", "emoji") else str(Path(name).expanduser().resolve())
+
+
+Collection = Annotated[str, AfterValidator(_where_it_is)]
 
 
 class CollectionOptions(Options):
     """Which pictures."""
 
-    collection: str = Field(
+    collection: Collection = Field(
         "emoji",
         title="Collection",
         description="'emoji', or the path of a JSONL file with image, captions and labels a line",
@@ -85,7 +92,7 @@ class IndexOptions(Options):
         title="Checkpoint",
         description="Empty: the refit on all pictures if the run has one, else the best",
     )
-    collection: str = Field(
+    collection: Collection = Field(
         "",
         title="Collection",
         description="Empty: the one the run was trained on; else 'emoji' or a JSONL file",
