@@ -27,9 +27,9 @@ FLOORS = [
     {"errors"},
     {"records", "processes", "migrations"},
     {"store", "adapter", "compare"},
-    {"tracking", "notebooks", "engine"},
+    {"tracking", "notebooks", "parameters", "settling", "engine"},
     {"workspace", "jobs", "scope", "runner", "progress"},
-    {"worker", "panels", "voila", "server", "search_service", "demo", "doctor"},
+    {"worker", "keeper", "panels", "voila", "server", "search_service", "demo", "doctor"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -380,10 +380,21 @@ def check_options(adapter: BaseAdapter, task: str, options: Mapping[str, Any] | 
     if isinstance(options, schema):
         return options
     raw = options.model_dump() if isinstance(options, BaseModel) else dict(options or {})
+    return fit(schema, raw, f"{adapter.name} {task}")
+
+
+def fit(schema: type[BaseModel], raw: Mapping[str, Any], what: str) -> Any:
+    """Return values as a schema takes them.
+
+    Raises
+    ------
+    BadOptions
+        Every problem at once, each with its field; the message begins with ``what``.
+    """
     try:
         return schema.model_validate(raw)
     except ValidationError as error:
-        allowed = ", ".join(schema.model_fields)
+        allowed = ", ".join(field.alias or name for name, field in schema.model_fields.items())
         problems = []
         for problem in error.errors(include_url=False):
             where = ".".join(str(part) for part in problem["loc"])
@@ -392,7 +403,7 @@ def check_options(adapter: BaseAdapter, task: str, options: Mapping[str, Any] | 
                 said = f"unknown option; allowed: {allowed}"
             problems.append((where, f"{said} (given: {problem['input']!r})"))
         text = "; ".join(f"{where}: {said}" if where else said for where, said in problems)
-        raise BadOptions(f"{adapter.name} {task}: {text}", problems) from None
+        raise BadOptions(f"{what}: {text}", problems) from None
 
 
 class Searcher:

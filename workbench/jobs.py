@@ -7,6 +7,9 @@ one from outside; from inside its notebook a job is a ``scope.JobScope``.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import os
 import sys
 import time
@@ -27,8 +30,12 @@ from workbench.errors import (
     NotSupported,
     UnknownJob,
 )
-from workbench.tracking import plain
+from workbench.parameters import check_parameters
+from workbench.tracking import plain, write_whole
 from workbench.workspace import Workspace
+
+#: Type of a job that executes a notebook of the user's own.
+NOTEBOOK = "notebook"
 
 #: A handle's properties are at most this old, in seconds.
 FRESH_SECONDS = 0.25
@@ -40,12 +47,27 @@ _LOG_BLOCK, _LOG_MOST = 16 * 2**10, 2**20
 JOB, ATTEMPT = "WORKBENCH_JOB", "WORKBENCH_JOB_ATTEMPT"
 
 
+class Stage(NamedTuple):
+    """One of the stages a job is in, the inner ones inside the outer ones."""
+
+    name: str
+    done: float = 0.0
+    total: float | None = None
+
+
 class Progress(NamedTuple):
-    """How far a job is."""
+    """How far a job is.
+
+    ``rate`` is in units of the innermost stage a second, ``left`` in seconds for the whole job; both are
+    None while they are not known.
+    """
 
     done: float = 0.0
     total: float | None = None
     message: str = ""
+    stages: tuple[Stage, ...] = ()
+    rate: float | None = None
+    left: float | None = None
 
     @property
     def fraction(self) -> float | None:
@@ -118,8 +140,7 @@ class Job:
     @property
     def progress(self) -> Progress:
         """How far it is."""
-        row = self._now()
-        return Progress(row.progress_done, row.progress_total, row.progress_message)
+        return _progress(self._now())
 
     @property
     def summary(self) -> str:
@@ -198,19 +219,25 @@ class Job:
             Whether the result comes with it; a list does without.
         """
         row = self._now()
-        progress = Progress(row.progress_done, row.progress_total, row.progress_message)
+        progress = _progress(row)
         out: dict[str, Any] = {
             "id": self.id,
             "type": row.type,
             "adapter": row.adapter,
             "status": row.status,
-            "progress": {**progress._asdict(), "fraction": progress.fraction},
+            "progress": {
+                **progress._asdict(),
+                "stages": [stage._asdict() for stage in progress.stages],
+                "fraction": progress.fraction,
+            },
             "summary": row.summary,
             "error": row.error,
             "notebook": None if self.notebook is None else str(self.notebook),
             "run_id": row.run_id,
             "attempt": row.attempt,
             "options": row.options,
+            "floors": row.floors,
+            "source": row.source,
         }
         for name in ("created_at", "started_at", "finished_at"):
             at: datetime | None = getattr(self, name)
@@ -303,12 +330,25 @@ class Job:
         return self.refresh()
 
 
+def _progress(row: records.Job) -> Progress:
+    stages = tuple(Stage(**stage) for stage in row.progress_stages)
+    return Progress(
+        row.progress_done,
+        row.progress_total,
+        row.progress_message,
+        stages,
+        row.progress_rate,
+        row.progress_left,
+    )
+
+
 def submit(
     home: Workspace,
     type: str,  # noqa: A002
     adapter: str | BaseAdapter | None = None,
     options: Mapping[str, Any] | BaseModel | None = None,
     *,
+    fail_below: Mapping[str, float] | str | None = None,
     start_worker: bool = True,
     max_attempts: int = 2,
 ) -> Job:
@@ -322,9 +362,94 @@ def submit(
         type=type,
         adapter=family.name,
         options=plain(checked, "options"),
+        floors=check_floors(fail_below),
         cwd=str(Path.cwd()),
         max_attempts=max_attempts,
     )
+    return _queue(home, row, start_worker=start_worker)
+
+
+def submit_notebook(
+    home: Workspace,
+    path: str | os.PathLike[str],
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    start_worker: bool = True,
+    max_attempts: int = 2,
+) -> Job:
+    """Queue a notebook of the user's own; see ``Workspace.submit_notebook``."""
+    source = local_notebook(path)
+    checked = check_parameters(source, parameters)
+    data = source.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    row = records.Job(
+        type=NOTEBOOK,
+        options=plain(checked, "parameters"),
+        source=str(source),
+        source_sha256=digest,
+        # Where it runs when it is opened by hand, so that its relative paths mean the same.
+        cwd=str(source.parent),
+        max_attempts=max_attempts,
+    )
+    # What is executed is what was submitted, however long it is queued and whoever edits it meanwhile.
+    copy = source_copy(home, digest)
+    if not copy.is_file():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(copy, data)
+    return _queue(home, row, start_worker=start_worker)
+
+
+def local_notebook(path: str | os.PathLike[str]) -> Path:
+    """Return a notebook's resolved path on this machine.
+
+    Raises
+    ------
+    BadInput
+        It is an address, is not there, or is no notebook.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text or "://" in text or "\0" in text:
+        raise BadInput(f"{text!r} is no local path", hint="Give the path of an .ipynb file on this machine.")
+    source = Path(text).expanduser().resolve()
+    if source.suffix != ".ipynb" or not source.is_file():
+        raise BadInput(f"no notebook {str(source)!r}", hint="Give the path of an .ipynb file.")
+    return source
+
+
+def source_copy(home: Workspace, digest: str) -> Path:
+    """Return where the copy of a submitted notebook is kept."""
+    return home.jobs_dir / ".sources" / f"{digest}.ipynb"
+
+
+def check_floors(given: Any) -> dict[str, float]:
+    """Return what ``fail_below`` says, from a mapping or JSON text: a finite floor for each metric.
+
+    Raises
+    ------
+    BadOptions
+        It is something else.
+    """
+    hint = """Such as '{"R@10": 0.35}'."""
+    if isinstance(given, str):
+        try:
+            given = json.loads(given or "{}")
+        except ValueError as error:
+            raise BadOptions(f"fail_below is not JSON ({error}): {given!r}", hint=hint) from None
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise BadOptions(f"fail_below must map metrics to floors, not be {given!r}", hint=hint)
+    problems = [
+        (f"fail_below.{name}", f"a finite number is wanted (given: {floor!r})")
+        for name, floor in given.items()
+        if isinstance(floor, bool) or not isinstance(floor, (int, float)) or not math.isfinite(floor)
+    ]
+    if problems:
+        raise BadOptions("; ".join(": ".join(problem) for problem in problems), problems, hint=hint)
+    return {str(name): float(floor) for name, floor in given.items()}
+
+
+def _queue(home: Workspace, row: records.Job, *, start_worker: bool) -> Job:
     job = Job(home, home.store.add_job(row))
     if start_worker:
         ensure_worker(home)

@@ -19,6 +19,7 @@ from typing import Any
 
 from workbench import processes
 from workbench.errors import BadInput, NotFound, WorkbenchError
+from workbench.parameters import declared_parameters
 
 #: Notebook of each job type that every workbench knows.
 JOB_NOTEBOOKS: Mapping[str, str] = {
@@ -80,18 +81,6 @@ def job_notebook(type: str) -> Path:  # noqa: A002
     if not path.is_file():
         raise NotFound(f"the notebook {path} is missing", hint="Install the package again.")
     return path
-
-
-def declared_parameters(source: Path) -> dict[str, str]:
-    """Return the parameters that a notebook declares, by name, each with the help beside it."""
-    from papermill.iorw import load_notebook_node
-    from papermill.translators import papermill_translators
-
-    page = load_notebook_node(str(source))
-    python = papermill_translators.find_translator("python3", "python")
-    declaring = (cell for cell in page.cells if "parameters" in cell.metadata.get("tags", []))
-    cell = next(declaring, None)
-    return {} if cell is None else {found.name: str(found.help) for found in python.inspect(cell)}
 
 
 @dataclass
@@ -185,10 +174,8 @@ class Execution:
     def _check(self) -> None:
         if not self.source.is_file():
             raise BadInput(f"no notebook {str(self.source)!r}")
-        if not self.parameters:
-            return
         # papermill writes the names into code as they are: only names that the notebook declares pass.
-        declared = declared_parameters(self.source)
+        declared = [parameter.name for parameter in declared_parameters(self.source)]
         unknown = sorted(set(self.parameters) - set(declared))
         if unknown:
             raise BadInput(

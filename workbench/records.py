@@ -10,7 +10,18 @@ import re
 import time
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -155,11 +166,24 @@ class Job(Record, table=True):
     progress_done: float = Field(default=0.0, sa_type=Float)
     progress_total: float | None = Field(default=None, sa_type=Float)
     progress_message: str = Field(default="", sa_type=Text)
+    #: The stages it is in, outermost first: ``{"name", "done", "total"}`` each.
+    progress_stages: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]")
+    )
+    #: Units of the innermost stage a second, and seconds left for the whole; None while unknown.
+    progress_rate: float | None = Field(default=None, sa_type=Float)
+    progress_left: float | None = Field(default=None, sa_type=Float)
     #: The result's one sentence; the result itself has a table of its own, so that lists stay light.
     summary: str = Field(default="", sa_type=Text)
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    #: The notebook to execute where it is not the one of the job's type.
+    #: Metrics of its result that must reach a value: below it, the job fails.
+    floors: dict[str, float] = Field(
+        default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
+    )
+    #: The notebook to execute where it is not the one of the job's type; ``options`` are its parameters.
     source: str = Field(default="", sa_type=Text)
+    #: The copy of it that was taken when the job was submitted, as ``jobs/.sources/<this>.ipynb``.
+    source_sha256: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
     #: The executed notebook, relative to the workspace; empty while there is none.
     notebook: str = Field(default="", sa_type=Text)
     #: Folder the job was submitted from: relative paths in its options mean what the submitter meant.

@@ -407,6 +407,9 @@ class Store:
                 "progress_done": 0.0,
                 "progress_total": None,
                 "progress_message": "",
+                "progress_stages": [],
+                "progress_rate": None,
+                "progress_left": None,
             }
             mine = (_jobs.c.id == job_id) & (_jobs.c.status == "queued")
             if connection.execute(update(_jobs).where(mine).values(change)).rowcount != 1:

@@ -18,6 +18,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -490,9 +491,22 @@ def plain(value: Any, what: str) -> Any:
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file so that ``target`` is, at every moment, the old file or the whole new one."""
+    with _beside(target) as beside:
+        shutil.copyfile(source, beside)
+
+
+def write_whole(target: Path, data: bytes) -> None:
+    """Write a file so that ``target`` is, at every moment, the old file (or none) or the whole new one."""
+    with _beside(target) as beside:
+        beside.write_bytes(data)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` to write to; what is there then takes its place, durably."""
     beside = target.with_name(f".{target.name[:100]}.{os.getpid()}.{threading.get_ident()}.part")
     try:
-        shutil.copyfile(source, beside)
+        yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(target)

@@ -28,6 +28,7 @@ from workbench import jobs, notebooks, processes, records
 from workbench.errors import StoreError, WorkbenchError
 from workbench.processes import Process
 from workbench.runner import INTERRUPTED
+from workbench.settling import end_runs, settle, settle_lost
 from workbench.workspace import HOME, Workspace
 
 #: Seconds between two looks at the queue and at the running jobs.
@@ -124,7 +125,7 @@ class Worker:
             self._beat_at = time.monotonic()
             if self._running:
                 self.home.store.renew_leases(self.id, LEASE_SECONDS)
-            settle_lost(self.home)
+            settle_lost(self.home.store)
         if self._running:
             self._busy_at = time.monotonic()
             self._heed_cancels()
@@ -252,7 +253,7 @@ class Worker:
             ended = "cancelled"
         else:
             return  # no longer ours to say
-        end_runs(self.home, job_id, ended, error)
+        end_runs(self.home.store, job_id, ended, error)
 
     def _give_back(self) -> None:
         """On leaving: kill what runs here and let another worker have it."""
@@ -261,7 +262,7 @@ class Worker:
             running.process.wait()
             shutil.rmtree(running.runtime, ignore_errors=True)
             with contextlib.suppress(StoreError):  # a new worker settles it then
-                settle(self.home, running.job, "the worker that ran it was stopped")
+                settle(self.home.store, running.job, "the worker that ran it was stopped")
         self._running.clear()
 
     # Coming and going --------------------------------------------------------------------------
@@ -306,51 +307,6 @@ class Worker:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-
-def settle_lost(home: Workspace) -> None:
-    """Settle what processes left that are gone: their jobs, and their runs."""
-    here = processes.host()
-    for job in home.store.jobs(status=("running", "cancelling")):
-        pid, started = (
-            (job.worker_pid, job.worker_pid_started) if job.worker_id else (job.pid, job.pid_started)
-        )
-        if job.host == here:
-            lost = not processes.alive(pid, started)
-        else:  # by hand on another host there is no lease, and no way to know
-            lost = bool(job.worker_id) and (job.lease_until is None or job.lease_until < time.time())
-        if lost:
-            who = "worker" if job.worker_id else "process"
-            settle(home, job, f"the {who} that ran it vanished")
-    for run in home.store.runs(status="running"):
-        if run.host == here and not processes.alive(run.pid, run.pid_started):
-            reason = {"type": "Lost", "message": "the process that logged it vanished"}
-            home.store.end_run(run.id or 0, "lost", reason)
-
-
-def settle(home: Workspace, job: records.Job, reason: str) -> None:
-    """End an attempt that nobody runs any more: again while attempts are left, else failed."""
-    job_id = job.id or 0
-    if job.host == processes.host():
-        root = Process(job.pid, job.pid_started) if job.worker_id and job.pid else None
-        processes.kill_family(root, job.token)
-    again = bool(job.worker_id) and job.attempt < job.max_attempts
-    error = {"cell": None, "type": "Lost", "message": f"{reason}, at attempt {job.attempt}"}
-    to = "queued" if again else "failed"
-    change: dict[str, Any] = {"error": error}
-    if again:
-        change |= {"worker_id": "", "pid": None, "pid_started": ""}
-    store = home.store
-    if store.move_job(job_id, expect="running", to=to, attempt=job.attempt, **change):
-        end_runs(home, job_id, "lost", error)
-    elif store.move_job(job_id, expect="cancelling", to="cancelled", attempt=job.attempt):
-        end_runs(home, job_id, "cancelled", None)
-
-
-def end_runs(home: Workspace, job_id: int, status: str, error: dict[str, Any] | None) -> None:
-    """End the runs that a job which has ended left open."""
-    for run in home.store.runs(job_id=job_id, status="running"):
-        home.store.end_run(run.id or 0, status, error)
 
 
 def _outcome(path: Path) -> dict[str, Any] | None:

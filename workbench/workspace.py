@@ -219,6 +219,8 @@ class Workspace:
         type: str,  # noqa: A002  # the word for it everywhere
         adapter: str | BaseAdapter | None = None,
         options: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        fail_below: Mapping[str, float] | str | None = None,
     ) -> Job:
         """Queue a job and see to it that a worker runs it.
 
@@ -230,6 +232,9 @@ class Workspace:
             The family; the only one installed if not given.
         options : mapping or model, optional
             The adapter's options for that type. Checked before anything is queued.
+        fail_below : mapping or JSON text, optional
+            Metrics of the result that must reach a value: ``{"R@10": 0.35}``. Below it the job fails, with
+            its result kept.
 
         Raises
         ------
@@ -240,7 +245,33 @@ class Workspace:
         """
         from workbench import jobs
 
-        return jobs.submit(self, type, adapter, options)
+        return jobs.submit(self, type, adapter, options, fail_below=fail_below)
+
+    def submit_notebook(
+        self, path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None
+    ) -> Job:
+        """Queue a notebook of your own as a job; its type is ``notebook``.
+
+        What is executed is the notebook as it is now, in its own folder, with ``parameters`` in place of
+        what its cell tagged ``parameters`` assigns.
+
+        Parameters
+        ----------
+        path : path
+            The notebook, on this machine.
+        parameters : mapping, optional
+            Values for names that it declares.
+
+        Raises
+        ------
+        BadOptions
+            A name that is not declared, or a value of another type than the notebook says.
+        BadInput
+            No such notebook, or its parameters cell cannot be read.
+        """
+        from workbench import jobs
+
+        return jobs.submit_notebook(self, path, parameters)
 
     def job(self, job_id: int) -> Job:
         """Return a job by id.

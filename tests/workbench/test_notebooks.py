@@ -15,6 +15,7 @@ import pytest
 import workbench as wb
 from workbench import notebooks, processes
 from workbench.adapter import JOB_METHODS
+from workbench.parameters import declared_parameters
 
 
 @dataclass
@@ -137,7 +138,7 @@ def test_every_job_type_has_its_notebook() -> None:
     assert set(notebooks.JOB_NOTEBOOKS) == set(JOB_METHODS)
     for kind in JOB_METHODS:
         path = notebooks.job_notebook(kind)
-        assert {"adapter", "options", "workspace"} == set(notebooks.declared_parameters(path))
+        assert {"adapter", "options", "workspace"} == {found.name for found in declared_parameters(path)}
     with pytest.raises(wb.NotFound, match="train"):
         notebooks.job_notebook("dance")
 

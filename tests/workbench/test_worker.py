@@ -8,7 +8,7 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
-from workbench import jobs, processes, records, worker
+from workbench import jobs, processes, records, settling
 from workbench.worker import Worker
 
 
@@ -122,7 +122,7 @@ def test_what_a_vanished_process_left_is_settled(
 ) -> None:
     job = lost(**columns)
     run = workspace.start_run("e", job_id=job.id)
-    worker.settle_lost(workspace)
+    settling.settle_lost(workspace.store)
     found = workspace.job(job.id or 0)
     assert found.status == status
     if status in ("queued", "failed"):
@@ -137,7 +137,7 @@ def test_a_finished_job_is_never_settled_again(
 ) -> None:
     job = lost()
     workspace.store.move_job(job.id or 0, expect="running", to="succeeded", attempt=1)
-    worker.settle(workspace, job, "a sweeper that comes late")
+    settling.settle(workspace.store, job, "a sweeper that comes late")
     assert workspace.job(job.id or 0).status == "succeeded"
 
 
@@ -145,7 +145,7 @@ def test_a_run_whose_process_vanished_is_lost(workspace: wb.Workspace) -> None:
     gone = records.Run(experiment_id=0, host=processes.host(), pid=os.getpid(), pid_started="long ago")
     run_id = workspace.store.add_run(gone, "e").id or 0
     alive = workspace.start_run("e")
-    worker.settle_lost(workspace)
+    settling.settle_lost(workspace.store)
     assert workspace.run(run_id).status == "lost"
     assert alive.status == "running"
 

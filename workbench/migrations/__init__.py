@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 #: The newest step.
-HEAD = "0001"
+HEAD = "0002"
 
 
 def upgrade(connection: Any) -> None:
