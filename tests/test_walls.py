@@ -25,11 +25,11 @@ TEXTS = {".py", ".js", ".css", ".html", ".j2", ".mako", ".json", ".ipynb", ".tom
 #: Who may import whom: a module imports from its own floor and from those below, never upward.
 FLOORS = [
     {"errors"},
-    {"records", "processes", "migrations"},
+    {"records", "processes", "keeper", "logs", "migrations"},
     {"store", "adapter", "compare"},
-    {"tracking", "notebooks", "parameters", "settling", "engine"},
-    {"workspace", "jobs", "scope", "runner", "progress"},
-    {"worker", "keeper", "panels", "voila", "server", "search_service", "demo", "doctor"},
+    {"tracking", "notebooks", "parameters", "settling", "engine", "bars"},
+    {"workspace", "jobs", "scope", "runner", "attempts", "progress"},
+    {"worker", "background", "panels", "voila", "server", "search_service", "demo", "doctor"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -11,16 +11,18 @@ import hashlib
 import json
 import math
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel
 
-from workbench import processes, records, workspace
+from workbench import keeper, processes, records, settling, workspace
 from workbench.adapter import JOB_METHODS, BaseAdapter, Result, check_options, get_adapter
 from workbench.errors import (
     BadInput,
@@ -28,6 +30,7 @@ from workbench.errors import (
     JobCancelled,
     JobFailed,
     NotSupported,
+    StoreError,
     UnknownJob,
 )
 from workbench.parameters import check_parameters
@@ -100,11 +103,17 @@ class Job:
 
     def refresh(self) -> Self:
         """Read the job again, now."""
+        row = self._read()
+        if settling.gone_here(row) and _look_after(self._home, [row]):
+            row = self._read()
+        self._row, self._read_at = row, time.monotonic()
+        return self
+
+    def _read(self) -> records.Job:
         row = self._home.store.job(self.id)
         if row is None:
             raise UnknownJob(self.id, self._home.store.newest_job())
-        self._row, self._read_at = row, time.monotonic()
-        return self
+        return row
 
     @property
     def id(self) -> int:
@@ -302,7 +311,7 @@ class Job:
                 if row.status == "queued" or row.worker_id:
                     ensure_worker(self._home)
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.2)
+            pause = min(pause * 1.5, 0.1)
         if check:
             self._raise_unless_succeeded()
         return self
@@ -476,6 +485,8 @@ def find(home: Workspace, job_id: int) -> Job:
     row = None if number is None else home.store.job(number)
     if row is None:
         raise UnknownJob(job_id, home.store.newest_job())
+    if settling.gone_here(row) and _look_after(home, [row]):
+        return Job(home, row).refresh()
     return Job(home, row)
 
 
@@ -491,7 +502,27 @@ def listed(
         raise BadInput(f"no job status {status!r}. There are: {', '.join(records.JOB_STATUSES)}")
     if (limit is not None and limit < 0) or offset < 0:
         raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
-    return [Job(home, row) for row in home.store.jobs(type=type, status=status, limit=limit, offset=offset)]
+    read = partial(home.store.jobs, type=type, status=status, limit=limit, offset=offset)
+    rows = read()
+    if _look_after(home, rows):
+        rows = read()
+    return [Job(home, row) for row in rows]
+
+
+def _look_after(home: Workspace, rows: Iterable[records.Job]) -> bool:
+    """Settle what rows say is running and is not, and say whether there was any.
+
+    A worker does this too; this is for when none is left, so that what is read is true all the same.
+    """
+    if not any(settling.gone_here(row) for row in rows):
+        return False
+    try:
+        settling.settle_gone(home.store)
+        if home.store.count_jobs("queued"):
+            ensure_worker(home)
+    except (StoreError, OSError):  # somebody who may only read: what is known is shown as it is
+        return False
+    return True
 
 
 # Workers ---------------------------------------------------------------------------------------
@@ -508,12 +539,10 @@ def ensure_worker(home: Workspace) -> bool:
     Call it after the row is queued: a worker about to leave lets go of its lock first and then looks at
     the queue once more, so a job is never left between the two.
     """
-    import subprocess
-
     if is_locked(worker_lock(home)):
         return False
-    command = [sys.executable, "-m", "workbench.worker", "--workspace", str(home.path), "--background"]
-    private = (JOB, ATTEMPT, processes.TOKEN)
+    command = worker_command(home)
+    private = (JOB, ATTEMPT, processes.TOKEN, keeper.DEATHS)
     environment = {key: value for key, value in os.environ.items() if key not in private}
     if home.database_url:
         environment[workspace.DATABASE_URL] = home.database_url
@@ -530,6 +559,11 @@ def ensure_worker(home: Workspace) -> bool:
             check=True,
         )
     return True
+
+
+def worker_command(home: Workspace) -> list[str]:
+    """Return the command that starts a worker in the background."""
+    return [sys.executable, "-m", "workbench.background", "--workspace", str(home.path)]
 
 
 def is_locked(path: Path) -> bool:

@@ -1,24 +1,24 @@
 """Find a job's notebook and execute it.
 
 papermill puts the parameters in and runs the cells. What is ours: the kernel is this interpreter, whatever
-kernels are installed; it dies with the process that started it; the executed notebook is saved at least
-every :data:`SAVE_SECONDS` and is readable JSON at every moment; what the cells print is kept in a log with
+kernels are installed; it dies with the process that started it; the executed notebook is saved every
+:data:`SAVE_SECONDS` and is readable JSON at every moment; what the cells print is kept in a log with
 the time; and a failure names its cell.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workbench import processes
 from workbench.errors import BadInput, NotFound, WorkbenchError
+from workbench.logs import LogFile
 from workbench.parameters import declared_parameters
 
 #: Notebook of each job type that every workbench knows.
@@ -28,11 +28,12 @@ JOB_NOTEBOOKS: Mapping[str, str] = {
     "index_build": "build_index.ipynb",
 }
 
-#: The executed notebook on disk is at most this much older than what has come from the kernel, in seconds.
-SAVE_SECONDS = 2.0
+#: The executed notebook is saved this often while something comes from the kernel, in seconds.
+SAVE_SECONDS = 1.0
 
-#: A log ends here, with a word about it, in bytes; the notebook keeps everything.
-LOG_BYTES = 32 * 2**20
+
+#: What a progress bar says is reported at most this often, in seconds.
+REPORT_SECONDS = 0.2
 
 
 class CellFailed(WorkbenchError):
@@ -102,6 +103,11 @@ class Execution:
         It is for who made it to remove, since a process that is killed removes nothing.
     cwd : Path, optional
         The folder its kernel starts in.
+    report : callable
+        Called with ``{"cells": True}`` when the first cell is about to begin, and with ``{"progress": …}``.
+    watch_bars : bool
+        Whether to report progress from outside: the cells that are done, and the progress bars that the
+        running one draws. For notebooks that know nothing of jobs.
     """
 
     source: Path
@@ -110,9 +116,14 @@ class Execution:
     log: Path
     runtime: Path
     cwd: Path | None = None
+    report: Callable[[Mapping[str, Any]], object] = lambda _: None
+    watch_bars: bool = False
     interrupted: bool = field(default=False, init=False)
     _kernel: Any = field(default=None, init=False)
     _cell: int | None = field(default=None, init=False)
+    _cells: int = field(default=0, init=False)
+    _bars: Any = field(default=None, init=False)
+    _said_at: float = field(default=0.0, init=False)
 
     def run(self) -> None:
         """Execute the notebook; the executed one is whole on disk however this ends.
@@ -133,7 +144,7 @@ class Execution:
         self._check()
         self.output.parent.mkdir(parents=True, exist_ok=True)
         saver = _Saver(self.output)
-        with _Log(self.log) as log:
+        with LogFile(self.log) as log:
             try:
                 _register_engine()
                 papermill.execute_notebook(
@@ -171,6 +182,38 @@ class Execution:
 
             os.kill(pid, signal.SIGINT)
 
+    def _begin_cell(self, page: Any) -> None:
+        """Note that the next code cell begins."""
+        if self._cell is None:
+            self._cells = sum(cell.cell_type == "code" for cell in page.cells)
+            self.report({"cells": True})
+            processes.crash_point("kernel-ready")
+        self._cell = (self._cell or 0) + 1
+        self._say_progress(None)
+
+    def _hear(self, message: Any) -> None:
+        """Look for progress in what comes from the kernel."""
+        if not self.watch_bars:
+            return
+        if self._bars is None:
+            try:
+                from workbench.bars import BarReader
+            except ImportError:  # XXX
+                return
+
+            self._bars = BarReader()
+        if (bar := self._bars.feed(message)) is not None:
+            self._say_progress(bar)
+
+    def _say_progress(self, bar: Any) -> None:
+        now = time.monotonic()
+        if not self.watch_bars or (bar is not None and now - self._said_at < REPORT_SECONDS):
+            return
+        self._said_at = now
+        stage = None if bar is None else {"name": bar.message, "done": bar.done, "total": bar.total}
+        cell = self._cell or 1
+        self.report({"progress": {"done": cell - 1, "total": self._cells, "cell": cell, "bar": stage}})
+
     def _check(self) -> None:
         if not self.source.is_file():
             raise BadInput(f"no notebook {str(self.source)!r}")
@@ -187,6 +230,13 @@ class Execution:
 # What papermill and nbclient call ---------------------------------------------------------------
 
 _ENGINE = "workbench"
+
+
+def warm_up() -> None:
+    """Import what executing a notebook needs, ahead of time."""
+    import papermill  # noqa: F401
+
+    _register_engine()
 
 
 def _register_engine() -> None:
@@ -221,7 +271,7 @@ def _engine() -> Any:
     class Client(PapermillNotebookClient):  # type: ignore[misc]
         execution: Execution
         saver: _Saver
-        job_log: _Log
+        job_log: LogFile
 
         def create_kernel_manager(self) -> Any:
             manager = super().create_kernel_manager()
@@ -234,7 +284,7 @@ def _engine() -> Any:
             if self.execution.interrupted:
                 raise Interrupted("the notebook was interrupted")
             if cell.cell_type == "code":
-                self.execution._cell = (self.execution._cell or 0) + 1
+                self.execution._begin_cell(self.nb)
             saving = asyncio.ensure_future(self._save_now_and_then())
             try:
                 return await super().async_execute_cell(cell, index, **keywords)
@@ -248,9 +298,10 @@ def _engine() -> Any:
                 await asyncio.sleep(SAVE_SECONDS / 4)
                 self.saver.save()
 
-        def process_message(self, *given: Any, **keywords: Any) -> Any:
+        def process_message(self, msg: Any, *given: Any, **keywords: Any) -> Any:
             self.saver.changed = True
-            return super().process_message(*given, **keywords)
+            self.execution._hear(msg)
+            return super().process_message(msg, *given, **keywords)
 
         def log_output_message(self, output: Any) -> None:
             if output.output_type == "stream":
@@ -298,6 +349,18 @@ class _Saver:
         due = self.changed and time.monotonic() - self._saved_at >= SAVE_SECONDS
         if self.notebook is None or not (force or due):
             return
+        self._saved_at = time.monotonic()
+        try:
+            self._write(durably=force)
+        except OSError as error:
+            if force:
+                raise
+            # A disk that is full for a while is no reason to stop; the last save has to succeed.
+            print(f"the notebook could not be saved: {error}", file=sys.stderr, flush=True)
+            return
+        self.changed = False
+
+    def _write(self, *, durably: bool) -> None:
         import nbformat.v4
 
         # Without nbformat's validation, which costs more than the rest: papermill validated what came in.
@@ -305,49 +368,8 @@ class _Saver:
         beside = self.path.with_name(f".{self.path.name}.part")
         with beside.open("w", encoding="utf-8") as file:
             file.write(text + "\n")
-            if force:
+            if durably:
                 file.flush()
                 os.fsync(file.fileno())
+        processes.crash_point("notebook-written")
         beside.replace(self.path)
-        self.changed = False
-        self._saved_at = time.monotonic()
-
-
-class _Log:
-    """Lines with the time in front of each; a progress bar that redraws itself leaves its last state only."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-        self._line = ""
-        self._full = False
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._line:
-            self.write("\n")
-        self._file.close()
-
-    def write(self, text: str) -> None:
-        *lines, self._line = (self._line + text).split("\n")
-        # A lone carriage return starts the line again.
-        self._line = self._line.rpartition("\r")[2] if not self._line.endswith("\r") else self._line
-        for line in lines:
-            self._put(line.rstrip("\r").rpartition("\r")[2])
-
-    def _put(self, line: str) -> None:
-        if self._full:
-            return
-        if self._file.tell() > LOG_BYTES:
-            self._full = True
-            line = f"… the log ends here, at {LOG_BYTES // 2**20} MiB; the notebook has the rest"
-        self._file.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
-
-
-def write_outcome(path: Path, outcome: Mapping[str, Any]) -> None:
-    """Leave word for the worker: a small JSON file that is there whole or not at all."""
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_text(json.dumps(outcome), encoding="utf-8")
-    beside.replace(path)

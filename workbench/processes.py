@@ -11,13 +11,17 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 #: Environment variable that every process of one attempt at a job carries, the grandchildren included.
 TOKEN = "WORKBENCH_JOB_TOKEN"  # noqa: S105  # a mark, not a secret
+
+#: Environment variable for tests: ``name`` or ``name@file``; see :func:`crash_point`.
+CRASH_AT = "WORKBENCH_CRASH_AT"
 
 
 class Process(NamedTuple):
@@ -70,10 +74,10 @@ def family(root: Process | None, token: str = "") -> list[Process]:
 
     The token finds those whose parents are gone already.
     """
-    import psutil
-
     found: dict[int, Process] = {}
     if root is not None and alive(*root):
+        import psutil
+
         found[root.pid] = root
         try:
             children = psutil.Process(root.pid).children(recursive=True)
@@ -81,20 +85,35 @@ def family(root: Process | None, token: str = "") -> list[Process]:
             children = []
         found.update({child.pid: Process(child.pid, started(child.pid)) for child in children})
     if token:
-        for process in psutil.process_iter():
-            if process.pid not in found and _carries(process, token):
-                found[process.pid] = Process(process.pid, started(process.pid))
+        for pid in carriers(token):
+            found.setdefault(pid, Process(pid, started(pid)))
     found.pop(os.getpid(), None)
     return [process for process in found.values() if process.started]
 
 
-def _carries(process: Any, token: str) -> bool:
+def carriers(token: str) -> list[int]:
+    """Return the ids of the processes whose environment carries a token."""
+    if sys.platform == "linux":
+        mark = f"{TOKEN}={token}".encode()
+        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return [pid for pid in pids if mark in _environment(pid).split(b"\0")]
     import psutil
 
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(TOKEN) == token:
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue  # another user's, or gone
+    return found
+
+
+def _environment(pid: int) -> bytes:
     try:
-        return bool(process.environ().get(TOKEN) == token)
-    except (psutil.Error, OSError):
-        return False  # another user's, or gone
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""  # another user's, or gone
 
 
 def kill(processes: Iterable[Process]) -> None:
@@ -107,13 +126,17 @@ def kill(processes: Iterable[Process]) -> None:
                 continue
 
 
-def kill_family(root: Process | None, token: str = "", *, seconds: float = 5.0) -> list[Process]:
+def kill_family(
+    root: Process | None, token: str = "", *, seconds: float = 5.0, known: Iterable[Process] = ()
+) -> list[Process]:
     """Kill a process and all that came from it; return those still alive after ``seconds``.
 
-    Looks again after each round, since a process may be born between the look and the kill.
+    Looks again after each round, since a process may be born between the look and the kill. ``known`` are
+    descendants that were seen earlier: one that has left its parents and cleared its environment is found
+    by nothing else.
     """
     deadline = time.monotonic() + seconds
-    known: set[Process] = set()
+    known = set(known)
     while True:
         known.update(family(root, token))
         left = [process for process in known if alive(*process)]
@@ -121,6 +144,33 @@ def kill_family(root: Process | None, token: str = "", *, seconds: float = 5.0) 
             return left
         kill(left)
         time.sleep(0.02)
+
+
+def runtime_folder(token: str) -> Path:
+    """Return the private folder of an attempt's sockets; a socket's path may have 107 bytes only."""
+    return Path(tempfile.gettempdir(), f"wb-{token}")
+
+
+def remove_runtime(token: str) -> None:
+    """Remove what an attempt left in :func:`runtime_folder`."""
+    if token.isalnum():
+        shutil.rmtree(runtime_folder(token), ignore_errors=True)
+
+
+def crash_point(name: str) -> None:
+    """Die here, as if killed, where ``$WORKBENCH_CRASH_AT`` says so.
+
+    With ``name@file`` only the first process that comes by dies: it makes the file.
+    """
+    wanted, _, once = os.environ.get(CRASH_AT, "").partition("@")
+    if wanted != name:
+        return
+    if once:
+        try:
+            os.close(os.open(once, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def dies_with_parent(command: list[str]) -> list[str]:

@@ -141,6 +141,15 @@ class Store:
             kind = "SQLite" if self.is_sqlite else "PostgreSQL"
             return f"{kind} {connection.execute(text(asked)).scalar_one()}"
 
+    def clock(self) -> float:
+        """Return the seconds since 1970 that leases are measured by: the server's, or this host's."""
+        if self.is_sqlite:
+            return time.time()
+        with self._reading() as connection:
+            return float(
+                connection.execute(text("select extract(epoch from clock_timestamp())")).scalar_one()
+            )
+
     # Transactions ------------------------------------------------------------------------------
 
     @contextmanager
@@ -378,7 +387,8 @@ class Store:
         ----------
         worker : mapping
             Values of the columns that say who runs it: ``worker_id``, ``host``, ``worker_pid`` and
-            ``worker_pid_started``.
+            ``worker_pid_started``; and, where the process is there already, ``pid``, ``pid_started`` and
+            ``token``.
         lease_seconds : float
             How long the claim holds if it is never renewed.
         """
@@ -392,7 +402,6 @@ class Store:
                 return None
             now = time.time()
             change = {
-                **worker,
                 "status": "running",
                 "attempt": _jobs.c.attempt + 1,
                 "started_at": now,
@@ -410,6 +419,7 @@ class Store:
                 "progress_stages": [],
                 "progress_rate": None,
                 "progress_left": None,
+                **worker,
             }
             mine = (_jobs.c.id == job_id) & (_jobs.c.status == "queued")
             if connection.execute(update(_jobs).where(mine).values(change)).rowcount != 1:

@@ -1,44 +1,44 @@
 """Claim jobs, run each in a process of its own, keep their leases, and write how they ended.
 
 The worker alone decides a job's end, from the runner's exit. It also settles what others left: a job whose
-worker died, a notebook whose kernel vanished, a run whose process is gone.
+worker died, a notebook whose kernel vanished, a run whose process is gone. Beside it stands a keeper, for
+the case that the worker itself is killed.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
-import json
 import os
 import secrets
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
 from workbench import jobs, notebooks, processes, records
+from workbench.attempts import Pace, Runner
 from workbench.errors import StoreError, WorkbenchError
-from workbench.processes import Process
+from workbench.keeper import Keeper
+from workbench.processes import crash_point
 from workbench.runner import INTERRUPTED
-from workbench.settling import end_runs, settle, settle_lost
-from workbench.workspace import HOME, Workspace
+from workbench.scope import PROGRESS_SECONDS
+from workbench.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, end_runs, settle
+from workbench.workspace import DATABASE_URL, HOME, Workspace
 
 #: Seconds between two looks at the queue and at the running jobs.
-LOOK_SECONDS = 0.1
-
-#: Seconds between two heartbeats, and how long a claim holds without one.
-BEAT_SECONDS, LEASE_SECONDS = 2.0, 40.0
+LOOK_SECONDS = 0.05
 
 #: Seconds a cancelled notebook is given to stop at its cell before everything of it is killed.
 GRACE_SECONDS = 5.0
+
+#: Without a beat for so many seconds a worker that others could take for dead stops what it runs.
+SILENT_SECONDS = LEASE_SECONDS - 10.0
 
 #: Seconds without a job after which a worker in the background leaves; ``$WORKBENCH_WORKER_IDLE``.
 IDLE_SECONDS = 60.0
@@ -47,18 +47,20 @@ IDLE = "WORKBENCH_WORKER_IDLE"
 #: Seconds to wait after the database refused something.
 _PAUSE_AFTER_REFUSAL = 1.0
 
+#: Seconds a worker that leaves goes on trying to write what ended.
+_LAST_WORDS_SECONDS = 10.0
+
 
 @dataclass
 class _Running:
     """One attempt that is going on here."""
 
     job: records.Job
-    process: subprocess.Popen[str]
-    me: Process
-    token: str
-    outcome: Path
-    runtime: str
+    runner: Runner
     kill_at: float | None = None
+    said: dict[str, Any] | None = None
+    failure: dict[str, Any] | None = None
+    pace: Pace = field(default_factory=lambda: Pace(PROGRESS_SECONDS))
 
     @property
     def id(self) -> int:
@@ -76,9 +78,18 @@ class Worker:
         How many at once.
     idle_seconds : float or None
         Leave after so long without a job; None to stay.
+    spare : Runner, optional
+        A runner that was started already.
     """
 
-    def __init__(self, home: Workspace, *, slots: int = 1, idle_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        home: Workspace,
+        *,
+        slots: int = 1,
+        idle_seconds: float | None = None,
+        spare: Runner | None = None,
+    ) -> None:
         self.home = home
         self.slots = slots
         self.idle_seconds = idle_seconds
@@ -91,9 +102,13 @@ class Worker:
             "worker_pid_started": me.started,
         }
         self._running: dict[int, _Running] = {}
+        self._spare = spare
+        self._ends: list[Callable[[], object]] = []
+        self._watch = Watch(home.store)
+        self._keeper = Keeper(jobs.worker_command(home))
         self._stopping = False
-        self._beat_at = 0.0
-        self._busy_at = time.monotonic()
+        self._beat = Pace(BEAT_SECONDS)
+        self._renewed_at = self._busy_at = time.monotonic()
         self._lock: IO[bytes] | None = None
 
     def run(self) -> None:
@@ -102,6 +117,7 @@ class Worker:
             signal.signal(signal.SIGTERM, self._on_signal)
             signal.signal(signal.SIGINT, self._on_signal)
         if not self._take_lock() and self.idle_seconds is not None:
+            self._drop_spare()
             return  # another one is alive, and looks at the queue before it leaves
         try:
             while not self._stopping and not self._may_leave():
@@ -109,11 +125,14 @@ class Worker:
                     self.step()
                 except StoreError as error:  # a full disk, a database that restarts: it may pass
                     print(f"{time.strftime('%F %T')} {error}", file=sys.stderr, flush=True)
+                    self._stop_if_silent()
                     time.sleep(_PAUSE_AFTER_REFUSAL)
                 time.sleep(LOOK_SECONDS)
         finally:
             self._give_back()
+            self._drop_spare()
             self._drop_lock()
+            self._keeper.goodbye()
 
     def stop(self) -> None:
         """Leave as soon as possible; what is running here goes back to the queue, or fails."""
@@ -121,92 +140,108 @@ class Worker:
 
     def step(self) -> None:
         """Do everything that is due, once."""
-        if time.monotonic() - self._beat_at >= BEAT_SECONDS:
-            self._beat_at = time.monotonic()
+        for running in list(self._running.values()):
+            if not running.runner.alive:
+                self._collect(running)
+        self._write_ends()
+        if self._beat.due():
+            self._keeper.check()
             if self._running:
                 self.home.store.renew_leases(self.id, LEASE_SECONDS)
-            settle_lost(self.home.store)
+            self._renewed_at = time.monotonic()
+            self._watch.look()
         if self._running:
             self._busy_at = time.monotonic()
             self._heed_cancels()
-            for running in list(self._running.values()):
-                if (code := running.process.poll()) is not None:
-                    self._settle(running, code)
-        while len(self._running) < self.slots and not self._stopping:
-            job = self.home.store.claim_job(self._who, LEASE_SECONDS)
-            if job is None:
-                break
+            for running in self._running.values():
+                self._hear(running)
+        while len(self._running) < self.slots and not self._stopping and self._claim():
             self._busy_at = time.monotonic()
-            self._start(job)
+        if self._spare is None and not self._stopping:
+            self._spare = Runner()  # it imports while the job at hand waits for its kernel
 
     # One job -----------------------------------------------------------------------------------
 
-    def _start(self, job: records.Job) -> None:
+    def _claim(self) -> bool:
+        """Take a job, if there is one, and give it to a runner."""
+        if self.home.store.count_jobs("queued") == 0:
+            return False
+        self._keeper.check()
+        if self._spare is not None and not self._spare.alive:
+            self._drop_spare()
+        runner, self._spare = self._spare or Runner(), None
+        self._keeper.begin(runner.token)
+        row = {**self._who, "pid": runner.me.pid, "pid_started": runner.me.started, "token": runner.token}
+        job = self.home.store.claim_job(row, LEASE_SECONDS)
+        if job is None:
+            self._keeper.end(runner.token)
+            self._spare = runner
+            return False
+        crash_point("worker-claimed")
+        running = self._running[job.id or 0] = _Running(job, runner)
+        try:
+            runner.give(self._todo(job, runner))
+        except (WorkbenchError, OSError) as error:
+            running.failure = {"cell": None, "type": type(error).__name__, "message": str(error)}
+            runner.end()
+        crash_point("worker-gave")
+        return True
+
+    def _todo(self, job: records.Job, runner: Runner) -> dict[str, Any]:
         folder = self.home.jobs_dir / str(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        token = f"{job.id}-{job.attempt}-{secrets.token_hex(8)}"
-        outcome = folder / f".outcome-{job.attempt}.json"
-        outcome.unlink(missing_ok=True)
-        try:
-            todo = self._todo(job, folder, outcome)
-        except WorkbenchError as error:
-            said = {"cell": None, "type": type(error).__name__, "message": str(error)}
-            self._end(job, "failed", said)
-            return
-        todo["runtime"] = runtime = tempfile.mkdtemp(prefix="wb-")
-        environment = {
-            **os.environ,
-            HOME: str(self.home.path),
-            jobs.JOB: str(job.id),
-            jobs.ATTEMPT: str(job.attempt),
-            processes.TOKEN: token,
-            "PYTHONUNBUFFERED": "1",
-            # Threads that spin while they wait starve all else on the machine: two jobs side by side were
-            # twenty times slower so. Asleep they cost a lone job about a third. Set it to decide otherwise.
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        }
-        command = processes.dies_with_parent([sys.executable, "-m", "workbench.runner"])
-        with (folder / "log.txt").open(
-            "ab"
-        ) as log:  # appended by this process's, and by the notebook's lines
-            process = subprocess.Popen(  # noqa: S603  # this interpreter and our own module
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                text=True,
-                start_new_session=True,
-            )
-        assert process.stdin is not None  # noqa: S101  # it was asked for
-        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(json.dumps(todo))
-        me = Process(process.pid, processes.started(process.pid))
-        self._running[job.id or 0] = _Running(job, process, me, token, outcome, runtime)
-        self.home.store.update_job(
-            job.id or 0,
-            attempt=job.attempt,
-            durable=True,
-            pid=me.pid,
-            pid_started=me.started,
-            token=token,
-            notebook=f"jobs/{job.id}/notebook.ipynb",
-        )
-
-    def _todo(self, job: records.Job, folder: Path, outcome: Path) -> dict[str, Any]:
+        output = folder / "notebook.ipynb"
+        if job.attempt > 1 and output.is_file():  # what the attempt before it left is kept
+            output.replace(folder / f"notebook.attempt-{job.attempt - 1}.ipynb")
+        runtime = processes.runtime_folder(runner.token)
+        runtime.mkdir(mode=0o700)
         if job.source:
-            source, parameters = Path(job.source), job.options
+            source = jobs.source_copy(self.home, job.source_sha256)
+            parameters = job.options
         else:
             source = notebooks.job_notebook(job.type)
             parameters = {"adapter": job.adapter, "options": job.options, "workspace": str(self.home.path)}
+        environment = {HOME: str(self.home.path), jobs.JOB: str(job.id), jobs.ATTEMPT: str(job.attempt)}
+        if self.home.database_url:
+            environment[DATABASE_URL] = self.home.database_url
         return {
             "source": str(source),
-            "output": str(folder / "notebook.ipynb"),
+            "output": str(output),
             "parameters": parameters,
             "log": str(folder / "log.txt"),
             "cwd": job.cwd,
-            "outcome": str(outcome),
+            "runtime": str(runtime),
+            "environment": environment,
+            "watch_bars": bool(job.source),
         }
+
+    def _hear(self, running: _Running) -> None:
+        """Take in what a runner has said, and write its progress now and then."""
+        for said in running.runner.reports():
+            if "failure" in said:
+                running.failure = said["failure"]
+            else:
+                running.said = said
+        if running.said is not None and "progress" in running.said and running.pace.due():
+            said = running.said["progress"]
+            running.said = {}
+            bar = said["bar"]
+            stages = [
+                {
+                    "name": f"cell {said['cell']} of {said['total']}",
+                    "done": said["done"],
+                    "total": said["total"],
+                }
+            ]
+            part = bar["done"] / bar["total"] if bar and bar["total"] else 0.0
+            self.home.store.update_job(
+                running.id,
+                attempt=running.job.attempt,
+                progress_done=said["done"] + min(part, 1.0),
+                progress_total=said["total"],
+                progress_message=stages[0]["name"] if bar is None else bar["name"],
+                progress_stages=[*stages, bar] if bar else stages,
+            )
 
     def _heed_cancels(self) -> None:
         held = self.home.store.held_jobs(self.id)
@@ -215,55 +250,92 @@ class Worker:
             state = held.get(running.id)
             if running.kill_at is not None:
                 if now >= running.kill_at:
-                    processes.kill_family(running.me, running.token)
+                    running.runner.end()
             elif state is None or state[1] != running.job.attempt:
                 running.kill_at = now  # taken from us: nothing of it may go on here
             elif state[0] == "cancelling":
                 running.kill_at = now + GRACE_SECONDS
-                with contextlib.suppress(ProcessLookupError):
-                    running.process.send_signal(signal.SIGUSR1)
+                running.runner.interrupt()
 
-    def _settle(self, running: _Running, code: int) -> None:
-        """Write how an attempt ended, once nothing of it is left."""
-        left = processes.kill_family(running.me, running.token)
+    def _collect(self, running: _Running) -> None:
+        """See to it that nothing is left of an attempt that is over, and note how it ended."""
+        crash_point("worker-collects")
+        left = running.runner.end()
         if left:
             print(f"job {running.id}: could not kill {left}", file=sys.stderr, flush=True)
-        shutil.rmtree(running.runtime, ignore_errors=True)
+        self._hear(running)
+        running.runner.close()
+        self._keeper.end(running.runner.token)
         del self._running[running.id]
-        error = _outcome(running.outcome)
-        if code == 0:
-            self._end(running.job, "succeeded", None)
-            return
+        code = running.runner.process.returncode
+        error = running.failure
         if error is None and code == INTERRUPTED:
             error = {"cell": None, "type": "Interrupted", "message": "the notebook was interrupted"}
-        if error is None:
+        elif error is None and code != 0:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            error = {
-                "cell": None,
-                "type": "RunnerDied",
-                "message": f"the process that ran the notebook ended with {how}",
-            }
-        self._end(running.job, "failed", error)
+            said = f"the process that ran the notebook ended with {how}"
+            error = {"cell": None, "type": "RunnerDied", "message": said}
+        self._ends.append(partial(self._end, running.job, "failed" if error else "succeeded", error))
+
+    def _write_ends(self) -> None:
+        """Write how attempts ended; what the database refuses now is tried again at the next step."""
+        while self._ends:
+            self._ends[0]()
+            self._ends.pop(0)
 
     def _end(self, job: records.Job, status: str, error: dict[str, Any] | None) -> None:
         store, job_id = self.home.store, job.id or 0
-        if store.move_job(job_id, expect="running", to=status, attempt=job.attempt, error=error):
+        crash_point("worker-ends")
+        change = {"error": error, "notebook": f"jobs/{job_id}/notebook.ipynb"}
+        if store.move_job(job_id, expect="running", to=status, attempt=job.attempt, **change):
             ended = status
-        elif store.move_job(job_id, expect="cancelling", to="cancelled", attempt=job.attempt, error=None):
+        elif store.move_job(
+            job_id, expect="cancelling", to="cancelled", attempt=job.attempt, **{**change, "error": None}
+        ):
             ended = "cancelled"
         else:
-            return  # no longer ours to say
-        end_runs(self.home.store, job_id, ended, error)
+            return  # no longer ours to say, or said already
+        crash_point("worker-ended")
+        end_runs(store, job_id, ended, error)
+
+    def _stop_if_silent(self) -> None:
+        """Stop what runs here once others may take it for lost: nothing may run twice at once.
+
+        A file's database has no others: who cannot write to it cannot take a job either.
+        """
+        if self.home.store.is_sqlite or time.monotonic() - self._renewed_at < SILENT_SECONDS:
+            return
+        for running in self._running.values():
+            running.runner.end()
+            reason = f"the database was out of reach for {SILENT_SECONDS:g} s"
+            self._ends.append(partial(settle, self.home.store, running.job, reason))
+            self._keeper.end(running.runner.token)
+        self._running.clear()
 
     def _give_back(self) -> None:
         """On leaving: kill what runs here and let another worker have it."""
         for running in list(self._running.values()):
-            processes.kill_family(running.me, running.token)
-            running.process.wait()
-            shutil.rmtree(running.runtime, ignore_errors=True)
-            with contextlib.suppress(StoreError):  # a new worker settles it then
-                settle(self.home.store, running.job, "the worker that ran it was stopped")
+            if not running.runner.alive:
+                self._collect(running)
+                continue
+            running.runner.end()
+            reason = "the worker that ran it was stopped"
+            self._ends.append(partial(settle, self.home.store, running.job, reason, counts=False))
+            self._keeper.end(running.runner.token)
         self._running.clear()
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        while self._ends and time.monotonic() < deadline:
+            try:
+                self._write_ends()
+            except StoreError as error:  # else a new worker settles it
+                print(f"{time.strftime('%F %T')} {error}", file=sys.stderr, flush=True)
+                time.sleep(_PAUSE_AFTER_REFUSAL)
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.end()
+            self._spare.close()
+            self._spare = None
 
     # Coming and going --------------------------------------------------------------------------
 
@@ -309,36 +381,8 @@ class Worker:
             self._lock = None
 
 
-def _outcome(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    path.unlink(missing_ok=True)
-    return found if isinstance(found, dict) else None
-
-
 def _is_same_file(file: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
         return False
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker: ``python -m workbench.worker --workspace DIR``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workbench.worker", description="Run the jobs of a workspace."
-    )
-    parser.add_argument("--workspace", required=True)
-    parser.add_argument("--slots", type=int, default=1)
-    parser.add_argument("--background", action="store_true", help="leave when there is nothing to do")
-    given = parser.parse_args(arguments)
-    idle = float(os.environ.get(IDLE) or IDLE_SECONDS) if given.background else None
-    with Workspace(given.workspace) as home:
-        Worker(home, slots=given.slots, idle_seconds=idle).run()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

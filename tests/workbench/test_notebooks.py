@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 import workbench as wb
 from workbench import notebooks, processes
 from workbench.adapter import JOB_METHODS
+from workbench.attempts import Runner
 from workbench.parameters import declared_parameters
 
 
@@ -26,9 +26,10 @@ class Done:
     error: dict[str, Any] | None
     cells: list[Any]
     log: str
+    said: dict[str, Any]
 
 
-def execute(folder: Path, *sources: str, parameters: dict[str, Any] | None = None, **more: str) -> Done:
+def execute(folder: Path, *sources: str, parameters: dict[str, Any] | None = None, **more: Any) -> Done:
     """Execute code cells, the first of them tagged ``parameters``, in a runner."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     cells[0].metadata["tags"] = ["parameters"]
@@ -41,19 +42,25 @@ def execute(folder: Path, *sources: str, parameters: dict[str, Any] | None = Non
         "parameters": parameters or {},
         "log": str(folder / "log.txt"),
         "cwd": str(folder),
-        "outcome": str(folder / "outcome.json"),
+        "environment": {},
+        "watch_bars": False,
         **more,
     }
-    command = [sys.executable, "-m", "workbench.runner"]
-    with tempfile.TemporaryDirectory() as runtime:
-        todo["runtime"] = runtime
-        ran = subprocess.run(command, input=json.dumps(todo), text=True, capture_output=True, timeout=60)
-    outcome, output = folder / "outcome.json", Path(todo["output"])
+    runner = Runner()
+    todo["runtime"] = str(processes.runtime_folder(runner.token))
+    Path(todo["runtime"]).mkdir()
+    runner.give(todo)
+    code = runner.process.wait(60)
+    assert runner.end() == []
+    said = {key: value for report in runner.reports() for key, value in report.items()}
+    runner.close()
+    output = Path(todo["output"])
     return Done(
-        ran.returncode,
-        json.loads(outcome.read_text()) if outcome.exists() else None,
+        code,
+        said.get("failure"),
         nbformat.read(output, as_version=4).cells if output.exists() else [],
-        (folder / "log.txt").read_text() if (folder / "log.txt").exists() else ran.stderr,
+        (folder / "log.txt").read_text(),
+        said,
     )
 
 
@@ -165,16 +172,6 @@ def test_the_notebooks_of_an_installed_package_lie_inside_it(
     assert notebooks.notebooks_folder() == package / "_notebooks"
     with pytest.raises(wb.NotFound, match="Install the package again"):
         notebooks.job_notebook("eval")
-
-
-def test_a_log_ends_with_a_word_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notebooks, "LOG_BYTES", 1000)
-    with notebooks._Log(tmp_path / "log.txt") as log:
-        for number in range(200):
-            log.write(f"line {number}\n")
-    lines = (tmp_path / "log.txt").read_text().splitlines()
-    assert "the log ends here" in lines[-1]
-    assert len(lines) < 80
 
 
 # Processes, which all of this stands on -------------------------------------------------------------

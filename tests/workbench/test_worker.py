@@ -122,12 +122,12 @@ def test_what_a_vanished_process_left_is_settled(
 ) -> None:
     job = lost(**columns)
     run = workspace.start_run("e", job_id=job.id)
-    settling.settle_lost(workspace.store)
+    settling.Watch(workspace.store).look()
     found = workspace.job(job.id or 0)
     assert found.status == status
     if status in ("queued", "failed"):
         assert found.error is not None
-        assert "vanished" in found.error["message"]
+        assert "vanished" in found.error["message"] or "silent" in found.error["message"]
     ended = {"running": "running", "cancelled": "cancelled"}.get(status, "lost")
     assert workspace.run(run.id).status == ended
 
@@ -145,7 +145,7 @@ def test_a_run_whose_process_vanished_is_lost(workspace: wb.Workspace) -> None:
     gone = records.Run(experiment_id=0, host=processes.host(), pid=os.getpid(), pid_started="long ago")
     run_id = workspace.store.add_run(gone, "e").id or 0
     alive = workspace.start_run("e")
-    settling.settle_lost(workspace.store)
+    settling.Watch(workspace.store).look()
     assert workspace.run(run_id).status == "lost"
     assert alive.status == "running"
 
@@ -188,7 +188,7 @@ def test_a_worker_leaves_a_workspace_that_is_gone(workspace: wb.Workspace) -> No
 
 def test_a_job_that_cannot_begin_fails_with_the_reason(workspace: wb.Workspace) -> None:
     workspace.store.add_job(records.Job(type="dance", adapter="toy"))
-    Worker(workspace).step()
+    Worker(workspace, idle_seconds=0).run()
     job = workspace.job(1)
     assert job.status == "failed"
     assert job.error is not None

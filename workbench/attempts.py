@@ -1,0 +1,155 @@
+"""A worker's side of one attempt at a job: its process, its pipes, its log.
+
+A runner is started ahead of time and given its work later, since most of what a short job costs is importing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from workbench import processes
+from workbench.logs import LogFile
+from workbench.processes import Process
+
+#: Lines that a runner printed before it had work, at most.
+_EARLY_BYTES = 64 * 2**10
+
+
+class Runner:
+    """A process that executes one notebook: spare at first, then given its work.
+
+    Everything that comes from it carries ``token`` in its environment, and dies with this process.
+    """
+
+    def __init__(self) -> None:
+        self.token = secrets.token_hex(8)
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(read_end, fcntl.F_SETFL, os.O_NONBLOCK)
+        self._reports = os.fdopen(read_end, "rb", buffering=0)
+        self._unread = b""
+        command = processes.dies_with_parent([sys.executable, "-m", "workbench.runner", str(write_end)])
+        self.process = subprocess.Popen(  # noqa: S603  # this interpreter and our own module
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(write_end,),
+            env={
+                **os.environ,
+                processes.TOKEN: self.token,
+                "PYTHONUNBUFFERED": "1",
+                # Threads that spin while they wait starve all else on the machine: two jobs side by side
+                # were twenty times slower so. Asleep they cost a lone job about a third. Set it to decide
+                # otherwise.
+                "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+            },
+            start_new_session=True,
+        )
+        os.close(write_end)
+        self.me = Process(self.process.pid, processes.started(self.process.pid))
+        self._known: set[Process] = set()
+        self._early = b""
+        self._log: LogFile | None = None
+        self._lock = threading.Lock()
+        assert self.process.stdout is not None  # noqa: S101  # it was asked for
+        # What it prints outside of the notebook's cells: warnings of libraries, a crash's trace.
+        self._printing = threading.Thread(
+            target=self._keep_prints, args=(self.process.stdout,), name="workbench-log", daemon=True
+        )
+        self._printing.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    def give(self, todo: Mapping[str, Any]) -> None:
+        """Give it its work; where it has died meanwhile, its end says so."""
+        with self._lock:
+            self._log = LogFile(Path(todo["log"]))
+            if self._early:
+                self._log.write(self._early.decode(errors="replace"))
+                self._early = b""
+        assert self.process.stdin is not None  # noqa: S101  # it was asked for
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
+            pipe.write(json.dumps(todo).encode() + b"\n")
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Return what it has said since the last time."""
+        while True:
+            try:
+                chunk = self._reports.read(65536)
+            except (BlockingIOError, ValueError):
+                break
+            if not chunk:
+                break
+            self._unread += chunk
+        *lines, self._unread = self._unread.split(b"\n")
+        return [json.loads(line) for line in lines if line]
+
+    def interrupt(self) -> None:
+        """Ask it to stop at its cell, and remember who is there now."""
+        self._known.update(processes.family(self.me, self.token))
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGUSR1)
+
+    def end(self) -> list[Process]:
+        """Kill it and all that came from it; return what could not be killed."""
+        left = processes.kill_family(self.me, self.token, known=self._known)
+        self.process.wait()
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+        self._printing.join(timeout=1.0)
+        processes.remove_runtime(self.token)
+        with self._lock:
+            if self._log is not None:
+                self._log.close()
+        return left
+
+    def close(self) -> None:
+        """Close the pipe of its reports; they are read no more."""
+        self._reports.close()
+
+    def _keep_prints(self, pipe: IO[bytes]) -> None:
+        with pipe:
+            while chunk := os.read(pipe.fileno(), 65536):
+                with self._lock:
+                    if self._log is not None:
+                        self._log.write(chunk.decode(errors="replace"))
+                    else:
+                        self._early = (self._early + chunk)[-_EARLY_BYTES:]
+
+
+class Pace:
+    """Lets something happen at most so often.
+
+    Parameters
+    ----------
+    seconds : float
+        Between two times.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._at = float("-inf")
+
+    def due(self) -> bool:
+        """Say whether it is time again, and if so, count from now."""
+        now = time.monotonic()
+        if now - self._at < self._seconds:
+            return False
+        self._at = now
+        return True

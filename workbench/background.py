@@ -1,0 +1,36 @@
+"""How a worker in the background begins: ``python -m workbench.background --workspace DIR``.
+
+Its first runner is started before anything else is imported, so that the two import side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from workbench.attempts import Runner
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker that leaves when there is nothing to do."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workbench.background", description="Run the jobs of a workspace, then leave."
+    )
+    parser.add_argument("--workspace", required=True)
+    parser.add_argument("--slots", type=int, default=1)
+    given = parser.parse_args(arguments)
+    spare = Runner()
+
+    from workbench.worker import IDLE, IDLE_SECONDS, Worker
+    from workbench.workspace import Workspace
+
+    idle = float(os.environ.get(IDLE) or IDLE_SECONDS)
+    with Workspace(given.workspace) as home:
+        Worker(home, slots=given.slots, idle_seconds=idle, spare=spare).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

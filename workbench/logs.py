@@ -1,0 +1,78 @@
+"""A job's log: lines with the time in front of each, of a bounded size."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import IO
+
+#: A log ends here, with a word about it, in bytes; the executed notebook keeps what its cells printed.
+LOG_BYTES = 32 * 2**20
+
+
+#: A line without an end is cut here, in characters, so that it takes no more memory than this.
+LINE_CHARACTERS = 64 * 2**10
+
+
+class LogFile:
+    """Writes lines at the end of a log; several processes may, each whole lines.
+
+    A progress bar that redraws its line leaves its last state only. A log that cannot be written (a full
+    disk) loses lines and says so when it can: a job never fails for its log.
+
+    Parameters
+    ----------
+    path : Path
+        The file, made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = path.open("a", encoding="utf-8", buffering=1)
+        self._line = ""
+        self._full = False
+        self._lost = 0
+
+    def __enter__(self) -> LogFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what has no line's end yet, and close the file."""
+        if self._file.closed:
+            return
+        if self._line:
+            self.write("\n")
+        try:
+            self._file.close()
+        except OSError:  # the disk is full: what could not be flushed is lost
+            return
+
+    def write(self, text: str) -> None:
+        """Write text as it comes; a line is kept when it is whole."""
+        if self._file.closed:
+            return
+        *lines, self._line = (self._line + text).split("\n")
+        # A lone carriage return starts the line again.
+        self._line = self._line.rpartition("\r")[2] if not self._line.endswith("\r") else self._line
+        if len(self._line) > LINE_CHARACTERS:
+            lines, self._line = [*lines, self._line], ""
+        for line in lines:
+            self._put(line.rstrip("\r").rpartition("\r")[2])
+
+    def _put(self, line: str) -> None:
+        if self._full:
+            return
+        try:
+            if os.fstat(self._file.fileno()).st_size > LOG_BYTES:
+                self._full = True
+                line = f"… the log ends here, at {LOG_BYTES // 2**20} MiB; the notebook has the rest"
+            if self._lost:
+                self._file.write(f"… {self._lost} lines are missing: they could not be written\n")
+                self._lost = 0
+            self._file.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
+        except OSError:
+            self._lost += 1
