@@ -20,7 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument(
+        "--lock", type=int, help="number of an open file: the workspace's lock, taken already"
+    )
     given = parser.parse_args(arguments)
+    lock = None if given.lock is None else os.fdopen(given.lock, "ab")
+    if lock is not None:
+        os.set_inheritable(lock.fileno(), False)
     spare = Runner()
 
     from workbench.worker import IDLE, IDLE_SECONDS, Worker
@@ -28,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     idle = float(os.environ.get(IDLE) or IDLE_SECONDS)
     with Workspace(given.workspace) as home:
-        Worker(home, slots=given.slots, idle_seconds=idle, spare=spare).run()
+        Worker(home, slots=given.slots, idle_seconds=idle, spare=spare, lock=lock).run()
     return 0
 
 

@@ -7,6 +7,7 @@ one from outside; from inside its notebook a job is a ``scope.JobScope``.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -14,11 +15,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 from pydantic import BaseModel
 
@@ -104,7 +105,7 @@ class Job:
     def refresh(self) -> Self:
         """Read the job again, now."""
         row = self._read()
-        if settling.gone_here(row) and _look_after(self._home, [row]):
+        if _look_after(self._home, [row]):
             row = self._read()
         self._row, self._read_at = row, time.monotonic()
         return self
@@ -306,10 +307,9 @@ class Job:
                 break
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"job {self.id} is {row.status} after {timeout:g} s; it goes on")
-            if time.monotonic() - looked > 2.0:  # a worker that was killed would never come back by itself
+            if row.status == "queued" and time.monotonic() - looked > 2.0:  # wherever it was submitted
                 looked = time.monotonic()
-                if row.status == "queued" or row.worker_id:
-                    ensure_worker(self._home)
+                ensure_worker(self._home)
             time.sleep(pause)
             pause = min(pause * 1.5, 0.1)
         if check:
@@ -459,6 +459,7 @@ def check_floors(given: Any) -> dict[str, float]:
 
 
 def _queue(home: Workspace, row: records.Job, *, start_worker: bool) -> Job:
+    row.host = processes.host() if start_worker else ""  # whoever looks from here sees to a worker, too
     job = Job(home, home.store.add_job(row))
     if start_worker:
         ensure_worker(home)
@@ -485,9 +486,7 @@ def find(home: Workspace, job_id: int) -> Job:
     row = None if number is None else home.store.job(number)
     if row is None:
         raise UnknownJob(job_id, home.store.newest_job())
-    if settling.gone_here(row) and _look_after(home, [row]):
-        return Job(home, row).refresh()
-    return Job(home, row)
+    return Job(home, row).refresh() if _look_after(home, [row]) else Job(home, row)
 
 
 def listed(
@@ -509,20 +508,23 @@ def listed(
     return [Job(home, row) for row in rows]
 
 
-def _look_after(home: Workspace, rows: Iterable[records.Job]) -> bool:
-    """Settle what rows say is running and is not, and say whether there was any.
+def _look_after(home: Workspace, rows: Collection[records.Job]) -> bool:
+    """See to it that what rows say is true; return whether some of it was not.
 
-    A worker does this too; this is for when none is left, so that what is read is true all the same.
+    What is said to run and is gone is settled, and what was queued here and waits gets a worker. A worker
+    does this too; this is for when none is left.
     """
-    if not any(settling.gone_here(row) for row in rows):
-        return False
+    gone = [row for row in rows if settling.gone_here(row)]
+    here = processes.host()
+    waiting = any(row.status == "queued" and row.host == here for row in rows)
     try:
-        settling.settle_gone(home.store)
-        if home.store.count_jobs("queued"):
+        if gone:
+            settling.settle_gone(home.store)
+        if (gone and home.store.count_jobs("queued")) or (waiting and not is_locked(worker_lock(home))):
             ensure_worker(home)
     except (StoreError, OSError):  # somebody who may only read: what is known is shown as it is
         return False
-    return True
+    return bool(gone)
 
 
 # Workers ---------------------------------------------------------------------------------------
@@ -539,26 +541,47 @@ def ensure_worker(home: Workspace) -> bool:
     Call it after the row is queued: a worker about to leave lets go of its lock first and then looks at
     the queue once more, so a job is never left between the two.
     """
-    if is_locked(worker_lock(home)):
+    lock = take_lock(worker_lock(home), seconds=0.003)
+    if lock is None:
         return False
-    command = worker_command(home)
     private = (JOB, ATTEMPT, processes.TOKEN, keeper.DEATHS)
     environment = {key: value for key, value in os.environ.items() if key not in private}
     if home.database_url:
         environment[workspace.DATABASE_URL] = home.database_url
-    with (home.path / "worker.log").open("ab") as log:
+    with lock, (home.path / "worker.log").open("ab") as log:
         # A session of its own and no parent: it outlives the terminal, the kernel or the command that
-        # started it, and leaves no zombie there.
+        # started it, and leaves no zombie there. It is born with the lock, so that of many who submit at
+        # once one starts a worker.
         subprocess.run(  # noqa: S603  # this interpreter and our own module
-            ["/bin/sh", "-c", '"$@" &', "sh", *command],
+            ["/bin/sh", "-c", '"$@" &', "sh", *worker_command(home), "--lock", str(lock.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=environment,
             start_new_session=True,
+            pass_fds=(lock.fileno(),),
             check=True,
         )
     return True
+
+
+def take_lock(path: Path, *, seconds: float) -> IO[bytes] | None:
+    """Return a file that is locked until it is closed, or None where another process holds it.
+
+    Tries for ``seconds``, since others lock it for an instant to see whether somebody holds it.
+    """
+    deadline = time.monotonic() + seconds
+    file = path.open("ab")
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.close()
+                return None
+            time.sleep(0.002)
+        else:
+            return file
 
 
 def worker_command(home: Workspace) -> list[str]:
@@ -568,8 +591,6 @@ def worker_command(home: Workspace) -> list[str]:
 
 def is_locked(path: Path) -> bool:
     """Say whether a living process holds a lock file."""
-    import fcntl
-
     try:
         with path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

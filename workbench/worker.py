@@ -8,7 +8,6 @@ the case that the worker itself is killed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
@@ -80,6 +79,8 @@ class Worker:
         Leave after so long without a job; None to stay.
     spare : Runner, optional
         A runner that was started already.
+    lock : file, optional
+        The workspace's lock for workers, where whoever started this one has taken it.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Worker:
         slots: int = 1,
         idle_seconds: float | None = None,
         spare: Runner | None = None,
+        lock: IO[bytes] | None = None,
     ) -> None:
         self.home = home
         self.slots = slots
@@ -109,7 +111,7 @@ class Worker:
         self._stopping = False
         self._beat = Pace(BEAT_SECONDS)
         self._renewed_at = self._busy_at = time.monotonic()
-        self._lock: IO[bytes] | None = None
+        self._lock = lock
 
     def run(self) -> None:
         """Work until told to stop, or until there has been nothing to do for long enough."""
@@ -357,23 +359,14 @@ class Worker:
         return not self._take_lock()
 
     def _take_lock(self) -> bool:
-        # Others try the lock for an instant to see whether somebody holds it.
-        deadline = time.monotonic() + 0.5
-        file = jobs.worker_lock(self.home).open("ab")
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.close()
-                    return False
-                time.sleep(0.02)
-            else:
-                file.truncate(0)
-                file.write(f"{os.getpid()}\n".encode())
-                file.flush()
-                self._lock = file
-                return True
+        if self._lock is None:
+            self._lock = jobs.take_lock(jobs.worker_lock(self.home), seconds=0.5)
+        if self._lock is None:
+            return False
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n".encode())
+        self._lock.flush()
+        return True
 
     def _drop_lock(self) -> None:
         if self._lock is not None:
