@@ -21,6 +21,10 @@ import workbench as wb
 TOY = Path(__file__).parent / "adapters" / "toy.py"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the long form of the fault suite")
+
+
 @pytest.fixture(autouse=True)
 def _no_outer_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the workspace, or the job, of whoever runs the tests."""

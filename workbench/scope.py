@@ -141,8 +141,10 @@ class JobScope:
             raise BadInput(f"{kind} returned a {type(result).__name__}; a workbench.Result is wanted")
         assert self._reporter is not None  # noqa: S101
         self._reporter.flush()
+        processes.crash_point("result-before")
         if not self.workspace.store.save_result(self.id, row.attempt, _plain_result(result)):
             raise WrongState(f"job {self.id} is no longer this process's to finish")
+        processes.crash_point("result-after")
         self._finished = True
         return result
 
@@ -150,6 +152,7 @@ class JobScope:
         row = self._attach() or self._begin_by_hand()
         self._row = row
         self._reporter = _Reporter(self.workspace, row)
+        processes.crash_point("scope-entered")
         return self
 
     def __exit__(

@@ -1,0 +1,252 @@
+"""A whole stack to break: a workspace with jobs, their worker, keeper, runners and kernels; and its judge."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+import workbench as wb
+from workbench import processes, records
+from workbench.errors import StoreError
+from workbench.workspace import HOME
+
+#: All must be over this long after the last fault, in seconds.
+END_SECONDS = 60.0
+
+FINAL = records.FINAL_STATUSES
+
+
+def install(folder: Path) -> None:
+    """Make the steady adapter a package with an entry point, in a folder for the path."""
+    source = Path(__file__).with_name("steady.py").read_text(encoding="utf-8")
+    (folder / "steady_adapter.py").write_text(source, encoding="utf-8")
+    info = folder / "steady_adapter-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: steady-adapter\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[workbench.adapters]\nsteady = steady_adapter:adapter\n")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One SIGKILL, or several at once, of what ran a job."""
+
+    kind: str
+    job: int
+    attempt: int
+
+
+@dataclass
+class Stack:
+    """A workspace whose jobs are broken on purpose, and what was seen of them."""
+
+    home: wb.Workspace
+    notes: Path
+    kills: list[Kill] = field(default_factory=list)
+    handles: dict[int, wb.Job] = field(default_factory=dict)
+    #: What a user was told at the end of each job; it may never change again.
+    told: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def submit(self, **options: float) -> wb.Job:
+        """Queue a job whose value is its number in the queue."""
+        number = float(len(self.handles) + 1)
+        job = self.home.submit("eval", "steady", {"notes": str(self.notes), "value": number, **options})
+        self.handles[job.id] = job
+        return job
+
+    def rows(self, *status: str) -> list[records.Job]:
+        """Read the rows as they are; nothing is looked after."""
+        return self.home.store.jobs(status=status or None)
+
+    def look(self) -> bool:
+        """Look as a panel does; say whether every job has ended."""
+        for job in self.home.jobs(limit=None):
+            if job.status in FINAL:
+                said = (job.status, job.summary)
+                assert self.told.setdefault(job.id, said) == said, f"job {job.id} changed after its end"
+        return len(self.told) == len(self.handles)
+
+    # Killing -----------------------------------------------------------------------------------
+
+    def kill(self, row: records.Job, kind: str) -> bool:
+        """Kill what runs a job; say whether there was somebody to kill."""
+        worker, runner = row.worker_pid, row.pid
+        children = _children(runner)
+        kernel = next((pid for pid in children if "ipykernel" in _command(pid)), None)
+        keeper = next((pid for pid in _children(worker) if "workbench.keeper" in _command(pid)), None)
+        targets = {
+            "runner": [runner],
+            "kernel": [kernel],
+            "worker": [worker],
+            "all three": [worker, runner, kernel],
+            "everything": [keeper, worker, runner, kernel],
+        }[kind]
+        pids = [pid for pid in targets if pid]
+        if len(pids) < (1 if kind in ("runner", "worker") else len(targets)) or not _is_held(row):
+            return False
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.kills.append(Kill(kind, row.id or 0, row.attempt))
+        return True
+
+    # Judging -----------------------------------------------------------------------------------
+
+    def settle(self, seconds: float = END_SECONDS) -> float:
+        """Look until every job has ended; return the seconds it took."""
+        began = time.monotonic()
+        while not self.look():
+            left = [(row.id, row.status, row.attempt) for row in self.rows() if row.status not in FINAL]
+            assert time.monotonic() - began < seconds, f"still going on: {left}\n{self.worker_log()}"
+            time.sleep(0.2)
+        return time.monotonic() - began
+
+    def judge(self) -> Counter[str]:
+        """Check that every job ended as it should; return how many ended how."""
+        hit = {kill.job for kill in self.kills}
+        worker_hit = any(kill.kind in ("worker", "all three", "everything") for kill in self.kills)
+        ends: Counter[str] = Counter()
+        for job in (self.home.job(job_id) for job_id in self.handles):
+            ends[f"{job.status}, attempt {job.attempt}"] += 1
+            if job.status == "succeeded":
+                self._judge_success(job)
+            else:
+                assert job.status == "failed", f"job {job.id}: {job.status}"
+                assert job.error is not None, f"job {job.id} failed without a reason"
+                kind = job.error["type"]
+                assert kind in ("RunnerDied", "DeadKernelError", "Lost"), f"job {job.id}: {job.error}"
+                assert job.id in hit or worker_hit, f"job {job.id} failed and nobody touched it: {job.error}"
+                if kind == "Lost":
+                    assert job.attempt == 2, f"job {job.id} was given up after one attempt"
+        for run in self.home.runs():
+            assert run.status != "running", f"run {run.id} is still running"
+        overlaps = self.notes / "overlaps"
+        assert not overlaps.exists(), f"ran twice at once: {overlaps.read_text().split()}"
+        return ends
+
+    def _judge_success(self, job: wb.Job) -> None:
+        value = job.options["value"]
+        assert job.result is not None, f"job {job.id} succeeded and its result is lost"
+        assert job.result.metrics == {"value": value}
+        assert job.summary == f"value {value}"
+        assert job.notebook is not None
+        page = nbformat.read(job.notebook, as_version=4)
+        assert f"value {value}" in str(page.cells), f"job {job.id}: its notebook is not the report"
+
+    def survivors(self) -> list[str]:
+        """Return what is left of the jobs, once their workers have left."""
+        home = f"{HOME}={self.home.path}".encode()
+        found = [f"{pid} {_command(pid)}" for pid in _pids() if home in processes._environment(pid).split(b"\0")]
+        children = self.notes / "children"
+        pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+        return found + [f"{pid} sleep" for pid in pids if _command(pid).startswith("sleep 600")]
+
+    def stop_workers(self) -> None:
+        """Ask every worker of this workspace to leave, and wait until they have."""
+        place = str(self.home.path)
+        deadline = time.monotonic() + 20
+        while left := [pid for pid in _pids() if "workbench.background" in (c := _command(pid)) and place in c]:
+            assert time.monotonic() < deadline, f"workers stay: {[_command(pid) for pid in left]}"
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            time.sleep(0.2)
+
+    def worker_log(self) -> str:
+        """Return what the workers printed, for a failure's message."""
+        log = self.home.path / "worker.log"
+        return log.read_text(errors="replace")[-4000:] if log.exists() else ""
+
+    def finish(self) -> Counter[str]:
+        """Wait, judge, and see that nothing is left; return how many jobs ended how."""
+        self.settle()
+        ends = self.judge()
+        self.stop_workers()
+        assert self.survivors() == []
+        return ends
+
+
+@contextmanager
+def stack(folder: Path, database_url: str = "", crash_at: str = "") -> Iterator[Stack]:
+    """A new stack in a folder; whatever happens, nothing of it is left running."""
+    package, notes = folder / "package", folder / "notes"
+    package.mkdir()
+    notes.mkdir()
+    install(package)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(package))
+        path = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+        patch.setenv("PYTHONPATH", os.pathsep.join(path))
+        patch.setenv("WORKBENCH_WORKER_IDLE", "30")
+        if crash_at:
+            patch.setenv(processes.CRASH_AT, f"{crash_at}@{folder / 'crashed'}")
+        with wb.Workspace(folder / "results", database_url=database_url or None) as home:
+            broken = Stack(home, notes)
+            try:
+                yield broken
+            finally:
+                with suppress(AssertionError):
+                    broken.stop_workers()
+                for line in broken.survivors():
+                    with suppress(ProcessLookupError, ValueError):
+                        os.kill(int(line.split()[0]), signal.SIGKILL)
+
+
+def until(happened: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for something to happen."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if happened():
+                return
+        except StoreError:  # part of the faults
+            pass
+        assert time.monotonic() < deadline, f"in {seconds:g} s it did not happen: {what}"
+        time.sleep(0.02)
+
+
+def kill_at_random(broken: Stack, count: int, dice: random.Random, ahead: int = 4) -> None:
+    """Kill something of a running job at random moments, ``count`` times, with jobs always waiting."""
+    kinds = ("runner", "kernel", "worker", "all three", "everything")
+    goal = len(broken.kills) + count
+    deadline = time.monotonic() + 20 * count
+    while len(broken.kills) < goal:
+        assert time.monotonic() < deadline, f"only {len(broken.kills)} kills\n{broken.worker_log()}"
+        broken.look()
+        while len(broken.handles) - len(broken.told) < ahead:
+            broken.submit(steps=dice.choice((1, 20, 60)))
+        time.sleep(dice.uniform(0.0, 0.6))
+        if running := broken.rows("running"):
+            broken.kill(dice.choice(running), dice.choice(kinds))
+
+
+def _is_held(row: records.Job) -> bool:
+    return processes.alive(row.worker_pid, row.worker_pid_started)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _command(pid: int | None) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _children(pid: int | None) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)] if pid else []
+    except psutil.Error:
+        return []
