@@ -169,6 +169,13 @@ class Execution:
                     raise Interrupted("the notebook was interrupted") from None
                 said = "the kernel died; it may have run out of memory, or crashed in native code"
                 raise CellFailed(self._cell, "DeadKernelError", said) from None
+            except RuntimeError as error:
+                if self.interrupted:
+                    raise Interrupted("the notebook was interrupted") from None
+                if self._cell is not None:
+                    raise
+                said = f"the kernel died while it started: {error}"  # nbclient has no class for this
+                raise CellFailed(None, "DeadKernelError", said) from None
             finally:
                 saver.save(force=True)
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import workbench as wb
-from workbench import processes, records
+from workbench import jobs, processes, records
 from workbench.errors import StoreError
 from workbench.workspace import HOME
 
@@ -57,10 +57,10 @@ class Stack:
     #: What a user was told at the end of each job; it may never change again.
     told: dict[int, tuple[str, str]] = field(default_factory=dict)
 
-    def submit(self, **options: float) -> wb.Job:
+    def submit(self, *, max_attempts: int = 2, **options: float) -> wb.Job:
         """Queue a job whose value is its number in the queue."""
-        number = float(len(self.handles) + 1)
-        job = self.home.submit("eval", "steady", {"notes": str(self.notes), "value": number, **options})
+        given = {"notes": str(self.notes), "value": float(len(self.handles) + 1), **options}
+        job = jobs.submit(self.home, "eval", "steady", given, max_attempts=max_attempts)
         self.handles[job.id] = job
         return job
 
@@ -127,7 +127,9 @@ class Stack:
                 assert kind in ("RunnerDied", "DeadKernelError", "Lost"), f"job {job.id}: {job.error}"
                 assert job.id in hit or worker_hit, f"job {job.id} failed and nobody touched it: {job.error}"
                 if kind == "Lost":
-                    assert job.attempt == 2, f"job {job.id} was given up after one attempt"
+                    row = self.home.store.job(job.id)
+                    assert row is not None
+                    assert job.attempt == row.max_attempts, f"job {job.id} was given up too early"
         for run in self.home.runs():
             assert run.status != "running", f"run {run.id} is still running"
         overlaps = self.notes / "overlaps"
@@ -224,7 +226,7 @@ def kill_at_random(broken: Stack, count: int, dice: random.Random, ahead: int = 
         assert time.monotonic() < deadline, f"only {len(broken.kills)} kills\n{broken.worker_log()}"
         broken.look()
         while len(broken.handles) - len(broken.told) < ahead:
-            broken.submit(steps=dice.choice((1, 20, 60)))
+            broken.submit(max_attempts=4, steps=dice.choice((1, 10, 30)))
         time.sleep(dice.uniform(0.0, 0.6))
         if running := broken.rows("running"):
             broken.kill(dice.choice(running), dice.choice(kinds))
