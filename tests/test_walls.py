@@ -25,7 +25,7 @@ TEXTS = {".py", ".js", ".css", ".html", ".j2", ".mako", ".json", ".ipynb", ".tom
 #: Who may import whom: a module imports from its own floor and from those below, never upward.
 FLOORS = [
     {"errors"},
-    {"records", "processes", "keeper", "logs", "migrations"},
+    {"records", "processes", "keeper", "logs", "mounts", "migrations"},
     {"store", "adapter", "compare"},
     {"tracking", "notebooks", "parameters", "settling", "engine", "bars"},
     {"workspace", "jobs", "scope", "runner", "attempts", "progress"},

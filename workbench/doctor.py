@@ -12,14 +12,11 @@ from workbench import jobs, notebooks
 from workbench.adapter import adapters, get_adapter
 from workbench.errors import WorkbenchError
 from workbench.records import JOB_STATUSES
+from workbench.store import is_sound
 from workbench.workspace import Workspace
 
 #: Packages whose versions matter when something does not work.
 PACKAGES = ("notebook-workbench", "jupyterlab", "voila", "papermill", "ipykernel", "SQLAlchemy", "torch")
-
-#: SQLite from here on (and these older ones) has no WAL-reset bug, which can corrupt a database.
-_SOUND_SQLITE = (3, 51, 3)
-_REPAIRED_SQLITE = {(3, 50, 7), (3, 44, 6)}
 
 _LEAST_FREE = 500 * 2**20
 
@@ -34,8 +31,11 @@ def examine(home: Workspace) -> dict[str, Any]:
         except PackageNotFoundError:
             problems.append(f"{package} is not installed; install the project again")
     found["database"] = database = home.store.version()
-    if home.store.is_sqlite and not _is_sound(database):
-        problems.append(f"{database} has a bug that can corrupt databases: pip install 'pysqlite3>=0.6'")
+    if home.store.is_sqlite and not is_sound(database.split()[1]):
+        problems.append(
+            f"{database} has a bug that can corrupt databases, so it works without its write-ahead log, "
+            "slower: pip install 'pysqlite3>=0.6'"
+        )
     found["workspace"] = str(home.path)
     if not os.access(home.path, os.W_OK):
         problems.append(f"the workspace {home.path} cannot be written")
@@ -61,11 +61,6 @@ def examine(home: Workspace) -> dict[str, Any]:
             problems.append(str(error))
     found["notebooks"] = str(notebooks.notebooks_folder())
     return {"found": found, "problems": problems}
-
-
-def _is_sound(database: str) -> bool:
-    number = tuple(int(part) for part in database.split()[1].split("."))[:3]
-    return number >= _SOUND_SQLITE or number in _REPAIRED_SQLITE
 
 
 def _cannot_load(name: str) -> str:

@@ -188,6 +188,10 @@ class StoreError(WorkbenchError):
     """The database refused; nothing was changed."""
 
 
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, or is held by others, at the moment: the same may work later."""
+
+
 class JobError(WorkbenchError):
     """How a job ended, raised where it is waited for.
 

@@ -70,7 +70,7 @@ class Watch:
         if not job.worker_id:
             return ""  # by hand there is no lease: nothing can be known of another host
         now, job_id = self._timer(), job.id or 0
-        beat = (job.attempt, job.heartbeat_at)
+        beat = (job.attempt, job.lease_until)  # only the worker itself moves the lease
         before = self._seen.get(job_id)
         if before is None or before.beat != beat:
             self._seen[job_id] = _Seen(beat, now)

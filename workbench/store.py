@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,11 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
 from workbench import migrations
-from workbench.errors import BadInput, MissingExtra, StoreError
+from workbench.errors import BadInput, MissingExtra, StoreError, StoreUnavailable
+from workbench.mounts import network_filesystem
 from workbench.records import (
     Checkpoint,
     EvalResult,
@@ -58,6 +59,15 @@ BUSY_SECONDS = 30.0
 _INSERT_POINTS = "insert into metric_point (metric_id, seq, step, time, value) values (?, ?, ?, ?, ?)"
 
 _R = TypeVar("_R", bound=Record)
+_T = TypeVar("_T")
+
+#: SQLite from here on (and these older ones) has no WAL-reset bug, which can corrupt a database that several
+#: processes write.
+SOUND_SQLITE = (3, 51, 3)
+REPAIRED_SQLITE = frozenset({(3, 50, 7), (3, 44, 6)})
+
+#: Pauses of :func:`patiently`, in seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class Point(NamedTuple):
@@ -90,6 +100,41 @@ def sqlite_module() -> Any:
     except ImportError:
         import sqlite3 as dbapi2
     return dbapi2
+
+
+def is_sound(version: str) -> bool:
+    """Say whether an SQLite of this version is free of the WAL-reset bug."""
+    number = tuple(int(part) for part in version.split("."))[:3]
+    return number >= SOUND_SQLITE or number in REPAIRED_SQLITE
+
+
+def patiently(call: Callable[[], _T], seconds: float = 30.0) -> _T:
+    """Return what a call returns, calling again while the database is out of reach.
+
+    Parameters
+    ----------
+    call : callable
+        Something that may happen twice: where the connection is lost while it is committed, nobody knows
+        whether it was. A guarded update, a result that is replaced by itself and a read are; adding a job or
+        a run is not.
+    seconds : float
+        How long to go on.
+
+    Raises
+    ------
+    StoreUnavailable
+        It was still out of reach at the end.
+    """
+    deadline = time.monotonic() + seconds
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return call()
+        except StoreUnavailable:
+            if time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 class Store:
@@ -146,9 +191,12 @@ class Store:
         if self.is_sqlite:
             return time.time()
         with self._reading() as connection:
-            return float(
-                connection.execute(text("select extract(epoch from clock_timestamp())")).scalar_one()
-            )
+            return self._clock(connection)
+
+    def _clock(self, connection: Connection) -> float:
+        if self.is_sqlite:
+            return time.time()
+        return float(connection.execute(text("select extract(epoch from clock_timestamp())")).scalar_one())
 
     # Transactions ------------------------------------------------------------------------------
 
@@ -367,9 +415,16 @@ class Store:
             query = query.where(_jobs.c.host == host)
         return self._all(Job, query)
 
-    def count_jobs(self, status: str | Collection[str] | None = None) -> int:
+    def count_jobs(
+        self,
+        status: str | Collection[str] | None = None,
+        *,
+        type: str | None = None,  # noqa: A002  # the word for it everywhere
+    ) -> int:
         """Return how many jobs there are."""
         query = select(func.count()).select_from(_jobs)
+        if type is not None:
+            query = query.where(_jobs.c.type == type)
         if status is not None:
             query = query.where(_jobs.c.status.in_([status] if isinstance(status, str) else status))
         with self._reading() as connection:
@@ -400,7 +455,7 @@ class Store:
             job_id = connection.execute(oldest.with_for_update(skip_locked=True)).scalar()
             if job_id is None:
                 return None
-            now = time.time()
+            now = self._clock(connection)
             change = {
                 "status": "running",
                 "attempt": _jobs.c.attempt + 1,
@@ -469,17 +524,17 @@ class Store:
     ) -> str | None:
         """Change columns of a running attempt; return the job's status, or None if nothing changed."""
         wanted = _expected(job_id, expect, attempt)
+        changed = update(_jobs).where(wanted).values(change).returning(_jobs.c.status)
         with self._writing(durable=durable) as connection:
-            if connection.execute(update(_jobs).where(wanted).values(change)).rowcount != 1:
-                return None
-            return str(connection.execute(select(_jobs.c.status).where(_jobs.c.id == job_id)).scalar_one())
+            status = connection.execute(changed).scalar()
+        return None if status is None else str(status)
 
     def renew_leases(self, worker_id: str, lease_seconds: float) -> dict[int, tuple[str, int]]:
         """Renew a worker's leases; return (status, attempt) of each job it still holds, by id."""
-        now = time.time()
         wanted = (_jobs.c.worker_id == worker_id) & _jobs.c.status.in_(("running", "cancelling"))
-        change = {"heartbeat_at": now, "lease_until": now + lease_seconds}
         with self._writing(durable=False) as connection:
+            now = self._clock(connection)
+            change = {"heartbeat_at": now, "lease_until": now + lease_seconds}
             connection.execute(update(_jobs).where(wanted).values(change))
             rows = connection.execute(select(_jobs.c.id, _jobs.c.status, _jobs.c.attempt).where(wanted)).all()
         return {job_id: (status, attempt) for job_id, status, attempt in rows}
@@ -540,14 +595,24 @@ def _parse(url: str | Path) -> URL:
 def _sqlite_engine(url: URL) -> Engine:
     folder = Path(str(url.database)).parent
     folder.mkdir(parents=True, exist_ok=True)
+    if kind := network_filesystem(folder):
+        raise StoreError(
+            f"{folder} is on a network file system ({kind}), where SQLite's locks do not hold: "
+            "a database there is corrupted sooner or later",
+            hint="Keep the database elsewhere and the workspace here: set WORKBENCH_DATABASE_URL to "
+            "postgresql://user@host/name, or to sqlite:////a/local/folder/workbench.db.",
+        )
+    module = sqlite_module()
     engine = create_engine(
-        url, module=sqlite_module(), connect_args={"timeout": BUSY_SECONDS}, json_serializer=_to_json
+        url, module=module, connect_args={"timeout": BUSY_SECONDS}, json_serializer=_to_json
     )
+    # An SQLite with the bug does without the write-ahead log: slower, and readers wait for writers.
+    journal = "wal" if is_sound(module.sqlite_version) else "truncate"
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions begin where `begin` below says, and how
-        connection.execute("pragma journal_mode = wal")
+        connection.execute(f"pragma journal_mode = {journal}")
         connection.execute("pragma foreign_keys = on")
 
     @event.listens_for(engine, "begin")
@@ -581,14 +646,35 @@ def _refusals() -> Iterator[None]:
         yield
     except DBAPIError as error:
         said = str(error.orig).strip()
-        hint = ""
-        if "locked" in said or "busy" in said:
-            hint = "Another process holds the database; try again."
-        elif "full" in said:
-            hint = "Free some space on the disk and try again."
+        if _may_pass(error, said):
+            hint = "Another process holds the database; try again." if "locked" in said else "Try again."
+            raise StoreUnavailable(f"the database is out of reach: {said}", hint=hint) from error
+        hint = "Free some space on the disk and try again." if "full" in said else ""
         raise StoreError(f"the database refused: {said}", hint=hint) from error
     except SQLAlchemyError as error:
         raise StoreError(f"the database refused: {error}") from error
+    except sqlite_module().Error as error:  # where a transaction begins, the driver is asked directly
+        said = str(error)
+        if "locked" in said or "busy" in said:
+            hint = "Another process holds the database; try again."
+            raise StoreUnavailable(f"the database is out of reach: {said}", hint=hint) from error
+        raise StoreError(f"the database refused: {said}") from error
+
+
+def _may_pass(error: DBAPIError, said: str) -> bool:
+    """Say whether it was the connection that failed, or somebody else's lock, rather than what was asked."""
+    if error.connection_invalidated or "locked" in said or "busy" in said:
+        return True
+    # psycopg: class 08 is the connection, 57 the operator who stops or starts the server, 40 a transaction
+    # that another one had to win against. What fails before there is a connection has no number.
+    state = getattr(error.orig, "sqlstate", None)
+    if isinstance(error, OperationalError) and not _is_sqlite_error(error):
+        return state is None or state[:2] in ("08", "40", "53", "57")
+    return isinstance(state, str) and state[:2] in ("08", "40", "57")
+
+
+def _is_sqlite_error(error: DBAPIError) -> bool:
+    return type(error.orig).__module__.split(".")[0] in ("sqlite3", "pysqlite3")
 
 
 def _revision(connection: Connection) -> str | None:

@@ -148,7 +148,9 @@ class Stack:
     def survivors(self) -> list[str]:
         """Return what is left of the jobs, once their workers have left."""
         home = f"{HOME}={self.home.path}".encode()
-        found = [f"{pid} {_command(pid)}" for pid in _pids() if home in processes._environment(pid).split(b"\0")]
+        found = [
+            f"{pid} {_command(pid)}" for pid in _pids() if home in processes._environment(pid).split(b"\0")
+        ]
         children = self.notes / "children"
         pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
         return found + [f"{pid} sleep" for pid in pids if _command(pid).startswith("sleep 600")]
@@ -157,7 +159,9 @@ class Stack:
         """Ask every worker of this workspace to leave, and wait until they have."""
         place = str(self.home.path)
         deadline = time.monotonic() + 20
-        while left := [pid for pid in _pids() if "workbench.background" in (c := _command(pid)) and place in c]:
+        while left := [
+            pid for pid in _pids() if "workbench.background" in (c := _command(pid)) and place in c
+        ]:
             assert time.monotonic() < deadline, f"workers stay: {[_command(pid) for pid in left]}"
             for pid in left:
                 with suppress(ProcessLookupError):

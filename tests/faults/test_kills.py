@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tests.faults.stack import kill_at_random, stack, until
 
 #: Where a process of the stack dies: the worker, the runner, the kernel.
@@ -62,4 +63,10 @@ def test_kills_at_random_moments(tmp_path: Path, long_form: bool, record_kills: 
         ends = broken.finish()
         record_kills += [f"{kill.kind}" for kill in broken.kills]
         print(f"{len(broken.kills)} kills of {len(broken.handles)} jobs: {dict(ends)}")
-        assert {kill.kind for kill in broken.kills} >= {"runner", "kernel", "worker", "all three", "everything"}
+        assert {kill.kind for kill in broken.kills} >= {
+            "runner",
+            "kernel",
+            "worker",
+            "all three",
+            "everything",
+        }

@@ -55,7 +55,9 @@ def test_the_conda_environment_is_in_step_with_pyproject() -> None:
     # each requirement by name, so that the file says what is installed, then the project itself
     assert listed[-1] == "-e ."
     tests = [line for line in extras["test"] if not line.startswith("notebook-workbench")]
-    assert sorted(listed[:-1]) == sorted(PYPROJECT["project"]["dependencies"] + extras["demo"] + tests)
+    assert sorted(listed[:-1]) == sorted(
+        PYPROJECT["project"]["dependencies"] + extras["demo"] + extras["postgres"] + tests
+    )
 
 
 @pytest.mark.parametrize("extra", sorted(PYPROJECT["project"]["optional-dependencies"]))

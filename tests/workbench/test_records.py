@@ -1,8 +1,10 @@
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import create_engine, inspect
 
 import workbench as wb
 from workbench import migrations, records
+from workbench.store import Store
 
 
 @pytest.mark.parametrize("name", ["epoch-3.safetensors", "강아지 1.bin", "a", "v1+2=3@x", "x" * 200])
@@ -35,8 +37,15 @@ def test_any_other_name_is_refused_by_name(name: object) -> None:
         records.check_file_name(name)  # type: ignore[arg-type]
 
 
-def test_the_migrations_make_exactly_what_the_records_say() -> None:
-    made, meant = create_engine("sqlite://"), create_engine("sqlite://")
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_migrations_make_exactly_what_the_records_say(kind: str, request: pytest.FixtureRequest) -> None:
+    def new() -> sa.Engine:
+        if kind == "sqlite":
+            return create_engine("sqlite://")
+        url: str = request.getfixturevalue("postgres").new_database()
+        return create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+
+    made, meant = new(), new()
     with made.begin() as connection:
         migrations.upgrade(connection)
     records.Record.metadata.create_all(meant)
@@ -65,3 +74,51 @@ def test_a_users_own_tables_do_not_mix_in() -> None:
     from sqlmodel import SQLModel
 
     assert not SQLModel.metadata.tables.keys() & records.Record.metadata.tables.keys()
+
+
+_FIRST_ROWS = """
+insert into experiment (id, name, created_at) values (1, '이모지', 1.5);
+insert into run (id, experiment_id, name, config, tags, directions, status, created_at, host, pid_started)
+    values (1, 1, 'first', '{"lr": 0.1}', '{}', '[]', 'succeeded', 2.5, 'h', '');
+insert into metric_summary (id, run_id, name, count, nonfinite, last) values (1, 1, 'val/mAP', 1, 0, 0.5);
+insert into metric_point (metric_id, seq, step, time, value) values (1, 0, 7, 3.5, 0.5);
+insert into checkpoint (id, run_id, name, size, created_at) values (1, 1, 'best.bin', 9, 4.5);
+insert into job (id, type, adapter, status, options, progress_done, progress_message, summary, source,
+    notebook, cwd, created_at, attempt, max_attempts, worker_id, host, worker_pid_started, pid_started, token)
+    values (1, 'eval', 'a', 'succeeded', '{"k": 3}', 4.0, 'done', 's', '', '', '/',
+        5.5, 1, 2, '', '', '', '', '');
+insert into eval_result (job_id, attempt, data, created_at) values (1, 1, '{"summary": "s"}', 6.5)
+"""
+
+
+def test_what_the_first_version_wrote_is_kept(database: str) -> None:
+    # The engine without the steps, as the first version left its database.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "_migrate", lambda self: None)
+        first = Store(database)
+    with first._writing() as connection:
+        migrations.upgrade(connection, "0001")
+        for statement in _FIRST_ROWS.split(";"):
+            connection.exec_driver_sql(statement)
+    first.close()
+    store = Store(database)
+    with store._reading() as connection:
+        found = connection.execute(sa.text("select version_num from alembic_version")).scalar()
+        assert found == migrations.HEAD
+    assert [experiment.name for experiment in store.experiments()] == ["이모지"]
+    (run,) = store.runs()
+    assert (run.name, run.config, run.status) == ("first", {"lr": 0.1}, "succeeded")
+    assert store.points(1, "val/mAP") == [(7, 3.5, 0.5)]
+    assert [checkpoint.name for checkpoint in store.checkpoints(1)] == ["best.bin"]
+    (job,) = store.jobs()
+    assert (job.options, job.progress_done, job.progress_stages, job.progress_rate) == (
+        {"k": 3},
+        4.0,
+        [],
+        None,
+    )
+    assert (job.floors, job.source_sha256) == ({}, "")
+    result = store.result(1)
+    assert result is not None
+    assert result.data == {"summary": "s"}
+    store.close()

@@ -4,22 +4,35 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 import workbench as wb
-from workbench import migrations, records
-from workbench.store import Point, Store
+from workbench import migrations, mounts, records
+from workbench.store import Point, Store, is_sound, patiently, sqlite_module
 
 WORKER = {"worker_id": "w1", "host": "here", "worker_pid": 1, "worker_pid_started": "1"}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "a b%20강" / "workbench.db")
+def store(database: str) -> Iterator[Store]:
+    """A store of each kind: what is tested with it is the contract of both."""
+    store = Store(database)
     yield store
     store.close()
+
+
+@pytest.fixture
+def file_store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "workbench.db")
+    yield store
+    store.close()
+
+
+def address(store: Store) -> str:
+    return store.url.render_as_string(hide_password=False)
 
 
 def running(store: Store) -> records.Job:
@@ -153,12 +166,12 @@ def test_best_follows_the_declared_direction_and_guesses_none(
 def test_writers_in_many_processes_lose_nothing(store: Store) -> None:
     run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
     program = (
-        "import sys; from pathlib import Path; from workbench.store import Store, Point\n"
-        "store = Store(Path(sys.argv[1]))\n"
+        "import sys; from workbench.store import Store, Point\n"
+        "store = Store(sys.argv[1])\n"
         f"for step in range(50): store.add_points([Point({run_id}, 'm', step, 0.0, 1.0)], {{}})"
     )
-    path = str(store.url.database)
-    processes = [subprocess.Popen([sys.executable, "-c", program, path]) for _ in range(3)]
+    command = [sys.executable, "-c", program, address(store)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert store.summaries([run_id])[run_id][0].count == 150
     assert len(store.points(run_id, "m")) == 150
@@ -166,18 +179,15 @@ def test_writers_in_many_processes_lose_nothing(store: Store) -> None:
 
 def test_opening_an_up_to_date_database_does_without_alembic(store: Store) -> None:
     program = (
-        "import sys; from pathlib import Path; from workbench.store import Store\n"
-        "Store(Path(sys.argv[1])); sys.exit('alembic' in sys.modules)"
+        "import sys; from workbench.store import Store\n"
+        "Store(sys.argv[1]); sys.exit('alembic' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program, str(store.url.database)], check=True)
+    subprocess.run([sys.executable, "-c", program, address(store)], check=True)
 
 
-def test_many_may_open_a_new_database_at_once(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from workbench.store import Store; Store(Path(sys.argv[1]))"
-    )
-    path = str(tmp_path / "new.db")
-    processes = [subprocess.Popen([sys.executable, "-c", program, path]) for _ in range(4)]
+def test_many_may_open_a_new_database_at_once(database: str) -> None:
+    program = "import sys; from workbench.store import Store; Store(sys.argv[1])"
+    processes = [subprocess.Popen([sys.executable, "-c", program, database]) for _ in range(4)]
     assert [process.wait(60) for process in processes] == [0] * 4
 
 
@@ -185,10 +195,11 @@ def test_a_database_of_a_newer_version_is_left_alone(store: Store) -> None:
     with store._writing() as connection:
         connection.execute(text("update alembic_version set version_num = '9999'"))
     with pytest.raises(wb.StoreError, match=f"9999.*{migrations.HEAD}"):
-        Store(Path(str(store.url.database)))
+        Store(address(store))
 
 
-def test_states_are_durable_and_points_are_quick(store: Store) -> None:
+def test_states_are_durable_and_points_are_quick(file_store: Store) -> None:
+    store = file_store
     # 2 is FULL: a state that was said is there after a power cut; 1 is NORMAL.
     for durable, level in ((True, 2), (False, 1), (True, 2)):
         with store._writing(durable=durable) as connection:
@@ -223,3 +234,224 @@ def test_postgresql_without_its_driver_names_the_extra(monkeypatch: pytest.Monke
     with pytest.raises(wb.MissingExtra) as raised:
         Store("postgresql://somebody@nowhere/name")
     assert "[postgres]" in raised.value.hint
+
+
+def test_on_postgresql_points_do_not_wait_for_the_disk_and_states_do(postgres: Any) -> None:
+    store = Store(postgres.new_database())
+    for durable, says in ((True, "on"), (False, "off"), (True, "on")):
+        with store._writing(durable=durable) as connection:
+            assert connection.execute(text("show synchronous_commit")).scalar() == says
+    assert store.version().startswith("PostgreSQL 1")
+    store.close()
+
+
+# Many at once ---------------------------------------------------------------------------------------
+
+WRITERS, TRANSACTIONS = 16, 1000
+
+_WRITER = """
+import sys, threading
+from workbench.store import Point, Store
+store, job_id, run_id = Store(sys.argv[1]), *map(int, sys.argv[2:4])
+failed = []
+
+def write(own_id):
+    for step in range({transactions}):
+        if step % 50 == 49:  # one row that all fight for: each gives it back, at the attempt it has read
+            while (job := store.job(job_id)).status != "running" or not store.move_job(
+                job_id, expect="running", to="queued", attempt=job.attempt
+            ):
+                store.claim_job({{"worker_id": "w"}}, 9)
+        elif step % 10 == 0:  # one run that all log to
+            store.add_points([Point(run_id, f"m{{step % 3}}", step, 0.0, float(own_id))], {{}})
+        else:
+            assert store.update_job(own_id, attempt=1, progress_done=float(step)) == "running"
+
+def run(own_id):
+    try:
+        write(own_id)
+    except BaseException as error:
+        failed.append(repr(error))
+
+threads = [threading.Thread(target=run, args=[int(own)]) for own in sys.argv[4:]]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+sys.exit("; ".join(failed) or 0)
+"""
+
+
+def test_sixteen_writers_of_a_thousand_transactions_lose_nothing(store: Store) -> None:
+    own = [running(store).id for _ in range(WRITERS)]
+    job_id = running(store).id or 0
+    run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
+    program = _WRITER.format(transactions=TRANSACTIONS)
+    # Four processes of four threads: what counts is the database, not the starting of interpreters.
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, address(store), str(job_id), str(run_id), *map(str, own[at::4])],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for at in range(4)
+    ]
+    said = [writer.communicate(timeout=300)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 4, "".join(said)
+    job = store.job(job_id)
+    assert job is not None
+    if job.status == "queued":
+        job = store.claim_job(WORKER, 9)
+        assert job is not None
+    # Each giving back was followed by one claim, so one that was lost is missing here.
+    assert job.attempt == 1 + WRITERS * TRANSACTIONS // 50
+    summaries = store.summaries([run_id])[run_id]
+    assert sum(summary.count for summary in summaries) == WRITERS * TRANSACTIONS // 10
+    for summary in summaries:
+        assert len(store.points(run_id, summary.name)) == summary.count
+    last = [one.progress_done for one in store.jobs(status="running") if one.id in own]
+    assert last == [TRANSACTIONS - 2.0] * WRITERS
+
+
+_CLAIMER = """
+import sys
+from pathlib import Path
+from workbench.store import Store
+store = Store(sys.argv[1])
+worker = {"worker_id": sys.argv[2], "host": sys.argv[2], "worker_pid": 1, "worker_pid_started": "1"}
+while (job := store.claim_job(worker, 30)) is not None:
+    print(job.id, flush=True)
+    assert store.move_job(job.id, expect="running", to="succeeded", attempt=1)
+"""
+
+
+def test_no_job_is_run_by_two_workers(store: Store) -> None:
+    for _ in range(200):
+        store.add_job(records.Job(type="eval"))
+    claimers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _CLAIMER, address(store), f"w{number}"], stdout=subprocess.PIPE, text=True
+        )
+        for number in range(4)
+    ]
+    taken = [int(word) for claimer in claimers for word in claimer.communicate(timeout=120)[0].split()]
+    assert [claimer.returncode for claimer in claimers] == [0] * 4
+    assert sorted(taken) == list(range(1, 201))
+    assert store.count_jobs("succeeded") == 200
+
+
+# What may pass --------------------------------------------------------------------------------------
+
+
+def test_a_server_that_went_away_is_waited_for(postgres: Any) -> None:
+    store = Store(postgres.new_database())
+    job_id = running(store).id or 0
+    postgres.stop()
+    try:
+        with pytest.raises(wb.StoreUnavailable, match="out of reach"):
+            store.move_job(job_id, expect="running", to="succeeded", attempt=1)
+        with pytest.raises(wb.StoreUnavailable):
+            patiently(lambda: store.job(job_id), seconds=0.2)
+        back = threading.Timer(1.0, postgres.start)
+        back.start()
+        assert patiently(lambda: store.move_job(job_id, expect="running", to="succeeded", attempt=1))
+        back.join()
+    finally:
+        postgres.start()
+    store.close()
+
+
+def test_a_connection_that_is_cut_is_replaced(postgres: Any) -> None:
+    url = postgres.new_database()
+    store, other = Store(url), Store(url)
+    running(store)
+    with other._writing() as connection:
+        every = "select pg_terminate_backend(pid) from pg_stat_activity"
+        connection.execute(text(f"{every} where datname = current_database() and pid <> pg_backend_pid()"))
+    assert store.count_jobs("running") == 1
+    store.close()
+    other.close()
+
+
+def test_a_file_that_another_holds_may_be_free_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.store.BUSY_SECONDS", 0.1)
+    store = Store(tmp_path / "workbench.db")
+    with store._writing(), pytest.raises(wb.StoreUnavailable, match="locked"):
+        running(Store(tmp_path / "workbench.db"))
+    store.close()
+
+
+def test_patience_ends_at_once_with_what_will_not_pass() -> None:
+    calls: list[int] = []
+
+    def refused() -> None:
+        calls.append(1)
+        raise wb.StoreError("the disk is full")
+
+    with pytest.raises(wb.StoreError, match="full"):
+        patiently(refused)
+    assert calls == [1]
+
+
+# SQLite's own ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "sound"),
+    [
+        ("3.40.1", False),
+        ("3.44.6", True),
+        ("3.50.6", False),
+        ("3.50.7", True),
+        ("3.51.2", False),
+        ("3.51.3", True),
+    ],
+)
+def test_an_sqlite_with_the_bug_does_without_its_log(
+    version: str, sound: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sqlite_module()
+    monkeypatch.setattr(module, "sqlite_version", version)
+    store = Store(tmp_path / "workbench.db")
+    with store._reading() as connection:
+        assert connection.execute(text("pragma journal_mode")).scalar() == ("wal" if sound else "truncate")
+    running(store)
+    store.close()
+
+
+def test_the_sqlite_in_use_is_sound() -> None:
+    assert is_sound(sqlite_module().sqlite_version)
+
+
+_MOUNTS = """22 1 0:20 / / rw,relatime - ext4 /dev/vda rw
+30 22 0:33 / /home rw shared:1 - nfs4 server:/home rw,vers=4.2
+31 30 0:34 / /home/me/local\\040disk rw - ext4 /dev/vdb rw
+32 22 0:35 / /mnt/share rw - cifs //server/share rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/home/me/results", "nfs4"),
+        ("/home", "nfs4"),
+        ("/homes", "ext4"),
+        ("/home/me/local disk/results", "ext4"),
+        ("/mnt/share", "cifs"),
+        ("/var", "ext4"),
+    ],
+)
+def test_the_mount_of_a_path_is_the_deepest(path: str, kind: str) -> None:
+    assert mounts._kind(_MOUNTS, path) == kind
+
+
+def test_a_database_on_a_network_file_system_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"1 0 0:1 / / rw - ext4 d rw\n2 1 0:2 / {tmp_path / 'far'} rw - nfs4 server:/x rw\n")
+    monkeypatch.setattr(mounts, "_TABLE", table)
+    with pytest.raises(wb.StoreError, match=r"network file system \(nfs4\)") as raised:
+        wb.Workspace(tmp_path / "far")
+    assert "WORKBENCH_DATABASE_URL" in raised.value.hint
+    assert not (tmp_path / "far" / "workbench.db").exists()
+    # With its database elsewhere the same folder will do.
+    wb.Workspace(tmp_path / "far", database_url=f"sqlite:///{tmp_path / 'near' / 'workbench.db'}").close()

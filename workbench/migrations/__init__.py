@@ -11,8 +11,8 @@ from typing import Any
 HEAD = "0002"
 
 
-def upgrade(connection: Any) -> None:
-    """Bring a database to :data:`HEAD` inside the transaction of ``connection``."""
+def upgrade(connection: Any, to: str = HEAD) -> None:
+    """Bring a database up to a step inside the transaction of ``connection``."""
     from pathlib import Path
 
     from alembic import command
@@ -23,4 +23,4 @@ def upgrade(connection: Any) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, HEAD)
+    command.upgrade(config, to)
