@@ -133,7 +133,7 @@ class Runner:
                         self._early = (self._early + chunk)[-_EARLY_BYTES:]
 
 
-class Pace:
+class Seldom:
     """Lets something happen at most so often.
 
     Parameters

@@ -52,7 +52,12 @@ def _demo(home: Workspace, given: argparse.Namespace) -> int:
 
 
 def _jobs_submit(home: Workspace, given: argparse.Namespace) -> int:
-    job = home.submit(given.type, given.adapter, _options(given))
+    if given.type.endswith(".ipynb"):
+        if given.adapter or given.fail_below:
+            raise BadInput("a notebook of your own has neither --adapter nor --fail-below")
+        job = home.submit_notebook(given.type, _parameters(given))
+    else:
+        job = home.submit(given.type, given.adapter, _options(given), fail_below=given.fail_below)
     code = DONE
     if given.wait:
         code = _follow(job)
@@ -91,7 +96,15 @@ def _jobs_list(home: Workspace, given: argparse.Namespace) -> int:
         _out({"jobs": [job.to_json(result=False) for job in jobs]})
         return DONE
     rows = [
-        (str(job.id), job.type, job.adapter, job.status, _share(job), _took(job.seconds), _outcome(job))
+        (
+            str(job.id),
+            job.type,
+            job.adapter or Path(job.source).name,
+            job.status,
+            _share(job),
+            _took(job.seconds),
+            _outcome(job),
+        )
         for job in jobs
     ]
     empty = "No job yet. Submit one with: workbench jobs submit TYPE"
@@ -105,7 +118,7 @@ def _jobs_show(home: Workspace, given: argparse.Namespace) -> int:
         _out(job.to_json())
         return DONE
     about = {
-        "job": f"{job.id}, {job.type} ({job.adapter})",
+        "job": f"{job.id}, {job.type} ({job.adapter or job.source})",
         "status": f"{job.status} {_share(job)}".strip(),
         "submitted": job.created_at.astimezone().strftime("%F %T"),
         "took": _took(job.seconds),
@@ -128,6 +141,12 @@ def _jobs_show(home: Workspace, given: argparse.Namespace) -> int:
 
 def _jobs_logs(home: Workspace, given: argparse.Namespace) -> int:
     job = home.job(given.id)
+    if given.follow:
+        if given.json:
+            raise BadInput("--follow and --json do not go together: one document cannot grow")
+        for line in job.follow_logs():
+            print(line, flush=True)
+        return DONE
     log = job.logs(given.tail)
     if given.json:
         _out({"id": job.id, "lines": log.splitlines()})
@@ -365,6 +384,17 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
     return out
 
 
+def _parameters(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the options as a notebook's parameters: what it declares as text stays as it was typed."""
+    from workbench.jobs import local_notebook
+    from workbench.parameters import declared_parameters
+
+    declared = {one.name: one.type for one in declared_parameters(local_notebook(given.type))}
+    typed = dict(pair.partition("=")[::2] for pair in given.option)
+    read = _options(given)
+    return {name: typed[name] if declared.get(name) == "str" else value for name, value in read.items()}
+
+
 # The parser -------------------------------------------------------------------------------------------
 
 
@@ -431,7 +461,15 @@ def make_parser() -> argparse.ArgumentParser:
         title="commands", required=True, metavar="COMMAND"
     )
     submit = _command(jobs, "submit", _jobs_submit, "Queue a job; a worker runs its notebook.")
-    submit.add_argument("type", metavar="TYPE", help="train, eval, index_build, or another of the adapter's")
+    submit.add_argument(
+        "type",
+        metavar="TYPE",
+        help="train, eval, index_build, another of the adapter's, or the path of a notebook of your own, "
+        "whose parameters --option gives",
+    )
+    submit.add_argument(
+        "--fail-below", metavar="JSON", help="""fail unless the result reaches this: '{"R@10": 0.35}'"""
+    )
     submit.add_argument("--adapter", metavar="A", help="model family; the only one installed if not given")
     submit.add_argument("--wait", action="store_true", help="show its progress and return when it has ended")
     _takes_options(submit)
@@ -449,6 +487,9 @@ def make_parser() -> argparse.ArgumentParser:
         one.add_argument("id", metavar="JOB")
         if name == "logs":
             one.add_argument("--tail", type=int, default=200, metavar="LINES")
+            one.add_argument(
+                "--follow", action="store_true", help="go on as it grows, until the job has ended"
+            )
 
     worker = _command(commands, "worker", _worker, "Run jobs here until stopped.")
     worker.add_argument("--slots", type=int, default=1, metavar="N", help="how many at once")

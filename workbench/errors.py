@@ -192,6 +192,10 @@ class StoreUnavailable(StoreError):
     """The database cannot be reached, or is held by others, at the moment: the same may work later."""
 
 
+class BelowFloor(WorkbenchError):
+    """A result that was kept does not reach what was asked of it; each metric is named with its floor."""
+
+
 class JobError(WorkbenchError):
     """How a job ended, raised where it is waited for.
 

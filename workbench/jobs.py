@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -62,8 +62,8 @@ class Stage(NamedTuple):
 class Progress(NamedTuple):
     """How far a job is.
 
-    ``rate`` is in units of the innermost stage a second, ``left`` in seconds for the whole job; both are
-    None while they are not known.
+    ``rate`` is in units of the innermost stage a second; ``left`` is in seconds, for the whole job where
+    that is known and else for what is being counted. Both are None while they are not known.
     """
 
     done: float = 0.0
@@ -79,6 +79,26 @@ class Progress(NamedTuple):
         if not self.total or self.total <= 0:
             return None
         return min(max(self.done / self.total, 0.0), 1.0)
+
+    @property
+    def words(self) -> str:
+        """Say it in one line: ``refit › features 120/400, 2 min left``."""
+        path = [stage.name for stage in self.stages]
+        if self.stages and self.stages[-1].total:
+            path[-1] += f" {self.stages[-1].done:g}/{self.stages[-1].total:g}"
+        if self.message and self.message not in {stage.name for stage in self.stages}:
+            path.append(self.message)
+        said = " › ".join(path)
+        return (
+            said if self.left is None else f"{said}, {time_left(self.left)}" if said else time_left(self.left)
+        )
+
+
+def time_left(seconds: float) -> str:
+    """Return a time as people say it: ``40 s left``, ``3 min left``, ``2 h left``."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s left"
+    return f"{round(seconds / 60)} min left" if seconds < 5400 else f"{round(seconds / 3600)} h left"
 
 
 class Job:
@@ -133,9 +153,19 @@ class Job:
         return self._row.adapter
 
     @property
+    def source(self) -> str:
+        """Path of the user's own notebook that it executes; empty for jobs of an adapter."""
+        return self._row.source
+
+    @property
     def options(self) -> dict[str, Any]:
-        """Its options, filled in."""
+        """Its options, filled in; the parameters of a user's own notebook."""
         return self._row.options
+
+    @property
+    def floors(self) -> dict[str, float]:
+        """Metrics of its result that must reach a value."""
+        return self._row.floors
 
     @property
     def status(self) -> str:
@@ -266,6 +296,31 @@ class Job:
             How many lines; of a very long log, at most its last MiB is looked at.
         """
         return _tail(self.folder / "log.txt", tail)
+
+    def follow_logs(self, pause: float = 0.2) -> Iterator[str]:
+        """Yield the lines of its log as they come, from the first on, until the job has ended.
+
+        Parameters
+        ----------
+        pause : float
+            Seconds between two looks.
+        """
+        at, cut = 0, ""
+        while True:
+            ended = self.refresh().done  # asked first: what was printed before the end is there then
+            path = self.folder / "log.txt"
+            if path.is_file():
+                with path.open("rb") as file:
+                    file.seek(at)
+                    text = file.read()
+                at += len(text)
+                *lines, cut = (cut + text.decode("utf-8", errors="replace")).split("\n")
+                yield from lines
+            if ended:
+                if cut:
+                    yield cut
+                return
+            time.sleep(pause)
 
     def wait(
         self,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import processes
+from workbench.bars import Bar, BarReader
 from workbench.errors import BadInput, NotFound, WorkbenchError
 from workbench.logs import LogFile
 from workbench.parameters import declared_parameters
@@ -122,7 +123,7 @@ class Execution:
     _kernel: Any = field(default=None, init=False)
     _cell: int | None = field(default=None, init=False)
     _cells: int = field(default=0, init=False)
-    _bars: Any = field(default=None, init=False)
+    _bars: BarReader | None = field(default=None, init=False)
     _said_at: float = field(default=0.0, init=False)
 
     def run(self) -> None:
@@ -196,30 +197,25 @@ class Execution:
             self.report({"cells": True})
             processes.crash_point("kernel-ready")
         self._cell = (self._cell or 0) + 1
-        self._say_progress(None)
+        self._say_progress(())
 
     def _hear(self, message: Any) -> None:
         """Look for progress in what comes from the kernel."""
         if not self.watch_bars:
             return
         if self._bars is None:
-            try:
-                from workbench.bars import BarReader
-            except ImportError:  # XXX
-                return
-
             self._bars = BarReader()
-        if (bar := self._bars.feed(message)) is not None:
-            self._say_progress(bar)
+        if (bars := self._bars.feed(message)) is not None:
+            self._say_progress(bars)
 
-    def _say_progress(self, bar: Any) -> None:
+    def _say_progress(self, bars: tuple[Bar, ...]) -> None:
         now = time.monotonic()
-        if not self.watch_bars or (bar is not None and now - self._said_at < REPORT_SECONDS):
+        if not self.watch_bars or (bars and now - self._said_at < REPORT_SECONDS):
             return
         self._said_at = now
-        stage = None if bar is None else {"name": bar.message, "done": bar.done, "total": bar.total}
+        shown = [bar._asdict() for bar in bars]
         cell = self._cell or 1
-        self.report({"progress": {"done": cell - 1, "total": self._cells, "cell": cell, "bar": stage}})
+        self.report({"progress": {"done": cell - 1, "total": self._cells, "cell": cell, "bars": shown}})
 
     def _check(self) -> None:
         if not self.source.is_file():

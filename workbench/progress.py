@@ -33,7 +33,7 @@ class JobProgress:
         self._stream = stream or sys.stderr
         self._bars: Any = None
         self._tasks: dict[int, Any] = {}
-        self._said: tuple[int, str, str] | None = None
+        self._said: tuple[object, ...] | None = None
         self._said_at = 0.0
 
     def __enter__(self) -> Self:
@@ -72,19 +72,24 @@ class JobProgress:
         done, total = progress.done, progress.total
         if status == "succeeded":  # whatever the last word was, it is all done
             done = total = total or done or 1
-        message = progress.message if status == "running" else job.summary or status
+        message = progress.words if status == "running" else job.summary or status
         self._bars.update(self._tasks[job.id], completed=done, total=total, message=message)
 
     def _line(self, job: Job) -> None:
         progress, status = job.progress, job.status
         # numbers in a message move all the time; what matters is when its words change
-        says = (job.id, status, re.sub(r"[-+\d.,]+", "", progress.message))
+        says = (
+            job.id,
+            status,
+            re.sub(r"[-+\d.,]+", "", progress.message),
+            *(stage.name for stage in progress.stages),
+        )
         if says == self._said and time.monotonic() - self._said_at < LINE_SECONDS:
             return
         self._said, self._said_at = says, time.monotonic()
         if status == "running":
             share = "     " if progress.fraction is None else f"{progress.fraction:4.0%} "
-            what = f"{share} {progress.message or 'starting'}"
+            what = f"{share} {progress.words or 'starting'}"
         else:
             what = f"{status}{f': {job.summary}' if job.summary else ''}"
         print(f"{job.type:<12} {what}", file=self._stream, flush=True)

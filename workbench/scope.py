@@ -12,29 +12,40 @@ papermill, it makes a row of its own and ends it itself.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import math
 import os
 import sys
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
-from workbench import processes, records
+from workbench import bars, processes, records
 from workbench import workspace as workspaces
 from workbench.adapter import BaseAdapter, Metric, Result, check_options, get_adapter
-from workbench.errors import BadInput, BadOptions, JobCancelled, StoreError, WorkbenchError, WrongState
-from workbench.jobs import ATTEMPT, JOB, check_job
+from workbench.errors import (
+    BadInput,
+    BadOptions,
+    BelowFloor,
+    JobCancelled,
+    StoreError,
+    WorkbenchError,
+    WrongState,
+)
+from workbench.jobs import ATTEMPT, JOB, check_floors, check_job
+from workbench.reporting import Reporter
+from workbench.store import patiently
 from workbench.tracking import Better, Run, plain
 from workbench.workspace import Workspace
 
-#: Progress is written to the database at most this often, in seconds.
-PROGRESS_SECONDS = 0.2
+_T = TypeVar("_T")
 
 
 class JobScope:
@@ -59,15 +70,17 @@ class JobScope:
         options: Mapping[str, Any] | BaseModel | str | None = None,
         *,
         workspace: Workspace | str | os.PathLike[str] | None = None,
+        fail_below: Mapping[str, float] | str | None = None,
     ) -> None:
         self.type = type
         self._given = (adapter, options)
+        self._floors = check_floors(fail_below)
         self._own_workspace = not isinstance(workspace, Workspace)
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace or None)
         self._row: records.Job | None = None
         self._attached = False
-        self._finished = False
-        self._reporter: _Reporter | None = None
+        self._result: Result | None = None
+        self._reporter: Reporter | None = None
         self._runs: list[Run] = []
         self.adapter: BaseAdapter
         self.options: Any = None
@@ -102,6 +115,57 @@ class JobScope:
         self._entered()
         assert self._reporter is not None  # noqa: S101  # made on entering
         self._reporter.say(float(done), None if total is None else float(total), str(message))
+
+    def stage(self, name: str, share: float | None = None) -> AbstractContextManager[None]:
+        """Return a context in which :meth:`progress` speaks of one part of the job.
+
+        Stages may be nested. What is shown of the whole moves by what the stages say of themselves, and
+        never backwards.
+
+        Parameters
+        ----------
+        name : str
+            What is going on, in a word or two.
+        share : float, optional
+            How much of what is around it this stage takes, above 0; all of them together at most 1. Without
+            it the whole stays unknown meanwhile, and the stage alone is shown.
+
+        Examples
+        --------
+        >>> with job.stage("features", share=0.7):                  # doctest: +SKIP
+        ...     job.progress(3, 10)
+        """
+        self._entered()
+        assert self._reporter is not None  # noqa: S101  # made on entering
+        return self._reporter.stage(name, share)
+
+    def track(self, items: Iterable[_T], total: float | None = None, message: str = "") -> Iterator[_T]:
+        """Yield from ``items``, and say after each how many are done.
+
+        Parameters
+        ----------
+        items : iterable
+            What to go through.
+        total : float, optional
+            How many there are; ``len(items)`` if not given and known.
+        message : str
+            What is going on.
+        """
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        self.progress(0, total, message)
+        for number, item in enumerate(items, 1):
+            yield item
+            self.progress(number, total, message)
+
+    def follow_tqdm(self) -> AbstractContextManager[None]:
+        """Return a context in which what tqdm shows, here or deep in a library, is this job's progress.
+
+        Bars inside bars show as stages. Where tqdm is not installed nothing happens.
+        """
+        self._entered()
+        assert self._reporter is not None  # noqa: S101  # made on entering
+        return bars.follow(self._reporter.say_bars)
 
     def start_run(
         self,
@@ -140,28 +204,32 @@ class JobScope:
             kind = f"{type(self.adapter).__name__}'s {self.type}"
             raise BadInput(f"{kind} returned a {type(result).__name__}; a workbench.Result is wanted")
         assert self._reporter is not None  # noqa: S101
-        self._reporter.flush()
+        with contextlib.suppress(StoreError):  # progress may be lost, what follows may not
+            self._reporter.flush()
         processes.crash_point("result-before")
-        if not self.workspace.store.save_result(self.id, row.attempt, _plain_result(result)):
+        data = _plain_result(result)
+        # Saved twice it is the same result: so it may be tried until the database is back.
+        if not patiently(lambda: self.workspace.store.save_result(self.id, row.attempt, data)):
             raise WrongState(f"job {self.id} is no longer this process's to finish")
         processes.crash_point("result-after")
-        self._finished = True
+        self._result = result
         return result
 
     def __enter__(self) -> Self:
         row = self._attach() or self._begin_by_hand()
         self._row = row
-        self._reporter = _Reporter(self.workspace, row)
+        self._reporter = Reporter(self.workspace.store, row)
         processes.crash_point("scope-entered")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        below = None if error is not None else _below(self._result, self._entered().floors)
         try:
             assert self._reporter is not None  # noqa: S101
             self._reporter.stop()
-            self._end(error)
+            self._end(error or below)
         except WorkbenchError as refused:
             if error is None:
                 raise
@@ -169,6 +237,8 @@ class JobScope:
         finally:
             if self._own_workspace:
                 self.workspace.close()
+        if below is not None:
+            raise below
 
     def _entered(self) -> records.Job:
         if self._row is None:
@@ -188,6 +258,7 @@ class JobScope:
             return None
         os.environ.pop(JOB)  # a second scope in this notebook is a job of its own
         self._attached = True
+        row.floors = {**row.floors, **self._floors}
         self.adapter = get_adapter(row.adapter)
         self.options = check_options(self.adapter, row.type, row.options)
         return row
@@ -203,6 +274,7 @@ class JobScope:
             adapter=self.adapter.name,
             status="running",
             options=plain(self.options, "options"),
+            floors=self._floors,
             cwd=str(Path.cwd()),
             started_at=now,
             heartbeat_at=now,
@@ -228,13 +300,14 @@ class JobScope:
         if self._attached:
             # The worker decides how the job ended, from the runner's exit; this is only what is known here.
             if said is not None and not cancelled:
-                store.update_job(self.id, attempt=row.attempt, durable=True, error=said)
+                patiently(lambda: store.update_job(self.id, attempt=row.attempt, durable=True, error=said))
             return
-        if error is None and store.move_job(self.id, expect="running", to="succeeded", attempt=row.attempt):
+        move = partial(store.move_job, self.id, attempt=row.attempt)
+        if error is None and patiently(lambda: move(expect="running", to="succeeded")):
             return
         ended = "cancelled" if cancelled or error is None else "failed"
         kept = said if ended == "failed" else None
-        store.move_job(self.id, expect=("running", "cancelling"), to=ended, attempt=row.attempt, error=kept)
+        patiently(lambda: move(expect=("running", "cancelling"), to=ended, error=kept))
 
 
 def job_scope(
@@ -243,6 +316,7 @@ def job_scope(
     options: Mapping[str, Any] | BaseModel | str | None = None,
     *,
     workspace: Workspace | str | os.PathLike[str] | None = None,
+    fail_below: Mapping[str, float] | str | None = None,
 ) -> JobScope:
     """Return the job that a notebook is, for a ``with`` statement.
 
@@ -259,74 +333,33 @@ def job_scope(
         Its options.
     workspace : Workspace or path, optional
         ``$WORKBENCH_HOME`` or ``./results`` if not given.
+    fail_below : mapping or JSON text, optional
+        Metrics of the result that must reach a value: ``{"R@10": 0.35}``. Leaving the scope with a result
+        below it raises :class:`BelowFloor`; the result is kept all the same.
 
     Examples
     --------
     >>> with job_scope("eval", "toy", {"k": 3}) as job:          # doctest: +SKIP
     ...     job.finish(job.adapter.evaluate(job.options, job))
     """
-    return JobScope(type, adapter, options, workspace=workspace)
+    return JobScope(type, adapter, options, workspace=workspace, fail_below=fail_below)
 
 
-class _Reporter:
-    """Writes a job's progress from a thread: often enough to watch, seldom enough not to cost.
-
-    ``say`` only leaves a note. The thread writes the newest note at most every
-    :data:`PROGRESS_SECONDS`, and always the last one.
-    """
-
-    def __init__(self, home: Workspace, row: records.Job) -> None:
-        self._store = home.store
-        self._id = row.id or 0
-        self._attempt = row.attempt
-        self._note: tuple[float, float | None, str] | None = None
-        self._total: float | None = None
-        self._gone = ""
-        self._wake = threading.Event()
-        self._writing = threading.Lock()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="workbench-progress", daemon=True)
-        self._thread.start()
-
-    def say(self, done: float, total: float | None, message: str) -> None:
-        if self._gone:
-            raise JobCancelled(self._id, f"job {self._id} {self._gone}")
-        if total is not None:
-            self._total = total
-        self._note = (done, self._total, message)
-        self._wake.set()
-
-    def flush(self) -> None:
-        with self._writing:
-            note, self._note = self._note, None
-            change: dict[str, Any] = {"heartbeat_at": time.time()}
-            if note is not None and math.isfinite(note[0]):
-                done, total, message = note
-                change |= {"progress_done": done, "progress_total": total, "progress_message": message[:1000]}
-            status = self._store.update_job(self._id, attempt=self._attempt, **change)
-        if status == "cancelling":
-            self._gone = "was cancelled"
-        elif status is None:
-            self._gone = "was given up: its state was changed from outside"
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._wake.set()
-        self._thread.join()
-        if self._note is not None:
-            self.flush()
-
-    def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait(timeout=1.0)  # without news, look once a second whether the job is cancelled
-            self._wake.clear()
-            if self._stopping:
-                return
-            with contextlib.suppress(StoreError):  # the next note tries again
-                self.flush()
-            if self._gone:
-                return
-            time.sleep(PROGRESS_SECONDS)
+def _below(result: Result | None, floors: Mapping[str, float]) -> BelowFloor | None:
+    """Return what a result does not reach, or None."""
+    if not floors:
+        return None
+    metrics = {} if result is None else result.metrics
+    said = []
+    for name, floor in floors.items():
+        value = metrics.get(name)
+        if value is None:
+            near = difflib.get_close_matches(name, metrics, n=1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            said.append(f"there is no metric {name!r}{meant}; there are: {', '.join(metrics) or 'none'}")
+        elif not value >= floor:  # NaN is below every floor
+            said.append(f"{name} is {value:.6g}, its floor is {floor:g}")
+    return BelowFloor("; ".join(said)) if said else None
 
 
 def _options(given: Any) -> Any:

@@ -21,12 +21,12 @@ from types import FrameType
 from typing import IO, Any
 
 from workbench import jobs, notebooks, processes, records
-from workbench.attempts import Pace, Runner
+from workbench.attempts import Runner, Seldom
 from workbench.errors import StoreError, WorkbenchError
 from workbench.keeper import Keeper
 from workbench.processes import crash_point
+from workbench.reporting import PROGRESS_SECONDS, Pace
 from workbench.runner import INTERRUPTED
-from workbench.scope import PROGRESS_SECONDS
 from workbench.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, end_runs, settle
 from workbench.workspace import DATABASE_URL, HOME, Workspace
 
@@ -59,7 +59,8 @@ class _Running:
     kill_at: float | None = None
     said: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
-    pace: Pace = field(default_factory=lambda: Pace(PROGRESS_SECONDS))
+    pace: Seldom = field(default_factory=lambda: Seldom(PROGRESS_SECONDS))
+    rate: Pace = field(default_factory=Pace)
 
     @property
     def id(self) -> int:
@@ -109,7 +110,7 @@ class Worker:
         self._watch = Watch(home.store)
         self._keeper = Keeper(jobs.worker_command(home))
         self._stopping = False
-        self._beat = Pace(BEAT_SECONDS)
+        self._beat = Seldom(BEAT_SECONDS)
         self._renewed_at = self._busy_at = time.monotonic()
         self._lock = lock
 
@@ -225,25 +226,28 @@ class Worker:
             else:
                 running.said = said
         if running.said is not None and "progress" in running.said and running.pace.due():
-            said = running.said["progress"]
+            self._write_progress(running, running.said["progress"])
             running.said = {}
-            bar = said["bar"]
-            stages = [
-                {
-                    "name": f"cell {said['cell']} of {said['total']}",
-                    "done": said["done"],
-                    "total": said["total"],
-                }
-            ]
-            part = bar["done"] / bar["total"] if bar and bar["total"] else 0.0
-            self.home.store.update_job(
-                running.id,
-                attempt=running.job.attempt,
-                progress_done=said["done"] + min(part, 1.0),
-                progress_total=said["total"],
-                progress_message=stages[0]["name"] if bar is None else bar["name"],
-                progress_stages=[*stages, bar] if bar else stages,
-            )
+
+    def _write_progress(self, running: _Running, said: dict[str, Any]) -> None:
+        """Write how far a notebook is that does not say it itself: its cells, and the bars it draws."""
+        cell, bars = f"cell {said['cell']} of {said['total']}", said["bars"]
+        part = bars[0]["done"] / bars[0]["total"] if bars and bars[0]["total"] else 0.0
+        done = said["done"] + min(part, 1.0)
+        deepest = bars[-1] if bars else {"name": cell, "done": done, "total": said["total"]}
+        rate = running.rate.take((cell, len(bars), deepest["total"]), deepest["done"])
+        # Cells are of any length, so only within one that draws a bar is there a time left: the bar's own.
+        left = (deepest["total"] - deepest["done"]) / rate if rate and bars and deepest["total"] else None
+        self.home.store.update_job(
+            running.id,
+            attempt=running.job.attempt,
+            progress_done=done,
+            progress_total=said["total"],
+            progress_message=bars[0]["name"] if bars else "",
+            progress_stages=[{"name": cell, "done": said["done"], "total": said["total"]}, *bars],
+            progress_rate=rate if bars else None,
+            progress_left=left,
+        )
 
     def _heed_cancels(self) -> None:
         held = self.home.store.held_jobs(self.id)

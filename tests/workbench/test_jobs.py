@@ -11,7 +11,7 @@ import pytest
 
 import workbench as wb
 from workbench import jobs, records
-from workbench.scope import PROGRESS_SECONDS
+from workbench.reporting import PROGRESS_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ def test_a_submitted_job_is_queued_with_all_its_options(queued: wb.Job, workspac
     assert (found.type, found.adapter, found.status, found.attempt) == ("eval", "toy", "queued", 0)
     assert found.options["k"] == 4
     assert found.options["steps"] == 3
-    assert found.progress == (0.0, None, "")
+    assert found.progress == jobs.Progress()
     assert found.progress.fraction is None
     assert (found.result, found.error, found.notebook, found.started_at, found.logs()) == (None,) * 4 + ("",)
 
@@ -115,7 +115,15 @@ def test_lists_are_filtered_and_paged(workspace: wb.Workspace, toy: wb.BaseAdapt
 def test_a_job_as_json_is_json(queued: wb.Job) -> None:
     out = json.loads(json.dumps(queued.to_json()))
     assert out["status"] == "queued"
-    assert out["progress"] == {"done": 0.0, "total": None, "message": "", "fraction": None}
+    assert out["progress"] == {
+        "done": 0.0,
+        "total": None,
+        "message": "",
+        "stages": [],
+        "rate": None,
+        "left": None,
+        "fraction": None,
+    }
     assert out["created_at"].endswith("+00:00")
     assert "result" not in queued.to_json(result=False)
 
@@ -208,7 +216,7 @@ def test_progress_is_written_seldom_and_the_last_one_always(
     assert written[-1] == 49_999
     job = workspace.job(scope.id)
     assert len(written) <= 2 + (job.seconds or 0) / PROGRESS_SECONDS
-    assert job.progress == (49_999, 49_999, "encoding images")
+    assert job.progress[:3] == (49_999, 49_999, "encoding images")
 
 
 def test_progress_remembers_the_total_and_says_the_newest(
@@ -217,7 +225,7 @@ def test_progress_remembers_the_total_and_says_the_newest(
     with wb.job_scope("eval", "toy", workspace=workspace) as scope:
         scope.progress(1, 8, "a")
         scope.progress(2)
-    assert workspace.job(scope.id).progress == (2, 8, "")
+    assert workspace.job(scope.id).progress[:3] == (2, 8, "")
 
 
 def test_a_cancelled_job_notices_at_its_next_progress(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:
