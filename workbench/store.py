@@ -66,6 +66,9 @@ _T = TypeVar("_T")
 SOUND_SQLITE = (3, 51, 3)
 REPAIRED_SQLITE = frozenset({(3, 50, 7), (3, 44, 6)})
 
+#: Seconds that a server which does not answer is asked again, before a transaction has begun.
+CONNECT_SECONDS = 5.0
+
 #: Pauses of :func:`patiently`, in seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
@@ -202,8 +205,26 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with _refusals(), self._engine.connect() as connection:
+        with self._connected() as connection:
             yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """Open a connection; a server that is just starting again is waited for a little.
+
+        Before there is a connection nothing has happened, so to ask again is always safe.
+        """
+        with _refusals():
+            if self.is_sqlite:
+                connection = self._engine.connect()
+            else:
+                connection = patiently(self._connect, CONNECT_SECONDS)
+            with connection:
+                yield connection
+
+    def _connect(self) -> Connection:
+        with _refusals():
+            return self._engine.connect()
 
     @contextmanager
     def _writing(self, *, durable: bool = True) -> Iterator[Connection]:
@@ -213,7 +234,7 @@ class Store:
         writer was faster; ``BEGIN IMMEDIATE`` waits its turn. What is not ``durable`` may be rolled back
         by a power cut (never by a crash of this process): metric points and progress, nothing else.
         """
-        with _refusals(), self._engine.connect() as connection:
+        with self._connected() as connection:
             connection.execution_options(writes=True, durable=durable)
             with connection.begin():
                 if not durable and not self.is_sqlite:

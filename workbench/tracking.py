@@ -29,8 +29,8 @@ from pydantic import BaseModel
 
 from workbench import processes, records
 from workbench.adapter import Metric
-from workbench.errors import BadInput, StoreError, UnknownRun, WorkbenchError, WrongState
-from workbench.store import Point, Store
+from workbench.errors import BadInput, StoreError, StoreUnavailable, UnknownRun, WorkbenchError, WrongState
+from workbench.store import Point, Store, patiently
 
 #: A logged number is in the database after at most this many seconds.
 BATCH_SECONDS = 0.25
@@ -141,6 +141,10 @@ class Writer:
             try:
                 while self._queue:
                     self._write()
+            except StoreUnavailable:  # it may pass: tried again until the queue is full
+                time.sleep(0 if self._stopping else 0.5)
+                if not self._stopping:
+                    self._wake.set()
             except WorkbenchError as error:
                 self._error = error  # raised by the next log or flush, where somebody can see it
                 time.sleep(0 if self._stopping else 1.0)
@@ -389,10 +393,10 @@ class Run:
     ) -> None:
         """Write what is queued and end the run; a run that is over stays as it ended."""
         try:
-            self._writer.flush()
+            patiently(self._writer.flush)
         finally:
             said = None if error is None else {"type": type(error).__name__, "message": str(error)}
-            self._store.end_run(self.id, status, said)
+            patiently(lambda: self._store.end_run(self.id, status, said))
             self.refresh()
 
     def __enter__(self) -> Self:

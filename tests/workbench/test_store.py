@@ -341,7 +341,8 @@ def test_no_job_is_run_by_two_workers(store: Store) -> None:
 # What may pass --------------------------------------------------------------------------------------
 
 
-def test_a_server_that_went_away_is_waited_for(postgres: Any) -> None:
+def test_a_server_that_went_away_is_waited_for(postgres: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.store.CONNECT_SECONDS", 0.1)
     store = Store(postgres.new_database())
     job_id = running(store).id or 0
     postgres.stop()
