@@ -18,7 +18,9 @@
     ├── NotSupported (NotImplementedError)  the adapter does not offer it       HTTP 501
     ├── Busy                           try again later                          HTTP 503
     ├── MissingExtra (ImportError)     an optional package is not installed
+    ├── BelowFloor                     a result that does not reach its floors
     ├── StoreError                     the database refused
+    │   └── StoreUnavailable           the database cannot be reached now     HTTP 503
     └── JobError                       how a job ended, when it is waited for
         ├── JobFailed
         └── JobCancelled

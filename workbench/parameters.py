@@ -130,6 +130,8 @@ def check_parameters(path: Path, given: Mapping[str, Any] | None) -> dict[str, A
 
 
 def _declared(source: str) -> list[Parameter]:
+    # Magics and shell commands are IPython's, not Python's; the lines keep their numbers.
+    source = "\n".join("" if line.startswith(("%", "!")) else line for line in source.split("\n"))
     comments = {
         token.start[0]: token.string.lstrip("#").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)

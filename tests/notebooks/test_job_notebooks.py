@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,9 +86,10 @@ def test_build_index_under_nbval_leaves_an_index(home: Path) -> None:
         assert len(workspace.open_search("도형").by_text("red circle", k=3)) == 3
 
 
-def papermill_by_hand(home: Path, options: str) -> subprocess.CompletedProcess[str]:
+def papermill_by_hand(home: Path, options: str, fail_below: str = "") -> subprocess.CompletedProcess[str]:
     command = [shutil.which("papermill", path=str(Path(sys.executable).parent)) or "papermill"]
     words = ["-p", "adapter", ADAPTER, "-p", "options", options, "-p", "workspace", str(home)]
+    words += ["-p", "fail_below", fail_below]
     return subprocess.run(
         [*command, str(NOTEBOOKS / "evaluate.ipynb"), str(home / "out.ipynb"), "--no-progress-bar", *words],
         capture_output=True,
@@ -95,6 +97,15 @@ def papermill_by_hand(home: Path, options: str) -> subprocess.CompletedProcess[s
         timeout=200,
         check=False,
     )
+
+
+def test_papermill_by_hand_holds_a_result_to_its_floor(home: Path) -> None:
+    done = papermill_by_hand(home, '{"ks": [10], "flags": false}', fail_below='{"t2i/R@10@128": 1.01}')
+    assert done.returncode != 0
+    assert re.search(r"BelowFloor: t2i/R@10@128 is [\d.]+, its floor is 1.01", done.stderr)
+    row = job(home, "eval")
+    assert (row.status, row.error["type"]) == ("failed", "BelowFloor")
+    assert row.result.views
 
 
 def test_papermill_by_hand_leaves_the_same_records(home: Path) -> None:

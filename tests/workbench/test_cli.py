@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 import workbench as wb
@@ -86,6 +87,50 @@ def test_a_cancelled_job_exits_75(home: wb.Workspace) -> None:
         out, _ = waiting.communicate(timeout=30)
     assert waiting.returncode == 75
     assert json.loads(out)["status"] == "cancelled"
+
+
+def test_a_result_below_its_floor_exits_1_and_names_it(home: wb.Workspace) -> None:
+    floors = '{"R@5": 0.6, "loss": 1}'
+    command = workbench(home, *SUBMIT, "--option", "k=5", "--fail-below", floors, "--wait", "--json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert "R@5 is 0.5, its floor is 0.6" in done.stderr
+    assert "no metric 'loss'" in done.stderr
+    said = json.loads(done.stdout)
+    assert (said["status"], said["error"]["type"]) == ("failed", "BelowFloor")
+    assert said["result"]["metrics"] == {"R@5": 0.5}
+    # The executed notebook shows the tables above the failure.
+    assert "Recall by k" in Path(said["notebook"]).read_text()
+
+
+def test_a_notebook_of_ones_own_is_submitted_and_its_log_followed(home: wb.Workspace, tmp_path: Path) -> None:
+    page = tmp_path / "mine.ipynb"
+    parameters = nbformat.v4.new_code_cell(
+        "steps: int = 1\nname: str = ''", metadata={"tags": ["parameters"]}
+    )
+    work = nbformat.v4.new_code_cell(
+        "import time\nfor step in range(steps):\n    print(name, step, flush=True); time.sleep(0.05)"
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, work]), page)
+    given = ("--option", "steps=3", "--option", "name=007", "--json")
+    submit = workbench(home, "jobs", "submit", str(page), *given)
+    job = json.loads(subprocess.run(submit, capture_output=True, check=True, timeout=60).stdout)
+    assert (job["type"], job["options"], job["source"]) == (
+        "notebook",
+        {"steps": 3, "name": "007"},
+        str(page),
+    )
+    follow = subprocess.run(
+        workbench(home, "jobs", "logs", str(job["id"]), "--follow"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert [line.split("  ", 1)[1] for line in follow.stdout.splitlines()] == ["007 0", "007 1", "007 2"]
+    assert home.job(job["id"]).status == "succeeded"
+    refused = subprocess.run([*submit, "--option", "steps=many"], capture_output=True, text=True, timeout=60)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
+    assert "steps" in refused.stderr
 
 
 def test_the_demo_is_the_adapters_and_prints_what_was_agreed(home: wb.Workspace) -> None:

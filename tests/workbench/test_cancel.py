@@ -1,0 +1,128 @@
+"""Cancelling: at whatever moment, nothing of the job is left, and what it printed is."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import workbench as wb
+from tests.conftest import workspace_in
+from workbench import processes, records
+
+#: No survivor so long after the call, in seconds.
+SECONDS = 8.0
+
+# `usleep` through PyDLL keeps Python's lock: no signal handler runs until it returns.
+STUCK = "import ctypes; libc = ctypes.PyDLL(None); print('begun', flush=True)\nfor _ in range(60): libc.usleep(10**9)"
+
+FAMILY = """
+import multiprocessing, os, subprocess, sys, time
+kids = [multiprocessing.get_context("fork").Process(target=time.sleep, args=[600])]
+kids[0].start()
+pids = [kids[0].pid, subprocess.Popen(["sleep", "600"], start_new_session=True).pid]
+# One that has no token any more, for whom only his ancestors speak.
+pids.append(subprocess.Popen(["env", "-i", "sleep", "600"], start_new_session=True).pid)
+open("pids", "w").write(" ".join(map(str, pids)))
+print("begun", flush=True)
+time.sleep(600)
+"""
+
+DEAF = """
+import time
+print("begun", flush=True)
+while True:
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        print("never mind", flush=True)
+"""
+
+CELLS = {
+    "a loop": "print('begun', flush=True)\nwhile True: pass",
+    "stuck in C": STUCK,
+    "grandchildren": FAMILY,
+    "deaf": DEAF,
+    "much output": "print('begun', flush=True)\nwhile True: print('x' * 100_000)",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[wb.Workspace]:
+    with workspace_in(tmp_path_factory.mktemp("cancel") / "results") as home:
+        yield home
+
+
+def submit(home: wb.Workspace, folder: Path, source: str) -> wb.Job:
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), folder / "mine.ipynb")
+    return home.submit_notebook(folder / "mine.ipynb")
+
+
+def row(home: wb.Workspace, job: wb.Job) -> records.Job:
+    found = home.store.job(job.id)
+    assert found is not None
+    return found
+
+
+def wait_until(happened: object, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def gone(home: wb.Workspace, job: wb.Job, folder: Path, began: float) -> None:
+    """Check that the job is cancelled, in time, and that nothing of it is left."""
+    assert job.wait(SECONDS, check=False).status == "cancelled"
+    assert processes.carriers(row(home, job).token) == []
+    if (folder / "pids").exists():
+        for pid in map(int, (folder / "pids").read_text().split()):
+            assert not processes.started(pid), f"{pid} is still there"
+    assert time.monotonic() - began < SECONDS
+    assert job.error is None
+    assert not processes.runtime_folder(row(home, job).token).exists()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_nothing_of_a_cancelled_job_is_left(home: wb.Workspace, tmp_path: Path, name: str) -> None:
+    job = submit(home, tmp_path, CELLS[name])
+    wait_until(lambda: "begun" in job.logs())
+    assert len(processes.carriers(row(home, job).token)) >= 2  # the runner and the kernel
+    began = time.monotonic()
+    job.cancel()
+    job.cancel()  # twice is once
+    gone(home, job, tmp_path, began)
+    assert job.notebook is not None
+    cell = nbformat.read(job.notebook, as_version=4).cells[-1]
+    if name != "stuck in C":  # its first line is saved within a second; there was none
+        assert "begun" in str(cell.outputs)
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.1, 0.3, 0.5, 0.7])
+def test_a_job_is_cancelled_while_it_starts(home: wb.Workspace, tmp_path: Path, moment: float) -> None:
+    job = submit(home, tmp_path, "import time; time.sleep(600)")
+    wait_until(lambda: job.refresh().status == "running")
+    time.sleep(moment)
+    began = time.monotonic()
+    job.cancel()
+    gone(home, job, tmp_path, began)
+
+
+def test_a_queued_job_is_cancelled_at_once_and_never_runs(home: wb.Workspace, tmp_path: Path) -> None:
+    first = submit(home, tmp_path, "import time; time.sleep(600)")
+    second = submit(home, tmp_path, "open('ran', 'w')")
+    wait_until(lambda: first.refresh().status == "running")
+    assert second.cancel().status == "cancelled"
+    began = time.monotonic()
+    first.cancel()
+    gone(home, first, tmp_path, began)
+    time.sleep(0.3)
+    assert not (tmp_path / "ran").exists()
+    assert second.attempt == 0
+
+
+def test_what_has_ended_stays_as_it_ended(home: wb.Workspace, tmp_path: Path) -> None:
+    job = submit(home, tmp_path, f"print({os.getpid()})").wait(60)
+    assert job.cancel().status == "succeeded"
