@@ -16,7 +16,13 @@ from workbench import processes, records
 SECONDS = 8.0
 
 # `usleep` through PyDLL keeps Python's lock: no signal handler runs until it returns.
-STUCK = "import ctypes; libc = ctypes.PyDLL(None); print('begun', flush=True)\nfor _ in range(60): libc.usleep(10**9)"
+STUCK = """
+import ctypes
+libc = ctypes.PyDLL(None)
+print("begun", flush=True)
+for _ in range(60):
+    libc.usleep(10**9)
+"""
 
 FAMILY = """
 import multiprocessing, os, subprocess, sys, time
