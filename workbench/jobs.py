@@ -33,6 +33,7 @@ from workbench.errors import (
     NotSupported,
     StoreError,
     UnknownJob,
+    WrongState,
 )
 from workbench.parameters import check_parameters
 from workbench.tracking import plain, write_whole
@@ -40,6 +41,9 @@ from workbench.workspace import Workspace
 
 #: Type of a job that executes a notebook of the user's own.
 NOTEBOOK = "notebook"
+
+#: A job whose worker vanished is begun so many times in all.
+MAX_ATTEMPTS = 2
 
 #: A handle's properties are at most this old, in seconds.
 FRESH_SECONDS = 0.25
@@ -371,6 +375,45 @@ class Job:
             self._raise_unless_succeeded()
         return self
 
+    def retry(self) -> Job:
+        """Queue the same again: same type, options, floors, and the notebook as it was submitted.
+
+        Returns
+        -------
+        Job
+            The new one; this one stays as it ended.
+
+        Raises
+        ------
+        WrongState
+            It has not ended yet.
+        BadOptions, BadInput, NotSupported, UnknownAdapter
+            The adapter has changed meanwhile and takes it no more.
+        """
+        row = self.refresh()._row
+        if row.status not in records.FINAL_STATUSES:
+            raise WrongState(f"job {self.id} is {row.status}", hint="Cancel it first, or wait for its end.")
+        options = row.options
+        if row.source:
+            if not source_copy(self._home, row.source_sha256).is_file():
+                raise BadInput(
+                    f"the notebook of job {self.id} is no longer kept", hint=f"Submit {row.source} again."
+                )
+        else:
+            family = get_adapter(row.adapter)
+            options = plain(check_job(family, row.type, row.options), "options")
+        again = records.Job(
+            type=row.type,
+            adapter=row.adapter,
+            options=options,
+            floors=row.floors,
+            source=row.source,
+            source_sha256=row.source_sha256,
+            cwd=row.cwd or str(Path.cwd()),
+            max_attempts=MAX_ATTEMPTS,
+        )
+        return _queue(self._home, again, start_worker=True)
+
     def _raise_unless_succeeded(self) -> None:
         if self._row.status == "cancelled":
             raise JobCancelled(self.id, f"job {self.id} ({self.type}) was cancelled")
@@ -414,7 +457,7 @@ def submit(
     *,
     fail_below: Mapping[str, float] | str | None = None,
     start_worker: bool = True,
-    max_attempts: int = 2,
+    max_attempts: int = MAX_ATTEMPTS,
 ) -> Job:
     """Queue a job; see ``Workspace.submit``.
 
@@ -439,7 +482,7 @@ def submit_notebook(
     parameters: Mapping[str, Any] | None = None,
     *,
     start_worker: bool = True,
-    max_attempts: int = 2,
+    max_attempts: int = MAX_ATTEMPTS,
 ) -> Job:
     """Queue a notebook of the user's own; see ``Workspace.submit_notebook``."""
     source = local_notebook(path)
@@ -547,13 +590,14 @@ def find(home: Workspace, job_id: int) -> Job:
 def listed(
     home: Workspace,
     type: str | None,  # noqa: A002
-    status: str | None,
+    status: str | Collection[str] | None,
     limit: int | None,
     offset: int,
 ) -> list[Job]:
     """Return one page of jobs; see ``Workspace.jobs``."""
-    if status is not None and status not in records.JOB_STATUSES:
-        raise BadInput(f"no job status {status!r}. There are: {', '.join(records.JOB_STATUSES)}")
+    wanted = () if status is None else (status,) if isinstance(status, str) else tuple(status)
+    if unknown := [one for one in wanted if one not in records.JOB_STATUSES]:
+        raise BadInput(f"no job status {unknown[0]!r}. There are: {', '.join(records.JOB_STATUSES)}")
     if (limit is not None and limit < 0) or offset < 0:
         raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
     read = partial(home.store.jobs, type=type, status=status, limit=limit, offset=offset)

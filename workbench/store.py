@@ -451,6 +451,11 @@ class Store:
         with self._reading() as connection:
             return connection.execute(query).scalar_one()
 
+    def job_types(self) -> list[str]:
+        """Return the types of the jobs there are, sorted."""
+        with self._reading() as connection:
+            return sorted(connection.execute(select(_jobs.c.type).distinct()).scalars())
+
     def newest_job(self) -> int | None:
         """Return the highest job id."""
         with self._reading() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -288,7 +288,7 @@ class Workspace:
     def jobs(
         self,
         type: str | None = None,  # noqa: A002
-        status: str | None = None,
+        status: str | Collection[str] | None = None,
         limit: int | None = 100,
         offset: int = 0,
     ) -> list[Job]:
@@ -296,8 +296,10 @@ class Workspace:
 
         Parameters
         ----------
-        type, status : str, optional
-            Only those.
+        type : str, optional
+            Only those of one type.
+        status : str or several, optional
+            Only those in one of these states.
         limit : int or None
             At most that many; None for all.
         offset : int
@@ -306,6 +308,18 @@ class Workspace:
         from workbench import jobs
 
         return jobs.listed(self, type, status, limit, offset)
+
+    def count_jobs(
+        self,
+        type: str | None = None,  # noqa: A002
+        status: str | Collection[str] | None = None,
+    ) -> int:
+        """Return how many jobs there are, of a type and in some states where they are given."""
+        return self.store.count_jobs(status, type=type)
+
+    def job_types(self) -> list[str]:
+        """Return the types of the jobs there are, sorted."""
+        return self.store.job_types()
 
     # Indexes -----------------------------------------------------------------------------------
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 import workbench as wb
 from workbench import records
-from workbench.panels.jobs import BUSY_SECONDS, CALM_SECONDS, JobsPanel, _Pace
+from workbench.panels.jobs import BUSY_SECONDS, CALM_SECONDS, PAGE_JOBS, STATES, JobsPanel
 
 PATIENCE = 60.0
 
@@ -62,7 +65,20 @@ def test_the_buttons_are_the_jobs_the_adapter_offers_index_first(sent: Sent, toy
 
 
 def test_an_empty_workspace_has_no_rows_and_is_looked_at_calmly(sent: Sent) -> None:
-    assert sent.panel.state == {"jobs": [], "problem": None}
+    assert sent.panel.state == {
+        "jobs": [],
+        "total": 0,
+        "offset": 0,
+        "going_on": 0,
+        "types": [
+            {"type": "index_build", "label": "Build index"},
+            {"type": "eval", "label": "Evaluate"},
+            {"type": "train", "label": "Train"},
+            {"type": "notebook", "label": "Notebook"},
+        ],
+        "shown": {"type": "", "state": ""},
+        "problem": None,
+    }
     assert sent.panel.refresh() == CALM_SECONDS
     assert sent.panel.to_html() == "<p>No jobs yet.</p>"
 
@@ -141,6 +157,10 @@ def test_cancel_and_retry(sent: Sent, workspace: wb.Workspace) -> None:
     again = workspace.job(reply["id"])
     assert (again.type, again.options["steps"]) == ("train", 2)
     again.cancel()
+    going_on = add(workspace, status="queued")
+    reply = sent.ask(type="retry", id=going_on)
+    assert reply is not None
+    assert (reply["type"], reply["message"]) == ("refused", f"job {going_on} is queued")
 
 
 @pytest.mark.parametrize(
@@ -154,6 +174,14 @@ def test_cancel_and_retry(sent: Sent, workspace: wb.Workspace) -> None:
             "no job type 'x'",
         ),
         ({"type": "submit", "form": "x", "job_type": 3, "options": {}}, "a type and options"),
+        ({"type": "submit", "form": "x", "job_type": "eval", "options": 3}, "a dictionary, not 3"),
+        ({"type": "submit", "form": "x", "path": "no.ipynb", "options": {}}, "no notebook"),
+        ({"type": "declare", "form": "x", "path": "s3://b/x.ipynb"}, "no local path"),
+        ({"type": "declare", "form": "x", "path": " "}, "no notebook is named"),
+        ({"type": "declare", "form": "x"}, "no notebook is named"),
+        ({"type": "show", "job_type": "", "state": "asleep", "offset": 0}, "state 'asleep'"),
+        ({"type": "show", "job_type": None, "state": "", "offset": 0}, "no jobs of type None"),
+        ({"type": "show", "job_type": "", "state": "", "offset": "x"}, "from 'x' on"),
         (
             {"type": "submit", "form": "x", "job_type": "eval", "adapter": "none", "options": {}},
             "no adapter 'none'",
@@ -181,7 +209,7 @@ def test_trouble_with_the_workspace_keeps_the_rows_and_says_why(
     add(workspace, status="queued")
     sent.panel.refresh()
 
-    def refuse(**_: Any) -> Any:
+    def refuse(*_: Any) -> Any:
         raise wb.StoreError("the database is locked", hint="Another process writes.")
 
     monkeypatch.setattr(workspace, "jobs", refuse)
@@ -213,10 +241,114 @@ def test_the_thread_lives_while_a_page_shows_the_panel(sent: Sent, workspace: wb
     assert not panel.alive
 
 
-def test_pace_is_counted_within_one_step() -> None:
-    pace = _Pace()
-    assert pace.take(0.0, 0, 100, "reading") == (None, None)
-    assert pace.take(0.5, 10, 100, "reading") == (None, None)  # too soon to say
-    assert pace.take(2.0, 20, 100, "reading") == (10.0, 8.0)
-    assert pace.take(2.5, 1, 50, "writing") == (None, None)
-    assert pace.take(4.5, 5, None, "writing") == (2.0, None)
+def test_what_is_counted_is_the_innermost_stage(sent: Sent, workspace: wb.Workspace) -> None:
+    stages = [{"name": "refit", "done": 0.5, "total": 1.0}, {"name": "features", "done": 30, "total": 400}]
+    columns = {"progress_done": 0.5, "progress_total": 1.0, "progress_rate": 3.5, "progress_left": 106.0}
+    add(workspace, status="running", progress_stages=stages, **columns)
+    sent.panel.refresh()
+    (row,) = sent.rows()
+    assert (row["fraction"], row["rate"], row["left"]) == (0.5, 3.5, 106.0)
+    assert row["stages"][-1] == {"name": "features", "done": 30, "total": 400}
+
+
+# Many jobs -------------------------------------------------------------------------------------------
+
+
+def test_jobs_come_a_page_at_a_time(sent: Sent, workspace: wb.Workspace) -> None:
+    ids = [add(workspace, status="succeeded") for _ in range(2 * PAGE_JOBS + 3)][::-1]
+    sent.panel.refresh()
+    for offset in (0, PAGE_JOBS, 2 * PAGE_JOBS):
+        assert sent.ask(type="show", job_type="", state="", offset=offset) is None
+        assert [row["id"] for row in sent.rows()] == ids[offset : offset + PAGE_JOBS]
+        assert (sent.panel.state["total"], sent.panel.state["offset"]) == (len(ids), offset)
+    assert f"{2 * PAGE_JOBS} more are not shown" in sent.panel.to_html()
+    sent.ask(type="show", job_type="", state="", offset=10**6)  # beyond the end is the last page
+    assert sent.panel.state["offset"] == 2 * PAGE_JOBS
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_jobs_are_chosen_by_state_and_type(sent: Sent, workspace: wb.Workspace, state: str) -> None:
+    ids = {
+        (kind, status): add(workspace, type=kind, status=status)
+        for kind in ("eval", "train", "dance")
+        for status in ("queued", "running", "succeeded", "failed", "cancelled")
+    }
+    sent.ask(type="show", job_type="train", state=state, offset=0)
+    wanted = {ids["train", status] for status in STATES[state] if status != "cancelling"}
+    assert {row["id"] for row in sent.rows()} == wanted
+    assert sent.panel.state["total"] == len(wanted)
+    assert sent.panel.state["shown"] == {"type": "train", "state": state}
+    assert sent.panel.state["types"][-1] == {"type": "dance", "label": "Dance"}
+    # Even while only what has ended is shown, what goes on keeps the panel looking.
+    assert sent.panel.state["going_on"] == 6
+    assert sent.panel.refresh() == BUSY_SECONDS
+
+
+# A notebook of the user's own ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    source = "steps: int = 3  # how many\nname = '첫째'\nrate: float | None = None"
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("print(name, steps)"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "mine.ipynb")
+    return tmp_path / "mine.ipynb"
+
+
+def test_the_form_of_a_notebook_is_what_it_declares(sent: Sent, mine: Path) -> None:
+    reply = sent.ask(type="declare", form="notebook", path=f" {mine} ")
+    assert reply is not None
+    assert (reply["type"], reply["form"], reply["path"]) == ("declared", "notebook", str(mine))
+    fields = [(field["name"], field["kind"], field["help"]) for field in reply["fields"]]
+    assert fields == [("steps", "integer", "how many"), ("name", "text", ""), ("rate", "number", "")]
+    assert reply["values"] == {"steps": 3, "name": "첫째"}
+
+
+def test_a_notebook_is_submitted_and_run_again_as_it_was(
+    sent: Sent, workspace: wb.Workspace, mine: Path
+) -> None:
+    refused = sent.ask(type="submit", form="notebook", path=str(mine), options={"steps": "many", "no": 1})
+    assert refused is not None
+    assert [field for field, _ in refused["problems"]] == ["steps", "no"]
+    assert sent.rows() == []
+    reply = sent.ask(type="submit", form="notebook", path=str(mine), options={"steps": 7})
+    assert reply is not None
+    job = workspace.job(reply["id"]).wait(60)
+    sent.panel.refresh()
+    assert (sent.rows()[0]["type"], sent.rows()[0]["name"]) == ("notebook", "mine")
+    assert "첫째 7" in job.logs()
+    mine.unlink()
+    again = sent.ask(type="retry", id=job.id)
+    assert again is not None
+    assert "첫째 7" in workspace.job(again["id"]).wait(60).logs()
+
+
+def test_a_result_below_its_floor_is_shown_although_the_job_failed(
+    sent: Sent, workspace: wb.Workspace
+) -> None:
+    job = workspace.submit("eval", "toy", {"k": 2}, fail_below={"R@2": 0.9}).wait(60, check=False)
+    sent.panel.refresh()
+    (row,) = sent.rows()
+    assert (row["status"], row["hasResult"]) == ("failed", True)
+    shown = sent.ask(type="result", id=job.id)
+    assert shown is not None
+    assert "Recall" in shown["html"]
+    assert job.retry().floors == {"R@2": 0.9}
+
+
+# Leaving ---------------------------------------------------------------------------------------------
+
+
+def test_closing_leaves_no_widget_and_no_thread(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:
+    from ipywidgets.widgets import widget
+
+    models, threads = dict(widget._instances), threading.active_count()
+    for _ in range(3):
+        panel = JobsPanel(workspace, adapter="toy")
+        panel._repr_mimebundle_()
+        panel.close()
+    assert dict(widget._instances) == models
+    assert threading.active_count() == threads

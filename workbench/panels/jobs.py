@@ -4,14 +4,19 @@ The page shows the trait ``state`` and asks by custom messages.
 
 ::
 
-    state            {"jobs": [row, ...], "problem": null or {"message", "hint"}}
-    row              {"id", "type", "name", "adapter", "status", "done", "total", "message", "fraction",
-                      "rate", "left", "summary", "error": {"cell", "message"} or null, "hasResult", "ended",
-                      "notebook", "log": text or null}
-    page -> kernel   {"type": "submit", "job_type", "adapter", "options", "form"}
+    state            {"jobs": [row, ...], "total", "offset", "going_on", "types": [{"type", "label"}, ...],
+                      "shown": {"type", "state"}, "problem": null or {"message", "hint"}}
+    row              {"id", "type", "name", "adapter", "status", "done", "total", "message", "stages",
+                      "fraction", "rate", "left", "summary", "error": {"cell", "message"} or null,
+                      "hasResult", "ended", "notebook", "log": text or null}
+    page -> kernel   {"type": "show", "job_type", "state", "offset"}
+                     {"type": "submit", "job_type", "adapter", "options", "form"}
+                     {"type": "declare", "path", "form"}
+                     {"type": "submit", "path", "options", "form"}
                      {"type": "retry", "id"}   {"type": "cancel", "id"}   {"type": "result", "id"}
                      {"type": "log", "id", "open"}   {"type": "view", "view", "open"}
     kernel -> page   {"type": "submitted", "form", "id"}
+                     {"type": "declared", "form", "path", "fields", "values"}
                      {"type": "refused", "form" or "id", "message", "hint", "problems": [[field, message]]}
                      {"type": "result", "id", "html"}
 """
@@ -19,7 +24,7 @@ The page shows the trait ``state`` and asks by custom messages.
 from __future__ import annotations
 
 import logging
-import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -29,10 +34,12 @@ import traitlets
 
 from workbench.adapter import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, WorkbenchError
+from workbench.jobs import NOTEBOOK, local_notebook
 from workbench.panels.assets import assets
 from workbench.panels.fields import form_fields, initial_values
 from workbench.panels.live import LivePanel
 from workbench.panels.results import render_html
+from workbench.parameters import parameters_model
 
 if TYPE_CHECKING:
     from workbench.jobs import Job
@@ -43,11 +50,24 @@ _LOG = logging.getLogger(__name__)
 #: Seconds between looks while a job moves, and while none does.
 BUSY_SECONDS, CALM_SECONDS = 0.5, 2.0
 
-#: So many jobs are listed, newest first; so many lines of a log are shown.
-LISTED_JOBS, LOG_LINES = 50, 200
+#: So many jobs a page, newest first; so many lines of a log are shown.
+PAGE_JOBS, LOG_LINES = 25, 200
+
+#: Rows of jobs that have ended are remembered, so many of them, since they never change.
+_REMEMBERED_ROWS = 500
 
 _SETTLED = frozenset({"succeeded", "failed", "cancelled"})
-_LABELS = {"train": "Train", "eval": "Evaluate", "index_build": "Build index"}
+_GOING_ON = ("queued", "running", "cancelling")
+
+#: What the filter by state offers, with the states that each stands for.
+STATES: Mapping[str, tuple[str, ...]] = {
+    "going on": _GOING_ON,
+    "succeeded": ("succeeded",),
+    "failed": ("failed",),
+    "cancelled": ("cancelled",),
+}
+
+_LABELS = {"train": "Train", "eval": "Evaluate", "index_build": "Build index", NOTEBOOK: "Notebook"}
 _BUTTON_ORDER = ("index_build", "eval", "train")
 _NAMING_OPTIONS = ("name", "index", "experiment")
 
@@ -63,27 +83,47 @@ class JobsPanel(LivePanel):
         Offer this adapter's jobs only; all installed ones otherwise.
     """
 
-    _esm = assets("dom.js", "jobs.js")
+    _esm = assets("dom.js", "forms.js", "jobs.js")
     _css = assets("theme.css", "jobs.css", "results.css")
 
     setup = traitlets.Dict().tag(sync=True)
 
     def __init__(self, workspace: Workspace, *, adapter: str | None = None) -> None:
         self.workspace = workspace
-        self._paces: dict[int, _Pace] = {}
-        self._settled_rows: dict[int, dict[str, Any]] = {}
+        self._settled_rows: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._open_logs: set[int] = set()
-        names = [adapter] if adapter else adapters()
-        super().__init__(setup={"offers": _offers(names), "home": str(Path.home())})
+        self._type: str | None = None
+        self._state = ""
+        self._offset = 0
+        offers = _offers([adapter] if adapter else adapters())
+        self._offered = [offer["type"] for offer in offers] + [NOTEBOOK]
+        super().__init__(
+            setup={"offers": offers, "home": str(Path.home()), "states": list(STATES), "page": PAGE_JOBS}
+        )
 
     def look(self) -> tuple[dict[str, Any], float]:
-        """Return the newest jobs as rows; look often while one of them moves."""
-        rows = [self._row(job) for job in self.workspace.jobs(limit=LISTED_JOBS)]
-        moving = any(row["status"] not in _SETTLED for row in rows)
-        return {"jobs": rows, "problem": None}, BUSY_SECONDS if moving else CALM_SECONDS
+        """Return one page of jobs as rows; look often while any job moves."""
+        wanted = STATES.get(self._state)
+        total = self.workspace.count_jobs(self._type, wanted)
+        # What was deleted or has changed its state meanwhile leaves no empty page behind.
+        self._offset = min(self._offset, max(total - 1, 0) // PAGE_JOBS * PAGE_JOBS)
+        jobs = self.workspace.jobs(self._type, wanted, PAGE_JOBS, self._offset)
+        going_on = self.workspace.count_jobs(status=_GOING_ON)
+        others = (kind for kind in self.workspace.job_types() if kind not in self._offered)
+        types = [*self._offered, *others]
+        state = {
+            "jobs": [self._row(job) for job in jobs],
+            "total": total,
+            "offset": self._offset,
+            "going_on": going_on,
+            "types": [{"type": kind, "label": _label(kind)} for kind in types],
+            "shown": {"type": self._type or "", "state": self._state},
+            "problem": None,
+        }
+        return state, BUSY_SECONDS if going_on else CALM_SECONDS
 
     def to_html(self) -> str:
-        """Return the list as plain HTML, for where no widget is shown."""
+        """Return the page as plain HTML, for where no widget is shown."""
         if not self.state.get("jobs"):
             return "<p>No jobs yet.</p>"
         titles = ("Job", "Name", "State", "Outcome")
@@ -96,7 +136,9 @@ class JobsPanel(LivePanel):
             "<tr>" + "".join(f'<td align="left">{escape(cell)}</td>' for cell in line) + "</tr>"
             for line in lines
         )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        left_out = self.state["total"] - len(lines)
+        more = f"<p>{left_out} more are not shown here.</p>" if left_out else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
     # --- messages from the page ---------------------------------------------------------------------------
 
@@ -123,13 +165,19 @@ class JobsPanel(LivePanel):
     def _do(self, content: Mapping[str, Any]) -> dict[str, Any] | None:
         kind = content.get("type")
         if kind == "submit":
-            return self._submit(content.get("job_type"), content.get("adapter"), content.get("options"))
+            return self._submit(content)
+        if kind == "declare":
+            return _declared(content.get("path"))
+        if kind == "show":
+            self._show(content)
+            return None
         job_id = content.get("id")
         if isinstance(job_id, bool) or not isinstance(job_id, int):
             raise BadInput(f"a job's id is a whole number, not {job_id!r}")
         if kind == "retry":
-            job = self.workspace.job(job_id)
-            return self._submit(job.type, job.adapter, job.options)
+            job = self.workspace.job(job_id).retry()
+            self.look_now()
+            return {"type": "submitted", "id": job.id}
         if kind == "cancel":
             self.workspace.job(job_id).cancel()
             self.look_now()
@@ -145,70 +193,94 @@ class JobsPanel(LivePanel):
             raise BadInput(f"the panel does not know {kind!r}")
         return None
 
-    def _submit(self, job_type: Any, adapter: Any, options: Any) -> dict[str, Any]:
-        if not isinstance(job_type, str) or not isinstance(options, Mapping):
-            raise BadInput("a job has a type and options")
-        job = self.workspace.submit(job_type, adapter=adapter or None, options=dict(options))
+    def _submit(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        job_type, options, path = content.get("job_type"), content.get("options"), content.get("path")
+        if not isinstance(options, Mapping):
+            raise BadInput(f"a job's options are a dictionary, not {options!r}")
+        if isinstance(path, str):
+            job = self.workspace.submit_notebook(path, dict(options))
+        elif isinstance(job_type, str):
+            job = self.workspace.submit(job_type, content.get("adapter") or None, dict(options))
+        else:
+            raise BadInput("a job has a type and options, or the path of a notebook")
         self.look_now()
         return {"type": "submitted", "id": job.id}
+
+    def _show(self, content: Mapping[str, Any]) -> None:
+        """Turn to another page, or to other jobs."""
+        kind, state, offset = content.get("job_type"), content.get("state"), content.get("offset")
+        if not isinstance(kind, str) or state not in ("", *STATES) or not isinstance(offset, int):
+            raise BadInput(
+                f"no jobs of type {kind!r}, state {state!r} from {offset!r} on",
+                hint=f"States to ask for: {', '.join(STATES)}; or none for all.",
+            )
+        self._type, self._state, self._offset = kind or None, state, max(offset, 0)
+        self.look_now()
 
     # --- rows ---------------------------------------------------------------------------------------------
 
     def _row(self, job: Job) -> dict[str, Any]:
         row = self._settled_rows.get(job.id)
-        if row is None or row["status"] != job.status:
-            row = self._fresh_row(job)
-            if job.status in _SETTLED:
-                self._paces.pop(job.id, None)
+        if row is None:
+            row = _fresh_row(job)
+            if row["status"] in _SETTLED:
                 self._settled_rows[job.id] = row
+                while len(self._settled_rows) > _REMEMBERED_ROWS:
+                    self._settled_rows.popitem(last=False)
         log = job.logs(tail=LOG_LINES) if job.id in self._open_logs else None
         return {**row, "log": log}
 
-    def _fresh_row(self, job: Job) -> dict[str, Any]:
-        progress, error = job.progress, job.error
-        rate = left = None
-        if job.status == "running":
-            pace = self._paces.setdefault(job.id, _Pace())
-            rate, left = pace.take(time.monotonic(), progress.done, progress.total, progress.message)
-        names = (job.options[key] for key in _NAMING_OPTIONS if job.options.get(key))
-        return {
-            "id": job.id,
-            "type": _LABELS.get(job.type, job.type.replace("_", " ")).lower(),
-            "name": str(next(names, "")),
-            "adapter": job.adapter or "",
-            "status": job.status,
-            "done": progress.done,
-            "total": progress.total,
-            "message": progress.message or "",
-            "fraction": progress.fraction,
-            "rate": rate,
-            "left": left,
-            "summary": job.summary,
-            "hasResult": job.status == "succeeded",
-            "error": {"cell": error.get("cell"), "message": str(error.get("message", ""))} if error else None,
-            "ended": job.finished_at.timestamp() if job.finished_at else None,
-            "notebook": str(job.notebook or ""),
-        }
+
+def _fresh_row(job: Job) -> dict[str, Any]:
+    progress, error = job.progress, job.error
+    running = job.status == "running"
+    stages = [{"name": stage.name, "done": stage.done, "total": stage.total} for stage in progress.stages]
+    # A result that was kept though the job failed: it missed its floors.
+    kept = job.status == "succeeded" or (error or {}).get("type") == "BelowFloor"
+    return {
+        "id": job.id,
+        "type": _label(job.type).lower(),
+        "name": _name(job),
+        "adapter": job.adapter or "",
+        "status": job.status,
+        "done": progress.done,
+        "total": progress.total,
+        "message": progress.message or "",
+        "stages": stages if running else [],
+        "fraction": progress.fraction,
+        "rate": progress.rate if running else None,
+        "left": progress.left if running else None,
+        "summary": job.summary,
+        "hasResult": kept,
+        "error": {"cell": error.get("cell"), "message": str(error.get("message", ""))} if error else None,
+        "ended": job.finished_at.timestamp() if job.finished_at else None,
+        "notebook": str(job.notebook or ""),
+    }
 
 
-class _Pace:
-    """How fast a step of a job goes; a new message is a new step."""
+def _name(job: Job) -> str:
+    if job.source:
+        return Path(job.source).stem
+    names = (job.options[key] for key in _NAMING_OPTIONS if job.options.get(key))
+    return str(next(names, ""))
 
-    def __init__(self) -> None:
-        self._message: str | None = None
-        self._start = (0.0, 0.0)
 
-    def take(
-        self, now: float, done: float, total: float | None, message: str
-    ) -> tuple[float | None, float | None]:
-        """Return units a second and seconds left, each None while unknown."""
-        if message != self._message or done < self._start[1]:
-            self._message, self._start = message, (now, done)
-        seconds, gained = now - self._start[0], done - self._start[1]
-        if seconds < 1 or gained <= 0:
-            return None, None
-        rate = gained / seconds
-        return rate, None if total is None else max(0.0, total - done) / rate
+def _label(job_type: str) -> str:
+    return _LABELS.get(job_type, job_type.replace("_", " ").capitalize())
+
+
+def _declared(path: Any) -> dict[str, Any]:
+    """Return the form of a user's own notebook."""
+    if not isinstance(path, str) or not path.strip():
+        raise BadInput("no notebook is named", hint="Give the path of an .ipynb file.")
+    source = local_notebook(path.strip())
+    fields = form_fields(parameters_model(source).model_json_schema())
+    return {
+        "type": "declared",
+        "path": str(source),
+        "fields": fields,
+        "values": initial_values(fields),
+    }
 
 
 def _offers(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -227,11 +299,7 @@ def _offers(names: Sequence[str]) -> list[dict[str, Any]]:
             found.setdefault(job_type, []).append(form)
     order = {job_type: place for place, job_type in enumerate(_BUTTON_ORDER)}
     return [
-        {
-            "type": job_type,
-            "label": _LABELS.get(job_type, job_type.replace("_", " ").capitalize()),
-            "forms": forms,
-        }
+        {"type": job_type, "label": _label(job_type), "forms": forms}
         for job_type, forms in sorted(
             found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])
         )

@@ -96,6 +96,7 @@ class LivePanel(anywidget.AnyWidget):
         self._views: set[str] = set()
         self._refreshing = threading.RLock()
         super().__init__(**traits)
+        _answer_while_busy(self.comm)
         self._poller = Poller(self.refresh, name=f"workbench-{type(self).__name__}")
         self.on_msg(lambda _, content, buffers: self._on_message(content))
         self.refresh()
@@ -131,11 +132,14 @@ class LivePanel(anywidget.AnyWidget):
         self._poller.nudge()
 
     def close(self) -> None:
-        """Stop looking, and take the panel off the page."""
+        """Stop looking, and take the panel and its layout, which is a widget of its own, off the page."""
         poller = getattr(self, "_poller", None)  # None where the panel could not even be made
         if poller is not None:
             poller.stop()
+        layout = self.layout if self.comm is not None else None
         super().close()
+        if layout is not None:
+            layout.close()
 
     @property
     def alive(self) -> bool:
@@ -162,3 +166,15 @@ class LivePanel(anywidget.AnyWidget):
                 self._poller.stop()
             return
         self.answer(content)
+
+
+def _answer_while_busy(comm: Any) -> None:
+    """Let what the page sends be handled in the subshell it names, so that no running cell holds it up.
+
+    JupyterLab sends a widget's messages to a subshell, which is a thread beside the cells. ipykernel from 7.4
+    on sends them back to whatever thread published last instead, which is right for a cell that waits for an
+    answer and wrong for a panel, whose answers change nothing that a cell holds. Other versions have no such
+    method, and a kernel without subshells names none: then messages wait for the cell, as everywhere.
+    """
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda _data, chosen: chosen

@@ -21,10 +21,14 @@ function progressText(job) {
   if (job.error) return job.error.cell ? `cell ${job.error.cell}: ${job.error.message}` : job.error.message;
   if (SETTLED.includes(job.status)) return job.summary || job.message;
   if (job.status === "queued") return "waits for its turn";
-  const count = job.total ? `${whole(job.done)} / ${whole(job.total)}` : job.done ? whole(job.done) : "";
+  if (job.status === "cancelling") return "cancelling…";
+  // What is counted is the innermost stage; the bar shows the whole.
+  const counted = job.stages.at(-1) ?? job;
+  const count = counted.total ? `${whole(counted.done)} / ${whole(counted.total)}` : counted.done ? whole(counted.done) : "";
+  const names = job.stages.map((stage) => stage.name);
+  const path = [...names, names.includes(job.message) ? "" : job.message].filter(Boolean).join(" › ");
   const rate = job.rate ? `${job.rate < 10 ? job.rate.toFixed(1) : whole(job.rate)}/s` : "";
-  const message = job.status === "cancelling" ? "cancelling…" : job.message;
-  return [[count, message].filter(Boolean).join(" "), rate].filter(Boolean).join(" · ") || "starting";
+  return [[count, path].filter(Boolean).join(" "), rate].filter(Boolean).join(" · ") || "starting";
 }
 
 function timeText(job) {
@@ -129,6 +133,7 @@ function jobRow(model, id, home) {
   return {
     row,
     update,
+    leave: () => open === "log" && send("log", { open: false }),
     refuse({ message, hint }) {
       problem.replaceChildren(h("b", {}, message), h("span", {}, hint ?? ""));
       problem.hidden = false;
@@ -144,150 +149,56 @@ function jobRow(model, id, home) {
   };
 }
 
-function fieldRow(field, value, prefix) {
-  const id = `${prefix}-${field.name}`;
-  const shared = { id, name: field.name, "aria-describedby": `${id}-help ${id}-problem` };
-  let control;
-  if (field.kind === "choice") {
-    const options = field.choices.map((choice) => {
-      const option = h("option", {}, choice.label);
-      option.selected = choice.value === value;
-      return option;
-    });
-    if (!field.required && value === undefined) options.unshift(h("option", {}, "–"));
-    control = h("select", shared, ...options);
-  } else if (field.kind === "flag") control = h("input", { ...shared, type: "checkbox", checked: !!value });
-  else if (field.kind === "json") {
-    control = h("textarea", { ...shared, rows: 2, spellcheck: "false", class: "wb-mono", value: value === undefined ? "" : JSON.stringify(value) });
-  } else {
-    // Numbers are plain text fields too: a browser's own number field hides what was mistyped.
-    const mode = { integer: "numeric", number: "decimal" }[field.kind];
-    control = h("input", { ...shared, type: "text", inputmode: mode, autocomplete: "off", onkeydown: submitOnEnter, value: value === undefined ? "" : String(value) });
+// Which jobs are shown: their type, their state, and the page.
+function listPart(model) {
+  const { states, page } = model.get("setup");
+  const type = h("select", { "aria-label": "Type of jobs", onchange: () => ask(0) });
+  const state = h("select", { "aria-label": "State of jobs", onchange: () => ask(0) }, h("option", { value: "" }, "any state"), ...states.map((name) => h("option", { value: name }, name)));
+  const where = h("span", { class: "wb-muted wb-num", role: "status" });
+  const newer = h("button", { type: "button", onclick: () => turn(-page) }, "‹ newer");
+  const older = h("button", { type: "button", onclick: () => turn(page) }, "older ›");
+  const pages = h("div", { class: "wb-pages", hidden: true }, where, h("span", { class: "wb-actions" }, newer, older));
+  let offset = 0;
+  let known = "";
+  function ask(from) {
+    model.send({ type: "show", job_type: type.value, state: state.value, offset: from });
   }
-  const problem = h("span", { class: "wb-wrong", id: `${id}-problem` });
-  const help = h("span", { class: "wb-help", id: `${id}-help` }, field.help);
-  const label = h("label", { for: id }, field.label, field.required && h("span", { class: "wb-muted" }, " (needed)"));
-  return { field, control, problem, node: h("div", { class: "wb-field" }, label, control, problem, help) };
-}
-
-function fieldValue({ field, control }, start) {
-  if (field.kind === "flag") return control.checked;
-  if (field.kind === "choice") {
-    const shift = control.options.length - field.choices.length;
-    return field.choices[control.selectedIndex - shift]?.value;
+  function turn(by) {
+    ask(Math.max(0, offset + by));
   }
-  const text = control.value.trim();
-  if (text === "") return field.kind === "text" && start !== undefined ? "" : undefined;
-  if (field.kind === "text") return control.value;
-  if (field.kind === "json") return JSON.parse(text);
-  const number = Number(text);
-  if (Number.isNaN(number)) throw new Error("not a number");
-  return number;
-}
-
-// The form of one job type, made from the schema of the adapter's options.
-function jobForm(model, offer, number, done) {
-  let rows = [];
-  let form = offer.forms[0];
-  const fields = h("div", { class: "wb-fields" });
-  const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
-  const submit = h("button", { type: "submit", class: "wb-primary" }, offer.label);
-  const draw = () => {
-    rows = form.fields.map((field) => fieldRow(field, form.values[field.name], `wb-form-${number}`));
-    fields.replaceChildren(...rows.map((row) => row.node));
-    if (!rows.length) fields.append(h("p", { class: "wb-muted" }, "This job takes no options."));
-  };
-  const wrong = (problems) => {
-    let first = null;
-    for (const row of rows) {
-      const said = problems.filter(([name]) => name.split(".")[0] === row.field.name).map(([, message]) => message);
-      row.problem.textContent = said.join("; ");
-      if (said.length) row.control.setAttribute("aria-invalid", "true");
-      else row.control.removeAttribute("aria-invalid");
-      if (said.length && !first) first = row.control;
-    }
-    first?.focus();
-    return first !== null;
-  };
-  const send = (event) => {
-    event.preventDefault();
-    problem.hidden = true;
-    const options = {};
-    const problems = [];
-    for (const row of rows) {
-      const start = form.values[row.field.name];
-      try {
-        const value = fieldValue(row, start);
-        if (value !== undefined && JSON.stringify(value) !== JSON.stringify(start)) options[row.field.name] = value;
-      } catch (error) {
-        const kind = row.field.kind === "json" ? "this is not JSON" : "this is not a number";
-        problems.push([row.field.name, `${kind}: ${row.control.value.trim()}`]);
+  return {
+    filters: h("div", { class: "wb-actions", role: "group", "aria-label": "Show" }, type, state),
+    pages,
+    filtered: () => type.value !== "" || state.value !== "",
+    update({ jobs, total, offset: from, types, shown }) {
+      if (!jobs) return;
+      offset = from;
+      const names = JSON.stringify(types);
+      if (names !== known) {
+        known = names;
+        type.replaceChildren(h("option", { value: "" }, "all jobs"), ...types.map((one) => h("option", { value: one.type }, one.label)));
       }
-    }
-    if (wrong(problems)) return;
-    submit.disabled = true;
-    model.send({ type: "submit", form: offer.type, job_type: offer.type, adapter: form.adapter, options });
-  };
-  const which = h(
-    "select",
-    { onchange: () => { form = offer.forms[which.selectedIndex]; draw(); } },
-    ...offer.forms.map((one) => h("option", {}, one.title)),
-  );
-  draw();
-  const close = h("button", { type: "button", onclick: done }, "close");
-  const node = h(
-    "form",
-    { class: "wb-form", "aria-label": offer.label, onsubmit: send, novalidate: true },
-    h("h3", {}, offer.label),
-    offer.forms.length > 1 && h("label", { class: "wb-field" }, "Model family", which),
-    fields,
-    problem,
-    h("div", { class: "wb-actions" }, submit, close),
-  );
-  return {
-    node,
-    focus: () => (rows[0]?.control ?? submit).focus(),
-    refuse({ message, hint, problems }) {
-      submit.disabled = false;
-      if (wrong(problems)) return;
-      problem.replaceChildren(h("b", {}, message), h("span", {}, hint ?? ""));
-      problem.hidden = false;
+      // Another view of the same panel may have chosen; a choice just made here is not undone meanwhile.
+      if (document.activeElement !== type) type.value = shown.type;
+      if (document.activeElement !== state) state.value = shown.state;
+      pages.hidden = total <= page;
+      setText(where, `${whole(from + 1)}–${whole(from + jobs.length)} of ${whole(total)}`);
+      newer.disabled = from === 0;
+      older.disabled = from + jobs.length >= total;
     },
-  };
-}
-
-let forms = 0;
-
-function formPart(model, offers) {
-  const place = h("div", {});
-  let open = null;
-  const buttons = offers.map((offer) =>
-    h("button", { type: "button", "aria-expanded": "false", onclick: () => toggle(offer) }, `＋ ${offer.label}`),
-  );
-  function toggle(offer) {
-    const same = open?.type === offer.type;
-    open = same ? null : { type: offer.type, ...jobForm(model, offer, (forms += 1), () => toggle(offer)) };
-    place.replaceChildren(...(open ? [open.node] : []));
-    offers.forEach((one, index) => buttons[index].setAttribute("aria-expanded", String(open?.type === one.type)));
-    if (open) open.focus();
-    else buttons[offers.indexOf(offer)].focus();
-  }
-  return {
-    buttons,
-    place,
-    refuse: (message) => open?.type === message.form && open.refuse(message),
-    submitted: (message) => open?.type === message.form && toggle(offers.find((offer) => offer.type === message.form)),
   };
 }
 
 function render({ model, el }) {
   const { offers, home } = model.get("setup");
   const form = formPart(model, offers);
+  const which = listPart(model);
   const news = h("span", { class: "wb-apart", role: "status" });
   const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
   const list = h("ul", { class: "wb-jobs", "aria-label": "Jobs, newest first" });
   const head = h("div", { class: "wb-head", "aria-hidden": "true" }, ...["Job", "State", "Progress", "", ""].map((title) => h("span", {}, title)));
   const empty = h("div", { class: "wb-empty" });
+  const count = h("span", { class: "wb-pill wb-run" });
   const rows = new Map();
   const statuses = new Map();
 
@@ -298,14 +209,20 @@ function render({ model, el }) {
   }
 
   function update() {
-    const { jobs, problem: trouble } = model.get("state");
+    const { jobs, total, going_on: goingOn, problem: trouble } = model.get("state");
     problem.hidden = !trouble;
     problem.replaceChildren(...(trouble ? [h("b", {}, trouble.message), h("span", {}, trouble.hint)] : []));
     empty.hidden = !!jobs?.length || !!trouble;
     empty.replaceChildren(
-      ...(jobs ? [h("b", {}, "No jobs yet"), offers.length ? "Start one with the buttons above." : "No adapter is installed, so there is nothing to start."] : ["Reading the workspace…"]),
+      ...(!jobs
+        ? ["Reading the workspace…"]
+        : which.filtered()
+          ? [h("b", {}, "No such jobs"), h("button", { type: "button", onclick: () => model.send({ type: "show", job_type: "", state: "", offset: 0 }) }, "show all")]
+          : [h("b", {}, "No jobs yet"), offers.length ? "Start one with the buttons above." : "No adapter is installed; a notebook of your own can be run."]),
     );
     head.hidden = !jobs?.length;
+    which.update(model.get("state"));
+    setText(count, goingOn ? `${whole(goingOn)} going on` : "");
     announce(jobs ?? []);
     for (const [place, job] of (jobs ?? []).entries()) {
       if (!rows.has(job.id)) rows.set(job.id, jobRow(model, job.id, home));
@@ -316,6 +233,7 @@ function render({ model, el }) {
     const shown = new Set((jobs ?? []).map((job) => job.id));
     for (const [id, one] of rows) {
       if (shown.has(id)) continue;
+      one.leave();
       one.row.remove();
       rows.delete(id);
     }
@@ -324,6 +242,7 @@ function render({ model, el }) {
   function receive(message) {
     if (message.type === "result") rows.get(message.id)?.showResult(message.html);
     else if (message.type === "submitted") form.submitted(message);
+    else if (message.type === "declared") form.declared(message);
     else if (message.form) form.refuse(message);
     else rows.get(message.id)?.refuse(message);
   }
@@ -332,12 +251,13 @@ function render({ model, el }) {
     h(
       "section",
       { class: "wb wb-jobs-panel", "data-lm-suppress-shortcuts": "true", "aria-label": "Jobs" },
-      h("div", { class: "wb-bar-top" }, h("h2", {}, "Jobs"), h("div", { class: "wb-actions" }, ...form.buttons)),
+      h("div", { class: "wb-bar-top" }, h("div", { class: "wb-actions" }, h("h2", {}, "Jobs"), count, which.filters), h("div", { class: "wb-actions" }, ...form.buttons)),
       form.place,
       problem,
       news,
       h("div", { class: "wb-table" }, head, list),
       empty,
+      which.pages,
     ),
   );
   model.on("change:state", update);

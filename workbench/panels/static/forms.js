@@ -1,0 +1,228 @@
+// The forms of the jobs panel, made from schemas; messages are written down in jobs.py.
+
+function fieldRow(field, value, prefix) {
+  const id = `${prefix}-${field.name}`;
+  const shared = { id, name: field.name, "aria-describedby": `${id}-help ${id}-problem` };
+  let control;
+  if (field.kind === "choice") {
+    const options = field.choices.map((choice) => {
+      const option = h("option", {}, choice.label);
+      option.selected = choice.value === value;
+      return option;
+    });
+    if (!field.required && value === undefined) options.unshift(h("option", {}, "–"));
+    control = h("select", shared, ...options);
+  } else if (field.kind === "flag") control = h("input", { ...shared, type: "checkbox", checked: !!value });
+  else if (field.kind === "json") {
+    control = h("textarea", { ...shared, rows: 2, spellcheck: "false", class: "wb-mono", value: value === undefined ? "" : JSON.stringify(value) });
+  } else {
+    // Numbers are plain text fields too: a browser's own number field hides what was mistyped.
+    const mode = { integer: "numeric", number: "decimal" }[field.kind];
+    control = h("input", { ...shared, type: "text", inputmode: mode, autocomplete: "off", onkeydown: submitOnEnter, value: value === undefined ? "" : String(value) });
+  }
+  const problem = h("span", { class: "wb-wrong", id: `${id}-problem` });
+  const help = h("span", { class: "wb-help", id: `${id}-help` }, field.help);
+  const label = h("label", { for: id }, field.label, field.required && h("span", { class: "wb-muted" }, " (needed)"));
+  return { field, control, problem, node: h("div", { class: "wb-field" }, label, control, problem, help) };
+}
+
+function fieldValue({ field, control }, start) {
+  if (field.kind === "flag") return control.checked;
+  if (field.kind === "choice") {
+    const shift = control.options.length - field.choices.length;
+    return field.choices[control.selectedIndex - shift]?.value;
+  }
+  const text = control.value.trim();
+  if (text === "") return field.kind === "text" && start !== undefined ? "" : undefined;
+  if (field.kind === "text") return control.value;
+  if (field.kind === "json") return JSON.parse(text);
+  const number = Number(text);
+  if (Number.isNaN(number)) throw new Error("not a number");
+  return number;
+}
+
+// Rows of fields with what is wrong beside each: drawn from a schema, read, and marked.
+function fieldRows(number) {
+  let rows = [];
+  let start = {};
+  const node = h("div", { class: "wb-fields" });
+  return {
+    node,
+    draw(fields, values, empty) {
+      start = values;
+      rows = fields.map((field) => fieldRow(field, values[field.name], `wb-form-${number}`));
+      node.replaceChildren(...rows.map((row) => row.node));
+      if (!rows.length && empty) node.append(h("p", { class: "wb-muted" }, empty));
+    },
+    first: () => rows[0]?.control,
+    // Mark what is wrong, go to the first of it, and say whether any of it has a field here.
+    wrong(problems) {
+      let first = null;
+      for (const row of rows) {
+        const said = problems.filter(([name]) => name.split(".")[0] === row.field.name).map(([, message]) => message);
+        row.problem.textContent = said.join("; ");
+        if (said.length) row.control.setAttribute("aria-invalid", "true");
+        else row.control.removeAttribute("aria-invalid");
+        if (said.length && !first) first = row.control;
+      }
+      first?.focus();
+      return first !== null;
+    },
+    // What differs from the start, or null where something cannot be read.
+    read() {
+      const options = {};
+      const problems = [];
+      for (const row of rows) {
+        try {
+          const value = fieldValue(row, start[row.field.name]);
+          if (value !== undefined && JSON.stringify(value) !== JSON.stringify(start[row.field.name])) options[row.field.name] = value;
+        } catch (error) {
+          const kind = row.field.kind === "json" ? "this is not JSON" : "this is not a number";
+          problems.push([row.field.name, `${kind}: ${row.control.value.trim()}`]);
+        }
+      }
+      return this.wrong(problems) ? null : options;
+    },
+  };
+}
+
+function problemBox() {
+  const node = h("div", { class: "wb-problem", role: "alert", hidden: true });
+  return {
+    node,
+    hide: () => (node.hidden = true),
+    show({ message, hint }) {
+      node.replaceChildren(h("b", {}, message), h("span", {}, hint ?? ""));
+      node.hidden = false;
+    },
+  };
+}
+
+// The form of one job type, made from the schema of the adapter's options.
+function jobForm(model, offer, number, done) {
+  let form = offer.forms[0];
+  const fields = fieldRows(number);
+  const problem = problemBox();
+  const submit = h("button", { type: "submit", class: "wb-primary" }, offer.label);
+  const draw = () => fields.draw(form.fields, form.values, "This job takes no options.");
+  const send = (event) => {
+    event.preventDefault();
+    problem.hide();
+    const options = fields.read();
+    if (options === null) return;
+    submit.disabled = true;
+    model.send({ type: "submit", form: offer.type, job_type: offer.type, adapter: form.adapter, options });
+  };
+  const which = h(
+    "select",
+    { onchange: () => { form = offer.forms[which.selectedIndex]; draw(); } },
+    ...offer.forms.map((one) => h("option", {}, one.title)),
+  );
+  draw();
+  const close = h("button", { type: "button", onclick: done }, "close");
+  const node = h(
+    "form",
+    { class: "wb-form", "aria-label": offer.label, onsubmit: send, novalidate: true },
+    h("h3", {}, offer.label),
+    offer.forms.length > 1 && h("label", { class: "wb-field" }, "Model family", which),
+    fields.node,
+    problem.node,
+    h("div", { class: "wb-actions" }, submit, close),
+  );
+  return {
+    node,
+    focus: () => (fields.first() ?? submit).focus(),
+    refuse(message) {
+      submit.disabled = false;
+      if (!fields.wrong(message.problems)) problem.show(message);
+    },
+  };
+}
+
+// The form of a notebook of the user's own: its path first, then what its parameters cell declares.
+function notebookForm(model, offer, number, done) {
+  let read = null; // the path whose parameters are shown
+  const fields = fieldRows(number);
+  const problem = problemBox();
+  const id = `wb-form-${number}-path`;
+  const look = h("button", { type: "submit" }, "Read its parameters");
+  const submit = h("button", { type: "submit", class: "wb-primary", hidden: true }, "Run notebook");
+  const path = h("input", {
+    id, type: "text", autocomplete: "off", spellcheck: "false", placeholder: "experiments/mine.ipynb", "aria-describedby": `${id}-help`,
+    onkeydown: submitOnEnter,
+    oninput: () => {
+      read = null;
+      submit.hidden = true;
+      look.hidden = false;
+      fields.draw([], {});
+    },
+  });
+  const send = (event) => {
+    event.preventDefault();
+    problem.hide();
+    if (read === null) {
+      look.disabled = true;
+      model.send({ type: "declare", form: offer.type, path: path.value });
+      return;
+    }
+    const options = fields.read();
+    if (options === null) return;
+    submit.disabled = true;
+    model.send({ type: "submit", form: offer.type, path: read, options });
+  };
+  const close = h("button", { type: "button", onclick: done }, "close");
+  const help = h("span", { class: "wb-help", id: `${id}-help` }, "A notebook of your own. What its cell tagged “parameters” assigns becomes the form.");
+  const node = h(
+    "form",
+    { class: "wb-form", "aria-label": "Run a notebook", onsubmit: send, novalidate: true },
+    h("h3", {}, "Run a notebook"),
+    h("div", { class: "wb-field wb-path" }, h("label", { for: id }, "Path"), path, help),
+    fields.node,
+    problem.node,
+    h("div", { class: "wb-actions" }, look, submit, close),
+  );
+  return {
+    node,
+    focus: () => path.focus(),
+    declared(message) {
+      read = message.path;
+      look.disabled = false;
+      look.hidden = true;
+      submit.hidden = false;
+      fields.draw(message.fields, message.values, "It declares no parameters; it runs as it is.");
+      (fields.first() ?? submit).focus();
+    },
+    refuse(message) {
+      look.disabled = submit.disabled = false;
+      if (read === null || !fields.wrong(message.problems)) problem.show(message);
+    },
+  };
+}
+
+let forms = 0;
+
+function formPart(model, offers) {
+  const place = h("div", {});
+  let open = null;
+  const own = { type: "notebook", label: "Notebook", make: notebookForm };
+  offers = [...offers.map((offer) => ({ ...offer, make: jobForm })), own];
+  const buttons = offers.map((offer) =>
+    h("button", { type: "button", "aria-expanded": "false", onclick: () => toggle(offer) }, `＋ ${offer.label}`),
+  );
+  function toggle(offer) {
+    const same = open?.type === offer.type;
+    open = same ? null : { type: offer.type, ...offer.make(model, offer, (forms += 1), () => toggle(offer)) };
+    place.replaceChildren(...(open ? [open.node] : []));
+    offers.forEach((one, index) => buttons[index].setAttribute("aria-expanded", String(open?.type === one.type)));
+    if (open) open.focus();
+    else buttons[offers.indexOf(offer)].focus();
+  }
+  return {
+    buttons,
+    place,
+    refuse: (message) => open?.type === message.form && open.refuse(message),
+    declared: (message) => open?.type === message.form && open.declared(message),
+    submitted: (message) => open?.type === message.form && toggle(offers.find((offer) => offer.type === message.form)),
+  };
+}
+
