@@ -15,14 +15,8 @@ from workbench import processes, records
 #: No survivor so long after the call, in seconds.
 SECONDS = 8.0
 
-# `usleep` through PyDLL keeps Python's lock: no signal handler runs until it returns.
-STUCK = """
-import ctypes
-libc = ctypes.PyDLL(None)
-print("begun", flush=True)
-for _ in range(60):
-    libc.usleep(10**9)
-"""
+# A loop in C that keeps Python's lock and never looks for signals: no handler runs, no thread either.
+STUCK = "import itertools; print('begun', flush=True)\nsum(itertools.repeat(0))"
 
 FAMILY = """
 import multiprocessing, os, subprocess, sys, time
