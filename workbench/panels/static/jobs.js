@@ -160,8 +160,10 @@ function listPart(model) {
   const pages = h("div", { class: "wb-pages", hidden: true }, where, h("span", { class: "wb-actions" }, newer, older));
   let offset = 0;
   let known = "";
-  function ask(from) {
-    model.send({ type: "show", job_type: type.value, state: state.value, offset: from });
+  let asked = null; // a choice made here, until the kernel shows it
+  function ask(from, kind = type.value, status = state.value) {
+    asked = { type: kind, state: status };
+    model.send({ type: "show", job_type: kind, state: status, offset: from });
   }
   function turn(by) {
     ask(Math.max(0, offset + by));
@@ -170,6 +172,7 @@ function listPart(model) {
     filters: h("div", { class: "wb-actions", role: "group", "aria-label": "Show" }, type, state),
     pages,
     filtered: () => type.value !== "" || state.value !== "",
+    showAll: () => ask(0, "", ""),
     update({ jobs, total, offset: from, types, shown }) {
       if (!jobs) return;
       offset = from;
@@ -179,8 +182,9 @@ function listPart(model) {
         type.replaceChildren(h("option", { value: "" }, "all jobs"), ...types.map((one) => h("option", { value: one.type }, one.label)));
       }
       // Another view of the same panel may have chosen; a choice just made here is not undone meanwhile.
-      if (document.activeElement !== type) type.value = shown.type;
-      if (document.activeElement !== state) state.value = shown.state;
+      if (asked && asked.type === shown.type && asked.state === shown.state) asked = null;
+      type.value = (asked ?? shown).type;
+      state.value = (asked ?? shown).state;
       pages.hidden = total <= page;
       setText(where, `${whole(from + 1)}–${whole(from + jobs.length)} of ${whole(total)}`);
       newer.disabled = from === 0;
@@ -217,7 +221,7 @@ function render({ model, el }) {
       ...(!jobs
         ? ["Reading the workspace…"]
         : which.filtered()
-          ? [h("b", {}, "No such jobs"), h("button", { type: "button", onclick: () => model.send({ type: "show", job_type: "", state: "", offset: 0 }) }, "show all")]
+          ? [h("b", {}, "No such jobs"), h("button", { type: "button", onclick: which.showAll }, "show all")]
           : [h("b", {}, "No jobs yet"), offers.length ? "Start one with the buttons above." : "No adapter is installed; a notebook of your own can be run."]),
     );
     head.hidden = !jobs?.length;
