@@ -651,7 +651,7 @@ def ensure_worker(home: Workspace) -> bool:
         why = getattr(error, "strerror", None) or error
         raise StoreError(
             f"no worker can be started for {home.path}: {why}",
-            hint="Free some space, make the folder one that can be written, or run elsewhere: workbench worker",
+            hint="Free some space, make the folder writable, or run one elsewhere: workbench worker",
         ) from error
 
 
