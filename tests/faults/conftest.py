@@ -24,25 +24,38 @@ def report() -> Report:
     return _REPORT
 
 
-@pytest.fixture(scope="session")
-def unshare() -> list[str]:
-    """The command that gives a process its own mounts and host name, and makes it root there.
+def _namespaces(*given: str) -> list[str]:
+    """Return a command that runs another one in namespaces of its own.
 
     Where the system does not allow that, a test that needs it is skipped; with
     ``WORKBENCH_REQUIRE_UNSHARE=1``, which CI sets, it fails instead.
     """
-    command = ["unshare", "--user", "--map-root-user", "--mount", "--uts"]
+    command = ["unshare", *given]
     try:
         tried = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=20, check=False)
         message = tried.stderr.strip() if tried.returncode else ""
     except OSError as error:
         message = str(error)
     if message:
-        message = f"no namespaces of a user's own here: {message}"
+        message = f"no namespaces of a test's own here: {message}"
         if os.environ.get("WORKBENCH_REQUIRE_UNSHARE") == "1":
             pytest.fail(message)
         pytest.skip(message)
     return command
+
+
+@pytest.fixture(scope="session")
+def own_mounts() -> list[str]:
+    """The command under which a process may mount a file system that nobody else sees."""
+    return _namespaces("--user", "--map-root-user", "--mount")
+
+
+@pytest.fixture(scope="session")
+def other_host() -> list[str]:
+    """The command under which a process believes to be on another host."""
+    # Root in a user namespace of its own would be a stranger to the server's socket.
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    return [*_namespaces(*user, "--uts"), "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

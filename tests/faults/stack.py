@@ -101,6 +101,8 @@ class Stack:
                 start_new_session=True,
             )
         self.workers.append(worker)
+        # From then on whoever submits starts none in the background.
+        until(lambda: jobs.is_locked(jobs.worker_lock(self.home)), 60, f"a worker begins {self.home.path}")
         return worker
 
     def keep_workers(self, count: int) -> None:

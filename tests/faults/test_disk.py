@@ -22,10 +22,10 @@ print(json.dumps(scenario(pathlib.Path(sys.argv[1]))))
 """
 
 
-def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, unshare: list[str], report: Report) -> None:
+def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, own_mounts: list[str], report: Report) -> None:
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
     done = subprocess.run(
-        [*unshare, sys.executable, "-c", RUN, str(tmp_path)],
+        [*own_mounts, sys.executable, "-c", RUN, str(tmp_path)],
         env=environment,
         capture_output=True,
         text=True,
