@@ -131,6 +131,13 @@ def test_fsync_rename_and_commit_fail_now_and_then(
         print(dict(ends), dict(hits))
 
 
+def struck(folder: Path) -> Counter[str]:
+    """Return what was hit how often."""
+    hits = folder / "hits"
+    lines = hits.read_text().splitlines() if hits.exists() else []
+    return Counter(line.partition(" /")[0] for line in lines)
+
+
 class Failing:
     """An fsync that fails so many times, and notes which files it was called for."""
 
