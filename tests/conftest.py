@@ -118,6 +118,13 @@ class Postgres:
         process.send_signal(signal.SIGQUIT)
         process.wait(30)
 
+    def processes(self) -> list[int]:
+        """Return the ids of its processes, one a connection among them."""
+        import psutil
+
+        root = psutil.Process(self._server.get_postmaster_info().process.pid)
+        return [root.pid, *(child.pid for child in root.children(recursive=True))]
+
     def start(self) -> None:
         """Start it again on the same data and the same socket."""
         self._server.ensure_postgres_running()

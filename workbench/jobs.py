@@ -7,6 +7,8 @@ one from outside; from inside its notebook a job is a ``scope.JobScope``.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -28,6 +30,7 @@ from workbench.adapter import JOB_METHODS, BaseAdapter, Result, check_options, g
 from workbench.errors import (
     BadInput,
     BadOptions,
+    CorruptFile,
     JobCancelled,
     JobFailed,
     NotSupported,
@@ -310,6 +313,7 @@ class Job:
             Seconds between two looks.
         """
         at, cut = 0, ""
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode  # a look may end inside a letter
         while True:
             ended = self.refresh().done  # asked first: what was printed before the end is there then
             path = self.folder / "log.txt"
@@ -318,7 +322,7 @@ class Job:
                     file.seek(at)
                     text = file.read()
                 at += len(text)
-                *lines, cut = (cut + text.decode("utf-8", errors="replace")).split("\n")
+                *lines, cut = (cut + decode(text)).split("\n")
                 yield from lines
             if ended:
                 if cut:
@@ -368,7 +372,8 @@ class Job:
                 raise TimeoutError(f"job {self.id} is {row.status} after {timeout:g} s; it goes on")
             if row.status == "queued" and time.monotonic() - looked > 2.0:  # wherever it was submitted
                 looked = time.monotonic()
-                ensure_worker(self._home)
+                with contextlib.suppress(StoreError):  # it goes on waiting, and tries again
+                    ensure_worker(self._home)
             time.sleep(pause)
             pause = min(pause * 1.5, 0.1)
         if check:
@@ -433,7 +438,8 @@ class Job:
         if store.move_job(self.id, expect="queued", to="cancelled"):
             return self.refresh()
         if store.move_job(self.id, expect="running", to="cancelling") and self._now().worker_id:
-            ensure_worker(self._home)  # where the worker is dead, a new one settles it
+            with contextlib.suppress(StoreError):
+                ensure_worker(self._home)  # where the worker is dead, a new one settles it
         return self.refresh()
 
 
@@ -487,7 +493,7 @@ def submit_notebook(
     """Queue a notebook of the user's own; see ``Workspace.submit_notebook``."""
     source = local_notebook(path)
     checked = check_parameters(source, parameters)
-    data = source.read_bytes()
+    data = _read(source)
     digest = hashlib.sha256(data).hexdigest()
     row = records.Job(
         type=NOTEBOOK,
@@ -500,9 +506,15 @@ def submit_notebook(
     )
     # What is executed is what was submitted, however long it is queued and whoever edits it meanwhile.
     copy = source_copy(home, digest)
-    if not copy.is_file():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(copy, data)
+    try:
+        if not _is_whole(copy, digest):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(copy, data)
+    except OSError as error:
+        raise StoreError(
+            f"the workspace refused a copy of {source.name}: {error.strerror or error}",
+            hint="Nothing was queued. Free some space, or make the workspace's folder writable.",
+        ) from error
     return _queue(home, row, start_worker=start_worker)
 
 
@@ -523,9 +535,36 @@ def local_notebook(path: str | os.PathLike[str]) -> Path:
     return source
 
 
+def _read(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{source} cannot be read: {error.strerror or error}") from None
+
+
 def source_copy(home: Workspace, digest: str) -> Path:
     """Return where the copy of a submitted notebook is kept."""
     return home.jobs_dir / ".sources" / f"{digest}.ipynb"
+
+
+def whole_source(home: Workspace, digest: str) -> Path:
+    """Return the copy of a submitted notebook.
+
+    Raises
+    ------
+    CorruptFile
+        It is no longer what was submitted.
+    """
+    copy = source_copy(home, digest)
+    if not _is_whole(copy, digest):
+        raise CorruptFile(
+            copy, "it is not the notebook that was submitted", hint="Submit the notebook again."
+        )
+    return copy
+
+
+def _is_whole(copy: Path, digest: str) -> bool:
+    return copy.is_file() and hashlib.sha256(copy.read_bytes()).hexdigest() == digest
 
 
 def check_floors(given: Any) -> dict[str, float]:
@@ -560,7 +599,12 @@ def _queue(home: Workspace, row: records.Job, *, start_worker: bool) -> Job:
     row.host = processes.host() if start_worker else ""  # whoever looks from here sees to a worker, too
     job = Job(home, home.store.add_job(row))
     if start_worker:
-        ensure_worker(home)
+        try:
+            ensure_worker(home)
+        except StoreError:
+            # Nobody would run it. Where somebody does all the same, it is queued in order.
+            if home.store.move_job(job.id, expect="queued", to="cancelled"):
+                raise
     return job
 
 
@@ -639,7 +683,23 @@ def ensure_worker(home: Workspace) -> bool:
 
     Call it after the row is queued: a worker about to leave lets go of its lock first and then looks at
     the queue once more, so a job is never left between the two.
+
+    Raises
+    ------
+    StoreError
+        The system refuses a file in the workspace, or a process.
     """
+    try:
+        return _start_worker(home)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StoreError(
+            f"no worker can be started for {home.path}: {why}",
+            hint="Free some space, make the folder writable, or run one elsewhere: workbench worker",
+        ) from error
+
+
+def _start_worker(home: Workspace) -> bool:
     lock = take_lock(worker_lock(home), seconds=0.003)
     if lock is None:
         return False

@@ -6,19 +6,23 @@ process in a session of its own, which hears of every attempt through a pipe. Wh
 goodbye the worker is dead: the keeper kills every process that carries one of the attempts' tokens and starts
 a worker in the background, which sets the states right.
 
-The pipe carries one word a line: ``+token`` an attempt begins, ``-token`` nothing of it is left, ``.``
-goodbye.
+Nor can a process stop its work that is frozen, or waits for a server that does not answer. Where others may
+take a silent worker's jobs, the keeper ends them before that: nothing may run twice at once.
+
+The pipe carries one word a line: ``+token`` an attempt begins, ``-token`` nothing of it is left, ``~`` the
+leases were renewed, ``.`` goodbye.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO
 
 from workbench import processes
 
@@ -29,6 +33,10 @@ YOUNG_SECONDS, YOUNG_DEATHS = 30.0, 5
 DEATHS = "WORKBENCH_WORKER_DEATHS"
 
 
+#: Seconds that a keeper is given to leave.
+_GOODBYE_SECONDS = 2.0
+
+
 class Keeper:
     """A worker's side of its keeper.
 
@@ -36,11 +44,13 @@ class Keeper:
     ----------
     restart : sequence of str
         Command that starts a worker in the background.
+    silent_seconds : float
+        Without :meth:`renewed` for so long, what runs is ended; infinite where nobody else could take it.
     """
 
-    def __init__(self, restart: Sequence[str]) -> None:
-        self._restart = list(restart)
-        self._process: subprocess.Popen[str] | None = None
+    def __init__(self, restart: Sequence[str], silent_seconds: float = math.inf) -> None:
+        self._command = [sys.executable, "-m", "workbench.keeper", str(silent_seconds), *restart]
+        self._process: subprocess.Popen[bytes] | None = None
         self._tokens: set[str] = set()
 
     def begin(self, token: str) -> None:
@@ -53,50 +63,94 @@ class Keeper:
         self._tokens.discard(token)
         self._say(f"-{token}")
 
+    def renewed(self) -> None:
+        """Say that the leases of all attempts hold."""
+        self._say("~")
+
     def goodbye(self) -> None:
         """Let the keeper go: the worker leaves in order."""
-        if self._process is not None:
-            self._say(".")
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-            self._process.wait()
-            self._process = None
+        if self._process is None:
+            return
+        self._say(".")
+        self._leave()
 
     def check(self) -> None:
         """Start the keeper where there is none, or where it was killed."""
         if self._process is not None and self._process.poll() is None:
             return
+        self._leave()
         self._process = subprocess.Popen(  # noqa: S603  # this interpreter and our own module
-            [sys.executable, "-m", "workbench.keeper", *self._restart],
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            text=True,
-            bufsize=1,
+            bufsize=0,
             start_new_session=True,
         )
+        assert self._process.stdin is not None  # noqa: S101  # it was asked for
+        os.set_blocking(self._process.stdin.fileno(), False)
         for token in self._tokens:
             self._say(f"+{token}")
 
     def _say(self, word: str) -> None:
-        if self._process is None or self._process.stdin is None:
+        process = self._process
+        if process is None or process.stdin is None or process.stdin.closed:
             return
         try:
-            self._process.stdin.write(f"{word}\n")
-        except (BrokenPipeError, ValueError):
+            process.stdin.write(f"{word}\n".encode())
+        except BrokenPipeError:
             return  # it was killed: the next check starts another
+        except BlockingIOError:
+            process.kill()  # it has not listened for hours: it is stopped, or stuck
 
-
-def keep(pipe: IO[str], restart: Callable[[], object]) -> None:
-    """Listen until the pipe closes; without a goodbye, end what is left and start a worker."""
-    tokens: set[str] = set()
-    for line in pipe:
-        word = line.rstrip("\n")
-        if word == ".":
+    def _leave(self) -> None:
+        if self._process is None:
             return
-        if word.startswith("+"):
-            tokens.add(word[1:])
-        elif word.startswith("-"):
-            tokens.discard(word[1:])
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(_GOODBYE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+def keep(pipe: int, restart: Callable[[], object], silent_seconds: float = math.inf) -> None:
+    """Listen until the pipe closes; without a goodbye, end what is left and start a worker.
+
+    Parameters
+    ----------
+    pipe : int
+        Number of the file to listen at.
+    restart : callable
+        Starts a worker.
+    silent_seconds : float
+        End what runs when the leases were not renewed for so long.
+    """
+    tokens: set[str] = set()
+    renewed = time.monotonic()
+    unread = b""
+    while True:
+        left = renewed + silent_seconds - time.monotonic() if tokens else math.inf
+        if left <= 0:
+            end_all(tokens)  # the worker sees them gone, when it sees again
+            renewed = time.monotonic()
+            continue
+        if not select.select([pipe], [], [], None if left == math.inf else left)[0]:
+            continue
+        if not (chunk := os.read(pipe, 65536)):
+            break
+        *words, unread = (unread + chunk).split(b"\n")
+        for word in map(bytes.decode, words):
+            if word == ".":
+                return
+            if word == "~":
+                renewed = time.monotonic()
+            elif word.startswith("+"):
+                renewed = renewed if tokens else time.monotonic()  # its claim is a lease of its own
+                tokens.add(word[1:])
+            else:
+                tokens.discard(word[1:])
     end_all(tokens)
     restart()
 
@@ -120,11 +174,16 @@ def _restart(command: Sequence[str], lived: float) -> None:
 
 
 def main() -> int:
-    """Keep the worker at the other end of standard input; the arguments are the command to start another."""
+    """Keep the worker at the other end of standard input.
+
+    The arguments are the seconds of silence after which what runs is ended, and the command that starts
+    another worker.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it leaves with its worker, not with its terminal
     began = time.monotonic()
-    keep(sys.stdin, lambda: _restart(sys.argv[1:], time.monotonic() - began))
+    silent_seconds, command = float(sys.argv[1]), sys.argv[2:]
+    keep(sys.stdin.fileno(), lambda: _restart(command, time.monotonic() - began), silent_seconds)
     return 0
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import time
 from pathlib import Path
-from typing import IO
 
 #: A log ends here, with a word about it, in bytes; the executed notebook keeps what its cells printed.
 LOG_BYTES = 32 * 2**20
@@ -29,10 +30,12 @@ class LogFile:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = path.open("a", encoding="utf-8", buffering=1)
+        # Without a buffer: what was refused is given up at once and counted, and each line is one write.
+        self._file = path.open("ab", buffering=0)
         self._line = ""
         self._full = False
         self._lost = 0
+        self._cut = False
 
     def __enter__(self) -> LogFile:
         return self
@@ -46,10 +49,10 @@ class LogFile:
             return
         if self._line:
             self.write("\n")
-        try:
+        if self._lost:
+            self._put("the log ends here")
+        with contextlib.suppress(OSError):
             self._file.close()
-        except OSError:  # the disk is full: what could not be flushed is lost
-            return
 
     def write(self, text: str) -> None:
         """Write text as it comes; a line is kept when it is whole."""
@@ -71,8 +74,16 @@ class LogFile:
                 self._full = True
                 line = f"… the log ends here, at {LOG_BYTES // 2**20} MiB; the notebook has the rest"
             if self._lost:
-                self._file.write(f"… {self._lost} lines are missing: they could not be written\n")
+                some = "1 line is" if self._lost == 1 else f"{self._lost} lines are"
+                self._write(f"… {some} missing: the log could not be written\n")
                 self._lost = 0
-            self._file.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
+            self._write(f"{time.strftime('%H:%M:%S')}  {line}\n")
         except OSError:
             self._lost += 1
+
+    def _write(self, line: str) -> None:
+        data = (b"\n" if self._cut else b"") + line.encode("utf-8", errors="replace")
+        written = self._file.write(data) or 0
+        self._cut = written < len(data)
+        if self._cut:  # there was room for a part of it
+            raise OSError(errno.ENOSPC, "a line was cut")

@@ -8,6 +8,7 @@ the time; and a failure names its cell.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -55,6 +56,10 @@ class CellFailed(WorkbenchError):
         self.cell = cell
         self.type = type
         self.said = message
+
+
+class NotSaved(WorkbenchError):
+    """A notebook was executed, and its last state could not be written."""
 
 
 class Interrupted(WorkbenchError):
@@ -138,47 +143,53 @@ class Execution:
         BadInput
             A parameter that the notebook does not declare, or a source that cannot be read.
         """
+        self._check()
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        saver = _Saver(self.output)
+        try:
+            with LogFile(self.log) as log:
+                self._execute(saver, log)
+        except BaseException as error:
+            saver.save_at_last(error)
+            raise
+        saver.save_at_last()
+
+    def _execute(self, saver: _Saver, log: LogFile) -> None:
         import papermill
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError
 
-        self._check()
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        saver = _Saver(self.output)
-        with LogFile(self.log) as log:
-            try:
-                _register_engine()
-                papermill.execute_notebook(
-                    str(self.source),
-                    None,  # the saver writes: beside the notebook, then one rename
-                    parameters=dict(self.parameters),
-                    engine_name=_ENGINE,
-                    kernel_name="python3",
-                    language="python",
-                    progress_bar=False,
-                    cwd=str(self.cwd) if self.cwd and self.cwd.is_dir() else None,
-                    execution=self,
-                    saver=saver,
-                    job_log=log,
-                )
-            except PapermillExecutionError as error:
-                if self.interrupted:
-                    raise Interrupted("the notebook was interrupted") from None
-                raise CellFailed(error.exec_count or self._cell, error.ename, error.evalue) from None
-            except DeadKernelError:
-                if self.interrupted:
-                    raise Interrupted("the notebook was interrupted") from None
-                said = "the kernel died; it may have run out of memory, or crashed in native code"
-                raise CellFailed(self._cell, "DeadKernelError", said) from None
-            except RuntimeError as error:
-                if self.interrupted:
-                    raise Interrupted("the notebook was interrupted") from None
-                if self._cell is not None:
-                    raise
-                said = f"the kernel died while it started: {error}"  # nbclient has no class for this
-                raise CellFailed(None, "DeadKernelError", said) from None
-            finally:
-                saver.save(force=True)
+        try:
+            _register_engine()
+            papermill.execute_notebook(
+                str(self.source),
+                None,  # the saver writes: beside the notebook, then one rename
+                parameters=dict(self.parameters),
+                engine_name=_ENGINE,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                cwd=str(self.cwd) if self.cwd and self.cwd.is_dir() else None,
+                execution=self,
+                saver=saver,
+                job_log=log,
+            )
+        except PapermillExecutionError as error:
+            if self.interrupted:
+                raise Interrupted("the notebook was interrupted") from None
+            raise CellFailed(error.exec_count or self._cell, error.ename, error.evalue) from None
+        except DeadKernelError:
+            if self.interrupted:
+                raise Interrupted("the notebook was interrupted") from None
+            said = "the kernel died; it may have run out of memory, or crashed in native code"
+            raise CellFailed(self._cell, "DeadKernelError", said) from None
+        except RuntimeError as error:
+            if self.interrupted:
+                raise Interrupted("the notebook was interrupted") from None
+            if self._cell is not None:
+                raise
+            said = f"the kernel died while it started: {error}"  # nbclient has no class for this
+            raise CellFailed(None, "DeadKernelError", said) from None
 
     def interrupt(self) -> None:
         """Stop at the running cell, as the stop button does; safe to call from a signal handler."""
@@ -188,7 +199,8 @@ class Execution:
         if pid:
             import signal
 
-            os.kill(pid, signal.SIGINT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
 
     def _begin_cell(self, page: Any) -> None:
         """Note that the next code cell begins."""
@@ -354,25 +366,51 @@ class _Saver:
             return
         self._saved_at = time.monotonic()
         try:
-            self._write(durably=force)
+            self._write()
         except OSError as error:
             if force:
                 raise
             # A disk that is full for a while is no reason to stop; the last save has to succeed.
-            print(f"the notebook could not be saved: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print(f"the notebook could not be saved: {error}", file=sys.stderr, flush=True)
             return
         self.changed = False
 
-    def _write(self, *, durably: bool) -> None:
+    def save_at_last(self, failure: BaseException | None = None) -> None:
+        """Save when nothing more will come; a failure that is there already stays the reason of the end.
+
+        Raises
+        ------
+        WorkbenchError
+            It could not be saved, and nothing else was wrong.
+        """
+        try:
+            self.save(force=True)
+        except OSError as error:
+            said = f"the executed notebook could not be saved: {error.strerror or error}"
+            if failure is None:
+                hint = "Its outputs since the last save are lost; a result that the job had kept is kept."
+                raise NotSaved(said, hint=hint) from error
+            with contextlib.suppress(OSError):
+                print(said, file=sys.stderr, flush=True)
+
+    def _write(self) -> None:
         import nbformat.v4
 
         # Without nbformat's validation, which costs more than the rest: papermill validated what came in.
         text: str = nbformat.v4.writes(self.notebook)  # type: ignore[no-untyped-call]
         beside = self.path.with_name(f".{self.path.name}.part")
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            if durably:
+        try:
+            with beside.open("w", encoding="utf-8") as file:
+                file.write(text + "\n")
                 file.flush()
+                # Without this a power cut may leave the new name with nothing in it.
                 os.fsync(file.fileno())
-        processes.crash_point("notebook-written")
-        beside.replace(self.path)
+            processes.crash_point("notebook-written")
+            beside.replace(self.path)
+        except BaseException:
+            # After a failed fsync nobody knows what of the file is on the disk: it is never tried again, the
+            # next save writes a new one. And what is cut off only takes room on a full disk.
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise

@@ -24,6 +24,10 @@ TOKEN = "WORKBENCH_JOB_TOKEN"  # noqa: S105  # a mark, not a secret
 CRASH_AT = "WORKBENCH_CRASH_AT"
 
 
+#: The process numbering of a Linux machine itself, outside of every container.
+_FIRST_NUMBERING = "4026531836"
+
+
 class Process(NamedTuple):
     """One process of this host."""
 
@@ -32,12 +36,21 @@ class Process(NamedTuple):
 
 
 def host() -> str:
-    """Return a name for this host and this start of it: after a reboot no process of before is alive."""
+    """Return a name for this host and this start of it: after a reboot no process of before is alive.
+
+    Containers of one machine may share its name and number their processes each for itself: such a numbering
+    of one's own is part of the name.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     except OSError:
         boot = "-"
-    return f"{socket.gethostname()}/{boot}"
+    try:
+        numbering = Path("/proc/self/ns/pid").readlink().name.partition("[")[2].rstrip("]")
+    except OSError:
+        numbering = _FIRST_NUMBERING
+    own = "" if numbering == _FIRST_NUMBERING else f"/{numbering}"
+    return f"{socket.gethostname()}/{boot}{own}"
 
 
 def this_process() -> Process:
@@ -143,7 +156,26 @@ def kill_family(
         if not left or time.monotonic() > deadline:
             return left
         kill(left)
-        time.sleep(0.02)
+        if token and sys.platform == "linux":
+            _kill_on_sight(token)
+        time.sleep(0.005)
+
+
+def _kill_on_sight(token: str) -> None:
+    """Kill each process that carries a token in the moment it is seen.
+
+    Processes that do nothing but fork and exit are gone by the time a list of them is complete.
+    """
+    mark = f"{TOKEN}={token}".encode()
+    for entry in os.listdir("/proc"):  # noqa: PTH208  # this is a race
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        pid = int(entry)
+        if mark in _environment(pid).split(b"\0") and started(pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
 
 
 def runtime_folder(token: str) -> Path:

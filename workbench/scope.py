@@ -254,8 +254,15 @@ class JobScope:
         if not given or not home or Path(home).resolve() != self.workspace.path:
             return None
         row = self.workspace.store.job(int(given))
-        if row is None or row.type != self.type or str(row.attempt) != os.environ.get(ATTEMPT):
-            return None
+        if row is not None and row.type != self.type:
+            return None  # a job of its own, inside a notebook that is a job
+        if (
+            row is None
+            or row.status not in ("running", "cancelling")
+            or str(row.attempt) != os.environ.get(ATTEMPT)
+        ):
+            # Others took it for lost. By hand it would run a second time, and beside the attempt that counts.
+            raise WrongState(f"job {given} is no longer this process's to run")
         os.environ.pop(JOB)  # a second scope in this notebook is a job of its own
         self._attached = True
         row.floors = {**row.floors, **self._floors}

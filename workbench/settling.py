@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from workbench import processes, records
+from workbench.errors import StoreError
 from workbench.processes import Process
 from workbench.store import Store
 
@@ -58,7 +59,13 @@ class Watch:
         clock = self._store.clock() if any(job.host != processes.host() for job in jobs) else 0.0
         for job in jobs:
             if reason := self._lost(job, clock):
-                settle(self._store, job, reason)
+                try:
+                    settle(self._store, job, reason)
+                except StoreError:
+                    # What refuses this process (a full disk) refuses the worker its heartbeats as well:
+                    # its silence says nothing, and is counted anew.
+                    self._seen.clear()
+                    raise
         ids = {job.id for job in jobs}
         self._seen = {job_id: seen for job_id, seen in self._seen.items() if job_id in ids}
         settle_runs(self._store)
@@ -137,13 +144,5 @@ def settle(store: Store, job: records.Job, reason: str, *, counts: bool = True) 
         change |= {"worker_id": "", "pid": None, "pid_started": ""}
         if not counts:
             change["max_attempts"] = job.max_attempts + 1
-    if store.move_job(job_id, expect="running", to=to, attempt=job.attempt, **change):
-        end_runs(store, job_id, "lost", error)
-    elif store.move_job(job_id, expect="cancelling", to="cancelled", attempt=job.attempt):
-        end_runs(store, job_id, "cancelled", None)
-
-
-def end_runs(store: Store, job_id: int, status: str, error: dict[str, Any] | None) -> None:
-    """End the runs that a job which has ended left open."""
-    for run in store.runs(job_id=job_id, status="running"):
-        store.end_run(run.id or 0, status, error)
+    if not store.move_job(job_id, expect="running", to=to, attempt=job.attempt, runs="lost", **change):
+        store.move_job(job_id, expect="cancelling", to="cancelled", attempt=job.attempt, runs="cancelled")

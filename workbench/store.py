@@ -329,6 +329,7 @@ class Store:
         """End a run that is running; say whether it was."""
         wanted = (_runs.c.id == run_id) & (_runs.c.status == "running")
         change = {"status": status, "error": dict(error) if error else None, "finished_at": time.time()}
+        change = _storable(change)
         with self._writing() as connection:
             return connection.execute(update(_runs).where(wanted).values(change)).rowcount == 1
 
@@ -412,7 +413,7 @@ class Store:
 
     def add_job(self, job: Job) -> Job:
         """Add a job as it is; return it with its id."""
-        row = _values(job)
+        row = _storable(_values(job))
         with self._writing() as connection:
             return Job(**{**row, "id": _new_id(connection, insert(_jobs).values(row), _jobs)})
 
@@ -518,6 +519,7 @@ class Store:
         expect: str | Collection[str],
         to: str,
         attempt: int | None = None,
+        runs: str = "",
         **change: Any,
     ) -> bool:
         """Move a job to another state if it is in one of those expected; say whether it moved.
@@ -532,14 +534,23 @@ class Store:
             The state it moves to; a final one sets ``finished_at`` too.
         attempt : int, optional
             The attempt the mover speaks for. A job that has since begun another one does not move.
+        runs : str
+            How the runs end that the attempt left open, with the job's ``error``: in the same transaction,
+            since a moment later they could be the next attempt's.
         **change
             Further columns to set.
         """
         wanted = _expected(job_id, expect, attempt)
+        now = time.time()
         if to in ("succeeded", "failed", "cancelled"):
-            change.setdefault("finished_at", time.time())
+            change.setdefault("finished_at", now)
+        change = _storable(change)
         with self._writing() as connection:
             done = connection.execute(update(_jobs).where(wanted).values(status=to, **change))
+            if done.rowcount == 1 and runs:
+                left = (_runs.c.job_id == job_id) & (_runs.c.status == "running")
+                ended = {"status": runs, "error": change.get("error"), "finished_at": now}
+                connection.execute(update(_runs).where(left).values(ended))
             return done.rowcount == 1
 
     def update_job(
@@ -553,7 +564,7 @@ class Store:
     ) -> str | None:
         """Change columns of a running attempt; return the job's status, or None if nothing changed."""
         wanted = _expected(job_id, expect, attempt)
-        changed = update(_jobs).where(wanted).values(change).returning(_jobs.c.status)
+        changed = update(_jobs).where(wanted).values(_storable(change)).returning(_jobs.c.status)
         with self._writing(durable=durable) as connection:
             status = connection.execute(changed).scalar()
         return None if status is None else str(status)
@@ -578,9 +589,9 @@ class Store:
     def save_result(self, job_id: int, attempt: int, data: Mapping[str, Any]) -> bool:
         """Keep what a running attempt returned; say whether it was still that attempt's turn."""
         wanted = _expected(job_id, ("running", "cancelling"), attempt)
-        row = {"attempt": attempt, "data": dict(data), "created_at": time.time()}
+        row = _storable({"attempt": attempt, "data": dict(data), "created_at": time.time()})
+        summary = str(row["data"].get("summary", ""))
         with self._writing() as connection:
-            summary = str(data.get("summary", ""))
             if connection.execute(update(_jobs).where(wanted).values(summary=summary)).rowcount != 1:
                 return False
             mine = _results.c.job_id == job_id
@@ -664,6 +675,21 @@ def _postgres_engine(url: URL) -> Engine:
         raise MissingExtra("the PostgreSQL driver (psycopg)", "postgres") from None
 
 
+def _storable(value: Any) -> Any:
+    """Return a value whose texts any database takes.
+
+    A file's name that is no UTF-8 reaches an error's message as half characters, and text from a process may
+    hold a NUL: neither can be stored, and neither may keep a job's end from being written.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -678,8 +704,7 @@ def _refusals() -> Iterator[None]:
         if _may_pass(error, said):
             hint = "Another process holds the database; try again." if "locked" in said else "Try again."
             raise StoreUnavailable(f"the database is out of reach: {said}", hint=hint) from error
-        hint = "Free some space on the disk and try again." if "full" in said else ""
-        raise StoreError(f"the database refused: {said}", hint=hint) from error
+        raise StoreError(f"the database refused: {said}", hint=_hint(said)) from error
     except SQLAlchemyError as error:
         raise StoreError(f"the database refused: {error}") from error
     except sqlite_module().Error as error:  # where a transaction begins, the driver is asked directly
@@ -687,7 +712,15 @@ def _refusals() -> Iterator[None]:
         if "locked" in said or "busy" in said:
             hint = "Another process holds the database; try again."
             raise StoreUnavailable(f"the database is out of reach: {said}", hint=hint) from error
-        raise StoreError(f"the database refused: {said}") from error
+        raise StoreError(f"the database refused: {said}", hint=_hint(said)) from error
+
+
+def _hint(said: str) -> str:
+    if "full" in said or "No space" in said:
+        return "Free some space on the disk and try again."
+    if "readonly" in said or "read-only" in said or "unable to open" in said:
+        return "See whether the workspace's folder and its files can be written."
+    return "See whether the disk is healthy, and has space left." if "I/O error" in said else ""
 
 
 def _may_pass(error: DBAPIError, said: str) -> bool:

@@ -515,6 +515,7 @@ def _beside(target: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.replace(target)
     except BaseException:
+        # Never a second fsync of the same file: after one that failed nobody knows what is on the disk.
         beside.unlink(missing_ok=True)
         raise
     if os.name == "posix":

@@ -8,6 +8,7 @@ the case that the worker itself is killed.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import signal
@@ -27,7 +28,7 @@ from workbench.keeper import Keeper
 from workbench.processes import crash_point
 from workbench.reporting import PROGRESS_SECONDS, Pace
 from workbench.runner import INTERRUPTED
-from workbench.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, end_runs, settle
+from workbench.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, settle
 from workbench.workspace import DATABASE_URL, HOME, Workspace
 
 #: Seconds between two looks at the queue and at the running jobs.
@@ -36,8 +37,8 @@ LOOK_SECONDS = 0.05
 #: Seconds a cancelled notebook is given to stop at its cell before everything of it is killed.
 GRACE_SECONDS = 5.0
 
-#: Without a beat for so many seconds a worker that others could take for dead stops what it runs.
-SILENT_SECONDS = LEASE_SECONDS - 10.0
+#: Without a beat for so many seconds, what a worker runs that others could take for dead is stopped.
+SILENT_SECONDS = 0.75 * LEASE_SECONDS
 
 #: Seconds without a job after which a worker in the background leaves; ``$WORKBENCH_WORKER_IDLE``.
 IDLE_SECONDS = 60.0
@@ -108,11 +109,14 @@ class Worker:
         self._spare = spare
         self._ends: list[Callable[[], object]] = []
         self._watch = Watch(home.store)
-        self._keeper = Keeper(jobs.worker_command(home))
+        # A file's database has no others: who cannot write to it cannot take a job either.
+        self._silent_seconds = math.inf if home.store.is_sqlite else SILENT_SECONDS
+        self._keeper = Keeper(jobs.worker_command(home), self._silent_seconds)
         self._stopping = False
         self._beat = Seldom(BEAT_SECONDS)
         self._renewed_at = self._busy_at = time.monotonic()
         self._lock = lock
+        self._unsure = False  # whether a claim was broken off, so that nobody knows whether it was made
 
     def run(self) -> None:
         """Work until told to stop, or until there has been nothing to do for long enough."""
@@ -122,17 +126,23 @@ class Worker:
         if not self._take_lock() and self.idle_seconds is not None:
             self._drop_spare()
             return  # another one is alive, and looks at the queue before it leaves
+        ordered = False
         try:
-            while not self._stopping and not self._may_leave():
+            while not self._stopping:
                 try:
+                    if self._may_leave():
+                        break
                     self.step()
-                except StoreError as error:  # a full disk, a database that restarts: it may pass
-                    print(f"{time.strftime('%F %T')} {error}", file=sys.stderr, flush=True)
+                except (StoreError, OSError) as error:  # a full disk, no more processes: it may pass
+                    self._say(str(error))
                     self._stop_if_silent()
                     time.sleep(_PAUSE_AFTER_REFUSAL)
                 time.sleep(LOOK_SECONDS)
+            ordered = True
         finally:
-            self._give_back()
+            # What made this process fail may do so again: only where it was asked to leave is it the job's
+            # right to be tried once more.
+            self._give_back(counts=not ordered)
             self._drop_spare()
             self._drop_lock()
             self._keeper.goodbye()
@@ -149,19 +159,32 @@ class Worker:
         self._write_ends()
         if self._beat.due():
             self._keeper.check()
-            if self._running:
-                self.home.store.renew_leases(self.id, LEASE_SECONDS)
-            self._renewed_at = time.monotonic()
+            self._renew()
             self._watch.look()
         if self._running:
             self._busy_at = time.monotonic()
             self._heed_cancels()
             for running in self._running.values():
                 self._hear(running)
+                self._write_progress(running)
         while len(self._running) < self.slots and not self._stopping and self._claim():
             self._busy_at = time.monotonic()
         if self._spare is None and not self._stopping:
             self._spare = Runner()  # it imports while the job at hand waits for its kernel
+
+    def _renew(self) -> None:
+        """Say that what runs here is alive, and see what is held here besides."""
+        if self._running or self._unsure:
+            known = set(self._running)
+            held = self.home.store.renew_leases(self.id, LEASE_SECONDS)
+            self._stop_if_silent()  # the answer itself may have taken too long
+            for job_id in held.keys() - known:
+                # Taken, as the database knows and this process was not told: the connection broke.
+                if (job := self.home.store.job(job_id)) is not None and job.worker_id == self.id:
+                    settle(self.home.store, job, "the database broke off while it was taken", counts=False)
+            self._unsure = False
+        self._renewed_at = time.monotonic()
+        self._keeper.renewed()
 
     # One job -----------------------------------------------------------------------------------
 
@@ -175,10 +198,17 @@ class Worker:
         runner, self._spare = self._spare or Runner(), None
         self._keeper.begin(runner.token)
         row = {**self._who, "pid": runner.me.pid, "pid_started": runner.me.started, "token": runner.token}
-        job = self.home.store.claim_job(row, LEASE_SECONDS)
+        job = None
+        try:
+            job = self.home.store.claim_job(row, LEASE_SECONDS)
+        except StoreError:
+            self._unsure = True
+            raise
+        finally:
+            if job is None:
+                self._keeper.end(runner.token)
+                self._spare = runner
         if job is None:
-            self._keeper.end(runner.token)
-            self._spare = runner
             return False
         crash_point("worker-claimed")
         running = self._running[job.id or 0] = _Running(job, runner)
@@ -199,7 +229,7 @@ class Worker:
         runtime = processes.runtime_folder(runner.token)
         runtime.mkdir(mode=0o700)
         if job.source:
-            source = jobs.source_copy(self.home, job.source_sha256)
+            source = jobs.whole_source(self.home, job.source_sha256)
             parameters = job.options
         else:
             source = notebooks.job_notebook(job.type)
@@ -219,18 +249,18 @@ class Worker:
         }
 
     def _hear(self, running: _Running) -> None:
-        """Take in what a runner has said, and write its progress now and then."""
+        """Take in what a runner has said."""
         for said in running.runner.reports():
             if "failure" in said:
                 running.failure = said["failure"]
-            else:
-                running.said = said
-        if running.said is not None and "progress" in running.said and running.pace.due():
-            self._write_progress(running, running.said["progress"])
-            running.said = {}
+            elif "progress" in said:
+                running.said = said["progress"]
 
-    def _write_progress(self, running: _Running, said: dict[str, Any]) -> None:
+    def _write_progress(self, running: _Running) -> None:
         """Write how far a notebook is that does not say it itself: its cells, and the bars it draws."""
+        if running.said is None or not running.pace.due():
+            return
+        said, running.said = running.said, None
         cell, bars = f"cell {said['cell']} of {said['total']}", said["bars"]
         part = bars[0]["done"] / bars[0]["total"] if bars and bars[0]["total"] else 0.0
         done = said["done"] + min(part, 1.0)
@@ -250,14 +280,16 @@ class Worker:
         )
 
     def _heed_cancels(self) -> None:
-        held = self.home.store.held_jobs(self.id)
         now = time.monotonic()
+        for running in self._running.values():  # whatever the database says, or whether it says anything
+            if running.kill_at is not None and now >= running.kill_at:
+                running.runner.end()
+        held = self.home.store.held_jobs(self.id)
         for running in self._running.values():
             state = held.get(running.id)
             if running.kill_at is not None:
-                if now >= running.kill_at:
-                    running.runner.end()
-            elif state is None or state[1] != running.job.attempt:
+                continue
+            if state is None or state[1] != running.job.attempt:
                 running.kill_at = now  # taken from us: nothing of it may go on here
             elif state[0] == "cancelling":
                 running.kill_at = now + GRACE_SECONDS
@@ -268,11 +300,14 @@ class Worker:
         crash_point("worker-collects")
         left = running.runner.end()
         if left:
-            print(f"job {running.id}: could not kill {left}", file=sys.stderr, flush=True)
+            self._say(f"job {running.id}: could not kill {left}")
         self._hear(running)
         running.runner.close()
         self._keeper.end(running.runner.token)
         del self._running[running.id]
+        if self._is_silent():  # then it was the keeper who ended it
+            self._ends.append(partial(settle, self.home.store, running.job, self._silence()))
+            return
         code = running.runner.process.returncode
         error = running.failure
         if error is None and code == INTERRUPTED:
@@ -292,49 +327,50 @@ class Worker:
     def _end(self, job: records.Job, status: str, error: dict[str, Any] | None) -> None:
         store, job_id = self.home.store, job.id or 0
         crash_point("worker-ends")
-        change = {"error": error, "notebook": f"jobs/{job_id}/notebook.ipynb"}
-        if store.move_job(job_id, expect="running", to=status, attempt=job.attempt, **change):
-            ended = status
-        elif store.move_job(
-            job_id, expect="cancelling", to="cancelled", attempt=job.attempt, **{**change, "error": None}
+        notebook = f"jobs/{job_id}/notebook.ipynb"
+        move = partial(store.move_job, job_id, attempt=job.attempt, notebook=notebook)
+        # Where neither moves it, it is no longer ours to say, or said already.
+        if move(expect="running", to=status, runs=status, error=error) or move(
+            expect="cancelling", to="cancelled", runs="cancelled", error=None
         ):
-            ended = "cancelled"
-        else:
-            return  # no longer ours to say, or said already
-        crash_point("worker-ended")
-        end_runs(store, job_id, ended, error)
+            crash_point("worker-ended")
+
+    def _is_silent(self) -> bool:
+        """Say whether others may take what runs here for lost."""
+        return time.monotonic() - self._renewed_at >= self._silent_seconds
+
+    def _silence(self) -> str:
+        return f"the worker could not reach the database for {self._silent_seconds:g} s"
 
     def _stop_if_silent(self) -> None:
-        """Stop what runs here once others may take it for lost: nothing may run twice at once.
-
-        A file's database has no others: who cannot write to it cannot take a job either.
-        """
-        if self.home.store.is_sqlite or time.monotonic() - self._renewed_at < SILENT_SECONDS:
+        """Stop what runs here once others may take it for lost: nothing may run twice at once."""
+        if not self._is_silent():
             return
-        for running in self._running.values():
-            running.runner.end()
-            reason = f"the database was out of reach for {SILENT_SECONDS:g} s"
-            self._ends.append(partial(settle, self.home.store, running.job, reason))
-            self._keeper.end(running.runner.token)
-        self._running.clear()
-
-    def _give_back(self) -> None:
-        """On leaving: kill what runs here and let another worker have it."""
         for running in list(self._running.values()):
-            if not running.runner.alive:
+            self._stop_one(running, self._silence(), counts=True)
+
+    def _stop_one(self, running: _Running, reason: str, *, counts: bool) -> None:
+        """Kill an attempt, and have another worker begin the next."""
+        running.runner.end()
+        running.runner.close()
+        self._keeper.end(running.runner.token)
+        del self._running[running.id]
+        self._ends.append(partial(settle, self.home.store, running.job, reason, counts=counts))
+
+    def _give_back(self, *, counts: bool) -> None:
+        """On leaving: kill what runs here and let another worker have it."""
+        reason = "the worker that ran it " + ("failed" if counts else "was stopped")
+        for running in list(self._running.values()):
+            if running.runner.alive:
+                self._stop_one(running, reason, counts=counts)
+            else:
                 self._collect(running)
-                continue
-            running.runner.end()
-            reason = "the worker that ran it was stopped"
-            self._ends.append(partial(settle, self.home.store, running.job, reason, counts=False))
-            self._keeper.end(running.runner.token)
-        self._running.clear()
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
         while self._ends and time.monotonic() < deadline:
             try:
                 self._write_ends()
             except StoreError as error:  # else a new worker settles it
-                print(f"{time.strftime('%F %T')} {error}", file=sys.stderr, flush=True)
+                self._say(str(error))
                 time.sleep(_PAUSE_AFTER_REFUSAL)
 
     def _drop_spare(self) -> None:
@@ -344,6 +380,11 @@ class Worker:
             self._spare = None
 
     # Coming and going --------------------------------------------------------------------------
+
+    def _say(self, words: str) -> None:
+        """Print what went wrong; where it cannot be printed either (a full disk), work goes on."""
+        with contextlib.suppress(OSError):
+            print(f"{time.strftime('%F %T')} {words}", file=sys.stderr, flush=True)
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self.stop()
@@ -367,9 +408,9 @@ class Worker:
             self._lock = jobs.take_lock(jobs.worker_lock(self.home), seconds=0.5)
         if self._lock is None:
             return False
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n".encode())
-        self._lock.flush()
+        with contextlib.suppress(OSError):  # a full disk: it is the lock that counts, not what it says
+            os.truncate(self._lock.fileno(), 0)
+            os.write(self._lock.fileno(), f"{os.getpid()}\n".encode())
         return True
 
     def _drop_lock(self) -> None:
@@ -381,5 +422,5 @@ class Worker:
 def _is_same_file(file: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except OSError:
-        return False
+    except (FileNotFoundError, NotADirectoryError):
+        return False  # any other error says nothing of whether it is there

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,11 +17,14 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from sqlalchemy import select
 
 import workbench as wb
+from tests.faults.report import Report
 from workbench import jobs, processes, records
 from workbench.errors import StoreError
-from workbench.workspace import HOME
+from workbench.store import _results
+from workbench.workspace import DATABASE_URL, HOME
 
 #: All must be over this long after the last fault, in seconds.
 END_SECONDS = 60.0
@@ -54,15 +59,56 @@ class Stack:
     notes: Path
     kills: list[Kill] = field(default_factory=list)
     handles: dict[int, wb.Job] = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
+    #: Words of which a failure's reason must hold one, where a fault may make a job fail.
+    reasons: tuple[str, ...] = ()
+    #: Workers in the foreground that were started here.
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     #: What a user was told at the end of each job; it may never change again.
     told: dict[int, tuple[str, str]] = field(default_factory=dict)
 
-    def submit(self, *, max_attempts: int = 2, **options: float) -> wb.Job:
+    def submit(self, *, max_attempts: int = 2, **options: float | str) -> wb.Job:
         """Queue a job whose value is its number in the queue."""
         given = {"notes": str(self.notes), "value": float(len(self.handles) + 1), **options}
         job = jobs.submit(self.home, "eval", "steady", given, max_attempts=max_attempts)
         self.handles[job.id] = job
         return job
+
+    def submit_notebook(self, name: str, source: str) -> wb.Job:
+        """Queue a notebook of one cell."""
+        path = self.notes / f"{name}.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+        job = self.home.submit_notebook(path)
+        self.handles[job.id] = job
+        return job
+
+    def start_worker(
+        self, slots: int = 2, *, short_lease: bool = False, inside: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker in the foreground, as ``workbench worker`` does."""
+        place = str(self.home.path)
+        command = [sys.executable, "-m", "workbench.cli", "--workspace", place]
+        command += ["worker", "--slots", str(slots)]
+        if short_lease:
+            command = [sys.executable, str(Path(__file__).with_name("short_lease.py")), place, str(slots)]
+        with (self.home.path / "worker.log").open("ab") as log:
+            worker = subprocess.Popen(
+                [*inside, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, DATABASE_URL: self.home.database_url},
+                start_new_session=True,
+            )
+        self.workers.append(worker)
+        # From then on whoever submits starts none in the background.
+        until(lambda: jobs.is_locked(jobs.worker_lock(self.home)), 60, f"a worker begins {self.home.path}")
+        return worker
+
+    def keep_workers(self, count: int) -> None:
+        """Start workers in the foreground until there are so many."""
+        while sum(worker.poll() is None for worker in self.workers) < count:
+            self.start_worker()
 
     def rows(self, *status: str) -> list[records.Job]:
         """Read the rows as they are; nothing is looked after."""
@@ -75,6 +121,13 @@ class Stack:
                 said = (job.status, job.summary)
                 assert self.told.setdefault(job.id, said) == said, f"job {job.id} changed after its end"
         return len(self.told) == len(self.handles)
+
+    def try_to_look(self) -> bool:
+        """Look; where the database is out of reach, not every job has ended as far as anybody knows."""
+        try:
+            return self.look()
+        except StoreError:
+            return False
 
     # Killing -----------------------------------------------------------------------------------
 
@@ -105,11 +158,13 @@ class Stack:
     def settle(self, seconds: float = END_SECONDS) -> float:
         """Look until every job has ended; return the seconds it took."""
         began = time.monotonic()
-        while not self.look():
+        while not self.try_to_look():
             left = [(row.id, row.status, row.attempt) for row in self.rows() if row.status not in FINAL]
             assert time.monotonic() - began < seconds, f"still going on: {left}\n{self.worker_log()}"
             time.sleep(0.2)
-        return time.monotonic() - began
+        took = time.monotonic() - began
+        self.report.settled.append((took, os.environ.get("PYTEST_CURRENT_TEST", "?").split("::")[-1][:-7]))
+        return took
 
     def judge(self) -> Counter[str]:
         """Check that every job ended as it should; return how many ended how."""
@@ -124,6 +179,8 @@ class Stack:
                 assert job.status == "failed", f"job {job.id}: {job.status}"
                 assert job.error is not None, f"job {job.id} failed without a reason"
                 kind = job.error["type"]
+                if any(word in job.error["message"] for word in self.reasons):
+                    continue
                 assert kind in ("RunnerDied", "DeadKernelError", "Lost"), f"job {job.id}: {job.error}"
                 assert job.id in hit or worker_hit, f"job {job.id} failed and nobody touched it: {job.error}"
                 if kind == "Lost":
@@ -132,11 +189,27 @@ class Stack:
                     assert job.attempt == row.max_attempts, f"job {job.id} was given up too early"
         for run in self.home.runs():
             assert run.status != "running", f"run {run.id} is still running"
+        self._judge_acknowledged()
         overlaps = self.notes / "overlaps"
         assert not overlaps.exists(), f"ran twice at once: {overlaps.read_text().split()}"
         return ends
 
+    def _judge_acknowledged(self) -> None:
+        """Check that what a job was told is kept is kept, whatever became of the job afterwards."""
+        told = self.notes / "acknowledged"
+        for line in told.read_text().splitlines() if told.exists() else ():
+            job_id, value = line.split()
+            with self.home.store._reading() as connection:
+                kept = connection.execute(
+                    select(_results.c.data).where(_results.c.job_id == int(job_id))
+                ).scalar()
+            assert kept is not None, f"job {job_id}: its acknowledged result is lost"
+            assert kept["metrics"] == {"value": float(value)}
+            self.report.acknowledged += 1
+
     def _judge_success(self, job: wb.Job) -> None:
+        if job.type == jobs.NOTEBOOK:
+            return
         value = job.options["value"]
         assert job.result is not None, f"job {job.id} succeeded and its result is lost"
         assert job.result.metrics == {"value": value}
@@ -155,18 +228,29 @@ class Stack:
         pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
         return found + [f"{pid} sleep" for pid in pids if _command(pid).startswith("sleep 600")]
 
+    def _worker_pids(self) -> list[int]:
+        """Return the workers of this workspace, however they were started."""
+        place, found = str(self.home.path), []
+        for pid in _pids():
+            words = _command(pid)
+            known = ("workbench.background", "worker --slots", "short_lease.py")
+            if place in words and any(word in words for word in known):
+                found.append(pid)
+        return found
+
     def stop_workers(self) -> None:
         """Ask every worker of this workspace to leave, and wait until they have."""
-        place = str(self.home.path)
         deadline = time.monotonic() + 20
-        while left := [
-            pid for pid in _pids() if "workbench.background" in (c := _command(pid)) and place in c
-        ]:
+        while left := self._worker_pids():
+            for worker in self.workers:
+                worker.poll()  # or it stays as a zombie
             assert time.monotonic() < deadline, f"workers stay: {[_command(pid) for pid in left]}"
             for pid in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
             time.sleep(0.2)
+        for worker in self.workers:
+            worker.wait(10)
 
     def worker_log(self) -> str:
         """Return what the workers printed, for a failure's message."""
@@ -179,11 +263,15 @@ class Stack:
         ends = self.judge()
         self.stop_workers()
         assert self.survivors() == []
+        self.report.ends += ends
+        self.report.kills += Counter(kill.kind for kill in self.kills)
         return ends
 
 
 @contextmanager
-def stack(folder: Path, database_url: str = "", crash_at: str = "") -> Iterator[Stack]:
+def stack(
+    folder: Path, report: Report | None = None, *, database_url: str = "", crash_at: str = ""
+) -> Iterator[Stack]:
     """A new stack in a folder; whatever happens, nothing of it is left running."""
     package, notes = folder / "package", folder / "notes"
     package.mkdir()
@@ -197,12 +285,15 @@ def stack(folder: Path, database_url: str = "", crash_at: str = "") -> Iterator[
         if crash_at:
             patch.setenv(processes.CRASH_AT, f"{crash_at}@{folder / 'crashed'}")
         with wb.Workspace(folder / "results", database_url=database_url or None) as home:
-            broken = Stack(home, notes)
+            broken = Stack(home, notes, report=report or Report())
             try:
                 yield broken
             finally:
                 with suppress(AssertionError):
                     broken.stop_workers()
+                for pid in broken._worker_pids():
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 for line in broken.survivors():
                     with suppress(ProcessLookupError, ValueError):
                         os.kill(int(line.split()[0]), signal.SIGKILL)
@@ -221,13 +312,19 @@ def until(happened: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.02)
 
 
-def kill_at_random(broken: Stack, count: int, dice: random.Random, ahead: int = 4) -> None:
-    """Kill something of a running job at random moments, ``count`` times, with jobs always waiting."""
+def kill_at_random(
+    broken: Stack, count: int, dice: random.Random, *, ahead: int = 4, workers: int = 0
+) -> None:
+    """Kill something of a running job at random moments, ``count`` times, with jobs always waiting.
+
+    ``workers`` are kept going in the foreground; without, there is the one that starts by itself.
+    """
     kinds = ("runner", "kernel", "worker", "all three", "everything")
     goal = len(broken.kills) + count
     deadline = time.monotonic() + 20 * count
     while len(broken.kills) < goal:
         assert time.monotonic() < deadline, f"only {len(broken.kills)} kills\n{broken.worker_log()}"
+        broken.keep_workers(workers)
         broken.look()
         while len(broken.handles) - len(broken.told) < ahead:
             broken.submit(max_attempts=4, steps=dice.choice((1, 10, 30)))

@@ -14,6 +14,7 @@ class Options(wb.Options):
     value: float = 0.0
     steps: int = 20
     pause: float = 0.02
+    padding: str = ""
 
 
 def note(folder, name, text):
@@ -32,6 +33,15 @@ class Steady(wb.BaseAdapter):
         return Options if task == "eval" else super().options(task)
 
     def evaluate(self, options, job):
+        store = job.workspace.store
+        save = store.save_result
+
+        def acknowledge(*given):
+            if kept := save(*given):
+                note(options.notes, "acknowledged", f"{job.id} {options.value}")
+            return kept
+
+        store.save_result = acknowledge
         with Path(options.notes, f"job-{job.id}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.faults.report import Report
 from tests.faults.stack import kill_at_random, stack, until
 
 #: Where a process of the stack dies: the worker, the runner, the kernel.
@@ -30,12 +32,15 @@ POINTS = (
     "result-after",
 )
 
-SHORT, LONG = 40, 300
+#: How many random kills with one worker on SQLite, and with two workers on PostgreSQL.
+SHORT, LONG = (24, 14), (300, 100)
+
+KINDS = {"runner", "kernel", "worker", "all three", "everything"}
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_crash_at_a_named_point(point: str, tmp_path: Path, record_kills: list[str]) -> None:
-    with stack(tmp_path, crash_at=point) as broken:
+def test_a_crash_at_a_named_point(point: str, tmp_path: Path, report: Report) -> None:
+    with stack(tmp_path, report, crash_at=point) as broken:
         job = broken.submit(steps=5)
         until(lambda: (tmp_path / "crashed").exists(), 30, f"a process reaches {point}")
         broken.settle()
@@ -53,20 +58,25 @@ def test_a_crash_at_a_named_point(point: str, tmp_path: Path, record_kills: list
             assert run.status != "running"
         broken.stop_workers()
         assert broken.survivors() == []
-        record_kills.append(f"{point}: {job.status}")
+        report.kills[f"at {point}"] += 1
+        report.ends[f"{job.status}, attempt {job.attempt}"] += 1
 
 
-def test_kills_at_random_moments(tmp_path: Path, long_form: bool, record_kills: list[str]) -> None:
+def test_kills_at_random_moments(tmp_path: Path, long_form: bool, report: Report) -> None:
     dice = random.Random(time.time_ns() if long_form else 7)
-    with stack(tmp_path) as broken:
-        kill_at_random(broken, LONG if long_form else SHORT, dice)
+    with stack(tmp_path, report) as broken:
+        kill_at_random(broken, (LONG if long_form else SHORT)[0], dice)
         ends = broken.finish()
-        record_kills += [f"{kill.kind}" for kill in broken.kills]
         print(f"{len(broken.kills)} kills of {len(broken.handles)} jobs: {dict(ends)}")
-        assert {kill.kind for kill in broken.kills} >= {
-            "runner",
-            "kernel",
-            "worker",
-            "all three",
-            "everything",
-        }
+        assert {kill.kind for kill in broken.kills} >= KINDS
+
+
+def test_kills_with_two_workers_on_postgresql(
+    tmp_path: Path, long_form: bool, report: Report, postgres: Any
+) -> None:
+    dice = random.Random(time.time_ns() if long_form else 11)
+    with stack(tmp_path, report, database_url=postgres.new_database()) as broken:
+        kill_at_random(broken, (LONG if long_form else SHORT)[1], dice, ahead=6, workers=2)
+        ends = broken.finish()
+        print(f"{len(broken.kills)} kills of {len(broken.handles)} jobs: {dict(ends)}")
+        assert len({kill.kind for kill in broken.kills}) > 2

@@ -1,0 +1,135 @@
+"""What happens to jobs on a file system that fills up; ``test_disk`` runs it and says what has to hold."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+
+from tests.faults.stack import Stack, stack, until
+from workbench.errors import StoreError
+
+#: Size of the file system, how long it is full, and how long jobs are that outlast that.
+SIZE, FULL_SECONDS, LONG_SECONDS = "24m", 6.0, 14.0
+
+TALK = """
+import time
+began = time.monotonic()
+number = 0
+while time.monotonic() - began < {seconds}:
+    print(f"line {{number}} " + "word " * 60, flush=True)
+    number += 1
+    time.sleep(0.02)
+print("all said")
+"""
+
+
+class Reader(threading.Thread):
+    """Reads every executed notebook all the time, as a panel might, and notes what was no notebook."""
+
+    def __init__(self, jobs_dir: Path) -> None:
+        super().__init__(daemon=True)
+        self.jobs_dir = jobs_dir
+        self.broken: list[str] = []
+        self.reads = 0
+        self.stopping = False
+
+    def run(self) -> None:
+        while not self.stopping:
+            for path in self.jobs_dir.glob("*/notebook.ipynb"):
+                try:
+                    nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+                    self.reads += 1
+                except FileNotFoundError:
+                    continue
+                except Exception as error:
+                    self.broken.append(f"{path}: {error!r}")
+            time.sleep(0.05)
+
+
+def fill(path: Path) -> None:
+    """Take what room there is, to the last byte."""
+    with path.open("wb", buffering=0) as file:
+        for size in (2**20, 2**12, 1):
+            try:
+                while file.write(b"x" * size) == size:
+                    pass
+            except OSError:
+                continue
+
+
+def refused(broken: Stack) -> list[str]:
+    """Submit until it is refused, and a notebook too; return what was said."""
+    said = []
+    for _ in range(50):
+        before = broken.home.store.count_jobs()
+        try:
+            broken.submit(steps=1, padding="x" * 2**19)
+        except StoreError as error:
+            said.append(str(error))
+            assert broken.home.store.count_jobs() == before, "a job was refused and is queued all the same"
+            break
+        assert broken.home.store.count_jobs() == before + 1, "a job was taken and is not there"
+    before = broken.home.store.count_jobs()
+    try:
+        broken.submit_notebook("refused", "# " + "x" * 2**20)
+    except StoreError as error:
+        said.append(str(error))
+    assert broken.home.store.count_jobs() == before, "a notebook was refused and is queued all the same"
+    return said
+
+
+def scenario(folder: Path) -> dict[str, object]:
+    """Fill the disk while jobs run, free it again, and wait for the end of everything."""
+    disk = folder / "results"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)], check=True)
+    with stack(folder) as broken:
+        broken.reasons = ("full", "No space left", "disk I/O error", "could not be saved")
+        broken.start_worker(slots=3)
+        logs = broken.submit(steps=int(LONG_SECONDS / 0.05), pause=0.05)
+        talks = broken.submit_notebook("talks", TALK.format(seconds=LONG_SECONDS))
+        ends = broken.submit_notebook("ends", TALK.format(seconds=2.0))  # while the disk is full
+        until(lambda: "line 1 " in talks.logs(), 60, "a notebook prints")
+        until(lambda: "line 1 " in ends.logs(), 60, "another notebook prints")
+        until(lambda: logs.refresh().progress.done > 1, 60, "a job goes on")
+        worker = broken.workers[0]
+        reader = Reader(broken.home.jobs_dir)
+        reader.start()
+        filler = disk / "filler"
+        fill(filler)
+        began = time.monotonic()
+        said = refused(broken)
+        while time.monotonic() - began < FULL_SECONDS:
+            broken.look()
+            fill(disk / "filler2")  # what was let go of meanwhile
+            time.sleep(0.2)
+        assert worker.poll() is None, f"the worker left: {broken.worker_log()}"
+        filler.unlink()
+        (disk / "filler2").unlink()
+        settled = broken.settle()
+        assert worker.poll() is None, f"the worker left: {broken.worker_log()}"
+        reader.stopping = True
+        reader.join()
+        after = broken.submit(steps=1)
+        broken.settle()
+        kinds = broken.judge()
+        broken.stop_workers()
+        return {
+            "refused": said,
+            "ends": kinds,
+            "settled": settled,
+            "broken": reader.broken,
+            "reads": reader.reads,
+            "survivors": broken.survivors(),
+            "acknowledged": broken.report.acknowledged,
+            "after": after.refresh().status,
+            "talks": {"status": talks.refresh().status, "error": talks.error, "log": talks.logs(10**6)},
+            "talked": str(nbformat.read(talks.notebook, as_version=4).cells[-1].outputs)[-200:],
+            "ended": {"status": ends.refresh().status, "error": ends.error},
+            "logged": {"status": logs.refresh().status, "error": logs.error},
+            "left": [path.name for path in broken.home.jobs_dir.glob("*/.*.part")],
+        }
