@@ -27,7 +27,7 @@ FLOORS = [
     {"errors"},
     {"records", "processes", "bars", "keeper", "logs", "mounts", "migrations"},
     {"store", "adapter", "compare"},
-    {"tracking", "notebooks", "parameters", "settling", "reporting", "engine"},
+    {"tracking", "notebooks", "parameters", "settling", "reporting", "engine", "run_data"},
     {"workspace", "jobs", "scope", "runner", "attempts", "progress"},
     {"worker", "background", "panels", "voila", "server", "search_service", "demo", "doctor"},
     {"cli"},

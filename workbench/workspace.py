@@ -18,7 +18,7 @@ from workbench.store import Store
 from workbench.tracking import Run, Writer
 
 if TYPE_CHECKING:
-    from workbench.compare import Comparison
+    from workbench.compare import Better, Comparison
     from workbench.jobs import Job
 
 #: Environment variables: the workspace folder, and a database elsewhere than in it.
@@ -176,8 +176,32 @@ class Workspace:
         """Return the names of the experiments, sorted."""
         return sorted(self._experiment_names().values())
 
-    def compare(self, run_ids: Sequence[int]) -> Comparison:
-        """Compare runs: how their configs differ, their curves, which is best at what."""
+    def compare(
+        self,
+        run_ids: Sequence[int],
+        *,
+        statistic: str = "last",
+        baseline: int | None = None,
+        better: Mapping[str, Better | None] | None = None,
+    ) -> Comparison:
+        """Compare runs: how their configs differ, and which is best at what.
+
+        Parameters
+        ----------
+        run_ids : sequence of int
+            In the order of the columns.
+        statistic : {"last", "best", "min", "max"}
+            Which number of each metric counts.
+        baseline : int, optional
+            The run that the others are held against.
+        better : mapping of str to {"higher", "lower", None}, optional
+            Directions by name or pattern that hold instead of what was declared.
+
+        Raises
+        ------
+        UnknownRun, BadInput
+            See :class:`workbench.compare.Comparison`.
+        """
         from workbench.compare import Comparison, RunRecord
 
         runs = [self.run(run_id) for run_id in run_ids]
@@ -194,7 +218,7 @@ class Workspace:
             )
             for run in runs
         ]
-        return Comparison(shown, self._declared(runs))
+        return Comparison(shown, self._declared(runs), statistic=statistic, baseline=baseline, better=better)
 
     def _declared(self, runs: Sequence[Run]) -> list[Metric]:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""

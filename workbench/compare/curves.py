@@ -256,7 +256,7 @@ def _on(axis: Floats, edges: Floats | None, x: Floats, y: Floats) -> Floats:
         places, group = np.unique(x, return_inverse=True)
         low, high = places[0], places[-1]
     else:
-        group = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(axis) - 1)
+        group = np.minimum(np.searchsorted(edges, x, side="right") - 1, len(axis) - 1)
         places = axis
         filled = np.unique(group)
         low, high = axis[filled[0]], axis[filled[-1]]
@@ -265,5 +265,3 @@ def _on(axis: Floats, edges: Floats | None, x: Floats, y: Floats) -> Floats:
     known = counts > 0
     out = np.interp(axis, places[known], sums[known] / counts[known])
     return np.where((axis >= low) & (axis <= high), out, np.nan)
-
-

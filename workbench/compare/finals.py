@@ -174,9 +174,9 @@ def final_rows(
     for name in sorted({name for summary in summaries for name in summary}, key=metric_order):
         found = declared(name, metrics)
         entries = [summary.get(name) for summary in summaries]
-        values = tuple(_number(entry, statistic) for entry in entries)
         way = found.better if found else _agreed([entry for entry in entries if entry])
         way = _wished(name, better or {}, way)
+        values = tuple(_number(entry, statistic, way) for entry in entries)
         form = found.format if found else _fitting_format(values)
         description = found.description if found else ""
         rows.append(FinalRow(name, way, form, description, values, best_marks(values, way), base))
@@ -204,10 +204,14 @@ def _fitting_format(values: Sequence[float | None]) -> str:
     return ".3f" if max(sizes) < 1000 and max(sizes) >= 0.01 else ".3g"
 
 
-def _number(entry: Mapping[str, Any] | None, statistic: str) -> float | None:
+def _number(entry: Mapping[str, Any] | None, statistic: str, better: Better | None) -> float | None:
     if entry is None:
         return None
-    value = entry.get(statistic)
+    if statistic == "best" and better is not None:
+        # The direction in force may be another than the one that the run was logged with.
+        value = entry.get("max" if better == "higher" else "min", entry.get("best"))
+    else:
+        value = entry.get(statistic)
     if value is None:
         # A last value that is not a number was logged all the same; a database has no other word for it.
         return math.nan if statistic == "last" and entry.get("count") else None
