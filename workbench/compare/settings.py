@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ def setting_text(value: Any) -> str:
     """Write one setting; texts bare, everything else as JSON."""
     if isinstance(value, str):
         return value if value else '""'
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        return repr(value)  # as JSON writes it, without the way there: tables have thousands
     if value is MISSING:
         return "–"
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -10,7 +10,7 @@ from html import escape
 
 import numpy as np
 
-from workbench.compare import Comparison
+from workbench.compare import Comparison, setting_text
 from workbench.compare.curves import Floats, Line, thinned
 from workbench.panels.assets import assets
 
@@ -109,8 +109,8 @@ def _settings(comparison: Comparison, slots: Sequence[int], shown: int) -> str:
         (
             escape(row.key),
             [
-                f"<b>{escape(text)}</b>" if odd else escape(text)
-                for text, odd in zip(row.texts[:shown], row.odd, strict=False)
+                f"<b>{escape(setting_text(value))}</b>" if odd else escape(setting_text(value))
+                for value, odd in zip(row.values[:shown], row.odd, strict=False)
             ],
         )
         for row in comparison.differences

@@ -65,7 +65,7 @@ function render({ model, el }) {
   const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
   const empty = h("div", { class: "wb-empty" });
 
-  const baseline = h("select", { class: "wb-baseline", onchange: (event) => set({ baseline: event.target.value ? Number(event.target.value) : null }) });
+  const baseline = h("select", { "aria-label": "baseline", onchange: (event) => set({ baseline: event.target.value ? Number(event.target.value) : null }) });
   const baselineLabel = h("label", { class: "wb-inline" }, "baseline", baseline);
   const only = h("input", { type: "checkbox", onchange: (event) => set({ differences: event.target.checked }) });
   const onlyLabel = h("label", { class: "wb-inline wb-only" }, only, "only what differs");
@@ -79,11 +79,11 @@ function render({ model, el }) {
 
   const config = h("div", { class: "wb-scroll", tabindex: "0", role: "region", "aria-label": "Config" });
   const chips = h("div", { class: "wb-chips", role: "group", "aria-label": "Metrics with a chart" });
-  const axis = h("select", { onchange: (event) => set({ axis: event.target.value }) });
-  const smoothing = h("input", { type: "range", min: 0, max: 0.99, step: 0.01, oninput: () => slide() });
+  const axis = h("select", { "aria-label": "x axis", onchange: (event) => set({ axis: event.target.value }) });
+  const smoothing = h("input", { type: "range", "aria-label": "smoothing", min: 0, max: 0.99, step: 0.01, oninput: () => slide() });
   const smoothingText = h("output", { class: "wb-num" });
-  const log = h("input", { type: "checkbox", onchange: (event) => set({ log: event.target.checked }) });
-  const average = h("select", { onchange: (event) => set({ average: event.target.value || null }) });
+  const log = h("input", { type: "checkbox", "aria-label": "log scale", onchange: (event) => set({ log: event.target.checked }) });
+  const average = h("select", { "aria-label": "mean over", onchange: (event) => set({ average: event.target.value || null }) });
   const reset = h("button", { type: "button", class: "wb-reset", hidden: true, onclick: () => set({ window: null }) }, "Show all of the axis");
   const controls = h(
     "div",

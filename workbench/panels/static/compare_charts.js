@@ -51,7 +51,7 @@ function ticksBetween(low, high, about) {
   const raw = (high - low) / about;
   if (!(raw > 0) || !Number.isFinite(raw)) return [low];
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((factor) => raw <= power * factor * 1.2);
+  const step = power * [1, 2, 5, 10].find((factor) => raw <= power * factor * 1.35);
   const ticks = [];
   for (let place = Math.ceil(low / step); place * step <= high + step * 1e-9; place++) ticks.push(place * step);
   return ticks;
