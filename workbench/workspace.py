@@ -13,12 +13,13 @@ from pydantic import BaseModel
 
 from workbench import records, tracking
 from workbench.adapter import BaseAdapter, Metric, Searcher, adapters, get_adapter
-from workbench.errors import BadInput, CorruptFile, UnknownExperiment, UnknownIndex, UnknownRun
+from workbench.errors import BadInput, CorruptFile, UnknownExperiment, UnknownIndex, UnknownRun, WrongState
 from workbench.store import Store
 from workbench.tracking import Run, Writer
 
 if TYPE_CHECKING:
     from workbench.compare import Better, Comparison
+    from workbench.compare.results import ResultsComparison
     from workbench.jobs import Job
 
 #: Environment variables: the workspace folder, and a database elsewhere than in it.
@@ -219,6 +220,48 @@ class Workspace:
             for run in runs
         ]
         return Comparison(shown, self._declared(runs), statistic=statistic, baseline=baseline, better=better)
+
+    def compare_results(
+        self,
+        job_ids: Sequence[int],
+        *,
+        baseline: int | None = None,
+        better: Mapping[str, Better | None] | None = None,
+        seed: int = 0,
+    ) -> ResultsComparison:
+        """Put the results of jobs beside each other, and say which differences are more than chance.
+
+        Parameters
+        ----------
+        job_ids : sequence of int
+            Jobs that have a result, in the order of the columns.
+        baseline : int, optional
+            The job that the others are held against; the first if not given.
+        better : mapping of str to {"higher", "lower", None}, optional
+            Directions by name or pattern that hold instead of what was declared.
+        seed : int
+            Of the bootstrap.
+
+        Raises
+        ------
+        UnknownJob, WrongState, BadInput
+            No such job, one without a result, or none at all.
+        """
+        from workbench.compare.results import NamedResult, ResultsComparison
+
+        jobs = [self.job(job_id) for job_id in job_ids]
+        named = []
+        for job in jobs:
+            if job.result is None:
+                raise WrongState(
+                    f"job {job.id} is {job.status}: it has no result to compare",
+                    hint="Compare jobs that have succeeded.",
+                )
+            called = job.options.get("name") or job.options.get("experiment") or job.type
+            named.append(NamedResult(job.id, f"#{job.id} {called}", job.result, job.options))
+        families = sorted({job.adapter for job in jobs} & set(adapters()))
+        declared = [metric for family in families for metric in get_adapter(family).metrics]
+        return ResultsComparison(named, declared, baseline=baseline, better=better, seed=seed)
 
     def _declared(self, runs: Sequence[Run]) -> list[Metric]:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""

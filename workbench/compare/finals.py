@@ -97,6 +97,14 @@ def number_text(value: float, spec: str = ".3f") -> str:
     return (format(value, ".2g") if hidden else text).replace("-", "−")
 
 
+def cell_number(value: Any) -> float | None:
+    """Return the number in a cell of a result's table; None for a text, an empty cell, or NaN."""
+    inner = value.get("value") if isinstance(value, Mapping) else value
+    if isinstance(inner, bool) or not isinstance(inner, (int, float)) or math.isnan(inner):
+        return None
+    return float(inner)
+
+
 def delta_text(value: float | None, base: float | None, spec: str) -> str:
     """Write a difference with its sign; empty where one of the two is missing or not finite."""
     if value is None or base is None or not math.isfinite(value - base):

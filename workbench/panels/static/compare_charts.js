@@ -53,7 +53,7 @@ function ticksBetween(low, high, about) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((factor) => raw <= power * factor * 1.35);
   const ticks = [];
-  for (let place = Math.ceil(low / step); place * step <= high + step * 1e-9; place++) ticks.push(place * step);
+  for (let place = Math.ceil(low / step); place * step <= high + step * 1e-6; place++) ticks.push(place * step);
   return ticks;
 }
 
