@@ -194,7 +194,8 @@ class View(BaseModel):
         a cell is a number, a text or null, or ``{"value", "low", "high"}``.
     ``curve``
         ``{"x_label", "y_label", "x": [...], "x_scale": "linear" | "log2",
-        "series": [{"name", "y": [...], "low"?: [...], "high"?: [...], "dashed"?: bool}]}``
+        "series": [{"name", "y": [...], "low"?: [...], "high"?: [...], "dashed"?: bool, "connect"?: bool}]}``;
+        a null in ``y`` is a gap in the line, or is passed over where the series says ``connect``
     ``image_grid``
         ``{"items": [{"caption", "subtitle"?, "image": base64, "note"?}]}``
     """

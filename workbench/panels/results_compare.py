@@ -205,7 +205,10 @@ def _row_group(
             )
         cells = ""
         for name in numbers:
+            # Of what nobody calls better or worse (a count, say) a difference of nothing is not said.
             other = (rows[base] or {}).get(name) if place != base else None
+            if not columns[name].get("better") and cell_number(other) == cell_number((row or {}).get(name)):
+                other = None
             inner = _with_delta((row or {}).get(name), other, columns[name].get("format"), marks[name][place])
             cells += f'<td align="right">{inner}</td>'
         out.append(f"<tr>{lead}<td {_LEFT}>{names[place]}</td>{cells}</tr>")
@@ -228,6 +231,7 @@ def _curves(group: ViewGroup, comparison: ResultsComparison, names: Sequence[str
 
 def _on_axis(line: Mapping[str, Any], x: Sequence[Any], axis: Sequence[float], name: str) -> dict[str, Any]:
     out: dict[str, Any] = {"name": " · ".join(filter(None, [name, str(line.get("name", ""))]))}
+    out["connect"] = len(x) < len(axis)  # its own line goes on over places that only others have
     for key in ("y", "low", "high"):
         if key in line:
             at = dict(zip(map(float, x), line[key], strict=True))
