@@ -30,7 +30,8 @@ from pydantic import BaseModel
 from workbench import processes, records
 from workbench.adapter import Metric
 from workbench.errors import BadInput, StoreError, StoreUnavailable, UnknownRun, WorkbenchError, WrongState
-from workbench.store import Point, Store, patiently
+from workbench.series import Point
+from workbench.store import Store, patiently
 
 #: A logged number is in the database after at most this many seconds.
 BATCH_SECONDS = 0.25
