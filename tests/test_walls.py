@@ -24,11 +24,11 @@ TEXTS = {".py", ".js", ".css", ".html", ".j2", ".mako", ".json", ".ipynb", ".tom
 
 #: Who may import whom: a module imports from its own floor and from those below, never upward.
 FLOORS = [
-    {"errors"},
-    {"records", "processes", "bars", "keeper", "logs", "mounts", "migrations", "outcome", "provenance"},
+    {"errors", "signals"},
+    {"records", "processes", "bars", "keeper", "logs", "mounts", "migrations"},
+    {"files", "outcome", "provenance"},
     {"store", "series", "adapter", "compare"},
-    {"tracking", "writer", "signals", "checkpoints", "files"},
-    {"notebooks", "parameters", "settling", "reporting", "engine"},
+    {"tracking", "writer", "checkpoints", "notebooks", "parameters", "settling", "reporting", "engine"},
     {"workspace", "jobs", "scope", "runner", "attempts", "progress"},
     {"worker", "background", "panels", "voila", "server", "search_service", "demo", "doctor"},
     {"cli"},

@@ -14,8 +14,10 @@ from pydantic import BaseModel
 from workbench import records, tracking
 from workbench.adapter import BaseAdapter, Metric, Searcher, adapters, get_adapter
 from workbench.errors import BadInput, CorruptFile, UnknownExperiment, UnknownIndex, UnknownRun
-from workbench.store import Store
-from workbench.tracking import Run, Writer
+from workbench.settling import settle_runs
+from workbench.store import RunRow, Store
+from workbench.tracking import Run
+from workbench.writer import Writer
 
 if TYPE_CHECKING:
     from workbench.compare import Comparison
@@ -112,9 +114,13 @@ class Workspace:
         job_id: int | None = None,
         *,
         tags: Mapping[str, Any] | None = None,
+        notes: str = "",
+        seed: int | None = None,
         better: tracking.Better | Sequence[Metric] | None = None,
     ) -> Run:
         """Start a run; use it in a ``with`` statement, or call its ``finish``.
+
+        Beside what is given it keeps the git revision of the current folder and what it runs on.
 
         Parameters
         ----------
@@ -126,6 +132,10 @@ class Workspace:
             Anything with a plain JSON form, nested as you like.
         job_id : int, optional
             The job that makes the run.
+        notes : str
+            What to remember of it, in words.
+        seed : int, optional
+            The random seed; ``config["seed"]`` if not given and a whole number.
         better : mapping of str to {"higher", "lower"}, or sequence of Metric, optional
             Direction by metric name or glob pattern (``{"val/*": "higher"}``). A metric without one has no
             best value.
@@ -138,6 +148,8 @@ class Workspace:
             name=name,
             config=config,
             tags=tags,
+            notes=notes,
+            seed=seed,
             job_id=job_id,
             better=better,
         )
@@ -152,6 +164,8 @@ class Workspace:
         """
         number = as_id(run_id)
         row = None if number is None else self.store.run(number)
+        if row is not None and settle_runs(self.store, [row]):
+            row = self.store.run(row.id or 0)
         if row is None:
             raise UnknownRun(run_id, self.store.newest_run())
         return self._handle(row, self._experiment_names())
@@ -170,7 +184,10 @@ class Workspace:
             experiment_id = next((key for key, name in names.items() if name == experiment), None)
             if experiment_id is None:
                 raise UnknownExperiment(experiment, names.values())
-        return [self._handle(row, names) for row in self.store.runs(experiment_id=experiment_id)]
+        rows = self.store.runs(experiment_id=experiment_id)
+        if settle_runs(self.store, rows):
+            rows = self.store.runs(experiment_id=experiment_id)
+        return [self._handle(row, names) for row in rows]
 
     def experiments(self) -> list[str]:
         """Return the names of the experiments, sorted."""
@@ -180,30 +197,36 @@ class Workspace:
         """Compare runs: how their configs differ, their curves, which is best at what."""
         from workbench.compare import Comparison, RunRecord
 
-        runs = [self.run(run_id) for run_id in run_ids]
+        ids = [self._known_id(run_id) for run_id in run_ids]
         self._writer.flush()
-        summaries = self.store.summaries([run.id for run in runs])
+        settle_runs(self.store)
+        rows, summaries = self.store.run_table(ids), self.store.summary_table(ids)
+        for given, run_id in zip(run_ids, ids, strict=True):
+            if run_id not in rows:
+                raise UnknownRun(given, self.store.newest_run())
+        runs = [rows[run_id] for run_id in ids]
         shown = [
-            RunRecord(
-                run.id,
-                run.name,
-                run.experiment,
-                run.status,
-                run.config,
-                {row.name: row.model_dump() for row in summaries[run.id]},
-            )
+            RunRecord(run.id, run.name, run.experiment, run.status, run.config, summaries[run.id])
             for run in runs
         ]
         return Comparison(shown, self._declared(runs))
 
-    def _declared(self, runs: Sequence[Run]) -> list[Metric]:
+    def _known_id(self, given: Any) -> int:
+        number = as_id(given)
+        if number is None:
+            raise UnknownRun(given, self.store.newest_run())
+        return number
+
+    def _declared(self, runs: Sequence[RunRow]) -> list[Metric]:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
         job_ids = {run.job_id for run in runs if run.job_id is not None}
         rows = [self.store.job(job_id) for job_id in sorted(job_ids)]
         families = sorted({row.adapter for row in rows if row is not None} & set(adapters()))
         declared = [metric for family in families for metric in get_adapter(family).metrics]
         for run in runs:
-            declared += [Metric(pattern, better) for pattern, better in run.directions]
+            declared += [
+                Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in run.directions
+            ]
         return declared
 
     def _experiment_names(self) -> dict[int, str]:

@@ -151,11 +151,11 @@ def test_points_that_could_not_be_written_are_written_later(
 ) -> None:
     run = workspace.start_run("e")
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise wb.StoreError("the database refused: disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(workspace.store, "add_points", refuse)
+        broken.setattr(workspace.store, "add_batches", refuse)
         run.log({"m": 1.0})
         with pytest.raises(wb.StoreError, match="full"):
             run.flush()
@@ -224,7 +224,7 @@ def test_a_copy_that_fails_leaves_the_old_checkpoint(
         target.write_text("ha")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("workbench.tracking.shutil.copyfile", fail)
+    monkeypatch.setattr("workbench.files.shutil.copyfile", fail)
     source.write_text("new")
     with pytest.raises(OSError, match="space"):
         run.log_checkpoint("x.bin", source)
