@@ -248,7 +248,7 @@ def _batches(items: Iterable[_Call | _Many]) -> dict[Key, Batch]:
     def columns(key: Key) -> tuple[list[int], list[float], list[float]]:
         if key not in out:
             out[key] = Batch([], [], [])
-        return cast(Any, out[key])
+        return cast("tuple[list[int], list[float], list[float]]", out[key])
 
     for item in items:
         if len(item) == 2:
