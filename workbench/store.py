@@ -299,16 +299,25 @@ class Store:
     def put_run(self, run: Run, experiment: str) -> Run:
         """Add a run that has an ``origin``, or bring the one that came from there up to date.
 
-        A run that is there keeps its id, its notes and its experiment; all else is as ``run`` says, and its
-        state too: it may be running again.
+        A run that is there keeps its id, its notes, its experiment and the tags it was given here; all else
+        is as ``run`` says, its state too.
         """
         with self._writing() as connection:
             there = connection.execute(select(_runs).where(_runs.c.origin == run.origin)).first()
             if there is None:
-                return self._add_run(connection, run, experiment)
-            kept = {"id": there.id, "experiment_id": there.experiment_id, "notes": there.notes or run.notes}
-            row = {**_values(run), **kept, "name": run.name or there.name}
+                added = self._add_run(connection, run, experiment)
+                self._collect(connection, [added.id or 0])
+                return added
+            kept = {
+                "id": there.id,
+                "experiment_id": there.experiment_id,
+                "notes": there.notes or run.notes,
+                "tags": {**there.tags, **run.tags},
+                "outcome": there.outcome,
+            }
+            row = {**_values(run), **kept}
             connection.execute(update(_runs).where(_runs.c.id == there.id).values(row))
+            self._collect(connection, [there.id])
         return Run(**row)
 
     def change_run(self, run_id: int, **change: Any) -> None:
@@ -354,6 +363,10 @@ class Store:
         with self._reading() as connection:
             found = connection.execute(query.order_by(_runs.c.id.desc()))
             return {row[0]: RunRow(*row) for row in found}
+
+    def run_of(self, origin: str) -> Run | None:
+        """Return the run that was brought from somewhere."""
+        return self._one(Run, select(_runs).where(_runs.c.origin == origin))
 
     def newest_run(self) -> int | None:
         """Return the highest run id."""

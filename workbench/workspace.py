@@ -21,6 +21,7 @@ from workbench.writer import Writer
 
 if TYPE_CHECKING:
     from workbench.compare import Comparison
+    from workbench.imports import Imported, OnProgress
     from workbench.jobs import Job
 
 #: Environment variables: the workspace folder, and a database elsewhere than in it.
@@ -234,6 +235,62 @@ class Workspace:
 
     def _handle(self, row: records.Run, names: Mapping[int, str]) -> Run:
         return Run(self.store, self._writer, self.runs_dir / str(row.id), row, names[row.experiment_id])
+
+    # From elsewhere ----------------------------------------------------------------------------
+
+    def import_mlflow(self, uri: str, on_progress: OnProgress | None = None) -> Imported:
+        """Bring the runs of an MLflow store here: configs, tags, metrics with steps and times, status.
+
+        Brought again, runs are continued and never doubled. Artifacts stay where they are; deleted runs and
+        traces are left out.
+
+        Parameters
+        ----------
+        uri : str
+            ``sqlite:///path/mlflow.db``, another database's address, the path of such a file or of a folder
+            ``mlruns``, which are read without MLflow; or ``https://server``, which needs its client.
+        on_progress : callable, optional
+            Called with the runs done, how many there are, and the points so far.
+
+        Raises
+        ------
+        BadInput
+            There is no MLflow store.
+        MissingExtra
+            A server was named, and MLflow's client is not installed.
+        """
+        from workbench.imports.mlflow import import_mlflow
+
+        return import_mlflow(self.store, uri, on_progress)
+
+    def import_tensorboard(
+        self,
+        folder: str | os.PathLike[str],
+        experiment: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Imported:
+        """Bring runs that were written for TensorBoard here: scalars with steps and times, hyperparameters.
+
+        Each folder with event files is a run. Brought again, runs are continued and never doubled, also where
+        the folder was moved.
+
+        Parameters
+        ----------
+        folder : path
+            What ``tensorboard --logdir`` is given.
+        experiment : str, optional
+            The experiment they go to; called as the folder if not given.
+        on_progress : callable, optional
+            Called with the runs done, how many there are, and the points so far.
+
+        Raises
+        ------
+        BadInput
+            There are no event files.
+        """
+        from workbench.imports.tensorboard import import_tensorboard
+
+        return import_tensorboard(self.store, Path(folder), experiment, on_progress)
 
     # Jobs --------------------------------------------------------------------------------------
 
