@@ -154,7 +154,8 @@ def _from_database(uri: str, passed_over: Counter[str]) -> Iterator[ForeignRun]:
         params, tags = _pairs(ask(text(_PARAMS))), _pairs(ask(text(_TAGS)))
     except SQLAlchemyError as error:
         raise StoreError(f"MLflow's database cannot be read: {error}") from error
-    order = "rowid" if sqlite else "step"  # within one millisecond
+    # SQLite knows in which order rows came; elsewhere the time says it, and within one millisecond the step.
+    order = "rowid" if sqlite else "timestamp, step"
     for run_id, name, status, begun, ended, user, artifacts, experiment in runs:
         yield _foreign(
             run_id,
@@ -189,7 +190,7 @@ def _curves(engine: Any, run_id: str, order: str) -> Iterator[tuple[str, Batch]]
     names = _rows(engine, every, run=run_id)
     points = text(
         "select step, timestamp, value, is_nan from metrics where run_uuid = :run and key = :key "  # noqa: S608
-        f"order by timestamp, {order}"
+        f"order by {order}"
     )
     for (name,) in names:
         rows = _rows(engine, points, run=run_id, key=name)
