@@ -649,10 +649,11 @@ def _column(what: str, values: Any, kind: Any) -> Any:
     whole = kind is np.int64
     try:
         given = np.asarray(values)
-        fits = given.ndim == 1 and given.dtype.kind in ("iu" if whole else "iuf")
-        column = given.astype(kind)
-        if not fits or (whole and len(given) and not np.array_equal(column, given)):
+        if given.ndim != 1 or given.dtype.kind not in ("iu" if whole else "iuf"):
             raise ValueError
+        column = given.astype(kind)
+        if whole and not np.array_equal(column, given):
+            raise ValueError  # over 63 binary digits
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise BadInput(
             f"{what}: one dimension of {'whole' if whole else 'real'} numbers is wanted",
