@@ -11,58 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
 
-from workbench import store as tables
 from workbench.adapter import Metric, adapters, get_adapter
 from workbench.compare.curves import AXES, Floats, Line, Series, line, mean_line, smoothed, x_values
 from workbench.compare.settings import groups
-from workbench.store import Store
+from workbench.settling import settle_runs
+from workbench.store import RunRow, Store
 
 #: Points that curves keep in memory between two looks (24 bytes each); what is not on a chart goes first.
 MAX_HELD_POINTS = 8_000_000
-
-#: Summary columns that comparing reads.
-_COLUMNS = ("better", "count", "nonfinite", "last", "last_step", "min", "max", "best", "best_step")
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """A run without what only its own page shows."""
-
-    id: int
-    name: str
-    experiment: str
-    status: str
-    config: Mapping[str, Any]
-    tags: Mapping[str, Any]
-    directions: Sequence[Sequence[str]]
-    job_id: int | None
-    created_at: float
-    finished_at: float | None
-    notes: str = ""
-
-
-def run_table(store: Store, ids: Collection[int]) -> dict[int, RunRow]:
-    """Return light rows of runs by id; one that is not there is left out."""
-    runs, names = tables._runs, tables._experiments
-    columns = [runs.c[name] for name in RunRow.__dataclass_fields__ if name in runs.c]
-    query = select(*columns, names.c.name.label("experiment")).join(names, names.c.id == runs.c.experiment_id)
-    with store._reading() as connection:
-        found = connection.execute(query.where(runs.c.id.in_(ids))).all()
-    return {row.id: RunRow(**row._mapping) for row in found}
-
-
-def summary_table(store: Store, ids: Collection[int]) -> dict[int, dict[str, dict[str, Any]]]:
-    """Return what each metric of some runs came to: run, metric, then the summary's columns."""
-    rows = tables._summaries
-    columns = [rows.c[name] for name in ("run_id", "name", *_COLUMNS)]
-    out: dict[int, dict[str, dict[str, Any]]] = {run_id: {} for run_id in ids}
-    with store._reading() as connection:
-        query = select(*columns).where(rows.c.run_id.in_(ids)).order_by(rows.c.id)
-        for run_id, name, *values in connection.execute(query):
-            out[run_id][name] = dict(zip(_COLUMNS, values, strict=True))
-    return out
 
 
 class RunReader:
@@ -82,7 +39,8 @@ class RunReader:
         self._adapters: dict[int, str] = {}
 
     def newest(self, limit: int) -> list[int]:
-        """Return the ids of the newest runs, newest first."""
+        """Return the ids of the newest runs, newest first; those whose process vanished are seen to have."""
+        settle_runs(self._store)
         newest = self._store.newest_run()
         if newest != self._newest:
             self._listed = [run.id or 0 for run in self._store.runs(limit=limit)]
@@ -91,13 +49,13 @@ class RunReader:
 
     def rows(self, ids: Collection[int]) -> dict[int, RunRow]:
         """Return light rows by id; one that is not there is left out."""
-        return run_table(self._store, ids) if ids else {}
+        return self._store.run_table(ids) if ids else {}
 
     def summaries(self, rows: Iterable[RunRow]) -> dict[int, dict[str, dict[str, Any]]]:
         """Return what the metrics of some runs came to, by run and metric."""
         rows = list(rows)
         wanted = [row.id for row in rows if row.id not in self._summaries]
-        read = summary_table(self._store, wanted) if wanted else {}
+        read = self._store.summary_table(wanted) if wanted else {}
         out = {row.id: read[row.id] if row.id in read else self._summaries[row.id] for row in rows}
         # Its row was read before its summary: what was over then had all of its points.
         self._summaries |= {
@@ -122,13 +80,9 @@ class RunReader:
 def curve_points(
     store: Store, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int]
 ) -> dict[tuple[int, str], Series]:
-    """Return points of some curves, those after a count that is already held."""
-    out = {}
-    for key in keys:
-        points = store.points(*key, after=after.get(key, -1))
-        step, time, value = zip(*points, strict=True) if points else ((), (), ())
-        out[key] = Series(np.array(step, np.int64), np.array(time, float), np.array(value, float))
-    return out
+    """Return points of some curves, those after the one that is held last."""
+    found = store.curves(keys, after)
+    return {key: Series(curve.step, curve.time, curve.value) for key, curve in found.items()}
 
 
 class Curves:

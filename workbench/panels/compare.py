@@ -45,7 +45,8 @@ from workbench.errors import BadInput, UnknownRun, WorkbenchError
 from workbench.panels.assets import assets
 from workbench.panels.compare_html import page_html
 from workbench.panels.live import LivePanel
-from workbench.run_data import ChartWish, Curves, RunReader, RunRow, chart_lines
+from workbench.run_data import ChartWish, Curves, RunReader, chart_lines
+from workbench.store import RunRow
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
