@@ -33,19 +33,17 @@ class RunReader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._newest: int | None = None
-        self._listed: list[int] = []
         self._summaries: dict[int, dict[str, dict[str, Any]]] = {}
         self._adapters: dict[int, str] = {}
 
-    def newest(self, limit: int) -> list[int]:
-        """Return the ids of the newest runs, newest first; those whose process vanished are seen to have."""
+    def newest(self, limit: int) -> range:
+        """Return the ids among which the newest runs are, oldest first.
+
+        Ids are counted up and never used twice. Runs whose process vanished are seen to have.
+        """
         settle_runs(self._store)
-        newest = self._store.newest_run()
-        if newest != self._newest:
-            self._listed = [run.id or 0 for run in self._store.runs(limit=limit)]
-            self._newest = newest
-        return self._listed
+        newest = self._store.newest_run() or 0
+        return range(max(1, newest - limit + 1), newest + 1)
 
     def rows(self, ids: Collection[int]) -> dict[int, RunRow]:
         """Return light rows by id; one that is not there is left out."""
@@ -70,9 +68,8 @@ class RunReader:
             job = self._store.job(job_id)
             self._adapters[job_id] = job.adapter if job else ""
         families = {self._adapters[row.job_id] for row in rows if row.job_id is not None}
-        found = [
-            metric for family in sorted(families & set(adapters())) for metric in get_adapter(family).metrics
-        ]
+        known = families & set(adapters()) if families else set()
+        found = [metric for family in sorted(known) for metric in get_adapter(family).metrics]
         said = dict.fromkeys((pattern, way) for row in rows for pattern, way in row.directions)
         return found + [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
 

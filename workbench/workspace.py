@@ -289,8 +289,9 @@ class Workspace:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
         job_ids = {run.job_id for run in runs if run.job_id is not None}
         rows = [self.store.job(job_id) for job_id in sorted(job_ids)]
-        families = sorted({row.adapter for row in rows if row is not None} & set(adapters()))
-        declared = [metric for family in families for metric in get_adapter(family).metrics]
+        families = {row.adapter for row in rows if row is not None}
+        known = sorted(families & set(adapters())) if families else []  # to look for adapters costs files
+        declared = [metric for family in known for metric in get_adapter(family).metrics]
         said = dict.fromkeys((pattern, way) for run in runs for pattern, way in run.directions)
         return declared + [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
 

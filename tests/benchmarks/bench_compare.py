@@ -187,7 +187,7 @@ def drawn(home: wb.Workspace, ids: Any) -> float:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         for _ in range(5):
             page = Bridge(browser, ComparePanel(home, ids))
-            assert page.page.locator(".wb-line").count() == CURVES
+            assert page.page.locator(".wb-chart .wb-line").count() == CURVES
             took.append(float(page.page.evaluate("window.drawnIn")))
             page.close()
         browser.close()

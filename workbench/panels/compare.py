@@ -275,14 +275,15 @@ class ComparePanel(LivePanel):
         """Return the runs there are, and the comparison of the chosen ones."""
         self.workspace._writer.flush()
         listed = self._reader.newest(LISTED_RUNS)
-        # Until somebody chooses, a run that appears joins the newest few.
-        chosen = sorted(listed[:CHOSEN_AT_START]) if self._chosen is None else self._chosen
-        rows = self._reader.rows({*listed, *chosen})
+        rows = self._reader.rows({*listed, *(self._chosen or ())})
         shown = sorted(rows.values(), key=lambda row: -row.id)
+        # Until somebody chooses, a run that appears joins the newest few.
+        newest = sorted(row.id for row in shown[:CHOSEN_AT_START])
+        chosen = newest if self._chosen is None else self._chosen
         summaries = self._reader.summaries(shown)
         declared = self._reader.declared(shown)
         state: dict[str, Any] = {
-            "more": len(listed) == LISTED_RUNS and listed[-1] > 1,
+            "more": listed.start > 1,
             "chosen": chosen,
             "comparison": None,
             "heard": self._heard,
@@ -293,7 +294,7 @@ class ComparePanel(LivePanel):
         try:
             for run_id in chosen:
                 if run_id not in rows:
-                    raise UnknownRun(run_id, listed[0] if listed else None)
+                    raise UnknownRun(run_id, listed.stop - 1 or None)
             picked = [rows[run_id] for run_id in chosen]
             if picked:
                 self._comparison = self._compared(picked, summaries, declared)
