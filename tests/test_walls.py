@@ -24,10 +24,12 @@ TEXTS = {".py", ".js", ".css", ".html", ".j2", ".mako", ".json", ".ipynb", ".tom
 
 #: Who may import whom: a module imports from its own floor and from those below, never upward.
 FLOORS = [
-    {"errors"},
+    {"errors", "signals"},
     {"records", "processes", "bars", "keeper", "logs", "mounts", "migrations"},
-    {"store", "adapter", "compare"},
-    {"tracking", "notebooks", "parameters", "settling", "reporting", "engine"},
+    {"files", "outcome", "provenance"},
+    {"store", "series", "adapter", "compare"},
+    {"tracking", "writer", "checkpoints", "imports", "notebooks", "parameters", "settling", "reporting"},
+    {"engine", "run_data"},
     {"workspace", "jobs", "scope", "runner", "attempts", "progress"},
     {"worker", "background", "panels", "voila", "server", "search_service", "demo", "doctor"},
     {"cli"},

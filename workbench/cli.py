@@ -190,6 +190,7 @@ def _runs(home: Workspace, given: argparse.Namespace) -> int:
                         "status": run.status,
                         "job_id": run.job_id,
                         "created_at": run.created_at.isoformat(),
+                        "notes": run.notes,
                         "config": run.config,
                         "summary": run.summary,
                     }
@@ -203,8 +204,9 @@ def _runs(home: Workspace, given: argparse.Namespace) -> int:
         numbers = [
             f"{name}={row['last']:.4g}" for name, row in run.summary.items() if row["last"] is not None
         ]
-        rows.append((str(run.id), run.experiment, run.name, run.status, ", ".join(numbers[:4])))
-    _print_table(("id", "experiment", "name", "status", "last"), rows, empty="No run yet.")
+        notes = run.notes.partition("\n")[0]
+        rows.append((str(run.id), run.experiment, run.name, run.status, ", ".join(numbers[:4]), notes))
+    _print_table(("id", "experiment", "name", "status", "last", "notes"), rows, empty="No run yet.")
     return DONE
 
 
@@ -299,6 +301,33 @@ def _doctor(home: Workspace, given: argparse.Namespace) -> int:
         if not report["problems"]:
             print("Nothing is wrong.")
     return FAILED if report["problems"] else DONE
+
+
+def _import(home: Workspace, given: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("runs", total=None)
+
+        def say(done: int, total: int, points: int) -> None:
+            bar.update(task, completed=done, total=total, description=f"runs, {points:,} points")
+
+        if given.tool == "mlflow":
+            brought = home.import_mlflow(given.source, say)
+        else:
+            brought = home.import_tensorboard(given.source, given.experiment, say)
+    if given.json:
+        _out(brought._asdict())
+        return DONE
+    print(
+        f"{brought.new} new, {brought.changed} continued, {brought.unchanged} unchanged; "
+        f"{brought.points:,} new points"
+    )
+    for what, number in brought.passed_over.items():
+        if number:
+            print(f"not brought: {what} ({number})")
+    return DONE
 
 
 # Words for people, and for machines -----------------------------------------------------------------
@@ -497,6 +526,19 @@ def make_parser() -> argparse.ArgumentParser:
     runs.add_argument("--experiment", metavar="NAME")
     compare = _command(commands, "compare", _compare, "Compare runs: settings that differ, final metrics.")
     compare.add_argument("run", nargs="+", metavar="RUN")
+
+    tools = commands.add_parser("import", help="Bring runs from MLflow or TensorBoard.").add_subparsers(
+        title="tools", required=True, metavar="TOOL", dest="tool"
+    )
+    mlflow = _command(tools, "mlflow", _import, "Bring an MLflow store's runs; again, to continue them.")
+    mlflow.add_argument(
+        "source",
+        metavar="URI",
+        help="sqlite:///mlflow.db, another database, folder mlruns, or https://server",
+    )
+    board = _command(tools, "tensorboard", _import, "Bring runs written for TensorBoard; again, to continue.")
+    board.add_argument("source", metavar="DIR", help="what tensorboard --logdir is given")
+    board.add_argument("--experiment", metavar="NAME", help="called as the folder if not given")
 
     search = _command(commands, "search", _search, "Search an index with a text or a picture.")
     search.add_argument("what", choices=("text", "image"))

@@ -8,6 +8,8 @@
     │   └── BadOptions                 options that do not fit a schema         HTTP 422
     ├── NotFound (LookupError)         nothing of that name or id               HTTP 404
     │   ├── UnknownAdapter
+    │   ├── UnknownArtifact
+    │   ├── UnknownCheckpoint
     │   ├── UnknownExperiment
     │   ├── UnknownIndex
     │   ├── UnknownJob
@@ -101,6 +103,20 @@ class UnknownAdapter(NotFound):
             _unknown("adapter", given, known, "none is installed"),
             hint="An adapter is found by the entry-point group 'workbench.adapters'; install its package.",
         )
+
+
+class UnknownArtifact(NotFound):
+    """No artifact of that name in this run."""
+
+    def __init__(self, given: object, known: Iterable[object] = ()) -> None:
+        super().__init__(_unknown("artifact", given, known, "this run has none"))
+
+
+class UnknownCheckpoint(NotFound):
+    """No checkpoint of that name in this run."""
+
+    def __init__(self, given: object, known: Iterable[object] = ()) -> None:
+        super().__init__(_unknown("checkpoint", given, known, "this run has none"))
 
 
 class UnknownExperiment(NotFound):

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     String,
     Text,
     UniqueConstraint,
@@ -81,6 +82,7 @@ class Run(Record, table=True):
 
     __table_args__: ClassVar[Any] = (
         Index("ix_run_experiment_id_id", "experiment_id", "id"),
+        Index("ix_run_status_id", "status", "id"),
         {"sqlite_autoincrement": True},
     )
 
@@ -100,6 +102,22 @@ class Run(Record, table=True):
     host: str = ""
     pid: int | None = None
     pid_started: str = ""
+    #: What a person wants to remember of it.
+    notes: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    #: ``{"commit", "branch", "dirty"}`` of the folder it was started in; empty where that is no repository.
+    git: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
+    )
+    #: Where and by what it was run: interpreter, platform, package versions, host, command.
+    environment: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
+    )
+    #: The random seed, a whole number of any size; JSON, since those may have more than 64 binary digits.
+    seed: Any = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    #: What it came to, collected when it ended; see :mod:`workbench.outcome`.
+    outcome: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    #: Which run of which other tool it was brought from (``mlflow:<id>``): brought again, it is the same run.
+    origin: str | None = Field(default=None, unique=True, index=True)
 
 
 class MetricSummary(Record, table=True):
@@ -121,10 +139,15 @@ class MetricSummary(Record, table=True):
     max: float | None = Field(default=None, sa_type=Float)
     best: float | None = Field(default=None, sa_type=Float)
     best_step: int | None = Field(default=None, sa_type=BigInteger)
+    #: Points with a ``seq`` below this are in chunks, the others in rows of their own.
+    sealed: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
 
 
 class MetricPoint(Record, table=True):
-    """One logged value. ``seq`` counts a metric's points from 0 in the order they were logged."""
+    """One logged value. ``seq`` counts a metric's points from 0 in the order they were logged.
+
+    When a metric has many of them they move into a :class:`MetricChunk`.
+    """
 
     __tablename__: ClassVar[Any] = "metric_point"
     __table_args__: ClassVar[Any] = ({"sqlite_with_rowid": False},)
@@ -136,6 +159,23 @@ class MetricPoint(Record, table=True):
     value: float | None = Field(default=None, sa_column=Column(Float))
 
 
+class MetricChunk(Record, table=True):
+    """Many values of one metric in one row: reading a curve of a million points is reading some blobs.
+
+    ``step``, ``time`` and ``value`` are arrays of ``count`` little-endian numbers of 8 bytes: int64, float64,
+    float64 (NaN where it was none). Chunks of a metric follow each other without gap or overlap.
+    """
+
+    __tablename__: ClassVar[Any] = "metric_chunk"
+
+    metric_id: int = Field(sa_column=Column(ForeignKey("metric_summary.id"), primary_key=True))
+    first: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    count: int
+    step: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    time: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    value: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
 class Checkpoint(Record, table=True):
     """One file a run kept, at ``runs/<run id>/checkpoints/<name>``."""
 
@@ -145,6 +185,21 @@ class Checkpoint(Record, table=True):
     run_id: int = Field(sa_column=Column(ForeignKey("run.id"), nullable=False))
     name: str
     step: int | None = Field(default=None, sa_type=BigInteger)
+    size: int = Field(default=0, sa_type=BigInteger)
+    created_at: float = Field(default_factory=time.time, sa_type=Float)
+    #: The metric it competes by for being kept, and its value then; empty where it is kept in any case.
+    metric: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
+    value: float | None = Field(default=None, sa_type=Float)
+
+
+class Artifact(Record, table=True):
+    """One file a run made that is no checkpoint, at ``runs/<run id>/artifacts/<name>``."""
+
+    __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "name"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(sa_column=Column(ForeignKey("run.id"), nullable=False))
+    name: str
     size: int = Field(default=0, sa_type=BigInteger)
     created_at: float = Field(default_factory=time.time, sa_type=Float)
 

@@ -7,7 +7,7 @@ is true even when no worker is left to correct it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from workbench import processes, records
@@ -108,13 +108,22 @@ def settle_gone(store: Store) -> None:
     settle_runs(store)
 
 
-def settle_runs(store: Store) -> None:
-    """End as lost the runs whose process was on this host and is gone."""
-    here = processes.host()
-    for run in store.runs(status="running"):
-        if run.host == here and not processes.alive(run.pid, run.pid_started):
+def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool:
+    """End as lost the runs whose process was on this host and is gone; say whether there was one.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are.
+    runs : iterable of Run, optional
+        Those to look at, as they were read; every run that is running if not given.
+    """
+    here, found = processes.host(), False
+    for run in store.runs(status="running") if runs is None else runs:
+        if run.status == "running" and run.host == here and not processes.alive(run.pid, run.pid_started):
             reason = {"type": "Lost", "message": "the process that logged it vanished"}
-            store.end_run(run.id or 0, "lost", reason)
+            found |= store.end_run(run.id or 0, "lost", reason)
+    return found
 
 
 def settle(store: Store, job: records.Job, reason: str, *, counts: bool = True) -> None:

@@ -11,11 +11,9 @@ changes a status, it names the status (and the attempt) it expects, and says whe
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -28,6 +26,7 @@ from sqlalchemy import (
     Select,
     Table,
     create_engine,
+    delete,
     event,
     func,
     insert,
@@ -40,25 +39,24 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.orm import configure_mappers
 from sqlalchemy.orm.attributes import manager_of_class
 
-from workbench import migrations
+from workbench import migrations, series
 from workbench.errors import BadInput, MissingExtra, StoreError, StoreUnavailable
 from workbench.mounts import network_filesystem
+from workbench.outcome import STATISTICS, collect
 from workbench.records import (
+    Artifact,
     Checkpoint,
     EvalResult,
     Experiment,
     Job,
-    MetricPoint,
     MetricSummary,
     Record,
     Run,
 )
+from workbench.series import Batch, Curve, Key, Point
 
 #: Seconds a writer waits for its turn before giving up.
 BUSY_SECONDS = 30.0
-
-# As text for the driver itself: compiling a statement for each batch costs more than the batch.
-_INSERT_POINTS = "insert into metric_point (metric_id, seq, step, time, value) values (?, ?, ?, ?, ?)"
 
 _R = TypeVar("_R", bound=Record)
 _T = TypeVar("_T")
@@ -75,23 +73,32 @@ CONNECT_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
-class Point(NamedTuple):
-    """One logged value on its way to the database."""
+class RunRow(NamedTuple):
+    """A run without what only its own page shows."""
 
-    run_id: int
+    id: int
     name: str
-    step: int
-    time: float
-    value: float
+    experiment: str
+    status: str
+    config: dict[str, Any]
+    tags: dict[str, Any]
+    directions: list[list[str]]
+    job_id: int | None
+    error: dict[str, Any] | None
+    created_at: float
+    finished_at: float | None
+    notes: str
 
 
 def _table(record: type[Record]) -> Table:
     return cast(Table, record.__table__)  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 
 
-_experiments, _runs, _checkpoints = _table(Experiment), _table(Run), _table(Checkpoint)
-_summaries, _points = _table(MetricSummary), _table(MetricPoint)
+_experiments, _runs, _summaries = _table(Experiment), _table(Run), _table(MetricSummary)
+_checkpoints, _artifacts = _table(Checkpoint), _table(Artifact)
 _jobs, _results = _table(Job), _table(EvalResult)
+
+_SUMMARY_TABLE = select(*(_summaries.c[name] for name in ("run_id", "name", *STATISTICS)))
 
 
 def sqlite_module() -> Any:
@@ -281,18 +288,45 @@ class Store:
         A run without a name is called ``run-<id>``.
         """
         with self._writing() as connection:
-            found = connection.execute(select(_experiments.c.id).where(_experiments.c.name == experiment))
-            experiment_id = found.scalar()
-            if experiment_id is None:
-                made = insert(_experiments).values(name=experiment, created_at=run.created_at)
-                experiment_id = _new_id(connection, made, _experiments)
-            row = {**_values(run), "experiment_id": experiment_id}
-            run_id = _new_id(connection, insert(_runs).values(row), _runs)
-            row["name"] = run.name or f"run-{run_id}"
-            connection.execute(update(_runs).where(_runs.c.id == run_id).values(name=row["name"]))
-            if run.job_id is not None:
-                connection.execute(update(_jobs).where(_jobs.c.id == run.job_id).values(run_id=run_id))
+            return self._add_run(connection, run, experiment)
+
+    def _add_run(self, connection: Connection, run: Run, experiment: str) -> Run:
+        row = {**_values(run), "experiment_id": _experiment_id(connection, experiment, run.created_at)}
+        run_id = _new_id(connection, insert(_runs).values(row), _runs)
+        row["name"] = run.name or f"run-{run_id}"
+        connection.execute(update(_runs).where(_runs.c.id == run_id).values(name=row["name"]))
+        if run.job_id is not None:
+            connection.execute(update(_jobs).where(_jobs.c.id == run.job_id).values(run_id=run_id))
         return Run(**{**row, "id": run_id})
+
+    def put_run(self, run: Run, experiment: str) -> Run:
+        """Add a run that has an ``origin``, or bring the one that came from there up to date.
+
+        A run that is there keeps its id, its notes, its experiment and the tags it was given here; all else
+        is as ``run`` says, its state too.
+        """
+        with self._writing() as connection:
+            there = connection.execute(select(_runs).where(_runs.c.origin == run.origin)).first()
+            if there is None:
+                added = self._add_run(connection, run, experiment)
+                self._collect(connection, [added.id or 0])
+                return added
+            kept = {
+                "id": there.id,
+                "experiment_id": there.experiment_id,
+                "notes": there.notes or run.notes,
+                "tags": {**there.tags, **run.tags},
+                "outcome": there.outcome,
+            }
+            row = {**_values(run), **kept}
+            connection.execute(update(_runs).where(_runs.c.id == there.id).values(row))
+            self._collect(connection, [there.id])
+        return Run(**row)
+
+    def change_run(self, run_id: int, **change: Any) -> None:
+        """Change columns of a run that say nothing of its state, such as its notes and tags."""
+        with self._writing() as connection:
+            connection.execute(update(_runs).where(_runs.c.id == run_id).values(change))
 
     def run(self, run_id: int) -> Run | None:
         """Return a run."""
@@ -320,22 +354,81 @@ class Store:
             query = query.where(_runs.c.status == status)
         return self._all(Run, query)
 
+    def run_table(self, run_ids: Collection[int] | None = None) -> dict[int, RunRow]:
+        """Return runs by id, newest first, without what only a run's own page shows; all of them if None."""
+        columns = [
+            _experiments.c.name.label("experiment") if name == "experiment" else _runs.c[name]
+            for name in RunRow._fields
+        ]
+        query = select(*columns).join(_experiments, _experiments.c.id == _runs.c.experiment_id)
+        if run_ids is not None:
+            query = query.where(_runs.c.id.in_(run_ids))
+        with self._reading() as connection:
+            found = connection.execute(query.order_by(_runs.c.id.desc()))
+            return {row[0]: RunRow(*row) for row in found}
+
+    def run_of(self, origin: str) -> Run | None:
+        """Return the run that was brought from somewhere."""
+        return self._one(Run, select(_runs).where(_runs.c.origin == origin))
+
     def newest_run(self) -> int | None:
         """Return the highest run id."""
         with self._reading() as connection:
             return connection.execute(select(func.max(_runs.c.id))).scalar()
 
-    def end_run(self, run_id: int, status: str, error: Mapping[str, Any] | None = None) -> bool:
-        """End a run that is running; say whether it was."""
+    def end_run(
+        self,
+        run_id: int,
+        status: str,
+        error: Mapping[str, Any] | None = None,
+        *,
+        finished_at: float | None = None,
+    ) -> bool:
+        """End a run that is running and collect its outcome, in one; say whether it was running."""
         wanted = (_runs.c.id == run_id) & (_runs.c.status == "running")
-        change = {"status": status, "error": dict(error) if error else None, "finished_at": time.time()}
-        change = _storable(change)
+        change = _storable(
+            {
+                "status": status,
+                "error": dict(error) if error else None,
+                "finished_at": time.time() if finished_at is None else finished_at,
+            }
+        )
         with self._writing() as connection:
-            return connection.execute(update(_runs).where(wanted).values(change)).rowcount == 1
+            if connection.execute(update(_runs).where(wanted).values(change)).rowcount != 1:
+                return False
+            self._collect(connection, [run_id])
+        return True
+
+    def outcome(self, run_id: int) -> dict[str, Any] | None:
+        """Return what a run has come to: what was collected at its end, or how it stands now."""
+        with self._reading() as connection:
+            row = connection.execute(select(_runs).where(_runs.c.id == run_id)).first()
+            if row is None:
+                return None
+            stored: dict[str, Any] | None = row.outcome
+            return stored or self._outcome(connection, _record(Run, row))
+
+    def _collect(self, connection: Connection, run_ids: Collection[int]) -> None:
+        """Write the outcomes of runs that have ended, again where more was logged since."""
+        ended = select(_runs).where(_runs.c.id.in_(run_ids), _runs.c.status != "running")
+        for row in connection.execute(ended).all():
+            outcome = self._outcome(connection, _record(Run, row))
+            connection.execute(update(_runs).where(_runs.c.id == row.id).values(outcome=outcome))
+
+    def _outcome(self, connection: Connection, run: Run) -> dict[str, Any]:
+        run_id = run.id or 0
+        summaries = self._summary_table(connection, [run_id])[run_id]
+        rows = connection.execute(
+            select(_checkpoints).where(_checkpoints.c.run_id == run_id).order_by(_checkpoints.c.id)
+        )
+        checkpoints = [_record(Checkpoint, row) for row in rows]
+        steps = {one.step for one in checkpoints if one.step is not None}
+        values = self._at_steps(connection, run_id, summaries, steps)
+        return collect(run, summaries, checkpoints, values)
 
     # Metrics -----------------------------------------------------------------------------------
 
-    def add_points(self, points: Sequence[Point], better: Mapping[tuple[int, str], str | None]) -> None:
+    def add_points(self, points: Sequence[Point], better: Mapping[Key, str | None]) -> None:
         """Add metric points and bring their summaries up to date, in one transaction.
 
         Parameters
@@ -345,34 +438,22 @@ class Store:
         better : mapping of (run id, name) to {"higher", "lower", None}
             Direction of a metric that is new; one that is known keeps its own.
         """
-        if not points:
-            return
-        with self._writing(durable=False) as connection:
-            tallies = self._tallies(connection, {point.run_id for point in points})
-            rows: list[tuple[int, int, int, float, float | None]] = []
-            for point in points:
-                run_id, name, step, at, value = point
-                if (tally := tallies.get((run_id, name))) is None:
-                    tally = _new_tally(connection, run_id, name, better.get((run_id, name)))
-                    tallies[run_id, name] = tally
-                rows.append((tally.id, tally.count, step, at, None if math.isnan(value) else value))
-                tally.add(step, value)
-            insert_points = _INSERT_POINTS if self.is_sqlite else _INSERT_POINTS.replace("?", "%s")
-            connection.exec_driver_sql(insert_points, cast(Any, rows))
-            for tally in tallies.values():
-                if tally.changed:
-                    mine = _summaries.c.id == tally.id
-                    connection.execute(update(_summaries).where(mine).values(tally.columns()))
+        self.add_batches(series.grouped(points), better)
 
-    def _tallies(self, connection: Connection, run_ids: Collection[int]) -> dict[tuple[int, str], _Tally]:
-        if not self.is_sqlite:  # SQLite has one writer at a time; here the run's row is the lock
-            ordered = select(_runs.c.id).where(_runs.c.id.in_(run_ids)).order_by(_runs.c.id)
-            connection.execute(ordered.with_for_update())
-        wanted = _summaries.c.run_id.in_(run_ids)
-        return {
-            (row.run_id, row.name): _Tally(**{name: getattr(row, name) for name in _TALLIED}, id=row.id)
-            for row in connection.execute(select(_summaries).where(wanted))
-        }
+    def add_batches(
+        self, batches: Mapping[Key, Batch], better: Mapping[Key, str | None], *, durable: bool = False
+    ) -> None:
+        """Add points by (run id, metric name), each batch in the order logged, in one transaction.
+
+        What this has returned from survives the end of this process, however it ends. With ``durable`` a
+        power cut too; without, that comes with the next state that is written, such as the run's end.
+        """
+        batches = {key: batch for key, batch in batches.items() if len(batch.values)}
+        if not batches:
+            return
+        with self._writing(durable=durable) as connection:
+            series.append(connection, batches, better, sqlite=self.is_sqlite)
+            self._collect(connection, {run_id for run_id, _ in batches})
 
     def summaries(self, run_ids: Collection[int]) -> dict[int, list[MetricSummary]]:
         """Return the metric summaries of some runs, by run, in the order they first appeared."""
@@ -382,17 +463,61 @@ class Store:
             out[summary.run_id].append(summary)
         return out
 
+    def summary_table(self, run_ids: Collection[int]) -> dict[int, dict[str, dict[str, Any]]]:
+        """Return by run and metric name, in the order they first appeared, what each metric came to.
+
+        Plain values, quick for many runs at once: ``last``, ``min``, ``max``, ``best``, ``best_step``,
+        ``last_step``, ``count``, ``nonfinite`` and ``better``. ``last`` is None where it was NaN.
+        """
+        with self._reading() as connection:
+            return self._summary_table(connection, run_ids)
+
+    def _summary_table(
+        self, connection: Connection, run_ids: Collection[int]
+    ) -> dict[int, dict[str, dict[str, Any]]]:
+        out: dict[int, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
+        query = _SUMMARY_TABLE.where(_summaries.c.run_id.in_(run_ids)).order_by(_summaries.c.id)
+        for run_id, name, *values in connection.execute(query):
+            out[run_id][name] = dict(zip(STATISTICS, values, strict=True))
+        return out
+
+    def curves(self, keys: Sequence[Key], after: Mapping[Key, int] | None = None) -> dict[Key, Curve]:
+        """Return the points of many metrics at once, in the order logged.
+
+        Parameters
+        ----------
+        keys : sequence of (run id, metric name)
+            Which.
+        after : mapping of (run id, metric name) to int, optional
+            Only what comes after that ``seq``; all, for those not in it.
+
+        Returns
+        -------
+        dict of (run id, metric name) to Curve
+            One for every key; of length 0 where there is no such metric, or nothing new. The arrays may be
+            read-only.
+        """
+        with self._reading() as connection:
+            return series.read(connection, keys, after)
+
     def points(self, run_id: int, name: str, *, after: int = -1) -> list[tuple[int, float, float]]:
         """Return (step, time, value) of one metric in the order logged, from sequence ``after`` + 1 on."""
-        metric = select(_summaries.c.id).where(_summaries.c.run_id == run_id, _summaries.c.name == name)
-        query = (
-            select(_points.c.step, _points.c.time, _points.c.value)
-            .where(_points.c.metric_id == metric.scalar_subquery(), _points.c.seq > after)
-            .order_by(_points.c.seq)
-        )
+        key = (run_id, name)
+        curve = self.curves([key], {key: after})[key]
+        return list(zip(curve.step.tolist(), curve.time.tolist(), curve.value.tolist(), strict=True))
+
+    def at_steps(self, run_id: int, steps: Collection[int]) -> dict[int, dict[str, float]]:
+        """Return by step the metrics of a run that were logged at it, the value logged last of each."""
         with self._reading() as connection:
-            rows = connection.execute(query).all()
-        return [(step, at, math.nan if value is None else value) for step, at, value in rows]
+            names = self._summary_table(connection, [run_id])[run_id]
+            return self._at_steps(connection, run_id, names, steps)
+
+    def _at_steps(
+        self, connection: Connection, run_id: int, names: Iterable[str], steps: Collection[int]
+    ) -> dict[int, dict[str, float]]:
+        if not steps:
+            return {}
+        return series.at_steps(series.read(connection, [(run_id, name) for name in names]), steps)
 
     # Checkpoints -------------------------------------------------------------------------------
 
@@ -408,6 +533,28 @@ class Store:
         """Return a run's checkpoints, oldest first."""
         query = select(_checkpoints).where(_checkpoints.c.run_id == run_id).order_by(_checkpoints.c.id)
         return self._all(Checkpoint, query)
+
+    def forget_checkpoint(self, run_id: int, name: str) -> bool:
+        """Remove the record of a checkpoint; say whether there was one."""
+        mine = (_checkpoints.c.run_id == run_id) & (_checkpoints.c.name == name)
+        with self._writing() as connection:
+            gone = connection.execute(delete(_checkpoints).where(mine)).rowcount == 1
+            if gone:
+                self._collect(connection, [run_id])
+        return gone
+
+    def add_artifact(self, artifact: Artifact) -> None:
+        """Add an artifact, or replace the record of the run's artifact of that name."""
+        values = _values(artifact)
+        same = (_artifacts.c.run_id == artifact.run_id) & (_artifacts.c.name == artifact.name)
+        with self._writing() as connection:
+            if connection.execute(update(_artifacts).where(same).values(values)).rowcount == 0:
+                connection.execute(insert(_artifacts).values(values))
+
+    def artifacts(self, run_id: int) -> list[Artifact]:
+        """Return a run's artifacts, oldest first."""
+        query = select(_artifacts).where(_artifacts.c.run_id == run_id).order_by(_artifacts.c.id)
+        return self._all(Artifact, query)
 
     # Jobs --------------------------------------------------------------------------------------
 
@@ -550,7 +697,8 @@ class Store:
             if done.rowcount == 1 and runs:
                 left = (_runs.c.job_id == job_id) & (_runs.c.status == "running")
                 ended = {"status": runs, "error": change.get("error"), "finished_at": now}
-                connection.execute(update(_runs).where(left).values(ended))
+                stopped = update(_runs).where(left).values(ended).returning(_runs.c.id)
+                self._collect(connection, connection.execute(stopped).scalars().all())
             return done.rowcount == 1
 
     def update_job(
@@ -763,6 +911,14 @@ def _values(record: Record) -> dict[str, Any]:
     return record.model_dump(exclude={"id"})
 
 
+def _experiment_id(connection: Connection, name: str, created_at: float) -> int:
+    """Return the id of an experiment, which is made if it is new."""
+    found = connection.execute(select(_experiments.c.id).where(_experiments.c.name == name)).scalar()
+    if found is not None:
+        return int(found)
+    return _new_id(connection, insert(_experiments).values(name=name, created_at=created_at), _experiments)
+
+
 def _new_id(connection: Connection, statement: Any, table: Table) -> int:
     return int(connection.execute(statement.returning(table.c.id)).scalar_one())
 
@@ -771,48 +927,3 @@ def _expected(job_id: int, expect: str | Collection[str], attempt: int | None) -
     states = [expect] if isinstance(expect, str) else list(expect)
     wanted = (_jobs.c.id == job_id) & _jobs.c.status.in_(states)
     return wanted if attempt is None else wanted & (_jobs.c.attempt == attempt)
-
-
-@dataclass(slots=True)
-class _Tally:
-    """A metric's summary while points are added: plain attributes, since there may be very many points."""
-
-    id: int
-    better: str | None
-    count: int = 0
-    nonfinite: int = 0
-    last: float | None = None
-    last_step: int | None = None
-    min: float | None = None
-    max: float | None = None
-    best: float | None = None
-    best_step: int | None = None
-    changed: bool = False
-
-    def add(self, step: int, value: float) -> None:
-        self.changed = True
-        self.count += 1
-        self.last_step = step
-        self.last = None if math.isnan(value) else value
-        if not math.isfinite(value):
-            self.nonfinite += 1
-            return
-        if self.min is None or value < self.min:
-            self.min = value
-        if self.max is None or value > self.max:
-            self.max = value
-        if self.better is None:
-            return
-        if self.best is None or (value > self.best if self.better == "higher" else value < self.best):
-            self.best, self.best_step = value, step
-
-    def columns(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _TALLIED}
-
-
-_TALLIED = ("better", "count", "nonfinite", "last", "last_step", "min", "max", "best", "best_step")
-
-
-def _new_tally(connection: Connection, run_id: int, name: str, better: str | None) -> _Tally:
-    row = _values(MetricSummary(run_id=run_id, name=name, better=better))
-    return _Tally(id=_new_id(connection, insert(_summaries).values(row), _summaries), better=better)

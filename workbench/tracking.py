@@ -1,168 +1,46 @@
 """What people hold while they log: a run.
 
-``run.log`` puts numbers into a queue and returns; one writer thread a workspace commits them in batches,
-at most :data:`BATCH_SECONDS` later, and keeps each metric's summary. Nothing is lost when a run ends, when
-its block raises, or when the interpreter exits; a process killed outright loses at most the last batch.
+``run.log`` puts numbers into a queue and returns; one thread a workspace (:mod:`workbench.writer`) commits
+them in batches, a quarter of a second later, and keeps each metric's summary. Nothing is lost when a run
+ends, when its block raises, when the interpreter exits, or when SIGTERM ends it (:mod:`workbench.signals`).
+A process that is killed outright loses at most the last half second. What is committed survives the process;
+the end of a run, as every other state, survives a power cut, with all that was logged before it.
+
+A value is one real number. NaN and infinity are kept, drawn as gaps, counted as ``nonfinite``, and never a
+metric's minimum, maximum or best. Points stay in the order they were logged: a step that goes backwards, as
+after a restart from a checkpoint, is kept as it is.
 """
 
 from __future__ import annotations
 
-import atexit
 import fnmatch
 import math
 import operator
 import os
-import shutil
-import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 from pydantic import BaseModel
 
-from workbench import processes, records
+from workbench import processes, provenance, records
 from workbench.adapter import Metric
-from workbench.errors import BadInput, StoreError, StoreUnavailable, UnknownRun, WorkbenchError, WrongState
-from workbench.store import Point, Store, patiently
-
-#: A logged number is in the database after at most this many seconds.
-BATCH_SECONDS = 0.25
-
-#: Points in one transaction at most, so that no batch holds the write lock for long.
-BATCH_POINTS = 50_000
-
-#: The writer is allowed to be this far behind; then ``log`` waits instead of filling the memory.
-QUEUE_POINTS = 1_000_000
+from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFiles
+from workbench.errors import BadInput, StoreError, UnknownRun, WrongState
+from workbench.files import write_whole as write_whole
+from workbench.series import Batch
+from workbench.settling import settle_runs
+from workbench.store import Store, patiently
+from workbench.writer import BATCH_POINTS, Writer
 
 _NAME_CHARACTERS = 250
 
+_LOWEST_STEP, _HIGHEST_STEP = -(2**63), 2**63 - 1
+
 Better = Mapping[str, Literal["higher", "lower"]]
-
-
-@dataclass(frozen=True)
-class CheckpointFile(os.PathLike[str]):
-    """One checkpoint of a run; usable wherever a path is."""
-
-    name: str
-    path: Path
-    size: int
-    step: int | None
-    created_at: datetime
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-
-class Writer:
-    """The one thread of a workspace that writes metric points.
-
-    Parameters
-    ----------
-    store : Store
-        Where the points go.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._queue: deque[Point] = deque()
-        self._better: dict[tuple[int, str], str | None] = {}
-        self._wake = threading.Event()
-        self._writing = threading.Lock()
-        self._stopping = False
-        self._error: WorkbenchError | None = None
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-
-    def put(self, points: Sequence[Point]) -> None:
-        """Queue points; they are written soon."""
-        if self._error is not None:
-            self.flush()
-        if len(self._queue) > QUEUE_POINTS:
-            self.flush()
-        self._queue.extend(points)
-        if self._thread is None:
-            self._start()
-        if not self._wake.is_set():
-            self._wake.set()
-
-    def learn(self, run_id: int, name: str, better: str | None) -> None:
-        """Say which way a metric of a run is better, before its first point."""
-        self._better[run_id, name] = better
-
-    def flush(self) -> None:
-        """Return when everything queued so far is committed.
-
-        Raises
-        ------
-        StoreError
-            The database refused. Nothing is lost yet: the points stay queued, and the next flush tries again.
-        """
-        while self._queue:
-            self._write()
-        self._error = None
-
-    def stop(self) -> None:
-        """Flush and end the thread; a later point starts a new one."""
-        self._stopping = True
-        self._wake.set()
-        thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
-        self._stopping = False
-        self.flush()
-
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is not None:
-                return
-            self._thread = threading.Thread(target=self._run, name="workbench-metrics", daemon=True)
-            self._thread.start()
-            # The interpreter keeps no workspace alive only to flush it at exit.
-            here = weakref.ref(self)
-            atexit.register(_flush_at_exit, here)
-
-    def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait()
-            # Gather what comes within the interval: one transaction for all of it.
-            deadline = time.monotonic() + BATCH_SECONDS
-            while not self._stopping and len(self._queue) < BATCH_POINTS:
-                if (left := deadline - time.monotonic()) <= 0:
-                    break
-                time.sleep(min(left, 0.05))
-            self._wake.clear()
-            try:
-                while self._queue:
-                    self._write()
-            except StoreUnavailable:  # it may pass: tried again until the queue is full
-                time.sleep(0 if self._stopping else 0.5)
-                if not self._stopping:
-                    self._wake.set()
-            except WorkbenchError as error:
-                self._error = error  # raised by the next log or flush, where somebody can see it
-                time.sleep(0 if self._stopping else 1.0)
-                if self._queue and not self._stopping:
-                    self._wake.set()
-
-    def _write(self) -> None:
-        with self._writing:
-            count = min(len(self._queue), BATCH_POINTS)
-            batch = [self._queue[at] for at in range(count)] if count < 100 else list(self._queue)[:count]
-            self._store.add_points(batch, self._better)
-            for _ in batch:  # only now that they are committed; new ones may have come at the other end
-                self._queue.popleft()
-
-
-def _flush_at_exit(here: weakref.ref[Writer]) -> None:
-    if (writer := here()) is not None:
-        writer.flush()
 
 
 class Run:
@@ -176,8 +54,11 @@ class Run:
         self._store = store
         self._writer = writer
         self._row = row
+        self._id = row.id or 0
+        self._over = row.status != "running"
         self._known: set[str] = set()
         self._auto_step: int | None = None
+        self._files = KeptFiles(store, folder)
         self.folder = folder
         self.experiment = experiment
 
@@ -187,8 +68,7 @@ class Run:
     @property
     def id(self) -> int:
         """The run's id."""
-        assert self._row.id is not None  # noqa: S101  # a stored row has one
-        return self._row.id
+        return self._id
 
     @property
     def name(self) -> str:
@@ -206,6 +86,32 @@ class Run:
         return self._row.tags
 
     @property
+    def notes(self) -> str:
+        """What a person wants to remember of it; see :meth:`annotate`."""
+        return self._row.notes
+
+    @property
+    def git(self) -> dict[str, Any]:
+        """``commit``, ``branch`` and ``dirty`` of the folder it was started in; empty if no repository."""
+        return self._row.git
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What it ran on: interpreter, platform, package versions, host, folder, command."""
+        return self._row.environment
+
+    @property
+    def seed(self) -> int | None:
+        """The random seed it was started with, if one was said."""
+        seed: int | None = self._row.seed
+        return seed
+
+    @property
+    def origin(self) -> str | None:
+        """Which run of another tool it was brought from: ``mlflow:<id>``, ``tensorboard:<folder>``."""
+        return self._row.origin
+
+    @property
     def job_id(self) -> int | None:
         """The job that made the run, if one did."""
         return self._row.job_id
@@ -213,7 +119,7 @@ class Run:
     @property
     def status(self) -> str:
         """``running``, ``succeeded``, ``failed``, ``cancelled`` or ``lost``."""
-        if self._row.status == "running":
+        if not self._over:
             self.refresh()
         return self._row.status
 
@@ -233,17 +139,50 @@ class Run:
         return None if self._row.finished_at is None else datetime.fromtimestamp(self._row.finished_at, UTC)
 
     @property
+    def seconds(self) -> float:
+        """How long it ran; so far, while it is running."""
+        return max((self._row.finished_at or time.time()) - self._row.created_at, 0.0)
+
+    @property
     def directions(self) -> list[tuple[str, Literal["higher", "lower"]]]:
         """Which way metrics are better: (glob pattern, ``higher`` or ``lower``), the first match counts."""
         return [(pattern, "higher" if way == "higher" else "lower") for pattern, way in self._row.directions]
 
     def refresh(self) -> Self:
-        """Read the run again."""
-        row = self._store.run(self.id)
-        if row is None:
-            raise UnknownRun(self.id, self._store.newest_run())
-        self._row = row
+        """Read the run again; one whose process has vanished from this host is lost from now on."""
+        row = self._read()
+        if row.status == "running" and settle_runs(self._store, [row]):
+            row = self._read()
+        self._row, self._over = row, row.status != "running"
+        if self._over:
+            self._writer.ended(self._id)
         return self
+
+    def _read(self) -> records.Run:
+        row = self._store.run(self._id)
+        if row is None:
+            raise UnknownRun(self._id, self._store.newest_run())
+        return row
+
+    def annotate(self, *, notes: str | None = None, tags: Mapping[str, Any] | None = None) -> Self:
+        """Write notes, or add tags; also to a run that is over.
+
+        Parameters
+        ----------
+        notes : str, optional
+            What to remember of the run; what was there is replaced.
+        tags : mapping, optional
+            Tags to add or replace; one whose value is None is removed.
+        """
+        change: dict[str, Any] = {}
+        if notes is not None:
+            change["notes"] = _notes(notes)
+        if tags is not None:
+            both = {**self._read().tags, **plain(tags, "tags")}
+            change["tags"] = {name: value for name, value in both.items() if value is not None}
+        if change:
+            self._store.change_run(self._id, **change)
+        return self.refresh()
 
     # Logging -----------------------------------------------------------------------------------
 
@@ -265,19 +204,73 @@ class Run:
         WrongState
             The run is over.
         """
-        if self._row.status != "running":
-            raise WrongState(f"run {self.id} is {self._row.status}: nothing more can be logged to it")
-        step = self._next_step() if step is None else _whole(step)
-        now = time.time()
-        run_id = self.id
-        points = []
+        if self._over:
+            self._refuse()
+        step = self._next_step() if step is None else step if type(step) is int else _whole(step)
+        if not _LOWEST_STEP <= step <= _HIGHEST_STEP:
+            _whole(step)
+        known = self._known
+        pairs = []
         for name, value in metrics.items():
+            if name not in known:
+                self._meet(name)
+            pairs.append((name, value if type(value) is float else _number(name, value)))
+        self._auto_step = step
+        self._writer.put((self._id, step, time.time(), pairs), len(pairs))
+
+    def log_many(
+        self,
+        metrics: Mapping[str, Sequence[float] | Any],
+        steps: Sequence[int] | Any = None,
+        times: Sequence[float] | Any = None,
+    ) -> None:
+        """Log whole curves at once: many points of each metric, a few times quicker than one by one.
+
+        Parameters
+        ----------
+        metrics : mapping of str to sequence or array of float, shape (n,)
+            Real numbers, NaN and infinity among them. Either all of it is logged or nothing.
+        steps : sequence or array of int, shape (n,), optional
+            Their steps; counted on from this handle's last one if not given.
+        times : sequence or array of float, shape (n,), optional
+            Seconds since 1970; now, if not given.
+
+        Raises
+        ------
+        BadInput
+            Not one-dimensional, of different lengths, or not numbers.
+        WrongState
+            The run is over.
+        """
+        import numpy as np
+
+        if self._over:
+            self._refuse()
+        columns = {}
+        for name, values in metrics.items():
             if name not in self._known:
                 self._meet(name)
-            number = value if type(value) is float else _number(name, value)
-            points.append(Point(run_id, name, step, now, number))
-        self._auto_step = step
-        self._writer.put(points)
+            columns[name] = _column(f"metric {name!r}", values, np.float64)
+        number = max((len(column) for column in columns.values()), default=0)
+        if not number:
+            return
+        if steps is None:
+            first = self._next_step()
+            steps = np.arange(first, first + number)
+        places = _column("steps", steps, np.int64)
+        moments = np.full(number, time.time()) if times is None else _column("times", times, np.float64)
+        for what, column in (*columns.items(), ("steps", places), ("times", moments)):
+            if len(column) != number:
+                raise BadInput(f"{what} has {len(column)} values, others have {number}: one length is wanted")
+        self._auto_step = int(places[-1])
+        for name, column in columns.items():
+            for at in range(0, number, BATCH_POINTS):
+                parts = (part[at : at + BATCH_POINTS].tolist() for part in (places, moments, column))
+                batch = Batch(*parts)
+                self._writer.put(((self._id, name), batch), len(batch.values))
+
+    def _refuse(self) -> None:
+        raise WrongState(f"run {self.id} is {self._row.status}: nothing more can be logged to it")
 
     def flush(self) -> None:
         """Return when everything logged so far is in the database."""
@@ -286,7 +279,8 @@ class Run:
     def _next_step(self) -> int:
         if self._auto_step is None:
             self._writer.flush()
-            steps = [summary.last_step for summary in self._store.summaries([self.id])[self.id]]
+            rows = self._store.summary_table([self._id])[self._id].values()
+            steps = (row["last_step"] for row in rows)
             self._auto_step = max((step for step in steps if step is not None), default=-1)
         return self._auto_step + 1
 
@@ -296,9 +290,12 @@ class Run:
                 f"metric name {name!r}: a text of 1 to {_NAME_CHARACTERS} characters is wanted",
                 hint='Such as "val/loss".',
             )
-        better = (way for pattern, way in self._row.directions if fnmatch.fnmatchcase(name, pattern))
-        self._writer.learn(self.id, name, next(better, None))
+        self._writer.learn(self.id, name, self._direction(name))
         self._known.add(name)
+
+    def _direction(self, name: str) -> str | None:
+        fits = (way for pattern, way in self._row.directions if fnmatch.fnmatchcase(name, pattern))
+        return next(fits, None)
 
     # Reading -----------------------------------------------------------------------------------
 
@@ -311,9 +308,18 @@ class Run:
         None if it was NaN.
         """
         self._writer.flush()
-        keys = {"last", "min", "max", "best", "best_step", "count", "last_step", "nonfinite", "better"}
-        rows = self._store.summaries([self.id])[self.id]
-        return {row.name: row.model_dump(include=keys) for row in rows}
+        return self._store.summary_table([self._id])[self._id]
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What the run came to, as plain JSON: collected when it ended, as it stands while it runs.
+
+        ``status``, ``error``, ``seconds``, ``steps``, ``epochs`` (of a metric called ``epoch``), ``points``,
+        ``metrics`` (as :attr:`summary`; NaN and infinity as texts) and ``checkpoints``.
+        """
+        self._writer.flush()
+        self.refresh()
+        return self._store.outcome(self._id) or {}
 
     def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
         """Return (step, time in seconds since 1970, value) of a metric, in the order logged.
@@ -337,7 +343,29 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def log_checkpoint(self, name: str, path: str | os.PathLike[str], step: int | None = None) -> Path:
+    @overload
+    def log_checkpoint(self, name: str, path: str | os.PathLike[str], step: int | None = None) -> Path: ...
+
+    @overload
+    def log_checkpoint(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        step: int | None = None,
+        *,
+        keep_best: int,
+        metric: str,
+    ) -> Path | None: ...
+
+    def log_checkpoint(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        step: int | None = None,
+        *,
+        keep_best: int | None = None,
+        metric: str | None = None,
+    ) -> Path | None:
         """Keep a copy of a file as a checkpoint; one of that name is replaced whole.
 
         Parameters
@@ -348,6 +376,80 @@ class Run:
             The file; one that already is in :attr:`checkpoint_dir` under that name is only recorded.
         step : int, optional
             The step it belongs to; the last one logged if not given.
+        keep_best : int, optional
+            Keep it only if it is among so many best by ``metric``, and delete those that are not any more.
+            Checkpoints that were logged without this, or for another metric, neither compete nor go.
+        metric : str, optional
+            The metric, logged at that step, whose direction was declared when the run was started. Of two
+            equal ones the earlier is better; one that is NaN is worse than any number.
+
+        Returns
+        -------
+        Path or None
+            Where it is kept; None if it was not good enough.
+
+        Raises
+        ------
+        BadName
+            A name that could mean a file elsewhere.
+        BadInput
+            There is no such file, or it is a folder; or it cannot be ranked.
+        """
+        step = self._auto_step if step is None else _whole(step)
+        if keep_best is None and metric is None:
+            return self._files.keep_checkpoint(name, path, step)
+        if keep_best is None or metric is None:
+            raise BadInput("keep_best and metric go together", hint='Such as keep_best=3, metric="val/loss".')
+        better = self._direction(metric)
+        if better is None:
+            raise BadInput(
+                f"no direction is declared for {metric!r}, so no checkpoint is best by it",
+                hint=f'Start the run with better={{{metric!r}: "higher"}}, or "lower".',
+            )
+        self._writer.flush()
+        return self._files.keep_if_best(name, path, step, metric, keep_best, better)
+
+    def checkpoints(self) -> list[CheckpointFile]:
+        """Return this run's checkpoints whose files are there, oldest first."""
+        self._writer.flush()
+        return self._files.checkpoints()
+
+    def checkpoint(self, name: str) -> CheckpointFile:
+        """Return one checkpoint; its ``open()`` is a stream of its bytes.
+
+        Raises
+        ------
+        BadName, UnknownCheckpoint
+            A name that could mean a file elsewhere, or of no checkpoint.
+        """
+        self._writer.flush()
+        return self._files.checkpoint(name)
+
+    def delete_checkpoint(self, name: str) -> None:
+        """Delete one file of this run's checkpoint folder; the name may come from anywhere.
+
+        Raises
+        ------
+        BadName
+            A name that could mean anything but one file in that folder.
+        UnknownCheckpoint
+            There is no such file.
+        WrongState
+            What stands there is a link or no regular file, or its folder is a link: nothing is deleted.
+        """
+        self._files.delete_checkpoint(name)
+
+    # Artifacts ---------------------------------------------------------------------------------
+
+    def log_artifact(self, name: str, path: str | os.PathLike[str]) -> Path:
+        """Keep a copy of any other file; one of that name is replaced whole.
+
+        Parameters
+        ----------
+        name : str
+            A plain file name.
+        path : path
+            The file.
 
         Returns
         -------
@@ -361,28 +463,21 @@ class Run:
         BadInput
             There is no such file, or it is a folder.
         """
-        records.check_file_name(name, "checkpoint")
-        source = Path(path)
-        if not source.is_file():
-            raise BadInput(f"no file {str(source)!r} to keep as checkpoint {name!r}")
-        target = self.checkpoint_dir / name
-        if not (target.exists() and target.samefile(source)):
-            copy_whole(source, target)
-        step = self._auto_step if step is None else _whole(step)
-        size = target.stat().st_size
-        self._store.add_checkpoint(records.Checkpoint(run_id=self.id, name=name, step=step, size=size))
-        return target
+        return self._files.keep_artifact(name, path)
 
-    def checkpoints(self) -> list[CheckpointFile]:
-        """Return this run's checkpoints whose files are there, oldest first."""
-        folder = self.folder / "checkpoints"
-        return [
-            CheckpointFile(
-                row.name, folder / row.name, row.size, row.step, datetime.fromtimestamp(row.created_at, UTC)
-            )
-            for row in self._store.checkpoints(self.id)
-            if (folder / row.name).is_file()
-        ]
+    def artifacts(self) -> list[ArtifactFile]:
+        """Return this run's artifacts whose files are there, oldest first."""
+        return self._files.artifacts()
+
+    def artifact(self, name: str) -> ArtifactFile:
+        """Return one artifact; it is usable wherever a path is.
+
+        Raises
+        ------
+        BadName, UnknownArtifact
+            A name that could mean a file elsewhere, or of no artifact.
+        """
+        return self._files.artifact(name)
 
     # Ending ------------------------------------------------------------------------------------
 
@@ -397,6 +492,7 @@ class Run:
         finally:
             said = None if error is None else {"type": type(error).__name__, "message": str(error)}
             patiently(lambda: self._store.end_run(self.id, status, said))
+            self._writer.ended(self.id)
             self.refresh()
 
     def __enter__(self) -> Self:
@@ -426,6 +522,8 @@ def start(
     name: str | None = None,
     config: Mapping[str, Any] | BaseModel | None = None,
     tags: Mapping[str, Any] | None = None,
+    notes: str = "",
+    seed: int | None = None,
     job_id: int | None = None,
     better: Better | Sequence[Metric] | None = None,
 ) -> Run:
@@ -433,11 +531,16 @@ def start(
     if not isinstance(experiment, str) or not experiment.strip():
         raise BadInput(f"an experiment needs a name, not {experiment!r}")
     me = processes.this_process()
+    settings = plain(config or {}, "config")
     row = records.Run(
         experiment_id=0,
         name=(name or "").strip(),
-        config=plain(config or {}, "config"),
+        config=settings,
         tags=plain(tags or {}, "tags"),
+        notes=_notes(notes),
+        seed=_seed(settings.get("seed") if seed is None else seed, given=seed is not None),
+        git=provenance.git_revision(),
+        environment=provenance.environment(processes.host()),
         directions=[[pattern, way] for pattern, way in _directions(better)],
         job_id=job_id,
         host=processes.host(),
@@ -445,7 +548,29 @@ def start(
         pid_started=me.started,
     )
     row = store.add_run(row, experiment.strip())
-    return Run(store, writer, runs_folder / str(row.id), row, experiment.strip())
+    run = Run(store, writer, runs_folder / str(row.id), row, experiment.strip())
+    writer.begin(run.id)
+    return run
+
+
+def _notes(given: Any) -> str:
+    if not isinstance(given, str) or "\0" in given:
+        raise BadInput(f"notes are a text, not {given!r}")
+    return given
+
+
+def _seed(value: Any, *, given: bool) -> int | None:
+    """Return a seed; one in a config may be anything and counts only if it is a whole number."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except (TypeError, RuntimeError):
+        if given:
+            raise BadInput(f"seed {value!r}: a whole number is wanted") from None
+        return None
 
 
 def _directions(better: Better | Sequence[Metric] | None) -> Iterator[tuple[str, str]]:
@@ -493,39 +618,6 @@ def plain(value: Any, what: str) -> Any:
     )
 
 
-def copy_whole(source: Path, target: Path) -> None:
-    """Copy a file so that ``target`` is, at every moment, the old file or the whole new one."""
-    with _beside(target) as beside:
-        shutil.copyfile(source, beside)
-
-
-def write_whole(target: Path, data: bytes) -> None:
-    """Write a file so that ``target`` is, at every moment, the old file (or none) or the whole new one."""
-    with _beside(target) as beside:
-        beside.write_bytes(data)
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` to write to; what is there then takes its place, durably."""
-    beside = target.with_name(f".{target.name[:100]}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        yield beside
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(target)
-    except BaseException:
-        # Never a second fsync of the same file: after one that failed nobody knows what is on the disk.
-        beside.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def _number(name: str, value: Any) -> float:
     problem = f"is a {type(value).__name__}"
     try:
@@ -545,6 +637,26 @@ def _whole(step: Any) -> int:
         number = operator.index(step)
     except (TypeError, RuntimeError):
         raise BadInput(f"step {step!r}: a whole number is wanted") from None
-    if isinstance(step, bool) or not -(2**63) <= number < 2**63:
+    if isinstance(step, bool) or not _LOWEST_STEP <= number <= _HIGHEST_STEP:
         raise BadInput(f"step {step!r}: a whole number of a size that fits a database is wanted")
     return number
+
+
+def _column(what: str, values: Any, kind: Any) -> Any:
+    """Return one number after another as an array."""
+    import numpy as np
+
+    whole = kind is np.int64
+    try:
+        given = np.asarray(values)
+        if given.ndim != 1 or given.dtype.kind not in ("iu" if whole else "iuf"):
+            raise ValueError
+        column = given.astype(kind)
+        if whole and not np.array_equal(column, given):
+            raise ValueError  # over 63 binary digits
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise BadInput(
+            f"{what}: one dimension of {'whole' if whole else 'real'} numbers is wanted",
+            hint="Nothing of this call is logged.",
+        ) from None
+    return column

@@ -13,12 +13,16 @@ from pydantic import BaseModel
 
 from workbench import records, tracking
 from workbench.adapter import BaseAdapter, Metric, Searcher, adapters, get_adapter
-from workbench.errors import BadInput, CorruptFile, UnknownExperiment, UnknownIndex, UnknownRun
-from workbench.store import Store
-from workbench.tracking import Run, Writer
+from workbench.errors import BadInput, CorruptFile, UnknownExperiment, UnknownIndex, UnknownRun, WrongState
+from workbench.settling import settle_runs
+from workbench.store import RunRow, Store
+from workbench.tracking import Run
+from workbench.writer import Writer
 
 if TYPE_CHECKING:
-    from workbench.compare import Comparison
+    from workbench.compare import Better, Comparison
+    from workbench.compare.results import ResultsComparison
+    from workbench.imports import Imported, OnProgress
     from workbench.jobs import Job
 
 #: Environment variables: the workspace folder, and a database elsewhere than in it.
@@ -112,9 +116,13 @@ class Workspace:
         job_id: int | None = None,
         *,
         tags: Mapping[str, Any] | None = None,
+        notes: str = "",
+        seed: int | None = None,
         better: tracking.Better | Sequence[Metric] | None = None,
     ) -> Run:
         """Start a run; use it in a ``with`` statement, or call its ``finish``.
+
+        Beside what is given it keeps the git revision of the current folder and what it runs on.
 
         Parameters
         ----------
@@ -126,6 +134,10 @@ class Workspace:
             Anything with a plain JSON form, nested as you like.
         job_id : int, optional
             The job that makes the run.
+        notes : str
+            What to remember of it, in words.
+        seed : int, optional
+            The random seed; ``config["seed"]`` if not given and a whole number.
         better : mapping of str to {"higher", "lower"}, or sequence of Metric, optional
             Direction by metric name or glob pattern (``{"val/*": "higher"}``). A metric without one has no
             best value.
@@ -138,6 +150,8 @@ class Workspace:
             name=name,
             config=config,
             tags=tags,
+            notes=notes,
+            seed=seed,
             job_id=job_id,
             better=better,
         )
@@ -152,6 +166,8 @@ class Workspace:
         """
         number = as_id(run_id)
         row = None if number is None else self.store.run(number)
+        if row is not None and settle_runs(self.store, [row]):
+            row = self.store.run(row.id or 0)
         if row is None:
             raise UnknownRun(run_id, self.store.newest_run())
         return self._handle(row, self._experiment_names())
@@ -170,47 +186,176 @@ class Workspace:
             experiment_id = next((key for key, name in names.items() if name == experiment), None)
             if experiment_id is None:
                 raise UnknownExperiment(experiment, names.values())
-        return [self._handle(row, names) for row in self.store.runs(experiment_id=experiment_id)]
+        rows = self.store.runs(experiment_id=experiment_id)
+        if settle_runs(self.store, rows):
+            rows = self.store.runs(experiment_id=experiment_id)
+        return [self._handle(row, names) for row in rows]
 
     def experiments(self) -> list[str]:
         """Return the names of the experiments, sorted."""
         return sorted(self._experiment_names().values())
 
-    def compare(self, run_ids: Sequence[int]) -> Comparison:
-        """Compare runs: how their configs differ, their curves, which is best at what."""
+    def compare(
+        self,
+        run_ids: Sequence[int],
+        *,
+        statistic: str = "last",
+        baseline: int | None = None,
+        better: Mapping[str, Better | None] | None = None,
+    ) -> Comparison:
+        """Compare runs: how their configs differ, and which is best at what.
+
+        Parameters
+        ----------
+        run_ids : sequence of int
+            In the order of the columns.
+        statistic : {"last", "best", "min", "max"}
+            Which number of each metric counts.
+        baseline : int, optional
+            The run that the others are held against.
+        better : mapping of str to {"higher", "lower", None}, optional
+            Directions by name or pattern that hold instead of what was declared.
+
+        Raises
+        ------
+        UnknownRun, BadInput
+            See :class:`workbench.compare.Comparison`.
+        """
         from workbench.compare import Comparison, RunRecord
 
-        runs = [self.run(run_id) for run_id in run_ids]
+        ids = [self._known_id(run_id) for run_id in run_ids]
         self._writer.flush()
-        summaries = self.store.summaries([run.id for run in runs])
+        settle_runs(self.store)
+        rows, summaries = self.store.run_table(ids), self.store.summary_table(ids)
+        for given, run_id in zip(run_ids, ids, strict=True):
+            if run_id not in rows:
+                raise UnknownRun(given, self.store.newest_run())
+        runs = [rows[run_id] for run_id in ids]
         shown = [
-            RunRecord(
-                run.id,
-                run.name,
-                run.experiment,
-                run.status,
-                run.config,
-                {row.name: row.model_dump() for row in summaries[run.id]},
-            )
+            RunRecord(run.id, run.name, run.experiment, run.status, run.config, summaries[run.id])
             for run in runs
         ]
-        return Comparison(shown, self._declared(runs))
+        return Comparison(shown, self._declared(runs), statistic=statistic, baseline=baseline, better=better)
 
-    def _declared(self, runs: Sequence[Run]) -> list[Metric]:
+    def compare_results(
+        self,
+        job_ids: Sequence[int],
+        *,
+        baseline: int | None = None,
+        better: Mapping[str, Better | None] | None = None,
+        seed: int = 0,
+    ) -> ResultsComparison:
+        """Put the results of jobs beside each other, and say which differences are more than chance.
+
+        Parameters
+        ----------
+        job_ids : sequence of int
+            Jobs that have a result, in the order of the columns.
+        baseline : int, optional
+            The job that the others are held against; the first if not given.
+        better : mapping of str to {"higher", "lower", None}, optional
+            Directions by name or pattern that hold instead of what was declared.
+        seed : int
+            Of the bootstrap.
+
+        Raises
+        ------
+        UnknownJob, WrongState, BadInput
+            No such job, one without a result, or none at all.
+        """
+        from workbench.compare.results import NamedResult, ResultsComparison
+
+        jobs = [self.job(job_id) for job_id in job_ids]
+        named = []
+        for job in jobs:
+            if job.result is None:
+                raise WrongState(
+                    f"job {job.id} is {job.status}: it has no result to compare",
+                    hint="Compare jobs that have succeeded.",
+                )
+            called = job.options.get("name") or job.options.get("experiment") or job.type
+            named.append(NamedResult(job.id, f"#{job.id} {called}", job.result, job.options))
+        families = sorted({job.adapter for job in jobs} & set(adapters()))
+        declared = [metric for family in families for metric in get_adapter(family).metrics]
+        return ResultsComparison(named, declared, baseline=baseline, better=better, seed=seed)
+
+    def _known_id(self, given: Any) -> int:
+        number = as_id(given)
+        if number is None:
+            raise UnknownRun(given, self.store.newest_run())
+        return number
+
+    def _declared(self, runs: Sequence[RunRow]) -> list[Metric]:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
         job_ids = {run.job_id for run in runs if run.job_id is not None}
         rows = [self.store.job(job_id) for job_id in sorted(job_ids)]
-        families = sorted({row.adapter for row in rows if row is not None} & set(adapters()))
-        declared = [metric for family in families for metric in get_adapter(family).metrics]
-        for run in runs:
-            declared += [Metric(pattern, better) for pattern, better in run.directions]
-        return declared
+        families = {row.adapter for row in rows if row is not None}
+        known = sorted(families & set(adapters())) if families else []  # to look for adapters costs files
+        declared = [metric for family in known for metric in get_adapter(family).metrics]
+        said = dict.fromkeys((pattern, way) for run in runs for pattern, way in run.directions)
+        return declared + [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
 
     def _experiment_names(self) -> dict[int, str]:
         return {experiment.id or 0: experiment.name for experiment in self.store.experiments()}
 
     def _handle(self, row: records.Run, names: Mapping[int, str]) -> Run:
         return Run(self.store, self._writer, self.runs_dir / str(row.id), row, names[row.experiment_id])
+
+    # From elsewhere ----------------------------------------------------------------------------
+
+    def import_mlflow(self, uri: str, on_progress: OnProgress | None = None) -> Imported:
+        """Bring the runs of an MLflow store here: configs, tags, metrics with steps and times, status.
+
+        Brought again, runs are continued and never doubled. Artifacts stay where they are; deleted runs and
+        traces are left out.
+
+        Parameters
+        ----------
+        uri : str
+            ``sqlite:///path/mlflow.db``, another database's address, the path of such a file or of a folder
+            ``mlruns``, which are read without MLflow; or ``https://server``, which needs its client.
+        on_progress : callable, optional
+            Called with the runs done, how many there are, and the points so far.
+
+        Raises
+        ------
+        BadInput
+            There is no MLflow store.
+        MissingExtra
+            A server was named, and MLflow's client is not installed.
+        """
+        from workbench.imports.mlflow import import_mlflow
+
+        return import_mlflow(self.store, uri, on_progress)
+
+    def import_tensorboard(
+        self,
+        folder: str | os.PathLike[str],
+        experiment: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Imported:
+        """Bring runs that were written for TensorBoard here: scalars with steps and times, hyperparameters.
+
+        Each folder with event files is a run. Brought again, runs are continued and never doubled, also where
+        the folder was moved.
+
+        Parameters
+        ----------
+        folder : path
+            What ``tensorboard --logdir`` is given.
+        experiment : str, optional
+            The experiment they go to; called as the folder if not given.
+        on_progress : callable, optional
+            Called with the runs done, how many there are, and the points so far.
+
+        Raises
+        ------
+        BadInput
+            There are no event files.
+        """
+        from workbench.imports.tensorboard import import_tensorboard
+
+        return import_tensorboard(self.store, Path(folder), experiment, on_progress)
 
     # Jobs --------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ def test_the_conda_environment_is_in_step_with_pyproject() -> None:
     assert listed[-1] == "-e ."
     tests = [line for line in extras["test"] if not line.startswith("notebook-workbench")]
     assert sorted(listed[:-1]) == sorted(
-        PYPROJECT["project"]["dependencies"] + extras["demo"] + extras["postgres"] + tests
+        PYPROJECT["project"]["dependencies"] + extras["demo"] + extras["mlflow"] + extras["postgres"] + tests
     )
 
 

@@ -1,6 +1,8 @@
 import base64
+import json
 
 import pytest
+from pydantic import ValidationError
 
 import workbench as wb
 from workbench.adapter import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, check_options
@@ -99,3 +101,58 @@ def test_hits_as_json() -> None:
     assert "개" in repr(result)
     assert result[0] is hit
     assert len(result[:1]) == 1
+
+
+def test_samples_are_packed_in_json_and_read_back_from_both_forms() -> None:
+    import numpy as np
+
+    scores = np.array([0.25, np.nan, 1.0])
+    result = wb.Result(
+        metrics={"m": 0.625},
+        samples=[wb.Samples(ids=["ko:강아지", "b", "c"], scores={"m": scores, "n": [None, 1, 0]})],
+    )
+    plain = json.loads(json.dumps(result.model_dump()))
+    assert isinstance(plain["samples"][0]["scores"]["m"], str)
+    assert wb.Result.model_validate(plain) == result
+    assert result.samples[0].scores == {"m": [0.25, None, 1.0], "n": [None, 1.0, 0.0]}
+    assert "강아지" not in repr(result)
+
+
+def test_samples_of_many_questions_stay_small() -> None:
+    import numpy as np
+
+    hits = (np.random.default_rng(0).random(20_000) < 0.3).astype(float)
+    samples = wb.Samples(ids=[str(number) for number in range(20_000)], scores={"R@10": hits})
+    assert len(samples.model_dump()["scores"]["R@10"]) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("ids", "scores", "said"),
+    [
+        (["a", "a"], {"m": [1, 2]}, "the id 'a' stands more than once"),
+        (["a", "b"], {"m": [1]}, "'m' has 1 scores for 2 ids"),
+        (["a"], {"m": [float("inf")]}, "'m' has an infinite score"),
+        (["a"], {"m": "AAAA"}, "'m': no packed scores"),
+        (["a"], {"m": "eJw="}, "'m': more than"),
+        (["a"], {"m": "not base64!"}, "'m': no packed scores"),
+        (["a"], {"m": 3}, "valid list"),
+    ],
+)
+def test_samples_that_are_none_are_refused(ids: list[str], scores: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        wb.Samples.model_validate({"ids": ids, "scores": scores})
+
+
+def test_packed_scores_that_would_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import workbench.adapter as module
+
+    packed = wb.Samples(ids=list("abcdefgh"), scores={"m": [0.0] * 8}).model_dump()
+    monkeypatch.setattr(module, "MAX_SAMPLES", 4)
+    with pytest.raises(ValidationError, match="more than 4 packed scores"):
+        wb.Samples.model_validate(packed)
+
+
+def test_a_metric_has_its_scores_in_one_place() -> None:
+    one = wb.Samples(ids=["a"], scores={"m": [1.0]})
+    with pytest.raises(ValidationError, match="'m' stands in more than one entry"):
+        wb.Result(samples=[one, wb.Samples(ids=["b"], scores={"m": [1.0]})])

@@ -18,6 +18,7 @@ from workbench.compare import (
     config_rows,
     final_rows,
     flatten,
+    groups,
     number_text,
 )
 
@@ -97,6 +98,39 @@ def test_settings_differ_by_value_and_by_kind_and_by_being_there() -> None:
     assert rows["flag"].odd == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("values", "baseline", "odd"),
+    [
+        ((1, 1, 2), None, (False, False, True)),
+        ((2, 1, 1), None, (True, False, False)),  # the first may be the odd one
+        ((1, 1, 2, 2), None, (False,) * 4),  # no majority, nobody is odd
+        ((1, 2, 3), None, (False,) * 3),
+        ((1, 1, 2, 3), None, (False, False, True, True)),
+        ((1, 2), None, (False, True)),
+        ((1, 1, 2), 2, (True, True, False)),  # a pinned baseline is never the odd one
+        ((None, None, MISSING), None, (False, False, True)),  # null is a value, and missing is none
+        ((1, True, 1.0), None, (False, True, False)),
+    ],
+)
+def test_the_odd_one_out_is_marked(
+    values: tuple[Any, ...], baseline: int | None, odd: tuple[bool, ...]
+) -> None:
+    configs = [{} if value is MISSING else {"key": value} for value in values]
+    assert config_rows(configs, baseline=baseline)[0].odd == odd
+
+
+def test_runs_that_are_the_same_but_for_a_setting_are_one_group() -> None:
+    configs = [
+        {"seed": 1, "optim": {"lr": 1}},
+        {"seed": 2, "optim": {"lr": 1}},
+        {"seed": 1, "optim": {"lr": 2}},
+        {"optim": {"lr": 1}},
+    ]
+    assert groups(configs, ["seed"]) == [[0, 1, 3], [2]]
+    assert groups(configs, ["seed", "optim"]) == [[0, 1, 2, 3]]
+    assert groups(configs, ["opt"]) == [[0], [1], [2], [3]]
+
+
 def test_only_differences_leaves_out_what_is_the_same() -> None:
     rows = config_rows([{"a": 1, "b": 1}, {"a": 1, "b": 2}], only_differences=True)
     assert [row.key for row in rows] == ["b"]
@@ -124,6 +158,46 @@ def test_a_missing_value_is_a_dash_and_has_no_difference() -> None:
     row = Comparison([record(1, loss=0.5), record(2)], [wb.Metric("loss", "lower")]).final[0]
     assert row.texts == ("0.500", "–")
     assert row.deltas == ("", "")
+
+
+def test_metrics_stand_in_the_order_of_what_they_were_measured_on() -> None:
+    names = ["train/a", "zeta", "val/m@10", "val/m@2", "test/a", "alpha", "val/up", "values/a"]
+    rows = final_rows(
+        [{name: {"last": 1.0} for name in names}], [wb.Metric("val/up", "higher"), wb.Metric("zeta", "lower")]
+    )
+    assert [row.name for row in rows] == [
+        "val/up", "val/m@2", "val/m@10", "test/a", "train/a", "zeta", "alpha", "values/a"
+    ]  # fmt: skip
+
+
+def test_a_direction_can_be_given_instead_of_the_declared_one() -> None:
+    runs = [record(1, loss=1.0, speed=1.0), record(2, loss=2.0, speed=2.0)]
+    declared = [wb.Metric("loss", "lower")]
+    turned = Comparison(runs, declared, better={"loss": "higher", "sp*": "lower"})
+    assert {row.name: row.best for row in turned.final} == {"loss": (False, True), "speed": (True, False)}
+    assert Comparison(runs, declared, better={"loss": None}).final[0].best == (False, False)
+
+
+def test_the_best_of_a_run_follows_the_direction_in_force() -> None:
+    row = final_rows(
+        [{"x": {"best": 1.0, "min": 1.0, "max": 3.0}}], statistic="best", better={"x": "higher"}
+    )[0]
+    assert row.values == (3.0,)
+
+
+def test_a_last_value_that_was_no_number_is_not_a_missing_one() -> None:
+    row = final_rows([{"x": {"last": None, "count": 3}}, {}, {"x": {"last": 1.0, "count": 1}}])[0]
+    assert row.texts == ("NaN", "–", "1")
+
+
+def test_a_pinned_baseline_is_what_others_are_held_against() -> None:
+    runs = [record(7, {"a": 1}, x=1.0), record(8, {"a": 1}, x=3.0), record(9, {"a": 2}, x=2.0)]
+    pinned = Comparison(runs, baseline=9)
+    assert pinned.final[0].deltas == ("−1", "+1", "")
+    assert pinned.config[0].odd == (True, True, False)
+    assert pinned.to_json()["baseline"] == 9
+    with pytest.raises(wb.BadInput, match="baseline 3 is not among the compared runs: 7, 8, 9"):
+        Comparison(runs, baseline=3)
 
 
 def test_what_has_no_direction_stands_last_and_is_never_crowned() -> None:

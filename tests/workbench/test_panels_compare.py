@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
+import threading
 import time
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 
 import workbench as wb
+from workbench import records
+from workbench.panels import compare as module
 from workbench.panels.compare import ComparePanel
+from workbench.store import Point
 
 
 def log(workspace: wb.Workspace, name: str, loss: float, **config: Any) -> int:
     with workspace.start_run("tries", name=name, config=config, better={"loss": "lower"}) as run:
         run.log({"loss": loss}, step=1)
     return run.id
+
+
+def curve(workspace: wb.Workspace, values: list[float], name: str = "loss", **config: Any) -> int:
+    with workspace.start_run("tries", config=config) as run:
+        for step, value in enumerate(values):
+            run.log({name: value}, step=step)
+    return run.id
+
+
+def lines(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read lines as the page does."""
+    numbers = np.frombuffer(payload.get("data", b""), "<f4")
+    out = []
+    for line in payload.get("lines", []):
+        at, count = line["at"], line["count"]
+        arrays = [
+            numbers[at + part * count : at + (part + 1) * count].tolist()
+            for part in range(4 if line["band"] else 2)
+        ]
+        arrays[0] = [line["x0"] + x for x in arrays[0]]
+        out.append({**line, "arrays": arrays})
+    return out
 
 
 @pytest.fixture
@@ -25,8 +56,20 @@ def panel(workspace: wb.Workspace) -> Iterator[ComparePanel]:
     panel.close()
 
 
+@pytest.fixture
+def opened() -> Iterator[list[ComparePanel]]:
+    """Panels that are closed at the end."""
+    panels: list[ComparePanel] = []
+    yield panels
+    for panel in panels:
+        panel.close()
+
+
 def test_an_empty_workspace_compares_nothing(panel: ComparePanel) -> None:
-    assert panel.state == {"runs": [], "chosen": [], "comparison": None, "problem": None}
+    assert panel.state["runs"] == panel.state["chosen"] == []
+    assert panel.state["comparison"] is None
+    assert panel.state["problem"] is None
+    assert panel.comparison is None
     assert "No runs to compare yet." in panel.to_html()
 
 
@@ -46,16 +89,200 @@ def test_the_newest_runs_are_chosen_until_somebody_chooses(
     assert panel.state["comparison"] is None
 
 
-def test_the_static_page_marks_the_best_and_what_differs(workspace: wb.Workspace) -> None:
-    first, second = log(workspace, "<plain>", 0.5, lr=1, seed=1), log(workspace, "second", 0.25, lr=2, seed=1)
-    with_panel = ComparePanel(workspace, [first, second])
-    html = with_panel.to_html()
-    with_panel.close()
+def test_a_run_that_stays_keeps_its_colour(panel: ComparePanel, workspace: wb.Workspace) -> None:
+    one, two, three = (log(workspace, f"run {number}", 1.0) for number in range(3))
+    panel.choose([one, two, three])
+    assert panel.state["slots"] == [0, 1, 2]
+    panel.choose([three, two])
+    assert panel.state["slots"] == [2, 1]
+    panel.choose([three, two, one])
+    assert panel.state["slots"] == [2, 1, 0]
+
+
+def test_the_list_says_tags_state_duration_and_the_best_of_a_metric(
+    panel: ComparePanel, workspace: wb.Workspace
+) -> None:
+    with workspace.start_run("tries", name="first", tags={"owner": "민지", "base": True}) as first:
+        for step, value in enumerate((0.5, 0.25, 0.75)):
+            first.log({"loss": value, "speed": value}, step=step)
+    log(workspace, "second", 0.3)
+    panel.refresh()
+    second, first_row = panel.state["runs"]
+    assert first_row["tags"] == ["owner=민지", "base"]
+    assert first_row["status"] == "succeeded"
+    assert first_row["ended"] >= first_row["began"]
+    assert panel.state["column"] == "loss"  # the first with a direction
+    assert (first_row["value"], second["value"]) == ("0.250", "0.300")  # its best, not its last
+    assert (first_row["best"], second["best"]) == (True, False)
+    panel.set(column="speed")
+    assert [run["value"] for run in panel.state["runs"]] == ["", "0.750"]  # no direction: the last
+
+
+def test_the_first_charts_are_of_what_was_measured_on_val_and_has_a_curve(
+    panel: ComparePanel, workspace: wb.Workspace
+) -> None:
+    with workspace.start_run("tries") as run:
+        for step in range(3):
+            run.log({"train/loss": 1.0, "val/b": 1.0, "val/a": 1.0}, step=step)
+        run.log({"val/only once": 1.0}, step=3)
+    panel.refresh()
+    assert panel.state["view"]["metrics"] == ["val/a", "val/b"]
+    assert [line["metric"] for line in lines(panel.curves)] == ["val/a", "val/b"]
+
+
+def test_curves_arrive_as_numbers_in_the_order_logged(panel: ComparePanel, workspace: wb.Workspace) -> None:
+    with workspace.start_run("tries") as run:
+        for step, value in ((10, 0.5), (12, math.nan), (11, 0.25)):  # a step that goes back
+            run.log({"x": value}, step=step)
+    panel.refresh()
+    (line,) = lines(panel.curves)
+    assert line["runs"] == [run.id]
+    assert line["arrays"][0] == [10, 12, 11]
+    assert np.array_equal(line["arrays"][1], [0.5, math.nan, 0.25], equal_nan=True)
+
+
+def test_a_curve_over_wall_time_keeps_its_seconds(panel: ComparePanel, workspace: wb.Workspace) -> None:
+    row = workspace.store.add_run(records.Run(experiment_id=0, name="slow"), "tries")
+    start = 1_790_000_000.0
+    points = [Point(row.id or 0, "x", step, start + 0.25 * step, float(step)) for step in range(5)]
+    workspace.store.add_points(points, {})
+    panel.refresh()
+    panel.set(axis="time")
+    assert lines(panel.live)[0]["arrays"][0] == [start + 0.25 * step for step in range(5)]
+    panel.set(axis="no such metric")
+    assert lines(panel.live) == []
+    assert panel.state["problem"] is None
+
+
+def test_smoothing_averaging_and_a_window_change_the_lines(
+    panel: ComparePanel, workspace: wb.Workspace
+) -> None:
+    curve(workspace, [1.0, 3.0, 5.0], seed=1, lr=1)
+    curve(workspace, [3.0, 5.0, 7.0], seed=2, lr=1)
+    curve(workspace, [0.0, 0.0, 0.0], seed=1, lr=2)
+    panel.refresh()
+    panel.set(smoothing=0.5)
+    assert lines(panel.curves)[0]["arrays"][1] == pytest.approx([1.0, 7 / 3, 27 / 7])
+    panel.set(smoothing=0.0, average="seed")
+    mean, alone = lines(panel.curves)
+    assert (mean["runs"], alone["runs"]) == ([1, 2], [3])
+    assert mean["arrays"][1] == [2.0, 4.0, 6.0]
+    assert mean["arrays"][3] == pytest.approx([2 + math.sqrt(2), 4 + math.sqrt(2), 6 + math.sqrt(2)])
+    panel.set(average=None, window=[0.9, 1.1])
+    assert lines(panel.curves)[0]["arrays"][0] == [0, 1, 2]  # one point on either side, to draw the line
+    panel.set(axis="relative")
+    assert panel.view.window is None  # it was of another axis
+
+
+def test_directions_baseline_and_statistic_are_what_the_reader_says(
+    panel: ComparePanel, workspace: wb.Workspace
+) -> None:
+    one, two = log(workspace, "first", 0.5, lr=1), log(workspace, "second", 0.25, lr=2)
+    panel.refresh()
+    (row,) = panel.state["comparison"]["final"]
+    assert (row["better"], row["best"], row["deltas"]) == ("lower", [1], ["", "−0.250"])
+    panel._on_message({"type": "set", "change": {"better": {"loss": "higher"}, "baseline": two}})
+    (row,) = panel.state["comparison"]["final"]
+    assert (row["better"], row["best"], row["deltas"]) == ("higher", [0], ["+0.250", ""])
+    assert panel.state["comparison"]["base"] == 1
+    assert panel.comparison is not None
+    assert panel.comparison.baseline == two
+    panel.choose([one])
+    assert panel.view.baseline is None  # it is not among them any more
+
+
+def test_the_page_hears_which_of_its_messages_were_heard(panel: ComparePanel) -> None:
+    panel._on_message({"type": "set", "change": {"log": True}, "view": "a", "number": 3})
+    panel._on_message({"type": "set", "change": {"no": 1}, "view": "b", "number": 1})
+    assert panel.state["heard"] == {"a": 3, "b": 1}
+    for number in range(20):
+        panel._on_message({"type": "choose", "runs": [], "view": f"view {number}", "number": 1})
+    assert len(panel.state["heard"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"colour": 1}, "no setting 'colour'"),
+        ({"smoothing": 1.0}, "smoothing=1.0"),
+        ({"smoothing": True}, "smoothing=True"),
+        ({"metrics": "loss"}, "metrics='loss'"),
+        ({"metrics": ["x"] * 13}, "metrics="),
+        ({"window": [2, 1]}, "window="),
+        ({"window": [math.nan, 1]}, "window="),
+        ({"better": {"x": "up"}}, "better="),
+        ({"baseline": "1"}, "baseline='1'"),
+        ({"statistic": "mean"}, "statistic='mean'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_changes_nothing(
+    panel: ComparePanel, change: dict[str, Any], said: str
+) -> None:
+    before = panel.view
+    with pytest.raises(wb.BadInput, match=re.escape(said)):
+        panel.set(**change)
+    panel._on_message({"type": "set", "change": change})
+    assert panel.view == before
+
+
+@pytest.mark.parametrize("content", [None, [], {"type": "choose", "runs": "12"}, {"type": "other"}])
+def test_what_is_no_choice_changes_nothing(panel: ComparePanel, content: Any) -> None:
+    before = panel.state
+    panel._on_message(content)
+    assert panel.state == before
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("csv", "id,name"), ("md", "| Config"), ("tex", "% \\use")])
+def test_a_comparison_is_handed_to_the_page_as_a_file(
+    panel: ComparePanel, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, kind: str, begins: str
+) -> None:
+    log(workspace, "first", 0.5, lr=1)
+    log(workspace, "second", 0.25, lr=2)
+    panel.refresh()
+    sent: list[Any] = []
+    monkeypatch.setattr(panel, "send", lambda content, buffers=None: sent.append(content))
+    panel._on_message({"type": "export", "kind": kind})
+    panel._on_message({"type": "export", "kind": "exe"})
+    (file,) = sent
+    assert file["name"] == f"comparison.{kind}"
+    assert file["text"].startswith(begins)
+
+
+class Tags(HTMLParser):
+    """Every tag and attribute of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attributes]
+
+
+def test_the_static_page_holds_tables_and_curves_and_nothing_that_leads_elsewhere(
+    workspace: wb.Workspace, opened: list[ComparePanel]
+) -> None:
+    for name, top, config in (("<plain>", 0.5, {"lr": 1, "seed": 1}), ("둘째", 0.25, {"lr": 2, "seed": 1})):
+        with workspace.start_run("tries", name=name, config=config, better={"loss": "lower"}) as run:
+            for step in range(50):
+                run.log({"loss": top}, step=step)
+    opened.append(ComparePanel(workspace))
+    html = opened[0].to_html()
     assert "🏆 <b>0.250</b>" in html
     assert "&lt;plain&gt;" in html
+    assert "둘째" in html
     assert "↓ best" in html
     assert "<b>2</b>" in html
     assert "seed" not in html
+    page = Tags(html)
+    assert {"svg", "path", "table"} <= page.tags
+    assert not {"script", "a", "link", "iframe", "object", "foreignobject"} & page.tags
+    assert [value for name, value in page.attributes if name in ("href", "xlink:href")] == []
+    assert all(value.startswith("data:image/svg+xml") for name, value in page.attributes if name == "src")
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
 
 
 def test_a_run_that_is_not_there_is_said_and_the_list_stays(workspace: wb.Workspace) -> None:
@@ -67,22 +294,154 @@ def test_a_run_that_is_not_there_is_said_and_the_list_stays(workspace: wb.Worksp
     panel.close()
 
 
+def until(said: str, held: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not held():
+        assert time.monotonic() < deadline, said
+        time.sleep(0.02)
+
+
 def test_a_metric_logged_while_the_panel_is_shown_arrives_by_itself(
     panel: ComparePanel, workspace: wb.Workspace
 ) -> None:
     panel._on_message({"type": "view", "view": "one", "open": True})
     log(workspace, "first", 0.5)
-    deadline = time.monotonic() + 30
-    while not panel.state["comparison"]:
-        assert time.monotonic() < deadline, "the table did not move"
-        time.sleep(0.02)
+    until("the table did not move", lambda: panel.state["comparison"])
     assert panel.state["comparison"]["final"][0]["texts"] == ["0.500"]
     panel.close()
     assert not panel.alive
 
 
-@pytest.mark.parametrize("content", [None, [], {"type": "choose", "runs": "12"}, {"type": "other"}])
-def test_what_is_no_choice_changes_nothing(panel: ComparePanel, content: Any) -> None:
-    before = panel.state
-    panel._on_message(content)
-    assert panel.state == before
+def test_only_the_curve_of_a_run_that_goes_on_is_sent_again(
+    panel: ComparePanel, workspace: wb.Workspace
+) -> None:
+    curve(workspace, [1.0, 2.0])
+    with workspace.start_run("tries") as run:
+        run.log({"loss": 1.0}, step=0)
+        run.log({"loss": 2.0}, step=1)
+        panel.refresh()
+        over = panel.curves
+        changes: list[str] = []
+        panel.observe(lambda change: changes.append(change["name"]), ["curves", "live"])
+        run.log({"loss": 3.0}, step=2)
+        panel.refresh()
+        assert lines(panel.live)[0]["arrays"][1] == [1.0, 2.0, 3.0]
+        assert changes == ["live"]
+        assert panel.curves is over
+        panel.refresh()
+        assert changes == ["live"]  # nothing new, nothing sent
+    panel.refresh()
+    assert len(lines(panel.curves)) == 2  # it is over now
+    assert lines(panel.live) == []
+
+
+def test_points_that_are_held_are_not_read_again(
+    panel: ComparePanel, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    read = module.Curves.__init__.__globals__["curve_points"]
+    monkeypatch.setitem(
+        module.Curves.__init__.__globals__,
+        "curve_points",
+        lambda store, keys, after: asked.append((list(keys), dict(after))) or read(store, keys, after),
+    )
+    with workspace.start_run("tries") as run:
+        run.log({"x": 1.0}, step=0)
+        run.log({"x": 2.0}, step=1)
+        panel.refresh()
+        run.log({"x": 3.0}, step=2)
+        panel.refresh()
+    panel.refresh()
+    assert asked == [([(run.id, "x")], {}), ([(run.id, "x")], {(run.id, "x"): 1})]
+
+
+def test_readers_and_the_thread_do_not_disturb_each_other(
+    panel: ComparePanel, workspace: wb.Workspace
+) -> None:
+    for number in range(3):
+        curve(workspace, [1.0, 2.0, float(number)], lr=number)
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            while not stop.is_set():
+                panel.refresh()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(40):
+        panel.set(smoothing=number / 50)
+        panel.choose([1, 2, 3][: number % 3 + 1])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert panel.state["chosen"] == [1]
+    assert {line["runs"][0] for line in lines(panel.curves)} == {1}
+
+
+class Wire:
+    """Counts what a panel says to its pages."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.messages: list[int] = []
+        import comm.base_comm
+
+        def publish(
+            comm: Any, msg_type: str, data: Any = None, metadata: Any = None, buffers: Any = None, **_: Any
+        ) -> None:
+            size = len(json.dumps([data, metadata], default=str)) + sum(
+                memoryview(one).nbytes for one in buffers or ()
+            )
+            self.messages.append(size)
+
+        monkeypatch.setattr(comm.base_comm.BaseComm, "publish_msg", publish)
+        monkeypatch.setattr("comm.create_comm", lambda *a, **k: comm.base_comm.BaseComm(*a, **k))
+
+
+def test_a_hundred_runs_of_seventy_columns_take_few_messages_and_half_a_megabyte(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, opened: list[ComparePanel]
+) -> None:
+    for number in range(100):
+        config = {f"part{part}": {f"key{key}": number * key + part for key in range(10)} for part in range(5)}
+        row = workspace.store.add_run(records.Run(experiment_id=0, config=config), "sweep")
+        points = [
+            Point(row.id or 0, f"val/metric{metric}", step, float(step), number / (step + 1) + metric)
+            for metric in range(20)
+            for step in range(30)
+        ]
+        workspace.store.add_points(points, {})
+        workspace.store.end_run(row.id or 0, "succeeded")
+    wire = Wire(monkeypatch)
+    panel = ComparePanel(workspace, range(1, 101))
+    opened.append(panel)
+    bundle, _ = panel._repr_mimebundle_()
+    assert len(panel.state["comparison"]["config"]) == 50
+    assert len(panel.state["comparison"]["final"]) == 20
+    assert len(lines(panel.curves)) == 200
+    assert len(wire.messages) + 1 <= 10
+    assert sum(wire.messages) > 50_000, "the wire saw nothing"
+    assert sum(wire.messages) + len(json.dumps(bundle)) <= 500_000
+
+
+def test_twenty_curves_of_many_points_are_sent_as_a_chart_can_show_them(
+    workspace: wb.Workspace, opened: list[ComparePanel]
+) -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        row = workspace.store.add_run(records.Run(experiment_id=0), "long")
+        values = generator.normal(size=3_000)
+        values[1_234] = 50.0
+        workspace.store.add_points(
+            [Point(row.id or 0, "x", step, float(step), float(v)) for step, v in enumerate(values)], {}
+        )
+        workspace.store.end_run(row.id or 0, "succeeded")
+    opened.append(ComparePanel(workspace, range(1, 21)))
+    drawn = lines(opened[0].curves)
+    assert len(drawn) == 20
+    assert all(max(line["arrays"][1]) == 50.0 for line in drawn)  # no outlier is lost
+    assert len(opened[0].curves["data"]) <= 8 * module.MAX_SENT_POINTS

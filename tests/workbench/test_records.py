@@ -4,6 +4,7 @@ from sqlalchemy import create_engine, inspect
 
 import workbench as wb
 from workbench import migrations, records
+from workbench.series import Batch
 from workbench.store import Store
 
 
@@ -80,9 +81,10 @@ _FIRST_ROWS = """
 insert into experiment (id, name, created_at) values (1, '이모지', 1.5);
 insert into run (id, experiment_id, name, config, tags, directions, status, created_at, host, pid_started)
     values (1, 1, 'first', '{"lr": 0.1}', '{}', '[]', 'succeeded', 2.5, 'h', '');
-insert into metric_summary (id, run_id, name, count, nonfinite, last) values (1, 1, 'val/mAP', 1, 0, 0.5);
+insert into metric_summary (id, run_id, name, count, nonfinite, last) values (1, 1, 'val/mAP', 2, 1, null);
 insert into metric_point (metric_id, seq, step, time, value) values (1, 0, 7, 3.5, 0.5);
 insert into checkpoint (id, run_id, name, size, created_at) values (1, 1, 'best.bin', 9, 4.5);
+insert into metric_point (metric_id, seq, step, time, value) values (1, 1, 8, 4.5, null);
 insert into job (id, type, adapter, status, options, progress_done, progress_message, summary, source,
     notebook, cwd, created_at, attempt, max_attempts, worker_id, host, worker_pid_started, pid_started, token)
     values (1, 'eval', 'a', 'succeeded', '{"k": 3}', 4.0, 'done', 's', '', '', '/',
@@ -91,13 +93,14 @@ insert into eval_result (job_id, attempt, data, created_at) values (1, 1, '{"sum
 """
 
 
-def test_what_the_first_version_wrote_is_kept(database: str) -> None:
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_what_an_earlier_version_wrote_is_kept(database: str, revision: str) -> None:
     # The engine without the steps, as the first version left its database.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "_migrate", lambda self: None)
         first = Store(database)
     with first._writing() as connection:
-        migrations.upgrade(connection, "0001")
+        migrations.upgrade(connection, revision)
         for statement in _FIRST_ROWS.split(";"):
             connection.exec_driver_sql(statement)
     first.close()
@@ -108,8 +111,21 @@ def test_what_the_first_version_wrote_is_kept(database: str) -> None:
     assert [experiment.name for experiment in store.experiments()] == ["이모지"]
     (run,) = store.runs()
     assert (run.name, run.config, run.status) == ("first", {"lr": 0.1}, "succeeded")
-    assert store.points(1, "val/mAP") == [(7, 3.5, 0.5)]
-    assert [checkpoint.name for checkpoint in store.checkpoints(1)] == ["best.bin"]
+    assert str(store.points(1, "val/mAP")) == "[(7, 3.5, 0.5), (8, 4.5, nan)]"
+    assert (run.notes, run.git, run.environment, run.seed, run.origin) == ("", {}, {}, None, None)
+    assert run.outcome is None
+    outcome = store.outcome(1)  # one that ended before outcomes were kept has one all the same
+    assert outcome is not None
+    assert (outcome["status"], outcome["points"]) == ("succeeded", 2)
+    assert outcome["metrics"]["val/mAP"]["last"] == "nan"
+    (checkpoint,) = store.checkpoints(1)
+    assert (checkpoint.name, checkpoint.metric, checkpoint.value) == ("best.bin", "", None)
+    assert store.artifacts(1) == []
+    # What comes now joins what was there, and is packed with it once there is much.
+    batch = Batch(list(range(2000)), [5.0] * 2000, [0.25] * 2000)
+    store.add_batches({(1, "val/mAP"): batch}, {})
+    assert str(store.points(1, "val/mAP")[:3]) == "[(7, 3.5, 0.5), (8, 4.5, nan), (0, 5.0, 0.25)]"
+    assert store.summary_table([1])[1]["val/mAP"]["count"] == 2002
     (job,) = store.jobs()
     assert (job.options, job.progress_done, job.progress_stages, job.progress_rate) == (
         {"k": 3},

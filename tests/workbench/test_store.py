@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 import workbench as wb
 from workbench import migrations, mounts, records
-from workbench.store import Point, Store, is_sound, patiently, sqlite_module
+from workbench.series import Point
+from workbench.store import Store, is_sound, patiently, sqlite_module
 
 WORKER = {"worker_id": "w1", "host": "here", "worker_pid": 1, "worker_pid_started": "1"}
 

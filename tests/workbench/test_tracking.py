@@ -1,15 +1,19 @@
 import gc
+import json
 import math
+import platform
 import subprocess
 import sys
 import threading
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import workbench as wb
+from workbench import records
 
 
 def test_a_run_keeps_what_it_was_started_with(workspace: wb.Workspace) -> None:
@@ -151,11 +155,11 @@ def test_points_that_could_not_be_written_are_written_later(
 ) -> None:
     run = workspace.start_run("e")
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise wb.StoreError("the database refused: disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(workspace.store, "add_points", refuse)
+        broken.setattr(workspace.store, "add_batches", refuse)
         run.log({"m": 1.0})
         with pytest.raises(wb.StoreError, match="full"):
             run.flush()
@@ -224,8 +228,205 @@ def test_a_copy_that_fails_leaves_the_old_checkpoint(
         target.write_text("ha")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("workbench.tracking.shutil.copyfile", fail)
+    monkeypatch.setattr("workbench.files.shutil.copyfile", fail)
     source.write_text("new")
     with pytest.raises(OSError, match="space"):
         run.log_checkpoint("x.bin", source)
     assert [path.read_text() for path in run.checkpoint_dir.iterdir()] == ["old"]
+
+
+# What is kept beside the numbers -----------------------------------------------------------------
+
+
+def test_notes_seed_and_surroundings_are_kept(workspace: wb.Workspace) -> None:
+    run = workspace.start_run("e", config={"seed": 7}, notes="긴 설명\nsecond line")
+    found = workspace.run(run.id)
+    assert (found.notes, found.seed) == ("긴 설명\nsecond line", 7)
+    about = found.environment
+    assert about["python"] == platform.python_version()
+    assert about["packages"]["numpy"] == np.__version__
+    assert about["host"]
+    assert about["command"]
+    assert workspace.start_run("e", config={"seed": "any"}).seed is None
+    assert workspace.start_run("e", config={"seed": 1}, seed=2**70).refresh().seed == 2**70
+    for odd in ("x", 1.5, True):
+        with pytest.raises(wb.BadInput, match="seed"):
+            workspace.start_run("e", seed=odd)  # type: ignore[arg-type]
+    with pytest.raises(wb.BadInput, match="notes"):
+        workspace.start_run("e", notes=3)  # type: ignore[arg-type]
+
+
+def test_notes_and_tags_can_be_written_later(workspace: wb.Workspace) -> None:
+    run = workspace.start_run("e", tags={"a": 1, "b": 2})
+    run.finish()
+    other = workspace.run(run.id).annotate(notes="looked at", tags={"b": None, "c": [3]})
+    assert (other.notes, other.tags) == ("looked at", {"a": 1, "c": [3]})
+    assert workspace.run(run.id).annotate(notes="").tags == {"a": 1, "c": [3]}
+    assert workspace.run(run.id).status == "succeeded"
+
+
+def test_the_outcome_is_collected_when_the_run_ends(workspace: wb.Workspace, tmp_path: Path) -> None:
+    (tmp_path / "made").write_text("x")
+    with workspace.start_run("e", better={"val/*": "higher"}) as run:
+        for epoch in range(3):
+            run.log({"train/epoch": epoch + 1, "val/mAP": [0.5, 0.75, 0.25][epoch]}, step=epoch * 10)
+        run.log({"odd": math.nan, "far": math.inf}, step=20)
+        run.log_checkpoint("last.bin", tmp_path / "made")
+        assert run.outcome["status"] == "running"
+        assert run.outcome["points"] == 8
+    outcome = json.loads(json.dumps(workspace.run(run.id).outcome, allow_nan=False))
+    assert workspace.store.run(run.id).outcome == outcome  # type: ignore[union-attr]
+    assert {name: outcome[name] for name in ("status", "error", "steps", "epochs", "points")} == {
+        "status": "succeeded",
+        "error": None,
+        "steps": 20,
+        "epochs": 3.0,
+        "points": 8,
+    }
+    assert 0 <= outcome["seconds"] < 60
+    assert outcome["metrics"]["val/mAP"] == run.summary["val/mAP"]
+    assert outcome["metrics"]["val/mAP"]["best_step"] == 10
+    assert (outcome["metrics"]["odd"]["last"], outcome["metrics"]["far"]["last"]) == ("nan", "inf")
+    (checkpoint,) = outcome["checkpoints"]
+    assert (checkpoint["name"], checkpoint["step"], checkpoint["size"]) == ("last.bin", 20, 1)
+    assert checkpoint["metrics"]["val/mAP"] == 0.25
+
+
+def test_a_run_that_failed_says_with_what_in_its_outcome(workspace: wb.Workspace) -> None:
+    with pytest.raises(KeyError), workspace.start_run("e"):
+        raise KeyError("missing")
+    assert workspace.run(1).outcome["error"] == {"type": "KeyError", "message": "'missing'"}
+
+
+# Whole curves ------------------------------------------------------------------------------------
+
+
+def test_whole_curves_are_logged_at_once(workspace: wb.Workspace) -> None:
+    run = workspace.start_run("e", better={"m": "lower"})
+    values = np.sin(np.arange(70_000, dtype=np.float32))
+    values[5] = np.nan
+    run.log_many({"m": values, "n": np.arange(70_000)})
+    run.log({"m": 0.5})
+    run.log_many({"m": [1, 2.5]}, steps=[3, 1], times=[10.0, 20.0])
+    points = run.metric_points("m")
+    assert [step for step, _, _ in points] == [*range(70_000), 70_000, 3, 1]
+    np.testing.assert_array_equal([value for _, _, value in points[:70_000]], values.astype(float))
+    assert points[-2:] == [(3, 10.0, 1.0), (1, 20.0, 2.5)]
+    assert run.summary["m"]["min"] == np.nanmin(values)
+    assert run.summary["n"]["last"] == 69_999
+    run.log({"m": 1.0})
+    assert run.metric_points("m")[-1][0] == 2
+    run.log_many({"m": []})
+    run.finish()
+    with pytest.raises(wb.WrongState):
+        run.log_many({"m": [1.0]})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"metrics": {"m": [[1.0]]}},
+        {"metrics": {"m": 1.0}},
+        {"metrics": {"m": ["a"]}},
+        {"metrics": {"m": [1j]}},
+        {"metrics": {"m": [True]}},
+        {"metrics": {"m": [None]}},
+        {"metrics": {"good": [1.0], "m": [1.0, 2.0]}},
+        {"metrics": {"m": [1.0]}, "steps": [0.5]},
+        {"metrics": {"m": [1.0]}, "steps": [1, 2]},
+        {"metrics": {"m": [1.0]}, "steps": [2**64]},
+        {"metrics": {"m": [1.0]}, "times": ["now"]},
+        {"metrics": {"": [1.0]}},
+    ],
+)
+def test_what_is_no_curve_is_refused_whole(workspace: wb.Workspace, given: dict[str, Any]) -> None:
+    run = workspace.start_run("e")
+    with pytest.raises(wb.BadInput):
+        run.log_many(**given)
+    assert run.summary == {}
+
+
+def test_many_threads_log_to_one_run_and_nothing_is_lost(workspace: wb.Workspace) -> None:
+    run = workspace.start_run("e")
+
+    def log(name: str) -> None:
+        for step in range(2000):
+            run.log({name: step, "all": step}, step=step)
+
+    threads = [threading.Thread(target=log, args=[f"m{number}"]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {name: row["count"] for name, row in run.summary.items()} == {
+        "all": 8000,
+        **{f"m{number}": 2000 for number in range(4)},
+    }
+    for number in range(4):
+        assert [step for step, _, _ in run.metric_points(f"m{number}")] == list(range(2000))
+
+
+def test_a_full_queue_makes_who_logs_wait_instead_of_filling_the_memory(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.writer.QUEUE_POINTS", 100)
+    run = workspace.start_run("e")
+    for step in range(2000):
+        run.log({"m": 1.0}, step=step)
+        assert workspace._writer._waiting <= 101
+    assert run.summary["m"]["count"] == 2000
+
+
+def test_an_unexpected_error_is_told_and_does_not_stop_the_writer(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = workspace.start_run("e")
+
+    def break_down(*_: object, **__: object) -> None:
+        raise RuntimeError("something new")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(workspace.store, "add_batches", break_down)
+        run.log({"m": 1.0})
+        with pytest.raises(wb.StoreError, match="something new"):
+            run.flush()
+    run.log({"m": 2.0})
+    assert [value for _, _, value in run.metric_points("m")] == [1.0, 2.0]
+
+
+# Settled by looking ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("look", ["runs", "run", "status", "compare"])
+def test_looking_at_runs_is_enough_to_see_that_one_is_lost(workspace: wb.Workspace, look: str) -> None:
+    program = (
+        "import os, sys, workbench as wb\n"
+        "run = wb.Workspace(sys.argv[1]).start_run('e')\nrun.log({'m': 1.0}); run.flush()\n"
+        "print('ready', flush=True); sys.stdin.read(); os._exit(1)"
+    )
+    command = [sys.executable, "-c", program, str(workspace.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        handle = workspace.run(1)
+        assert handle.status == "running"
+        process.communicate(timeout=60)
+    said = {
+        "runs": lambda: workspace.runs()[0].status,
+        "run": lambda: workspace.run(1).status,
+        "status": lambda: handle.status,
+        "compare": lambda: workspace.compare([1]).runs[0].status,
+    }[look]()
+    assert said == "lost"
+    (row,) = workspace.store.runs()
+    assert row.status == "lost"
+    assert row.outcome is not None
+    assert row.outcome["error"]["message"] == "the process that logged it vanished"
+    with pytest.raises(wb.WrongState, match="lost"):
+        workspace.run(1).log({"m": 2.0})
+
+
+def test_a_run_of_another_host_is_left_to_it(workspace: wb.Workspace) -> None:
+    row = records.Run(experiment_id=0, host="elsewhere/1234", pid=1, pid_started="1")
+    workspace.store.add_run(row, "e")
+    assert workspace.runs()[0].status == "running"

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from workbench.panels.compare import ComparePanel
     from workbench.panels.jobs import JobsPanel
     from workbench.panels.results import figure, render_html, show
+    from workbench.panels.results_panel import ResultsComparePanel
     from workbench.panels.search import SearchPanel, search_page
 
 _HOMES = {
     "ComparePanel": "compare",
     "JobsPanel": "jobs",
+    "ResultsComparePanel": "results_panel",
     "SearchPanel": "search",
     "figure": "results",
     "render_html": "results",
@@ -25,7 +27,16 @@ _HOMES = {
     "show": "results",
 }
 
-__all__ = ["ComparePanel", "JobsPanel", "SearchPanel", "figure", "render_html", "search_page", "show"]
+__all__ = [
+    "ComparePanel",
+    "JobsPanel",
+    "ResultsComparePanel",
+    "SearchPanel",
+    "figure",
+    "render_html",
+    "search_page",
+    "show",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,22 +1,52 @@
-"""A panel that puts runs beside each other: final values with the best marked, and what differs.
+"""A panel that puts runs beside each other: what differs, how the curves went, which is best at what.
 
 ::
 
-    state            {"runs": [{"id", "name", "experiment", "status"}, ...] newest first,
-                      "chosen": [id, ...], "comparison": Comparison.to_json() or null,
+    state            {"runs": [{"id", "name", "experiment", "status", "tags", "began", "ended", "value",
+                                "number", "best"}, ...] newest first,
+                      "more": whether older ones are not listed,
+                      "chosen": [id, ...], "slots": [colour, ...] one a chosen run, "metrics": [name, ...],
+                      "column": metric beside each run, "column_better": its direction,
+                      "comparison": null or {"base": place, "config": [...], "final": [...]},
+                      "view": how it is shown (see View), "heard": {view: number},
                       "problem": null or {"message", "hint"}}
-    page -> kernel   {"type": "choose", "runs": [id, ...]}   {"type": "view", "view", "open"}
+    curves, live     {"lines": [{"metric", "runs", "at", "count", "band", "x0"}, ...], "data": float32}
+                      of runs that are over, and of runs that go on; "at" and "count" are in numbers, and of
+                      each line x - x0 stands first, then y, then the band's low and high where it has one
+    page -> kernel   {"type": "choose", "runs": [id, ...], "view", "number"}
+                     {"type": "set", "change": {...}, "view", "number"}   {"type": "view", "view", "open"}
+                     {"type": "export", "kind": "csv" | "md" | "tex"}
+    kernel -> page   {"type": "file", "name", "mime", "text"}
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import WorkbenchError
+import numpy as np
+import traitlets
+
+from workbench.compare import (
+    STATISTICS,
+    Better,
+    Comparison,
+    ConfigRow,
+    FinalRow,
+    RunRecord,
+    best_marks,
+    number_text,
+    setting_text,
+)
+from workbench.compare.curves import AXES, Line
+from workbench.errors import BadInput, UnknownRun, WorkbenchError
 from workbench.panels.assets import assets
+from workbench.panels.compare_html import page_html
 from workbench.panels.live import LivePanel
+from workbench.run_data import ChartWish, Curves, RunReader, chart_lines
+from workbench.store import RunRow
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
@@ -26,108 +56,463 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 
 #: So many of the newest runs are chosen at the start, and so many are listed.
-CHOSEN_AT_START, LISTED_RUNS = 3, 200
+CHOSEN_AT_START, LISTED_RUNS = 3, 300
+
+#: So many charts at most, so many of them at the start, and so many points in all of them together.
+MAX_CHARTS, CHARTS_AT_START, MAX_SENT_POINTS = 12, 2, 30_000
+
+#: A point of a chart may stand for as many as this share of a pixel's column; four points a bucket are kept.
+_PIXELS_A_BUCKET, _POINTS_A_BUCKET, _FEWEST_BUCKETS = 2, 4, 24
+
+_KINDS = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
+
+
+@dataclass(frozen=True)
+class View:
+    """How a comparison is shown; each field may be given to :meth:`ComparePanel.set`.
+
+    Attributes
+    ----------
+    metrics : list of str or None
+        Which have a chart; None for the first few that have curves.
+    axis : str
+        ``"step"``, ``"time"``, ``"relative"`` or the name of a metric.
+    smoothing : float
+        Weight of the moving mean, 0 to 0.999.
+    log : bool
+        Whether the values stand on a logarithmic scale.
+    average : str or None
+        A setting to average over: runs that are the same but for it become a mean with a band.
+    window : (float, float) or None
+        The part of the axis that is shown.
+    width : int
+        Pixels of a chart.
+    baseline : int or None
+        Id of the run that others are held against.
+    better : dict of str to {"higher", "lower", None}
+        Directions that hold instead of the declared ones.
+    statistic : {"last", "best", "min", "max"}
+        Which number of each metric stands in the table.
+    differences : bool
+        Whether only settings that differ are shown.
+    column : str or None
+        The metric in the list of runs; None for the first with a direction.
+    """
+
+    metrics: list[str] | None = None
+    axis: str = "step"
+    smoothing: float = 0.0
+    log: bool = False
+    average: str | None = None
+    window: tuple[float, float] | None = None
+    width: int = 540
+    baseline: int | None = None
+    better: dict[str, Better | None] = field(default_factory=dict)
+    statistic: str = "last"
+    differences: bool = True
+    column: str | None = None
+
+
+def changed(view: View, change: Mapping[str, Any]) -> View:
+    """Return a view with some fields changed.
+
+    Raises
+    ------
+    BadInput
+        A field that there is not, or a value that does not fit it.
+    """
+    for name, value in change.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            raise BadInput(f"no setting {name!r} of a comparison", hint=f"There are: {', '.join(_CHECKS)}.")
+        if not check(value):
+            raise BadInput(f"{name}={value!r} does not fit", hint="See workbench.panels.compare.View.")
+    change = dict(change)
+    if change.get("window") is not None:
+        low, high = change["window"]
+        change["window"] = (float(low), float(high))
+    if "axis" in change and change["axis"] != view.axis:
+        change.setdefault("window", None)  # places on another axis
+    return replace(view, **change)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_window(value: Any) -> bool:
+    pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
+    return value is None or (pair and value[0] < value[1])
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+_CHECKS: Mapping[str, Any] = {
+    "metrics": lambda value: (
+        value is None
+        or (
+            isinstance(value, list)
+            and len(value) <= MAX_CHARTS
+            and all(isinstance(one, str) for one in value)
+        )
+    ),
+    "axis": lambda value: isinstance(value, str) and bool(value),
+    "smoothing": lambda value: _is_number(value) and 0 <= value <= 0.999,
+    "log": lambda value: isinstance(value, bool),
+    "average": _is_text,
+    "window": _is_window,
+    "width": lambda value: _is_number(value) and 100 <= value <= 4000,
+    "baseline": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
+    "better": lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(name, str) and way in ("higher", "lower", None) for name, way in value.items())
+    ),
+    "statistic": lambda value: value in STATISTICS,
+    "differences": lambda value: isinstance(value, bool),
+    "column": _is_text,
+}
 
 
 class ComparePanel(LivePanel):
-    """Compare runs of a workspace; the table moves while they log.
+    """Compare runs of a workspace; tables and curves move while they log.
 
     Parameters
     ----------
     workspace : Workspace
         Whose runs.
     runs : sequence of int, optional
-        Ids to begin with, the baseline first; the newest few otherwise.
+        Ids to begin with; the newest few otherwise.
+    **view
+        How to show them; see :class:`View`.
     """
 
-    _esm = assets("dom.js", "compare.js")
+    _esm = assets("dom.js", "compare_charts.js", "compare_tables.js", "compare.js")
     _css = assets("theme.css", "compare.css")
 
-    def __init__(self, workspace: Workspace, runs: Sequence[int] | None = None) -> None:
+    curves = traitlets.Dict().tag(sync=True)
+    live = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, workspace: Workspace, runs: Sequence[int] | None = None, **view: Any) -> None:
         self.workspace = workspace
         self._chosen = None if runs is None else list(dict.fromkeys(runs))
+        self._view = changed(View(), view)
+        self._heard: dict[str, int] = {}
+        self._slots: dict[int, int] = {}
+        self._reader = RunReader(workspace.store)
+        self._curves = Curves(workspace.store)
+        self._drawn: dict[tuple[str, tuple[int, ...]], tuple[Any, Line]] = {}
+        self._sent: dict[str, Any] = {}
+        self._comparison: Comparison | None = None
+        self._lines: list[tuple[str, Line]] = []
         super().__init__()
 
+    # What people and pages do --------------------------------------------------------------------
+
     def choose(self, runs: Sequence[int]) -> None:
-        """Compare these runs; the first is the baseline."""
-        self._chosen = list(dict.fromkeys(runs))
-        self.look_now()
+        """Compare these runs, in this order."""
+        with self._refreshing:
+            self._chosen = list(dict.fromkeys(runs))
+            if self._view.baseline not in self._chosen:
+                self._view = replace(self._view, baseline=None)
+            self.look_now()
 
-    def look(self) -> tuple[dict[str, Any], float]:
-        """Return the runs there are, and the comparison of the chosen ones."""
-        runs = list(self.workspace.runs())[:LISTED_RUNS]
-        # Until somebody chooses, a run that appears joins the newest few.
-        newest = sorted(run.id for run in runs[:CHOSEN_AT_START])
-        state: dict[str, Any] = {
-            "runs": [
-                {"id": run.id, "name": run.name, "experiment": run.experiment, "status": run.status}
-                for run in runs
-            ],
-            "chosen": newest if self._chosen is None else self._chosen,
-            "comparison": None,
-            "problem": None,
-        }
-        try:
-            if state["chosen"]:
-                state["comparison"] = self.workspace.compare(state["chosen"]).to_json()
-        except WorkbenchError as error:
-            state["problem"] = {"message": error.message, "hint": error.hint}
-        return state, LOOK_SECONDS
+    def set(self, **change: Any) -> None:
+        """Show the comparison in another way; see :class:`View` for what there is.
 
-    def to_html(self) -> str:
-        """Return the tables as plain HTML that stays readable in a saved notebook."""
-        comparison = self.state.get("comparison")
-        if comparison is None:
-            problem = self.state.get("problem")
-            said = problem["message"] if problem else "No runs to compare yet."
-            return f'<div class="wb-result"><p class="wb-none">{escape(said)}</p></div>'
-        tables = _final_html(comparison) + _config_html(comparison)
-        return f'<div class="wb-result"><style>{assets("results.css")}</style>{tables}</div>'
+        Raises
+        ------
+        BadInput
+            A name or a value that does not fit.
+        """
+        with self._refreshing:
+            self._view = changed(self._view, change)
+            self.look_now()
+
+    @property
+    def view(self) -> View:
+        """How the comparison is shown."""
+        return self._view
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """What is shown, as plain data; None while no run is chosen."""
+        return self._comparison
 
     def answer(self, content: Mapping[str, Any]) -> None:
         """Do what the page asks; anything else is left alone."""
-        runs = content.get("runs")
-        if content.get("type") == "choose" and isinstance(runs, list):
+        kind, runs, change = content.get("type"), content.get("runs"), content.get("change")
+        view, number = content.get("view"), content.get("number")
+        if isinstance(view, str) and isinstance(number, int):
+            self._heard = dict([*self._heard.items(), (view, number)][-8:])
+        if kind == "choose" and isinstance(runs, list):
             self.choose([run for run in runs if isinstance(run, int) and not isinstance(run, bool)])
+        elif kind == "set" and isinstance(change, Mapping):
+            try:
+                self.set(**{str(name): value for name, value in change.items()})
+            except BadInput:
+                self.look_now()
+        elif kind == "export" and content.get("kind") in _KINDS and self._comparison:
+            self._export(str(content["kind"]))
+
+    def _export(self, kind: str) -> None:
+        assert self._comparison is not None  # noqa: S101  # asked by the caller
+        write = {"csv": "to_csv", "md": "to_markdown", "tex": "to_latex"}[kind]
+        text = getattr(self._comparison, write)()
+        self.send({"type": "file", "name": f"comparison.{kind}", "mime": _KINDS[kind], "text": text})
+
+    def to_html(self) -> str:
+        """Return tables and curves as plain HTML that stays readable in a saved notebook."""
+        problem = self.state.get("problem")
+        said = problem["message"] if problem else "No runs to compare yet."
+        slots = self.state.get("slots", [])
+        return page_html(self._comparison, self._lines, slots, said, axis=self._view.axis, log=self._view.log)
+
+    # What is looked up ---------------------------------------------------------------------------
+
+    def look(self) -> tuple[dict[str, Any], float]:
+        """Return the runs there are, and the comparison of the chosen ones."""
+        self.workspace._writer.flush()
+        listed = self._reader.newest(LISTED_RUNS)
+        rows = self._reader.rows({*listed, *(self._chosen or ())})
+        shown = sorted(rows.values(), key=lambda row: -row.id)
+        # Until somebody chooses, a run that appears joins the newest few.
+        newest = sorted(row.id for row in shown[:CHOSEN_AT_START])
+        chosen = newest if self._chosen is None else self._chosen
+        summaries = self._reader.summaries(shown)
+        declared = self._reader.declared(shown)
+        state: dict[str, Any] = {
+            "more": listed.start > 1,
+            "chosen": chosen,
+            "comparison": None,
+            "heard": self._heard,
+            "problem": None,
+        }
+        self._comparison, self._lines = None, []
+        picked: list[RunRow] = []
+        try:
+            for run_id in chosen:
+                if run_id not in rows:
+                    raise UnknownRun(run_id, listed.stop - 1 or None)
+            picked = [rows[run_id] for run_id in chosen]
+            if picked:
+                self._comparison = self._compared(picked, summaries, declared)
+                state["comparison"] = _plain(self._comparison)
+        except WorkbenchError as error:
+            state["problem"] = {"message": error.message, "hint": error.hint}
+            picked = []
+        view = self._settled(picked, summaries)
+        self._draw(view, picked, summaries)
+        state["slots"] = self._colours(chosen)
+        state["view"] = asdict(view)
+        state |= _listed(shown, summaries, declared, view)
+        return state, LOOK_SECONDS
+
+    def _compared(
+        self, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]], declared: Sequence[Any]
+    ) -> Comparison:
+        records = [
+            RunRecord(row.id, row.name, row.experiment, row.status, row.config, summaries[row.id])
+            for row in picked
+        ]
+        how = {"statistic": self._view.statistic, "baseline": self._view.baseline}
+        return Comparison(records, declared, better=self._view.better, **how)  # type: ignore[arg-type]
+
+    def _settled(self, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]]) -> View:
+        """Return the view with what nobody has chosen filled in."""
+        final = self._comparison.final if self._comparison else []
+        if self._view.metrics is not None:
+            return self._view
+        names = [row.name for row in final]
+        curved = [name for name in names if any(_count(summaries, row, name) > 1 for row in picked)]
+        return replace(self._view, metrics=(curved or names)[:CHARTS_AT_START])
+
+    def _colours(self, chosen: Sequence[int]) -> list[int]:
+        """Return a colour a run; one that stays keeps its own."""
+        self._slots = {run_id: slot for run_id, slot in self._slots.items() if run_id in chosen}
+        for run_id in chosen:
+            if run_id not in self._slots:
+                taken = set(self._slots.values())
+                self._slots[run_id] = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+        return [self._slots[run_id] for run_id in chosen]
+
+    # Curves --------------------------------------------------------------------------------------
+
+    def _draw(self, view: View, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]]) -> None:
+        """Bring the curves up to date, and tell the page of those that changed."""
+        metrics = list(view.metrics or ())
+        wanted = metrics if view.axis in AXES else [*metrics, view.axis]
+        counts = {
+            (row.id, name): _count(summaries, row, name)
+            for row in picked
+            for name in dict.fromkeys(wanted)
+            if _count(summaries, row, name)
+        }
+        held = self._curves.series(counts)
+        most = MAX_SENT_POINTS // (_POINTS_A_BUCKET * max(len(counts), 1))
+        buckets = max(min(int(view.width) // _PIXELS_A_BUCKET, most), _FEWEST_BUCKETS)
+        wish = ChartWish(view.axis, view.smoothing, buckets, view.average, view.window)
+        running = {row.id for row in picked if row.status == "running"}
+        drawn: dict[tuple[str, tuple[int, ...]], tuple[Any, Line]] = {}
+        for name in metrics:
+            for ids in _members(name, picked, counts, view.average):
+                rows = [row for row in picked if row.id in ids]
+                sizes = [
+                    len(held[row.id, one])
+                    for row in rows
+                    for one in (name, view.axis)
+                    if (row.id, one) in held
+                ]
+                key, mark = (name, ids), (wish, sizes)
+                if self._drawn.get(key, (None,))[0] != mark:
+                    found = chart_lines(name, rows, held, wish)
+                    if not found:
+                        continue
+                    drawn[key] = (mark, found[0])
+                else:
+                    drawn[key] = self._drawn[key]
+        self._drawn = drawn
+        self._lines = [(name, line) for (name, _), (_, line) in drawn.items()]
+        for trait, goes_on in (("curves", False), ("live", True)):
+            mine = {key: one for key, one in drawn.items() if bool(running & set(key[1])) == goes_on}
+            marks = {key: mark for key, (mark, _) in mine.items()}
+            if self._sent.get(trait) != marks:
+                self._sent[trait] = marks
+                setattr(self, trait, packed([(name, line) for (name, _), (_, line) in mine.items()]))
 
 
-def _head(comparison: Mapping[str, Any], first: str, side: str) -> str:
-    names = "".join(
-        f'<th scope="col" align="{side}"{_text_class(side)}>{escape(run["name"] or str(run["id"]))}</th>'
-        for run in comparison["runs"]
-    )
-    return f'<thead><tr><th scope="col" align="left" class="wb-text">{first}</th>{names}</tr></thead>'
+def _count(summaries: Mapping[int, Mapping[str, Any]], row: RunRow, metric: str) -> int:
+    return int(summaries[row.id].get(metric, {}).get("count", 0))
 
 
-def _text_class(side: str) -> str:
-    return ' class="wb-text"' if side == "left" else ""
+def _members(
+    metric: str, picked: Sequence[RunRow], counts: Mapping[tuple[int, str], int], average: str | None
+) -> list[tuple[int, ...]]:
+    """Return which runs each line of a chart is of."""
+    from workbench.compare import groups
+
+    rows = [row for row in picked if (row.id, metric) in counts]
+    if average is None:
+        return [(row.id,) for row in rows]
+    found = groups([row.config for row in rows], (average,))
+    return [tuple(rows[place].id for place in group) for group in found]
 
 
-def _final_html(comparison: Mapping[str, Any]) -> str:
-    rows = []
-    for row in comparison["final"]:
-        arrow = {"higher": " ↑ best", "lower": " ↓ best"}.get(row["better"] or "", "")
-        cells = "".join(
-            f'<td align="right">{f"🏆 <b>{escape(text)}</b>" if best else escape(text)}</td>'
-            for text, best in zip(row["texts"], row["best"], strict=True)
+def packed(lines: Sequence[tuple[str, Line]]) -> dict[str, Any]:
+    """Return lines as one piece of float32 with a table of what stands where."""
+    parts: list[Any] = []
+    table = []
+    at = 0
+    for metric, line in lines:
+        known = line.x[np.isfinite(line.x)]
+        x0 = float(known.min()) if len(known) else 0.0
+        band = line.low is not None and line.high is not None
+        arrays = [line.x - x0, line.y, *([line.low, line.high] if band else [])]
+        table.append(
+            {
+                "metric": metric,
+                "runs": list(line.runs),
+                "at": at,
+                "count": len(line.x),
+                "band": band,
+                "x0": x0,
+            }
         )
-        name = f'{escape(row["name"])}<small class="wb-note">{arrow}</small>'
-        rows.append(f'<tr><th scope="row" align="left">{name}</th>{cells}</tr>')
-    body = "".join(rows) or '<tr><td class="wb-none">No metric was logged yet.</td></tr>'
-    table = f"<table>{_head(comparison, 'Final', 'right')}<tbody>{body}</tbody></table>"
-    return f'<section class="wb-view"><div class="wb-scroll">{table}</div></section>'
+        parts += arrays
+        at += len(line.x) * len(arrays)
+    data = np.concatenate(parts) if parts else np.empty(0)
+    return {"lines": table, "data": data.astype("<f4").tobytes()}
 
 
-def _config_html(comparison: Mapping[str, Any]) -> str:
-    differing = [row for row in comparison["config"] if row["differs"]]
-    if not differing:
-        return ""
-    rows = []
-    for row in differing:
-        cells = "".join(
-            f'<td align="left" class="wb-text">{f"<b>{escape(value)}</b>" if odd else escape(value)}</td>'
-            for value, odd in zip(row["values"], row["odd"], strict=True)
-        )
-        rows.append(f'<tr><th scope="row" align="left">{escape(row["key"])}</th>{cells}</tr>')
-    table = f"<table>{_head(comparison, 'Config that differs', 'left')}<tbody>{''.join(rows)}</tbody></table>"
-    return f'<section class="wb-view"><div class="wb-scroll">{table}</div></section>'
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as the page reads it: each text of a setting once, marks as places."""
+    ids = [run.id for run in comparison.runs]
+    return {
+        "base": 0 if comparison.baseline is None else ids.index(comparison.baseline),
+        "config": [_plain_setting(row) for row in comparison.config],
+        "final": [_plain_final(row) for row in comparison.final],
+    }
+
+
+def _plain_setting(row: ConfigRow) -> dict[str, Any]:
+    if not row.differs:
+        return {
+            "key": row.key,
+            "texts": [setting_text(row.values[0])],
+            "which": None,
+            "odd": [],
+            "number": False,
+        }
+    texts: dict[str, int] = {}
+    which = [texts.setdefault(text, len(texts)) for text in row.texts]
+    numbers = all(_is_number(value) for value in row.values)
+    odd = [place for place, mark in enumerate(row.odd) if mark]
+    return {"key": row.key, "texts": list(texts), "which": which, "odd": odd, "number": numbers}
+
+
+def _plain_final(row: FinalRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "better": row.better,
+        "description": row.description,
+        "values": [value if value is not None and math.isfinite(value) else None for value in row.values],
+        "texts": list(row.texts),
+        "deltas": list(row.deltas),
+        "best": [place for place, mark in enumerate(row.best) if mark],
+    }
+
+
+def _listed(
+    shown: Sequence[RunRow],
+    summaries: Mapping[int, Mapping[str, Mapping[str, Any]]],
+    declared: Sequence[Any],
+    view: View,
+) -> dict[str, Any]:
+    """Return the list of runs, with one metric beside each."""
+    from workbench.compare import final_rows
+
+    rows = final_rows([summaries[row.id] for row in shown], declared, better=view.better)
+    ways = [row for row in rows if row.better]
+    wanted = next((row for row in rows if row.name == view.column), None) or next(iter(ways or rows), None)
+    texts: Sequence[str] = [""] * len(shown)
+    values: Sequence[float | None] = [None] * len(shown)
+    marks: Sequence[bool] = [False] * len(shown)
+    if wanted is not None:
+        # The best of each run where there is a direction, else the last.
+        statistic = "best" if wanted.better else "last"
+        values = [_best(summaries[row.id].get(wanted.name), wanted.better, statistic) for row in shown]
+        texts = ["" if value is None else number_text(value, wanted.format) for value in values]
+        marks = best_marks(values, wanted.better)
+    return {
+        "runs": [
+            {
+                "id": row.id,
+                "name": row.name,
+                "experiment": row.experiment,
+                "status": row.status,
+                "tags": [_tag(name, value) for name, value in row.tags.items()],
+                "began": row.created_at,
+                "ended": row.finished_at,
+                "value": text,
+                "number": value if value is not None and math.isfinite(value) else None,
+                "best": mark,
+            }
+            for row, text, value, mark in zip(shown, texts, values, marks, strict=True)
+        ],
+        "metrics": [row.name for row in rows],
+        "column": wanted.name if wanted is not None else None,
+        "column_better": wanted.better if wanted is not None else None,
+    }
+
+
+def _best(entry: Mapping[str, Any] | None, better: Better | None, statistic: str) -> float | None:
+    """Return a run's best value by the direction in force, which may not be the one it was logged with."""
+    if entry is None:
+        return None
+    value = entry.get({"higher": "max", "lower": "min"}[better] if better else statistic)
+    return None if value is None else float(value)
+
+
+def _tag(name: str, value: Any) -> str:
+    return name if value is True else f"{name}={setting_text(value)}"

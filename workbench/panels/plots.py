@@ -142,9 +142,15 @@ def _colours(series: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _draw(axes: Axes, x: list[float], one: Mapping[str, Any], colour: str) -> None:
     dashed = bool(one.get("dashed"))
+    there = [place for place, y in enumerate(one["y"]) if y is not None or not one.get("connect")]
+    x = [x[place] for place in there]
+
+    def numbers(key: str) -> list[float]:
+        return _numbers([one[key][place] for place in there])
+
     axes.plot(
         x,
-        _numbers(one["y"]),
+        numbers("y"),
         label=str(one.get("name", "")),
         color=colour,
         linewidth=1.6 if dashed else 2,
@@ -153,9 +159,7 @@ def _draw(axes: Axes, x: list[float], one: Mapping[str, Any], colour: str) -> No
         markersize=4.5,
     )
     if "low" in one and "high" in one:
-        axes.fill_between(
-            x, _numbers(one["low"]), _numbers(one["high"]), color=colour, alpha=0.13, linewidth=0
-        )
+        axes.fill_between(x, numbers("low"), numbers("high"), color=colour, alpha=0.13, linewidth=0)
 
 
 def _dress(axes: Axes, data: Mapping[str, Any], x: list[float]) -> None:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from workbench.adapter import Result, View
-from workbench.compare import best_marks, number_text
+from workbench.compare import best_marks, cell_number, number_text
 from workbench.errors import BadInput
 from workbench.panels.assets import assets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from workbench.compare.results import ResultsComparison
 
 #: So many warnings are listed openly; more are folded behind their count.
 _OPEN_WARNINGS = 5
@@ -28,8 +29,8 @@ _OPEN_WARNINGS = 5
 _PICTURE_TYPES = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"RIFF", "webp"))
 
 
-def show(result: Result) -> None:
-    """Display a result in a notebook.
+def show(result: Result | ResultsComparison) -> None:
+    """Display a result, or results beside each other, in a notebook.
 
     Raises
     ------
@@ -41,8 +42,8 @@ def show(result: Result) -> None:
     display(_Shown(result))  # type: ignore[no-untyped-call]
 
 
-def render_html(result: Result) -> str:
-    """Return a result as one piece of HTML; every text in it is escaped.
+def render_html(result: Result | ResultsComparison) -> str:
+    """Return a result, or results beside each other, as one piece of HTML; every text in it is escaped.
 
     Raises
     ------
@@ -50,6 +51,11 @@ def render_html(result: Result) -> str:
         Something else than a result, a view of an unknown kind, or data that do not fit their kind.
     """
     if not isinstance(result, Result):
+        from workbench.compare.results import ResultsComparison
+        from workbench.panels.results_compare import comparison_html
+
+        if isinstance(result, ResultsComparison):
+            return comparison_html(result)
         raise BadInput(
             f"only a Result can be shown, not {type(result).__name__}",
             hint="job.result is None until the job has succeeded." if result is None else "",
@@ -59,7 +65,7 @@ def render_html(result: Result) -> str:
         rows = [{"name": name, "value": value} for name, value in sorted(result.metrics.items())]
         views = [View(kind="metrics_table", title="Metrics", data={"rows": rows})]
     lead = f'<p class="wb-lead">{escape(result.summary)}</p>' if result.summary else ""
-    parts = [lead, _warnings(result.warnings), *(_view(view) for view in views)]
+    parts = [lead, _warnings(result.warnings), *(view_html(view) for view in views)]
     if not any(parts):
         parts = ['<p class="wb-none">This result holds nothing to show.</p>']
     return f'<div class="wb-result"><style>{assets("results.css")}</style>{"".join(parts)}</div>'
@@ -83,8 +89,11 @@ def figure(view: View) -> Figure:
 class _Shown:
     """What ``show`` displays; drawn at once, so that an error is raised where ``show`` was called."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: Result | ResultsComparison) -> None:
         self._html = render_html(result)
+        if not isinstance(result, Result):
+            self._text = repr(result)
+            return
         lines = [result.summary, *(f"{name} = {value:.4g}" for name, value in sorted(result.metrics.items()))]
         self._text = "\n".join(line for line in lines if line) or "a result with nothing to show"
 
@@ -95,7 +104,8 @@ class _Shown:
         return self._html
 
 
-def _view(view: View) -> str:
+def view_html(view: View) -> str:
+    """Return one view with its title and notes."""
     try:
         draw = _DRAWN[view.kind]
     except KeyError:
@@ -124,16 +134,9 @@ def _warnings(warnings: Sequence[str]) -> str:
     return f'<details class="wb-warnings"{opened}><summary>{count}</summary><ul>{items}</ul></details>'
 
 
-def _table(head: str, body: str) -> str:
+def table_html(head: str, body: str) -> str:
+    """Return a table that scrolls by itself."""
     return f'<div class="wb-scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
-
-
-def _number(value: Any) -> float | None:
-    """Return the number in a cell; None for a text, an empty cell, or NaN."""
-    inner = value.get("value") if isinstance(value, Mapping) else value
-    if isinstance(inner, bool) or not isinstance(inner, (int, float)) or math.isnan(inner):
-        return None
-    return float(inner)
 
 
 def _write(value: float, spec: str | None) -> str:
@@ -142,7 +145,7 @@ def _write(value: float, spec: str | None) -> str:
     return number_text(value, spec)
 
 
-def _cell(value: Any, spec: str | None) -> str:
+def cell_html(value: Any, spec: str | None) -> str:
     """Return the inside of a cell: a text, a number, or a number with its bounds in small print."""
     bounds = ""
     if isinstance(value, Mapping):
@@ -168,22 +171,22 @@ def _metrics_table(view: View) -> str:
         note = f'<td class="wb-text wb-note" align="left">{escape(str(row.get("note") or ""))}</td>'
         body.append(
             f'<tr><th scope="row" align="left">{escape(str(row["name"]))}</th>'
-            f'<td align="right">{_cell(row, row.get("format"))}</td>{note if noted else ""}</tr>'
+            f'<td align="right">{cell_html(row, row.get("format"))}</td>{note if noted else ""}</tr>'
         )
-    return _table(head, "".join(body))
+    return table_html(head, "".join(body))
 
 
 def _retrieval_table(view: View) -> str:
     """Draw rows under their leading texts, each said once; the best is marked among rows that share them."""
     columns, rows = view.data["columns"], view.data["rows"]
-    textual = [all(_number(row.get(column["key"])) is None for row in rows) for column in columns]
+    textual = [all(cell_number(row.get(column["key"])) is None for row in rows) for column in columns]
     leading = next((place for place, text in enumerate(textual) if not text), len(textual))
     shared = [column["key"] for column in columns[: max(0, leading - 1)]]
     body = []
     for _, members in groupby(rows, key=lambda row: [row.get(key) for key in shared]):
         group = list(members)
         marks = [
-            best_marks([_number(row.get(column["key"])) for row in group], column.get("better"))
+            best_marks([cell_number(row.get(column["key"])) for row in group], column.get("better"))
             for column in columns
         ]
         for place, row in enumerate(group):
@@ -191,12 +194,12 @@ def _retrieval_table(view: View) -> str:
             for number, column in enumerate(columns):
                 if number < len(shared) and place:
                     continue  # said by the cell above that spans this row
-                inner = _cell(row.get(column["key"]), column.get("format"))
+                inner = cell_html(row.get(column["key"]), column.get("format"))
                 if marks[number][place]:
                     inner = f'<b class="wb-best">{inner}</b>'
                 cells.append(_retrieval_cell(inner, number, textual[number], leading, len(group)))
             body.append(f"<tr>{''.join(cells)}</tr>")
-    return _table(_retrieval_head(columns, textual), "".join(body))
+    return table_html(_retrieval_head(columns, textual), "".join(body))
 
 
 def _retrieval_cell(inner: str, number: int, text: bool, leading: int, height: int) -> str:

@@ -1,0 +1,139 @@
+"""A panel in a page without Jupyter: its JavaScript half talks to its Python half through Playwright.
+
+The two halves meet over the same messages as in JupyterLab, in the tests' own process, so a page is there in
+a fraction of a second. That JupyterLab carries these messages is what the tests in JupyterLab are for.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from playwright.sync_api import Browser, Page
+
+from workbench.panels.live import LivePanel
+
+#: JupyterLab's own names for the colours of its dark theme.
+_DARK = """
+  :root { --jp-layout-color1: #212121; --jp-layout-color2: #2d2d2d; --jp-content-font-color1: #fff;
+          --jp-content-font-color2: rgb(255 255 255 / 70%); --jp-border-color1: #616161;
+          --jp-border-color2: #424242; --jp-brand-color1: #64b5f6; background: #111; }
+"""
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A panel</title>
+<style>body { margin: 0; padding: 20px; } %s</style><style>%s</style>
+<body data-jp-theme-light="%s"><div id="panel"></div><script type="module">
+const bytes = (text) => new DataView(Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0)).buffer);
+const revive = (value) => {
+  if (value && value.$bytes !== undefined) return bytes(value.$bytes);
+  if (Array.isArray(value)) return value.map(revive);
+  if (!value || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, revive(inner)]));
+};
+const traits = revive(%s);
+const heard = {};
+const model = {
+  get: (name) => traits[name],
+  on: (name, call) => (heard[name] ??= new Set()).add(call),
+  off: (name, call) => heard[name]?.delete(call),
+  send: (message) => window.tellKernel(message),
+};
+window.fromKernel = (name, value) => {
+  if (name === "msg:custom") return heard[name]?.forEach((call) => call(value));
+  traits[name] = revive(value);
+  heard[`change:${name}`]?.forEach((call) => call());
+};
+const source = new Blob([%s], { type: "text/javascript" });
+const { default: panel } = await import(URL.createObjectURL(source));
+const began = performance.now();
+panel.render({ model, el: document.querySelector("#panel") });
+await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+window.drawnIn = performance.now() - began;
+</script></body></html>"""
+
+
+class Bridge:
+    """A panel shown in a page of its own.
+
+    Parameters
+    ----------
+    browser : Browser
+        Where.
+    panel : LivePanel
+        Its Python half.
+    dark : bool
+        JupyterLab's dark theme.
+    **context
+        Of the page, such as its viewport.
+    """
+
+    def __init__(self, browser: Browser, panel: LivePanel, *, dark: bool = False, **context: Any) -> None:
+        self.panel = panel
+        #: What the kernel would not hear while a cell runs; see :meth:`busy`.
+        self.waiting: list[Any] = []
+        self.is_busy = False
+        self.errors: list[str] = []
+        self.page: Page = browser.new_page(**{"viewport": {"width": 1180, "height": 900}, **context})
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.expose_function("tellKernel", self._hear)
+        self._news: list[tuple[str, Any]] = []
+        names = [name for name in panel.trait_names(sync=True) if name in ("state", "curves", "live")]
+        panel.observe(lambda change: self._news.append((change["name"], change["new"])), names)
+        panel.send = lambda content, buffers=None: self._news.append(("msg:custom", content))  # type: ignore[method-assign]
+        traits = json.dumps({name: _plain(getattr(panel, name)) for name in names})
+        style = panel._css
+        page = _PAGE % (
+            _DARK if dark else "",
+            style,
+            "false" if dark else "true",
+            traits.replace("<", "\\u003c"),
+            json.dumps(panel._esm).replace("<", "\\u003c"),
+        )
+        self.page.set_content(page)
+        self.page.wait_for_function("window.drawnIn !== undefined")
+        self.deliver()
+
+    def _hear(self, message: Any) -> None:
+        if message.get("type") == "view":
+            return  # the tests look themselves, when they want to
+        self.waiting.append(message)
+        if not self.is_busy:
+            self.settle()
+
+    def settle(self) -> None:
+        """Let the kernel answer what it was told."""
+        waiting, self.waiting = self.waiting, []
+        for message in waiting:
+            self.panel._on_message(message)
+
+    def deliver(self) -> None:
+        """Bring the page what the kernel said since, as the thread's look does."""
+        self.page.wait_for_timeout(1)  # lets what the page said arrive
+        for _ in range(50):
+            if not self._news:
+                break
+            news, self._news = self._news, []
+            for name, value in news:
+                self.page.evaluate("([name, value]) => window.fromKernel(name, value)", [name, _plain(value)])
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+
+    def look(self) -> None:
+        """Look at the workspace and show what is new."""
+        self.panel.refresh()
+        self.deliver()
+
+    def close(self) -> None:
+        """Close page and panel."""
+        self.page.close()
+        self.panel.close()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"$bytes": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value

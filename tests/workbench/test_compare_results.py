@@ -1,0 +1,188 @@
+"""Results beside each other: what pairs, what differs, what is real."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from workbench.compare.results import NamedResult, ResultsComparison
+from workbench.panels.results import render_html
+
+
+def result(shift: float = 0.0, *, ids: list[str] | None = None, seed: int = 1, **more: Any) -> wb.Result:
+    ids = ids or [f"q{number}" for number in range(400)]
+    noise = np.random.default_rng(seed).normal(0, 0.3, len(ids))
+    hard = np.random.default_rng(9).random(len(ids))  # hard questions are hard for both
+    scores = hard + shift + noise * 0.1
+    return wb.Result(
+        metrics={"mAP": float(scores.mean()), "size": 3.0},
+        samples=[wb.Samples(ids=ids, scores={"mAP": scores})],
+        **more,
+    )
+
+
+def compared(*results: wb.Result, **how: Any) -> ResultsComparison:
+    named = [NamedResult(number, f"#{number}", one) for number, one in enumerate(results, 1)]
+    return ResultsComparison(named, [wb.Metric("mAP", "higher", description="mean <b>")], **how)
+
+
+def row(comparison: ResultsComparison, name: str) -> Any:
+    return next(row for row in comparison.rows if row.final.name == name)
+
+
+def test_a_difference_on_the_same_questions_is_seen_through_how_hard_they_are() -> None:
+    comparison = compared(result(), result(0.02, seed=2), result(seed=3))
+    mean = row(comparison, "mAP")
+    assert mean.verdicts == ("", "real", "within noise")
+    interval = mean.intervals[1]
+    assert interval.low < 0.02 < interval.high
+    assert interval.pairs == 400
+    # unpaired, this difference would drown: the spread among questions is fifteen times as large
+    assert interval.high - interval.low < 0.02
+    assert row(comparison, "size").intervals == (None, None, None)
+    assert row(comparison, "size").final.deltas == ("", "±0", "±0")
+
+
+def test_the_baseline_can_be_another_one_and_its_differences_turn_round() -> None:
+    there = row(compared(result(), result(0.02, seed=2)), "mAP")
+    back = row(compared(result(), result(0.02, seed=2), baseline=2), "mAP")
+    assert back.intervals[1] is None
+    assert back.intervals[0].difference == pytest.approx(-there.intervals[1].difference)
+    assert back.final.base == 1
+
+
+def test_questions_pair_by_id_whatever_their_order() -> None:
+    ids = [f"q{number}" for number in range(50)]
+    mixed = list(range(50))
+    random.Random(1).shuffle(mixed)
+    scores = [number / 50 for number in range(50)]
+    one = wb.Result(samples=[wb.Samples(ids=ids, scores={"m": scores})])
+    other = wb.Result(
+        samples=[
+            wb.Samples(
+                ids=[ids[place] for place in mixed], scores={"m": [scores[place] + 0.125 for place in mixed]}
+            )
+        ]
+    )
+    interval = row(compared(one, other), "m").intervals[1]
+    assert interval.difference == pytest.approx(0.125)
+    assert interval.low == pytest.approx(interval.high)
+    assert interval.pairs == 50
+
+
+def test_questions_that_only_one_answered_are_left_out() -> None:
+    one = wb.Result(samples=[wb.Samples(ids=["a", "b", "c"], scores={"m": [1.0, None, 0.0]})])
+    other = wb.Result(samples=[wb.Samples(ids=["b", "c", "a", "d"], scores={"m": [1.0, 0.5, 0.5, 9.0]})])
+    interval = row(compared(one, other), "m").intervals[1]
+    assert interval.pairs == 2
+    assert interval.difference == pytest.approx(0.0)
+    strangers = wb.Result(samples=[wb.Samples(ids=["x", "y"], scores={"m": [1.0, 2.0]})])
+    assert row(compared(one, strangers), "m").intervals == (None, None)
+
+
+def test_scores_without_a_metric_are_compared_by_their_mean() -> None:
+    one = wb.Result(samples=[wb.Samples(ids=["a", "b"], scores={"m": [0.25, 0.75]})])
+    assert row(compared(one), "m").final.values == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "how", "said"),
+    [
+        ([], {}, "no result to compare"),
+        ([1, 1], {}, "job 1 is named more than once"),
+        ([1, 2], {"baseline": 7}, "baseline 7 is not among the compared jobs: 1, 2"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(jobs: list[int], how: dict[str, Any], said: str) -> None:
+    named = [NamedResult(number, "x", wb.Result()) for number in jobs]
+    with pytest.raises(wb.BadInput, match=said):
+        ResultsComparison(named, **how)
+
+
+TABLE = {
+    "columns": [
+        {"key": "code", "label": "Code"},
+        {"key": "r", "label": "R@1", "better": "higher", "group": "text → image"},
+    ],
+}
+
+
+def test_tables_are_laid_beside_each_other_by_the_rows_they_share() -> None:
+    rows = [{"code": "8 <i>", "r": 0.1}, {"code": "16", "r": {"value": 0.3, "low": 0.2, "high": 0.4}}]
+    one = wb.Result(
+        metrics={"r": 0.3},
+        views=[wb.View(kind="retrieval_table", title="Codes & more", data={**TABLE, "rows": rows})],
+    )
+    other = wb.Result(
+        metrics={"r": 0.4},
+        views=[
+            wb.View(
+                kind="retrieval_table",
+                title="Codes & more",
+                data={**TABLE, "rows": [{"code": "16", "r": 0.4}, {"code": "32", "r": 0.5}]},
+            )
+        ],
+    )
+    comparison = compared(one, other)
+    assert row(comparison, "r").final.better == "higher"  # as the table's own column declares
+    html = render_html(comparison)
+    cells = [part.split("<")[0] for part in html.split(">")]
+    assert "Codes &amp; more" in html
+    assert "8 &lt;i&gt;" in html
+    assert cells.count("#2") >= 4  # heads, and a line in each of three rows
+    assert '<b class="wb-best">0.400</b> <small class="wb-note">+0.100</small>' in html
+    assert "text → image R@1 ↑" in html
+    assert "share no scores of single questions" in html
+
+
+def test_every_kind_of_view_is_drawn_and_a_missing_one_is_said() -> None:
+    curve = {"x_label": "k", "y_label": "r", "x": [1, 2], "series": [{"name": "kept", "y": [0.1, 0.2]}]}
+    longer = {**curve, "x": [2, 3], "series": [{"name": "kept", "y": [0.3, 0.4], "dashed": True}]}
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    one = wb.Result(
+        views=[
+            wb.View(kind="curve", title="Along k", data=curve),
+            wb.View(kind="image_grid", title="Seen", data={"items": [{"caption": "개", "image": pixel}]}),
+            wb.View(kind="metrics_table", title="Extra", data={"rows": [{"name": "kept", "value": 0.5}]}),
+        ]
+    )
+    other = wb.Result(
+        views=[
+            wb.View(kind="curve", title="Along k", data=longer),
+            wb.View(kind="metrics_table", title="Extra", data={"rows": [{"name": "kept", "value": 0.75}]}),
+        ]
+    )
+    html = render_html(compared(one, other))
+    assert "#1 · kept" in html
+    assert "#2 · kept" in html
+    assert "#2 has no such view." in html
+    assert '0.750 <small class="wb-note">+0.250</small>' in html
+    assert "개" in html
+
+
+def test_the_interval_and_what_it_does_not_say_stand_with_the_numbers() -> None:
+    html = render_html(compared(result(), result(0.02, seed=2)))
+    assert "real</small>" in html
+    assert "95% interval" in html
+    assert "400 questions" in html
+    assert "nothing of another training seed" in html
+    assert "mean &lt;b&gt;" in html
+
+
+def test_data_that_do_not_fit_their_kind_say_which_view() -> None:
+    broken = wb.Result(views=[wb.View(kind="retrieval_table", title="Broken", data={"columns": []})])
+    with pytest.raises(wb.BadInput, match="view 'Broken'"):
+        render_html(compared(broken))
+
+
+def test_it_is_plain_json_too() -> None:
+    plain = compared(result(), result(0.02, seed=2)).to_json()
+    assert plain["baseline"] == 1
+    mean = next(one for one in plain["metrics"] if one["name"] == "mAP")
+    assert mean["intervals"][0] is None
+    assert mean["intervals"][1]["real"] is True
+    assert "real difference" in repr(compared(result(), result(0.02, seed=2)))

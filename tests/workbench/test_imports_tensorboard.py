@@ -1,0 +1,252 @@
+"""Runs from event files that PyTorch's writer and TensorBoard's own library wrote."""
+
+import json
+import math
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import workbench as wb
+from workbench import cli
+from workbench.imports import events
+
+#: Write with PyTorch's own writer; it is loaded elsewhere, since it warns and we count that as errors.
+_WRITE = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+home, how = sys.argv[1:]
+if how == "write":
+    with SummaryWriter(f"{home}/첫째") as writer:
+        for step in range(2000):
+            writer.add_scalar("train/loss", 1 / (step + 1), step, walltime=1_700_000_000 + step / 8)
+        for step in (0, 1, 2, 1, 3):
+            writer.add_scalar("val/acc", step / 8, step, walltime=1_700_000_100 + step, new_style=True)
+        writer.add_scalar("double", 0.1, 2**40, new_style=True, double_precision=True)
+        for step, value in enumerate((float("nan"), float("inf"), float("-inf"))):
+            writer.add_scalar("odd", value, step)
+        writer.add_image("picture", np.zeros((3, 4, 4), np.uint8), 0)
+        writer.add_histogram("weights", np.arange(9.0), 0)
+        writer.add_text("words", "hello", 0)
+        settings = {"lr": 0.001, "layers": 3, "on": True, "name": "강"}
+        writer.add_hparams(settings, {"final/acc": 0.5}, run_name="session")
+    with SummaryWriter(f"{home}/nested/second") as writer:
+        writer.add_scalar("m", 1.0, 0)
+else:
+    with SummaryWriter(f"{home}/nested/second") as writer:
+        writer.add_scalar("m", 2.0, 1)
+        writer.add_scalar("new", 3.0, 1)
+"""
+
+
+def write(home: Path, how: str) -> None:
+    subprocess.run([sys.executable, "-c", _WRITE, str(home), how], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("boards") / "logs"
+    write(home, "write")
+    return home
+
+
+@pytest.fixture
+def logs(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "logs"))
+
+
+def test_scalars_come_with_steps_times_and_settings(logs: Path, workspace: wb.Workspace) -> None:
+    seen: list[tuple[int, int, int]] = []
+    brought = workspace.import_tensorboard(logs, on_progress=lambda *progress: seen.append(progress))
+    assert (brought.new, brought.points) == (2, 2000 + 5 + 1 + 3 + 1 + 1)
+    assert seen[-1] == (2, 2, brought.points)
+    assert brought.passed_over == {"images": 1, "histograms": 1, "text": 1}
+    runs = {run.name: run for run in workspace.runs("logs")}
+    assert set(runs) == {"첫째", "nested/second"}
+    first = runs["첫째"]
+    assert first.config == {"lr": 0.001, "layers": 3, "on": True, "name": "강"}
+    assert first.status == "succeeded"
+    assert first.finished_at is not None
+    loss = first.metric_points("train/loss")
+    assert [step for step, _, _ in loss] == list(range(2000))
+    assert loss[8][1:] == (1_700_000_001.0, struct.unpack("f", struct.pack("f", 1 / 9))[0])
+    assert [(step, value) for step, _, value in first.metric_points("val/acc")] == [
+        (0, 0.0),
+        (1, 0.125),
+        (2, 0.25),
+        (1, 0.125),
+        (3, 0.375),
+    ]
+    assert [(step, value) for step, _, value in first.metric_points("double")] == [(2**40, 0.1)]
+    assert [repr(value) for _, _, value in first.metric_points("odd")] == ["nan", "inf", "-inf"]
+    assert [value for _, _, value in first.metric_points("final/acc")] == [0.5]
+
+
+def test_again_it_is_the_same_runs_that_have_grown_wherever_they_are(
+    logs: Path, workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    before = workspace.import_tensorboard(logs, "boards")
+    again = workspace.import_tensorboard(logs, "boards")
+    assert (again.new, again.changed, again.unchanged, again.points) == (0, 0, 2, 0)
+    write(logs, "grow")
+    moved = Path(shutil.move(logs, tmp_path / "elsewhere"))
+    more = workspace.import_tensorboard(moved, "boards")
+    assert (more.new, more.points, more.run_ids) == (0, 2, before.run_ids)
+    second = next(run for run in workspace.runs() if run.name == "nested/second")
+    assert [(step, value) for step, _, value in second.metric_points("m")] == [(0, 1.0), (1, 2.0)]
+    assert second.outcome["points"] == 3
+
+
+def test_several_sessions_below_a_run_are_runs_of_their_own(tmp_path: Path, workspace: wb.Workspace) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "logs" / "run" / name, {"x": 1.0}, settings={"lr": {"a": 1, "b": 2}[name]})
+    record(tmp_path / "logs" / "run", {"m": 1.0})
+    workspace.import_tensorboard(tmp_path / "logs")
+    runs = {run.name: run.config for run in workspace.runs()}
+    assert runs == {"run": {}, "run/a": {"lr": 1}, "run/b": {"lr": 2}}
+
+
+@pytest.mark.parametrize(("said", "status"), [(1, "succeeded"), (2, "failed"), (3, "running")])
+def test_a_status_that_was_recorded_counts(
+    tmp_path: Path, workspace: wb.Workspace, said: int, status: str
+) -> None:
+    record(tmp_path / "logs", {"m": 1.0}, settings={"lr": 1}, status=said)
+    workspace.import_tensorboard(tmp_path / "logs")
+    (run,) = workspace.runs()
+    assert (run.name, run.status) == ("logs", status)
+    assert (run.finished_at is None) == (status == "running")
+
+
+def record(
+    folder: Path, scalars: dict[str, float], *, settings: dict[str, Any] | None = None, status: int = 0
+) -> Path:
+    """Write an event file with TensorBoard's own library."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    def note(tag: str, data: Any) -> Event:
+        plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=data.SerializeToString())
+        value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
+        return Event(wall_time=5.0, summary=Summary(value=[value]))
+
+    writer = EventFileWriter(str(folder))
+    if settings is not None:
+        begin = HParamsPluginData()
+        for name, value in settings.items():
+            begin.session_start_info.hparams[name].number_value = value
+        writer.add_event(note("_hparams_/session_start_info", begin))
+    for step, (tag, value) in enumerate(scalars.items()):
+        one = Summary.Value(tag=tag, simple_value=value)
+        writer.add_event(Event(wall_time=2.0 + step, step=step, summary=Summary(value=[one])))
+    if status:
+        end = HParamsPluginData()
+        end.session_end_info.status = status
+        end.session_end_info.end_time_secs = 9.0
+        writer.add_event(note("_hparams_/session_end_info", end))
+    writer.close()
+    (path,) = folder.glob("*tfevents*")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "found"),
+    [
+        ("float32", [0.5], 0.5),
+        ("float64", [0.1], 0.1),
+        ("int32", [-3], -3.0),
+        ("int64", [-(2**40)], -float(2**40)),
+        ("uint8", [200], 200.0),
+        ("int8", [-2], -2.0),
+        ("bool", [True], 1.0),
+        ("float16", [0.25], 0.25),
+        ("float32", [1.0, 2.0], None),
+        ("S3", [b"abc"], None),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tensor_of_one_number_is_that_number(
+    kind: str, values: list[Any], found: float | None, packed: bool
+) -> None:
+    import numpy as np
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    array = np.array(values, kind)
+    tensor = make_tensor_proto(array if len(values) > 1 else array[0])
+    if packed and kind != "S3":
+        for part in ("float_val", "double_val", "int_val", "int64_val", "bool_val", "half_val"):
+            tensor.ClearField(part)
+        tensor.tensor_content = array.tobytes()
+    assert events._tensor(tensor.SerializeToString()) == found
+
+
+def test_a_file_that_is_still_being_written_is_read_as_far_as_it_is_whole(
+    tmp_path: Path, workspace: wb.Workspace
+) -> None:
+    path = record(tmp_path / "logs", {"a": 1.0, "b": 2.0})
+    whole = path.read_bytes()
+    for cut in (1, 5, 20):
+        path.write_bytes(whole[:-cut])
+        brought = workspace.import_tensorboard(tmp_path / "logs")
+        assert brought.passed_over == {}
+        (run,) = workspace.runs()
+        assert set(run.summary) == {"a"}
+    path.write_bytes(whole)
+    assert workspace.import_tensorboard(tmp_path / "logs").points == 1
+    assert set(run.summary) == {"a", "b"}
+
+
+def test_a_damaged_record_is_said_and_what_is_before_it_is_kept(
+    tmp_path: Path, workspace: wb.Workspace
+) -> None:
+    path = record(tmp_path / "logs", {"a": 1.0, "b": 2.0})
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    brought = workspace.import_tensorboard(tmp_path / "logs")
+    (words,) = brought.passed_over
+    assert "damaged" in words
+    assert path.name in words
+    (run,) = workspace.runs()
+    assert set(run.summary) == {"a"}
+
+
+def test_nonsense_is_never_more_than_damage(tmp_path: Path) -> None:
+    path = record(tmp_path / "logs", {"a": 1.0, "b": math.nan}, settings={"lr": 1}, status=1)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        data = bytearray(whole)
+        data[at] ^= 0x55
+        path.write_bytes(data)
+        with pytest.raises(events.Damaged):  # every byte is under a checksum, or is one
+            list(events.read_events(path))
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_folder_without_events_is_refused(tmp_path: Path, workspace: wb.Workspace, empty: bool) -> None:
+    folder = tmp_path if empty else tmp_path / "missing"
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(wb.BadInput, match=r"no (event files|folder)"):
+        workspace.import_tensorboard(folder / "sub" if empty else folder)
+    assert workspace.runs() == []
+
+
+def test_the_command_line_imports_and_says_what_came(
+    logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--workspace", str(tmp_path / "home"), "import", "tensorboard", str(logs)]
+    assert cli.run([*command, "--experiment", "boards", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["new"] == 2
+    assert cli.run(command) == 0
+    printed = capsys.readouterr().out
+    assert "0 new, 0 continued, 2 unchanged" in printed
+    assert "images (1)" in printed

@@ -1,0 +1,210 @@
+"""The files a run keeps: checkpoints, of which the best may outlive the others, and artifacts.
+
+A name from outside reaches a file here only by :mod:`workbench.files`: it means one regular file in one
+folder, or nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from workbench import records
+from workbench.errors import BadInput, UnknownArtifact, UnknownCheckpoint
+from workbench.files import copy_whole, delete_file, open_file
+from workbench.store import Store
+
+CHECKPOINTS, ARTIFACTS = "checkpoints", "artifacts"
+
+
+@dataclass(frozen=True)
+class KeptFile(os.PathLike[str]):
+    """A file of a run; usable wherever a path is."""
+
+    name: str
+    path: Path
+    size: int
+    created_at: datetime
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def open(self) -> BinaryIO:
+        """Open it for reading, as a stream of bytes; a link in its place is refused."""
+        *_, run, kind, name = self.path.parts
+        return open_file(self.path.parents[2], run, kind, name)
+
+
+@dataclass(frozen=True)
+class ArtifactFile(KeptFile):
+    """One artifact of a run."""
+
+
+@dataclass(frozen=True)
+class CheckpointFile(KeptFile):
+    """One checkpoint of a run.
+
+    Attributes
+    ----------
+    step : int or None
+        The step it belongs to.
+    metrics : mapping of str to float
+        What was logged at that step, the value logged last of each metric.
+    """
+
+    step: int | None
+    metrics: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+
+class KeptFiles:
+    """The files of one run.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are recorded.
+    folder : Path
+        The run's folder, called by its id.
+    """
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+        self._run_id = int(folder.name)
+
+    def keep(self, kind: str, name: str, path: str | os.PathLike[str]) -> tuple[Path, int]:
+        """Copy a file into the run's folder; return where it is and its size in bytes."""
+        target, source = self._target(kind, name), Path(path)
+        if not source.is_file():
+            raise BadInput(f"no file {str(source)!r} to keep as {kind[:-1]} {name!r}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not (target.exists() and target.samefile(source)):
+            copy_whole(source, target)
+        return target, target.stat().st_size
+
+    def _target(self, kind: str, name: str) -> Path:
+        return self._folder / kind / records.check_file_name(name, kind[:-1])
+
+    # Checkpoints ---------------------------------------------------------------------------------
+
+    def keep_checkpoint(self, name: str, path: str | os.PathLike[str], step: int | None) -> Path:
+        """Keep a checkpoint in any case."""
+        target, size = self.keep(CHECKPOINTS, name, path)
+        self._store.add_checkpoint(records.Checkpoint(run_id=self._run_id, name=name, step=step, size=size))
+        return target
+
+    def keep_if_best(
+        self, name: str, path: str | os.PathLike[str], step: int | None, metric: str, keep: int, better: str
+    ) -> Path | None:
+        """Keep a checkpoint if it is among the best ``keep`` by a metric at its step, and no worse ones."""
+        records.check_file_name(name, "checkpoint")
+        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+            raise BadInput(f"keep_best={keep!r}: a whole number from 1 on is wanted")
+        value = None if step is None else self._store.at_steps(self._run_id, [step])[step].get(metric)
+        if value is None:
+            raise BadInput(
+                f"run {self._run_id} has no {metric!r} at step {step}, to rank checkpoint {name!r} by",
+                hint="Log the metric first, with the same step.",
+            )
+        rivals = [
+            one
+            for one in self._store.checkpoints(self._run_id)
+            if one.metric == metric and one.name != name and (self._folder / CHECKPOINTS / one.name).is_file()
+        ]
+        # The earlier of two that are as good as each other stands first; what is no number is never good.
+        ranked = sorted(rivals, key=lambda one: _rank(one.value, better))
+        place = sum(_rank(one.value, better) <= _rank(value, better) for one in ranked)
+        if place >= keep:
+            return None
+        target, size = self.keep(CHECKPOINTS, name, path)
+        kept = None if math.isnan(value) else value
+        row = records.Checkpoint(
+            run_id=self._run_id, name=name, step=step, size=size, metric=metric, value=kept
+        )
+        self._store.add_checkpoint(row)
+        for one in ranked[keep - 1 :]:  # only now that the better one is there
+            self.delete_checkpoint(one.name)
+        return target
+
+    def checkpoints(self) -> list[CheckpointFile]:
+        """Return the checkpoints whose files are there, oldest first."""
+        rows = [
+            row
+            for row in self._store.checkpoints(self._run_id)
+            if (self._folder / CHECKPOINTS / row.name).is_file()
+        ]
+        steps = {row.step for row in rows if row.step is not None}
+        metrics = self._store.at_steps(self._run_id, steps) if steps else {}
+        return [
+            CheckpointFile(
+                row.name,
+                self._folder / CHECKPOINTS / row.name,
+                row.size,
+                _moment(row.created_at),
+                row.step,
+                {} if row.step is None else metrics[row.step],
+            )
+            for row in rows
+        ]
+
+    def checkpoint(self, name: str) -> CheckpointFile:
+        """Return one checkpoint."""
+        records.check_file_name(name, "checkpoint")
+        found = self.checkpoints()
+        one = next((one for one in found if one.name == name), None)
+        if one is None:
+            raise UnknownCheckpoint(name, [one.name for one in found])
+        return one
+
+    def delete_checkpoint(self, name: str) -> None:
+        """Delete one regular file of the run's checkpoint folder, and what is recorded of it."""
+        records.check_file_name(name, "checkpoint")
+        try:
+            delete_file(self._folder.parent, self._folder.name, CHECKPOINTS, name)
+        except FileNotFoundError:
+            # Without its file a record says nothing: it goes too, and the caller hears what there is.
+            self._store.forget_checkpoint(self._run_id, name)
+            raise UnknownCheckpoint(name, [one.name for one in self.checkpoints()]) from None
+        self._store.forget_checkpoint(self._run_id, name)
+
+    # Artifacts -----------------------------------------------------------------------------------
+
+    def keep_artifact(self, name: str, path: str | os.PathLike[str]) -> Path:
+        """Keep an artifact."""
+        target, size = self.keep(ARTIFACTS, name, path)
+        self._store.add_artifact(records.Artifact(run_id=self._run_id, name=name, size=size))
+        return target
+
+    def artifacts(self) -> list[ArtifactFile]:
+        """Return the artifacts whose files are there, oldest first."""
+        folder = self._folder / ARTIFACTS
+        return [
+            ArtifactFile(row.name, folder / row.name, row.size, _moment(row.created_at))
+            for row in self._store.artifacts(self._run_id)
+            if (folder / row.name).is_file()
+        ]
+
+    def artifact(self, name: str) -> ArtifactFile:
+        """Return one artifact."""
+        records.check_file_name(name, "artifact")
+        found: Sequence[ArtifactFile] = self.artifacts()
+        one = next((one for one in found if one.name == name), None)
+        if one is None:
+            raise UnknownArtifact(name, [one.name for one in found])
+        return one
+
+
+def _rank(value: float | None, better: str) -> Any:
+    """Return what a value is sorted by, the best first."""
+    if value is None or math.isnan(value):
+        return (1, 0.0)
+    return (0, -value if better == "higher" else value)
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

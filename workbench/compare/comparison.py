@@ -1,0 +1,170 @@
+"""Some runs beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workbench.compare import writing
+from workbench.compare.finals import Better, DeclaredMetric, final_rows
+from workbench.compare.settings import ConfigRow, config_rows
+from workbench.errors import BadInput
+
+
+class ComparedRun(Protocol):
+    """What is read of a run; a :class:`RunRecord` or an open run will do."""
+
+    @property
+    def id(self) -> int:
+        """The run's id."""
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+
+    @property
+    def experiment(self) -> str:
+        """The experiment it belongs to."""
+
+    @property
+    def status(self) -> str:
+        """How far it is."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its settings, nested as they were given."""
+
+    @property
+    def summary(self) -> Mapping[str, Mapping[str, Any]]:
+        """For each metric its ``last``, ``min``, ``max``, ``best`` and, where declared, ``better``."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as plain data."""
+
+    id: int
+    name: str
+    experiment: str
+    status: str
+    config: Mapping[str, Any]
+    summary: Mapping[str, Mapping[str, Any]]
+
+
+def compare(
+    runs: Sequence[ComparedRun], metrics: Sequence[DeclaredMetric] = (), *, statistic: str = "last"
+) -> Comparison:
+    """Put runs beside each other; see :class:`Comparison`."""
+    return Comparison(runs, metrics, statistic=statistic)
+
+
+class Comparison:
+    """Some runs beside each other.
+
+    Parameters
+    ----------
+    runs : sequence of ComparedRun
+        In the order of the columns.
+    metrics : sequence of DeclaredMetric
+        What the adapters declare: directions, formats, descriptions.
+    statistic : {"last", "best", "min", "max"}
+        Which number of a metric's summary counts.
+    baseline : int, optional
+        Id of the run that the others are held against. Without one, differences of numbers are taken to
+        the first run, and the odd one is marked among the settings.
+    better : mapping of str to {"higher", "lower", None}, optional
+        Directions by metric name or glob pattern that hold instead of what was declared.
+
+    Raises
+    ------
+    BadInput
+        No run, the same run twice, a baseline that is none of them, an unknown statistic or direction.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[ComparedRun],
+        metrics: Sequence[DeclaredMetric] = (),
+        *,
+        statistic: str = "last",
+        baseline: int | None = None,
+        better: Mapping[str, Better | None] | None = None,
+    ) -> None:
+        if not runs:
+            raise BadInput("no run to compare", hint="Name at least one run; two or more make a comparison.")
+        ids = [run.id for run in runs]
+        twice = sorted({one for one in ids if ids.count(one) > 1})
+        if twice:
+            raise BadInput(
+                f"run {', '.join(map(str, twice))} is named more than once", hint="Name each once."
+            )
+        if baseline is not None and baseline not in ids:
+            raise BadInput(
+                f"baseline {baseline!r} is not among the compared runs: {', '.join(map(str, ids))}",
+                hint="Name one of them.",
+            )
+        self.runs = tuple(
+            RunRecord(run.id, run.name, run.experiment, run.status, dict(run.config), dict(run.summary))
+            for run in runs
+        )
+        self.statistic = statistic
+        self.baseline = baseline
+        place = None if baseline is None else ids.index(baseline)
+        summaries = [run.summary for run in self.runs]
+        self.final = final_rows(summaries, metrics, statistic=statistic, base=place or 0, better=better)
+        self.config = config_rows([run.config for run in self.runs], baseline=place)
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{run.id} {run.name!r}" for run in self.runs)
+        return f"<Comparison of {names}: {len(self.final)} metrics, {len(self.differences)} settings differ>"
+
+    @property
+    def differences(self) -> list[ConfigRow]:
+        """The settings in which the runs differ."""
+        return [row for row in self.config if row.differs]
+
+    def to_csv(self) -> str:
+        """Return one line a run, with settings and final numbers in full precision; for other programs."""
+        return writing.to_csv(self)
+
+    def to_markdown(self) -> str:
+        """Return what differs and the final numbers as Markdown tables, the best in bold."""
+        return writing.to_markdown(self)
+
+    def to_latex(self) -> str:
+        """Return the same as LaTeX tables in the manner of booktabs, the best in bold."""
+        return writing.to_latex(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON: ``runs``, ``config`` and ``final``, the cells in the order of the runs."""
+        return {
+            "statistic": self.statistic,
+            "baseline": self.baseline,
+            "runs": [
+                {"id": run.id, "name": run.name, "experiment": run.experiment, "status": run.status}
+                for run in self.runs
+            ],
+            "config": [
+                {"key": row.key, "values": list(row.texts), "differs": row.differs, "odd": list(row.odd)}
+                for row in self.config
+            ],
+            "final": [
+                {
+                    "name": row.name,
+                    "better": row.better,
+                    "description": row.description,
+                    "values": [_finite(value) for value in row.values],
+                    "texts": list(row.texts),
+                    "deltas": list(row.deltas),
+                    "best": list(row.best),
+                }
+                for row in self.final
+            ],
+        }
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that JSON can carry; NaN and the infinities stand in the texts beside."""
+    return value if value is not None and math.isfinite(value) else None

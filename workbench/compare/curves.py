@@ -1,0 +1,267 @@
+"""Curves made fit for a chart: placed on an axis, smoothed, averaged over runs, thinned without lying.
+
+Every function takes whole series as numpy arrays in the order their points were logged, so a step that goes
+backwards is drawn going backwards. What is not finite is a gap in a line and never a minimum, a maximum or
+part of a mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.errors import BadInput
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
+
+#: What may stand on the horizontal axis; any other word is the name of a metric.
+AXES = ("step", "time", "relative")
+
+#: What an exponential mean has forgotten to this part is left out of it.
+_FORGOTTEN = 1e-17
+
+#: Where a line turns back so often that buckets of the axis would keep nearly all of it, it is cut into this
+#: many times the chart's buckets in the order of logging instead.
+_MOST_TURNS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One metric of one run, in the order it was logged.
+
+    Attributes
+    ----------
+    step : array of int64, shape (n,)
+    time : array of float64, shape (n,)
+        Seconds since 1970.
+    value : array of float64, shape (n,)
+        NaN and the infinities as they were logged.
+    """
+
+    step: npt.NDArray[np.int64]
+    time: Floats
+    value: Floats
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """What a chart draws: a curve of one run, or the mean over some.
+
+    Attributes
+    ----------
+    runs : tuple of int
+        Ids of the runs it is of.
+    x, y : array of float64, shape (n,)
+        NaN in ``y`` is a gap.
+    low, high : array of float64, shape (n,), or None
+        The band around a mean: one standard deviation over the runs (n - 1 in its divisor).
+    """
+
+    runs: tuple[int, ...]
+    x: Floats
+    y: Floats
+    low: Floats | None = None
+    high: Floats | None = None
+
+
+def x_values(series: Series, axis: str, *, start: float = 0.0, against: Series | None = None) -> Floats:
+    """Return where each point of a series stands on an axis.
+
+    Parameters
+    ----------
+    series : Series
+        Whose points.
+    axis : str
+        ``"step"``, ``"time"`` (seconds since 1970), ``"relative"`` (seconds since ``start``), or the name of
+        the metric that ``against`` is.
+    start : float
+        When the run began, in seconds since 1970.
+    against : Series, optional
+        The metric on the axis. A point stands where that metric was last seen at or before the point's step;
+        NaN before its first.
+
+    Raises
+    ------
+    BadInput
+        Another metric is the axis and ``against`` is missing.
+    """
+    if axis == "step":
+        return series.step.astype(np.float64)
+    if axis == "time":
+        return series.time.astype(np.float64)
+    if axis == "relative":
+        return series.time - start
+    if against is None:
+        raise BadInput(f"axis {axis!r}: no values of that metric", hint=f"Or one of {', '.join(AXES)}.")
+    order = np.argsort(against.step, kind="stable")
+    place = np.searchsorted(against.step[order], series.step, side="right") - 1
+    known = place >= 0
+    out = np.full(len(series), np.nan)
+    out[known] = against.value[order][place[known]]
+    return out
+
+
+def smoothed(values: Floats, weight: float) -> Floats:
+    """Return the exponential moving mean, corrected for its start.
+
+    ``m_t = sum_k w^k v_(t-k) / sum_k w^k`` over the finite values up to t: Kingma and Ba's bias correction
+    (Adam, 2015, section 3), which for values without gaps is ``m_t / (1 - w^t)``. So the first point is its
+    own mean, and a constant stays that constant. What is not finite stays where it is and counts for nothing.
+
+    Parameters
+    ----------
+    values : array of float64, shape (n,)
+    weight : float
+        How much of the mean the next point keeps, 0 (no smoothing) to below 1.
+
+    Raises
+    ------
+    BadInput
+        A weight outside of that.
+    """
+    if not 0 <= weight < 1:
+        raise BadInput(f"smoothing {weight!r}: a number from 0 to below 1 is wanted")
+    if weight == 0 or not len(values):
+        return values
+    finite = np.isfinite(values)
+    # Around the first value: far from zero, the difference of two large sums would lose digits.
+    origin = values[finite][0] if finite.any() else 0.0
+    total = np.where(finite, values - origin, 0.0)
+    count = finite.astype(np.float64)
+    # Doubling: after a round, each place holds the weighted sum of twice as many values up to it.
+    reach, factor = 1, weight
+    while reach < len(values) and factor > _FORGOTTEN:
+        total[reach:] += factor * total[:-reach].copy()
+        count[reach:] += factor * count[:-reach].copy()
+        reach, factor = reach * 2, factor * factor
+    return np.where(finite, origin + total / np.where(count > 0, count, 1.0), values)
+
+
+def thinned(x: Floats, y: Floats, buckets: int) -> Places:
+    """Return which points to draw so that the line looks as if all of them were.
+
+    The axis is cut into buckets as wide as what a chart can show, and of each the points stay that are its
+    lowest, its highest and its last; its first gap too, since a line must not pass over it. Nothing is drawn
+    at random and nothing is averaged, so an outlier of one point is still there. Where the line leaves a
+    bucket and comes back (a step that went backwards), that is another visit, thinned by itself.
+
+    Parameters
+    ----------
+    x, y : array of float64, shape (n,)
+        In the order of logging. A point whose ``x`` is not finite cannot be placed and is left out.
+    buckets : int
+        How many there are over the range of ``x``; about half the chart's width in pixels.
+
+    Returns
+    -------
+    array of int, shape (m,)
+        Places in the order of logging; at most four a visit, and all of them where there are few.
+    """
+    placed = np.flatnonzero(np.isfinite(x))
+    if len(placed) <= 3 * buckets:
+        return placed
+    at = x[placed]
+    low, high = at.min(), at.max()
+    if high > low:
+        bucket = np.minimum(((at - low) * (buckets / (high - low))).astype(np.int64), buckets - 1)
+        starts = np.flatnonzero(np.r_[True, bucket[1:] != bucket[:-1]])
+    if high <= low or len(starts) > _MOST_TURNS * buckets:
+        starts = np.unique(np.linspace(0, len(placed), _MOST_TURNS * buckets, endpoint=False).astype(np.intp))
+    values = y[placed]
+    finite = np.isfinite(values)
+    keep = np.zeros(len(placed), dtype=bool)
+    keep[np.r_[starts[1:] - 1, len(placed) - 1]] = True
+    visit = np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(placed)]))
+    for reduce, nothing in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+        ranked = np.where(finite, values, nothing)
+        extreme = reduce.reduceat(ranked, starts)
+        _keep_first(keep, np.flatnonzero(finite & (ranked == extreme[visit])), visit)
+    _keep_first(keep, np.flatnonzero(~finite), visit)
+    return placed[keep]
+
+
+def _keep_first(keep: npt.NDArray[np.bool_], candidates: Places, visit: Places) -> None:
+    """Keep the first candidate of each visit; candidates are in order."""
+    if len(candidates):
+        groups = visit[candidates]
+        keep[candidates[np.r_[True, groups[1:] != groups[:-1]]]] = True
+
+
+def line(run: int, x: Floats, y: Floats, *, buckets: int, smoothing: float = 0.0) -> Line:
+    """Return the curve of one run: smoothed over all of its points, and only then thinned."""
+    y = smoothed(y, smoothing)
+    kept = thinned(x, y, buckets)
+    return Line((run,), x[kept], np.where(np.isfinite(y[kept]), y[kept], np.nan))
+
+
+def mean_line(
+    runs: Sequence[int],
+    curves: Sequence[tuple[Floats, Floats]],
+    *,
+    buckets: int,
+    smoothing: float = 0.0,
+) -> Line:
+    """Return the mean over runs, with a band of one standard deviation around it.
+
+    On each point of a common axis: every run counts once, by its value there, or by a straight line between
+    its neighbours; before its first and after its last point it does not count. Where the runs together have
+    more places than buckets, a run's value in a bucket is the mean of its points there. Where one run is left
+    the band has no width.
+
+    Parameters
+    ----------
+    runs : sequence of int
+        Their ids.
+    curves : sequence of (x, y)
+        One a run, as :func:`line` takes them.
+    buckets : int
+        At most so many places.
+    smoothing : float
+        Each run is smoothed first.
+    """
+    kept = []
+    for x, y in curves:
+        y = smoothed(y, smoothing)
+        sound = np.isfinite(x) & np.isfinite(y)
+        if sound.any():
+            kept.append((x[sound], y[sound]))
+    if not kept:
+        nothing = np.empty(0)
+        return Line(tuple(runs), nothing, nothing, nothing, nothing)
+    axis = np.unique(np.concatenate([x for x, _ in kept]))
+    edges = None
+    if len(axis) > buckets:
+        edges = np.linspace(axis[0], axis[-1], buckets + 1)
+        axis = (edges[:-1] + edges[1:]) / 2
+    table = np.stack([_on(axis, edges, x, y) for x, y in kept])
+    count = np.isfinite(table).sum(axis=0)
+    some = count > 0
+    table, axis, count = table[:, some], axis[some], count[some]
+    mean = np.nansum(table, axis=0) / count
+    spread = np.nansum((table - mean) ** 2, axis=0) / np.maximum(count - 1, 1)
+    band = np.sqrt(spread)
+    return Line(tuple(runs), axis, mean, mean - band, mean + band)
+
+
+def _on(axis: Floats, edges: Floats | None, x: Floats, y: Floats) -> Floats:
+    """Return one run's values on a common axis; NaN outside of its own range."""
+    if edges is None:
+        places, group = np.unique(x, return_inverse=True)
+        low, high = places[0], places[-1]
+    else:
+        group = np.minimum(np.searchsorted(edges, x, side="right") - 1, len(axis) - 1)
+        places = axis
+        filled = np.unique(group)
+        low, high = axis[filled[0]], axis[filled[-1]]
+    counts = np.bincount(group, minlength=len(places))
+    sums = np.bincount(group, weights=y, minlength=len(places))
+    known = counts > 0
+    out = np.interp(axis, places[known], sums[known] / counts[known])
+    return np.where((axis >= low) & (axis <= high), out, np.nan)

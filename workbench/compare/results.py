@@ -1,0 +1,267 @@
+"""Results of several jobs beside each other: their numbers, their views, and which differences are real."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from workbench.adapter import Result, View
+from workbench.compare.bootstrap import Interval, paired_intervals
+from workbench.compare.finals import (
+    Better,
+    DeclaredMetric,
+    FinalRow,
+    delta_text,
+    final_rows,
+)
+from workbench.compare.settings import config_rows
+from workbench.errors import BadInput
+
+#: Confidence of the intervals.
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class NamedResult:
+    """A result and whose it is.
+
+    Attributes
+    ----------
+    id : int
+        Of the job.
+    name : str
+        What people know it by.
+    result : Result
+        What the job returned.
+    options : mapping
+        What it was asked, so that it can be said in what the jobs differ.
+    """
+
+    id: int
+    name: str
+    result: Result
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One metric across results.
+
+    Attributes
+    ----------
+    final : FinalRow
+        Values, the best, differences to the baseline.
+    intervals : tuple of Interval or None
+        One a result, of its difference to the baseline; None for the baseline itself, and where the two
+        share no scores of single questions.
+    """
+
+    final: FinalRow
+    intervals: tuple[Interval | None, ...]
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """What each interval says: ``"real"``, ``"within noise"``, or nothing where there is none."""
+        return tuple("" if one is None else "real" if one.real else "within noise" for one in self.intervals)
+
+    @property
+    def interval_texts(self) -> tuple[str, ...]:
+        """Each interval as people read it; empty where there is none."""
+        out = []
+        for one in self.intervals:
+            bounds = () if one is None else (one.low, one.high)
+            out.append(" to ".join(delta_text(bound, 0.0, self.final.format) for bound in bounds))
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class ViewGroup:
+    """Views of one kind and title, one a result; None where a result has no such view."""
+
+    kind: str
+    title: str
+    views: tuple[View | None, ...]
+
+
+class ResultsComparison:
+    """Results of jobs beside each other.
+
+    A difference is called real where the interval of the paired bootstrap leaves out zero
+    (:func:`workbench.compare.bootstrap.paired_intervals`): the same questions, drawn again and again. It
+    says whether other questions of that kind would have shown the same; it says nothing of another
+    training seed.
+
+    Parameters
+    ----------
+    results : sequence of NamedResult
+        In the order of the columns.
+    metrics : sequence of DeclaredMetric
+        Directions, formats and descriptions.
+    baseline : int, optional
+        Id of the one that the others are held against; the first if not given.
+    better : mapping of str to {"higher", "lower", None}, optional
+        Directions that hold instead of what was declared.
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    BadInput
+        No result, one twice, or a baseline that is none of them.
+    """
+
+    def __init__(
+        self,
+        results: Sequence[NamedResult],
+        metrics: Sequence[DeclaredMetric] = (),
+        *,
+        baseline: int | None = None,
+        better: Mapping[str, Better | None] | None = None,
+        seed: int = 0,
+    ) -> None:
+        ids = [one.id for one in results]
+        if not ids:
+            raise BadInput("no result to compare", hint="Name at least one job; two or more compare.")
+        if len(set(ids)) != len(ids):
+            twice = next(one for one in ids if ids.count(one) > 1)
+            raise BadInput(f"job {twice} is named more than once", hint="Name each once.")
+        if baseline is not None and baseline not in ids:
+            raise BadInput(
+                f"baseline {baseline!r} is not among the compared jobs: {', '.join(map(str, ids))}",
+                hint="Name one of them.",
+            )
+        self.results = tuple(results)
+        self.base = 0 if baseline is None else ids.index(baseline)
+        declared = [*metrics, *_column_directions(results)]
+        summaries = [
+            {name: {"last": value, "count": 1} for name, value in _numbers(one.result).items()}
+            for one in results
+        ]
+        finals = final_rows(summaries, declared, base=self.base, better=better)
+        self.rows = _with_intervals(finals, results, self.base, seed)
+        place = None if baseline is None else self.base
+        self.config = config_rows([one.options for one in results], only_differences=True, baseline=place)
+        self.views = _paired_views(results)
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{one.id} {one.name!r}" for one in self.results)
+        real = sum(verdict == "real" for row in self.rows for verdict in row.verdicts)
+        return f"<ResultsComparison of {names}: {len(self.rows)} metrics, {real} real differences>"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON: ``results``, ``baseline`` and ``metrics``, the cells in the results' order."""
+        return {
+            "results": [
+                {"id": one.id, "name": one.name, "summary": one.result.summary} for one in self.results
+            ],
+            "baseline": self.results[self.base].id,
+            "level": LEVEL,
+            "options": [
+                {"key": row.key, "values": list(row.texts), "odd": list(row.odd)} for row in self.config
+            ],
+            "metrics": [_plain_row(row) for row in self.rows],
+        }
+
+
+def _plain_row(row: ResultRow) -> dict[str, Any]:
+    final = row.final
+    return {
+        "name": final.name,
+        "better": final.better,
+        "values": [value if value is not None and math.isfinite(value) else None for value in final.values],
+        "texts": list(final.texts),
+        "deltas": list(final.deltas),
+        "best": list(final.best),
+        "intervals": [
+            None if one is None else {"low": one.low, "high": one.high, "pairs": one.pairs, "real": one.real}
+            for one in row.intervals
+        ],
+    }
+
+
+def _numbers(result: Result) -> dict[str, float]:
+    """Return a result's metrics, and the means of scores that stand under no metric of it."""
+    out = {}
+    for samples in result.samples:
+        for name, scores in samples.scores.items():
+            known = [score for score in scores if score is not None]
+            if known:
+                out[name] = math.fsum(known) / len(known)
+    return {**out, **result.metrics}
+
+
+@dataclass(frozen=True)
+class _ColumnMetric:
+    name: str
+    better: Better | None
+    format: str = ".3f"
+    description: str = ""
+
+
+def _column_directions(results: Sequence[NamedResult]) -> list[_ColumnMetric]:
+    """Return directions that tables declare of a column which is called as a metric is."""
+    names = {name for one in results for name in one.result.metrics}
+    return [
+        _ColumnMetric(str(column["key"]), column["better"], column.get("format") or ".3f")
+        for one in results
+        for view in one.result.views
+        if view.kind == "retrieval_table"
+        for column in view.data.get("columns", ())
+        if column.get("better") in ("higher", "lower") and column.get("key") in names
+    ]
+
+
+def _with_intervals(
+    finals: Sequence[FinalRow], results: Sequence[NamedResult], base: int, seed: int
+) -> list[ResultRow]:
+    scores = [_scores(one.result) for one in results]
+    wanted: list[tuple[int, int]] = []
+    differences = []
+    for row_number, row in enumerate(finals):
+        for place in range(len(results)):
+            if place == base or row.name not in scores[base] or row.name not in scores[place]:
+                continue
+            differences.append(_paired(scores[base][row.name], scores[place][row.name]))
+            wanted.append((row_number, place))
+    found = dict(zip(wanted, paired_intervals(differences, level=LEVEL, seed=seed), strict=True))
+    return [
+        ResultRow(row, tuple(found.get((number, place)) for place in range(len(results))))
+        for number, row in enumerate(finals)
+    ]
+
+
+def _scores(result: Result) -> dict[str, dict[str, float]]:
+    """Return by metric the scores of the questions that count for it, by the question's id."""
+    return {
+        name: {one: score for one, score in zip(samples.ids, values, strict=True) if score is not None}
+        for samples in result.samples
+        for name, values in samples.scores.items()
+    }
+
+
+def _paired(base: Mapping[str, float], other: Mapping[str, float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return score minus baseline's score of the questions that both have, sorted by id."""
+    shared = sorted(base.keys() & other.keys())
+    return np.array([other[one] - base[one] for one in shared], dtype=np.float64)
+
+
+def _paired_views(results: Sequence[NamedResult]) -> list[ViewGroup]:
+    """Return views under their kind and title, in the order in which they first appear."""
+    keys: dict[tuple[str, str, int], None] = {}
+    found: dict[tuple[tuple[str, str, int], int], View] = {}
+    for place, one in enumerate(results):
+        seen: dict[tuple[str, str], int] = {}
+        for view in one.result.views:
+            again = seen.get((view.kind, view.title), 0)
+            seen[view.kind, view.title] = again + 1
+            key = (view.kind, view.title, again)
+            keys[key] = None
+            found[key, place] = view
+    return [
+        ViewGroup(key[0], key[1], tuple(found.get((key, place)) for place in range(len(results))))
+        for key in keys
+    ]

@@ -1,0 +1,143 @@
+"""A comparison as text for other programs: CSV for spreadsheets, Markdown for notes, LaTeX for papers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.compare.settings import MISSING, setting_text
+
+if TYPE_CHECKING:
+    from workbench.compare.comparison import Comparison
+
+_ARROWS = {"higher": "↑", "lower": "↓"}
+
+#: A cell that begins so would be run as a formula by the spreadsheet that opens it.
+_FORMULA = re.compile(r"^[=+\-@\t\r]")
+_NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "−": "$-$",
+    "–": "--",
+    "→": r"$\rightarrow$",
+    "∞": r"$\infty$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+}
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Write one line a run: ``id, name, experiment, status``, every setting, every final number.
+
+    Settings are named ``config:<path>`` and numbers by their metric. A setting that a run does not have is
+    an empty cell and null is ``null``; numbers are written so that reading them gives the same number. A
+    text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    settings = [f"config:{row.key}" for row in comparison.config]
+    heads = ["id", "name", "experiment", "status", *settings, *(row.name for row in comparison.final)]
+    writer.writerow([_harmless(head) for head in heads])
+    for place, run in enumerate(comparison.runs):
+        values = [row.values[place] for row in comparison.config]
+        numbers = [row.values[place] for row in comparison.final]
+        writer.writerow(
+            [
+                run.id,
+                *map(_harmless, (run.name, run.experiment, run.status)),
+                *("" if value is MISSING else _harmless(setting_text(value)) for value in values),
+                *("" if number is None else repr(float(number)) for number in numbers),
+            ]
+        )
+    return out.getvalue()
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.match(text) else text
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Write what differs and the final numbers as two Markdown tables, the best in bold."""
+    names = [_markdown(run.name or f"run {run.id}") for run in comparison.runs]
+    parts = []
+    if comparison.differences:
+        rows = [[_markdown(row.key), *map(_markdown, row.texts)] for row in comparison.differences]
+        parts.append(_markdown_table(["Config", *names], rows, "left"))
+    finals = []
+    for row in comparison.final:
+        arrow = _ARROWS.get(row.better or "", "")
+        cells = [
+            f"**{text}**" if best else text for text, best in zip(_with_deltas(row), row.best, strict=True)
+        ]
+        finals.append([f"{_markdown(row.name)} {arrow}".strip(), *cells])
+    parts.append(_markdown_table([_head(comparison), *names], finals, "right"))
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(comparison: Comparison) -> str:
+    return "Final" if comparison.statistic == "last" else comparison.statistic.capitalize()
+
+
+def _with_deltas(row: Any) -> list[str]:
+    return [f"{text} ({delta})" if delta else text for text, delta in zip(row.texts, row.deltas, strict=True)]
+
+
+def _markdown(text: str) -> str:
+    text = re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
+    return re.sub(r"\s+", " ", text)
+
+
+def _markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], side: str) -> str:
+    marks = ["---", *(["---:" if side == "right" else "---"] * (len(heads) - 1))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, marks, *rows))
+
+
+def to_latex(comparison: Comparison) -> str:
+    r"""Write what differs and the final numbers as two LaTeX tables, the best in bold.
+
+    The preamble needs ``\usepackage{booktabs}`` and, for texts that are not ASCII, an engine that reads them
+    (LuaLaTeX, XeLaTeX).
+    """
+    names = [_latex(run.name or f"run {run.id}") for run in comparison.runs]
+    parts = ["% \\usepackage{booktabs}"]
+    if comparison.differences:
+        rows = [[_latex(row.key), *map(_latex, row.texts)] for row in comparison.differences]
+        parts.append(_latex_table(["Config", *names], rows, "l"))
+    finals = []
+    for row in comparison.final:
+        arrow = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}.get(row.better or "", "")
+        cells = []
+        for text, delta, best in zip(row.texts, row.deltas, row.best, strict=True):
+            number = rf"\textbf{{{_latex(text)}}}" if best else _latex(text)
+            cells.append(rf"{number} {{\footnotesize {_latex(delta)}}}" if delta else number)
+        finals.append([_latex(row.name) + arrow, *cells])
+    parts.append(_latex_table([_head(comparison), *names], finals, "r"))
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"\s+", " ", "".join(_LATEX.get(sign, sign) for sign in text))
+
+
+def _latex_table(heads: Sequence[str], rows: Iterable[Sequence[str]], side: str) -> str:
+    columns = "l" + side * (len(heads) - 1)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", f"{' & '.join(heads)} \\\\", r"\midrule"]
+    lines += [f"{' & '.join(cells)} \\\\" for cells in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])

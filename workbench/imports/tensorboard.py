@@ -1,0 +1,143 @@
+"""Runs that were written for TensorBoard: each folder with event files is one.
+
+Scalars come with steps and times, whether written as plain numbers or as tensors; hyperparameters become the
+config. What is no number (pictures, histograms, text) is passed over, and counted. TensorBoard records no
+status: a run counts as succeeded unless its hyperparameters' dashboard was told otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import BadInput
+from workbench.imports import ForeignRun, Imported, OnProgress, bring
+from workbench.imports.events import Damaged, Other, Scalar, Session, read_events
+from workbench.series import Batch
+from workbench.store import Store
+
+_STATUS = {0: "succeeded", 1: "succeeded", 2: "failed", 3: "running"}
+
+
+@dataclass
+class _Folder:
+    """What the event files of one folder hold."""
+
+    path: Path
+    origin: str = ""
+    first: float = math.inf
+    last: float = -math.inf
+    config: dict[str, Any] | None = None
+    status: int | None = None
+    curves: dict[str, Batch] = field(default_factory=dict)
+
+
+def import_tensorboard(
+    store: Store,
+    folder: Path,
+    experiment: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Imported:
+    """Bring the runs below a folder into a workspace's; see ``Workspace.import_tensorboard``."""
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise BadInput(f"no folder {str(folder)!r}", hint="Give what tensorboard --logdir would be given.")
+    places = sorted({file.parent for file in _files(folder, "**/")})
+    if not places:
+        raise BadInput(f"no event files below {str(folder)!r}", hint="Their names hold 'tfevents'.")
+    passed_over: Counter[str] = Counter()
+    found = {place: _read(place, passed_over) for place in places}
+    for place in [place for place in places if found[place].first == math.inf]:
+        del found[place]  # begun, and nothing written yet
+        passed_over["empty folders"] += 1
+    _join_sessions(found)
+    root = folder.resolve()
+    name = (experiment or "").strip() or root.name or "tensorboard"
+    runs = [_foreign(one, root, name) for one in found.values()]
+    return bring(store, runs, dict(passed_over), on_progress)
+
+
+def _files(folder: Path, below: str = "") -> Iterator[Path]:
+    return (path for path in folder.glob(f"{below}*tfevents*") if path.is_file())
+
+
+def _read(place: Path, passed_over: Counter[str]) -> _Folder:
+    out = _Folder(place)
+    columns: dict[str, tuple[list[int], list[float], list[float]]] = {}
+    for path in sorted(_files(place)):
+        try:
+            for found in read_events(path):
+                _take(found, path, out, columns, passed_over)
+        except Damaged as error:
+            # What was before it is brought; the rest cannot be.
+            passed_over[f"rest of a damaged file ({error})"] += 1
+    out.curves = {tag: Batch(*lists) for tag, lists in columns.items()}
+    return out
+
+
+def _take(
+    found: Any,
+    path: Path,
+    out: _Folder,
+    columns: dict[str, tuple[list[int], list[float], list[float]]],
+    passed_over: Counter[str],
+) -> None:
+    if isinstance(found, Scalar):
+        steps, times, values = columns.setdefault(found.tag, ([], [], []))
+        steps.append(found.step)
+        times.append(found.time)
+        values.append(found.value)
+        out.last = max(out.last, found.time)
+    elif isinstance(found, Other):
+        passed_over[found.kind] += 1
+    elif isinstance(found, Session):
+        if found.settings is not None:
+            out.config = {**(out.config or {}), **found.settings}
+        out.status = out.status if found.status is None else found.status
+        out.last = max(out.last, found.time or out.last)
+    else:
+        # The first file's name and time stay what they are wherever the folder is moved to.
+        out.origin = out.origin or f"tensorboard:{path.name}@{found!r}"
+        out.first = min(out.first, found)
+        out.last = max(out.last, found)
+
+
+def _join_sessions(found: dict[Path, _Folder]) -> None:
+    """Let the settings that a run wrote into a folder below its own be its own.
+
+    PyTorch's ``add_hparams`` makes such a folder. Where there are several, or they hold curves of the same
+    names, they are runs of their own.
+    """
+    below: dict[Path, list[_Folder]] = {}
+    for place, one in found.items():
+        if one.config is not None and place.parent in found:
+            below.setdefault(place.parent, []).append(one)
+    for place, sessions in below.items():
+        run, (session, *more) = found[place], sessions
+        if more or run.config is not None or session.curves.keys() & run.curves.keys():
+            continue
+        run.config, run.status = session.config, session.status
+        run.curves |= session.curves
+        run.last = max(run.last, session.last)
+        del found[session.path]
+
+
+def _foreign(one: _Folder, root: Path, experiment: str) -> ForeignRun:
+    place = one.path.resolve()
+    name = place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name
+    status = _STATUS.get(one.status or 0, "succeeded")
+    return ForeignRun(
+        origin=one.origin,
+        experiment=experiment,
+        name=root.name if name == "." else name,
+        status=status,
+        created_at=one.first,
+        finished_at=None if status == "running" else one.last,
+        metrics=lambda: one.curves.items(),
+        config=one.config or {},
+        environment={"tensorboard": {"folder": str(place)}},
+    )

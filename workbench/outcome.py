@@ -1,0 +1,100 @@
+"""What a run came to, in one plain document that is collected when the run ends.
+
+The store writes it in the very transaction that ends the run, whoever ends it: the run itself, a worker, or
+somebody who looks and finds its process gone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workbench.records import Checkpoint, Run
+
+#: What is said of each metric.
+STATISTICS = (
+    "last",
+    "min",
+    "max",
+    "best",
+    "best_step",
+    "last_step",
+    "count",
+    "nonfinite",
+    "better",
+)
+
+
+def collect(
+    run: Run,
+    summaries: Mapping[str, Mapping[str, Any]],
+    checkpoints: Iterable[Checkpoint] = (),
+    at_step: Mapping[int, Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
+    """Return what a run came to.
+
+    Parameters
+    ----------
+    run : Run
+        Its row.
+    summaries : mapping
+        For each metric what :data:`STATISTICS` names.
+    checkpoints : iterable of Checkpoint
+        What it kept.
+    at_step : mapping of int to mapping of str to float, optional
+        For each step that a checkpoint is of, the metrics logged at it.
+
+    Returns
+    -------
+    dict
+        ``status``, ``error``, ``seconds`` (so far, while it is running), ``steps`` (the highest step that a
+        metric ended at; None if nothing was logged), ``epochs`` (the highest value of a metric called
+        ``epoch``, or whose last part is that; None if there is none), ``points`` (how many were logged),
+        ``metrics`` and ``checkpoints``. JSON knows neither NaN nor infinity: they are the texts ``"nan"``,
+        ``"inf"`` and ``"-inf"``.
+    """
+    steps = [row["last_step"] for row in summaries.values() if row["last_step"] is not None]
+    end = run.finished_at or (time.time() if run.status == "running" else run.created_at)
+    return {
+        "status": run.status,
+        "error": run.error,
+        "seconds": max(end - run.created_at, 0.0),
+        "steps": max(steps, default=None),
+        "epochs": _epochs(summaries),
+        "points": sum(row["count"] for row in summaries.values()),
+        "metrics": {name: _finite(row) for name, row in summaries.items()},
+        "checkpoints": [
+            {
+                "name": one.name,
+                "size": one.size,
+                "step": one.step,
+                "created_at": one.created_at,
+                "metrics": {
+                    name: _text(value)
+                    for name, value in ((at_step or {}).get(one.step or 0) or {}).items()
+                    if one.step is not None
+                },
+            }
+            for one in checkpoints
+        ],
+    }
+
+
+def _epochs(summaries: Mapping[str, Mapping[str, Any]]) -> float | None:
+    named = [row["max"] for name, row in summaries.items() if name == "epoch"] or [
+        row["max"] for name, row in summaries.items() if name.rpartition("/")[2] == "epoch"
+    ]
+    return max((value for value in named if value is not None), default=None)
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    out = {name: _text(row[name]) for name in STATISTICS}
+    if out["last"] is None and row["count"]:
+        out["last"] = "nan"  # the one thing that is kept as nothing
+    return out
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

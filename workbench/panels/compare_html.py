@@ -1,0 +1,265 @@
+"""A comparison as plain HTML: tables and curves that need no script, for a notebook that was saved."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+
+import numpy as np
+
+from workbench.compare import Comparison, setting_text
+from workbench.compare.curves import Floats, Line, thinned
+from workbench.panels.assets import assets
+
+#: So many runs stand in the tables, and so many of them as columns; more are rows.
+STATIC_RUNS, COLUMNS = 20, 6
+
+#: A saved notebook is opened by people: its curves are drawn as finely as they are looked at.
+_BUCKETS, _STATIC_CHARTS = 60, 4
+
+_COLOURS = (
+    *("#3155d6", "#c26a10", "#1d8a5f", "#8a4fc4", "#c0392b"),
+    *("#4b7f9e", "#96730a", "#c2418f", "#5a6b1f", "#5b5f8a"),
+)
+_DASHES = ("", "6 3", "2 3")
+_ARROWS = {"higher": " ↑ best", "lower": " ↓ best"}
+
+_WIDTH, _HEIGHT = 540, 220
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 26
+
+
+def page_html(
+    comparison: Comparison | None,
+    lines: Sequence[tuple[str, Line]],
+    slots: Sequence[int],
+    nothing: str,
+    *,
+    axis: str = "step",
+    log: bool = False,
+) -> str:
+    """Return what the panel shows as HTML without scripts and links.
+
+    Parameters
+    ----------
+    comparison : Comparison or None
+        None where there is nothing to compare; ``nothing`` is said instead.
+    lines : sequence of (metric, Line)
+        The curves.
+    slots : sequence of int
+        A colour a run.
+    nothing : str
+        What to say where there is no comparison.
+    axis : str
+        What the curves stand over.
+    log : bool
+        Whether their values stand on a logarithmic scale.
+    """
+    if comparison is None:
+        return f'<div class="wb-result"><p class="wb-none">{escape(nothing)}</p></div>'
+    shown = len(comparison.runs[:STATIC_RUNS])
+    more = len(comparison.runs) - shown
+    note = f'<p class="wb-note">The first {shown} of {len(comparison.runs)} runs.</p>' if more else ""
+    charts = _charts([(m, line) for m, line in lines], comparison, slots, axis, log)
+    body = _settings(comparison, slots, shown) + charts + _finals(comparison, slots, shown) + note
+    return f'<div class="wb-result"><style>{assets("results.css")}</style>{body}</div>'
+
+
+def _mark(slot: int) -> str:
+    dash = f' stroke-dasharray="{_DASHES[slot // len(_COLOURS) % 3]}"' if slot >= len(_COLOURS) else ""
+    colour = _COLOURS[slot % len(_COLOURS)]
+    return (
+        '<svg width="16" height="8" viewBox="0 0 16 8" aria-hidden="true">'
+        f'<path d="M0 4H16" stroke="{colour}" stroke-width="3"{dash}/></svg> '
+    )
+
+
+def _run_heads(comparison: Comparison, slots: Sequence[int], shown: int) -> list[str]:
+    return [
+        f"{_mark(slot)}{escape(run.name or f'run {run.id}')}"
+        for run, slot in zip(comparison.runs[:shown], slots, strict=False)
+    ]
+
+
+def _table(first: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], side: str) -> str:
+    """Return a table of rows by runs; where there are many runs, of runs by rows."""
+    if len(heads) > COLUMNS:
+        rows, heads = (
+            [(head, [cells[place] for _, cells in rows]) for place, head in enumerate(heads)],
+            [name for name, _ in rows],
+        )
+    text = ' class="wb-text" style="text-align:left"' if side == "left" else ""
+    head = "".join(f'<th scope="col" align="{side}"{text}>{one}</th>' for one in heads)
+    body = "".join(
+        f'<tr><th scope="row" align="left">{name}</th>'
+        f"{''.join(f'<td align={chr(34)}{side}{chr(34)}{text}>{inner}</td>' for inner in cells)}</tr>"
+        for name, cells in rows
+    )
+    corner = f'<th scope="col" align="left" class="wb-text">{first}</th>'
+    return (
+        '<section class="wb-view"><div class="wb-scroll"><table>'
+        f"<thead><tr>{corner}{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def _settings(comparison: Comparison, slots: Sequence[int], shown: int) -> str:
+    rows = [
+        (
+            escape(row.key),
+            [
+                f"<b>{escape(setting_text(value))}</b>" if odd else escape(setting_text(value))
+                for value, odd in zip(row.values[:shown], row.odd, strict=False)
+            ],
+        )
+        for row in comparison.differences
+    ]
+    heads = _run_heads(comparison, slots, shown)
+    return _table("Config that differs", heads, rows, "left") if rows else ""
+
+
+def _finals(comparison: Comparison, slots: Sequence[int], shown: int) -> str:
+    rows = []
+    for row in comparison.final:
+        cells = []
+        for text, delta, best in zip(row.texts[:shown], row.deltas, row.best, strict=False):
+            inner = f"🏆 <b>{escape(text)}</b>" if best else escape(text)
+            cells.append(f'{inner} <small class="wb-note">{escape(delta)}</small>' if delta else inner)
+        arrow = f'<small class="wb-note">{_ARROWS[row.better]}</small>' if row.better else ""
+        rows.append((escape(row.name) + arrow, cells))
+    if not rows:
+        return '<p class="wb-none">These runs have logged no metric yet.</p>'
+    first = "Final" if comparison.statistic == "last" else comparison.statistic.capitalize()
+    return _table(first, _run_heads(comparison, slots, shown), rows, "right")
+
+
+# Curves ------------------------------------------------------------------------------------------
+
+
+def _charts(
+    lines: Sequence[tuple[str, Line]], comparison: Comparison, slots: Sequence[int], axis: str, log: bool
+) -> str:
+    colours = dict(zip((run.id for run in comparison.runs), slots, strict=True))
+    parts = []
+    for metric in list(dict.fromkeys(name for name, _ in lines))[:_STATIC_CHARTS]:
+        mine = [line for name, line in lines if name == metric][:STATIC_RUNS]
+        svg = chart_svg(metric, mine, [colours.get(line.runs[0], 0) for line in mine], axis=axis, log=log)
+        if not svg:
+            continue
+        # Twice: inline, which takes the page's colours, and as a picture, which is what remains where a
+        # notebook is not trusted and its SVG is taken out.
+        picture = base64.b64encode(svg.encode()).decode("ascii")
+        name = escape(metric, quote=True)
+        parts.append(
+            f'<section class="wb-view"><h4>{escape(metric)}</h4><div class="wb-plot">'
+            f'<img alt="curves of {name}" width="{_WIDTH}" src="data:image/svg+xml;base64,{picture}">'
+            f"{_themed(svg)}</div></section>"
+        )
+    return f'<div class="wb-charts">{"".join(parts)}</div>' if parts else ""
+
+
+def _themed(svg: str) -> str:
+    for place, colour in enumerate(_COLOURS):
+        svg = svg.replace(colour, f"var(--wb-s{place}, {colour})")
+    return svg.replace("#e6e6e4", "var(--wb-line, #e6e6e4)").replace("#71757c", "var(--wb-muted, #71757c)")
+
+
+def chart_svg(
+    metric: str, lines: Sequence[Line], slots: Sequence[int], *, axis: str = "step", log: bool = False
+) -> str:
+    """Draw lines as one SVG; empty where none of them has a point to draw."""
+    points = [(slot, *_points(line, log)) for line, slot in zip(lines, slots, strict=True)]
+    drawn = [(slot, x, y) for slot, x, y in points if np.isfinite(y).any()]
+    if not drawn:
+        return ""
+    xs = np.concatenate([x[np.isfinite(y)] for _, x, y in drawn])
+    ys = np.concatenate([y[np.isfinite(y)] for _, _, y in drawn])
+    (x0, x1), (y0, y1) = _range(xs), _range(ys, 0.06)
+    inner_width, inner_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+
+    def across(x: float) -> float:
+        return _LEFT + (x - x0) / (x1 - x0) * inner_width
+
+    def down(y: float) -> float:
+        return _TOP + (y1 - y) / (y1 - y0) * inner_height
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(metric, quote=True)}" font-family="system-ui, sans-serif" font-size="11">'
+    ]
+    for tick in ticks(y0, y1, 4):
+        label = number(10**tick if log else tick)
+        parts.append(
+            f'<path d="M{_LEFT} {down(tick):.1f}H{_WIDTH - _RIGHT}" stroke="#e6e6e4"/>'
+            f'<text x="{_LEFT - 7}" y="{down(tick) + 4:.1f}" text-anchor="end" fill="#71757c">{label}</text>'
+        )
+    for tick in ticks(x0, x1, 5):
+        last = across(tick) > _WIDTH - 30
+        at, anchor = (_WIDTH - 2.0, "end") if last else (across(tick), "middle")
+        parts.append(
+            f'<text x="{at:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}" fill="#71757c">'
+            f"{escape(_x_text(tick, axis))}</text>"
+        )
+    for slot, x, y in drawn:
+        dash = _DASHES[slot // len(_COLOURS) % 3]
+        dashed = f' stroke-dasharray="{dash}"' if dash else ""
+        path = _path([(across(one), down(other)) for one, other in zip(x, y, strict=True)])
+        parts.append(
+            f'<path d="{path}" fill="none" stroke="{_COLOURS[slot % len(_COLOURS)]}" stroke-width="1.8" '
+            f'stroke-linejoin="round" stroke-linecap="round"{dashed}/>'
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def _points(line: Line, log: bool) -> tuple[Floats, Floats]:
+    y = line.y
+    if log:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            y = np.where(y > 0, np.log10(y), np.nan)
+    kept = thinned(line.x, y, _BUCKETS)
+    return line.x[kept], y[kept]
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    out, pen = [], "M"
+    for x, y in points:
+        if not math.isfinite(y):
+            pen = "M"
+            continue
+        # A point between two gaps is a dot: a line of no length with round ends.
+        out.append(f"{pen}{x:.1f} {y:.1f}" + ("h0" if pen == "M" else ""))
+        pen = "L"
+    return "".join(out)
+
+
+def _range(values: Floats, margin: float = 0.0) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    if high <= low:
+        pad = abs(low) * 0.1 or 1.0
+        return low - pad, high + pad
+    pad = (high - low) * margin
+    return low - pad, high + pad
+
+
+def ticks(low: float, high: float, about: int) -> list[float]:
+    """Return round numbers between two: steps of 1, 2 or 5 times a power of ten."""
+    step = 10 ** math.floor(math.log10((high - low) / about))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= about * 1.2)
+    first = math.ceil(low / step)
+    return [place * step for place in range(first, math.floor(high / step) + 1)]
+
+
+def number(value: float) -> str:
+    """Write a tick's number shortly."""
+    if value and (abs(value) >= 1e5 or abs(value) < 1e-3):
+        return f"{value:.1e}".replace(".0e", "e").replace("e+0", "e").replace("e-0", "e-").replace("-", "−")
+    return f"{value:,.4g}".replace("-", "−")
+
+
+def _x_text(value: float, axis: str) -> str:
+    if axis == "time":
+        return datetime.fromtimestamp(value, UTC).strftime("%H:%M")
+    if axis == "relative":
+        return f"{value / 3600:.3g} h" if abs(value) >= 3600 else f"{value / 60:.3g} min"
+    return number(value)

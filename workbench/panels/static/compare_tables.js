@@ -1,0 +1,153 @@
+// Tables of the compare panel: the list of runs, what differs, and the final values.
+
+// So many runs stand side by side; more stand under each other, so that their names stay readable.
+const SIDE_BY_SIDE = 6;
+
+const runName = (run) => run.name || `run ${run.id}`;
+
+const runHead = (run, scope) =>
+  h("th", { scope, class: "wb-run-head", title: `run ${run.id}: ${run.name}`, "data-run-head": run.id }, h("span", { class: "wb-name" }, swatch(run.slot), runName(run)));
+
+// A table of rows by runs, or of runs by rows. `rows` are {head(scope), cell(place)}.
+function crossTable(first, runs, rows, side) {
+  const corner = h("th", { scope: "col" }, ...[first].flat());
+  if (runs.length <= SIDE_BY_SIDE) {
+    const heads = runs.map((run) => runHead(run, "col"));
+    if (side === "end") heads.forEach((head) => head.classList.add("wb-end"));
+    return h("table", {}, h("thead", {}, h("tr", {}, corner, ...heads)), h("tbody", {}, ...rows.map((row) => h("tr", {}, row.head("row"), ...runs.map((_, place) => row.cell(place))))));
+  }
+  const heads = rows.map((row) => row.head("col"));
+  if (side === "end") heads.forEach((head) => head.classList.add("wb-end"));
+  return h("table", { class: "wb-turned" }, h("thead", {}, h("tr", {}, corner, ...heads)), h("tbody", {}, ...runs.map((run, place) => h("tr", { "data-run-row": run.id }, runHead(run, "row"), ...rows.map((row) => row.cell(place))))));
+}
+
+function configTable(config, runs, onlyDifferences) {
+  const shown = config.filter((row) => row.which || !onlyDifferences);
+  if (!shown.length) {
+    const said = !config.length ? "These runs have no settings." : runs.length > 1 ? `All ${config.length} settings are the same.` : "";
+    return h("p", { class: "wb-muted wb-none" }, said);
+  }
+  const rows = shown.map((row) => ({
+    head: (scope) => h("th", { scope, class: "wb-muted", title: row.key }, h("span", { class: "wb-value" }, row.key)),
+    cell: (place) => {
+      const text = row.texts[row.which ? row.which[place] : 0];
+      const odd = row.odd.includes(place);
+      return h("td", { title: text }, h("span", { class: odd ? "wb-value wb-odd" : "wb-value" }, text), odd && h("span", { class: "wb-apart" }, " (differs)"));
+    },
+  }));
+  return crossTable("Config", runs, rows, "start");
+}
+
+const WAYS = { higher: "↑ best", lower: "↓ best" };
+const NEXT_WAY = { higher: "lower", lower: null, none: "higher" };
+
+function finalTable(final, base, runs, statistic, act) {
+  if (!final.length) return h("p", { class: "wb-muted wb-none" }, "These runs have logged no metric yet.");
+  const rows = final.map((row) => ({
+    head: (scope) => {
+      const way = row.better ?? "none";
+      const said = row.better ? `${row.better} is better` : "no direction";
+      const next = NEXT_WAY[way] ?? "no direction";
+      const flip = h("button", { type: "button", class: "wb-way", "data-key": `way ${row.name}`, "aria-label": `${row.name}: ${said}; change to ${next}`, title: `${said}; click for ${next}`, onclick: () => act({ better: { [row.name]: NEXT_WAY[way] } }) }, WAYS[row.better] ?? "↑↓");
+      return h("th", { scope, title: row.description || row.name }, h("span", { class: "wb-value" }, row.name), " ", flip);
+    },
+    cell: (place) => {
+      const best = row.best.includes(place);
+      const text = row.texts[place];
+      return h("td", { class: `wb-end${best ? " wb-best" : ""}${text === "–" ? " wb-muted" : ""}` }, best && h("span", { role: "img", "aria-label": "best" }, "🏆 "), text, row.deltas[place] && h("span", { class: "wb-delta" }, ` ${row.deltas[place]}`));
+    },
+  }));
+  const which = h("select", { "aria-label": "Which value of each metric", "data-key": "statistic", onchange: (event) => act({ statistic: event.target.value }) }, ...[["last", "Final"], ["best", "Best"], ["min", "Lowest"], ["max", "Highest"]].map(([value, label]) => h("option", { value }, label)));
+  which.value = statistic;
+  return crossTable(which, runs, rows, "end");
+}
+
+// The list of runs ----------------------------------------------------------------------------------------------
+
+const SORTS = {
+  newest: (a, b) => b.id - a.id,
+  name: (a, b) => runName(a).localeCompare(runName(b), undefined, { numeric: true }),
+  duration: (a, b) => secondsOf(b) - secondsOf(a),
+};
+
+const byMetric = (better) => (a, b) => {
+  if (a.number === null || b.number === null) return (a.number === null) - (b.number === null);
+  return better === "lower" ? a.number - b.number : b.number - a.number;
+};
+
+const secondsOf = (run) => (run.ended ?? Date.now() / 1000) - run.began;
+const found = (run, words) => {
+  const text = [`#${run.id}`, run.name, run.experiment, run.status, ...run.tags].join(" ").toLowerCase();
+  return words.every((word) => text.includes(word));
+};
+
+// `state` is {runs, more, chosen, slots, metrics, column}; `act` is told {choose} and {column}.
+function makeRunList(act) {
+  const search = h("input", { type: "text", class: "wb-search", placeholder: "Search name, experiment, tag, state", "aria-label": "Search runs", oninput: () => draw() });
+  const note = h("span", { class: "wb-muted", role: "status" });
+  const all = h("button", { type: "button", onclick: () => act({ choose: [...new Set([...last.chosen, ...shown.map((run) => run.id)])] }) }, "Choose all shown");
+  const none = h("button", { type: "button", onclick: () => act({ choose: [] }) }, "Choose none");
+  const column = h("select", { "aria-label": "Metric beside each run", onchange: (event) => act({ column: event.target.value }) });
+  const sort = h("select", { "aria-label": "Order of runs", onchange: () => draw() }, ...[["newest", "newest first"], ["name", "by name"], ["duration", "longest first"], ["value", "by metric"]].map(([value, label]) => h("option", { value }, label)));
+  const body = h("tbody", {});
+  const heads = ["", "Run", "Experiment", "Tags", "State", "Duration"].map((text) => h("th", { scope: "col" }, text || h("span", { class: "wb-apart" }, "Compare")));
+  const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads, h("th", { scope: "col", class: "wb-end" }, column))), body);
+  const scroll = h("div", { class: "wb-scroll wb-run-scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, table);
+  const el = h("div", { class: "wb-runs" }, h("div", { class: "wb-run-tools" }, search, sort, all, none, note), scroll);
+  let last = null;
+  let shown = [];
+  let drawn = "";
+
+  function row(run, chosen) {
+    const slot = last.slots[last.chosen.indexOf(run.id)];
+    const toggle = (event) => act({ choose: event.target.checked ? [...last.chosen, run.id] : last.chosen.filter((id) => id !== run.id) });
+    const box = h("input", { type: "checkbox", id: `${el.dataset.name}-${run.id}`, "data-run": run.id, "data-key": `run ${run.id}`, checked: chosen, "aria-label": `Compare run ${run.id} ${run.name}`, onchange: toggle });
+    const tags = run.tags.map((tag) => h("span", { class: "wb-tag", title: tag }, tag));
+    return h(
+      "tr",
+      { class: chosen ? "wb-chosen" : null, "data-run-row": run.id },
+      h("td", {}, box),
+      h("td", { title: run.name }, h("label", { class: "wb-name", for: box.id }, slot === undefined ? h("span", { class: "wb-swatch" }) : swatch(slot), runName(run), h("span", { class: "wb-muted" }, ` #${run.id}`))),
+      h("td", { class: "wb-muted", title: run.experiment }, h("span", { class: "wb-name" }, run.experiment)),
+      h("td", { class: "wb-tags" }, ...tags),
+      h("td", {}, h("span", { class: `wb-pill wb-${run.status}` }, run.status)),
+      h("td", { class: "wb-muted wb-num", "data-began": run.ended ? null : run.began }, durationText(Math.round(secondsOf(run)))),
+      h("td", { class: run.best ? "wb-end wb-best" : "wb-end" }, run.best && h("span", { role: "img", "aria-label": "best" }, "🏆 "), run.value || h("span", { class: "wb-muted" }, "–")),
+    );
+  }
+
+  function draw(state = last) {
+    last = state;
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    shown = state.runs.filter((run) => found(run, words)).sort(SORTS[sort.value] ?? byMetric(state.column_better));
+    const now = JSON.stringify([shown, state.chosen, state.slots, state.metrics, state.column, state.more]);
+    if (now === drawn) return;
+    drawn = now;
+    const picked = new Set(state.chosen);
+    keepFocus(el, () => {
+      column.replaceChildren(...state.metrics.map((name) => h("option", { value: name }, name)));
+      column.value = state.column ?? "";
+      column.hidden = !state.metrics.length;
+      body.replaceChildren(...shown.map((run) => row(run, picked.has(run.id))));
+    });
+    const counted = words.length ? `${shown.length} of ${state.runs.length} runs` : `${state.runs.length} ${state.runs.length === 1 ? "run" : "runs"}`;
+    setText(note, shown.length || !words.length ? `${counted}${state.more ? ", the newest" : ""} · ${state.chosen.length} chosen` : `No run matches “${search.value}”`);
+    all.disabled = !shown.some((run) => !picked.has(run.id));
+    none.disabled = !state.chosen.length;
+  }
+
+  const tick = () => {
+    for (const cell of body.querySelectorAll("[data-began]")) setText(cell, durationText(Math.round(Date.now() / 1000 - Number(cell.dataset.began))));
+  };
+  el.dataset.name = `wb-runs-${Math.random().toString(36).slice(2)}`;
+  return { el, draw, tick };
+}
+
+// Rebuild a part of the page and give the focus back to what had it.
+function keepFocus(root, build) {
+  const key = root.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const scrolled = [...root.querySelectorAll(".wb-scroll")].map((node) => [node, node.scrollLeft, node.scrollTop]);
+  build();
+  for (const [node, left, top] of scrolled) Object.assign(node, { scrollLeft: left, scrollTop: top });
+  if (key) root.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+}

@@ -1,0 +1,145 @@
+"""Where a run comes from: the revision of the code, and what it runs on.
+
+All of it is cheap, and none of it can fail a run: what cannot be found out is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+#: Seconds that git is given; a very large tree is then kept without the word on changes.
+GIT_SECONDS = 2.0
+
+#: Distributions whose version may explain a difference between two runs.
+PACKAGES = (
+    "notebook-workbench",
+    "numpy",
+    "torch",
+    "jax",
+    "tensorflow",
+    "transformers",
+    "safetensors",
+    "faiss-cpu",
+    "openvino",
+    "onnxruntime",
+    "scikit-learn",
+    "scipy",
+    "pandas",
+    "datasets",
+    "accelerate",
+    "lightning",
+    "timm",
+)
+
+#: A word of a command is kept up to here; a program given by ``-c`` is one word.
+_WORD_CHARACTERS = 500
+
+_SECRET = re.compile(r"(?i)(pass(word|wd)?|secret|token|api[-_]?key|credential)")
+_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def git_revision(folder: Path | None = None) -> dict[str, Any]:
+    """Return what a folder's repository stands at.
+
+    Returns
+    -------
+    dict
+        ``commit``, ``branch`` (None where none is checked out) and ``dirty`` (whether a file that git knows
+        was changed; None where git took too long to say). Empty if this is no repository, it has no commit
+        yet, or git is not installed.
+    """
+    said = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    if said is None:
+        commit = (_git(folder, "rev-parse", "HEAD") or "").strip()
+        branch = (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip()
+        return {"commit": commit, "branch": _branch(branch), "dirty": None} if commit else {}
+    lines = said.splitlines()
+    heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# ") and " " in line[2:])
+    commit = heads.get("branch.oid", "")
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+        return {}
+    dirty = any(not line.startswith("#") for line in lines)
+    return {"commit": commit, "branch": _branch(heads.get("branch.head", "")), "dirty": dirty}
+
+
+def _branch(name: str) -> str | None:
+    return None if name in ("", "HEAD", "(detached)") else name
+
+
+def _git(folder: Path | None, *words: str) -> str | None:
+    # Neither takes git's lock on the index, nor runs what a stranger's repository says to run.
+    settings = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+    try:
+        done = subprocess.run(  # noqa: S603  # fixed words
+            ["git", *settings, *words],  # noqa: S607
+            cwd=folder,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=GIT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", errors="replace")
+
+
+def environment(host: str) -> dict[str, Any]:
+    """Return what this process runs on, as plain JSON.
+
+    ``python``, ``implementation``, ``platform``, ``cpus``, ``host``, ``cwd``, ``command``, ``notebook`` (if
+    Jupyter says that it is one) and ``packages``: the versions of :data:`PACKAGES` that are installed.
+    """
+    try:
+        cwd = str(Path.cwd())
+    except OSError:  # it was deleted
+        cwd = ""
+    out: dict[str, Any] = {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "host": host,
+        "cwd": cwd,
+        "command": command(sys.orig_argv),
+        "packages": dict(_versions()),
+    }
+    if notebook := os.environ.get("JPY_SESSION_NAME"):
+        out["notebook"] = notebook
+    return out
+
+
+@lru_cache(maxsize=1)
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except (metadata.PackageNotFoundError, ValueError, TypeError):
+            continue  # not installed, or its metadata is broken
+    return found
+
+
+def command(words: Sequence[str]) -> list[str]:
+    """Return a command as it may be kept: the values of options that sound secret are not."""
+    out: list[str] = []
+    hidden = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        secret = word.startswith("-") and _SECRET.search(name) is not None
+        if hidden and not word.startswith("-"):
+            out.append("***")
+        else:
+            out.append(f"{name}=***" if secret and equals else _IN_URL.sub("***", word)[:_WORD_CHARACTERS])
+        hidden = secret and not equals
+    return out

@@ -1,0 +1,213 @@
+"""What comparing reads of a store: light rows of runs, their summaries, and curves that remember.
+
+Nothing is read twice that cannot have changed: a run that is over keeps its summary, and of a curve only the
+points are read that were logged since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.adapter import Metric, adapters, get_adapter
+from workbench.compare.curves import AXES, Floats, Line, Series, line, mean_line, smoothed, x_values
+from workbench.compare.settings import groups
+from workbench.settling import settle_runs
+from workbench.store import RunRow, Store
+
+#: Points that curves keep in memory between two looks (24 bytes each); what is not on a chart goes first.
+MAX_HELD_POINTS = 8_000_000
+
+
+class RunReader:
+    """Reads runs and what they came to; what is over is read once.
+
+    Parameters
+    ----------
+    store : Store
+        Whose runs.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._summaries: dict[int, dict[str, dict[str, Any]]] = {}
+        self._adapters: dict[int, str] = {}
+
+    def newest(self, limit: int) -> range:
+        """Return the ids among which the newest runs are, oldest first.
+
+        Ids are counted up and never used twice. Runs whose process vanished are seen to have.
+        """
+        settle_runs(self._store)
+        newest = self._store.newest_run() or 0
+        return range(max(1, newest - limit + 1), newest + 1)
+
+    def rows(self, ids: Collection[int]) -> dict[int, RunRow]:
+        """Return light rows by id; one that is not there is left out."""
+        return self._store.run_table(ids) if ids else {}
+
+    def summaries(self, rows: Iterable[RunRow]) -> dict[int, dict[str, dict[str, Any]]]:
+        """Return what the metrics of some runs came to, by run and metric."""
+        rows = list(rows)
+        wanted = [row.id for row in rows if row.id not in self._summaries]
+        read = self._store.summary_table(wanted) if wanted else {}
+        out = {row.id: read[row.id] if row.id in read else self._summaries[row.id] for row in rows}
+        # Its row was read before its summary: what was over then had all of its points.
+        self._summaries |= {
+            row.id: read[row.id] for row in rows if row.status != "running" and row.id in read
+        }
+        return out
+
+    def declared(self, rows: Iterable[RunRow]) -> list[Metric]:
+        """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
+        rows = list(rows)
+        for job_id in {row.job_id for row in rows if row.job_id is not None} - self._adapters.keys():
+            job = self._store.job(job_id)
+            self._adapters[job_id] = job.adapter if job else ""
+        families = {self._adapters[row.job_id] for row in rows if row.job_id is not None}
+        known = families & set(adapters()) if families else set()
+        found = [metric for family in sorted(known) for metric in get_adapter(family).metrics]
+        said = dict.fromkeys((pattern, way) for row in rows for pattern, way in row.directions)
+        return found + [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
+
+
+def curve_points(
+    store: Store, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int]
+) -> dict[tuple[int, str], Series]:
+    """Return points of some curves, those after the one that is held last."""
+    found = store.curves(keys, after)
+    return {key: Series(curve.step, curve.time, curve.value) for key, curve in found.items()}
+
+
+class Curves:
+    """Curves of a store that are read once and then only continued.
+
+    Parameters
+    ----------
+    store : Store
+        Whose points.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._held: dict[tuple[int, str], Series] = {}
+
+    def series(self, counts: Mapping[tuple[int, str], int]) -> dict[tuple[int, str], Series]:
+        """Return curves by (run id, metric), up to date.
+
+        Parameters
+        ----------
+        counts : mapping of (run id, metric) to int
+            Which, and how many points each has now: one that is held whole is not read again.
+        """
+        # What was asked for before and is not now is forgotten, the oldest first, until the rest fits.
+        kept = sum(len(series) for series in self._held.values())
+        for key in [key for key in self._held if key not in counts]:
+            if kept <= MAX_HELD_POINTS:
+                break
+            kept -= len(self._held.pop(key))
+        nothing = Series(np.empty(0, np.int64), np.empty(0), np.empty(0))
+        behind = [key for key, count in counts.items() if len(self._held.get(key, nothing)) < count]
+        after = {key: len(self._held[key]) - 1 for key in behind if key in self._held}
+        for key, new in curve_points(self._store, behind, after).items() if behind else ():
+            self._held[key] = joined(self._held[key], new) if key in after else new
+        return {key: self._held.get(key, nothing) for key in counts}
+
+
+def joined(one: Series, other: Series) -> Series:
+    """Return two parts of a series as one."""
+    return Series(
+        np.concatenate([one.step, other.step]),
+        np.concatenate([one.time, other.time]),
+        np.concatenate([one.value, other.value]),
+    )
+
+
+@dataclass(frozen=True)
+class ChartWish:
+    """How curves are to be drawn.
+
+    Attributes
+    ----------
+    axis : str
+        ``"step"``, ``"time"``, ``"relative"`` or a metric.
+    smoothing : float
+        Weight of the exponential mean, 0 to below 1.
+    buckets : int
+        How finely; see :func:`workbench.compare.curves.thinned`.
+    average : str or None
+        Average over runs that are the same but for this setting.
+    window : (float, float) or None
+        Only what lies between these places of the axis.
+    """
+
+    axis: str = "step"
+    smoothing: float = 0.0
+    buckets: int = 280
+    average: str | None = None
+    window: tuple[float, float] | None = None
+
+
+def chart_lines(
+    metric: str,
+    runs: Sequence[RunRow],
+    held: Mapping[tuple[int, str], Series],
+    wish: ChartWish,
+) -> list[Line]:
+    """Return the lines of one metric's chart; a run that never logged it has none.
+
+    Parameters
+    ----------
+    metric : str
+        What stands on the vertical axis.
+    runs : sequence of RunRow
+        In their order.
+    held : mapping of (run id, metric) to Series
+        Their curves, and those of the metric on the axis if one stands there.
+    wish : ChartWish
+        How.
+    """
+    curves: dict[int, tuple[Floats, Floats]] = {}
+    for run in runs:
+        series = held.get((run.id, metric))
+        if series is None or not len(series):
+            continue
+        against = held.get((run.id, wish.axis)) if wish.axis not in AXES else None
+        if wish.axis not in AXES and against is None:
+            continue
+        x = x_values(series, wish.axis, start=run.created_at, against=against)
+        curves[run.id] = (x, series.value)
+    if wish.average is not None:
+        found = groups([run.config for run in runs], (wish.average,))
+        members = [[runs[place].id for place in group if runs[place].id in curves] for group in found]
+        return [
+            _mean(group, curves, wish)
+            if len(group) > 1
+            else line(group[0], *_cut(*curves[group[0]], wish), buckets=wish.buckets)
+            for group in members
+            if group
+        ]
+    return [line(run_id, *_cut(*curve, wish), buckets=wish.buckets) for run_id, curve in curves.items()]
+
+
+def _mean(group: Sequence[int], curves: Mapping[int, tuple[Floats, Floats]], wish: ChartWish) -> Line:
+    cut = [_cut(*curves[run_id], wish) for run_id in group]
+    return mean_line(group, cut, buckets=wish.buckets)
+
+
+def _cut(x: Floats, y: Floats, wish: ChartWish) -> tuple[Floats, Floats]:
+    """Smooth over everything, then cut to the window and one point on either side of it."""
+    y = smoothed(y, wish.smoothing)
+    if wish.window is None:
+        return x, y
+    low, high = wish.window
+    inside = (x >= low) & (x <= high)
+    if not inside.any():
+        return x[:0], y[:0]
+    near = inside.copy()
+    near[1:] |= inside[:-1]
+    near[:-1] |= inside[1:]
+    return x[near], y[near]

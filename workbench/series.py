@@ -1,0 +1,359 @@
+"""How metric points lie in the database: new ones a row each, many of a metric together in chunks.
+
+A metric that is logged now and then costs one row a point, committed a moment later. Once :data:`SEAL` of its
+points lie in rows, or come at once, they are packed into one row of three arrays. So a curve of a million
+points is read as some blobs, and the table of rows stays small. ``sealed`` in a metric's summary says where
+its rows begin. Everything here happens inside a transaction that the store opened.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, repeat
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+
+from workbench.records import MetricChunk, MetricPoint, MetricSummary, Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: So many points of a metric make a chunk; a chunk has at most so many.
+SEAL, CHUNK = 1024, 65_536
+
+#: Below this many new points plain Python keeps a summary faster than arrays do.
+_FEW = 48
+
+#: Ids in one query at most: databases take a limited number of values.
+_IDS = 5000
+
+# As text for the driver itself: compiling a statement for each batch costs more than the batch.
+_INSERT_POINTS = "insert into metric_point (metric_id, seq, step, time, value) values (?, ?, ?, ?, ?)"
+
+
+class Point(NamedTuple):
+    """One logged value on its way to the database."""
+
+    run_id: int
+    name: str
+    step: int
+    time: float
+    value: float
+
+
+class Batch(NamedTuple):
+    """New points of one metric, in the order they were logged: three sequences of one length."""
+
+    steps: Sequence[int]
+    times: Sequence[float]
+    values: Sequence[float]
+
+
+class Curve(NamedTuple):
+    """Points of one metric in the order they were logged: four arrays of one length.
+
+    Attributes
+    ----------
+    seq : ndarray of int64
+        Counts the metric's points from 0, without gaps.
+    step : ndarray of int64
+        Not sorted: a step may go back.
+    time : ndarray of float64
+        Seconds since 1970.
+    value : ndarray of float64
+        NaN and infinity are what was logged.
+    """
+
+    seq: NDArray[np.int64]
+    step: NDArray[np.int64]
+    time: NDArray[np.float64]
+    value: NDArray[np.float64]
+
+
+Key = tuple[int, str]
+
+_TALLIED = ("better", "count", "nonfinite", "last", "last_step", "min", "max", "best", "best_step", "sealed")
+
+
+def _table(record: Any) -> Table:
+    return cast(Table, record.__table__)
+
+
+_runs, _summaries = _table(Run), _table(MetricSummary)
+_points, _chunks = _table(MetricPoint), _table(MetricChunk)
+_keep = (
+    update(_summaries)
+    .where(_summaries.c.id == bindparam("_id"))
+    .values({name: bindparam(f"_{name}") for name in _TALLIED})
+)
+
+
+def grouped(points: Iterable[Point]) -> dict[Key, Batch]:
+    """Return points by run and metric."""
+    out: dict[Key, tuple[list[int], list[float], list[float]]] = {}
+    for run_id, name, step, at, value in points:
+        lists = out.get((run_id, name))
+        if lists is None:
+            lists = out[run_id, name] = ([], [], [])
+        lists[0].append(step)
+        lists[1].append(at)
+        lists[2].append(value)
+    return {key: Batch(*lists) for key, lists in out.items()}
+
+
+# Writing ----------------------------------------------------------------------------------------------
+
+
+def append(
+    connection: Connection, batches: Mapping[Key, Batch], better: Mapping[Key, str | None], *, sqlite: bool
+) -> None:
+    """Add points and bring the summaries of their metrics up to date."""
+    tallies = _tallies(connection, {run_id for run_id, _ in batches}, sqlite)
+    rows: list[tuple[int, int, int, float, float | None]] = []
+    for key, batch in batches.items():
+        if (tally := tallies.get(key)) is None:
+            tally = tallies[key] = _new_tally(connection, *key, better.get(key))
+        first, number = tally.count, len(batch.values)
+        tally.add(batch.steps, batch.values)
+        if first + number - tally.sealed >= SEAL:
+            _seal(connection, tally, batch, first)
+            continue
+        numbers = [None if value != value else value for value in batch.values]  # NaN
+        rows += zip(
+            repeat(tally.id), range(first, first + number), batch.steps, batch.times, numbers, strict=False
+        )
+    if rows:
+        statement = _INSERT_POINTS if sqlite else _INSERT_POINTS.replace("?", "%s")
+        connection.exec_driver_sql(statement, cast(Any, rows))
+    connection.execute(_keep, [tally.columns() for tally in tallies.values() if tally.changed])
+
+
+def _tallies(connection: Connection, run_ids: Collection[int], sqlite: bool) -> dict[Key, _Tally]:
+    if not sqlite:  # SQLite has one writer at a time; here the run's row is the lock
+        ordered = select(_runs.c.id).where(_runs.c.id.in_(run_ids)).order_by(_runs.c.id)
+        connection.execute(ordered.with_for_update())
+    columns = [_summaries.c[name] for name in ("run_id", "name", "id", *_TALLIED)]
+    found = connection.execute(select(*columns).where(_summaries.c.run_id.in_(run_ids)))
+    return {(run_id, name): _Tally(*rest) for run_id, name, *rest in found}
+
+
+def _new_tally(connection: Connection, run_id: int, name: str, better: str | None) -> _Tally:
+    row = MetricSummary(run_id=run_id, name=name, better=better).model_dump(exclude={"id"})
+    made = connection.execute(insert(_summaries).values(row).returning(_summaries.c.id))
+    return _Tally(int(made.scalar_one()), better)
+
+
+def _seal(connection: Connection, tally: _Tally, batch: Batch, first: int) -> None:
+    """Pack a metric's rows and its new points into chunks."""
+    import numpy as np
+
+    curve = [np.asarray(column, kind) for column, kind in zip(batch, ("<i8", "<f8", "<f8"), strict=True)]
+    if first > tally.sealed:
+        loose = _points.c.metric_id == tally.id
+        query = select(_points.c.step, _points.c.time, _points.c.value).where(loose).order_by(_points.c.seq)
+        before = zip(*connection.execute(query).all(), strict=True)
+        curve = [
+            np.concatenate([np.array(old, new.dtype), new]) for old, new in zip(before, curve, strict=True)
+        ]
+        connection.execute(delete(_points).where(loose))
+    rows = [
+        {
+            "metric_id": tally.id,
+            "first": tally.sealed + at,
+            "count": len(curve[0][at : at + CHUNK]),
+            **{
+                name: column[at : at + CHUNK].tobytes()
+                for name, column in zip(("step", "time", "value"), curve, strict=True)
+            },
+        }
+        for at in range(0, len(curve[0]), CHUNK)
+    ]
+    connection.execute(insert(_chunks), rows)
+    tally.sealed = tally.count
+
+
+@dataclass(slots=True)
+class _Tally:
+    """A metric's summary while points are added."""
+
+    id: int
+    better: str | None
+    count: int = 0
+    nonfinite: int = 0
+    last: float | None = None
+    last_step: int | None = None
+    min: float | None = None
+    max: float | None = None
+    best: float | None = None
+    best_step: int | None = None
+    sealed: int = 0
+    changed: bool = False
+
+    def add(self, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Take new points in."""
+        self.changed = True
+        self.count += len(values)
+        last = float(values[-1])
+        self.last, self.last_step = None if math.isnan(last) else last, int(steps[-1])
+        if len(values) < _FEW:
+            for step, value in zip(steps, values, strict=True):
+                self._meet(step, value, value)
+        else:
+            self._meet_many(steps, values)
+
+    def _meet(self, step: int, low: float, high: float) -> None:
+        if not math.isfinite(low):
+            self.nonfinite += 1
+            return
+        if self.min is None or low < self.min:
+            self.min = low
+        if self.max is None or high > self.max:
+            self.max = high
+        if self.better is None:
+            return
+        if self.best is None or (high > self.best if self.better == "higher" else low < self.best):
+            self.best, self.best_step = (high if self.better == "higher" else low), step
+
+    def _meet_many(self, steps: Sequence[int], values: Sequence[float]) -> None:
+        import numpy as np
+
+        array = np.asarray(values, np.float64)
+        finite = np.isfinite(array)
+        self.nonfinite += int(len(array) - np.count_nonzero(finite))
+        if not finite.any():
+            return
+        # The first of those that share the best value keeps it, as one by one.
+        low = int(np.argmin(np.where(finite, array, np.inf)))
+        high = int(np.argmax(np.where(finite, array, -np.inf)))
+        step = steps[high if self.better == "higher" else low]
+        self._meet(int(step), float(array[low]), float(array[high]))
+
+    def columns(self) -> dict[str, Any]:
+        return {"_id": self.id, **{f"_{name}": getattr(self, name) for name in _TALLIED}}
+
+
+# Reading ----------------------------------------------------------------------------------------------
+
+
+def read(
+    connection: Connection, keys: Sequence[Key], after: Mapping[Key, int] | None = None
+) -> dict[Key, Curve]:
+    """Return the points of some metrics that come after a ``seq`` each; see ``Store.curves``."""
+    import numpy as np
+
+    known = after or {}
+    wanted: dict[int, tuple[Key, int]] = {}
+    for key, metric_id, count in _found(connection, keys):
+        if count - 1 > (seen := known.get(key, -1)):
+            wanted[metric_id] = (key, seen)
+    parts: dict[int, list[Curve]] = {metric_id: [] for metric_id in wanted}
+    ids = list(wanted)
+    for at in range(0, len(ids), _IDS):
+        some = ids[at : at + _IDS]
+        least = min(wanted[metric_id][1] for metric_id in some)
+        # Rows first: where they are packed between the two questions they come twice, and never not at all.
+        rows = _rows(connection, some, least)
+        for metric_id, curve in _chunked(connection, some, least):
+            parts[metric_id].append(curve)
+        for metric_id, curve in rows:
+            before = parts[metric_id]
+            end = int(before[-1].seq[-1]) if before else -1
+            before.append(_later(curve, end))
+    none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0)
+    out = {key: Curve(*none) for key in keys}
+    for metric_id, (key, seen) in wanted.items():
+        if not (pieces := parts[metric_id]):
+            continue
+        whole = (
+            pieces[0] if len(pieces) == 1 else Curve(*(np.concatenate(c) for c in zip(*pieces, strict=True)))
+        )
+        out[key] = _later(whole, seen)
+    return out
+
+
+def _found(connection: Connection, keys: Sequence[Key]) -> Iterator[tuple[Key, int, int]]:
+    asked = set(keys)
+    run_ids = sorted({run_id for run_id, _ in asked})
+    names = {name for _, name in asked}
+    columns = (_summaries.c.run_id, _summaries.c.name, _summaries.c.id, _summaries.c.count)
+    for at in range(0, len(run_ids), _IDS):
+        query = select(*columns).where(_summaries.c.run_id.in_(run_ids[at : at + _IDS]))
+        if len(names) <= _IDS:
+            query = query.where(_summaries.c.name.in_(names))
+        for run_id, name, metric_id, count in connection.execute(query):
+            if (run_id, name) in asked:
+                yield (run_id, name), metric_id, count
+
+
+def _rows(connection: Connection, ids: Sequence[int], after: int) -> list[tuple[int, Curve]]:
+    import numpy as np
+
+    query = (
+        select(_points.c.metric_id, _points.c.seq, _points.c.step, _points.c.time, _points.c.value)
+        .where(_points.c.metric_id.in_(ids), _points.c.seq > after)
+        .order_by(_points.c.metric_id, _points.c.seq)
+    )
+    found = connection.execute(query).all()
+    if not found:
+        return []
+    owner, *columns = zip(*found, strict=True)
+    kinds = (np.int64, np.int64, np.float64, np.float64)  # None becomes NaN
+    arrays = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    cuts = np.flatnonzero(np.diff(np.array(owner))) + 1
+    bounds = [0, *(int(cut) for cut in cuts), len(owner)]
+    return [
+        (int(owner[start]), _curve(array[start:end] for array in arrays)) for start, end in pairwise(bounds)
+    ]
+
+
+def _chunked(connection: Connection, ids: Sequence[int], after: int) -> Iterator[tuple[int, Curve]]:
+    import numpy as np
+
+    query = (
+        select(
+            _chunks.c.metric_id,
+            _chunks.c.first,
+            _chunks.c.count,
+            _chunks.c.step,
+            _chunks.c.time,
+            _chunks.c.value,
+        )
+        .where(_chunks.c.metric_id.in_(ids), _chunks.c.first + _chunks.c.count - 1 > after)
+        .order_by(_chunks.c.metric_id, _chunks.c.first)
+    )
+    for metric_id, first, count, step, at, value in connection.execute(query):
+        seq = np.arange(first, first + count, dtype=np.int64)
+        yield (
+            metric_id,
+            Curve(seq, np.frombuffer(step, "<i8"), np.frombuffer(at, "<f8"), np.frombuffer(value, "<f8")),
+        )
+
+
+def _later(curve: Curve, after: int) -> Curve:
+    """Return what of a curve comes after a ``seq``."""
+    import numpy as np
+
+    if not len(curve.seq) or curve.seq[0] > after:
+        return curve
+    start = int(np.searchsorted(curve.seq, after, side="right"))
+    return _curve(column[start:] for column in curve)
+
+
+def _curve(columns: Iterable[Any]) -> Curve:
+    return Curve(*columns)
+
+
+def at_steps(curves: Mapping[Key, Curve], steps: Iterable[int]) -> dict[int, dict[str, float]]:
+    """Return for each step the metrics that were logged at it: the value logged last, if more than one."""
+    import numpy as np
+
+    out: dict[int, dict[str, float]] = {step: {} for step in steps}
+    for (_, name), curve in curves.items():
+        for step, values in out.items():
+            if len(found := np.flatnonzero(curve.step == step)):
+                values[name] = float(curve.value[found[-1]])
+    return out
