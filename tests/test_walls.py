@@ -25,11 +25,11 @@ TEXTS = {".py", ".js", ".css", ".html", ".j2", ".mako", ".json", ".ipynb", ".tom
 #: Who may import whom: a module imports from its own floor and from those below, never upward.
 FLOORS = [
     {"errors"},
-    {"records", "processes", "bars", "keeper", "logs", "mounts", "migrations"},
+    {"records", "processes", "bars", "keeper", "locks", "logs", "mounts", "migrations"},
     {"store", "adapter", "compare"},
-    {"tracking", "notebooks", "parameters", "settling", "reporting", "engine"},
-    {"workspace", "jobs", "scope", "runner", "attempts", "progress"},
-    {"worker", "background", "panels", "voila", "server", "search_service", "demo", "doctor"},
+    {"tracking", "notebooks", "parameters", "settling", "reporting", "engine", "indexes", "wire"},
+    {"workspace", "jobs", "scope", "runner", "attempts", "progress", "search_client"},
+    {"worker", "background", "panels", "voila", "server", "search_service", "client", "demo", "doctor"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

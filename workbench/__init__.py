@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         adapters,
         get_adapter,
     )
+    from workbench.client import RemoteWorkspace, connect
     from workbench.errors import (
+        AccessDenied,
         BadInput,
         BadName,
         BadOptions,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
         MissingExtra,
         NotFound,
         NotSupported,
+        SearchFailed,
+        ServerUnreachable,
         StoreError,
         StoreUnavailable,
         TooLarge,
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from workbench.workspace import Workspace
 
 _HOMES = {
+    "AccessDenied": "errors",
     "BadInput": "errors",
     "BadName": "errors",
     "BadOptions": "errors",
@@ -75,11 +80,14 @@ _HOMES = {
     "NotFound": "errors",
     "NotSupported": "errors",
     "Options": "adapter",
+    "RemoteWorkspace": "client",
     "Result": "adapter",
     "Run": "tracking",
     "SampleQuery": "adapter",
+    "SearchFailed": "errors",
     "SearchResult": "adapter",
     "Searcher": "adapter",
+    "ServerUnreachable": "errors",
     "StoreError": "errors",
     "StoreUnavailable": "errors",
     "TooLarge": "errors",
@@ -93,6 +101,7 @@ _HOMES = {
     "Workspace": "workspace",
     "WrongState": "errors",
     "adapters": "adapter",
+    "connect": "client",
     "get_adapter": "adapter",
     "job_scope": "scope",
     "panels": "",
@@ -100,6 +109,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AccessDenied",
     "BadInput",
     "BadName",
     "BadOptions",
@@ -119,11 +129,14 @@ __all__ = [
     "NotFound",
     "NotSupported",
     "Options",
+    "RemoteWorkspace",
     "Result",
     "Run",
     "SampleQuery",
+    "SearchFailed",
     "SearchResult",
     "Searcher",
+    "ServerUnreachable",
     "StoreError",
     "StoreUnavailable",
     "TooLarge",
@@ -137,6 +150,7 @@ __all__ = [
     "Workspace",
     "WrongState",
     "adapters",
+    "connect",
     "get_adapter",
     "job_scope",
     "panels",

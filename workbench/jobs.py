@@ -7,19 +7,17 @@ one from outside; from inside its notebook a job is a ``scope.JobScope``.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel
 
@@ -34,6 +32,9 @@ from workbench.errors import (
     StoreError,
     UnknownJob,
 )
+from workbench.locks import is_locked as is_locked  # whoever asks after a worker's lock finds both here
+from workbench.locks import start_with_lock
+from workbench.locks import take_lock as take_lock
 from workbench.parameters import check_parameters
 from workbench.tracking import plain, write_whole
 from workbench.workspace import Workspace
@@ -421,11 +422,33 @@ def submit(
     ``max_attempts`` counts the times it is begun: again only when its worker vanished, never when it failed.
     """
     family = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter)
-    checked = check_job(family, type, options)
+    checked = plain(check_job(family, type, options), "options")
+    return submit_checked(
+        home,
+        type,
+        family.name,
+        checked,
+        fail_below=fail_below,
+        start_worker=start_worker,
+        max_attempts=max_attempts,
+    )
+
+
+def submit_checked(
+    home: Workspace,
+    type: str,  # noqa: A002
+    adapter: str,
+    options: Mapping[str, Any],
+    *,
+    fail_below: Mapping[str, float] | str | None = None,
+    start_worker: bool = True,
+    max_attempts: int = 2,
+) -> Job:
+    """Queue a job whose options were checked by its adapter already, in another process perhaps."""
     row = records.Job(
         type=type,
-        adapter=family.name,
-        options=plain(checked, "options"),
+        adapter=adapter,
+        options=dict(options),
         floors=check_floors(fail_below),
         cwd=str(Path.cwd()),
         max_attempts=max_attempts,
@@ -603,55 +626,15 @@ def ensure_worker(home: Workspace) -> bool:
     environment = {key: value for key, value in os.environ.items() if key not in private}
     if home.database_url:
         environment[workspace.DATABASE_URL] = home.database_url
-    with lock, (home.path / "worker.log").open("ab") as log:
-        # A session of its own and no parent: it outlives the terminal, the kernel or the command that
-        # started it, and leaves no zombie there. It is born with the lock, so that of many who submit at
-        # once one starts a worker.
-        subprocess.run(  # noqa: S603  # this interpreter and our own module
-            ["/bin/sh", "-c", '"$@" &', "sh", *worker_command(home), "--lock", str(lock.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-            pass_fds=(lock.fileno(),),
-            check=True,
-        )
+    # It is born with the lock, so that of many who submit at once one starts a worker.
+    with lock:
+        start_with_lock(worker_command(home), lock, home.path / "worker.log", environment)
     return True
-
-
-def take_lock(path: Path, *, seconds: float) -> IO[bytes] | None:
-    """Return a file that is locked until it is closed, or None where another process holds it.
-
-    Tries for ``seconds``, since others lock it for an instant to see whether somebody holds it.
-    """
-    deadline = time.monotonic() + seconds
-    file = path.open("ab")
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                file.close()
-                return None
-            time.sleep(0.002)
-        else:
-            return file
 
 
 def worker_command(home: Workspace) -> list[str]:
     """Return the command that starts a worker in the background."""
     return [sys.executable, "-m", "workbench.background", "--workspace", str(home.path)]
-
-
-def is_locked(path: Path) -> bool:
-    """Say whether a living process holds a lock file."""
-    try:
-        with path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _tail(path: Path, lines: int) -> str:
