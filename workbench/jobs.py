@@ -298,6 +298,32 @@ class Job:
         """
         return _tail(self.folder / "log.txt", tail)
 
+    def log_size(self) -> int:
+        """Return how many bytes its log has."""
+        path = self.folder / "log.txt"
+        return path.stat().st_size if path.is_file() else 0
+
+    def log_after(self, at: int) -> tuple[str, int]:
+        """Return what its log holds after so many bytes, and how many to pass over the next time.
+
+        At most a MiB at once, and never half a character.
+        """
+        path = self.folder / "log.txt"
+        if not path.is_file():
+            return "", at
+        with path.open("rb") as file:
+            file.seek(at)
+            data = file.read(_LOG_MOST)
+        cut = len(data)
+        while cut > max(len(data) - 4, 0) and data[cut - 1] & 0xC0 == 0x80:
+            cut -= 1  # the tail of a character
+        if cut and data[cut - 1] >= 0xC0:  # and its head, where the tail is not all there
+            need = 2 if data[cut - 1] < 0xE0 else 3 if data[cut - 1] < 0xF0 else 4
+            cut = cut - 1 if len(data) - cut + 1 < need else len(data)
+        else:
+            cut = len(data)
+        return data[:cut].decode("utf-8", errors="replace"), at + cut
+
     def follow_logs(self, pause: float = 0.2) -> Iterator[str]:
         """Yield the lines of its log as they come, from the first on, until the job has ended.
 

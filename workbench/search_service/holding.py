@@ -42,6 +42,7 @@ class Holding:
         self.dead = False
         self.broke = False
         self.process: asyncio.subprocess.Process | None = None
+        self._open_seconds = limits.check_seconds if stamp is None else limits.open_seconds
         self._arguments = arguments
         self._turn = asyncio.Lock()
         self._opened: bytes | None = None
@@ -83,7 +84,7 @@ class Holding:
                 if self.dead or gone.is_set():
                     raise Gone
                 if self._opened is None:
-                    answer = await self._exchange({"op": "open"}, self.limits.open_seconds)
+                    answer = await self._exchange({"op": "open"}, self._open_seconds)
                     if b'{"error"' == answer[:8]:  # what cannot be opened is tried anew by the next
                         await self.end()
                         return answer
