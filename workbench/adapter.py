@@ -411,7 +411,9 @@ def fit(schema: type[BaseModel], raw: Mapping[str, Any], what: str) -> Any:
 
 def _shown(given: Any) -> str:
     text = repr(given)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text):,} characters)"
+    return (
+        text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text):,} characters)"
+    )
 
 
 class Searcher:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,7 +113,9 @@ class Door:
 
     def get(self, path: str, **asked: Any) -> Any:
         """Return what is there."""
-        return self._ask("GET", path, params={key: value for key, value in asked.items() if value is not None})
+        return self._ask(
+            "GET", path, params={key: value for key, value in asked.items() if value is not None}
+        )
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, *, again: bool = False) -> Any:
         """Send something; ``again`` where it does no harm to send it twice."""
@@ -155,7 +157,7 @@ class Door:
             f"{self.base} does not answer: {error or type(error).__name__}", hint="Is the server running?"
         )
 
-    def events(self, path: str, seconds: float) -> Iterator[tuple[str, Any]]:
+    def events(self, path: str, seconds: float) -> Generator[tuple[str, Any]]:
         """Yield (name, data) of server-sent events, and ("", None) for a sign of life.
 
         Raises
@@ -196,13 +198,13 @@ def _job_row(told: Mapping[str, Any]) -> records.Job:
     """Return a job's row from its JSON; what only the server's workers need is not in it."""
     progress = told["progress"]
     same = ("id", "type", "adapter", "status", "options", "summary", "error", "floors", "source", "run_id")
-    return records.Job(
-        **{name: told[name] for name in same},
-        attempt=told["attempt"],
-        notebook=told["notebook"] or "",
-        **{f"progress_{name}": progress[name] for name in ("done", "total", "message", "stages", "rate", "left")},
-        **{name: _seconds(told[name]) for name in ("created_at", "started_at", "finished_at")},
-    )
+    columns = {name: told[name] for name in (*same, "attempt")}
+    columns |= {f"progress_{name}": progress[name] for name in _PROGRESS}
+    columns |= {name: _seconds(told[name]) for name in ("created_at", "started_at", "finished_at")}
+    return records.Job(**columns, notebook=told["notebook"] or "")
+
+
+_PROGRESS = ("done", "total", "message", "stages", "rate", "left")
 
 
 def _seconds(text: str | None) -> float | None:
@@ -348,7 +350,7 @@ class RemoteJob(jobs.Job):
 
     def _take_progress(self, told: Mapping[str, Any]) -> None:
         row = self._row.model_copy(update={"status": told["status"], "attempt": told["attempt"]})
-        for name in ("done", "total", "message", "stages", "rate", "left"):
+        for name in _PROGRESS:
             setattr(row, f"progress_{name}", told["progress"][name])
         self._row, self._read_at = row, time.monotonic()
         self._asked_result = False
@@ -377,8 +379,9 @@ class RemoteRun(tracking.Run):
 
     def _take(self, told: Mapping[str, Any]) -> None:
         same = ("id", "name", "status", "config", "tags", "directions", "job_id", "error")
-        times = {name: _seconds(told[name]) for name in ("created_at", "finished_at")}
-        self._row = records.Run(experiment_id=0, **{name: told[name] for name in same}, **times)
+        columns = {name: told[name] for name in same}
+        columns |= {name: _seconds(told[name]) for name in ("created_at", "finished_at")}
+        self._row = records.Run(experiment_id=0, **columns)
         self.experiment = told["experiment"]
 
     @property
@@ -565,7 +568,7 @@ class RemoteWorkspace(Workspace):
         """Not possible from here: the notebook would have to run beside its files."""
         raise _not_here(
             "submitting a notebook of this machine",
-            "Put it beside its files on the server, and submit it there: workbench jobs submit NOTEBOOK.ipynb",
+            "Put it beside its files on the server, and submit it there: workbench jobs submit NOTEBOOK",
         )
 
     def job(self, job_id: int) -> jobs.Job:
@@ -618,4 +621,3 @@ class RemoteWorkspace(Workspace):
             raise BadInput(f"a search takes plain values: {error}") from None
         told: Mapping[str, Any] = self.door.post(f"search/{by}", body, again=True)
         return told
-

@@ -92,7 +92,9 @@ def error_from(data: Any) -> WorkbenchError:
     told: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
     kind = _BY_NAME.get(str(told.get("type")), WorkbenchError)
     error = kind.__new__(kind)
-    WorkbenchError.__init__(error, str(told.get("message", "no reason was given")), hint=str(told.get("hint", "")))
+    WorkbenchError.__init__(
+        error, str(told.get("message", "no reason was given")), hint=str(told.get("hint", ""))
+    )
     details = told.get("details")
     details = details if isinstance(details, Mapping) else {}
     names = next((_DETAILS[above] for above in kind.__mro__ if above in _DETAILS), ())
@@ -168,7 +170,9 @@ def picture_from(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise errors.BadInput(f"the picture is no base64 text ({error})", hint="Send base64 of its bytes.") from None
+        raise errors.BadInput(
+            f"the picture is no base64 text ({error})", hint="Send base64 of its bytes."
+        ) from None
 
 
 # Messages --------------------------------------------------------------------------------------

@@ -33,15 +33,15 @@ def do(what):
         while True:
             time.sleep(60)
     if what == "leave a child":
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-        os.environ["CHILD"] = str(child.pid)
+        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+        subprocess.Popen(sleeper, start_new_session=True)
         time.sleep(600)
     if what == "print":
         print("{" * 1000, flush=True)
         os.write(1, b"\x00" * 1000)
     if what == "grow":
         do.kept = bytearray(300 * 2**20)
-        do.kept[:: 4096] = b"x" * len(do.kept[:: 4096])
+        do.kept[::4096] = b"x" * len(do.kept[::4096])
     if what.startswith("sleep "):
         time.sleep(float(what.split()[1]))
 
@@ -63,7 +63,7 @@ class Broken(wb.BaseAdapter):
         do(query)
         score = float("nan") if query == "nan" else 1.0
         thumbnail = bytes(51 * 2**20) if query == "flood bytes" else None
-        return wb.SearchResult([wb.Hit(f"{query} {os.getpid()}", score, thumbnail=thumbnail)] )
+        return wb.SearchResult([wb.Hit(f"{query} {os.getpid()}", score, thumbnail=thumbnail)])
 
 
 adapter = Broken()

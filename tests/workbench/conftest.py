@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 import workbench as wb
+from workbench import records
 from workbench.search_client import LOCK_NAME
 
 BROKEN = Path(__file__).parents[1] / "adapters" / "broken.py"
@@ -82,6 +83,16 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.02)
+
+
+def job_row(home: wb.Workspace, status: str, **columns: Any) -> int:
+    """Add a job that is in a state already, and that no worker touches."""
+    row = records.Job(**{"type": "eval", "adapter": "toy", "status": status, "attempt": 1, **columns})
+    if status == "running":
+        row.lease_until = row.heartbeat_at = time.time() + 1e6
+    added = home.store.add_job(row)
+    assert added.id is not None
+    return added.id
 
 
 def end_search_service(home: Path) -> None:
@@ -181,9 +192,7 @@ SERVED_LIMITS = {"answer_seconds": 3, "open_seconds": 20, "check_seconds": 4, "f
 
 
 @pytest.fixture(scope="session")
-def live(
-    toy_package: Path, broken_package: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Live]:
+def live(toy_package: Path, broken_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """One server for all tests that leave it as they found it, with sound and broken adapters."""
     folder = tmp_path_factory.mktemp("live")
     home = folder / "results"

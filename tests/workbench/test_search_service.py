@@ -10,7 +10,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -56,11 +55,13 @@ def holders(client: SearchClient) -> dict[str, int]:
 # Answering ------------------------------------------------------------------------------------------
 
 
-def test_an_index_is_searched_as_if_it_were_opened_here(client: SearchClient, workspace: wb.Workspace) -> None:
+def test_an_index_is_searched_as_if_it_were_opened_here(
+    client: SearchClient, workspace: wb.Workspace
+) -> None:
     there, here = workspace.open_search("words", service=True), workspace.open_search("words")
     for query, k in (("dog", 2), ("강아지", 5)):
         assert there.by_text(query, k).hits == here.by_text(query, k).hits
-    assert there.by_image("pizza".encode(), 1)[0].id == "pizza"
+    assert there.by_image(b"pizza", 1)[0].id == "pizza"
     assert there.schema == here.schema
     assert there.describe() == here.describe()
     assert there.sample_queries() == here.sample_queries()
@@ -88,7 +89,11 @@ def test_thumbnails_and_notes_come_whole() -> None:
         (lambda s: s.by_image(b""), wb.BadInput, "0 bytes"),
         (lambda s: s.by_item("dog"), wb.NotSupported, "'toy' does not offer search_by_item"),
         (lambda s: s._send({"op": "search", "index": "words", "by": "magic"}), wb.BadInput, "by 'magic'"),
-        (lambda s: s._send({"op": "search", "index": "words", "by": "image", "image": "%"}), wb.BadInput, "base64"),
+        (
+            lambda s: s._send({"op": "search", "index": "words", "by": "image", "image": "%"}),
+            wb.BadInput,
+            "base64",
+        ),
         (lambda s: s._send({"op": "dance"}), wb.BadInput, "dance"),
     ],
 )
@@ -99,7 +104,9 @@ def test_what_cannot_be_answered_raises_the_same_class_as_here(
         ask(client.open_search("words"))
 
 
-@pytest.mark.parametrize("name", ["wods", "../indexes/words", "/etc", "words\0", "", ".words", "%2e%2e", "강"])
+@pytest.mark.parametrize(
+    "name", ["wods", "../indexes/words", "/etc", "words\0", "", ".words", "%2e%2e", "강"]
+)
 def test_a_name_that_is_no_index_is_unknown_whatever_it_is(client: SearchClient, name: str) -> None:
     with pytest.raises(wb.UnknownIndex, match="Known: broken, words"):
         client.open_search(name)
@@ -231,7 +238,7 @@ def test_what_an_adapter_prints_goes_to_the_log(client: SearchClient) -> None:
 
 def test_a_score_that_is_no_number_comes_as_it_is(client: SearchClient) -> None:
     score = client.open_search("broken").by_text("nan")[0].score
-    assert score != score  # noqa: PLR0124  # NaN
+    assert score != score  # NaN
 
 
 @pytest.mark.parametrize("how", ["crash", "hang", "raise"])
@@ -281,10 +288,11 @@ def test_a_hanging_index_leaves_no_child_behind(client: SearchClient) -> None:
         found[:] = [one for one in processes.family(held) if one.pid != held.pid]
         return bool(found)
 
-    asker = threading.Thread(target=lambda: pytest.raises(wb.SearchFailed, broken.by_text, "leave a child"))
-    asker.start()
-    until(look)
-    asker.join(30)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(broken.by_text, "leave a child")
+        until(look)
+        with pytest.raises(wb.SearchFailed):
+            asked.result(30)
     until(lambda: not processes.alive(*found[0]))
 
 
@@ -327,10 +335,10 @@ def test_the_index_that_was_not_asked_for_longest_makes_room(
 def test_an_index_that_eats_the_memory_is_stopped(client: SearchClient, limits: dict[str, float]) -> None:
     limits.update(memory=250 * 2**20)
     words, broken = client.open_search("words"), client.open_search("broken")
-    with pytest.raises(wb.SearchFailed):
-        while True:
-            broken.by_text("grow")
-            broken.by_text("sleep 1")
+    broken.by_text("grow")
+    held = holders(client)["broken"]
+    until(lambda: not processes.started(held))
+    assert broken.by_text("fine")[0].id.startswith("fine")
     assert words.by_text("dog", 1)[0].id == "dog"
 
 
@@ -352,7 +360,9 @@ def test_an_index_that_eats_the_memory_is_stopped(client: SearchClient, limits: 
         (wire.framed(b"[" * 100_000), "BadInput"),
     ],
 )
-def test_nonsense_is_refused_and_the_next_is_served(client: SearchClient, data: bytes, says: str | None) -> None:
+def test_nonsense_is_refused_and_the_next_is_served(
+    client: SearchClient, data: bytes, says: str | None
+) -> None:
     client.open_search("words")
     with socket.socket(socket.AF_UNIX) as raw:
         raw.settimeout(20)

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench import jobs
 
 from ..conftest import installed, workspace_in
-from .conftest import live_server, make_index, until
+from .conftest import job_row, live_server, make_index, until
 
 PATIENCE = 120
 
@@ -38,9 +37,9 @@ def both(
         if request.param == "local":
             yield Both(home, home)
         else:
-            with live_server(home.path, folder / "state", base="/some/base/") as live:
-                with wb.connect(live.url, live.token) as ws:
-                    yield Both(ws, home)
+            served = live_server(home.path, folder / "state", base="/some/base/")
+            with served as live, wb.connect(live.url, live.token) as ws:
+                yield Both(ws, home)
 
 
 @pytest.fixture
@@ -48,16 +47,9 @@ def ws(both: Both) -> wb.Workspace:
     return both.ws
 
 
-def queued(both: Both, type_: str = "eval", **options: Any) -> wb.Job:
-    """A job that no worker comes for, as the workspace under test sees it."""
-    job = jobs.submit(both.home, type_, "toy", options, start_worker=False)
-    return both.ws.job(job.id)
-
-
-def ended(both: Both, status: str = "succeeded", **change: Any) -> wb.Job:
-    job = queued(both)
-    assert both.home.store.move_job(job.id, expect="queued", to=status, **change)
-    return both.ws.job(job.id)
+def known(both: Both, status: str, **columns: Any) -> wb.Job:
+    """A job in a state, which no worker touches, as the workspace under test sees it."""
+    return both.ws.job(job_row(both.home, status, **columns))
 
 
 # Jobs -----------------------------------------------------------------------------------------------
@@ -151,36 +143,34 @@ def test_a_floor_that_is_no_number_is_refused(ws: wb.Workspace, floor: Any) -> N
 
 
 def test_jobs_are_filtered_and_paged(both: Both) -> None:
-    made = [queued(both, kind).id for kind in ("train", "eval", "eval", "index_build")]
-    both.ws.job(made[1]).cancel()
+    made = [job_row(both.home, "cancelled", type=kind) for kind in ("train", "eval", "eval", "index_build")]
+    made.append(job_row(both.home, "running"))
     ws = both.ws
-    assert [job.id for job in ws.jobs(limit=4)] == made[::-1]
-    assert [job.id for job in ws.jobs(limit=2, offset=1)] == [made[2], made[1]]
+    assert [job.id for job in ws.jobs(limit=5)] == made[::-1]
+    assert [job.id for job in ws.jobs(limit=2, offset=1)] == [made[3], made[2]]
     assert ws.jobs(type="index_build", limit=1)[0].id == made[3]
-    assert ws.jobs(status="cancelled", limit=1)[0].id == made[1]
+    assert ws.jobs(status="running", limit=1)[0].id == made[4]
     assert made[0] in [job.id for job in ws.jobs(limit=None)]
     assert ws.jobs(limit=0) == []
     assert ws.jobs(type="dance") == []
     for wrong in ({"status": "done"}, {"limit": -1}, {"offset": -1}):
         with pytest.raises(wb.BadInput):
             ws.jobs(**wrong)  # type: ignore[arg-type]
-    for number in made:
-        ws.job(number).cancel()
+    both.home.store.move_job(made[4], expect="running", to="cancelled")
 
 
-def test_waiting_says_that_the_job_goes_on(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "ensure_worker", lambda home: False)
-    job = queued(both)
-    with pytest.raises(TimeoutError, match=r"queued after 0\.2 s; it goes on"):
+def test_waiting_says_that_the_job_goes_on(both: Both) -> None:
+    job = known(both, "running")
+    with pytest.raises(TimeoutError, match=r"running after 0\.2 s; it goes on"):
         job.wait(0.2)
-    job.cancel()
+    both.home.store.move_job(job.id, expect="running", to="cancelled")
 
 
 def test_how_an_old_job_ended(both: Both) -> None:
-    job = ended(both, "failed", error={"cell": 3, "type": "ValueError", "message": "bad"})
+    job = known(both, "failed", error={"cell": 3, "type": "ValueError", "message": "bad"})
     with pytest.raises(wb.JobFailed, match=r"failed in cell \[3\]: ValueError: bad"):
         job.wait()
-    assert ended(both, "cancelled").wait(check=False).status == "cancelled"
+    assert known(both, "cancelled").wait(check=False).status == "cancelled"
     assert (job.logs(), list(job.follow_logs()), job.notebook) == ("", [], None)
 
 
@@ -289,7 +279,9 @@ def test_a_search_that_cannot_be_is_refused(
         ask(ws.open_search("words"))
 
 
-@pytest.mark.parametrize("name", ["wods", "../words", "", "/etc", "..", "%2e%2e%2fwords", "words/", "강", "a" * 300])
+@pytest.mark.parametrize(
+    "name", ["wods", "../words", "", "/etc", "..", "%2e%2e%2fwords", "words/", "강", "a" * 300]
+)
 def test_an_unknown_index_lists_the_known(ws: wb.Workspace, name: str) -> None:
     with pytest.raises(wb.UnknownIndex, match="words"):
         ws.open_search(name)

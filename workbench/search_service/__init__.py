@@ -16,7 +16,9 @@ nobody else notices.
 Questions, as JSON::
 
     {"op": "describe", "index": name}
-    {"op": "search", "index": name, "by": "text" | "image" | "item", "text" | "image" | "item": …, "k", "options"}
+    {"op": "search", "index": name, "by": "text", "text": query, "k": 20, "options": {…}}
+    {"op": "search", "index": name, "by": "image", "image": base64, "k": 20, "options": {…}}
+    {"op": "search", "index": name, "by": "item", "item": id, "k": 20, "options": {…}}
     {"op": "adapter", "adapter": name}
     {"op": "check", "adapter": name, "type": job type, "options": {…}}
     {"op": "status"}

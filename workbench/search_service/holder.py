@@ -18,7 +18,7 @@ from typing import Any
 
 from workbench import wire
 from workbench.adapter import JOB_METHODS, BaseAdapter, Searcher, get_adapter
-from workbench.errors import BadInput, NotSupported, SearchFailed, WorkbenchError
+from workbench.errors import BadInput, BadOptions, NotSupported, SearchFailed, WorkbenchError
 from workbench.indexes import open_index
 
 _LOG = logging.getLogger(__name__)
@@ -45,9 +45,7 @@ class IndexDesk:
             "offers": [method for method in _METHODS if adapter.offers(method)],
             "schema": searcher.schema,
             "about": searcher.describe(),
-            "samples": [
-                {"text": one.text, "language": one.language} for one in searcher.sample_queries()
-            ],
+            "samples": [{"text": one.text, "language": one.language} for one in searcher.sample_queries()],
         }
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,16 +55,17 @@ class IndexDesk:
         by, k, options = question.get("by"), question.get("k", 20), question.get("options") or {}
         if not isinstance(options, dict):
             raise BadInput(f"options are a mapping, not {options!r}")
-        ask = {"text": self._searcher.by_text, "item": self._searcher.by_item}.get(str(by))
-        if by == "image":
-            ask = self._searcher.by_image
-        if ask is None:
-            raise BadInput(f"a search is by text, image or item, not by {by!r}")
         asked = question.get(str(by))
+        if by not in ("text", "image", "item"):
+            raise BadInput(f"a search is by text, image or item, not by {by!r}")
         if not isinstance(asked, str):
             raise BadInput(f"{by} must be a text, not {type(asked).__name__}")
-        result = ask(wire.picture_from(asked) if by == "image" else asked, k, **_named(options, "k"))
-        return result.to_json()
+        named = _named(options)
+        if by == "text":
+            return self._searcher.by_text(asked, k, **named).to_json()
+        if by == "image":
+            return self._searcher.by_image(wire.picture_from(asked), k, **named).to_json()
+        return self._searcher.by_item(asked, k, **named).to_json()
 
 
 class AdapterDesk:
@@ -115,11 +114,9 @@ class AdapterDesk:
         return {"adapter": self._adapter.name, "options": plain(checked, "options")}
 
 
-def _named(options: Mapping[str, Any], *taken: str) -> dict[str, Any]:
-    """Return options as keyword arguments; those of the searcher's own are no options of an adapter."""
-    from workbench.errors import BadOptions
-
-    wrong = sorted(name for name in options if name in {*taken, "query", "data", "item_id", "self"})
+def _named(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as keyword arguments; names of the searcher's own are no options of an adapter."""
+    wrong = sorted(set(options) & {"k", "query", "data", "item_id", "self"})
     if wrong:
         raise BadOptions(f"no option {', '.join(wrong)}", [(name, "unknown option") for name in wrong])
     return dict(options)

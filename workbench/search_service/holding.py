@@ -16,7 +16,7 @@ from workbench.errors import Busy, SearchFailed
 from workbench.search_service.limits import Limits
 
 
-class Gone(Exception):  # noqa: N818  # not an error of anybody's: ask the next holder
+class Gone(Exception):  # not an error of anybody's: ask the next holder
     """The holder ended before the question's turn came."""
 
 
@@ -85,7 +85,7 @@ class Holding:
                     raise Gone
                 if self._opened is None:
                     answer = await self._exchange({"op": "open"}, self._open_seconds)
-                    if b'{"error"' == answer[:8]:  # what cannot be opened is tried anew by the next
+                    if answer[:8] == b'{"error"':  # what cannot be opened is tried anew by the next
                         await self.end()
                         return answer
                     self._opened = answer

@@ -62,7 +62,7 @@ class Limits:
         try:
             given = json.loads(os.environ.get(LIMITS) or "{}")
             usual = asdict(cls())
-            return cls(**{name: type(usual.get(name))(value) for name, value in given.items()})
+            return cls(**{name: type(usual.get(name, 0.0))(value) for name, value in given.items()})
         except (ValueError, TypeError, AttributeError) as error:
             known = ", ".join(field.name for field in fields(cls))
             raise BadInput(f"${LIMITS} cannot be used: {error}", hint=f"A JSON object of: {known}") from None

@@ -183,7 +183,9 @@ class Service:
                 raise UnknownAdapter(name, known)
             stamp, arguments = None, ["--adapter", name]
         held = self._holdings.get(key)
-        if held is not None and held.stamp != stamp:  # built anew: those who wait get the old, the next the new
+        if (
+            held is not None and held.stamp != stamp
+        ):  # built anew: those who wait get the old, the next the new
             self._retire(key)
             held = None
         if held is None or held.dead:

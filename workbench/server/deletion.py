@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from workbench.errors import NotFound
+from workbench.errors import NotFound, WrongState
 from workbench.records import check_file_name
 from workbench.tracking import Run
 
@@ -22,6 +22,8 @@ def delete_checkpoint(run: Run, name: str) -> None:
         A name that could mean a file elsewhere.
     NotFound
         The run has no such checkpoint.
+    WrongState
+        Its folder is a link to somewhere else.
     """
     check_file_name(name, "checkpoint")
     names = [file.name for file in run.checkpoints()]
@@ -31,7 +33,10 @@ def delete_checkpoint(run: Run, name: str) -> None:
     )
     if name not in names:
         raise unknown
-    folder = os.open(run.folder / "checkpoints", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        folder = os.open(run.folder / "checkpoints", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        raise WrongState(f"the checkpoints of run {run.id} are not in a folder of its own") from None
     try:
         if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise unknown

@@ -55,7 +55,10 @@ class WorkbenchServer(LoggingConfigurable):
     )
     threads = Integer(4, min=1, config=True, help="How many threads ask the database.")
     most_waiting = Integer(
-        64, min=1, config=True, help="How many requests may wait for them, or for a search, before one is refused."
+        64,
+        min=1,
+        config=True,
+        help="How many requests may wait for them, or for a search, before one is refused.",
     )
     most_streams = Integer(64, min=1, config=True, help="How many progress streams may be open.")
 

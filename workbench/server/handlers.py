@@ -12,13 +12,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from http.client import responses
 from itertools import groupby
 from typing import Any
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
-from tornado import httputil, web
+from tornado import web
 from tornado.iostream import StreamClosedError
 
 from workbench import wire
@@ -82,7 +83,7 @@ class WorkbenchHandler(APIHandler):
         """Return how much may be sent."""
         return BODY_BYTES
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # type: ignore[override]
         """Log in, and refuse a body that is too large before it is read."""
         await super().prepare()
         if not self._finished and int(self.request.headers.get("Content-Length") or 0) > self.body_bytes():
@@ -155,7 +156,7 @@ class WorkbenchHandler(APIHandler):
         """Answer what went wrong outside of a route's own work, in the same form."""
         raised = more.get("exc_info", (None, None, None))[1]
         kind, hint = _WORDS.get(status_code, ("InternalError" if status_code >= 500 else "BadInput", ""))
-        said = httputil.responses.get(status_code, "Unknown error")
+        said = responses.get(status_code, "Unknown error")
         if isinstance(raised, web.HTTPError) and raised.log_message and status_code < 500:
             said = raised.log_message % raised.args if raised.args else raised.log_message
         if status_code == 405:
@@ -207,13 +208,19 @@ async def _answer(handler: WorkbenchHandler, route: Route, path: dict[str, str])
     except WorkbenchError as error:
         handler.refuse(error)
         return
+    except OSError as error:  # a full disk, say; where on the server is nobody's business
+        handler.log.exception("workbench: %s %s", route.verb, handler.request.path)
+        handler.refuse(StoreError(f"the server's disk refused: {error.strerror or type(error).__name__}"))
+        return
     handler.set_status(route.status)
     handler.finish(wire.dumps(told))
 
 
 def _object(sent: Any, route: Route) -> Any:
     if not isinstance(sent, dict):
-        raise BadInput(f"the request's body is {type(sent).__name__}, not an object", hint="Send a JSON object.")
+        raise BadInput(
+            f"the request's body is {type(sent).__name__}, not an object", hint="Send a JSON object."
+        )
     assert route.body is not None  # noqa: S101  # whoever calls has looked
     return fit(route.body, sent, "the body")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from workbench.adapter import MAX_QUERY_CHARACTERS
 from workbench.records import JobStatus
@@ -20,11 +20,11 @@ def _whole(value: Any) -> Any:
 
 def _typed(value: Any) -> Any:
     """Take the text of a URL for a number where it is written as one."""
-    return int(value) if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit() else value
-
-
-def _finite(value: dict[str, float]) -> dict[str, float]:
-    return value
+    return (
+        int(value)
+        if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit()
+        else value
+    )
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
@@ -45,29 +45,46 @@ class Given(BaseModel):
 
 
 class Page(Given):
-    limit: Annotated[int, BeforeValidator(_typed)] = Field(100, ge=1, le=MOST_LISTED, description="At most so many.")
+    """Which page of a list."""
+
+    limit: Annotated[int, BeforeValidator(_typed)] = Field(
+        100, ge=1, le=MOST_LISTED, description="At most so many."
+    )
     offset: Annotated[int, BeforeValidator(_typed)] = Field(
         0, ge=0, lt=2**31, description="How many of the newest to pass over."
     )
 
 
 class JobsQuery(Page):
+    """Which jobs."""
+
     type: Name | None = Field(None, description="Only jobs of this type.")
     status: JobStatus | None = Field(None, description="Only jobs in this state.")
 
 
 class RunsQuery(Page):
+    """Which runs."""
+
     experiment: Text | None = Field(None, description="Only runs of the experiment of this name.")
 
 
 class LogsQuery(Given):
-    tail: Annotated[int, BeforeValidator(_typed)] = Field(200, ge=1, le=10_000, description="How many last lines.")
+    """Which part of a log."""
+
+    tail: Annotated[int, BeforeValidator(_typed)] = Field(
+        200, ge=1, le=10_000, description="How many last lines."
+    )
     after: Annotated[int, BeforeValidator(_typed)] | None = Field(
-        None, ge=0, lt=2**53, description="Instead: what came after that many bytes, `next` of the last answer."
+        None,
+        ge=0,
+        lt=2**53,
+        description="Instead: what came after that many bytes, `next` of the last answer.",
     )
 
 
 class PointsQuery(Given):
+    """Which points."""
+
     name: Text = Field(description="The metric.")
     after: Annotated[int, BeforeValidator(_typed)] = Field(
         -1, ge=-1, lt=2**31, description="Only points after that many, less one."
@@ -75,32 +92,44 @@ class PointsQuery(Given):
 
 
 class JobIn(Given):
+    """A job to be queued."""
+
     adapter: Name | None = Field(None, description="The family; the only one installed if not given.")
     options: dict[str, Any] = Field({}, description="The adapter's options for that type; see `adapters`.")
-    fail_below: Annotated[dict[str, float], AfterValidator(_finite)] | None = Field(
+    fail_below: dict[str, float] | None = Field(
         None, description="Metrics of the result that must reach a value, else the job fails."
     )
 
 
 class CompareIn(Given):
+    """Runs to put beside each other."""
+
     runs: list[Id] = Field(min_length=1, max_length=MOST_COMPARED, description="The first is the baseline.")
 
 
 class SearchIn(Given):
+    """What every search says."""
+
     index: Name = Field(description="Name of the index.")
     k: Whole = Field(20, ge=1, le=MOST_LISTED, description="How many hits.")
     options: dict[str, Any] = Field({}, description="The adapter's own; see `indexes/{name}`.")
 
 
 class TextSearchIn(SearchIn):
+    """A search with a text."""
+
     query: str = Field(min_length=1, max_length=MAX_QUERY_CHARACTERS)
 
 
 class ImageSearchIn(SearchIn):
+    """A search with a picture."""
+
     image: str = Field(min_length=1, description="A JPEG, PNG or WebP file as base64 text.")
 
 
 class ItemSearchIn(SearchIn):
+    """A search with an item of the index itself."""
+
     item: Text = Field(min_length=1, description="Id of an item of the index: more like this.")
 
 
@@ -108,6 +137,8 @@ class ItemSearchIn(SearchIn):
 
 
 class ErrorDetail(BaseModel):
+    """What is wrong, and what to do."""
+
     type: str = Field(description="Class of the error, as in Python.")
     message: str = Field(description="What was given, and what is allowed.")
     hint: str = Field(description="What to do next; may be empty.")
@@ -115,10 +146,14 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorOut(BaseModel):
+    """An error."""
+
     error: ErrorDetail
 
 
 class MetricOut(BaseModel):
+    """A metric that an adapter reports, or a family of them by a pattern."""
+
     name: str
     better: Literal["higher", "lower"] | None
     format: str
@@ -126,25 +161,35 @@ class MetricOut(BaseModel):
 
 
 class AdapterOut(BaseModel):
+    """A model family."""
+
     name: str
     title: str
     job_types: list[str]
-    options: dict[str, dict[str, Any]] = Field(description="JSON schema of the options by job type, and `search`.")
+    options: dict[str, dict[str, Any]] = Field(
+        description="JSON schema of the options by job type, and `search`."
+    )
     metrics: list[MetricOut]
     problem: str = Field(description="Why it cannot be used; empty where it can.")
 
 
 class AdaptersOut(BaseModel):
+    """The model families."""
+
     adapters: list[AdapterOut]
 
 
 class StageOut(BaseModel):
+    """One of the stages a job is in."""
+
     name: str
     done: Number
     total: Number
 
 
 class ProgressOut(BaseModel):
+    """How far a job is."""
+
     done: Number
     total: Number
     message: str
@@ -155,6 +200,8 @@ class ProgressOut(BaseModel):
 
 
 class JobRowOut(BaseModel):
+    """A job, without its result."""
+
     id: int
     type: str
     adapter: str
@@ -175,10 +222,14 @@ class JobRowOut(BaseModel):
 
 
 class JobOut(JobRowOut):
+    """A job, with its result."""
+
     result: dict[str, Any] | None
 
 
 class JobsOut(BaseModel):
+    """One page of jobs, newest first."""
+
     jobs: list[JobRowOut]
     total: int = Field(description="How many there are of that type and status.")
     limit: int
@@ -186,6 +237,8 @@ class JobsOut(BaseModel):
 
 
 class JobProgressOut(BaseModel):
+    """How far a job is, and in which state."""
+
     id: int
     status: JobStatus
     progress: ProgressOut
@@ -193,6 +246,8 @@ class JobProgressOut(BaseModel):
 
 
 class LogsOut(BaseModel):
+    """A part of a job's log."""
+
     id: int
     lines: list[str]
     open_line: bool = Field(description="Whether the last line has not ended yet.")
@@ -200,16 +255,22 @@ class LogsOut(BaseModel):
 
 
 class ExperimentOut(BaseModel):
+    """An experiment."""
+
     id: int
     name: str
     created_at: str
 
 
 class ExperimentsOut(BaseModel):
+    """The experiments, by name."""
+
     experiments: list[ExperimentOut]
 
 
 class RunOut(BaseModel):
+    """A run, without its metrics."""
+
     id: int
     name: str
     experiment: str
@@ -224,6 +285,8 @@ class RunOut(BaseModel):
 
 
 class RunsOut(BaseModel):
+    """One page of runs, newest first."""
+
     runs: list[RunOut]
     more: bool = Field(description="Whether there are older ones.")
     limit: int
@@ -231,6 +294,8 @@ class RunsOut(BaseModel):
 
 
 class MetricSummaryOut(BaseModel):
+    """What one metric came to."""
+
     last: Number
     min: Number
     max: Number
@@ -243,6 +308,8 @@ class MetricSummaryOut(BaseModel):
 
 
 class SummaryOut(BaseModel):
+    """What a run's metrics came to, by name."""
+
     id: int
     name: str
     experiment: str
@@ -251,6 +318,8 @@ class SummaryOut(BaseModel):
 
 
 class ExperimentMetricsOut(BaseModel):
+    """What the metrics of an experiment's runs came to."""
+
     experiment: ExperimentOut
     runs: list[SummaryOut]
     more: bool
@@ -259,11 +328,15 @@ class ExperimentMetricsOut(BaseModel):
 
 
 class PointsOut(BaseModel):
+    """The points of one metric, in the order they were logged."""
+
     name: str
     points: list[tuple[int, float, Number]] = Field(description="Step, seconds since 1970, value.")
 
 
 class CheckpointOut(BaseModel):
+    """A file that a run kept."""
+
     name: str
     size: int
     step: int | None
@@ -271,35 +344,49 @@ class CheckpointOut(BaseModel):
 
 
 class CheckpointsOut(BaseModel):
+    """The files that a run kept, oldest first."""
+
     checkpoints: list[CheckpointOut]
 
 
 class DeletedOut(BaseModel):
+    """What was deleted."""
+
     run_id: int
     deleted: str
 
 
 class ComparisonOut(BaseModel):
+    """Runs beside each other."""
+
     runs: list[dict[str, Any]]
     config: list[dict[str, Any]]
     final: list[dict[str, Any]]
 
 
 class IndexRowOut(BaseModel):
+    """An index."""
+
     name: str
     adapter: str = Field(description="Who made it; empty where its manifest does not say.")
 
 
 class IndexesOut(BaseModel):
+    """The indexes, by name."""
+
     indexes: list[IndexRowOut]
 
 
 class SampleOut(BaseModel):
+    """A query worth trying."""
+
     text: str
     language: str
 
 
 class IndexOut(BaseModel):
+    """An index, and how it can be searched."""
+
     index: str
     adapter: str
     adapter_title: str
@@ -310,6 +397,8 @@ class IndexOut(BaseModel):
 
 
 class HitOut(BaseModel):
+    """One result."""
+
     id: str
     score: Number
     distance: Number
@@ -321,6 +410,8 @@ class HitOut(BaseModel):
 
 
 class SearchOut(BaseModel):
+    """Results, best first."""
+
     hits: list[HitOut]
     took_ms: dict[str, Number]
     note: str

@@ -42,8 +42,6 @@ def openapi(routes: Sequence[Route], server: str) -> dict[str, Any]:
     inputs: list[tuple[type[BaseModel], Any]] = sorted(answers | given, key=lambda pair: pair[0].__name__)
     refs, definitions = models_json_schema(inputs, ref_template=_REF)
     schemas = dict(definitions.get("$defs", {}))
-    for (model, _mode), ref in refs.items():
-        schemas.setdefault(str(ref["$ref"]).rsplit("/", 1)[-1], model.model_json_schema(ref_template=_REF))
     paths: dict[str, Any] = {}
     for route in routes:
         paths.setdefault(f"/{route.path}", {})[route.verb.lower()] = _operation(route, refs, schemas)

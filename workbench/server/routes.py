@@ -9,17 +9,25 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from workbench import jobs, wire
 from workbench.adapter import MAX_IMAGE_BYTES, adapters
-from workbench.errors import SearchFailed, TooLarge, UnknownExperiment, WorkbenchError
+from workbench.errors import (
+    BadInput,
+    SearchFailed,
+    TooLarge,
+    UnknownAdapter,
+    UnknownExperiment,
+    WorkbenchError,
+)
 from workbench.indexes import index_adapter
 from workbench.server import models
-from workbench.server.desk import WorkbenchServer
 from workbench.server.deletion import delete_checkpoint
+from workbench.server.desk import WorkbenchServer
 from workbench.tracking import Run
 from workbench.workspace import Workspace, as_id
 
@@ -107,20 +115,17 @@ def _submit(job_type: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any]]:
         adapter = given.adapter or only_adapter()
         question = {"adapter": adapter, "type": job_type, "options": given.options}
         checked = await desk.ask(op="check", **question)
-        job = await desk.run(
+        return await desk.run(
             lambda home: jobs.submit_checked(
                 home, job_type, checked["adapter"], checked["options"], fail_below=floors
             ).to_json()
         )
-        return job
 
     return submit
 
 
 def only_adapter() -> str:
     """Return the name of the one adapter that is installed."""
-    from workbench.errors import BadInput, UnknownAdapter
-
     names = adapters()
     if not names:
         raise UnknownAdapter("", ())
@@ -208,9 +213,7 @@ def summary_json(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> dict[str
         "name": run.name,
         "experiment": run.experiment,
         "status": run.status,
-        "summary": {
-            name: {key: _number(row.get(key)) for key in _SUMMARY} for name, row in summary.items()
-        },
+        "summary": {name: {key: _number(row.get(key)) for key in _SUMMARY} for name, row in summary.items()},
     }
 
 
@@ -230,8 +233,6 @@ def _experiment(row: Any) -> dict[str, Any]:
 
 
 def _moment(seconds: float) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
@@ -275,9 +276,7 @@ async def experiment_metrics(desk: WorkbenchServer, call: Call) -> Any:
             raise UnknownExperiment(call.path["experiment_id"], [one.id for one in home.store.experiments()])
         runs, more = _some_runs(home, row.name, asked)
         summaries = home.store.summaries([run.id for run in runs])
-        told = [
-            summary_json(run, {one.name: one.model_dump() for one in summaries[run.id]}) for run in runs
-        ]
+        told = [summary_json(run, {one.name: one.model_dump() for one in summaries[run.id]}) for run in runs]
         return {"experiment": _experiment(row), "runs": told, "more": more, **_page(asked)}
 
     return await desk.run(look)
@@ -388,15 +387,13 @@ def _search(by: str, field: str) -> Callable[[WorkbenchServer, Call], Awaitable[
 
 
 # The table -------------------------------------------------------------------------------------
-
-_READ = ("GET", "read")
-
 ROUTES: tuple[Route, ...] = (
     Route("GET", "adapters", "read", "List the adapters with the schemas of their options.", list_adapters,
           models.AdaptersOut),
     *(
         Route("POST", f"jobs/{word}", "execute", f"Queue {a_job} job and see to it that it runs.",
-              _submit(job_type), models.JobOut, body=models.JobIn, status=201, errors=(404, 501), polled=False)
+              _submit(job_type), models.JobOut, body=models.JobIn, status=201, errors=(404, 501),
+              polled=False)
         for word, job_type, a_job in (
             ("eval", "eval", "an eval"),
             ("index-build", "index_build", "an index_build"),
@@ -428,7 +425,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "runs/{run_id}/checkpoints", "read", "List a run's checkpoints.", list_checkpoints,
           models.CheckpointsOut),
     Route("DELETE", "runs/{run_id}/checkpoints/{name}", "write", "Delete one checkpoint of a run.",
-          remove_checkpoint, models.DeletedOut, polled=False),
+          remove_checkpoint, models.DeletedOut, errors=(409,), polled=False),
     Route("GET", "indexes", "read", "List the indexes.", list_indexes, models.IndexesOut),
     Route("GET", "indexes/{name}", "read", "Tell how an index can be searched.", get_index, models.IndexOut,
           errors=(409,)),
