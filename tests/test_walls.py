@@ -25,13 +25,13 @@ TEXTS = {".py", ".js", ".css", ".html", ".j2", ".mako", ".json", ".ipynb", ".tom
 #: Who may import whom: a module imports from its own floor and from those below, never upward.
 FLOORS = [
     {"errors", "signals"},
-    {"records", "processes", "bars", "keeper", "logs", "mounts", "migrations"},
+    {"records", "processes", "bars", "keeper", "locks", "logs", "mounts", "migrations"},
     {"files", "outcome", "provenance"},
     {"store", "series", "adapter", "compare"},
     {"tracking", "writer", "checkpoints", "imports", "notebooks", "parameters", "settling", "reporting"},
-    {"engine", "run_data"},
-    {"workspace", "jobs", "scope", "runner", "attempts", "progress"},
-    {"worker", "background", "panels", "voila", "server", "search_service", "demo", "doctor"},
+    {"engine", "run_data", "indexes", "wire"},
+    {"workspace", "jobs", "scope", "runner", "attempts", "progress", "search_client"},
+    {"worker", "background", "panels", "voila", "server", "search_service", "client", "demo", "doctor"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

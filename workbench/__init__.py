@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         adapters,
         get_adapter,
     )
+    from workbench.client import RemoteWorkspace, connect
     from workbench.errors import (
+        AccessDenied,
         BadInput,
         BadName,
         BadOptions,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
         MissingExtra,
         NotFound,
         NotSupported,
+        SearchFailed,
+        ServerUnreachable,
         StoreError,
         StoreUnavailable,
         TooLarge,
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from workbench.workspace import Workspace
 
 _HOMES = {
+    "AccessDenied": "errors",
     "BadInput": "errors",
     "BadName": "errors",
     "BadOptions": "errors",
@@ -78,12 +83,15 @@ _HOMES = {
     "NotFound": "errors",
     "NotSupported": "errors",
     "Options": "adapter",
+    "RemoteWorkspace": "client",
     "Result": "adapter",
     "Run": "tracking",
     "SampleQuery": "adapter",
     "Samples": "adapter",
+    "SearchFailed": "errors",
     "SearchResult": "adapter",
     "Searcher": "adapter",
+    "ServerUnreachable": "errors",
     "StoreError": "errors",
     "StoreUnavailable": "errors",
     "TooLarge": "errors",
@@ -99,6 +107,7 @@ _HOMES = {
     "Workspace": "workspace",
     "WrongState": "errors",
     "adapters": "adapter",
+    "connect": "client",
     "get_adapter": "adapter",
     "job_scope": "scope",
     "panels": "",
@@ -106,6 +115,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AccessDenied",
     "BadInput",
     "BadName",
     "BadOptions",
@@ -125,12 +135,15 @@ __all__ = [
     "NotFound",
     "NotSupported",
     "Options",
+    "RemoteWorkspace",
     "Result",
     "Run",
     "SampleQuery",
     "Samples",
+    "SearchFailed",
     "SearchResult",
     "Searcher",
+    "ServerUnreachable",
     "StoreError",
     "StoreUnavailable",
     "TooLarge",
@@ -146,6 +159,7 @@ __all__ = [
     "Workspace",
     "WrongState",
     "adapters",
+    "connect",
     "get_adapter",
     "job_scope",
     "panels",

@@ -48,6 +48,9 @@ MAX_QUERY_CHARACTERS = 2_000
 #: An uploaded picture larger than this many bytes is refused before it is opened.
 MAX_IMAGE_BYTES = 20 * 2**20
 
+#: Of a value that is refused, an error shows at most so much.
+_SHOWN_CHARACTERS = 200
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -509,9 +512,16 @@ def fit(schema: type[BaseModel], raw: Mapping[str, Any], what: str) -> Any:
             said = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
                 said = f"unknown option; allowed: {allowed}"
-            problems.append((where, f"{said} (given: {problem['input']!r})"))
+            problems.append((where, f"{said} (given: {_shown(problem['input'])})"))
         text = "; ".join(f"{where}: {said}" if where else said for where, said in problems)
         raise BadOptions(f"{what}: {text}", problems) from None
+
+
+def _shown(given: Any) -> str:
+    text = repr(given)
+    return (
+        text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text):,} characters)"
+    )
 
 
 class Searcher:

@@ -19,6 +19,9 @@
     ├── CorruptFile                    a file that is not what it should be     HTTP 409
     ├── NotSupported (NotImplementedError)  the adapter does not offer it       HTTP 501
     ├── Busy                           try again later                          HTTP 503
+    ├── SearchFailed                   an index broke while it was asked        HTTP 503
+    ├── AccessDenied                   no login, or not for this                HTTP 403
+    ├── ServerUnreachable              the server of a workspace does not answer
     ├── MissingExtra (ImportError)     an optional package is not installed
     ├── BelowFloor                     a result that does not reach its floors
     ├── StoreError                     the database refused
@@ -192,6 +195,18 @@ class Busy(WorkbenchError):
     def __init__(self, message: str, *, retry_after: float = 1.0, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class SearchFailed(WorkbenchError):
+    """An index, or the adapter that made it, broke while it was asked; it is opened anew for the next."""
+
+
+class AccessDenied(WorkbenchError):
+    """A server wants a login, or does not let this user do that."""
+
+
+class ServerUnreachable(WorkbenchError):
+    """The server of a workspace does not answer, or answers as something else."""
 
 
 class MissingExtra(WorkbenchError, ImportError):

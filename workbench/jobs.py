@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -21,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel
 
@@ -38,6 +37,9 @@ from workbench.errors import (
     UnknownJob,
     WrongState,
 )
+from workbench.locks import is_locked as is_locked  # whoever asks after a worker's lock finds both here
+from workbench.locks import start_with_lock
+from workbench.locks import take_lock as take_lock
 from workbench.parameters import check_parameters
 from workbench.tracking import plain, write_whole
 from workbench.workspace import Workspace
@@ -304,6 +306,32 @@ class Job:
         """
         return _tail(self.folder / "log.txt", tail)
 
+    def log_size(self) -> int:
+        """Return how many bytes its log has."""
+        path = self.folder / "log.txt"
+        return path.stat().st_size if path.is_file() else 0
+
+    def log_after(self, at: int) -> tuple[str, int]:
+        """Return what its log holds after so many bytes, and how many to pass over the next time.
+
+        At most a MiB at once, and never half a character.
+        """
+        path = self.folder / "log.txt"
+        if not path.is_file():
+            return "", at
+        with path.open("rb") as file:
+            file.seek(at)
+            data = file.read(_LOG_MOST)
+        cut = len(data)
+        while cut > max(len(data) - 4, 0) and data[cut - 1] & 0xC0 == 0x80:
+            cut -= 1  # the tail of a character
+        if cut and data[cut - 1] >= 0xC0:  # and its head, where the tail is not all there
+            need = 2 if data[cut - 1] < 0xE0 else 3 if data[cut - 1] < 0xF0 else 4
+            cut = cut - 1 if len(data) - cut + 1 < need else len(data)
+        else:
+            cut = len(data)
+        return data[:cut].decode("utf-8", errors="replace"), at + cut
+
     def follow_logs(self, pause: float = 0.2) -> Iterator[str]:
         """Yield the lines of its log as they come, from the first on, until the job has ended.
 
@@ -470,11 +498,33 @@ def submit(
     ``max_attempts`` counts the times it is begun: again only when its worker vanished, never when it failed.
     """
     family = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter)
-    checked = check_job(family, type, options)
+    checked = plain(check_job(family, type, options), "options")
+    return submit_checked(
+        home,
+        type,
+        family.name,
+        checked,
+        fail_below=fail_below,
+        start_worker=start_worker,
+        max_attempts=max_attempts,
+    )
+
+
+def submit_checked(
+    home: Workspace,
+    type: str,  # noqa: A002
+    adapter: str,
+    options: Mapping[str, Any],
+    *,
+    fail_below: Mapping[str, float] | str | None = None,
+    start_worker: bool = True,
+    max_attempts: int = 2,
+) -> Job:
+    """Queue a job whose options were checked by its adapter already, in another process perhaps."""
     row = records.Job(
         type=type,
-        adapter=family.name,
-        options=plain(checked, "options"),
+        adapter=adapter,
+        options=dict(options),
         floors=check_floors(fail_below),
         cwd=str(Path.cwd()),
         max_attempts=max_attempts,
@@ -707,55 +757,15 @@ def _start_worker(home: Workspace) -> bool:
     environment = {key: value for key, value in os.environ.items() if key not in private}
     if home.database_url:
         environment[workspace.DATABASE_URL] = home.database_url
-    with lock, (home.path / "worker.log").open("ab") as log:
-        # A session of its own and no parent: it outlives the terminal, the kernel or the command that
-        # started it, and leaves no zombie there. It is born with the lock, so that of many who submit at
-        # once one starts a worker.
-        subprocess.run(  # noqa: S603  # this interpreter and our own module
-            ["/bin/sh", "-c", '"$@" &', "sh", *worker_command(home), "--lock", str(lock.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-            pass_fds=(lock.fileno(),),
-            check=True,
-        )
+    # It is born with the lock, so that of many who submit at once one starts a worker.
+    with lock:
+        start_with_lock(worker_command(home), lock, home.path / "worker.log", environment)
     return True
-
-
-def take_lock(path: Path, *, seconds: float) -> IO[bytes] | None:
-    """Return a file that is locked until it is closed, or None where another process holds it.
-
-    Tries for ``seconds``, since others lock it for an instant to see whether somebody holds it.
-    """
-    deadline = time.monotonic() + seconds
-    file = path.open("ab")
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                file.close()
-                return None
-            time.sleep(0.002)
-        else:
-            return file
 
 
 def worker_command(home: Workspace) -> list[str]:
     """Return the command that starts a worker in the background."""
     return [sys.executable, "-m", "workbench.background", "--workspace", str(home.path)]
-
-
-def is_locked(path: Path) -> bool:
-    """Say whether a living process holds a lock file."""
-    try:
-        with path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _tail(path: Path, lines: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
-from workbench import records, tracking
+from workbench import indexes, records, tracking
 from workbench.adapter import BaseAdapter, Metric, Searcher, adapters, get_adapter
-from workbench.errors import BadInput, CorruptFile, UnknownExperiment, UnknownIndex, UnknownRun, WrongState
+from workbench.errors import BadInput, UnknownExperiment, UnknownRun, WrongState
 from workbench.settling import settle_runs
 from workbench.store import RunRow, Store
 from workbench.tracking import Run
@@ -470,11 +469,18 @@ class Workspace:
 
     def index_names(self) -> list[str]:
         """Return the names of the indexes that are whole, sorted."""
-        found = (folder for folder in self.indexes.iterdir() if (folder / "manifest.json").is_file())
-        return sorted(folder.name for folder in found if not folder.name.startswith("."))
+        return indexes.index_names(self.indexes)
 
-    def open_search(self, name: str) -> Searcher:
+    def open_search(self, name: str, *, service: bool = False) -> Searcher:
         """Open an index for searching, whatever family made it.
+
+        Parameters
+        ----------
+        name : str
+            The index.
+        service : bool
+            Whether the workspace's search service holds it instead of this process: opened once for all who
+            ask, and this process loads neither the model nor the adapter.
 
         Raises
         ------
@@ -483,18 +489,11 @@ class Workspace:
         CorruptFile
             Its manifest cannot be read, or names no adapter.
         """
-        if name not in (names := self.index_names()):
-            raise UnknownIndex(name, names)
-        folder = self.indexes / name
-        manifest = folder / "manifest.json"
-        try:
-            family = json.loads(manifest.read_text(encoding="utf-8"))["adapter"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptFile(
-                manifest, f"not a manifest that names its adapter ({error!r})", hint="Build the index again."
-            ) from None
-        adapter = get_adapter(str(family))
-        return Searcher(adapter, adapter.load_index(folder), name)
+        if service:
+            from workbench.search_client import SearchClient
+
+            return SearchClient(self.path).open_search(name)
+        return indexes.open_index(self.indexes, name)
 
 
 def as_id(given: Any) -> int | None:

@@ -1,0 +1,69 @@
+"""An adapter that breaks in every way there is, as the query asks for; the name of an index too."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import workbench as wb
+
+
+class Options(wb.Options):
+    check: str = ""
+
+    def model_post_init(self, context):
+        if self.check:
+            do(self.check)
+
+
+def do(what):
+    if what == "raise":
+        raise RuntimeError("a secret of the machine")
+    if what == "refuse":
+        raise wb.BadInput("not this", hint="That.")
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "exit":
+        os._exit(7)
+    if what == "quit":
+        sys.exit(3)
+    if what == "hang":
+        while True:
+            time.sleep(60)
+    if what == "leave a child":
+        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+        subprocess.Popen(sleeper, start_new_session=True)
+        time.sleep(600)
+    if what == "print":
+        print("{" * 1000, flush=True)
+        os.write(1, b"\x00" * 1000)
+    if what == "grow":
+        do.kept = bytearray(300 * 2**20)
+        do.kept[::4096] = b"x" * len(do.kept[::4096])
+    if what.startswith("sleep "):
+        time.sleep(float(what.split()[1]))
+
+
+class Broken(wb.BaseAdapter):
+    name, title = "broken", "Breaks"
+
+    def options(self, task):
+        return Options
+
+    def evaluate(self, options, job):
+        return wb.Result()
+
+    def load_index(self, path):
+        do(json.loads((path / "manifest.json").read_text()).get("open", ""))
+        return path.name
+
+    def search_by_text(self, index, query, k, options):
+        do(query)
+        score = float("nan") if query == "nan" else 1.0
+        thumbnail = bytes(51 * 2**20) if query == "flood bytes" else None
+        return wb.SearchResult([wb.Hit(f"{query} {os.getpid()}", score, thumbnail=thumbnail)])
+
+
+adapter = Broken()

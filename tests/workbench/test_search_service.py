@@ -1,0 +1,410 @@
+"""The search service: it answers many, it is one a workspace, and nothing an adapter does brings it down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import workbench as wb
+from workbench import processes, wire
+from workbench.search_client import LOCK_NAME, SearchClient
+from workbench.search_service.limits import Limits
+
+from .conftest import make_index, until
+
+#: Short enough for a test that waits for a hanging adapter.
+QUICK = {"answer_seconds": 1.5, "open_seconds": 20, "check_seconds": 3}
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Limits of the service that the test starts."""
+
+    class Kept(dict[str, float]):
+        def update(self, *others: Any, **more: float) -> None:
+            super().update(*others, **more)
+            monkeypatch.setenv("WORKBENCH_SEARCH_LIMITS", json.dumps(self))
+
+    kept = Kept()
+    kept.update(QUICK)
+    return kept
+
+
+@pytest.fixture
+def client(searched: Path, toy: wb.BaseAdapter, broken: None, limits: dict[str, float]) -> SearchClient:
+    make_index(searched, "words")
+    make_index(searched, "broken", adapter="broken")
+    return SearchClient(searched, patience=60)
+
+
+def holders(client: SearchClient) -> dict[str, int]:
+    return {held["name"]: held["pid"] for held in client.ask({"op": "status"})["holders"]}
+
+
+# Answering ------------------------------------------------------------------------------------------
+
+
+def test_an_index_is_searched_as_if_it_were_opened_here(
+    client: SearchClient, workspace: wb.Workspace
+) -> None:
+    there, here = workspace.open_search("words", service=True), workspace.open_search("words")
+    for query, k in (("dog", 2), ("강아지", 5)):
+        assert there.by_text(query, k).hits == here.by_text(query, k).hits
+    assert there.by_image(b"pizza", 1)[0].id == "pizza"
+    assert there.schema == here.schema
+    assert there.describe() == here.describe()
+    assert there.sample_queries() == here.sample_queries()
+    assert (there.name, there.adapter.name, there.adapter.title) == ("words", "toy", "A toy that counts")
+    offers = {method: there.adapter.offers(method) for method in ("search_by_text", "search_by_item")}
+    assert offers == {"search_by_text": True, "search_by_item": False}
+
+
+def test_thumbnails_and_notes_come_whole() -> None:
+    hits = [wb.Hit("a", 0.5, 3.0, "dog", "개", b"\x89PNG\0\xff", "3/8", 0.4), wb.Hit("b", float("-inf"))]
+    told = json.loads(wire.dumps(wb.SearchResult(hits, {"search": 0.25}, note="two", cutoff=1).to_json()))
+    back = wire.result_from(told)
+    assert back.hits == tuple(hits)
+    assert (back.took_ms, back.note, back.cutoff) == ({"search": 0.25}, "two", 1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "says"),
+    [
+        (lambda s: s.by_text(" "), wb.BadInput, "empty"),
+        (lambda s: s.by_text("dog", 0), wb.BadInput, "k must be"),
+        (lambda s: s.by_text("dog", "many"), wb.BadInput, "k must be"),
+        (lambda s: s.by_text("dog", object()), wb.BadInput, "plain values"),
+        (lambda s: s.by_text("dog", sharp=1), wb.BadOptions, "sharp: unknown option"),
+        (lambda s: s.by_image(b""), wb.BadInput, "0 bytes"),
+        (lambda s: s.by_item("dog"), wb.NotSupported, "'toy' does not offer search_by_item"),
+        (lambda s: s._send({"op": "search", "index": "words", "by": "magic"}), wb.BadInput, "by 'magic'"),
+        (
+            lambda s: s._send({"op": "search", "index": "words", "by": "image", "image": "%"}),
+            wb.BadInput,
+            "base64",
+        ),
+        (lambda s: s._send({"op": "dance"}), wb.BadInput, "dance"),
+    ],
+)
+def test_what_cannot_be_answered_raises_the_same_class_as_here(
+    client: SearchClient, ask: Any, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        ask(client.open_search("words"))
+
+
+@pytest.mark.parametrize(
+    "name", ["wods", "../indexes/words", "/etc", "words\0", "", ".words", "%2e%2e", "강"]
+)
+def test_a_name_that_is_no_index_is_unknown_whatever_it_is(client: SearchClient, name: str) -> None:
+    with pytest.raises(wb.UnknownIndex, match="Known: broken, words"):
+        client.open_search(name)
+
+
+def test_an_index_without_a_manifest_that_can_be_read_is_corrupt(client: SearchClient) -> None:
+    (client.home / "indexes" / "words" / "manifest.json").write_text("{")
+    with pytest.raises(wb.CorruptFile, match="manifest") as raised:
+        client.open_search("words")
+    assert "not a manifest" in raised.value.reason
+
+
+def test_adapters_are_described_and_options_checked(client: SearchClient) -> None:
+    told = client.ask({"op": "adapter", "adapter": "toy"})
+    assert told["job_types"] == ["train", "eval", "index_build"]
+    assert told["options"]["eval"]["properties"]["k"]["default"] == 3
+    assert told["metrics"][0]["better"] == "lower"
+    question = {"op": "check", "adapter": "toy", "type": "eval", "options": {"k": 7}}
+    assert client.ask(question)["options"]["k"] == 7
+    with pytest.raises(wb.BadOptions) as raised:
+        client.ask({**question, "options": {"k": "x"}})
+    assert raised.value.problems[0][0] == "k"
+    with pytest.raises(wb.UnknownAdapter, match="toy"):
+        client.ask({"op": "adapter", "adapter": "tory"})
+
+
+def test_the_loop_of_a_server_asks_without_a_thread(client: SearchClient) -> None:
+    async def ask() -> list[Any]:
+        question = {"op": "search", "index": "words", "by": "text", "text": "dog", "k": 1}
+        return await asyncio.gather(*(client.ask_async(question) for _ in range(10)))
+
+    assert [told["hits"][0]["id"] for told in asyncio.run(ask())] == ["dog"] * 10
+
+
+# One a workspace ------------------------------------------------------------------------------------
+
+
+def test_many_who_come_at_once_start_one_service_that_opens_the_index_once(client: SearchClient) -> None:
+    def visit(_: int) -> str:
+        return str(SearchClient(client.home).open_search("words").by_text("dog", 1)[0].id)
+
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(visit, range(24))) == {"dog"}
+    assert len(holders(client)) == 1
+    started = (client.home / "search-service.log").read_text()
+    assert "another search service" not in started
+
+
+def test_a_service_that_is_killed_is_started_again_for_the_next_question(client: SearchClient) -> None:
+    searcher = client.open_search("words")
+    before = client.ask({"op": "status"})["pid"]
+    held = holders(client)["words"]
+    os.kill(before, signal.SIGKILL)
+    assert searcher.by_text("dog", 1)[0].id == "dog"
+    assert client.ask({"op": "status"})["pid"] != before
+    until(lambda: not processes.started(held))  # the index it held did not stay behind
+
+
+def test_a_service_leaves_when_nobody_asks_and_takes_everything_with_it(
+    client: SearchClient, limits: dict[str, float]
+) -> None:
+    limits.update(idle_seconds=0.5)
+    client.open_search("words")
+    said = json.loads((client.home / LOCK_NAME).read_text())
+    held = holders(client)["words"]
+    until(lambda: not processes.started(said["pid"]) and not processes.started(held))
+    assert not Path(said["socket"]).parent.exists()
+    assert client.open_search("words").by_text("dog", 1)[0].id == "dog"
+
+
+def test_the_service_is_no_part_of_the_job_it_was_started_from(
+    client: SearchClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(processes.TOKEN, "0123abcd")
+    monkeypatch.setenv("WORKBENCH_JOB", "7")
+    client.open_search("words")
+    assert processes.carriers("0123abcd") == []
+
+
+def test_nobody_else_may_enter_where_it_listens(client: SearchClient) -> None:
+    client.open_search("words")
+    folder = Path(json.loads((client.home / LOCK_NAME).read_text())["socket"]).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_index_that_was_built_anew_is_opened_anew(client: SearchClient) -> None:
+    searcher = client.open_search("words")
+    assert len(searcher.by_text("cat", 9)) == 5
+    make_index(client.home, "words.new", words=["cat"])
+    (client.home / "indexes" / "words.new" / "manifest.json").replace(
+        client.home / "indexes" / "words" / "manifest.json"
+    )
+    assert [hit.id for hit in searcher.by_text("cat", 9)] == ["cat"]
+    until(lambda: len(holders(client)) == 1)
+
+
+# Nothing an adapter does --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "says"),
+    [
+        ("raise", wb.SearchFailed, "failed for a reason of its own"),
+        ("refuse", wb.BadInput, "not this"),
+        ("crash", wb.SearchFailed, "SIGSEGV"),
+        ("exit", wb.SearchFailed, "code 7"),
+        ("quit", wb.SearchFailed, "code 3"),
+        ("hang", wb.SearchFailed, r"did not answer within 1\.5 s"),
+        ("flood bytes", wb.SearchFailed, "the answer has"),
+    ],
+)
+def test_an_index_that_breaks_fails_its_question_and_nothing_else(
+    client: SearchClient, query: str, error: type[Exception], says: str
+) -> None:
+    words, broken = client.open_search("words"), client.open_search("broken")
+    before = holders(client)
+    with pytest.raises(error, match=says) as raised:
+        broken.by_text(query)
+    assert "secret" not in str(raised.value)
+    assert words.by_text("dog", 1)[0].id == "dog"
+    assert holders(client)["words"] == before["words"]
+    assert broken.by_text("fine")[0].id.startswith("fine")
+
+
+def test_what_an_adapter_prints_goes_to_the_log(client: SearchClient) -> None:
+    assert client.open_search("broken").by_text("print")[0].id.startswith("print")
+    assert "{{{{" in (client.home / "search-service.log").read_text(errors="replace")
+
+
+def test_a_score_that_is_no_number_comes_as_it_is(client: SearchClient) -> None:
+    score = client.open_search("broken").by_text("nan")[0].score
+    assert score != score  # NaN
+
+
+@pytest.mark.parametrize("how", ["crash", "hang", "raise"])
+def test_an_index_that_breaks_while_it_is_opened(
+    client: SearchClient, limits: dict[str, float], how: str
+) -> None:
+    limits.update(open_seconds=4)
+    make_index(client.home, "bad", adapter="broken", open=how)
+    words = client.open_search("words")
+    with pytest.raises(wb.SearchFailed, match="index 'bad'"):
+        client.open_search("bad")
+    assert words.by_text("dog", 1)[0].id == "dog"
+
+
+@pytest.mark.parametrize(("name", "says"), [("crashes", "SIGSEGV"), ("raises", "reason of its own")])
+def test_an_adapter_that_breaks_at_import(client: SearchClient, name: str, says: str) -> None:
+    with pytest.raises(wb.SearchFailed, match=says):
+        client.ask({"op": "adapter", "adapter": name})
+    assert client.ask({"op": "adapter", "adapter": "toy"})["name"] == "toy"
+
+
+@pytest.mark.parametrize("how", ["crash", "hang", "raise", "exit"])
+def test_an_adapter_that_breaks_while_it_checks_options(client: SearchClient, how: str) -> None:
+    question = {"op": "check", "adapter": "broken", "type": "eval", "options": {"check": how}}
+    with pytest.raises(wb.SearchFailed):
+        client.ask(question)
+    assert client.ask({**question, "options": {}})["options"] == {"check": ""}
+
+
+def test_what_breaks_again_and_again_is_left_alone_for_a_while(client: SearchClient) -> None:
+    broken = client.open_search("broken")
+    for _ in range(3):
+        with pytest.raises(wb.SearchFailed):
+            broken.by_text("crash")
+    with pytest.raises(wb.Busy, match="broke 3 times") as raised:
+        broken.by_text("fine")
+    assert 1 <= raised.value.retry_after <= 60
+    assert client.open_search("words").by_text("dog", 1)[0].id == "dog"
+
+
+def test_a_hanging_index_leaves_no_child_behind(client: SearchClient) -> None:
+    broken = client.open_search("broken")
+    held = processes.Process(holders(client)["broken"], processes.started(holders(client)["broken"]))
+    found: list[processes.Process] = []
+
+    def look() -> bool:
+        found[:] = [one for one in processes.family(held) if one.pid != held.pid]
+        return bool(found)
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(broken.by_text, "leave a child")
+        until(look)
+        with pytest.raises(wb.SearchFailed):
+            asked.result(30)
+    until(lambda: not processes.alive(*found[0]))
+
+
+def test_those_who_wait_behind_a_crash_are_answered_by_the_next_holder(client: SearchClient) -> None:
+    broken = client.open_search("broken")
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(broken.by_text, "sleep 0.5")
+        until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 1)
+        crash = pool.submit(broken.by_text, "crash")
+        until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 2)
+        others = [pool.submit(broken.by_text, f"other {number}") for number in range(4)]
+        assert first.result(30)[0].id.startswith("sleep")
+        with pytest.raises(wb.SearchFailed):
+            crash.result(30)
+        assert all(other.result(30)[0].id.startswith("other") for other in others)
+
+
+def test_more_than_may_wait_are_told_that_it_is_busy(client: SearchClient, limits: dict[str, float]) -> None:
+    limits.update(waiting=2)
+    broken, words = client.open_search("broken"), client.open_search("words")
+    with ThreadPoolExecutor(2) as pool:
+        two = [pool.submit(broken.by_text, "sleep 1") for _ in range(2)]
+        until(lambda: max(held["waiting"] for held in client.ask({"op": "status"})["holders"]) == 2)
+        with pytest.raises(wb.Busy, match="too many at once"):
+            broken.by_text("fine")
+        assert words.by_text("dog", 1)[0].id == "dog"
+        assert all(one.result(30) for one in two)
+
+
+def test_the_index_that_was_not_asked_for_longest_makes_room(
+    client: SearchClient, limits: dict[str, float]
+) -> None:
+    limits.update(open_indexes=2)
+    for name in ("a", "b", "c"):
+        make_index(client.home, name)
+        client.open_search(name)
+    assert set(holders(client)) == {"b", "c"}
+
+
+def test_an_index_that_eats_the_memory_is_stopped(client: SearchClient, limits: dict[str, float]) -> None:
+    limits.update(memory=250 * 2**20)
+    words, broken = client.open_search("words"), client.open_search("broken")
+    broken.by_text("grow")
+    held = holders(client)["broken"]
+    until(lambda: not processes.started(held))
+    assert broken.by_text("fine")[0].id.startswith("fine")
+    assert words.by_text("dog", 1)[0].id == "dog"
+
+
+# Whoever speaks to it ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", None),
+        (b"\0\0", None),
+        (struct.pack(">I", 2**32 - 1), "TooLarge"),
+        (struct.pack(">I", 10) + b"{", None),
+        (wire.framed(b"{"), "BadInput"),
+        (wire.framed(b"[]"), "BadInput"),
+        (wire.framed(b"\xff\xfe"), "BadInput"),
+        (wire.framed(b'{"op": "search"}'), "UnknownIndex"),
+        (wire.framed(b'{"op": ["search"]}'), "BadInput"),
+        (wire.framed(b"[" * 100_000), "BadInput"),
+    ],
+)
+def test_nonsense_is_refused_and_the_next_is_served(
+    client: SearchClient, data: bytes, says: str | None
+) -> None:
+    client.open_search("words")
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(20)
+        raw.connect(client.start())
+        raw.sendall(data)
+        raw.shutdown(socket.SHUT_WR)
+        if says is None:
+            with pytest.raises(EOFError):
+                wire.receive(raw, wire.ANSWER_BYTES)
+        else:
+            assert json.loads(wire.receive(raw, wire.ANSWER_BYTES))["error"]["type"] == says
+    assert client.open_search("words").by_text("dog", 1)[0].id == "dog"
+
+
+def test_one_who_hangs_up_while_waiting_is_not_searched_for(client: SearchClient) -> None:
+    broken = client.open_search("broken")
+    question = {"op": "search", "index": "broken", "by": "text", "text": "crash", "k": 1}
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(broken.by_text, "sleep 1")
+        until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 1)
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(client.start())
+            raw.sendall(wire.framed(json.dumps(question).encode()))
+            until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 2)
+        assert slow.result(30)
+    until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 0)
+    assert broken.by_text("fine")[0].id.split()[1] == slow.result()[0].id.split()[2]  # the same process
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"doors": 3}', '{"waiting": "x"}'])
+def test_limits_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("WORKBENCH_SEARCH_LIMITS", text)
+    with pytest.raises(wb.BadInput, match=r"\$WORKBENCH_SEARCH_LIMITS"):
+        Limits.from_environment()
+
+
+def test_a_visitor_loads_neither_the_database_nor_an_adapter(client: SearchClient) -> None:
+    program = (
+        "import sys, workbench.search_client as c, pathlib\n"
+        f"s = c.SearchClient(pathlib.Path({str(client.home)!r})).open_search('words')\n"
+        "assert s.by_text('dog', 1)[0].id == 'dog'\n"
+        "print([name for name in ('torch', 'sqlalchemy', 'toy_adapter', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

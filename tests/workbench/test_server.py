@@ -1,0 +1,695 @@
+"""The HTTP API on a live Jupyter server: every route, whoever asks and whatever is sent."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+import workbench as wb
+from workbench.server.routes import BODY_BYTES, ROUTES, Route
+
+from ..conftest import installed
+from .conftest import Live, job_row, live_server, make_index, until
+
+#: Names that mean another place, or none: plain, encoded once and twice, absolute, control characters, long.
+HOSTILE = (
+    "../secret.txt",
+    "..%2fsecret.txt",
+    "..%252fsecret.txt",
+    "%2e%2e%2fsecret.txt",
+    "%2e%2e/secret.txt",
+    "..",
+    ".",
+    "%2e%2e",
+    "/etc/passwd",
+    "%2fetc%2fpasswd",
+    "..\\secret.txt",
+    "..%5csecret.txt",
+    "a%00.txt",
+    "%00",
+    "a" * 5000,
+    "a%0ab",
+    ".hidden",
+    "con",
+    "비밀/../../secret.txt",
+    "비밀",
+    "%EB%B9%84%EB%B0%80",
+    "%ff%fe",
+    "a;b",
+    "~root",
+    "file:///etc/passwd",
+)
+
+REAL = {"job_id": "1", "run_id": "1", "experiment_id": "1", "name": "words"}
+
+
+def address(route: Route, **given: str) -> str:
+    return re.sub(r"{(\w+)}", lambda found: {**REAL, **given}[found[1]], route.path)
+
+
+def raw(live: Live, verb: str, path: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, str]:
+    """Ask without a client that tidies paths up."""
+    host = httpx.URL(live.url)
+    lines = [f"{verb} {host.path}workbench/api/{path} HTTP/1.1", f"Host: {host.host}:{host.port}"]
+    lines += [f"{name}: {value}" for name, value in {**headers, "Connection": "close"}.items()]
+    lines += [f"Content-Length: {len(body)}"]
+    with socket.create_connection((host.host, host.port), timeout=30) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    head, _, said = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), said.decode("utf-8", "replace")
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    told = answer.json()
+    assert set(told) == {"error"}, told
+    assert set(told["error"]) == {"type", "message", "hint", "details"}
+    return dict(told["error"])
+
+
+@pytest.fixture(scope="module")
+def owner(live: Live) -> Iterator[wb.Workspace]:
+    """The workspace behind the server, as its owner opens it, with a job, a run and a checkpoint."""
+    with wb.Workspace(live.home) as home:
+        with home.start_run("e", config={"lr": 1}, better={"m": "higher"}) as run:
+            run.log({"m": 0.5}, step=0)
+            (home.cache / "x").write_bytes(b"1234")
+            run.log_checkpoint("one.bin", home.cache / "x")
+        job_row(home, "cancelled", options={"k": 1}, finished_at=time.time())
+        yield home
+
+
+# Who asks -------------------------------------------------------------------------------------------
+
+
+ALL = [
+    *[(route.verb, route.path) for route in ROUTES],
+    ("GET", "openapi.json"),
+    ("GET", "jobs/{job_id}/events"),
+]
+
+
+@pytest.mark.parametrize(("verb", "path"), ALL)
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "token wrong"}, {"Cookie": "username-x=y"}])
+def test_without_a_login_every_route_is_403_and_does_nothing(
+    live: Live, owner: wb.Workspace, verb: str, path: str, headers: dict[str, str]
+) -> None:
+    before = len(owner.jobs(limit=None))
+    address = re.sub(r"{(\w+)}", lambda found: REAL[found[1]], path).replace(
+        "checkpoints/words", "checkpoints/one.bin"
+    )
+    answer = live.ask(verb, address, headers=headers, json={"runs": [1]} if verb == "POST" else None)
+    assert answer.status_code == 403
+    assert error_of(answer)["type"] == "AccessDenied"
+    assert len(owner.jobs(limit=None)) == before
+    assert [file.name for file in owner.run(1).checkpoints()] == ["one.bin"]
+
+
+@pytest.mark.parametrize("path", ["", "nothing", "jobs/1/nothing", "../secret", "jobs/"])
+def test_what_is_no_route_is_403_without_a_login_and_404_with_one(live: Live, path: str) -> None:
+    for verb in ("GET", "POST", "DELETE", "PUT"):
+        assert raw(live, verb, path, {})[0] in (403, 404)
+        status, said = raw(live, verb, path, live.headers)
+        assert status in (404, 405), said
+
+
+def test_the_table_of_the_design_is_there() -> None:
+    there = {(route.verb, route.path) for route in ROUTES}
+    promised = {
+        ("GET", "adapters"), ("POST", "jobs/eval"), ("POST", "jobs/index-build"), ("POST", "jobs/train"),
+        ("GET", "jobs"), ("GET", "jobs/{job_id}"), ("GET", "jobs/{job_id}/progress"),
+        ("GET", "jobs/{job_id}/logs"), ("POST", "jobs/{job_id}/cancel"), ("GET", "experiments"),
+        ("GET", "experiments/{experiment_id}/metrics"), ("GET", "runs/{run_id}/summary"),
+        ("GET", "runs/{run_id}/checkpoints"), ("DELETE", "runs/{run_id}/checkpoints/{name}"),
+        ("POST", "experiments/compare"), ("GET", "indexes"), ("POST", "search/text"),
+        ("POST", "search/image"),
+    }  # fmt: skip
+    assert promised <= there
+    starting = {route.path for route in ROUTES if route.action == "execute"}
+    assert starting == {"jobs/eval", "jobs/index-build", "jobs/train", "jobs/{job_id}/cancel"}
+    assert {route.action for route in ROUTES if route.verb == "DELETE"} == {"write"}
+
+
+AUTHORIZER = """
+from jupyter_server.auth import Authorizer
+class Reader(Authorizer):
+    def is_authorized(self, handler, user, action, resource):
+        return action == "read" and resource in ("workbench", "api")
+"""
+
+
+def test_a_user_may_do_what_the_servers_authorizer_allows_and_no_more(
+    tmp_path: Path, toy_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reader.py").write_text(AUTHORIZER)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{toy_package}")
+    home = tmp_path / "results"
+    make_index(home, "words")
+    flags = ["--ServerApp.authorizer_class=reader.Reader"]
+    with live_server(home, tmp_path / "state", *flags) as live:
+        assert live.get("jobs").status_code == 200
+        assert live.post("search/text", {"index": "words", "query": "dog"}).status_code == 200
+        for verb, path in (
+            ("POST", "jobs/eval"),
+            ("POST", "jobs/1/cancel"),
+            ("DELETE", "runs/1/checkpoints/x"),
+        ):
+            answer = live.ask(verb, path, json={"adapter": "toy"} if verb == "POST" else None)
+            assert answer.status_code == 403, path
+            assert "not authorized" in error_of(answer)["message"]
+        assert live.get("jobs").json()["total"] == 0
+
+
+def test_a_page_that_is_logged_in_by_cookie_must_send_the_xsrf_token(live: Live, owner: wb.Workspace) -> None:
+    with httpx.Client(base_url=live.url, timeout=60, follow_redirects=True) as browser:
+        browser.get(f"api/status?token={live.token}")
+        body = {"adapter": "toy", "options": {"k": 1}}
+        before = len(owner.jobs(limit=None))
+        refused = browser.post("workbench/api/jobs/eval", json=body)
+        assert refused.status_code == 403
+        assert "xsrf" in error_of(refused)["message"].lower()
+        assert len(owner.jobs(limit=None)) == before
+        browser.get("login")
+        xsrf = browser.cookies["_xsrf"]
+        done = browser.post("workbench/api/jobs/eval", json=body, headers={"X-XSRFToken": xsrf})
+        assert done.status_code == 201, done.text
+        owner.job(done.json()["id"]).wait(60)
+
+
+def test_another_site_may_not_read_with_the_visitors_cookie(live: Live) -> None:
+    with httpx.Client(base_url=live.url, timeout=60) as browser:
+        browser.get(f"api/status?token={live.token}")
+        own = browser.get("workbench/api/jobs", headers={"Referer": live.url})
+        other = browser.get(
+            "workbench/api/jobs", headers={"Origin": "http://evil.example", "Referer": "http://evil.example/"}
+        )
+    assert (own.status_code, other.status_code) == (200, 404)
+
+
+# What is sent -----------------------------------------------------------------------------------------
+
+
+WITH_BODY = [route for route in ROUTES if route.body is not None]
+BAD_BODIES = [
+    (b"", 400),
+    (b"{", 400),
+    (b"\xff\xfe{}", 400),
+    (b"null", 400),
+    (b"[]", 400),
+    (b'"text"', 400),
+    (b"7", 400),
+    (b"NaN", 400),
+    (b'{"k": Infinity}', 400),
+    (b"[" * 50_000, 400),
+    (b'{"a":' * 20_000 + b"1" + b"}" * 20_000, 400),
+    (b'{"adapter": "\\ud800", "index": "\\ud800", "runs": ["\\ud800"]}', 400),
+    (b'{"adapter": "a\\u0000b", "index": "a\\u0000b"}', 400),
+    (b'{"unheard": 1}', 422),
+    (b"x" * (BODY_BYTES + 1), 413),
+]
+
+
+@pytest.mark.parametrize("route", WITH_BODY, ids=lambda route: route.path)
+@pytest.mark.parametrize(("body", "status"), BAD_BODIES, ids=lambda value: str(value)[:24])
+def test_a_malformed_body_is_refused(live: Live, route: Route, body: bytes, status: int) -> None:
+    answer = live.ask("POST", route.path, content=body)
+    if status == 413 and route.body_bytes > BODY_BYTES:
+        status = 400
+    assert answer.status_code == status, answer.text
+    assert error_of(answer)["message"]
+    assert len(answer.content) < 20_000
+
+
+WRONG_TYPES = [
+    ("jobs/eval", {"adapter": 5}),
+    ("jobs/eval", {"options": []}),
+    ("jobs/eval", {"options": "k=3"}),
+    ("jobs/eval", {"adapter": "toy", "options": {"k": "many"}}),
+    ("jobs/eval", {"adapter": "toy", "options": {"kk": 3}}),
+    ("jobs/eval", {"adapter": "toy", "fail_below": {"R@3": "high"}}),
+    ("jobs/eval", {"adapter": "toy", "fail_below": [1]}),
+    ("jobs/train", {"adapter": "toy", "options": {"steps": None}}),
+    ("jobs/index-build", {"adapter": {"name": "toy"}}),
+    ("experiments/compare", {"runs": "1"}),
+    ("experiments/compare", {"runs": []}),
+    ("experiments/compare", {"runs": ["1"]}),
+    ("experiments/compare", {"runs": [True]}),
+    ("experiments/compare", {"runs": [1.5]}),
+    ("experiments/compare", {"runs": [0]}),
+    ("experiments/compare", {"runs": [10**30]}),
+    ("experiments/compare", {"runs": [1] * 1000}),
+    ("experiments/compare", {}),
+    ("search/text", {"index": "words"}),
+    ("search/text", {"index": "words", "query": ""}),
+    ("search/text", {"index": "words", "query": 5}),
+    ("search/text", {"index": "words", "query": "x" * 2001}),
+    ("search/text", {"index": "words", "query": "dog", "k": 0}),
+    ("search/text", {"index": "words", "query": "dog", "k": "5"}),
+    ("search/text", {"index": "words", "query": "dog", "k": 10**9}),
+    ("search/text", {"index": "words", "query": "dog", "k": True}),
+    ("search/text", {"index": "words", "query": "dog", "options": {"sharp": 1}}),
+    ("search/text", {"index": "words", "query": "dog", "options": {"k": 1}}),
+    ("search/text", {"index": "words", "query": "dog", "options": {"query": "x"}}),
+    ("search/text", {"index": ["words"], "query": "dog"}),
+    ("search/image", {"index": "words", "image": 5}),
+    ("search/image", {"index": "words", "image": ""}),
+    ("search/item", {"index": "words", "item": None}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), WRONG_TYPES)
+def test_what_does_not_fit_the_schema_is_422_with_each_problem(live: Live, path: str, body: Any) -> None:
+    answer = live.post(path, body)
+    assert answer.status_code == 422, answer.text
+    assert error_of(answer)["details"]["problems"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "kind"),
+    [
+        ("jobs/eval", {"adapter": "tory"}, 404, "UnknownAdapter"),
+        ("jobs/eval", {}, 400, "BadInput"),  # several are installed
+        ("jobs/train", {"adapter": "broken"}, 501, "NotSupported"),
+        ("experiments/compare", {"runs": [10**6]}, 404, "UnknownRun"),
+        ("experiments/compare", {"runs": [1, 1]}, 400, "BadInput"),
+        ("experiments/compare", {"runs": [1.0]}, 200, ""),
+        ("search/text", {"index": "wrds", "query": "dog"}, 404, "UnknownIndex"),
+        ("search/text", {"index": "words", "query": "  "}, 400, "BadInput"),
+        ("search/image", {"index": "words", "image": "%%%"}, 400, "BadInput"),
+        ("search/image", {"index": "words", "image": "A" * (28 * 2**20 - 100)}, 413, "TooLarge"),
+        ("search/image", {"index": "words", "image": "A" * (29 * 2**20)}, 413, "TooLarge"),
+        ("search/item", {"index": "words", "item": "dog"}, 501, "NotSupported"),
+        ("jobs/99/cancel", None, 404, "UnknownJob"),
+        ("jobs/x/cancel", None, 404, "UnknownJob"),
+    ],
+)
+def test_what_is_wrong_otherwise_has_its_own_status(
+    live: Live, owner: wb.Workspace, path: str, body: Any, status: int, kind: str
+) -> None:
+    answer = live.post(path, body)
+    assert answer.status_code == status, answer.text
+    if kind:
+        assert error_of(answer)["type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("jobs?limit=0", 422),
+        ("jobs?limit=1001", 422),
+        ("jobs?limit=x", 422),
+        ("jobs?limit=1.5", 422),
+        ("jobs?limit=", 422),
+        ("jobs?offset=-1", 422),
+        ("jobs?offset=99999999999999999999", 422),
+        ("jobs?status=done", 422),
+        ("jobs?statuss=queued", 422),
+        ("jobs?type=%00", 400),
+        ("jobs?type=%ff", 400),
+        ("jobs?type=%ED%A0%80", 400),
+        ("jobs?type=dance", 200),
+        ("jobs?type=강", 200),
+        ("jobs?limit=1&_=123&no_track_activity=1", 200),
+        ("jobs/1/logs?tail=0", 422),
+        ("jobs/1/logs?after=-1", 422),
+        ("jobs/1?x=1", 400),
+        ("runs?experiment=nothing", 404),
+        ("runs?experiment=../e", 404),
+        ("runs/1/metrics", 422),
+        ("runs/1/metrics?name=never", 200),
+        ("runs/1/metrics?name=m&after=-2", 422),
+        ("experiments/1/metrics?limit=5", 200),
+        ("experiments/99/metrics", 404),
+        ("experiments/e/metrics", 404),
+    ],
+)
+def test_what_is_asked_is_checked(live: Live, owner: wb.Workspace, path: str, status: int) -> None:
+    answer = live.get(path)
+    assert answer.status_code == status, answer.text
+    if status != 200:
+        error_of(answer)
+
+
+def test_a_body_without_a_length_is_bounded_too(live: Live) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(64):
+            yield b"[" * 2**16
+
+    assert live.ask("POST", "jobs/eval", content=endless()).status_code == 413
+
+
+def test_another_verb_is_405_and_says_which_there_are(live: Live) -> None:
+    for verb in ("PUT", "PATCH", "DELETE"):
+        answer = live.ask(verb, "jobs")
+        assert answer.status_code == 405
+        assert answer.headers["Allow"] == "GET"
+        error_of(answer)
+
+
+# Names ----------------------------------------------------------------------------------------------
+
+
+NAMED = [route for route in ROUTES if "{" in route.path]
+
+
+@pytest.mark.parametrize("route", NAMED, ids=lambda route: f"{route.verb} {route.path}")
+def test_a_hostile_name_in_a_path_reads_and_deletes_nothing(
+    live: Live, owner: wb.Workspace, route: Route
+) -> None:
+    secrets = [
+        live.home / "secret.txt",
+        live.home / "runs" / "secret.txt",
+        live.home / "runs" / "1" / "secret.txt",
+    ]
+    for secret in secrets:
+        secret.write_text("secret")
+    before = sorted(path for path in live.home.rglob("*") if path.is_file() and "cache" not in path.parts)
+    names = re.findall(r"{(\w+)}", route.path)
+    for hostile in HOSTILE:
+        for name in names:
+            path = address(route, **{name: hostile})
+            status, said = raw(live, route.verb, path, live.headers)
+            assert 400 <= status < 500, (path, said)
+            assert "secret" not in said.replace(hostile, "").replace("secret.txt", "")
+    kept = ("worker", "search", "workbench.db")
+    after = sorted(path for path in live.home.rglob("*") if path.is_file() and "cache" not in path.parts)
+    assert [path for path in before if not path.name.lstrip(".").startswith(kept)] == [
+        path for path in after if not path.name.lstrip(".").startswith(kept)
+    ]
+    assert all(secret.read_text() == "secret" for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    "hostile", [*HOSTILE, "words/../words", "words\0", "../indexes/words", {"name": "x"}]
+)
+def test_a_hostile_name_in_a_body_opens_nothing(live: Live, hostile: Any) -> None:
+    for path, body in (
+        ("search/text", {"index": hostile, "query": "dog"}),
+        ("search/image", {"index": hostile, "image": "QUJD"}),
+        ("jobs/eval", {"adapter": hostile}),
+    ):
+        assert live.post(path, body).status_code in (400, 404, 422)
+
+
+def test_one_checkpoint_is_deleted_and_nothing_else(live: Live, owner: wb.Workspace) -> None:
+    with owner.start_run("deleting") as run:
+        for name in ("a.bin", "b 가+@=.bin"):
+            run.log_checkpoint(name, owner.cache / "x")
+    outside = live.home / "outside.bin"
+    outside.write_bytes(b"kept")
+    (run.checkpoint_dir / "link.bin").symlink_to(outside)
+    (run.checkpoint_dir / "stray.bin").write_bytes(b"nobody's")
+    path = f"runs/{run.id}/checkpoints"
+    for name, status in (
+        ("link.bin", 404),
+        ("stray.bin", 404),
+        ("a.bin", 200),
+        ("a.bin", 404),
+        ("A.bin", 404),
+    ):
+        assert live.ask("DELETE", f"{path}/{name}").status_code == status, name
+    assert outside.read_bytes() == b"kept"
+    assert (run.checkpoint_dir / "stray.bin").is_file()
+    assert [file["name"] for file in live.get(path).json()["checkpoints"]] == ["b 가+@=.bin"]
+    gone = live.ask("DELETE", f"{path}/{quote('b 가+@=.bin', safe='')}")
+    assert gone.json() == {"run_id": run.id, "deleted": "b 가+@=.bin"}
+    assert live.get(path).json() == {"checkpoints": []}
+
+
+def test_a_checkpoint_folder_that_leads_elsewhere_is_left_alone(live: Live, owner: wb.Workspace) -> None:
+    with owner.start_run("leading elsewhere") as run:
+        run.log_checkpoint("a.bin", owner.cache / "x")
+    elsewhere = live.home / "elsewhere"
+    run.checkpoint_dir.rename(elsewhere)
+    (run.folder / "checkpoints").symlink_to(elsewhere)
+    assert live.ask("DELETE", f"runs/{run.id}/checkpoints/a.bin").status_code in (400, 404, 409)
+    assert (elsewhere / "a.bin").is_file()
+
+
+# What is answered -----------------------------------------------------------------------------------------
+
+
+def test_a_job_from_its_submission_to_its_result(live: Live) -> None:
+    submitted = live.post("jobs/train", {"adapter": "toy", "options": {"steps": 4}})
+    assert submitted.status_code == 201
+    job = submitted.json()
+    assert (job["status"], job["options"]["steps"], job["result"]) == ("queued", 4, None)
+    until(lambda: live.get(f"jobs/{job['id']}/progress").json()["status"] == "succeeded", 60)
+    done = live.get(f"jobs/{job['id']}").json()
+    assert done["result"]["summary"] == "counted to 4"
+    assert live.get(f"jobs/{job['id']}/progress").json()["progress"]["fraction"] == 1.0
+    log = live.get(f"jobs/{job['id']}/logs").json()
+    assert any("셋까지 counted" in line for line in log["lines"])
+    assert not log["open_line"]
+    assert live.get(f"jobs/{job['id']}/logs?after={log['next']}").json()["lines"] == []
+    assert "result" not in live.get("jobs?limit=1").json()["jobs"][0]
+    summary = live.get(f"runs/{done['run_id']}/summary").json()["summary"]
+    assert (summary["loss"]["best"], summary["loss"]["best_step"]) == (0.25, 3)
+    again = live.post(f"jobs/{job['id']}/cancel", None)
+    assert (again.status_code, again.json()["status"]) == (200, "succeeded")
+
+
+def test_lists_have_pages_and_filters(live: Live, owner: wb.Workspace) -> None:
+    made = [job_row(owner, "cancelled") for _ in range(5)]
+    page = live.get("jobs?limit=2&offset=1&type=eval&status=cancelled").json()
+    assert [job["id"] for job in page["jobs"]] == [made[3], made[2]]
+    assert page["total"] >= 5
+    runs = live.get("runs?limit=1&experiment=e").json()
+    assert (len(runs["runs"]), runs["more"], runs["runs"][0]["config"]) == (1, False, {"lr": 1})
+
+
+def test_what_has_not_changed_is_304(live: Live, owner: wb.Workspace) -> None:
+    until(lambda: not owner.jobs(status="running") and not owner.jobs(status="queued"))
+    job = owner.job(job_row(owner, "running", started_at=time.time() - 5))
+    paths = ["jobs", f"jobs/{job.id}", f"jobs/{job.id}/progress", f"jobs/{job.id}/logs", "experiments",
+             "runs", "runs/1/summary", "runs/1/checkpoints", "indexes", "openapi.json"]  # fmt: skip
+    tags = {path: live.get(path).headers["ETag"] for path in paths}
+    for path, tag in tags.items():
+        again = live.get(path, headers={**live.headers, "If-None-Match": tag})
+        assert (again.status_code, again.content) == (304, b""), path
+    first = live.get(f"jobs/{job.id}")  # it has run for longer, which is no change
+    assert first.headers["ETag"] == tags[f"jobs/{job.id}"]
+    assert owner.store.update_job(job.id, attempt=1, progress_done=0.5, expect="running")
+    moved = live.get(f"jobs/{job.id}", headers={**live.headers, "If-None-Match": first.headers["ETag"]})
+    assert (moved.status_code, moved.json()["progress"]["done"]) == (200, 0.5)
+    assert owner.store.move_job(job.id, expect="running", to="failed", error={"type": "X", "message": "y"})
+
+
+def test_polling_does_not_keep_a_server_awake(live: Live) -> None:
+    def last() -> str:
+        return str(
+            httpx.get(f"{live.url}api/status?no_track_activity=1", headers=live.headers).json()[
+                "last_activity"
+            ]
+        )
+
+    before = last()
+    for path in (
+        "jobs",
+        "jobs/1",
+        "jobs/1/progress",
+        "jobs/1/logs",
+        "experiments",
+        "adapters",
+        "openapi.json",
+    ):
+        live.get(path)
+    assert last() == before
+    live.post("jobs/1/cancel", None)
+    assert last() > before
+
+
+def test_numbers_that_json_has_not_are_said(live: Live, owner: wb.Workspace) -> None:
+    with owner.start_run("numbers") as run:
+        for value in (float("nan"), float("inf"), float("-inf")):
+            run.log({"m": value})
+    text = live.get(f"runs/{run.id}/metrics?name=m").text
+    assert [point[2] for point in json.loads(text, parse_constant=pytest.fail)["points"]] == [
+        None,
+        "Infinity",
+        "-Infinity",
+    ]
+    assert live.get(f"runs/{run.id}/summary").json()["summary"]["m"]["last"] == "-Infinity"
+    hits = live.post("search/text", {"index": "broken", "query": "nan"}).text
+    assert json.loads(hits, parse_constant=pytest.fail)["hits"][0]["score"] is None
+
+
+def events(live: Live, job_id: int) -> Iterator[tuple[str, Any]]:
+    with httpx.stream("GET", f"{live.api}/jobs/{job_id}/events", headers=live.headers, timeout=60) as answer:
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        name = ""
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                name = line[7:]
+            elif line.startswith("data: "):
+                yield name, json.loads(line[6:])
+
+
+def test_progress_comes_as_events_until_the_end(live: Live, owner: wb.Workspace) -> None:
+    job = owner.job(job_row(owner, "running"))
+    stream = events(live, job.id)
+    assert next(stream)[1]["status"] == "running"
+    owner.store.update_job(job.id, attempt=1, progress_done=1, progress_total=4, progress_message="셋")
+    name, told = next(stream)
+    assert (name, told["progress"]["fraction"], told["progress"]["message"]) == ("progress", 0.25, "셋")
+    owner.store.move_job(job.id, expect="running", to="failed", error={"type": "X", "message": "y"})
+    assert [name for name, _ in stream] == ["progress", "end"]
+    assert [name for name, _ in events(live, job.id)] == ["progress", "end"]
+    assert live.get("jobs/10000/events").status_code == 404
+    assert live.get("jobs/x/events").status_code == 404
+
+
+def test_a_stream_that_nobody_reads_any_more_ends(live: Live, owner: wb.Workspace) -> None:
+    job_id = job_row(owner, "running")
+    for _ in range(70):  # more than may be open at once
+        stream = events(live, job_id)
+        assert next(stream)[1]["status"] == "running"
+        stream.close()
+    owner.store.move_job(job_id, expect="running", to="cancelled")
+
+
+# Search, and what breaks ----------------------------------------------------------------------------------
+
+
+def test_an_index_is_described_and_searched(live: Live) -> None:
+    assert {"name": "words", "adapter": "toy"} in live.get("indexes").json()["indexes"]
+    about = live.get("indexes/words").json()
+    assert (about["adapter"], about["offers"]) == ("toy", ["search_by_text", "search_by_image"])
+    assert about["samples"][1] == {"text": "강아지", "language": "ko"}
+    found = live.post("search/text", {"index": "words", "query": "강아지", "k": 2}).json()
+    assert [hit["id"] for hit in found["hits"]] == ["강아지", "강"]
+    assert found["took_ms"]["total"] >= 0
+    picture = base64.b64encode(b"pizza").decode()
+    found = live.post("search/image", {"index": "words", "image": picture, "k": 1}).json()
+    assert found["hits"][0]["id"] == "pizza"
+
+
+def test_adapters_are_listed_the_broken_ones_with_what_is_wrong(live: Live) -> None:
+    told = {one["name"]: one for one in live.get("adapters").json()["adapters"]}
+    assert told["toy"]["options"]["eval"]["properties"]["k"]["type"] == "integer"
+    assert set(told["toy"]["options"]) == {"train", "eval", "index_build", "search"}
+    assert told["toy"]["problem"] == ""
+    assert "SIGSEGV" in told["crashes"]["problem"]
+    assert told["raises"]["problem"]
+    assert told["raises"]["job_types"] == []
+    assert told["vlm_quantization"]["job_types"] == ["train", "eval", "index_build"]
+
+
+@pytest.mark.parametrize("how", ["raise", "crash", "exit", "quit", "hang", "flood bytes"])
+def test_an_index_that_breaks_is_503_and_the_server_goes_on(live: Live, how: str) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        broken = pool.submit(live.post, "search/text", {"index": "broken", "query": how})
+        while not broken.done():  # meanwhile everybody else is served
+            assert live.get("jobs?limit=1").status_code == 200
+            assert live.post("search/text", {"index": "words", "query": "dog"}).status_code == 200
+        answer = broken.result()
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "secret" not in answer.text
+    assert error_of(answer)["type"] == "SearchFailed"
+    assert live.post("search/text", {"index": "broken", "query": "fine"}).status_code == 200
+    assert live.alive()
+
+
+@pytest.mark.parametrize("how", ["raise", "crash", "hang"])
+def test_an_adapter_that_breaks_while_options_are_checked(live: Live, owner: wb.Workspace, how: str) -> None:
+    before = len(owner.jobs(limit=None))
+    answer = live.post("jobs/eval", {"adapter": "broken", "options": {"check": how}})
+    assert answer.status_code == 503, answer.text
+    assert len(owner.jobs(limit=None)) == before
+    assert live.alive()
+
+
+@pytest.mark.parametrize("name", ["crashes", "raises"])
+def test_an_adapter_that_breaks_at_import_starts_no_job(live: Live, name: str) -> None:
+    assert live.post("jobs/eval", {"adapter": name}).status_code == 503
+    assert live.alive()
+
+
+def test_runs_of_an_adapter_that_breaks_are_compared_all_the_same(live: Live, owner: wb.Workspace) -> None:
+    job_id = job_row(owner, "cancelled", adapter="crashes")
+    made = []
+    for value in (0.1, 0.2):
+        with owner.start_run("compared", job_id=job_id, better={"m": "higher"}) as run:
+            run.log({"m": value})
+        made.append(run.id)
+    answer = live.post("experiments/compare", {"runs": made})
+    assert answer.status_code == 200
+    assert next(row for row in answer.json()["final"] if row["name"] == "m")["best"] == [False, True]
+    assert live.alive()
+
+
+def test_more_than_can_be_asked_at_once_are_told_to_come_back(
+    tmp_path: Path, broken_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(broken_package))
+    make_index(tmp_path / "results", "broken", adapter="broken")
+    flags = ["--WorkbenchServer.most_waiting=2"]
+    with live_server(tmp_path / "results", tmp_path / "state", *flags) as live, ThreadPoolExecutor(8) as pool:
+        live.get("indexes/broken")
+        slow = {"index": "broken", "query": "sleep 2"}
+        statuses = [one.status_code for one in pool.map(lambda _: live.post("search/text", slow), range(6))]
+        assert sorted(statuses) == [200, 200, 503, 503, 503, 503]
+        assert live.get("jobs").status_code == 200
+
+
+def test_a_workspace_that_cannot_be_opened_is_an_answer_and_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with live_server(tmp_path / "file", tmp_path / "state") as live:
+        for path in ("jobs", "indexes", "adapters"):
+            answer = live.get(path)
+            assert answer.status_code in (200, 400, 503), answer.text
+        assert live.get("jobs").json()["error"]["type"] == "BadInput"
+        assert live.process.poll() is None
+
+
+# Being installed --------------------------------------------------------------------------------------
+
+
+def test_installing_the_package_enables_it() -> None:
+    command = [sys.executable, "-m", "jupyter", "server", "extension", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    said = done.stdout + done.stderr
+    assert re.search(r"workbench\.server\S* (\x1b\[\S*)?\s*enabled", said), said
+    assert "workbench.server is not importable" not in said
+
+
+def test_the_workspace_is_the_one_set_or_the_environments_or_under_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workbench.server.desk import WorkbenchServer
+
+    def path(**settings: str) -> Path:
+        desk = WorkbenchServer(**settings)
+        desk.__dict__["parent"] = None
+        return desk.home_path
+
+    assert path(workspace=str(tmp_path / "set")) == tmp_path / "set"
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "environment"))
+    assert path() == tmp_path / "environment"
+    assert path(workspace=str(tmp_path / "set")) == tmp_path / "set"
+
+
+def test_it_works_under_a_base_url_and_without_a_search_service_there_is_none(
+    tmp_path: Path, toy_package: Path
+) -> None:
+    with installed(toy_package), live_server(tmp_path / "r", tmp_path / "state", base="/user/na/") as live:
+        assert live.get("openapi.json").json()["servers"][0]["url"].endswith("/workbench/api")
+        assert live.get("jobs").json()["jobs"] == []
+        assert not (live.home / ".search.lock").exists()

@@ -1,0 +1,623 @@
+"""A workspace on a server, driven from elsewhere: ``workbench.connect(url, token)``.
+
+What comes back is used as a :class:`~workbench.workspace.Workspace` is: the same methods, the same handles,
+the same classes of errors. What needs the workspace's files or its database here (starting a run, submitting
+a notebook that lies on this machine) raises ``NotSupported`` with a word on what to do instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qs, quote, urlsplit
+
+import httpx
+from pydantic import BaseModel
+
+from workbench import jobs, records, tracking, wire
+from workbench.adapter import BaseAdapter, Result
+from workbench.errors import (
+    BadInput,
+    BadOptions,
+    Busy,
+    ServerUnreachable,
+    UnknownIndex,
+    UnknownJob,
+    UnknownRun,
+    WorkbenchError,
+)
+from workbench.search_client import RemoteSearcher
+from workbench.workspace import Workspace, as_id
+
+if TYPE_CHECKING:
+    from workbench.compare import Comparison
+
+#: Seconds for one answer; a search that opens its index first takes longest.
+ANSWER_SECONDS = 180.0
+
+#: A question that changes nothing is asked so often where the connection breaks.
+_TRIES = 3
+
+#: So many jobs or runs are asked for at once.
+_PAGE = 500
+
+#: The server breaks its silence after ten seconds; one that is silent for so long is asked again.
+_SILENCE_SECONDS = 25.0
+
+_JOB_PATHS = {"train": "train", "eval": "eval", "index_build": "index-build"}
+
+
+def connect(url: str, token: str | None = None, *, timeout: float = ANSWER_SECONDS) -> RemoteWorkspace:
+    """Return the workspace that a Jupyter server serves.
+
+    Parameters
+    ----------
+    url : str
+        The server's address, with its base URL; that of a page of its JupyterLab will do, token and all.
+    token : str, optional
+        The server's token; what the address carries, or ``$JUPYTER_TOKEN``, if not given.
+    timeout : float
+        Seconds that one answer may take.
+
+    Raises
+    ------
+    BadInput
+        The address is none.
+    AccessDenied
+        The token is not the server's.
+    ServerUnreachable
+        Nothing answers there, or something that serves no workspace.
+    """
+    base, found = _address(url)
+    door = Door(base, token or found or os.environ.get("JUPYTER_TOKEN") or "", timeout)
+    try:
+        door.get("jobs", limit=1)
+    except BaseException:
+        door.close()
+        raise
+    return RemoteWorkspace(door)
+
+
+def _address(url: str) -> tuple[str, str]:
+    """Return the server's base address and the token that an address of a page carries."""
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise BadInput(f"{url!r} is no address of a server", hint="Such as http://localhost:8888.")
+    path = parts.path
+    for page in ("/lab", "/tree", "/notebooks", "/workbench/api"):
+        cut = path.find(page)
+        if cut >= 0 and path[cut + len(page) : cut + len(page) + 1] in ("", "/"):
+            path = path[:cut]
+    base = f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}"
+    return base, parse_qs(parts.query).get("token", [""])[0]
+
+
+class Door:
+    """The HTTP API of one server; safe to share between threads."""
+
+    def __init__(self, base: str, token: str, timeout: float) -> None:
+        self.base = base
+        headers = {"Authorization": f"token {token}"} if token else {}
+        self._http = httpx.Client(base_url=f"{base}/workbench/api/", headers=headers, timeout=timeout)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def get(self, path: str, **asked: Any) -> Any:
+        """Return what is there."""
+        return self._ask(
+            "GET", path, params={key: value for key, value in asked.items() if value is not None}
+        )
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None, *, again: bool = False) -> Any:
+        """Send something; ``again`` where it does no harm to send it twice."""
+        data = b"" if body is None else wire.dumps(body)
+        return self._ask("POST", path, again=again, content=data)
+
+    def delete(self, path: str) -> Any:
+        """Delete something."""
+        return self._ask("DELETE", path)
+
+    def _ask(self, verb: str, path: str, *, again: bool = False, **more: Any) -> Any:
+        tries = _TRIES if verb == "GET" or again else 1
+        for left in reversed(range(tries)):
+            try:
+                return self._read(self._http.request(verb, path, **more))
+            except httpx.TransportError as error:
+                if not left or isinstance(error, httpx.TimeoutException):
+                    raise self._unreachable(error) from None
+                time.sleep(0.2)
+        raise AssertionError  # the last try returns or raises
+
+    def _read(self, answer: httpx.Response) -> Any:
+        try:
+            told = answer.json()
+        except ValueError:
+            told = None
+        if answer.is_success and told is not None:
+            return told
+        error = told.get("error") if isinstance(told, dict) else None
+        if isinstance(error, dict):
+            raise wire.error_from(error)
+        raise ServerUnreachable(
+            f"{self.base} does not serve a workspace (HTTP {answer.status_code} for {answer.url.path})",
+            hint="Is notebook-workbench installed where the server runs, and is the base URL right?",
+        )
+
+    def _unreachable(self, error: Exception) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"{self.base} does not answer: {error or type(error).__name__}", hint="Is the server running?"
+        )
+
+    def events(self, path: str, seconds: float) -> Generator[tuple[str, Any]]:
+        """Yield (name, data) of server-sent events, and ("", None) for a sign of life.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing came for so many seconds.
+        """
+        timeout = httpx.Timeout(ANSWER_SECONDS, read=seconds)
+        try:
+            with self._http.stream("GET", path, timeout=timeout) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._read(answer)
+                name = ""
+                for line in answer.iter_lines():
+                    if line.startswith("event: "):
+                        name = line.removeprefix("event: ")
+                    elif line.startswith("data: "):
+                        yield name, json.loads(line.removeprefix("data: "))
+                    else:
+                        yield "", None
+        except httpx.TimeoutException:
+            raise TimeoutError from None
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+
+
+def _not_here(what: str, hint: str) -> WorkbenchError:
+    details = {"adapter": "", "method": what}
+    said = f"{what} is not possible for a workspace on a server"
+    return wire.error_from({"type": "NotSupported", "message": said, "hint": hint, "details": details})
+
+
+# Jobs ------------------------------------------------------------------------------------------
+
+
+def _job_row(told: Mapping[str, Any]) -> records.Job:
+    """Return a job's row from its JSON; what only the server's workers need is not in it."""
+    progress = told["progress"]
+    same = ("id", "type", "adapter", "status", "options", "summary", "error", "floors", "source", "run_id")
+    columns = {name: told[name] for name in (*same, "attempt")}
+    columns |= {f"progress_{name}": progress[name] for name in _PROGRESS}
+    columns |= {name: _seconds(told[name]) for name in ("created_at", "started_at", "finished_at")}
+    return records.Job(**columns, notebook=told["notebook"] or "")
+
+
+_PROGRESS = ("done", "total", "message", "stages", "rate", "left")
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+class RemoteJob(jobs.Job):
+    """One job on a server, looked at from here.
+
+    Its ``notebook`` is a path on the server.
+    """
+
+    _home: RemoteWorkspace
+
+    def __init__(self, home: RemoteWorkspace, told: Mapping[str, Any]) -> None:
+        super().__init__(home, _job_row(told))
+        self._take(told)
+
+    def _take(self, told: Mapping[str, Any]) -> None:
+        self._row, self._read_at = _job_row(told), time.monotonic()
+        self._result = Result.model_validate(told["result"]) if told.get("result") else None
+        self._asked_result = "result" in told
+
+    def refresh(self) -> Self:
+        """Read the job again, now."""
+        self._take(self._home.door.get(f"jobs/{self.id}"))
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Not to be had: it is on the server."""
+        raise _not_here("a job's folder", "Its log is job.logs(), and its result job.result.")
+
+    @property
+    def notebook(self) -> Path | None:
+        """The executed notebook, on the server; None where there is none."""
+        row = self._now()
+        return Path(row.notebook) if row.notebook else None
+
+    @property
+    def result(self) -> Result | None:
+        """What it returned; None while there is nothing."""
+        if self._now().status in records.FINAL_STATUSES and not self._asked_result:
+            self.refresh()
+        return self._result
+
+    def logs(self, tail: int = 200) -> str:
+        """Return the last lines of what it printed; empty while there is nothing."""
+        if tail < 1:
+            return ""
+        return _text(self._home.door.get(f"jobs/{self.id}/logs", tail=min(tail, 10_000)))
+
+    def log_size(self) -> int:
+        """Return how many bytes its log has."""
+        return int(self._home.door.get(f"jobs/{self.id}/logs", tail=1)["next"])
+
+    def log_after(self, at: int) -> tuple[str, int]:
+        """Return what its log holds after so many bytes, and how many to pass over the next time."""
+        told = self._home.door.get(f"jobs/{self.id}/logs", after=at)
+        return _text(told), told["next"]
+
+    def follow_logs(self, pause: float = 0.5) -> Iterator[str]:
+        """Yield the lines of its log as they come, from the first on, until the job has ended."""
+        at, cut = 0, ""
+        while True:
+            ended = self.refresh().done  # asked first: what was printed before the end is there then
+            while True:
+                text, after = self.log_after(at)
+                *lines, cut = (cut + text).split("\n")
+                yield from lines
+                if after == at:
+                    break
+                at = after
+            if ended:
+                if cut:
+                    yield cut
+                return
+            time.sleep(pause)
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_progress: Callable[[jobs.Job], object] | None = None,
+        *,
+        check: bool = True,
+    ) -> Self:
+        """Return when the job has ended; see :meth:`workbench.jobs.Job.wait`.
+
+        The server tells of every change over one connection. Where that breaks, or the server is started
+        anew, it is asked again.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                self._follow(deadline, on_progress)
+            except (Busy, ServerUnreachable):
+                if deadline is None or time.monotonic() < deadline - 0.5:
+                    time.sleep(0.5)
+                    self._ping()
+                    continue
+            except TimeoutError:
+                pass
+            if self._row.status in records.FINAL_STATUSES:
+                break
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"job {self.id} is {self._row.status} after {timeout:g} s; it goes on")
+        if check:
+            self._raise_unless_succeeded()
+        return self
+
+    def _ping(self) -> None:
+        """Wait a little for a server that is started anew; one that stays away is an error."""
+        until = time.monotonic() + 30.0
+        while True:
+            try:
+                self.refresh()
+                return
+            except (Busy, ServerUnreachable):
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.5)
+
+    def _follow(self, deadline: float | None, on_progress: Callable[[jobs.Job], object] | None) -> None:
+        """Take what the server tells, until the job's end or the deadline."""
+
+        def left() -> float:
+            return _SILENCE_SECONDS if deadline is None else max(deadline - time.monotonic(), 0.01)
+
+        path = f"jobs/{self.id}/events"
+        with contextlib.closing(self._home.door.events(path, min(left(), _SILENCE_SECONDS))) as events:
+            for name, told in events:
+                if name == "error":
+                    raise wire.error_from(told["error"])
+                if name == "end":
+                    self._take(told)
+                    return
+                if name == "progress":
+                    self._take_progress(told)
+                    if on_progress is not None:
+                        on_progress(self)
+                if deadline is not None and time.monotonic() >= deadline:
+                    return
+
+    def _take_progress(self, told: Mapping[str, Any]) -> None:
+        row = self._row.model_copy(update={"status": told["status"], "attempt": told["attempt"]})
+        for name in _PROGRESS:
+            setattr(row, f"progress_{name}", told["progress"][name])
+        self._row, self._read_at = row, time.monotonic()
+        self._asked_result = False
+
+    def cancel(self) -> Self:
+        """Ask for the job to stop; one that has ended stays as it is."""
+        self._take(self._home.door.post(f"jobs/{self.id}/cancel", again=True))
+        return self
+
+
+def _text(told: Mapping[str, Any]) -> str:
+    return "\n".join(told["lines"]) + ("\n" if told["lines"] and not told["open_line"] else "")
+
+
+# Runs ------------------------------------------------------------------------------------------
+
+_NO_LOGGING = "Log where the workspace is: in a notebook on the server, or in a job that is submitted there."
+
+
+class RemoteRun(tracking.Run):
+    """One run on a server, to be read from here."""
+
+    def __init__(self, home: RemoteWorkspace, told: Mapping[str, Any]) -> None:
+        self._home = home
+        self._take(told)
+
+    def _take(self, told: Mapping[str, Any]) -> None:
+        same = ("id", "name", "status", "config", "tags", "directions", "job_id", "error")
+        columns = {name: told[name] for name in same}
+        columns |= {name: _seconds(told[name]) for name in ("created_at", "finished_at")}
+        self._row = records.Run(experiment_id=0, **columns)
+        self.experiment = told["experiment"]
+
+    @property
+    def id(self) -> int:
+        """The run's id."""
+        return self._row.id or 0
+
+    @property
+    def status(self) -> str:
+        """``running``, ``succeeded``, ``failed``, ``cancelled`` or ``lost``."""
+        return self._row.status if self._row.status != "running" else self.refresh()._row.status
+
+    def refresh(self) -> Self:
+        """Read the run again."""
+        self._take(self._home.door.get(f"runs/{self.id}"))
+        return self
+
+    @property
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """What each metric came to."""
+        told = self._home.door.get(f"runs/{self.id}/summary")["summary"]
+        return {
+            name: {key: float(value) if value in _INFINITE else value for key, value in row.items()}
+            for name, row in told.items()
+        }
+
+    def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
+        """Return (step, time in seconds since 1970, value) of a metric, in the order logged."""
+        points = self._home.door.get(f"runs/{self.id}/metrics", name=name, after=after)["points"]
+        return [(step, at, wire.number_from(value)) for step, at, value in points]
+
+    def checkpoints(self) -> list[tracking.CheckpointFile]:
+        """Return this run's checkpoints, oldest first; their paths are names on the server."""
+        return [
+            tracking.CheckpointFile(
+                name=told["name"],
+                path=Path(told["name"]),
+                size=told["size"],
+                step=told["step"],
+                created_at=datetime.fromisoformat(told["created_at"]),
+            )
+            for told in self._home.door.get(f"runs/{self.id}/checkpoints")["checkpoints"]
+        ]
+
+    def delete_checkpoint(self, name: str) -> None:
+        """Delete one checkpoint on the server."""
+        records.check_file_name(name, "checkpoint")
+        self._home.door.delete(f"runs/{self.id}/checkpoints/{quote(name, safe='')}")
+
+    def flush(self) -> None:
+        """Nothing waits here to be written."""
+
+    def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Not possible from here."""
+        raise _not_here("logging to a run", _NO_LOGGING)
+
+    def log_checkpoint(self, name: str, path: str | os.PathLike[str], step: int | None = None) -> Path:
+        """Not possible from here."""
+        raise _not_here("keeping a checkpoint", _NO_LOGGING)
+
+    def finish(self, status: Any = "succeeded", error: BaseException | None = None) -> None:
+        """Not possible from here."""
+        raise _not_here("ending a run", _NO_LOGGING)
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Not to be had: it is on the server."""
+        raise _not_here("a run's folder", "List what is in it with run.checkpoints().")
+
+
+_INFINITE = ("Infinity", "-Infinity")
+
+
+class RemoteComparison:
+    """What the server says of some runs beside each other; read as a ``Comparison`` is."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self._told = told
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._told:
+            raise AttributeError(name)
+        return _spaces(self._told[name])
+
+    @property
+    def differences(self) -> list[Any]:
+        """The settings in which the runs differ."""
+        return [row for row in _spaces(self._told["config"]) if row.differs]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, as the server sent it."""
+        return dict(self._told)
+
+
+def _spaces(value: Any) -> Any:
+    """Return rows whose columns are attributes."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return [SimpleNamespace(**item) for item in value]
+    return value
+
+
+# The workspace ---------------------------------------------------------------------------------
+
+
+class RemoteWorkspace(Workspace):
+    """A workspace on a server; make one with :func:`connect`."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+
+    def __repr__(self) -> str:
+        return f"connect({self.door.base!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("path", "store", "database_url", "_writer"):
+            raise _not_here(f"a workspace's {name.strip('_')}", "Do it where the workspace is.")
+        raise AttributeError(name)
+
+    def close(self) -> None:
+        """Close the connections; jobs go on."""
+        self.door.close()
+
+    def _folder(self, name: str) -> Path:
+        raise _not_here(f"the folder {name!r}", "It is on the server.")
+
+    # Runs --------------------------------------------------------------------------------------
+
+    def start_run(self, *given: Any, **more: Any) -> tracking.Run:
+        """Not possible from here."""
+        raise _not_here("starting a run", _NO_LOGGING)
+
+    def run(self, run_id: int) -> tracking.Run:
+        """Return a run by id."""
+        number = as_id(run_id)
+        if number is None:
+            newest = self.door.get("runs", limit=1)["runs"]
+            raise UnknownRun(run_id, newest[0]["id"] if newest else None)
+        return RemoteRun(self, self.door.get(f"runs/{number}"))
+
+    def runs(self, experiment: str | None = None) -> list[tracking.Run]:
+        """Return runs, newest first; those of one experiment if it is named."""
+        found: list[tracking.Run] = []
+        while True:
+            page = self.door.get("runs", experiment=experiment, limit=_PAGE, offset=len(found))
+            found += [RemoteRun(self, told) for told in page["runs"]]
+            if not page["more"]:
+                return found
+
+    def experiments(self) -> list[str]:
+        """Return the names of the experiments, sorted."""
+        return [told["name"] for told in self.door.get("experiments")["experiments"]]
+
+    def compare(self, run_ids: Sequence[int], **more: Any) -> Comparison:
+        """Compare runs: how their configs differ, which is best at what."""
+        return RemoteComparison(  # type: ignore[return-value]  # it is read as one
+            self.door.post("experiments/compare", {"runs": list(run_ids), **more}, again=True)
+        )
+
+    # Jobs --------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        type: str,  # noqa: A002  # the word for it everywhere
+        adapter: str | BaseAdapter | None = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        fail_below: Mapping[str, float] | str | None = None,
+    ) -> jobs.Job:
+        """Queue a job on the server, whose adapter checks the options before anything is queued."""
+        if type not in _JOB_PATHS:
+            raise BadInput(f"no job type {type!r}. There are: {', '.join(_JOB_PATHS)}")
+        if options is not None and not isinstance(options, (Mapping, BaseModel)):
+            raise BadOptions(f"options must be a dictionary, not {options!r}")
+        body = {
+            "adapter": adapter.name if isinstance(adapter, BaseAdapter) else adapter or None,
+            "options": tracking.plain(options or {}, "options"),
+            "fail_below": jobs.check_floors(fail_below) or None,
+        }
+        return RemoteJob(self, self.door.post(f"jobs/{_JOB_PATHS[type]}", body))
+
+    def submit_notebook(
+        self, path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None
+    ) -> jobs.Job:
+        """Not possible from here: the notebook would have to run beside its files."""
+        raise _not_here(
+            "submitting a notebook of this machine",
+            "Put it beside its files on the server, and submit it there: workbench jobs submit NOTEBOOK",
+        )
+
+    def job(self, job_id: int) -> jobs.Job:
+        """Return a job by id."""
+        number = as_id(job_id)
+        if number is None:
+            newest = self.door.get("jobs", limit=1)["jobs"]
+            raise UnknownJob(job_id, newest[0]["id"] if newest else None)
+        return RemoteJob(self, self.door.get(f"jobs/{number}"))
+
+    def jobs(
+        self,
+        type: str | None = None,  # noqa: A002
+        status: str | None = None,
+        limit: int | None = 100,
+        offset: int = 0,
+    ) -> list[jobs.Job]:
+        """Return jobs, newest first, one page at a time."""
+        if (limit is not None and limit < 0) or offset < 0:
+            raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
+        found: list[jobs.Job] = []
+        while limit is None or len(found) < limit:
+            most = _PAGE if limit is None else min(limit - len(found), _PAGE)
+            page = self.door.get("jobs", type=type, status=status, limit=most, offset=offset + len(found))
+            found += [RemoteJob(self, told) for told in page["jobs"]]
+            if len(page["jobs"]) < most:
+                break
+        return found
+
+    # Indexes -----------------------------------------------------------------------------------
+
+    def index_names(self) -> list[str]:
+        """Return the names of the indexes that are whole, sorted."""
+        return [told["name"] for told in self.door.get("indexes")["indexes"]]
+
+    def open_search(self, name: str, *, service: bool = True) -> RemoteSearcher:
+        """Return a searcher whose index is opened on the server."""
+        if name not in (names := self.index_names()):
+            raise UnknownIndex(name, names)
+        return RemoteSearcher(self.door.get(f"indexes/{quote(name, safe='')}"), self._search)
+
+    def _search(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        by = question["by"]
+        field = "query" if by == "text" else by
+        body = {"index": question["index"], field: question[by], "k": question["k"]}
+        try:
+            body["options"] = tracking.plain(question["options"], "options")
+            json.dumps(body)
+        except TypeError as error:
+            raise BadInput(f"a search takes plain values: {error}") from None
+        told: Mapping[str, Any] = self.door.post(f"search/{by}", body, again=True)
+        return told

@@ -1,0 +1,251 @@
+"""Ask the search service of a workspace, which holds the opened indexes; start it where none is alive.
+
+What asks stays light: no index, no model and no adapter is loaded here, and none can break here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench import keeper, processes, wire
+from workbench.adapter import BaseAdapter, SampleQuery, Searcher, SearchResult
+from workbench.errors import BadInput, Busy, SearchFailed, TooLarge
+from workbench.locks import is_locked, start_with_lock, take_lock
+
+#: The file that a living service holds locked; it says where the service listens.
+LOCK_NAME = ".search.lock"
+
+#: What the service and those that hold its indexes print, in the workspace.
+LOG_NAME = "search-service.log"
+
+#: Seconds a service may take until it listens, and a question until it is answered; an index that is opened
+#: for the first time is part of that.
+START_SECONDS, PATIENCE_SECONDS = 30.0, 240.0
+
+#: So often a question is asked again when the service is gone before it answered: searching changes nothing.
+_TRIES = 3
+
+
+class SearchClient:
+    """The search service of one workspace, seen from outside; safe to share between threads.
+
+    Parameters
+    ----------
+    home : Path
+        The workspace folder.
+    patience : float
+        Seconds that one question may take.
+    """
+
+    def __init__(self, home: Path, *, patience: float = PATIENCE_SECONDS) -> None:
+        self.home = home
+        self.patience = patience
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the service answers; blocks.
+
+        Raises
+        ------
+        WorkbenchError
+            What the service said, as the class it said. ``Busy`` too where it does not answer in time.
+        """
+        data = _request(request)
+        deadline = time.monotonic() + self.patience
+        for _ in range(_TRIES):
+            try:
+                with self._connection(deadline) as connection:
+                    connection.sendall(wire.framed(data))
+                    return _answer(wire.receive(connection, wire.ANSWER_BYTES))
+            except TimeoutError:
+                raise _no_answer(self.patience) from None
+            except (OSError, EOFError):
+                continue
+        raise _gone()
+
+    async def ask_async(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the service answers, without keeping the loop or a thread waiting."""
+        data = _request(request)
+        try:
+            async with asyncio.timeout(self.patience):
+                for _ in range(_TRIES):
+                    with contextlib.suppress(OSError, EOFError):
+                        return _answer(await self._exchange(data))
+        except TimeoutError:
+            raise _no_answer(self.patience) from None
+        raise _gone()
+
+    async def _exchange(self, data: bytes) -> bytes:
+        path = self._listening() or await asyncio.to_thread(self.start)
+        try:
+            reader, writer = await asyncio.open_unix_connection(path)
+        except OSError:  # it said where it listened, and is dead
+            reader, writer = await asyncio.open_unix_connection(await asyncio.to_thread(self.start))
+        try:
+            writer.write(wire.framed(data))
+            await writer.drain()
+            head = await reader.readexactly(wire.HEAD_BYTES)
+            return await reader.readexactly(wire.length_of(head, wire.ANSWER_BYTES))
+        finally:
+            writer.close()
+
+    def _connection(self, deadline: float) -> socket.socket:
+        path = self._listening() or self.start()
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(max(deadline - time.monotonic(), 0.01))
+            try:
+                connection.connect(path)
+            except OSError:
+                connection.connect(self.start())
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _listening(self) -> str:
+        """Return where the service says that it listens; empty where none ever said."""
+        try:
+            said = json.loads((self.home / LOCK_NAME).read_text(encoding="utf-8"))
+            return str(said["socket"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def start(self) -> str:
+        """See to it that a service is alive, and return where it listens.
+
+        Raises
+        ------
+        Busy
+            It does not come up in time.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            self._ensure()
+            path = self._listening()
+            if path and _accepts(path):
+                return path
+            time.sleep(0.02)
+        raise Busy(
+            f"the search service did not start within {START_SECONDS:g} s",
+            retry_after=5,
+            hint=f"What it said is in {self.home / LOG_NAME}.",
+        )
+
+    def _ensure(self) -> None:
+        path = self.home / LOCK_NAME
+        if is_locked(path):
+            return
+        lock = take_lock(path, seconds=0.003)
+        if lock is None:
+            return
+        # A service outlives the job or the kernel it was started from, so it carries no mark of them.
+        private = {keeper.DEATHS, processes.TOKEN}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in private and not name.startswith("WORKBENCH_JOB")
+        }
+        command = [sys.executable, "-m", "workbench.search_service", "--workspace", str(self.home)]
+        with lock:
+            start_with_lock(command, lock, self.home / LOG_NAME, environment)
+
+    def open_search(self, name: str) -> RemoteSearcher:
+        """Return a searcher whose index is held by the service.
+
+        Raises
+        ------
+        UnknownIndex, CorruptFile, SearchFailed
+            There is no such index, or it cannot be opened.
+        """
+        return RemoteSearcher(self.ask({"op": "describe", "index": name}), self.ask)
+
+
+class RemoteAdapter(BaseAdapter):
+    """What is known here of an adapter that runs elsewhere: its names, and which methods it offers."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self.__dict__.update(name=str(told["adapter"]), title=str(told.get("adapter_title", "")))
+        self._offered = frozenset(told["offers"])
+
+    def offers(self, method: str) -> bool:
+        """Say whether the adapter has a method of the contract."""
+        return method in self._offered
+
+
+class RemoteSearcher(Searcher):
+    """A searcher whose index is opened in another process, or on another machine.
+
+    Parameters
+    ----------
+    told : mapping
+        What is known of the index: ``index``, ``adapter``, ``offers``, ``schema``, ``about``, ``samples``.
+    ask : callable
+        Sends a question and returns the answer, both plain JSON.
+    """
+
+    def __init__(
+        self, told: Mapping[str, Any], ask: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> None:
+        super().__init__(RemoteAdapter(told), None, str(told["index"]))
+        self._told = told
+        self._send = ask
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of the search options."""
+        return dict(self._told["schema"])
+
+    def describe(self) -> dict[str, Any]:
+        """Return title, subtitle, count and credits of the index."""
+        return dict(self._told["about"])
+
+    def sample_queries(self) -> list[SampleQuery]:
+        """Return queries worth trying."""
+        return [SampleQuery(one["text"], one["language"]) for one in self._told["samples"]]
+
+    def _ask(self, method: Callable[..., SearchResult], query: Any, k: int, options: Any) -> SearchResult:
+        by = method.__name__.removeprefix("search_by_")
+        asked = query if by != "image" else wire.picture_text(query)
+        request = {"op": "search", "index": self.name, "by": by, by: asked, "k": k, "options": options}
+        return wire.result_from(self._send(request))
+
+
+def _request(request: Mapping[str, Any]) -> bytes:
+    try:
+        data = json.dumps(request).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(f"a search takes plain values: {error}") from None
+    if len(data) > wire.REQUEST_BYTES:
+        raise TooLarge(f"the question has {len(data):,} bytes; at most {wire.REQUEST_BYTES:,} are taken")
+    return data
+
+
+def _answer(data: bytes) -> dict[str, Any]:
+    answer = json.loads(data)
+    if "error" in answer:
+        raise wire.error_from(answer["error"])
+    told: dict[str, Any] = answer["ok"]
+    return told
+
+
+def _accepts(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(path) == 0
+
+
+def _no_answer(seconds: float) -> Busy:
+    return Busy(f"the search service did not answer within {seconds:g} s", retry_after=10)
+
+
+def _gone() -> SearchFailed:
+    return SearchFailed("the search service ended before it answered", hint="Ask again.")

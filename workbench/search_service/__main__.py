@@ -1,0 +1,43 @@
+"""How the service begins: ``python -m workbench.search_service --workspace DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench.locks import take_lock
+from workbench.search_client import LOCK_NAME
+from workbench.search_service.limits import Limits
+from workbench.search_service.service import Service
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve one workspace's searches until nobody asks any more."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workbench.search_service", description="Hold the opened indexes of a workspace."
+    )
+    parser.add_argument("--workspace", required=True)
+    parser.add_argument(
+        "--lock", type=int, help="number of an open file: the workspace's lock, taken already"
+    )
+    given = parser.parse_args(arguments)
+    home = Path(given.workspace).expanduser().resolve()
+    if given.lock is None:
+        lock = take_lock(home / LOCK_NAME, seconds=0.5)
+    else:
+        lock = os.fdopen(given.lock, "ab")
+        os.set_inheritable(lock.fileno(), False)
+    if lock is None:
+        print(f"another search service holds {home}", file=sys.stderr)
+        return 1
+    with lock:
+        asyncio.run(Service(home, lock, Limits.from_environment()).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

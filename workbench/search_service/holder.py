@@ -1,0 +1,162 @@
+"""The process that holds one opened index, or one adapter that is asked about its options.
+
+``python -m workbench.search_service.holder --socket N --index FOLDER NAME`` or ``--adapter NAME``. It answers
+one question after another over the open socket of number N, and ends when the other side closes it. Adapters
+are other people's code: whatever one raises becomes an answer, and whatever it prints goes to the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench import wire
+from workbench.adapter import JOB_METHODS, BaseAdapter, Searcher, get_adapter
+from workbench.errors import BadInput, BadOptions, NotSupported, SearchFailed, WorkbenchError
+from workbench.indexes import open_index
+
+_LOG = logging.getLogger(__name__)
+
+_METHODS = ("search_by_text", "search_by_image", "search_by_item")
+
+
+class IndexDesk:
+    """Answers questions about one opened index."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.what = f"index {name!r}"
+        self._searcher: Searcher | None = None
+        self._folder, self._name = folder, name
+
+    def open(self) -> dict[str, Any]:
+        """Open the index and return what is known of it."""
+        searcher = self._searcher = open_index(self._folder, self._name)
+        adapter = searcher.adapter
+        return {
+            "index": self._name,
+            "adapter": adapter.name,
+            "adapter_title": adapter.title,
+            "offers": [method for method in _METHODS if adapter.offers(method)],
+            "schema": searcher.schema,
+            "about": searcher.describe(),
+            "samples": [{"text": one.text, "language": one.language} for one in searcher.sample_queries()],
+        }
+
+    def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a search."""
+        if self._searcher is None:
+            raise BadInput("the index is not open")
+        by, k, options = question.get("by"), question.get("k", 20), question.get("options") or {}
+        if not isinstance(options, dict):
+            raise BadInput(f"options are a mapping, not {options!r}")
+        asked = question.get(str(by))
+        if by not in ("text", "image", "item"):
+            raise BadInput(f"a search is by text, image or item, not by {by!r}")
+        if not isinstance(asked, str):
+            raise BadInput(f"{by} must be a text, not {type(asked).__name__}")
+        named = _named(options)
+        if by == "text":
+            return self._searcher.by_text(asked, k, **named).to_json()
+        if by == "image":
+            return self._searcher.by_image(wire.picture_from(asked), k, **named).to_json()
+        return self._searcher.by_item(asked, k, **named).to_json()
+
+
+class AdapterDesk:
+    """Answers questions about one adapter's options."""
+
+    def __init__(self, name: str) -> None:
+        self.what = f"adapter {name!r}"
+        self._name = name
+        self._adapter: BaseAdapter | None = None
+
+    def open(self) -> dict[str, Any]:
+        """Load the adapter and return what it offers."""
+        adapter = self._adapter = get_adapter(self._name)
+        types = adapter.job_types()
+        schemas = {}
+        for task in (*types, "search"):
+            try:
+                schemas[task] = adapter.options(task).model_json_schema()
+            except NotSupported:
+                continue
+        return {
+            "name": self._name,
+            "title": adapter.title or self._name,
+            "job_types": types,
+            "options": schemas,
+            "metrics": [
+                {
+                    "name": metric.name,
+                    "better": metric.better,
+                    "format": metric.format,
+                    "description": metric.description,
+                }
+                for metric in adapter.metrics
+            ],
+        }
+
+    def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the options of a job."""
+        # Here and not above: with it comes the database, which a search does without.
+        from workbench.jobs import check_job
+        from workbench.tracking import plain
+
+        if self._adapter is None or question.get("type") not in JOB_METHODS:
+            raise BadInput(f"no job type {question.get('type')!r}")
+        checked = check_job(self._adapter, str(question["type"]), question.get("options"))
+        return {"adapter": self._adapter.name, "options": plain(checked, "options")}
+
+
+def _named(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as keyword arguments; names of the searcher's own are no options of an adapter."""
+    wrong = sorted(set(options) & {"k", "query", "data", "item_id", "self"})
+    if wrong:
+        raise BadOptions(f"no option {', '.join(wrong)}", [(name, "unknown option") for name in wrong])
+    return dict(options)
+
+
+def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any]) -> bytes:
+    try:
+        ok = desk.open() if question.get("op") == "open" else desk.answer(question)
+        data = wire.dumps({"ok": ok})
+        if len(data) > wire.ANSWER_BYTES:
+            raise SearchFailed(f"the answer has {len(data):,} bytes", hint="Ask for fewer results.")
+    except WorkbenchError as error:
+        return wire.dumps({"error": wire.error_json(error)})
+    except Exception:
+        # A visitor learns nothing of the machine; the trace is in the log of whoever publishes.
+        _LOG.exception("%s could not answer %s", desk.what, question.get("op"))
+        failed = SearchFailed(
+            f"{desk.what} failed for a reason of its own", hint="The details are in search-service.log."
+        )
+        return wire.dumps({"error": wire.error_json(failed)})
+    return data
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer until the other side closes."""
+    parser = argparse.ArgumentParser(prog="python -m workbench.search_service.holder")
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--index", nargs=2, metavar=("FOLDER", "NAME"))
+    parser.add_argument("--adapter")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
+    desk = IndexDesk(Path(given.index[0]), given.index[1]) if given.index else AdapterDesk(given.adapter)
+    with socket.socket(fileno=given.socket) as connection:
+        while True:
+            try:
+                question = json.loads(wire.receive(connection, wire.REQUEST_BYTES))
+            except (EOFError, ConnectionError):
+                return 0
+            connection.sendall(wire.framed(_said(desk, question)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

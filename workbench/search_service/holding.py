@@ -1,0 +1,160 @@
+"""A holder as the service sees it: a process that is asked one thing at a time, with limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from workbench import processes, wire
+from workbench.errors import Busy, SearchFailed
+from workbench.search_service.limits import Limits
+
+
+class Gone(Exception):  # not an error of anybody's: ask the next holder
+    """The holder ended before the question's turn came."""
+
+
+class Holding:
+    """One holder: its process, its queue, and what it said when it opened.
+
+    Parameters
+    ----------
+    what : str
+        Whom it holds, for messages.
+    arguments : sequence of str
+        What the holder's program is told.
+    stamp : object
+        What its index looked like when it was opened.
+    """
+
+    def __init__(self, what: str, arguments: list[str], stamp: object, limits: Limits) -> None:
+        self.what = what
+        self.stamp = stamp
+        self.limits = limits
+        self.waiting = 0
+        self.last_asked = time.monotonic()
+        self.dead = False
+        self.broke = False
+        self.process: asyncio.subprocess.Process | None = None
+        self._open_seconds = limits.check_seconds if stamp is None else limits.open_seconds
+        self._arguments = arguments
+        self._turn = asyncio.Lock()
+        self._opened: bytes | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._known = processes.Process(0, "")
+
+    @property
+    def pid(self) -> int | None:
+        """Id of its process; None while it has none."""
+        return None if self.process is None else self.process.pid
+
+    async def ask(self, question: Mapping[str, Any], seconds: float, gone: asyncio.Event) -> bytes:
+        """Return the holder's answer, after those of whoever asked before.
+
+        Parameters
+        ----------
+        question : mapping
+            What is asked; ``{"op": "open"}`` is answered from memory where it was answered once.
+        seconds : float
+            How long the answer may take, from the question's turn on.
+        gone : asyncio.Event
+            Set where nobody waits for the answer any more.
+
+        Raises
+        ------
+        Busy
+            Too many wait.
+        SearchFailed
+            It crashed, or took too long; it is dead now.
+        Gone
+            It died before the question's turn came; another one may be asked.
+        """
+        if self.waiting >= self.limits.waiting:
+            raise Busy(f"{self.what} is asked by too many at once", retry_after=2, hint="Try again shortly.")
+        self.waiting += 1
+        try:
+            async with self._turn:
+                if self.dead or gone.is_set():
+                    raise Gone
+                if self._opened is None:
+                    answer = await self._exchange({"op": "open"}, self._open_seconds)
+                    if answer[:8] == b'{"error"':  # what cannot be opened is tried anew by the next
+                        await self.end()
+                        return answer
+                    self._opened = answer
+                if question.get("op") == "open":
+                    return self._opened
+                return await self._exchange(question, seconds)
+        finally:
+            self.waiting -= 1
+            self.last_asked = time.monotonic()
+
+    async def _exchange(self, question: Mapping[str, Any], seconds: float) -> bytes:
+        try:
+            async with asyncio.timeout(seconds):
+                reader, writer = await self._started()
+                writer.write(wire.framed(json.dumps(question).encode()))
+                await writer.drain()
+                head = await reader.readexactly(wire.HEAD_BYTES)
+                return await reader.readexactly(wire.length_of(head, wire.ANSWER_BYTES))
+        except TimeoutError:
+            self.broke = True
+            await self.end()
+            raise SearchFailed(
+                f"{self.what} did not answer within {seconds:g} s, and was stopped",
+                hint="The next question starts it anew.",
+            ) from None
+        except (OSError, EOFError):
+            self.broke = not self.dead  # one that the service stopped is counted there
+            said = await self._how_it_ended()
+            await self.end()
+            raise SearchFailed(f"{self.what} {said}", hint="The next question starts it anew.") from None
+
+    async def _started(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._reader is not None and self._writer is not None:
+            return self._reader, self._writer
+        ours, theirs = socket.socketpair()
+        program = [sys.executable, "-m", "workbench.search_service.holder", "--socket", str(theirs.fileno())]
+        try:
+            # A session of its own, so that what it starts is found; killed by the system with the service.
+            self.process = await asyncio.create_subprocess_exec(
+                *processes.dies_with_parent([*program, *self._arguments]),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._known = processes.Process(self.process.pid, processes.started(self.process.pid))
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=2**20)
+        return self._reader, self._writer
+
+    async def _how_it_ended(self) -> str:
+        if self.process is None:
+            return "could not be started"
+        try:
+            code = await asyncio.wait_for(self.process.wait(), 2.0)
+        except TimeoutError:
+            return "closed its connection, and was stopped"
+        if code >= 0:
+            return f"ended with code {code} while it was asked"
+        return f"crashed while it was asked ({signal.Signals(-code).name})"
+
+    async def end(self) -> None:
+        """End the process, and whatever it started."""
+        self.dead = True
+        if self._writer is not None:
+            self._writer.close()
+        if self.process is not None:
+            await asyncio.to_thread(processes.kill_family, self._known)
+            await self.process.wait()

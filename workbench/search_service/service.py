@@ -1,0 +1,308 @@
+"""The service: who asks, who is asked, and how many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from workbench import wire
+from workbench.adapter import adapters
+from workbench.errors import BadInput, Busy, UnknownAdapter, WorkbenchError
+from workbench.indexes import index_adapter, index_stamp
+from workbench.search_client import LOCK_NAME
+from workbench.search_service.holding import Gone, Holding
+from workbench.search_service.limits import Limits
+
+_LOG = logging.getLogger(__name__)
+
+#: Seconds between two looks at memory and at who is idle.
+_LOOK_SECONDS = 1.0
+
+#: The log is begun anew by a service that finds it larger than this many bytes.
+_LOG_BYTES = 4 * 2**20
+
+#: Begin of the name of the folder that holds the socket; nobody else may enter it.
+_FOLDER = "wb-search-"
+
+
+class Service:
+    """Answers the questions about one workspace's indexes until nobody asks any more.
+
+    Parameters
+    ----------
+    home : Path
+        The workspace folder.
+    lock : file
+        The lock that makes it the only one; where it listens is written there.
+    limits : Limits
+        How much of everything.
+    """
+
+    def __init__(self, home: Path, lock: IO[bytes], limits: Limits) -> None:
+        self.home = home
+        self.limits = limits
+        self._lock = lock
+        self._holdings: dict[tuple[str, str], Holding] = {}
+        self._retired: set[Holding] = set()
+        self._broken: dict[tuple[str, str], deque[float]] = {}
+        self._connections = 0
+        self._last_asked = time.monotonic()
+        self._leaving = asyncio.Event()
+
+    async def run(self) -> None:
+        """Listen until idle for long, or told to end."""
+        logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
+        if os.fstat(sys.stderr.fileno()).st_size > _LOG_BYTES:
+            os.ftruncate(sys.stderr.fileno(), 0)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._leaving.set)
+        _remove_folder(self._written())
+        # The path of a socket may hold about a hundred characters.
+        place = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"  # noqa: S108
+        folder = tempfile.mkdtemp(prefix=_FOLDER, dir=place)
+        path = str(Path(folder, "socket"))
+        try:
+            server = await asyncio.start_unix_server(self._serve, path, backlog=self.limits.connections)
+            self._write({"pid": os.getpid(), "socket": path})
+            async with server:
+                await self._until_idle()
+        finally:
+            self._write({})
+            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.gather(*(held.end() for held in [*self._holdings.values(), *self._retired]))
+
+    async def _until_idle(self) -> None:
+        while not self._leaving.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), _LOOK_SECONDS)
+            await self._look()
+            idle = time.monotonic() - self._last_asked
+            if not self._connections and idle > self.limits.idle_seconds:
+                return
+
+    def _written(self) -> Any:
+        try:
+            return json.loads((self.home / LOCK_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def _write(self, said: Mapping[str, Any]) -> None:
+        self._lock.truncate(0)
+        self._lock.write(json.dumps(said).encode())
+        self._lock.flush()
+
+    # Questions ---------------------------------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one question, and hang up."""
+        self._connections += 1
+        self._last_asked = time.monotonic()
+        gone = asyncio.Event()
+        watcher: asyncio.Task[None] | None = None
+        try:
+            _check_peer(writer)
+            if self._connections > self.limits.connections:
+                raise Busy("the search service is asked by too many at once", retry_after=2)
+            head = await reader.readexactly(wire.HEAD_BYTES)
+            data = await reader.readexactly(wire.length_of(head, wire.REQUEST_BYTES))
+            watcher = asyncio.create_task(_watch(reader, gone))
+            answer = await self._answer(json.loads(data), gone)
+        except WorkbenchError as error:
+            answer = wire.dumps({"error": wire.error_json(error)})
+        except (OSError, EOFError, Gone):
+            answer = b""
+        except (ValueError, RecursionError, UnicodeError) as error:
+            answer = wire.dumps({"error": wire.error_json(BadInput(f"not a question: {error}"))})
+        except Exception as error:
+            _LOG.exception("a question could not be answered")
+            answer = wire.dumps({"error": {"type": "SearchFailed", "message": type(error).__name__}})
+        finally:
+            self._connections -= 1
+            if watcher is not None:
+                watcher.cancel()
+        with contextlib.suppress(OSError):
+            if answer:
+                writer.write(wire.framed(answer))
+                await writer.drain()
+            writer.close()
+
+    async def _answer(self, question: Any, gone: asyncio.Event) -> bytes:
+        if not isinstance(question, dict):
+            raise BadInput("a question is an object")
+        op = question.get("op")
+        if op == "status":
+            return wire.dumps({"ok": self._status()})
+        if op in ("describe", "search"):
+            return await self._ask("index", str(question.get("index")), question, gone)
+        if op in ("adapter", "check"):
+            return await self._ask("adapter", str(question.get("adapter")), question, gone)
+        raise BadInput(f"the search service does not know {op!r}")
+
+    async def _ask(self, kind: str, name: str, question: dict[str, Any], gone: asyncio.Event) -> bytes:
+        seconds = self.limits.answer_seconds if kind == "index" else self.limits.check_seconds
+        if question["op"] in ("describe", "adapter"):
+            question = {"op": "open"}
+        while True:
+            holding = self._holding(kind, name)
+            try:
+                return await holding.ask(question, seconds, gone)
+            except Gone:
+                if gone.is_set():
+                    raise
+            finally:
+                if holding.dead:
+                    self._forget((kind, name), holding)
+
+    # Holders -----------------------------------------------------------------------------------
+
+    def _holding(self, kind: str, name: str) -> Holding:
+        key = (kind, name)
+        if kind == "index":
+            folder = self.home / "indexes"
+            index_adapter(folder, name)
+            stamp: object = index_stamp(folder, name)
+            arguments = ["--index", str(folder), name]
+        else:
+            if name not in (known := adapters()):
+                raise UnknownAdapter(name, known)
+            stamp, arguments = None, ["--adapter", name]
+        held = self._holdings.get(key)
+        if (
+            held is not None and held.stamp != stamp
+        ):  # built anew: those who wait get the old, the next the new
+            self._retire(key)
+            held = None
+        if held is None or held.dead:
+            self._check_failures(key)
+            self._make_room()
+            held = self._holdings[key] = Holding(f"{kind} {name!r}", arguments, stamp, self.limits)
+        return held
+
+    def _check_failures(self, key: tuple[str, str]) -> None:
+        """Leave one that breaks again and again alone for a while."""
+        times = self._broken.get(key, deque())
+        while times and time.monotonic() - times[0] > self.limits.failure_seconds:
+            times.popleft()
+        if len(times) >= self.limits.failures:
+            left = self.limits.failure_seconds - (time.monotonic() - times[0])
+            raise Busy(
+                f"{key[0]} {key[1]!r} broke {len(times)} times within {self.limits.failure_seconds:g} s, "
+                "and is left alone for a while",
+                retry_after=max(round(left), 1),
+                hint="The reason is in search-service.log of the workspace.",
+            )
+
+    def _forget(self, key: tuple[str, str], holding: Holding) -> None:
+        if holding.broke:
+            holding.broke = False
+            self._broken.setdefault(key, deque()).append(time.monotonic())
+            _LOG.warning("%s broke", holding.what)
+        if self._holdings.get(key) is holding:
+            del self._holdings[key]
+
+    def _make_room(self) -> None:
+        while len(self._holdings) >= self.limits.open_indexes:
+            self._retire(self._longest_idle())
+
+    def _longest_idle(self) -> tuple[str, str]:
+        idle = [key for key, held in self._holdings.items() if not held.waiting]
+        if not idle:
+            raise Busy(
+                f"{len(self._holdings)} indexes are open and all of them are being asked", retry_after=5
+            )
+        return min(idle, key=lambda key: self._holdings[key].last_asked)
+
+    def _retire(self, key: tuple[str, str]) -> None:
+        held = self._holdings.pop(key)
+        self._retired.add(held)
+
+    async def _look(self) -> None:
+        """Close what is retired, idle or too large."""
+        for held in [held for held in self._retired if not held.waiting]:
+            self._retired.discard(held)
+            await held.end()
+        for (kind, name), held in list(self._holdings.items()):
+            most = self.limits.idle_seconds if kind == "index" else self.limits.adapter_idle_seconds
+            if not held.waiting and time.monotonic() - held.last_asked > most:
+                self._retire((kind, name))
+        sizes = {key: _resident(held.pid) for key, held in self._holdings.items()}
+        for key, size in sizes.items():
+            if size > self.limits.memory:
+                held = self._holdings[key]
+                _LOG.warning("%s has %d MiB in memory, and is stopped", held.what, size // 2**20)
+                held.broke = True
+                await held.end()
+                self._forget(key, held)
+        total = sum(size for key, size in sizes.items() if key in self._holdings)
+        while total > self.limits.memory:
+            try:
+                key = self._longest_idle()
+            except Busy:
+                return
+            total -= sizes[key]
+            self._retire(key)
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "connections": self._connections,
+            "holders": [
+                {
+                    "kind": kind,
+                    "name": name,
+                    "pid": held.pid,
+                    "waiting": held.waiting,
+                    "memory": _resident(held.pid),
+                }
+                for (kind, name), held in self._holdings.items()
+            ],
+        }
+
+
+async def _watch(reader: asyncio.StreamReader, gone: asyncio.Event) -> None:
+    with contextlib.suppress(OSError):
+        await reader.read(1)  # nothing more is said; it ends when the one who asked hangs up
+    gone.set()
+
+
+def _check_peer(writer: asyncio.StreamWriter) -> None:
+    """Hang up on another user, whatever way into the folder was found."""
+    if sys.platform != "linux":
+        return
+    connection = writer.get_extra_info("socket")
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    if struct.unpack("3i", told)[1] != os.getuid():
+        raise ConnectionRefusedError("another user")
+
+
+def _resident(pid: int | None) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
+    except psutil.Error:
+        return 0
+
+
+def _remove_folder(said: Any) -> None:
+    """Remove what a service that was killed left behind."""
+    try:
+        folder = Path(said["socket"]).parent
+        if folder.name.startswith(_FOLDER) and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, KeyError, TypeError):
+        return

@@ -1,0 +1,336 @@
+"""From the table of routes to tornado handlers.
+
+Every verb is ``@web.authenticated`` and then ``@authorized``. What comes in is bounded before it is read and
+checked before it is used; whatever goes wrong is answered as ``{"error": {"type", "message", "hint",
+"details"}}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from http.client import responses
+from itertools import groupby
+from typing import Any
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado import web
+from tornado.iostream import StreamClosedError
+
+from workbench import wire
+from workbench.adapter import fit
+from workbench.errors import BadInput, Busy, SearchFailed, StoreError, TooLarge, WorkbenchError
+from workbench.server.desk import WorkbenchServer
+from workbench.server.openapi import openapi
+from workbench.server.routes import BODY_BYTES, ROUTES, Call, Route
+
+#: What a page may add to any request; the server itself takes it.
+_SERVERS_OWN = frozenset({"token", "_xsrf", "no_track_activity", "_"})
+
+#: A running job's seconds grow by themselves, which is no change of the job.
+_SECONDS = re.compile(rb'"seconds":[-+.\deE]+')
+
+#: Seconds between two looks at a job that is streamed, and after which silence is broken by a comment.
+LOOK_SECONDS, SILENCE_SECONDS = 0.25, 10.0
+
+_WORDS = {
+    403: ("AccessDenied", "Log in, or send the server's token: Authorization: token …"),
+    404: ("NotFound", "The routes stand in workbench/api/openapi.json."),
+    405: ("NotSupported", "The routes stand in workbench/api/openapi.json."),
+}
+
+
+def rules(base_url: str, desk: WorkbenchServer) -> list[tuple[str, type[web.RequestHandler], dict[str, Any]]]:
+    """Return the handlers of every route, by the patterns of their paths."""
+    by_path = [(path, list(routes)) for path, routes in groupby(_fixed_first(), key=lambda route: route.path)]
+    api = url_path_join(base_url, "workbench", "api")
+    shared = {"desk": desk}
+    found: list[tuple[str, type[web.RequestHandler], dict[str, Any]]] = [
+        (url_path_join(api, "openapi.json"), OpenApiHandler, {**shared, "server": api}),
+        (url_path_join(api, r"jobs/(?P<job_id>[^/]+)/events"), EventsHandler, shared),
+    ]
+    for path, routes in by_path:
+        pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)
+        found.append((url_path_join(api, pattern), handler_of(routes), shared))
+    return [*found, (url_path_join(api, "?(.*)"), NowhereHandler, shared)]
+
+
+def _fixed_first() -> list[Route]:
+    """Return the routes by path, those without parameters before those that would swallow them."""
+    return sorted(ROUTES, key=lambda route: (route.path.count("{"), route.path))
+
+
+@web.stream_request_body
+class WorkbenchHandler(APIHandler):
+    """What all handlers of the API share: bounded bodies, strict input, errors as JSON."""
+
+    auth_resource = "workbench"
+    _track_activity = False
+
+    def initialize(self, desk: WorkbenchServer, **more: Any) -> None:
+        """Take what the rules give."""
+        self.desk = desk
+        self.more = more
+        self._parts: list[bytes] = []
+        self._received = 0
+
+    def body_bytes(self) -> int:
+        """Return how much may be sent."""
+        return BODY_BYTES
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Log in, and refuse a body that is too large before it is read."""
+        await super().prepare()
+        if not self._finished and int(self.request.headers.get("Content-Length") or 0) > self.body_bytes():
+            self.refuse(self._too_large())
+
+    def data_received(self, chunk: bytes) -> None:
+        """Keep what is sent, up to the limit."""
+        self._received += len(chunk)
+        if self._received <= self.body_bytes():
+            self._parts.append(chunk)
+        else:
+            self._parts.clear()
+
+    def _too_large(self) -> TooLarge:
+        most = f"{self.body_bytes():,}"
+        return TooLarge(f"the request's body is too large: at most {most} bytes are taken here")
+
+    def sent(self) -> Any:
+        """Return the body, read as JSON.
+
+        Raises
+        ------
+        TooLarge
+            There is more of it than may be.
+        BadInput
+            It is no JSON, or JSON that cannot be kept.
+        """
+        if self._received > self.body_bytes():
+            raise self._too_large()
+        data = b"".join(self._parts)
+        try:
+            found = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+            if b"\\u" in data:  # half a character, which nothing can write down again, or none at all
+                check_texts(found)
+        except (ValueError, RecursionError) as error:
+            said = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+            raise BadInput(f"the request's body is no JSON: {said}", hint="Send a JSON object.") from None
+        return found
+
+    def asked(self) -> dict[str, str]:
+        """Return what stands behind the question mark, without what is the server's own."""
+        try:
+            return {
+                name: values[-1].decode("utf-8")
+                for name, values in self.request.query_arguments.items()
+                if name not in _SERVERS_OWN
+            }
+        except UnicodeDecodeError:
+            raise BadInput("the query is not UTF-8") from None
+
+    def compute_etag(self) -> str | None:
+        """Return a mark of what is answered; how long a job runs by now is no part of it."""
+        whole = b"".join(self._write_buffer)
+        return f'W/"{hashlib.sha256(_SECONDS.sub(b"", whole)).hexdigest()[:32]}"'
+
+    # Errors ------------------------------------------------------------------------------------
+
+    def refuse(self, error: WorkbenchError) -> None:
+        """Answer with an error."""
+        self.clear()
+        self.set_status(wire.status_of(error))
+        if self.get_status() == 503:
+            after = error.retry_after if isinstance(error, Busy) else 1.0
+            self.set_header("Retry-After", str(max(round(after), 1)))
+        if isinstance(error, (StoreError, SearchFailed)):
+            self.log.warning("workbench: %s %s: %s", self.request.method, self.request.path, error)
+        self.finish(wire.dumps({"error": wire.error_json(error)}))
+
+    def write_error(self, status_code: int, **more: Any) -> None:
+        """Answer what went wrong outside of a route's own work, in the same form."""
+        raised = more.get("exc_info", (None, None, None))[1]
+        kind, hint = _WORDS.get(status_code, ("InternalError" if status_code >= 500 else "BadInput", ""))
+        said = responses.get(status_code, "Unknown error")
+        if isinstance(raised, web.HTTPError) and raised.log_message and status_code < 500:
+            said = raised.log_message % raised.args if raised.args else raised.log_message
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self.verbs()))
+        told = {"type": kind, "message": said, "hint": hint, "details": {}}
+        self.finish(wire.dumps({"error": told}))
+
+    def verbs(self) -> list[str]:
+        """Return what may be done here."""
+        return [verb for verb in ("GET", "POST", "DELETE") if verb.lower() in type(self).__dict__]
+
+
+def _guarded(action: str) -> Callable[[Any], Any]:
+    def guard(method: Any) -> Any:
+        return web.authenticated(authorized(action=action, resource="workbench")(method))
+
+    return guard
+
+
+def handler_of(routes: list[Route]) -> type[WorkbenchHandler]:
+    """Return the handler of one path, with a method for each of its verbs."""
+
+    def method(route: Route) -> Any:
+        async def answer(self: WorkbenchHandler, **path: str) -> None:
+            await _answer(self, route, path)
+
+        return _guarded(route.action)(answer)
+
+    name = "".join(part.strip("{}").title() for part in re.split(r"[/_-]", routes[0].path)) + "Handler"
+    members: dict[str, Any] = {route.verb.lower(): method(route) for route in routes}
+    members["_track_activity"] = not all(route.polled for route in routes)
+    most = max(route.body_bytes for route in routes)
+    members["body_bytes"] = lambda self: most
+    return type(name, (WorkbenchHandler,), members)
+
+
+async def _answer(handler: WorkbenchHandler, route: Route, path: dict[str, str]) -> None:
+    try:
+        for value in path.values():
+            check_text(value)
+        given = handler.asked()
+        for value in given.values():
+            check_text(value)
+        if route.query is None and given:
+            raise BadInput(f"{route.path} takes no parameters, not {', '.join(sorted(given))}")
+        query = None if route.query is None else fit(route.query, given, "the query")
+        body = None if route.body is None else _object(handler.sent(), route)
+        told = await route.call(handler.desk, Call(path, query, body))
+    except WorkbenchError as error:
+        handler.refuse(error)
+        return
+    except OSError as error:  # a full disk, say; where on the server is nobody's business
+        handler.log.exception("workbench: %s %s", route.verb, handler.request.path)
+        handler.refuse(StoreError(f"the server's disk refused: {error.strerror or type(error).__name__}"))
+        return
+    handler.set_status(route.status)
+    handler.finish(wire.dumps(told))
+
+
+def _object(sent: Any, route: Route) -> Any:
+    if not isinstance(sent, dict):
+        raise BadInput(
+            f"the request's body is {type(sent).__name__}, not an object", hint="Send a JSON object."
+        )
+    assert route.body is not None  # noqa: S101  # whoever calls has looked
+    return fit(route.body, sent, "the body")
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that no database or file name can hold.
+
+    Raises
+    ------
+    BadInput
+        A NUL character, or half a character.
+    """
+    if "\0" in text:
+        raise BadInput("a text holds a NUL character")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadInput("a text holds half a character (a lone surrogate)") from None
+
+
+def check_texts(value: Any) -> None:
+    """Refuse JSON that holds such a text anywhere."""
+    if isinstance(value, str):
+        check_text(value)
+    elif isinstance(value, dict):
+        check_texts(list(value))
+        check_texts(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            check_texts(item)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+class OpenApiHandler(WorkbenchHandler):
+    """The schema of all this."""
+
+    @_guarded("read")
+    async def get(self) -> None:
+        """Answer with the OpenAPI document."""
+        self.finish(wire.dumps(openapi(ROUTES, self.more["server"])))
+
+
+class NowhereHandler(WorkbenchHandler):
+    """What is no route: unknown, once it is known who asks."""
+
+    @_guarded("read")
+    async def get(self, path: str) -> None:
+        """Say that there is no such route."""
+        raise web.HTTPError(404, "no such route")
+
+    post = delete = put = patch = get
+
+
+class EventsHandler(WorkbenchHandler):
+    """A job's progress as server-sent events, until it has ended or nobody listens any more."""
+
+    @_guarded("read")
+    async def get(self, job_id: str) -> None:
+        """Stream ``progress`` events, then ``end``."""
+        if self.desk.streams >= self.desk.most_streams:
+            self.refuse(Busy(f"{self.desk.most_streams} streams are open already", retry_after=5))
+            return
+        self.desk.streams += 1
+        try:
+            await self._stream(job_id)
+        except WorkbenchError as error:
+            if not self._headers_written:
+                self.refuse(error)
+                return
+            self.write(_event("error", {"error": wire.error_json(error)}))
+            self.finish(set_content_type="text/event-stream")
+        except StreamClosedError:
+            return
+        finally:
+            self.desk.streams -= 1
+
+    async def _stream(self, job_id: str) -> None:
+        check_text(job_id)
+        number = await self.desk.run(lambda home: home.job(job_id).id)  # type: ignore[arg-type]
+        seen: Any = None
+        said = asyncio.get_running_loop().time()
+        while True:
+            job = await self.desk.look(number)
+            if not self._headers_written:
+                self.set_header("Content-Type", "text/event-stream")
+                self.set_header("Cache-Control", "no-cache")
+                self.set_header("X-Accel-Buffering", "no")
+                self.write(b"retry: 2000\n\n")
+            now = {name: job[name] for name in ("id", "status", "progress", "attempt")}
+            if now != seen:
+                seen = now
+                self.write(_event("progress", now))
+            elif asyncio.get_running_loop().time() - said > SILENCE_SECONDS:
+                self.write(b": still here\n\n")
+            else:
+                await asyncio.sleep(LOOK_SECONDS)
+                if self.request.connection.stream.closed():  # type: ignore[union-attr]
+                    return
+                continue
+            said = asyncio.get_running_loop().time()
+            if job["finished_at"] is not None and job["status"] in ("succeeded", "failed", "cancelled"):
+                self.write(_event("end", job))
+                self.finish(set_content_type="text/event-stream")
+                return
+            await self.flush()
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def _event(name: str, data: Any) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + wire.dumps(data) + b"\n\n"

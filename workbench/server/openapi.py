@@ -1,0 +1,165 @@
+"""``openapi.json``, from the table of routes that the handlers are made from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+import workbench
+from workbench.server.models import ErrorOut
+from workbench.server.routes import Route
+
+_REF = "#/components/schemas/{model}"
+
+_SAID = {
+    400: "What was given cannot be used.",
+    403: "No login, or not allowed.",
+    404: "There is no such thing.",
+    409: "Not in a state for that.",
+    413: "Too large.",
+    422: "Does not fit the schema.",
+    501: "The adapter does not offer it.",
+    503: "Busy; `Retry-After` says when to come back.",
+}
+
+
+def openapi(routes: Sequence[Route], server: str) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of some routes.
+
+    Parameters
+    ----------
+    routes : sequence of Route
+        The table.
+    server : str
+        The path that all of them are below.
+    """
+    answers = {(model, "serialization") for route in routes for model in (route.answer, ErrorOut)}
+    given = {(model, "validation") for route in routes for model in (route.query, route.body) if model}
+    inputs: list[tuple[type[BaseModel], Any]] = sorted(answers | given, key=lambda pair: pair[0].__name__)
+    refs, definitions = models_json_schema(inputs, ref_template=_REF)
+    schemas = dict(definitions.get("$defs", {}))
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(f"/{route.path}", {})[route.verb.lower()] = _operation(route, refs, schemas)
+    paths["/jobs/{job_id}/events"] = {"get": _events()}
+    paths["/openapi.json"] = {"get": _itself()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "workbench",
+            "version": workbench.__version__,
+            "description": "Jobs, runs and search of one workspace.",
+        },
+        "servers": [{"url": server}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "token": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Authorization",
+                    "description": "`token <the server's token>`.",
+                }
+            },
+        },
+    }
+
+
+def _operation(route: Route, refs: Any, schemas: Any) -> dict[str, Any]:
+    statuses = {403, 503, *route.errors}
+    out: dict[str, Any] = {
+        "operationId": f"{route.verb.lower()}_{re.sub(r'[^a-z]+', '_', route.path).strip('_')}",
+        "summary": route.does,
+        "tags": [route.path.split("/")[0]],
+        "parameters": [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)],
+    }
+    if out["parameters"]:
+        statuses |= {400, 404}
+    if route.query is not None:
+        statuses |= {400, 422}
+        out["parameters"] += _query_parameters(route.query, schemas)
+    if route.body is not None:
+        statuses |= {400, 413, 422}
+        ref = refs[route.body, "validation"]
+        out["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref}}}
+    answer = {"application/json": {"schema": refs[route.answer, "serialization"]}}
+    out["responses"] = {str(route.status): {"description": "Done.", "content": answer}}
+    if route.verb == "GET":
+        out["responses"]["304"] = {"description": "As it was: `If-None-Match` is its ETag."}
+    out["responses"] |= {str(status): _error(status) for status in sorted(statuses)}
+    return out
+
+
+def _error(status: int) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorOut"}}}
+    out: dict[str, Any] = {"description": _SAID[status], "content": content}
+    if status == 503:
+        out["headers"] = {
+            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
+        }
+    return out
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    whole = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+    text = {"type": "string", "minLength": 1, "maxLength": 255}
+    schema = whole if name.endswith("_id") else text
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _query_parameters(model: type[BaseModel], schemas: Any) -> list[dict[str, Any]]:
+    schema = model.model_json_schema(ref_template=_REF)
+    schemas.pop(model.__name__, None)
+    out = []
+    for name, field in schema["properties"].items():
+        field = {key: value for key, value in field.items() if key not in ("title", "description")}
+        branches = [branch for branch in field.get("anyOf", []) if branch != {"type": "null"}]
+        if len(branches) == 1:  # a URL has no null: what is not given is not there
+            field = {**{k: v for k, v in field.items() if k not in ("anyOf", "default")}, **branches[0]}
+        said = schema["properties"][name].get("description", "")
+        required = name in schema.get("required", ())
+        out.append({"name": name, "in": "query", "required": required, "schema": field, "description": said})
+    return out
+
+
+def _events() -> dict[str, Any]:
+    said = (
+        "Server-sent events: `progress` with what `GET jobs/{job_id}/progress` answers whenever it has "
+        "changed, then `end` with what `GET jobs/{job_id}` answers."
+    )
+    event = {
+        "type": "object",
+        "properties": {"event": {"enum": ["progress", "end", "error"]}, "data": {"type": "string"}},
+    }
+    stream = {"text/event-stream": {"schema": event}}
+    return {
+        "operationId": "get_job_events",
+        "summary": "Follow a job's progress.",
+        "description": said,
+        "tags": ["jobs"],
+        "parameters": [_path_parameter("job_id")],
+        "responses": {
+            "200": {"description": "A stream.", "content": stream},
+            **{str(status): _error(status) for status in (400, 403, 404, 503)},
+        },
+    }
+
+
+def _itself() -> dict[str, Any]:
+    answer = {"application/json": {"schema": {"type": "object"}}}
+    return {
+        "operationId": "get_openapi",
+        "summary": "This document.",
+        "tags": ["openapi.json"],
+        "responses": {
+            "200": {"description": "Done.", "content": answer},
+            "304": {"description": "As it was."},
+            "403": _error(403),
+        },
+    }

@@ -1,0 +1,445 @@
+"""Every route there is: what it is called, who may, what goes in and out, and what it does.
+
+The handlers and ``openapi.json`` are both made from :data:`ROUTES`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from workbench import jobs, wire
+from workbench.adapter import MAX_IMAGE_BYTES, adapters
+from workbench.errors import (
+    BadInput,
+    SearchFailed,
+    TooLarge,
+    UnknownAdapter,
+    UnknownExperiment,
+    WorkbenchError,
+)
+from workbench.indexes import index_adapter
+from workbench.server import models
+from workbench.server.deletion import delete_checkpoint
+from workbench.server.desk import WorkbenchServer
+from workbench.tracking import Run
+from workbench.workspace import Workspace, as_id
+
+#: A request's body may have this many bytes, unless its route says otherwise.
+BODY_BYTES = 2**18
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: its place in the path, what was asked, and what was sent, the last two checked."""
+
+    path: Mapping[str, str]
+    query: Any = None
+    body: Any = None
+
+
+@dataclass(frozen=True)
+class Route:
+    """One verb of one path.
+
+    Attributes
+    ----------
+    verb, path : str
+        The path is below ``workbench/api/``; what stands in braces is a parameter, an id where its name
+        ends in ``_id``.
+    action : {"read", "write", "execute"}
+        What the server's authorizer is asked about.
+    does : str
+        One sentence.
+    call : callable
+        Does it.
+    answer : type
+        Schema of the answer.
+    query, body : type, optional
+        Schema of what may be asked and of what is sent.
+    status : int
+        The HTTP status of an answer that is no error.
+    errors : tuple of int
+        Further statuses, besides those that every route of its kind can have.
+    polled : bool
+        Asked again and again by pages: no sign that somebody is at work.
+    body_bytes : int
+        How much may be sent.
+    """
+
+    verb: Literal["GET", "POST", "DELETE"]
+    path: str
+    action: Literal["read", "write", "execute"]
+    does: str
+    call: Callable[[WorkbenchServer, Call], Awaitable[Any]]
+    answer: type[BaseModel]
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    polled: bool = True
+    body_bytes: int = BODY_BYTES
+
+
+# Adapters and jobs -----------------------------------------------------------------------------
+
+
+async def list_adapters(desk: WorkbenchServer, call: Call) -> Any:
+    """Tell of every adapter; one that breaks is listed with what is wrong with it."""
+    names = adapters()
+    told = await asyncio.gather(
+        *(desk.ask(op="adapter", adapter=name) for name in names), return_exceptions=True
+    )
+    listed = []
+    for name, one in zip(names, told, strict=True):
+        if isinstance(one, WorkbenchError):
+            said = {"title": name, "job_types": [], "options": {}, "metrics": [], "problem": one.message}
+            listed.append({"name": name, **said})
+        elif isinstance(one, BaseException):
+            raise one
+        else:
+            listed.append({**one, "problem": ""})
+    return {"adapters": listed}
+
+
+def _submit(job_type: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any]]:
+    async def submit(desk: WorkbenchServer, call: Call) -> Any:
+        given: models.JobIn = call.body
+        floors = jobs.check_floors(given.fail_below)
+        adapter = given.adapter or only_adapter()
+        question = {"adapter": adapter, "type": job_type, "options": given.options}
+        checked = await desk.ask(op="check", **question)
+        return await desk.run(
+            lambda home: jobs.submit_checked(
+                home, job_type, checked["adapter"], checked["options"], fail_below=floors
+            ).to_json()
+        )
+
+    return submit
+
+
+def only_adapter() -> str:
+    """Return the name of the one adapter that is installed."""
+    names = adapters()
+    if not names:
+        raise UnknownAdapter("", ())
+    if len(names) > 1:
+        raise BadInput(f"which adapter? Installed: {', '.join(names)}", hint="Give its name.")
+    return names[0]
+
+
+async def list_jobs(desk: WorkbenchServer, call: Call) -> Any:
+    """Return one page of jobs."""
+    asked: models.JobsQuery = call.query
+
+    def look(home: Workspace) -> Any:
+        found = home.jobs(type=asked.type, status=asked.status, limit=asked.limit, offset=asked.offset)
+        return {
+            "jobs": [job.to_json(result=False) for job in found],
+            "total": home.store.count_jobs(asked.status, type=asked.type),
+            "limit": asked.limit,
+            "offset": asked.offset,
+        }
+
+    return await desk.run(look)
+
+
+async def get_job(desk: WorkbenchServer, call: Call) -> Any:
+    """Return one job with its result."""
+    return await desk.run(lambda home: home.job(_id(call, "job_id")).to_json())
+
+
+async def get_progress(desk: WorkbenchServer, call: Call) -> Any:
+    """Return how far a job is."""
+    job = await desk.run(lambda home: home.job(_id(call, "job_id")).to_json(result=False))
+    return {name: job[name] for name in ("id", "status", "progress", "attempt")}
+
+
+async def get_logs(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the end of a job's log, or what came since the last look."""
+    asked: models.LogsQuery = call.query
+
+    def look(home: Workspace) -> Any:
+        job = home.job(_id(call, "job_id"))
+        if asked.after is None:
+            text, end = job.logs(asked.tail), job.log_size()
+        else:
+            text, end = job.log_after(asked.after)
+        *lines, last = text.split("\n")
+        open_line = bool(last)
+        return {"id": job.id, "lines": [*lines, last] if last else lines, "open_line": open_line, "next": end}
+
+    return await desk.run(look)
+
+
+async def cancel_job(desk: WorkbenchServer, call: Call) -> Any:
+    """Ask for a job to stop; one that has ended stays as it is."""
+    return await desk.run(lambda home: home.job(_id(call, "job_id")).cancel().to_json())
+
+
+# Runs ------------------------------------------------------------------------------------------
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """Return a run as plain JSON, without its metrics."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "experiment": run.experiment,
+        "status": run.status,
+        "config": run.config,
+        "tags": run.tags,
+        "directions": [list(pair) for pair in run.directions],
+        "job_id": run.job_id,
+        "error": run.error,
+        "created_at": run.created_at.isoformat(),
+        "finished_at": None if run.finished_at is None else run.finished_at.isoformat(),
+    }
+
+
+_SUMMARY = ("last", "min", "max", "best", "best_step", "last_step", "count", "nonfinite", "better")
+
+
+def summary_json(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a run's metrics came to as plain JSON."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "experiment": run.experiment,
+        "status": run.status,
+        "summary": {name: {key: _number(row.get(key)) for key in _SUMMARY} for name, row in summary.items()},
+    }
+
+
+def _number(value: Any) -> Any:
+    return wire.number_json(value) if isinstance(value, float) else value
+
+
+async def list_experiments(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the experiments by name."""
+    return await desk.run(
+        lambda home: {"experiments": [_experiment(row) for row in home.store.experiments()]}
+    )
+
+
+def _experiment(row: Any) -> dict[str, Any]:
+    return {"id": row.id, "name": row.name, "created_at": _moment(row.created_at)}
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _some_runs(home: Workspace, experiment: str | None, page: models.Page) -> tuple[list[Run], bool]:
+    """Return one page of runs, newest first, and whether there are older ones."""
+    names = {row.name: row.id for row in home.store.experiments()}
+    if experiment is not None and experiment not in names:
+        raise UnknownExperiment(experiment, names)
+    rows = home.store.runs(
+        experiment_id=None if experiment is None else names[experiment],
+        limit=page.limit + 1,
+        offset=page.offset,
+    )
+    by_id = {number or 0: name for name, number in names.items()}
+    return [home._handle(row, by_id) for row in rows[: page.limit]], len(rows) > page.limit
+
+
+async def list_runs(desk: WorkbenchServer, call: Call) -> Any:
+    """Return one page of runs."""
+    asked: models.RunsQuery = call.query
+
+    def look(home: Workspace) -> Any:
+        runs, more = _some_runs(home, asked.experiment, asked)
+        return {"runs": [run_json(run) for run in runs], "more": more, **_page(asked)}
+
+    return await desk.run(look)
+
+
+def _page(page: models.Page) -> dict[str, int]:
+    return {"limit": page.limit, "offset": page.offset}
+
+
+async def experiment_metrics(desk: WorkbenchServer, call: Call) -> Any:
+    """Return what the metrics of an experiment's runs came to, one page of runs."""
+    asked: models.Page = call.query
+
+    def look(home: Workspace) -> Any:
+        number = as_id(call.path["experiment_id"])
+        row = None if number is None else home.store.experiment(number)
+        if row is None:
+            raise UnknownExperiment(call.path["experiment_id"], [one.id for one in home.store.experiments()])
+        runs, more = _some_runs(home, row.name, asked)
+        summaries = home.store.summaries([run.id for run in runs])
+        told = [summary_json(run, {one.name: one.model_dump() for one in summaries[run.id]}) for run in runs]
+        return {"experiment": _experiment(row), "runs": told, "more": more, **_page(asked)}
+
+    return await desk.run(look)
+
+
+async def get_run(desk: WorkbenchServer, call: Call) -> Any:
+    """Return one run."""
+    return await desk.run(lambda home: run_json(home.run(_id(call, "run_id"))))
+
+
+async def run_summary(desk: WorkbenchServer, call: Call) -> Any:
+    """Return what a run's metrics came to."""
+
+    def look(home: Workspace) -> Any:
+        run = home.run(_id(call, "run_id"))
+        return summary_json(run, run.summary)
+
+    return await desk.run(look)
+
+
+async def run_points(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the points of one metric of a run, in the order they were logged."""
+    asked: models.PointsQuery = call.query
+
+    def look(home: Workspace) -> Any:
+        points = home.run(_id(call, "run_id")).metric_points(asked.name, after=asked.after)
+        return {
+            "name": asked.name,
+            "points": [[step, at, wire.number_json(value)] for step, at, value in points],
+        }
+
+    return await desk.run(look)
+
+
+async def list_checkpoints(desk: WorkbenchServer, call: Call) -> Any:
+    """Return a run's checkpoints, oldest first."""
+
+    def look(home: Workspace) -> Any:
+        files = home.run(_id(call, "run_id")).checkpoints()
+        return {
+            "checkpoints": [
+                {
+                    "name": file.name,
+                    "size": file.size,
+                    "step": file.step,
+                    "created_at": file.created_at.isoformat(),
+                }
+                for file in files
+            ]
+        }
+
+    return await desk.run(look)
+
+
+async def remove_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
+    """Delete one file of that run, and nothing else."""
+
+    def remove(home: Workspace) -> Any:
+        run = home.run(_id(call, "run_id"))
+        delete_checkpoint(run, call.path["name"])
+        return {"run_id": run.id, "deleted": call.path["name"]}
+
+    return await desk.run(remove)
+
+
+async def compare(desk: WorkbenchServer, call: Call) -> Any:
+    """Put runs beside each other: how their configs differ, and which is best at what."""
+    asked: models.CompareIn = call.body
+    return await desk.run(lambda home: home.compare(asked.runs).to_json())
+
+
+# Search ----------------------------------------------------------------------------------------
+
+
+async def list_indexes(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the indexes by name."""
+
+    def look(home: Workspace) -> Any:
+        found = []
+        for name in home.index_names():
+            try:
+                found.append({"name": name, "adapter": index_adapter(home.indexes, name)})
+            except WorkbenchError:
+                found.append({"name": name, "adapter": ""})
+        return {"indexes": found}
+
+    return await desk.run(look)
+
+
+async def get_index(desk: WorkbenchServer, call: Call) -> Any:
+    """Open an index, and tell what it holds and how it can be searched."""
+    return await desk.ask(op="describe", index=call.path["name"])
+
+
+def _search(by: str, field: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any]]:
+    async def search(desk: WorkbenchServer, call: Call) -> Any:
+        asked = call.body
+        given = getattr(asked, field)
+        if by == "image" and len(given) > math.ceil(MAX_IMAGE_BYTES / 3) * 4:
+            raise TooLarge(f"the picture has over {MAX_IMAGE_BYTES // 2**20} MiB", hint="Make it smaller.")
+        question = {"by": by, by: given, "k": asked.k, "options": asked.options}
+        found = await desk.ask(op="search", index=asked.index, **question)
+        if not isinstance(found.get("hits"), list):
+            raise SearchFailed(f"index {asked.index!r} answered with no hits")
+        return found
+
+    return search
+
+
+# The table -------------------------------------------------------------------------------------
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "adapters", "read", "List the adapters with the schemas of their options.", list_adapters,
+          models.AdaptersOut),
+    *(
+        Route("POST", f"jobs/{word}", "execute", f"Queue {a_job} job and see to it that it runs.",
+              _submit(job_type), models.JobOut, body=models.JobIn, status=201, errors=(404, 501),
+              polled=False)
+        for word, job_type, a_job in (
+            ("eval", "eval", "an eval"),
+            ("index-build", "index_build", "an index_build"),
+            ("train", "train", "a train"),
+        )
+    ),
+    Route("GET", "jobs", "read", "List jobs, newest first, one page at a time.", list_jobs, models.JobsOut,
+          query=models.JobsQuery),
+    Route("GET", "jobs/{job_id}", "read", "Look at one job, with its result.", get_job, models.JobOut),
+    Route("GET", "jobs/{job_id}/progress", "read", "See how far a job is.", get_progress,
+          models.JobProgressOut),
+    Route("GET", "jobs/{job_id}/logs", "read", "Read the end of a job's log, or what came since.", get_logs,
+          models.LogsOut, query=models.LogsQuery),
+    Route("POST", "jobs/{job_id}/cancel", "execute", "Stop a job; one that has ended stays as it is.",
+          cancel_job, models.JobOut, polled=False),
+    Route("GET", "experiments", "read", "List the experiments.", list_experiments, models.ExperimentsOut),
+    Route("GET", "experiments/{experiment_id}/metrics", "read",
+          "Read what the metrics of an experiment's runs came to.", experiment_metrics,
+          models.ExperimentMetricsOut, query=models.Page),
+    Route("POST", "experiments/compare", "read", "Put runs beside each other.", compare,
+          models.ComparisonOut, body=models.CompareIn, errors=(404,)),
+    Route("GET", "runs", "read", "List runs, newest first, one page at a time.", list_runs, models.RunsOut,
+          query=models.RunsQuery, errors=(404,)),
+    Route("GET", "runs/{run_id}", "read", "Look at one run.", get_run, models.RunOut),
+    Route("GET", "runs/{run_id}/summary", "read", "Read what a run's metrics came to.", run_summary,
+          models.SummaryOut),
+    Route("GET", "runs/{run_id}/metrics", "read", "Read the points of one metric.", run_points,
+          models.PointsOut, query=models.PointsQuery),
+    Route("GET", "runs/{run_id}/checkpoints", "read", "List a run's checkpoints.", list_checkpoints,
+          models.CheckpointsOut),
+    Route("DELETE", "runs/{run_id}/checkpoints/{name}", "write", "Delete one checkpoint of a run.",
+          remove_checkpoint, models.DeletedOut, errors=(409,), polled=False),
+    Route("GET", "indexes", "read", "List the indexes.", list_indexes, models.IndexesOut),
+    Route("GET", "indexes/{name}", "read", "Tell how an index can be searched.", get_index, models.IndexOut,
+          errors=(409,)),
+    Route("POST", "search/text", "read", "Search an index with a text.", _search("text", "query"),
+          models.SearchOut, body=models.TextSearchIn, errors=(404, 409, 501), polled=False),
+    Route("POST", "search/image", "read", "Search an index with a picture.", _search("image", "image"),
+          models.SearchOut, body=models.ImageSearchIn, errors=(404, 409, 501), polled=False,
+          body_bytes=wire.REQUEST_BYTES),
+    Route("POST", "search/item", "read", "Search an index with one of its own items.",
+          _search("item", "item"), models.SearchOut, body=models.ItemSearchIn, errors=(404, 409, 501),
+          polled=False),
+)  # fmt: skip
+
+
+def _id(call: Call, name: str) -> Any:
+    """Return an id as it stands in the path; the workspace says what is wrong with it."""
+    return call.path[name]

@@ -1,0 +1,223 @@
+"""How errors, numbers and search results look between processes: one form on a socket and over HTTP.
+
+A message on a socket is four bytes that count what follows (big end first), then that many bytes of JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from workbench import errors
+from workbench.adapter import MAX_IMAGE_BYTES, Hit, SearchResult
+from workbench.errors import WorkbenchError
+
+#: A request may have this many bytes: a picture as base64, and some words about it.
+REQUEST_BYTES = MAX_IMAGE_BYTES * 4 // 3 + 2**16
+
+#: An answer may have this many bytes: some hundred thumbnails.
+ANSWER_BYTES = 2**26
+
+_LENGTH = struct.Struct(">I")
+
+# Errors ----------------------------------------------------------------------------------------
+
+#: The HTTP status of each class of error; a class that is not here has that of the nearest one above it.
+STATUS: Mapping[type[WorkbenchError], int] = {
+    errors.WorkbenchError: 400,
+    errors.BadOptions: 422,
+    errors.AccessDenied: 403,
+    errors.NotFound: 404,
+    errors.WrongState: 409,
+    errors.CorruptFile: 409,
+    errors.JobError: 409,
+    errors.TooLarge: 413,
+    errors.NotSupported: 501,
+    errors.MissingExtra: 501,
+    errors.Busy: 503,
+    errors.SearchFailed: 503,
+    errors.ServerUnreachable: 503,
+    errors.StoreError: 503,
+}
+
+#: What an error carries besides its message and its hint.
+_DETAILS: Mapping[type[WorkbenchError], tuple[str, ...]] = {
+    errors.BadOptions: ("problems",),
+    errors.Busy: ("retry_after",),
+    errors.CorruptFile: ("path", "reason"),
+    errors.JobError: ("job_id", "cell"),
+    errors.MissingExtra: ("extra",),
+    errors.NotSupported: ("adapter", "method"),
+}
+
+_BY_NAME: Mapping[str, type[WorkbenchError]] = {
+    name: thing
+    for name, thing in vars(errors).items()
+    if isinstance(thing, type) and issubclass(thing, WorkbenchError)
+}
+
+
+def status_of(error: WorkbenchError) -> int:
+    """Return the HTTP status of an error."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def error_json(error: WorkbenchError) -> dict[str, Any]:
+    """Return ``{"type", "message", "hint", "details"}``; the details are what the class carries besides."""
+    known = (kind for kind in type(error).__mro__ if kind.__name__ in _BY_NAME)
+    names = next((_DETAILS[kind] for kind in type(error).__mro__ if kind in _DETAILS), ())
+    details = {name: _plain(getattr(error, name, None)) for name in names}
+    return {
+        "type": next(known).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "details": details,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def error_from(data: Any) -> WorkbenchError:
+    """Return the error of the same class that :func:`error_json` told of."""
+    told: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    kind = _BY_NAME.get(str(told.get("type")), WorkbenchError)
+    error = kind.__new__(kind)
+    WorkbenchError.__init__(
+        error, str(told.get("message", "no reason was given")), hint=str(told.get("hint", ""))
+    )
+    details = told.get("details")
+    details = details if isinstance(details, Mapping) else {}
+    names = next((_DETAILS[above] for above in kind.__mro__ if above in _DETAILS), ())
+    for name in names:
+        setattr(error, name, details.get(name))
+    if isinstance(error, errors.BadOptions):
+        error.problems = tuple((str(where), str(said)) for where, said in details.get("problems") or ())
+    if isinstance(error, errors.Busy):
+        error.retry_after = float(details.get("retry_after") or 1.0)
+    return error
+
+
+# Numbers ---------------------------------------------------------------------------------------
+
+
+def number_json(value: float | None) -> float | str | None:
+    """Return a number as JSON has it: NaN is null, the infinities are texts."""
+    if value is None or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def number_from(value: Any) -> float:
+    """Return the number that :func:`number_json` wrote."""
+    return math.nan if value is None else float(value)
+
+
+def dumps(value: Any) -> bytes:
+    """Return strict JSON; a number that JSON cannot carry becomes what :func:`number_json` says."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return number_json(value)
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+# Search ----------------------------------------------------------------------------------------
+
+
+def result_from(data: Mapping[str, Any]) -> SearchResult:
+    """Return the result that ``SearchResult.to_json`` wrote."""
+    hits = []
+    for told in data["hits"]:
+        fields = {name: value for name, value in told.items() if name in Hit.__dataclass_fields__}
+        if fields.get("thumbnail") is not None:
+            fields["thumbnail"] = base64.b64decode(fields["thumbnail"])
+        fields["score"] = number_from(fields["score"])
+        hits.append(Hit(**fields))
+    took = {name: number_from(value) for name, value in data.get("took_ms", {}).items()}
+    return SearchResult(hits, took, note=str(data.get("note", "")), cutoff=data.get("cutoff"))
+
+
+def picture_text(data: bytes) -> str:
+    """Return the bytes of a picture as base64 text."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def picture_from(text: str) -> bytes:
+    """Return the bytes of a picture that came as base64 text.
+
+    Raises
+    ------
+    BadInput
+        It is no base64.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise errors.BadInput(
+            f"the picture is no base64 text ({error})", hint="Send base64 of its bytes."
+        ) from None
+
+
+# Messages --------------------------------------------------------------------------------------
+
+
+def framed(data: bytes) -> bytes:
+    """Return a message with its length before it."""
+    return _LENGTH.pack(len(data)) + data
+
+
+def length_of(head: bytes, most: int) -> int:
+    """Return the length that a message's first four bytes say.
+
+    Raises
+    ------
+    TooLarge
+        More than ``most``.
+    """
+    length: int = _LENGTH.unpack(head)[0]
+    if length > most:
+        raise errors.TooLarge(f"a message of {length:,} bytes; at most {most:,} are taken")
+    return length
+
+
+HEAD_BYTES = _LENGTH.size
+
+
+def receive(connection: socket.socket, most: int) -> bytes:
+    """Return the next message of a blocking socket.
+
+    Raises
+    ------
+    EOFError
+        The other side closed the connection.
+    TooLarge
+        The message has more than ``most`` bytes.
+    """
+    return _exactly(connection, length_of(_exactly(connection, HEAD_BYTES), most))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        part = connection.recv(min(count - len(data), 2**20))
+        if not part:
+            raise EOFError("the connection was closed")
+        data += part
+    return bytes(data)
