@@ -29,7 +29,19 @@ FLOORS = [
     {"store", "adapter", "compare"},
     {"tracking", "notebooks", "parameters", "settling", "reporting", "engine"},
     {"workspace", "jobs", "scope", "runner", "attempts", "progress"},
-    {"worker", "background", "panels", "voila", "server", "search_service", "demo", "doctor"},
+    {
+        "worker",
+        "background",
+        "panels",
+        "voila",
+        "server",
+        "search_service",
+        "demo",
+        "doctor",
+        "scaffold",
+        "testing",
+    },
+    {"commands"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

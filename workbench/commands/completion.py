@@ -19,14 +19,15 @@ def add(commands: Any) -> None:
     completion.add_argument(
         "shell",
         choices=SHELLS,
-        help="in bash or zsh: eval \"$(workbench completion bash)\"; in fish: workbench completion fish | source",
+        help='in bash: eval "$(workbench completion bash)"; in zsh: the same with zsh; '
+        "in fish: workbench completion fish | source",
     )
 
 
 def _completion(given: argparse.Namespace) -> int:
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    script = argcomplete.shellcode(["workbench"], shell=given.shell)  # type: ignore[no-untyped-call]
+    script = shellcode(["workbench"], shell=given.shell)
     if given.json:
         print_document({"shell": given.shell, "script": script})
     else:

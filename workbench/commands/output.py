@@ -28,9 +28,10 @@ def print_error(error: BaseException, *, as_json: bool) -> None:
 
 def complain(error: WorkbenchError | str, hint: str = "") -> None:
     """Say what went wrong, and what to do, on standard error."""
+    message = error
     if isinstance(error, WorkbenchError):
-        error, hint = error.message, error.hint
-    say(f"error: {error}")
+        message, hint = error.message, error.hint
+    say(f"error: {message}")
     if hint:
         say(hint)
 
