@@ -180,7 +180,7 @@ def test_what_is_there_already_is_never_written_over(
         card(page, "Compare runs").click()  # ours, changed by its user: it is opened as it is
         expect(page.get_by_role("heading", name="내가 고친 쪽")).to_be_visible()
         expect(panel(page)).to_be_visible()
-        page.locator(".lm-TabBar-addButton").click()
+        page.get_by_title("New Launcher", exact=True).click()
         card(page, "Jobs").click()  # somebody else's of that name: ours takes another name
         expect(tab(page, "workbench-jobs.ipynb")).to_be_visible()
         expect(page.get_by_role("region", name="Jobs", exact=True)).to_be_visible()
