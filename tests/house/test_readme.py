@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -149,6 +150,20 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _wait_for(url: str) -> None:
+    """Wait until a page answers; Jupyter prints its address a moment before."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310
+                assert answer.status == 200
+                return
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionError) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
 # What is said is run ----------------------------------------------------------------------------------
 
 
@@ -220,8 +235,7 @@ def test_a_server_comes_up(project: Path, block: Block) -> None:
                 if "stop it with Ctrl-C" in line:
                     break
                 if found := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*", line):
-                    with urllib.request.urlopen(found[0], timeout=PATIENCE) as answer:  # noqa: S310
-                        assert answer.status == 200
+                    _wait_for(found[0])
                     break
             else:
                 pytest.fail(f"{script} ended:\n{said[-3000:]}")
