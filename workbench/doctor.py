@@ -1,71 +1,316 @@
-"""What ``workbench doctor`` says: what is installed, where things are, what is wrong."""
+"""What ``workbench doctor`` says: what is installed, where things are, what is wrong and what to do about it.
+
+A problem is ``broken`` where jobs cannot run as they are meant to, and a ``warning`` where something else
+does not work, or works less well.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from workbench import jobs, notebooks
 from workbench.adapter import adapters, get_adapter
-from workbench.errors import WorkbenchError
+from workbench.errors import StoreUnavailable, WorkbenchError
+from workbench.mounts import network_filesystem
 from workbench.records import JOB_STATUSES
-from workbench.store import is_sound
-from workbench.workspace import Workspace
+from workbench.store import is_sound, sqlite_module
+from workbench.workspace import DATABASE_URL, HOME, Workspace
+
+DISTRIBUTION = "notebook-workbench"
+
+#: Names of the Jupyter Server extension and of the JupyterLab extension that come with this package.
+SERVER_EXTENSION, LAB_EXTENSION = "workbench.server", "notebook-workbench"
 
 #: Packages whose versions matter when something does not work.
-PACKAGES = ("notebook-workbench", "jupyterlab", "voila", "papermill", "ipykernel", "SQLAlchemy", "torch")
+_TELLING = ("jupyterlab", "voila", "papermill", "ipykernel", "SQLAlchemy", "torch")
 
-_LEAST_FREE = 500 * 2**20
+#: Free bytes below which jobs are about to fail, and below which it is time to tidy up.
+LEAST_FREE, LITTLE_FREE = 500 * 2**20, 2 * 2**30
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def examine(home: Workspace) -> dict[str, Any]:
-    """Return ``{"found": {name: value}, "problems": [sentence]}``."""
-    problems: list[str] = []
-    found: dict[str, Any] = {"python": f"{sys.version.split()[0]} at {sys.executable}"}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            problems.append(f"{package} is not installed; install the project again")
-    found["database"] = database = home.store.version()
-    if home.store.is_sqlite and not is_sound(database.split()[1]):
-        problems.append(
-            f"{database} has a bug that can corrupt databases, so it works without its write-ahead log, "
-            "slower: pip install 'pysqlite3>=0.6'"
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong: how much, found by which check, and what to do."""
+
+    level: Literal["broken", "warning"]
+    check: str
+    message: str
+    hint: str = ""
+
+
+@dataclass
+class Report:
+    """What was found, by name, and what is wrong."""
+
+    found: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def broken(self) -> bool:
+        """Whether anything is more than a warning."""
+        return any(problem.level == "broken" for problem in self.problems)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``{"found": {name: text}, "problems": [{"level", "check", "message", "hint"}]}``."""
+        return {"found": self.found, "problems": [asdict(problem) for problem in self.problems]}
+
+
+@dataclass
+class _Patient:
+    """What the checks look at, and where they write what they found."""
+
+    path: Path
+    database_url: str
+    found: dict[str, str]
+    home: Workspace | None = None
+
+
+def examine(path: str | os.PathLike[str] | None = None, *, database_url: str | None = None) -> Report:
+    """Look at this installation and at a workspace; nothing is made or mended.
+
+    Parameters
+    ----------
+    path : path, optional
+        The workspace folder; ``$WORKBENCH_HOME`` or ``./results`` if not given.
+    database_url : str, optional
+        Its database; ``$WORKBENCH_DATABASE_URL``, or the file in the folder, if not given.
+    """
+    report = Report()
+    patient = _Patient(
+        Path(path or os.environ.get(HOME) or "results").expanduser().resolve(),
+        database_url or os.environ.get(DATABASE_URL) or "",
+        report.found,
+    )
+    try:
+        for name, check in CHECKS.items():
+            try:
+                report.problems += check(patient)
+            except Exception as error:  # a doctor that falls ill helps nobody: the other checks go on
+                said = f"could not be looked at: {type(error).__name__}: {error}"
+                report.problems.append(Problem("broken", name, f"{name} {said}"))
+    finally:
+        if patient.home is not None:
+            patient.home.close()
+    # The worst first; a sort keeps the order of equals.
+    report.problems.sort(key=lambda problem: problem.level != "broken")
+    return report
+
+
+# What is installed ----------------------------------------------------------------------------------
+
+
+def _packages(patient: _Patient) -> Iterator[Problem]:
+    patient.found["python"] = f"{sys.version.split()[0]} at {sys.executable}"
+    try:
+        patient.found[DISTRIBUTION] = version(DISTRIBUTION)
+    except PackageNotFoundError:
+        hint = f'In its checkout: pip install -e "."; elsewhere: pip install {DISTRIBUTION}'
+        yield Problem("broken", "packages", f"{DISTRIBUTION} is not installed as a package", hint)
+        return
+    for name in _TELLING:
+        if has := _version(name):
+            patient.found[name] = has
+    missing = _missing("")
+    if missing:
+        hint = "pip install " + " ".join(f"'{line}'" for line in missing.values())
+        yield Problem("broken", "packages", f"not installed, or too old: {', '.join(missing)}", hint)
+
+
+def _extras(patient: _Patient) -> Iterator[Problem]:
+    whole, absent = [], []
+    for extra in metadata(DISTRIBUTION).get_all("Provides-Extra") or ():
+        missing = _missing(extra)
+        if not missing:
+            whole.append(extra)
+        elif extra != "test":  # those who develop know
+            absent.append(f"{extra} ({', '.join(missing)})")
+    patient.found["extras"] = ", ".join(whole) or "none"
+    if absent:
+        names = ",".join(one.partition(" ")[0] for one in absent)
+        said = f"optional packages that are not installed: {'; '.join(absent)}"
+        yield Problem(
+            "warning", "extras", said, f'Where you want them: pip install "{DISTRIBUTION}[{names}]"'
         )
-    found["workspace"] = str(home.path)
-    if not os.access(home.path, os.W_OK):
-        problems.append(f"the workspace {home.path} cannot be written")
-    free = shutil.disk_usage(home.path).free
-    found["free space"] = f"{free / 2**30:.1f} GiB"
-    if free < _LEAST_FREE:
-        problems.append(f"only {free / 2**20:.0f} MiB are free where the workspace is")
+
+
+def _missing(extra: str) -> dict[str, str]:
+    """Return what an extra (or, for "", everybody) needs and is not there: name to requirement."""
+    out: dict[str, str] = {}
+    for line in requires(DISTRIBUTION) or ():
+        needed = Requirement(line)
+        if needed.marker and not needed.marker.evaluate({"extra": extra}):
+            continue
+        if extra and (needed.marker is None or "extra" not in str(needed.marker)):
+            continue
+        has = _version(needed.name)
+        if not has or not needed.specifier.contains(has, prereleases=True):
+            needed.marker = None  # what is left is what to type
+            out[canonicalize_name(needed.name)] = str(needed)
+    return out
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _browser(patient: _Patient) -> Iterator[Problem]:
+    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    patient.found["browser"] = path or "none"
+    if path is None and find_spec("playwright"):
+        said = "there is no Chromium, so the browser tests are skipped; nothing else needs it"
+        yield Problem("warning", "browser", said, "On Debian: apt-get install chromium")
+
+
+def _jupyter(patient: _Patient) -> Iterator[Problem]:
+    from jupyter_core.paths import jupyter_config_path, jupyter_path
+    from jupyter_server.extension.config import ExtensionConfigManager
+    from jupyterlab_server.config import get_page_config
+
+    manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
+    configured: dict[str, bool] = manager.get_jpserver_extensions()  # type: ignore[no-untyped-call]
+    enabled = configured.get(SERVER_EXTENSION)
+    patient.found["server extension"] = "enabled" if enabled else "off"
+    if enabled is False:
+        said = f"the Jupyter Server extension {SERVER_EXTENSION} is disabled: no HTTP API, no status of jobs"
+        yield Problem("warning", "jupyter", said, f"jupyter server extension enable {SERVER_EXTENSION}")
+    elif enabled is None and find_spec(SERVER_EXTENSION):
+        said = f"Jupyter finds no configuration of the server extension {SERVER_EXTENSION}: no HTTP API"
+        yield Problem("warning", "jupyter", said, f"pip install --force-reinstall --no-deps {DISTRIBUTION}")
+
+    places = jupyter_path("labextensions")
+    there = any(Path(place, LAB_EXTENSION, "package.json").is_file() for place in places)
+    off = get_page_config(places).get("disabledExtensions", {})
+    disabled = LAB_EXTENSION in off if isinstance(off, list) else bool(off.get(LAB_EXTENSION))
+    patient.found["lab extension"] = "enabled" if there and not disabled else "off"
+    if there and disabled:
+        said = "the JupyterLab extension is disabled: no launcher cards and no status of jobs in JupyterLab"
+        yield Problem("warning", "jupyter", said, f"jupyter labextension enable {LAB_EXTENSION}")
+    elif not there:
+        said = "JupyterLab does not find the extension of this package: no launcher cards, no status of jobs"
+        yield Problem("warning", "jupyter", said, f"pip install --force-reinstall --no-deps {DISTRIBUTION}")
+
+
+# The workspace --------------------------------------------------------------------------------------
+
+
+def _workspace(patient: _Patient) -> Iterator[Problem]:
+    path = patient.path
+    patient.found["workspace"] = str(path) if path.exists() else f"{path} (not there yet)"
+    near = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not near.is_dir():
+        said = f"{path} cannot be a workspace: {near} is a file"
+        yield Problem("broken", "workspace", said, "Name a folder with --workspace or $WORKBENCH_HOME.")
+    elif not os.access(near, os.W_OK):
+        hint = "Make it writable, or name another one with --workspace or $WORKBENCH_HOME."
+        yield Problem("broken", "workspace", f"{near} cannot be written", hint)
+    if kind := network_filesystem(near):
+        patient.found["file system"] = f"{kind} (network)"
+
+
+def _disk(patient: _Patient) -> Iterator[Problem]:
+    near = next(folder for folder in (patient.path, *patient.path.parents) if folder.exists())
+    free = shutil.disk_usage(near).free
+    patient.found["free space"] = f"{free / 2**30:.1f} GiB"
+    if free < LITTLE_FREE:
+        said = f"the disk is nearly full: {free / 2**20:.0f} MiB are free where the workspace is"
+        hint = "Delete old folders in jobs/, runs/ or cache/ of the workspace, or name another disk's folder."
+        yield Problem("broken" if free < LEAST_FREE else "warning", "disk", said, hint)
+
+
+def _database(patient: _Patient) -> Iterator[Problem]:
+    driver = sqlite_module().sqlite_version
+    patient.found["database"] = f"SQLite {driver}"
+    if not patient.path.is_dir() and not patient.database_url:
+        return  # there is none yet, and looking makes none
+    try:
+        patient.home = Workspace(patient.path, database_url=patient.database_url or None)
+    except WorkbenchError as error:
+        patient.found["database"] = "cannot be opened"
+        hint = error.hint
+        if isinstance(error, StoreUnavailable):
+            hint = f"Does its server run, and is ${DATABASE_URL} right? {hint}"
+        yield Problem("broken", "database", error.message, hint)
+        return
+    patient.found["database"] = said = patient.home.store.version()
+    if patient.home.store.is_sqlite and not is_sound(driver):
+        yield Problem(
+            "warning",
+            "database",
+            f"{said} has a bug that can corrupt databases, so it works without its write-ahead log, slower",
+            "pip install 'pysqlite3>=0.6'",
+        )
+
+
+def _queue(patient: _Patient) -> Iterator[Problem]:
+    home = patient.home
+    if home is None:
+        return
     counts = {status: home.store.count_jobs(status) for status in JOB_STATUSES}
-    found["jobs"] = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
+    patient.found["jobs"] = (
+        ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
+    )
     alive = jobs.is_locked(jobs.worker_lock(home))
-    found["worker"] = "alive" if alive else "none; it starts with the next job"
-    if counts["queued"] and not alive:
-        problems.append(f"{counts['queued']} jobs are queued and no worker runs; start one: workbench worker")
-    found["indexes"] = ", ".join(home.index_names()) or "none"
-    found["adapters"] = ", ".join(adapters()) or "none"
-    if not adapters():
-        problems.append("no adapter is installed; install the package of a model family")
-    problems += [problem for name in adapters() if (problem := _cannot_load(name))]
+    patient.found["worker"] = "alive" if alive else "none; it starts with the next job"
+    if (waiting := counts["queued"]) and not alive:
+        said = f"{waiting} job{' is' if waiting == 1 else 's are'} queued and no worker runs"
+        yield Problem("broken", "jobs", said, "Start one: workbench worker")
+    patient.found["indexes"] = ", ".join(home.index_names()) or "none"
+
+
+# What jobs need -------------------------------------------------------------------------------------
+
+
+def _adapters(patient: _Patient) -> Iterator[Problem]:
+    names = adapters()
+    patient.found["adapters"] = ", ".join(names) or "none"
+    if not names:
+        said = "no adapter is installed, so there is nothing to train, evaluate or search"
+        yield Problem(
+            "broken", "adapters", said, "Install a model family's package, or: workbench new adapter"
+        )
+    for name in names:
+        try:
+            get_adapter(name)
+        except Exception as error:  # whatever somebody else's adapter raises is said
+            said = f"adapter {name!r} cannot be loaded: {type(error).__name__}: {error}"
+            yield Problem("broken", "adapters", said, "Install its package again, or remove it.")
+
+
+def _notebooks(patient: _Patient) -> Iterator[Problem]:
+    patient.found["notebooks"] = str(notebooks.notebooks_folder())
     for kind in notebooks.JOB_NOTEBOOKS:
         try:
             notebooks.job_notebook(kind)
         except WorkbenchError as error:
-            problems.append(str(error))
-    found["notebooks"] = str(notebooks.notebooks_folder())
-    return {"found": found, "problems": problems}
+            yield Problem("broken", "notebooks", error.message, error.hint)
 
 
-def _cannot_load(name: str) -> str:
-    try:
-        get_adapter(name)
-    except Exception as error:  # a doctor that falls ill helps nobody: whatever an adapter raises is said
-        return f"adapter {name!r} cannot be loaded: {type(error).__name__}: {error}"
-    return ""
+#: What is looked at, in this order.
+CHECKS: dict[str, Callable[[_Patient], Iterator[Problem]]] = {
+    "packages": _packages,
+    "extras": _extras,
+    "browser": _browser,
+    "jupyter": _jupyter,
+    "workspace": _workspace,
+    "disk": _disk,
+    "database": _database,
+    "jobs": _queue,
+    "adapters": _adapters,
+    "notebooks": _notebooks,
+}

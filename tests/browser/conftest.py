@@ -148,9 +148,15 @@ def search_url(shapes_workspace: wb.Workspace) -> Iterator[str]:
 
 
 @contextmanager
-def jupyter_lab(root: Path, home: Path, state: Path) -> Iterator[Callable[[str], str]]:
-    """Run JupyterLab over a copy of the notebooks; yields how to make a notebook's URL."""
-    shutil.copytree(NOTEBOOKS, root / "notebooks")
+def jupyter_lab(
+    root: Path, home: Path, state: Path, *, notebooks: bool = True
+) -> Iterator[Callable[[str], str]]:
+    """Run JupyterLab over a copy of the notebooks, or over none; yields how to make a notebook's URL.
+
+    ``state`` is where it finds its configuration, and its data before that of this environment.
+    """
+    if notebooks:
+        shutil.copytree(NOTEBOOKS, root / "notebooks")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -162,7 +168,7 @@ def jupyter_lab(root: Path, home: Path, state: Path) -> Iterator[Callable[[str],
     env = {
         **os.environ,
         **own,
-        "JUPYTER_PATH": str(voila.SHARE),
+        "JUPYTER_PATH": os.pathsep.join([str(state), str(voila.SHARE)]),
         "WORKBENCH_HOME": str(home),
         "WORKBENCH_WORKER_IDLE": "20",
     }

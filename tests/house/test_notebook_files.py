@@ -13,7 +13,7 @@ JOBS = ("train", "evaluate", "build_index")
 
 def test_the_notebooks_people_are_promised_are_there() -> None:
     names = {path.stem for path in NOTEBOOKS}
-    assert names == {*JOBS, "start_here", "compare", "search_demo"}
+    assert names == {*JOBS, "start_here", "jobs", "compare", "search_demo"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -33,6 +35,59 @@ def test_the_wheel_carries_everything_that_is_not_python(wheel: Path) -> None:
     expected |= {f"workbench/_notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert expected <= inside
     assert not [name for name in inside if name.startswith(("tests/", "results/"))]
+
+
+LAB = "share/jupyter/labextensions/notebook-workbench"
+
+
+def lab_sources() -> dict[str, bytes]:
+    """What JupyterLab is to be given, by where it goes: the extension as written, and the notebooks."""
+    extension = ROOT / "workbench" / "labextension"
+    files = {str(path.relative_to(extension)): path for path in extension.rglob("*") if path.is_file()}
+    files |= {f"static/notebooks/{path.name}": path for path in (ROOT / "notebooks").glob("*.ipynb")}
+    return {f"{LAB}/{name}": path.read_bytes() for name, path in files.items()}
+
+
+def lab_files(archive: Path) -> dict[str, bytes]:
+    """What a wheel places in the environment's `share/`."""
+    with zipfile.ZipFile(archive) as opened:
+        return {
+            name.partition(".data/data/")[2]: opened.read(name)
+            for name in opened.namelist()
+            if f".data/data/{LAB}/" in name
+        }
+
+
+def test_the_wheel_installs_the_lab_extension_as_it_is_written(wheel: Path) -> None:
+    assert lab_files(wheel) == lab_sources()
+
+
+def test_an_editable_install_places_it_too(tmp_path: Path) -> None:
+    program = f"from hatchling.build import build_editable as b; print(b({str(tmp_path)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert lab_files(tmp_path / done.stdout.splitlines()[-1]) == lab_sources()
+
+
+def test_the_lab_extension_says_what_jupyterlab_reads() -> None:
+    folder = ROOT / "workbench" / "labextension"
+    package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (package["name"], package["version"]) == (project["name"], project["version"])
+    assert (folder / package["jupyterlab"]["_build"]["load"]).is_file()
+    # Its own parts are there: what one file imports of another, and the notebooks its cards copy.
+    for path in (folder / "static").glob("*.js"):
+        for name in re.findall(r"""(?:from|URL\()\s*"(\./[^"]+)\"""", path.read_text(encoding="utf-8")):
+            assert (path.parent / name).is_file(), f"{path.name} imports {name}"
+    pages = re.findall(r'"(\w+\.ipynb)"', (folder / "static" / "pages.js").read_text(encoding="utf-8"))
+    assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == set(pages)
+
+
+def test_each_page_says_that_it_is_ours() -> None:
+    for name in ("start_here", "jobs", "compare", "search_demo"):
+        notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+        assert notebook["metadata"]["workbench"] == {"page": f"{name}.ipynb"}
 
 
 def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:

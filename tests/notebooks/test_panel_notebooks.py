@@ -12,7 +12,7 @@ import pytest
 import workbench as wb
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-PANELS = ("start_here", "search_demo", "compare")
+PANELS = ("start_here", "jobs", "search_demo", "compare")
 PATIENCE = 240
 
 

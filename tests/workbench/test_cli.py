@@ -277,22 +277,6 @@ def test_several_indexes_are_asked_about(command: Cli) -> None:
     assert "There are: a, b" in command.err
 
 
-def test_the_doctor_finds_nothing_wrong_and_says_what_is(command: Cli) -> None:
-    report = command.json("doctor")
-    assert report["problems"] == []
-    assert report["found"]["database"].startswith("SQLite 3.")
-    assert "toy" in report["found"]["adapters"]
-    jobs.submit(command.home, "eval", "toy", start_worker=False)
-    assert "1 jobs are queued and no worker runs" in command("doctor", code=1)
-
-
-def test_option_values_are_json_where_they_are() -> None:
-    given = cli.make_parser().parse_args(
-        ["jobs", "submit", "x", "-o", "a=1", "-o", 'b=["x"]', "-o", "c=강=1", "-o", "d="]
-    )
-    assert cli._options(given) == {"a": 1, "b": ["x"], "c": "강=1", "d": ""}
-
-
 def test_demo_options_take_what_earlier_jobs_made() -> None:
     made = {"train": {"run": 3}}
     assert filled_in({"run": "$train.run", "deep": {"r": "$train.run"}, "k": 1}, made) == {

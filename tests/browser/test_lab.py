@@ -1,0 +1,311 @@
+"""JupyterLab with our extension: cards that open the pages, running jobs in the status bar, themes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+import workbench as wb
+
+from .conftest import NOTEBOOKS, PATIENCE, Visit, jupyter_lab
+
+pytestmark = pytest.mark.browser
+
+expect.set_options(timeout=PATIENCE)
+
+EXTENSION = Path(wb.__file__).parent / "labextension"
+
+#: Stands for the HTTP API: answers what a file says, and 404 where there is none.
+API = """
+import json
+from pathlib import Path
+from tornado import web
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.utils import url_path_join
+
+ANSWER = Path(__file__).parent / "answer.json"
+
+class Jobs(JupyterHandler):
+    @web.authenticated
+    def get(self):
+        if not ANSWER.exists():
+            raise web.HTTPError(404)
+        assert self.get_argument("status") == "running"
+        self.finish(json.loads(ANSWER.read_text()))
+
+def _jupyter_server_extension_points():
+    return [{"module": "jobs_api"}]
+
+def _load_jupyter_server_extension(app):
+    path = url_path_join(app.web_app.settings["base_url"], "workbench/api/jobs")
+    app.web_app.add_handlers(".*", [(path, Jobs)])
+"""
+
+
+@dataclass
+class Lab:
+    """A JupyterLab over a folder, whose API says what it is told to."""
+
+    root: Path
+    answer: Path
+    url: Callable[[str], str]
+
+    @property
+    def address(self) -> str:
+        """The page that shows the launcher."""
+        return self.url("x").replace("/tree/notebooks/x", "")
+
+    def running(self, number: int) -> None:
+        """Let the API say how many jobs run."""
+        beside = self.answer.with_suffix(".new")
+        beside.write_text(json.dumps({"jobs": [], "total": number}))
+        beside.replace(self.answer)
+
+
+@contextmanager
+def lab_in(folder: Path, home: Path, *, notebooks: bool = False) -> Iterator[Lab]:
+    root, state = folder / "root", folder / "state"
+    root.mkdir()
+    (state / "jupyter_server_config.d").mkdir(parents=True)
+    installed = state / "labextensions" / "notebook-workbench"  # as a wheel installs it, from this checkout
+    shutil.copytree(EXTENSION, installed)
+    shutil.copytree(NOTEBOOKS, installed / "static" / "notebooks")
+    (folder / "api").mkdir()
+    (folder / "api" / "jobs_api.py").write_text(API)
+    enabled = {"ServerApp": {"jpserver_extensions": {"jobs_api": True, "workbench.server": False}}}
+    (state / "jupyter_server_config.d" / "jobs_api.json").write_text(json.dumps(enabled))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder / "api"))
+        patch.setenv(
+            "PYTHONPATH",
+            os.pathsep.join(filter(None, [str(folder / "api"), os.environ.get("PYTHONPATH")])),
+        )
+        with jupyter_lab(root, home, state, notebooks=notebooks) as url:
+            yield Lab(root, folder / "api" / "answer.json", url)
+
+
+@pytest.fixture(scope="module")
+def lab(shapes_workspace: wb.Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """JupyterLab as somebody has it who installed a wheel: no checkout, no notebooks."""
+    for name, loss in (("first", 0.5), ("둘째", 0.25)):
+        with shapes_workspace.start_run("lab", name=name, better={"loss": "lower"}) as run:
+            run.log({"loss": loss}, step=1)
+    with lab_in(tmp_path_factory.mktemp("lab"), shapes_workspace.path) as running:
+        yield running
+
+
+@pytest.fixture
+def answering(lab: Lab) -> Iterator[Lab]:
+    """The same, with an API that says that nothing runs."""
+    lab.running(0)
+    yield lab
+    lab.answer.unlink(missing_ok=True)
+
+
+def card(page: Page, name: str) -> Locator:
+    title = page.get_by_role("heading", name="Workbench", exact=True)
+    section = page.locator(".jp-Launcher-section").filter(has=title)
+    return section.locator(".jp-LauncherCard").filter(has_text=name)
+
+
+def status(page: Page) -> Locator:
+    return page.locator("#jp-main-statusbar").get_by_role("button", name=re.compile("jobs? running"))
+
+
+def panel(page: Page) -> Locator:
+    """The first panel that stands in a notebook's output."""
+    return page.locator(".jp-Notebook .jp-OutputArea .wb").first
+
+
+def tab(page: Page, name: str) -> Locator:
+    return page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab").filter(has_text=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "panels"),
+    [
+        ("Tour", "start_here.ipynb", ["Jobs", "Compare runs"]),
+        ("Jobs", "jobs.ipynb", ["Jobs"]),
+        ("Compare runs", "compare.ipynb", ["Compare runs"]),
+        ("Search demo", "search_demo.ipynb", []),
+    ],
+)
+def test_a_card_copies_its_page_and_opens_it_with_its_panel(
+    visit: Callable[..., Visit], answering: Lab, name: str, file: str, panels: list[str]
+) -> None:
+    seen = visit(answering.address, viewport={"width": 1300, "height": 2600})
+    refused: list[str] = []
+    seen.page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
+    card(seen.page, name).click()
+    expect(panel(seen.page)).to_be_visible()
+    expect(tab(seen.page, file)).to_be_visible()
+    for region in panels:
+        expect(seen.page.get_by_role("region", name=region, exact=True)).to_be_visible()
+    if not panels or name == "Tour":
+        expect(seen.page.get_by_label("Query")).to_be_visible()
+    copied = json.loads((answering.root / "notebooks" / file).read_text(encoding="utf-8"))
+    assert copied["metadata"]["workbench"] == {"page": file}
+    if name == "Tour":  # what it points to comes with it
+        jobs = {"train.ipynb", "evaluate.ipynb", "build_index.ipynb"}
+        assert jobs <= {path.name for path in (answering.root / "notebooks").iterdir()}
+    assert (seen.strangers(), seen.errors, refused) == ([], [], [])
+
+
+def test_what_is_there_already_is_never_written_over(
+    visit: Callable[..., Visit], shapes_workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    shipped = json.loads((NOTEBOOKS / "compare.ipynb").read_text(encoding="utf-8"))
+    theirs = {**shipped, "metadata": {}, "cells": []}
+    changed = {
+        **shipped,
+        "cells": [{**shipped["cells"][0], "source": "# 내가 고친 쪽"}, *shipped["cells"][1:]],
+    }
+    with lab_in(tmp_path, shapes_workspace.path) as lab:
+        folder = lab.root / "notebooks"
+        folder.mkdir()
+        before = {}
+        for name, notebook in (("compare.ipynb", changed), ("jobs.ipynb", theirs)):
+            (folder / name).write_text(json.dumps(notebook), encoding="utf-8")
+            before[name] = (folder / name).read_bytes()
+        page = visit(lab.address).page
+        card(page, "Compare runs").click()  # ours, changed by its user: it is opened as it is
+        expect(page.get_by_role("heading", name="내가 고친 쪽")).to_be_visible()
+        expect(panel(page)).to_be_visible()
+        page.get_by_title("New Launcher", exact=True).click()
+        card(page, "Jobs").click()  # somebody else's of that name: ours takes another name
+        expect(tab(page, "workbench-jobs.ipynb")).to_be_visible()
+        expect(page.get_by_role("region", name="Jobs", exact=True)).to_be_visible()
+        assert {name: (folder / name).read_bytes() for name in before} == before
+        assert {path.name for path in folder.glob("*.ipynb")} == {*before, "workbench-jobs.ipynb"}
+
+
+def test_in_a_checkout_its_own_notebooks_are_opened(
+    visit: Callable[..., Visit], shapes_workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    with lab_in(tmp_path, shapes_workspace.path, notebooks=True) as lab:
+        before = {path.name: path.read_bytes() for path in (lab.root / "notebooks").iterdir()}
+        page = visit(lab.address).page
+        card(page, "Search demo").click()
+        expect(page.get_by_label("Query")).to_be_visible()
+        after = {path.name: path.read_bytes() for path in (lab.root / "notebooks").glob("*.ipynb")}
+        assert after == before
+
+
+def test_a_folder_that_cannot_be_written_is_said(
+    visit: Callable[..., Visit], shapes_workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    with lab_in(tmp_path, shapes_workspace.path) as lab:
+        (lab.root / "notebooks").write_text("a file in its way", encoding="utf-8")
+        page = visit(lab.address).page
+        card(page, "Jobs").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text('The page "Jobs" could not be opened')
+        assert (lab.root / "notebooks").read_text(encoding="utf-8") == "a file in its way"
+
+
+def test_the_status_bar_counts_the_running_jobs_and_opens_their_page(
+    visit: Callable[..., Visit], answering: Lab
+) -> None:
+    seen = visit(answering.address)
+    page = seen.page
+    expect(status(page)).to_have_text("No jobs running")
+    answering.running(1)
+    expect(status(page)).to_have_text("1 job running")
+    answering.running(12)
+    expect(status(page)).to_have_text("12 jobs running")
+    status(page).click()
+    expect(page.get_by_role("region", name="Jobs", exact=True)).to_be_visible()
+    kernels = page.evaluate("() => fetch('/api/kernels').then((answer) => answer.json())")
+    status(page).click()  # it is open already: the same notebook, and no second kernel
+    expect(tab(page, "jobs.ipynb")).to_have_count(1)
+    again = page.evaluate("() => fetch('/api/kernels').then((answer) => answer.json())")
+    assert [one["id"] for one in again] == [one["id"] for one in kernels]
+    assert seen.errors == []
+
+
+def test_without_an_api_there_is_no_status_and_no_further_question(
+    visit: Callable[..., Visit], lab: Lab
+) -> None:
+    lab.answer.unlink(missing_ok=True)
+    seen = visit(lab.address)
+    page = seen.page
+    refused: list[int] = []
+    page.on(
+        "response",
+        lambda answer: refused.append(answer.status) if "workbench/api/jobs" in answer.url else None,
+    )
+    expect(card(page, "Jobs")).to_be_visible()
+    page.wait_for_function("() => performance.now() > 9000")  # time for three questions
+    assert refused == [404]
+    expect(status(page)).to_have_count(0)
+    assert seen.errors == []
+
+
+def test_an_answer_that_makes_no_sense_hides_the_number(visit: Callable[..., Visit], answering: Lab) -> None:
+    page = visit(answering.address).page
+    answering.running(3)
+    expect(status(page)).to_have_text("3 jobs running")
+    answering.answer.write_text("{}")
+    expect(status(page)).to_be_hidden()
+    answering.running(4)
+    expect(status(page)).to_have_text("4 jobs running")
+
+
+def test_the_palette_opens_the_pages_too(visit: Callable[..., Visit], answering: Lab) -> None:
+    page = visit(answering.address).page
+    expect(card(page, "Jobs")).to_be_visible()
+    page.keyboard.press("Control+Shift+C")
+    page.keyboard.type("Open Compare runs")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("region", name="Compare runs")).to_be_visible()
+
+
+def brightness(place: Locator, what: str) -> float:
+    """Return how bright an element's colour is, 0 (black) to 255."""
+    said = place.evaluate(f"(element) => getComputedStyle(element).{what}")
+    red, green, blue = (float(part) for part in re.findall(r"[\d.]+", said)[:3])
+    scale = 255 if said.startswith("color(") else 1
+    return scale * (0.299 * red + 0.587 * green + 0.114 * blue)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_panels_and_cards_follow_the_theme(visit: Callable[..., Visit], answering: Lab, theme: str) -> None:
+    page = visit(answering.address, viewport={"width": 1300, "height": 1000}).page
+    answering.running(2)
+    expect(status(page)).to_be_visible()
+    page.evaluate(
+        """theme => fetch('/lab/api/settings/@jupyterlab/apputils-extension:themes', {
+            method: 'PUT', credentials: 'same-origin',
+            headers: {'X-XSRFToken': document.cookie.match(/_xsrf=([^;]*)/)?.[1] ?? ''},
+            body: JSON.stringify({raw: JSON.stringify({theme})}),
+        })""",
+        theme,
+    )
+    page.reload()
+    light = theme.endswith("Light")
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", str(light).lower())
+    icon = card(page, "Jobs").locator("svg g").first
+    expect(icon).to_be_visible()
+    ground = card(page, "Jobs")
+    assert abs(brightness(icon, "fill") - brightness(ground, "backgroundColor")) > 60
+    card(page, "Compare runs").click()
+    shown = page.get_by_role("region", name="Compare runs")
+    expect(shown).to_be_visible()
+    ink, paper = brightness(shown, "color"), brightness(shown, "backgroundColor")
+    assert (ink < 100 and paper > 200) if light else (ink > 200 and paper < 100)
+    assert (
+        abs(
+            brightness(status(page), "color")
+            - brightness(page.locator("#jp-main-statusbar"), "backgroundColor")
+        )
+        > 90
+    )

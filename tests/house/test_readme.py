@@ -1,0 +1,317 @@
+"""Every command and every block of code in the README is run, in the order in which a reader meets them.
+
+The place is a copy of the checkout whose ``results`` are those of a short demo. The two commands that set up
+an environment are what CI runs; here they are held to be those of ``.ci/run``. Numbers that make a job long
+are made small, and nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+import workbench as wb
+from adapters.vlm_quantization.dummy import write_dummy_collection
+from tests.conftest import workspace_in
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+#: Programs whose commands are run, wherever the text names one.
+PROGRAMS = ("workbench", "papermill", "jupyter", "pip", "python", "python3", "pytest", "pre-commit", "source")
+
+#: What makes a job short; each must be found somewhere.
+SHORTER = {
+    'options={"steps": 300,': 'options={"steps": 20, "validate_every": 10, "refit_steps": 10,',
+    "--option steps=300": "--option steps=60 --option validate_every=20 --option refit_steps=10 "
+    "--option image_tower=random --option threads=1",
+    "--option experiment=photos --wait": "--option experiment=photos --option steps=20 "
+    "--option validate_every=10 --option refit_steps=10 --option image_tower=random --wait",
+}
+
+#: Only these are not run: they make an environment, and `.ci/run` runs the second of them.
+SETUP = {
+    'python3 -m venv .venv && .venv/bin/pip install -e ".[demo]" && .venv/bin/workbench demo',
+    'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest',
+}
+PATIENCE = 240
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the line it begins at."""
+
+    language: str
+    text: str
+    line: int
+
+    @property
+    def serves(self) -> bool:
+        """Whether it goes on until somebody stops it."""
+        return bool(re.match(r"workbench (serve|worker)|jupyter lab", self.text))
+
+
+def _blocks() -> list[Block]:
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [Block(one[1], one[2], README[: one.start()].count("\n") + 1) for one in found]
+
+
+BLOCKS = _blocks()
+
+
+def of(*languages: str) -> list[Any]:
+    return [pytest.param(block, id=f"line-{block.line}") for block in BLOCKS if block.language in languages]
+
+
+def shorter(text: str) -> str:
+    for long, short in SHORTER.items():
+        text = text.replace(long, short)
+    return text
+
+
+def checkout(folder: Path) -> Path:
+    """Copy what is not ignored, with an environment that is this one."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("results/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    (folder / ".venv").symlink_to(sys.prefix)
+    # What the section on one's own pictures says: a file of captions, pictures beside it.
+    write_dummy_collection(folder / "photos").rename(folder / "photos" / "captions.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(demo_results: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkout after ``workbench demo``, with a second run to compare with."""
+    folder = checkout(tmp_path_factory.mktemp("readme") / "project")
+    shutil.copytree(demo_results.home, folder / "results")
+    with workspace_in(folder / "results") as home:
+        with home.start_run("emoji", name="second", config={"steps": 1}) as run:
+            run.log({"train/loss": 1.0}, step=1)
+        yield folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a reader who has nothing set."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("WORKBENCH", "JUPYTER"))
+    }
+    path = os.pathsep.join([str(Path(sys.prefix, "bin")), kept.get("PATH", os.defpath)])
+    home = folder.parent / "home"
+    home.mkdir(exist_ok=True)
+    return {**kept, "PATH": path, "HOME": str(home), "WORKBENCH_WORKER_IDLE": "5", "PYTHONUNBUFFERED": "1"}
+
+
+def run(folder: Path, script: str, *, code: int = 0) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == code, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(url: str) -> None:
+    """Wait until a page answers; Jupyter prints its address a moment before."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310
+                assert answer.status == 200
+                return
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionError) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+# What is said is run ----------------------------------------------------------------------------------
+
+
+def test_every_block_is_of_a_kind_that_is_run() -> None:
+    assert {block.language for block in BLOCKS} == {"sh", "python", "json", "yaml"}
+    assert len(BLOCKS) >= 12
+
+
+def test_every_command_named_in_the_text_is_in_a_block() -> None:
+    text = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    named = {code for code in re.findall(r"`([^`\n]+)`", text) if code.split()[0] in PROGRAMS and " " in code}
+    shown = "\n".join(block.text for block in BLOCKS if block.language == "sh")
+    helps = {code for code in named if code.endswith(" --help")}
+    assert helps
+    assert [code for code in named - helps if code not in shown] == []
+    for command in helps:
+        subprocess.run(
+            [sys.executable, "-m", "workbench.cli", *shlex.split(command)[1:]],
+            check=True,
+            capture_output=True,
+        )
+
+
+def test_what_is_made_shorter_is_there() -> None:
+    assert [long for long in SHORTER if long not in README] == []
+
+
+def test_the_setup_commands_are_those_that_ci_runs() -> None:
+    assert {block.text.strip() for block in BLOCKS} >= SETUP
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert 'python3 -m venv .venv && .venv/bin/pip install -q -e ".[test]"' in ci
+    assert "\n.venv/bin/pytest" in ci
+
+
+@pytest.mark.parametrize("block", [one for one in of("sh", "python") if not one.values[0].serves])
+def test_a_block_runs(project: Path, block: Block) -> None:
+    if block.text.strip() in SETUP:
+        return  # held above
+    if block.language == "python":
+        (project.parent / "block.py").write_text(shorter(block.text), encoding="utf-8")
+        run(project, f"{shlex.quote(sys.executable)} {project.parent / 'block.py'}")
+        return
+    out = run(project, shorter(block.text))
+    if "search text 강아지" in block.text:
+        assert "dog" in out
+
+
+@pytest.mark.parametrize("block", [one for one in of("sh") if one.values[0].serves])
+def test_a_server_comes_up(project: Path, block: Block) -> None:
+    """Pages answer at the address that is printed; a worker says that it is there."""
+    script = block.text.strip()
+    if script.startswith("jupyter lab"):  # a test has no browser to open, and may be root
+        script += f" --no-browser --allow-root --ServerApp.port={_free_port()}"
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {script}"],
+        cwd=project,
+        env=environment(project),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as server:
+        assert server.stdout is not None
+        said = ""
+        try:
+            for line in server.stdout:
+                said += line
+                if "stop it with Ctrl-C" in line:
+                    break
+                if found := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*", line):
+                    _wait_for(found[0])
+                    break
+            else:
+                pytest.fail(f"{script} ended:\n{said[-3000:]}")
+        finally:
+            os.killpg(server.pid, signal.SIGINT)
+            os.killpg(server.pid, signal.SIGTERM)
+            server.communicate(timeout=60)
+
+
+def test_the_collection_is_read_as_shown(tmp_path: Path) -> None:
+    from adapters.vlm_quantization.data import CaptionedImages
+
+    (block,) = (block for block in BLOCKS if block.language == "json")
+    (line,) = block.text.splitlines()
+    shown = json.loads(line)
+    (tmp_path / shown["image"]).parent.mkdir(parents=True)
+    Image.new("RGB", (40, 40), "orange").save(tmp_path / shown["image"])
+    (tmp_path / "captions.jsonl").write_text(line + "\n", encoding="utf-8")
+    (item,) = CaptionedImages.from_jsonl(tmp_path / "captions.jsonl").items
+    assert item.captions == {name: tuple(texts) for name, texts in shown["captions"].items()}
+    assert list(item.labels) == shown["labels"]
+
+
+# The gate ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def workflow() -> dict[str, Any]:
+    (block,) = (block for block in BLOCKS if block.language == "yaml")
+    return yaml.safe_load(shorter(block.text))
+
+
+def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    (job,) = workflow["jobs"].values()
+    return job["steps"]
+
+
+def test_the_workflow_is_one(workflow: dict[str, Any]) -> None:
+    assert workflow[True] == ["pull_request"]  # YAML 1.1 reads `on` as a truth value
+    (job,) = workflow["jobs"].values()
+    assert job["runs-on"] == "ubuntu-latest"
+    used = [step["uses"] for step in steps(workflow) if "uses" in step]
+    assert [name.partition("@")[0] for name in used] == [
+        "actions/checkout",
+        "actions/setup-python",
+        "actions/upload-artifact",
+    ]
+    assert all("run" in step or "uses" in step for step in steps(workflow))
+    assert [step["run"] for step in steps(workflow) if "pip" in step.get("run", "")] == [
+        'pip install -e ".[demo]"'
+    ]
+
+
+def test_its_steps_run_and_what_it_keeps_is_there(
+    workflow: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = checkout(tmp_path_factory.mktemp("ci") / "project")
+    scripts = [step["run"] for step in steps(workflow) if "run" in step and "pip" not in step["run"]]
+    with workspace_in(folder / "results"):
+        for script in scripts:
+            run(folder, script)
+        kept = steps(workflow)[-1]["with"]["path"].split()
+        assert [pattern for pattern in kept if not list(folder.glob(pattern))] == []
+        assert (
+            json.loads((folder / "runs.json").read_text(encoding="utf-8"))["runs"][0]["experiment"]
+            == "photos"
+        )
+
+        # The same gate a little too high: the step fails, says by how much, and its report is kept.
+        (gate,) = (script for script in scripts if "--fail-below" in script)
+        high = re.sub(r"\{.*\}", '{"t2i/R@10@128": 1.01}', gate)
+        assert high != gate
+        run(folder, high, code=1)
+    with wb.Workspace(folder / "results") as home:
+        failed, passed = home.jobs(type="eval")
+        assert (failed.status, passed.status) == ("failed", "succeeded")
+        assert "its floor is 1.01" in failed.error["message"]
+        assert failed.notebook is not None
+        assert failed.result == passed.result

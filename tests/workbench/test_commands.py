@@ -1,0 +1,288 @@
+"""What commands print with ``--json``, what they take, and what a shell completes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import workbench as wb
+from tests.conftest import installed, workspace_in
+from workbench import cli, jobs
+from workbench.commands import arguments
+from workbench.commands.completion import SHELLS
+from workbench.commands.documents import DOCUMENTS, ERROR, Shape, in_words
+
+PLAIN: Mapping[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "true or false": lambda value: isinstance(value, bool),
+    "object": lambda value: isinstance(value, dict),
+}
+
+
+def misfits(shape: Shape, value: Any, where: str = "") -> list[str]:
+    """Return where a document is not what its declaration says."""
+    if isinstance(shape, tuple):
+        return [] if value is None else misfits(shape[0], value, where)
+    if isinstance(shape, str):
+        return [] if PLAIN[shape](value) else [f"{where}: {value!r} is no {shape}"]
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return [f"{where}: {value!r} is no list"]
+        return [said for n, part in enumerate(value) for said in misfits(shape[0], part, f"{where}[{n}]")]
+    if not isinstance(value, dict) or value.keys() != shape.keys():
+        return [f"{where}: {value!r} has not the keys {list(shape)}"]
+    return [said for key, part in shape.items() for said in misfits(part, value[key], f"{where}.{key}")]
+
+
+def test_a_document_that_is_not_as_declared_is_seen() -> None:
+    shape: Shape = {"a": [("number", None)], "b": "text", "c": {"d": "true or false"}}
+    fitting = {"a": [1, None, 2.5], "b": "", "c": {"d": False}}
+    assert misfits(shape, fitting) == []
+    for changed in ({"a": ["1"]}, {"a": None}, {"b": None}, {"c": {"d": 0}}, {"c": {}}, {"e": 1}):
+        assert misfits(shape, fitting | changed), changed
+
+
+@pytest.fixture(scope="module")
+def home(toy_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[wb.Workspace]:
+    """A workspace in which everything has happened that commands tell of."""
+    with installed(toy_package), workspace_in(tmp_path_factory.mktemp("commands") / "results") as home:
+        for kind, options in (("train", {}), ("index_build", {}), ("eval", {"k": 2})):
+            home.submit(kind, "toy", options).wait(120)
+        home.submit("train", "toy", {"steps": 4}).wait(120)
+        failed = home.submit("eval", "toy", {"fail": "나쁜 것"})
+        failed.wait(120, check=False)
+        assert failed.status == "failed"
+        yield home
+
+
+def call(home: wb.Workspace, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workbench.cli", "--workspace", str(home.path), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+#: Each command's words, what follows them, and its exit code.
+CALLS = [
+    ("jobs submit", ["eval", "--adapter", "toy", "--wait"], 0),
+    ("jobs submit", ["eval", "--adapter", "toy", "-o", "fail=x", "--wait"], 1),
+    ("jobs list", ["--limit", "10"], 0),
+    ("jobs show", ["3"], 0),
+    ("jobs show", ["5"], 0),
+    ("jobs logs", ["1"], 0),
+    ("runs", [], 0),
+    ("compare", ["1", "2"], 0),
+    ("search", ["text", "dog"], 0),
+    ("new adapter", ["my_model", "--into", "{tmp}"], 0),
+    ("completion", ["bash"], 0),
+]
+
+
+@pytest.mark.parametrize(("words", "more", "code"), CALLS, ids=lambda value: str(value))
+def test_standard_output_is_the_declared_document_and_nothing_else(
+    home: wb.Workspace, tmp_path: Path, words: str, more: list[str], code: int
+) -> None:
+    done = call(home, *words.split(), *(word.format(tmp=tmp_path) for word in more), "--json")
+    assert done.returncode == code, done.stderr
+    assert misfits(DOCUMENTS[words], json.loads(done.stdout)) == []
+
+
+def test_cancel_and_the_doctor_print_theirs(home: wb.Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, more in (("jobs cancel", ["1"]), ("doctor", [])):
+        cli.run([*words.split(), *more, "--json", "--workspace", str(home.path)])
+        assert misfits(DOCUMENTS[words], json.loads(capsys.readouterr().out)) == []
+
+
+def test_a_worker_prints_its_document_when_it_is_stopped(home: wb.Workspace, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workbench.cli", "--workspace", str(tmp_path / "w"), "worker", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr is not None
+        assert "stop it with Ctrl-C" in worker.stderr.readline()
+        with wb.Workspace(tmp_path / "w") as other:
+            other.submit("eval", "toy").wait(60)
+        worker.send_signal(2)
+        out, _ = worker.communicate(timeout=60)
+    assert misfits(DOCUMENTS["worker"], json.loads(out)) == []
+    assert worker.returncode == 0
+
+
+def test_serving_prints_where(home: wb.Workspace) -> None:
+    command = [sys.executable, "-m", "workbench.cli", "--workspace", str(home.path), "serve", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
+        assert served.stderr is not None
+        assert "The search page is at http://127.0.0.1:" in served.stderr.readline()
+        served.terminate()
+        out, _ = served.communicate(timeout=60)
+    assert misfits(DOCUMENTS["serve"], json.loads(out)) == []
+    assert served.returncode == 0
+
+
+def test_every_command_has_a_document_that_is_tried() -> None:
+    tried = {words for words, _, _ in CALLS} | {"jobs cancel", "doctor", "worker", "serve"}
+    # the demo's is held by test_cli and by the story of the demo
+    assert tried | {"demo"} == set(DOCUMENTS)
+
+
+@pytest.mark.parametrize("words", DOCUMENTS)
+def test_its_help_shows_the_document(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.run([*words.split(), "--help"])
+    assert raised.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert in_words(DOCUMENTS[words]) in shown
+    assert "--workspace DIR" in shown
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_workspace_and_json_are_taken_everywhere(
+    home: wb.Workspace, before: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everywhere = ["--workspace", str(home.path), "--json"]
+    for words in (["jobs", "list"], ["runs"]):
+        assert cli.run([*everywhere, *words] if before else [*words, *everywhere]) == 0
+        json.loads(capsys.readouterr().out)
+    assert cli.run(["jobs", *everywhere, "list"]) == 0
+    json.loads(capsys.readouterr().out)
+
+
+# What goes wrong --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("job list", "Did you mean 'jobs'?"),
+        ("jobs lst", "Did you mean 'list'?"),
+        ("jobs list --limit -1", "'-1' is not a whole number of at least 0"),
+        ("jobs list --limit many", "'many' is not a whole number of at least 0"),
+        ("serve --port 70000", "is not a port"),
+        ("search text", "required: QUERY"),
+        ("completion tcsh", "invalid choice: 'tcsh'"),
+        ("runs --experimnt x", "unrecognized arguments: --experimnt x"),
+    ],
+)
+def test_wrong_words_are_a_document_too(line: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.run([*line.split(), "--json"])
+    assert raised.value.code == 2
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert misfits(ERROR, document) == []
+    assert says in document["error"]["message"] + document["error"]["hint"]
+    assert says in err
+    assert "usage: workbench" in err
+
+
+def test_what_was_not_foreseen_is_a_document_and_a_trace(
+    home: wb.Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fall(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug of the adapter's")
+
+    monkeypatch.setattr(wb.Workspace, "open_search", fall)
+    assert cli.run(["search", "text", "dog", "--json", "--workspace", str(home.path)]) == 1
+    out, err = capsys.readouterr()
+    assert misfits(ERROR, json.loads(out)) == []
+    assert "a bug of the adapter's" in json.loads(out)["error"]["message"]
+    assert "Traceback" in err
+
+
+def test_a_failure_without_words_is_listed(
+    workspace: wb.Workspace, toy: wb.BaseAdapter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = jobs.submit(workspace, "eval", "toy", start_worker=False)
+    for now, then, change in (
+        ("queued", "running", {}),
+        ("running", "failed", {"error": {"cell": 3, "type": "ValueError", "message": ""}}),
+    ):
+        assert workspace.store.move_job(job.id, expect=now, to=then, **change)
+    assert cli.run(["jobs", "list", "--workspace", str(workspace.path)]) == 0
+    assert "cell [3] ValueError:" in capsys.readouterr().out
+
+
+def test_option_values_are_json_where_they_are() -> None:
+    assert arguments.options(["a=1", 'b=["x"]', "c=강=1", "d="]) == {"a": 1, "b": ["x"], "c": "강=1", "d": ""}
+    with pytest.raises(wb.BadInput, match="given twice"):
+        arguments.options(["a=1", "a=2"])
+
+
+# Completion -------------------------------------------------------------------------------------------
+
+
+def completions(home: wb.Workspace, line: str, shell: str = "bash") -> list[str]:
+    """Return what a shell offers at the end of a line, asked as the shell asks."""
+    env = {
+        **os.environ,
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_SHELL": shell,
+        "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(home.path / "completions"),
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line.encode())),
+        "IFS": "\n",
+        "_ARGCOMPLETE_IFS": "\n",
+        "WORKBENCH_HOME": str(home.path),
+    }
+    (home.path / "completions").unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench.cli"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    offered = (home.path / "completions").read_text(encoding="utf-8").splitlines()
+    # zsh and fish are told what each word means, too
+    return [re.split(r"(?<!\\)[:\t]", word)[0].strip() for word in offered]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        ("workbench jo", ["jobs"]),
+        ("workbench jobs su", ["submit"]),
+        ("workbench jobs submit --adapter to", ["toy"]),
+        ("workbench jobs submit tr", ["train"]),
+        ("workbench jobs list --status canc", ["cancelling", "cancelled"]),
+        ("workbench search text x --index w", ["words"]),
+        ("workbench runs --experiment c", ["counting"]),
+        ("workbench jobs submit eval --adapter toy --option st", ["steps="]),
+        ("workbench completion f", ["fish"]),
+    ],
+)
+def test_a_shell_completes(home: wb.Workspace, shell: str, line: str, offers: list[str]) -> None:
+    assert sorted(completions(home, line, shell)) == sorted(offers)
+
+
+def test_a_job_is_completed_by_its_id(home: wb.Workspace) -> None:
+    assert {"1", "2", "3"} <= set(completions(home, "workbench jobs show "))
+
+
+def test_bash_itself_completes(home: wb.Workspace, tmp_path: Path) -> None:
+    command = Path(sys.executable).parent / "workbench"
+    script = (
+        f'PATH="{command.parent}:$PATH"; eval "$(workbench completion bash)"; '
+        'COMP_LINE="workbench jobs ca"; COMP_POINT=17; COMP_WORDS=(workbench jobs ca); COMP_CWORD=2; '
+        "COMP_TYPE=9; "
+        "$(complete -p workbench | sed -E 's/.*-F ([^ ]+).*/\\1/') workbench ca jobs; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    env = {**os.environ, "WORKBENCH_HOME": str(home.path)}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["cancel"], done.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_each_shell_gets_a_script_that_names_the_command(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "workbench" in script
+    assert {"bash": "complete ", "zsh": "compdef", "fish": "complete --command"}[shell] in script

@@ -1,0 +1,47 @@
+"""``workbench doctor``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from workbench.commands.arguments import command
+from workbench.commands.exit_codes import DONE, FAILED
+from workbench.commands.output import print_document
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    about = "Say what is installed, where things are, and what is wrong; exit 1 where something is broken."
+    command(commands, "doctor", _doctor, about)
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from workbench.doctor import examine
+
+    report = examine(given.workspace)
+    if given.json:
+        print_document(report.to_json())
+    else:
+        _print(report)
+    return FAILED if report.broken else DONE
+
+
+def _print(report: Any) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    widest = max(map(len, report.found), default=0)
+    for name, value in report.found.items():
+        console.print(Text.assemble((f"{name:<{widest}}  ", "bold"), str(value)))
+    print()
+    for problem in report.problems:
+        style = "bold red" if problem.level == "broken" else "yellow"
+        console.print(Text.assemble((f"{problem.level}: ", style), problem.message))
+        if problem.hint:
+            console.print(Text(f"  {problem.hint}"))
+    if not report.problems:
+        print("Nothing is wrong.")
+    elif not report.broken:
+        print("Nothing is broken.")

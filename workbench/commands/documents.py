@@ -1,0 +1,147 @@
+"""The document that each command prints with ``--json``: its keys, all of them, and what each one holds.
+
+The same declaration is the end of ``workbench COMMAND --help``, and the tests hold what is printed to it. A
+mapping is an object with these keys and no others; a list of one is a list of any length whose parts are
+alike; a pair with None may be null; and a text names a kind of plain value: ``text``, ``number``,
+``whole number``, ``true or false``, or ``object``, whose keys are not ours to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Shape = str | Mapping[str, Any] | list[Any] | tuple[Any, None]
+
+_NUMBER, _TEXT, _WHOLE = ("number", None), ("text", None), ("whole number", None)
+
+_PROGRESS: Shape = {
+    "done": "number",
+    "total": _NUMBER,
+    "message": "text",
+    "stages": [{"name": "text", "done": "number", "total": _NUMBER}],
+    "rate": _NUMBER,
+    "left": _NUMBER,
+    "fraction": _NUMBER,
+}
+
+#: A job where its result is not asked for.
+_LISTED_JOB: Mapping[str, Any] = {
+    "id": "whole number",
+    "type": "text",
+    "adapter": "text",
+    "status": "text",
+    "progress": _PROGRESS,
+    "summary": "text",
+    "error": ("object", None),
+    "notebook": _TEXT,
+    "run_id": _WHOLE,
+    "attempt": "whole number",
+    "options": "object",
+    "floors": "object",
+    "source": "text",
+    "created_at": "text",
+    "started_at": _TEXT,
+    "finished_at": _TEXT,
+    "seconds": _NUMBER,
+}
+
+_RESULT: Shape = {
+    "summary": "text",
+    "metrics": "object",
+    "headline": ["text"],
+    "views": [{"kind": "text", "title": "text", "data": "object", "notes": ["text"]}],
+    "made": "object",
+    "warnings": ["text"],
+}
+
+_JOB: Shape = {**_LISTED_JOB, "result": (_RESULT, None)}
+
+#: What every command prints instead where it could not be done.
+ERROR: Shape = {"error": {"type": "text", "message": "text", "hint": "text"}}
+
+#: By the words of the command.
+DOCUMENTS: Mapping[str, Shape] = {
+    "demo": {
+        "workspace": "text",
+        "jobs": [{"id": "whole number", "type": "text", "status": "text", "notebook": "text"}],
+        "run": {"id": _WHOLE},
+        "index": {"name": _TEXT},
+        "metrics": "object",
+    },
+    "jobs submit": _JOB,
+    "jobs list": {"jobs": [_LISTED_JOB]},
+    "jobs show": _JOB,
+    "jobs logs": {"id": "whole number", "lines": ["text"]},
+    "jobs cancel": _LISTED_JOB,
+    "worker": {"worker": "text", "workspace": "text"},
+    "runs": {
+        "runs": [
+            {
+                "id": "whole number",
+                "name": "text",
+                "experiment": "text",
+                "status": "text",
+                "job_id": _WHOLE,
+                "created_at": "text",
+                "notes": "text",
+                "config": "object",
+                "summary": "object",
+            }
+        ]
+    },
+    "compare": {
+        "statistic": "text",
+        "runs": [{"id": "whole number", "name": "text", "experiment": "text", "status": "text"}],
+        "config": [{"key": "text", "values": ["text"], "differs": "true or false", "odd": ["true or false"]}],
+        "final": [
+            {
+                "name": "text",
+                "better": _TEXT,
+                "description": "text",
+                "values": [_NUMBER],
+                "texts": ["text"],
+                "deltas": ["text"],
+                "best": ["true or false"],
+            }
+        ],
+    },
+    "search": {
+        "hits": [{"id": "text", "score": "number", "distance": _NUMBER, "caption": "text"}],
+        "took_ms": "object",
+    },
+    "serve": {"url": "text", "workspace": "text", "index": _TEXT},
+    "doctor": {
+        "found": "object",
+        "problems": [{"level": "text", "check": "text", "message": "text", "hint": "text"}],
+    },
+    "import mlflow": {
+        "new": "whole number",
+        "changed": "whole number",
+        "unchanged": "whole number",
+        "points": "whole number",
+        "run_ids": ["whole number"],
+        "passed_over": "object",
+    },
+    "import tensorboard": {
+        "new": "whole number",
+        "changed": "whole number",
+        "unchanged": "whole number",
+        "points": "whole number",
+        "run_ids": ["whole number"],
+        "passed_over": "object",
+    },
+    "new adapter": {"name": "text", "folder": "text", "files": ["text"]},
+    "completion": {"shell": "text", "script": "text"},
+}
+
+
+def in_words(shape: Shape) -> str:
+    """Return a shape on one line, as people write JSON: ``{"id": whole number, …}``."""
+    if isinstance(shape, str):
+        return shape
+    if isinstance(shape, Mapping):
+        return "{" + ", ".join(f'"{key}": {in_words(value)}' for key, value in shape.items()) + "}"
+    if isinstance(shape, tuple):
+        return f"{in_words(shape[0])} or null"
+    return f"[{in_words(shape[0])}, …]"

@@ -1,0 +1,230 @@
+"""``workbench jobs``: submit, list, show, logs, cancel."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.commands.arguments import (
+    command,
+    completed_by,
+    count,
+    group,
+    in_workspace,
+    options,
+    takes_adapter,
+    takes_options,
+)
+from workbench.commands.exit_codes import CANCELLED, DONE, FAILED
+from workbench.commands.output import complain, print_document, print_table, say
+from workbench.errors import BadInput, JobCancelled, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.jobs import Job
+    from workbench.workspace import Workspace
+
+
+def add(commands: Any) -> None:
+    """Add the commands."""
+    jobs = group(commands, "jobs", "Submit, list, show and cancel jobs.")
+    _add_submit(jobs)
+    listed = command(jobs, "jobs list", in_workspace(_list), "List jobs, newest first.")
+    kind = listed.add_argument("--type", metavar="TYPE", help="only those of one type")
+    completed_by(kind, lambda _: _types())
+    status = listed.add_argument("--status", metavar="STATUS", help="only those in one state")
+    completed_by(status, lambda _: _statuses())
+    listed.add_argument("--limit", type=count, default=20, metavar="N", help="at most so many (20)")
+    listed.add_argument("--offset", type=count, default=0, metavar="N", help="pass over the newest so many")
+    for name, call, about in (
+        ("show", _show, "Show one job: its options, its state, its result."),
+        ("logs", _logs, "Print the end of what a job printed."),
+        ("cancel", _cancel, "Cancel a job."),
+    ):
+        one = command(jobs, f"jobs {name}", in_workspace(call), about)
+        completed_by(one.add_argument("id", metavar="JOB", help="its id"), _ids)
+        if name == "logs":
+            one.add_argument("--tail", type=count, default=200, metavar="LINES", help="so many lines (200)")
+            one.add_argument(
+                "--follow", action="store_true", help="go on as it grows, until the job has ended"
+            )
+
+
+def _add_submit(jobs: Any) -> None:
+    about = "Queue a job; a worker runs its notebook."
+    submit = command(jobs, "jobs submit", in_workspace(_submit), about)
+    kind = submit.add_argument(
+        "type",
+        metavar="TYPE",
+        help="train, eval, index_build, another of the adapter's, or the path of a notebook of your own, "
+        "whose parameters --option gives",
+    )
+    completed_by(kind, lambda _: [*_types(), *Path().glob("*.ipynb")])
+    submit.add_argument(
+        "--fail-below", metavar="JSON", help="""fail unless the result reaches this: '{"R@10": 0.35}'"""
+    )
+    takes_adapter(submit)
+    submit.add_argument("--wait", action="store_true", help="show its progress and return when it has ended")
+    takes_options(submit, lambda given: str(given.type))
+
+
+def _submit(home: Workspace, given: argparse.Namespace) -> int:
+    if given.type.endswith(".ipynb"):
+        if given.adapter or given.fail_below:
+            raise BadInput("a notebook of your own has neither --adapter nor --fail-below")
+        job = home.submit_notebook(given.type, _parameters(given))
+    else:
+        job = home.submit(given.type, given.adapter, options(given.option), fail_below=given.fail_below)
+    code = _follow(job) if given.wait else DONE
+    if given.json:
+        print_document(job.to_json())
+    else:
+        print(f"job {job.id}: {job.status}{f', {job.summary}' if job.summary else ''}")
+        if job.notebook:
+            print(job.notebook)
+        if not given.wait:
+            print(f"Follow it with: workbench jobs show {job.id}")
+    return code
+
+
+def _parameters(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the options as a notebook's parameters: what it declares as text stays as it was typed."""
+    from workbench.jobs import local_notebook
+    from workbench.parameters import declared_parameters
+
+    declared = {one.name: one.type for one in declared_parameters(local_notebook(given.type))}
+    typed = dict(pair.partition("=")[::2] for pair in given.option)
+    read = options(given.option)
+    return {name: typed[name] if declared.get(name) == "str" else value for name, value in read.items()}
+
+
+def _follow(job: Job) -> int:
+    from workbench.progress import JobProgress
+
+    try:
+        with JobProgress() as shown:
+            job.wait(on_progress=shown)
+    except KeyboardInterrupt:
+        say(f"job {job.id} goes on; stop it with: workbench jobs cancel {job.id}")
+        raise
+    except JobCancelled as error:
+        complain(error)
+        return CANCELLED
+    except WorkbenchError as error:
+        complain(error)
+        return FAILED
+    return DONE
+
+
+def _list(home: Workspace, given: argparse.Namespace) -> int:
+    jobs = home.jobs(type=given.type, status=given.status, limit=given.limit, offset=given.offset)
+    if given.json:
+        print_document({"jobs": [job.to_json(result=False) for job in jobs]})
+        return DONE
+    rows = [
+        (
+            str(job.id),
+            job.type,
+            job.adapter or Path(job.source).name,
+            job.status,
+            _share(job),
+            _took(job.seconds),
+            _outcome(job),
+        )
+        for job in jobs
+    ]
+    asked = given.type or given.status or given.offset
+    empty = "No such job." if asked else "No job yet. Submit one with: workbench jobs submit TYPE"
+    print_table(("id", "type", "adapter", "status", "done", "took", ""), rows, empty=empty)
+    return DONE
+
+
+def _show(home: Workspace, given: argparse.Namespace) -> int:
+    job = home.job(given.id)
+    if given.json:
+        print_document(job.to_json())
+        return DONE
+    about = {
+        "job": f"{job.id}, {job.type} ({job.adapter or job.source})",
+        "status": f"{job.status} {_share(job)}".strip(),
+        "submitted": job.created_at.astimezone().strftime("%F %T"),
+        "took": _took(job.seconds),
+        "options": json.dumps(job.options, ensure_ascii=False),
+        "says": job.progress.message,
+        "result": job.summary,
+        "error": _outcome(job) if job.error else "",
+        "run": str(job.run_id or ""),
+        "notebook": str(job.notebook or ""),
+    }
+    for name, value in about.items():
+        if value:
+            print(f"{name:<10} {value}")
+    if job.result and job.result.metrics:
+        print_table(("metric", "value"), [(k, f"{v:.4g}") for k, v in job.result.metrics.items()])
+    for warning in job.result.warnings if job.result else ():
+        print(f"warning: {warning}")
+    return DONE
+
+
+def _logs(home: Workspace, given: argparse.Namespace) -> int:
+    job = home.job(given.id)
+    if given.follow:
+        if given.json:
+            raise BadInput("--follow and --json do not go together: one document cannot grow")
+        for line in job.follow_logs():
+            print(line, flush=True)
+        return DONE
+    log = job.logs(given.tail)
+    if given.json:
+        print_document({"id": job.id, "lines": log.splitlines()})
+    else:
+        sys.stdout.write(log)
+    return DONE
+
+
+def _cancel(home: Workspace, given: argparse.Namespace) -> int:
+    job = home.job(given.id).cancel()
+    if given.json:
+        print_document(job.to_json(result=False))
+    else:
+        print(f"job {job.id}: {job.status}")
+    return DONE
+
+
+def _share(job: Job) -> str:
+    fraction = job.progress.fraction
+    return "" if fraction is None or job.done else f"{fraction:.0%}"
+
+
+def _took(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.1f} s"
+
+
+def _outcome(job: Job) -> str:
+    error = job.error
+    if not error or job.status not in ("failed", "queued"):
+        return job.summary or job.progress.message
+    where = f"cell [{error['cell']}] " if error.get("cell") else ""
+    first = next(iter(str(error.get("message", "")).splitlines()), "")
+    return f"{where}{error.get('type')}: {first}"
+
+
+def _types() -> list[str]:
+    from workbench.adapter import adapters, get_adapter
+
+    return sorted({kind for name in adapters() for kind in get_adapter(name).job_types()})
+
+
+def _statuses() -> list[str]:
+    from workbench.records import JOB_STATUSES
+
+    return list(JOB_STATUSES)
+
+
+def _ids(given: argparse.Namespace) -> list[int]:
+    from workbench.workspace import Workspace
+
+    with Workspace(given.workspace) as home:
+        return [job.id for job in home.jobs(limit=100)]

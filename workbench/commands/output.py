@@ -1,0 +1,66 @@
+"""What commands print: one JSON document for programs, tables and sentences for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def print_document(document: Any) -> None:
+    """Print one JSON document on standard output."""
+    print(json.dumps(document, ensure_ascii=False, indent=2), flush=True)
+
+
+def print_error(error: BaseException, *, as_json: bool) -> None:
+    """Say what went wrong on standard error, and as a document on standard output if that is wanted."""
+    message, hint = getattr(error, "message", "") or str(error), getattr(error, "hint", "")
+    if as_json:
+        print_document({"error": {"type": type(error).__name__, "message": message, "hint": hint}})
+    complain(message, hint)
+
+
+def complain(error: WorkbenchError | str, hint: str = "") -> None:
+    """Say what went wrong, and what to do, on standard error."""
+    message = error
+    if isinstance(error, WorkbenchError):
+        message, hint = error.message, error.hint
+    say(f"error: {message}")
+    if hint:
+        say(hint)
+
+
+def say(text: str) -> None:
+    """Print a sentence for whoever watches, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
+    """Print rows under their heads, or a sentence where there are none."""
+    if not rows:
+        print(empty)
+        return
+    from rich.console import Console
+
+    # Where nobody's terminal cuts the lines, nothing is cut.
+    width = None if sys.stdout.isatty() else 10_000
+    Console(width=width, highlight=False).print(_table(heads, rows))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in heads:
+        table.add_column(Text(head), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table

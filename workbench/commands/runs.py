@@ -1,0 +1,90 @@
+"""``workbench runs`` and ``workbench compare``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from workbench.commands.arguments import command, completed_by, in_workspace
+from workbench.commands.exit_codes import DONE
+from workbench.commands.output import print_document, print_table
+
+if TYPE_CHECKING:
+    from workbench.tracking import Run
+    from workbench.workspace import Workspace
+
+
+def add(commands: Any) -> None:
+    """Add the commands."""
+    runs = command(commands, "runs", in_workspace(_runs), "List runs, newest first.")
+    experiment = runs.add_argument("--experiment", metavar="NAME", help="only those of one experiment")
+    completed_by(experiment, _experiments)
+    about = "Compare runs: settings that differ, final metrics; the first is the baseline."
+    compare = command(commands, "compare", in_workspace(_compare), about)
+    completed_by(compare.add_argument("run", nargs="+", metavar="RUN", help="its id"), _run_ids)
+
+
+def _runs(home: Workspace, given: argparse.Namespace) -> int:
+    runs = home.runs(given.experiment)
+    if given.json:
+        print_document({"runs": [_to_json(run) for run in runs]})
+        return DONE
+    rows = []
+    for run in runs:
+        numbers = [
+            f"{name}={row['last']:.4g}" for name, row in run.summary.items() if row["last"] is not None
+        ]
+        notes = run.notes.partition("\n")[0]
+        rows.append((str(run.id), run.experiment, run.name, run.status, ", ".join(numbers[:4]), notes))
+    empty = "No run yet. A train job makes one, and so does ws.start_run in Python."
+    print_table(("id", "experiment", "name", "status", "last", "notes"), rows, empty=empty)
+    return DONE
+
+
+def _to_json(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "name": run.name,
+        "experiment": run.experiment,
+        "status": run.status,
+        "job_id": run.job_id,
+        "created_at": run.created_at.isoformat(),
+        "notes": run.notes,
+        "config": run.config,
+        "summary": run.summary,
+    }
+
+
+def _compare(home: Workspace, given: argparse.Namespace) -> int:
+    comparison = home.compare(given.run)
+    if given.json:
+        print_document(comparison.to_json())
+        return DONE
+    heads = [f"{run.id} {run.name}" for run in comparison.runs]
+    settings = [(row.key, *row.texts) for row in comparison.differences]
+    if settings:
+        print_table(("differs", *heads), settings)
+    arrows = {"higher": " ↑", "lower": " ↓"}
+    finals = [
+        (
+            f"{row.name}{arrows.get(row.better or '', '')}",
+            *(f"🏆 {text}" if best else text for text, best in zip(row.texts, row.best, strict=True)),
+        )
+        for row in comparison.final
+    ]
+    print_table(("final", *heads), finals, empty="No metric was logged.")
+    return DONE
+
+
+def _experiments(given: argparse.Namespace) -> list[str]:
+    from workbench.workspace import Workspace
+
+    with Workspace(given.workspace) as home:
+        return home.experiments()
+
+
+def _run_ids(given: argparse.Namespace) -> list[int]:
+    from workbench.workspace import Workspace
+
+    with Workspace(given.workspace) as home:
+        return [run.id for run in home.runs()]

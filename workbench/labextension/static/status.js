@@ -1,0 +1,59 @@
+// How many jobs run, asked of the server's API, which only a server with our extension has: elsewhere the item
+// stays hidden. Nothing is asked while nobody looks at the page.
+
+const ROUTE = "workbench/api/jobs?status=running&limit=1";
+const EVERY = 3_000; // milliseconds between two questions …
+const AT_MOST = 60_000; // … and where the last ones went wrong
+
+/** Return the item's widget, and what the status bar asks about whether to show it. */
+export function makeStatusItem({ app, openJobs, coreutils, services, polling, signaling, widgets }) {
+  const button = document.createElement("button");
+  button.className = "notebook-workbench-status jp-StatusBar-TextItem";
+  button.type = "button";
+  Object.assign(button.style, {
+    font: "inherit", lineHeight: "24px", color: "inherit", background: "none", border: 0, margin: 0, padding: "0 4px",
+    cursor: "pointer",
+  });
+  button.addEventListener("click", openJobs);
+  const widget = new widgets.Widget({ node: wrapped(button) });
+  widget.addClass("jp-mod-highlighted");
+
+  let active = false;
+  const activeStateChanged = new signaling.Signal(widget);
+  const become = (now) => {
+    if (now === active) return;
+    active = now;
+    activeStateChanged.emit();
+  };
+
+  const settings = app.serviceManager.serverSettings;
+  const ask = async () => {
+    const url = coreutils.URLExt.join(settings.baseUrl, ROUTE);
+    const answer = await services.ServerConnection.makeRequest(url, { method: "GET", cache: "no-cache" }, settings);
+    if (answer.status === 404) return void poll.stop(); // there is no such API here, and it will not come
+    if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+    const { total } = await answer.json();
+    if (!Number.isInteger(total)) throw new Error("the server does not say how many jobs there are");
+    button.textContent = total === 1 ? "1 job running" : `${total || "No"} jobs running`;
+    button.title = "Open the jobs page";
+    button.dataset.running = total;
+    become(true);
+  };
+  const poll = new polling.Poll({
+    name: "notebook-workbench:running-jobs",
+    factory: () =>
+      ask().catch((error) => {
+        become(false); // a number that may be wrong is none
+        throw error; // so that the next question is asked later
+      }),
+    frequency: { interval: EVERY, backoff: true, max: AT_MOST },
+    standby: "when-hidden",
+  });
+  return { widget, isActive: () => active, activeStateChanged };
+}
+
+function wrapped(child) {
+  const node = document.createElement("div");
+  node.append(child);
+  return node;
+}

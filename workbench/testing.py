@@ -1,0 +1,270 @@
+"""The contract that every adapter keeps, as tests to inherit.
+
+An adapter's whole test can be three lines::
+
+    from workbench.testing import AdapterContract
+
+    class TestMyModel(AdapterContract):
+        adapter = "my_model"
+
+Every job it offers is run once, in a workspace of its own; what it makes is then searched. A method that it
+does not offer must say so as the contract wants it. This module needs pytest; nothing else here does.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from pydantic import BaseModel
+
+from workbench.adapter import (
+    JOB_METHODS,
+    BaseAdapter,
+    Options,
+    Result,
+    Searcher,
+    adapters,
+    check_options,
+    get_adapter,
+)
+from workbench.errors import BadInput, BadOptions, NotSupported
+from workbench.panels.results import render_html
+from workbench.scope import job_scope
+from workbench.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NONSENSE = "nonsense"
+
+#: Methods that an adapter may leave out, each with arguments to call it with.
+_OPTIONAL: Mapping[str, tuple[Any, ...]] = {
+    **{method: (Options(), None) for method in JOB_METHODS.values()},
+    "load_model": (None,),
+    "load_index": (None,),
+    "search_by_text": (None, "a", 1, Options()),
+    "search_by_image": (None, b"a", 1, Options()),
+    "search_by_item": (None, "a", 1, Options()),
+    "demo": (),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an adapter's jobs made: their results by job type, and the opened index where there is one."""
+
+    adapter: BaseAdapter
+    workspace: Workspace
+    results: Mapping[str, Result]
+    index: Searcher | None
+
+    @property
+    def searcher(self) -> Searcher:
+        """The opened index; a test that needs one is skipped for an adapter that builds none."""
+        if self.index is None:
+            pytest.skip(f"{self.adapter.name} builds no index")
+        return self.index
+
+
+class AdapterContract:
+    """What every adapter promises; inherit it and say which adapter.
+
+    Attributes
+    ----------
+    adapter : str or BaseAdapter
+        Its name, found through its entry point as in use; or the object itself.
+    query : str
+        A text that finds something; the first of its sample queries if empty.
+    picture : bytes
+        An encoded picture that finds something; a red square if empty.
+    """
+
+    adapter: ClassVar[str | BaseAdapter] = ""
+    query: ClassVar[str] = ""
+    picture: ClassVar[bytes] = b""
+
+    @classmethod
+    def options(cls, folder: Path) -> Mapping[str, Mapping[str, Any]]:
+        """Return options by job type, small enough for a test; what is not named has its defaults.
+
+        Parameters
+        ----------
+        folder : Path
+            An empty folder for what the options point to.
+        """
+        return {}
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def outcome(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+        """Run every job that the adapter offers, once, and open what it indexed."""
+        adapter = get_adapter(cls.adapter) if isinstance(cls.adapter, str) else cls.adapter
+        folder = tmp_path_factory.mktemp(adapter.name)
+        (folder / "given").mkdir()
+        given, results, index = cls.options(folder / "given"), {}, None
+        with Workspace(folder / "results") as workspace:
+            for kind in adapter.job_types():
+                with job_scope(kind, adapter, given.get(kind, {}), workspace=workspace) as job:
+                    results[kind] = job.finish(getattr(adapter, JOB_METHODS[kind])(job.options, job))
+            if name := next((made["index"] for made in _made(results) if "index" in made), None):
+                index = Searcher(adapter, adapter.load_index(workspace.indexes / name), name)
+            yield Outcome(adapter, workspace, results, index)
+
+    # What it is ----------------------------------------------------------------------------------------
+
+    def test_it_is_found_by_its_name(self, outcome: Outcome) -> None:
+        """The name it gives itself is the one of its entry point."""
+        if isinstance(type(self).adapter, str):
+            assert outcome.adapter.name == type(self).adapter
+            assert outcome.adapter.name in adapters()
+
+    def test_it_has_a_name_a_title_and_directions(self, outcome: Outcome) -> None:
+        """People read the title, and know which way a metric is better."""
+        adapter = outcome.adapter
+        assert isinstance(adapter, BaseAdapter)
+        assert adapter.name.isidentifier(), f"{adapter.name!r} is no name"
+        assert adapter.title, "it has no title"
+        for metric in adapter.metrics:
+            assert metric.better in ("higher", "lower", None), metric
+            assert format(0.5, metric.format), metric
+
+    def test_every_task_has_a_schema_whose_defaults_are_allowed(self, outcome: Outcome) -> None:
+        """A form can be drawn for it, and sent as it stands."""
+        for task in _tasks(outcome):
+            schema = outcome.adapter.options(task)
+            assert issubclass(schema, BaseModel), f"options({task!r}) is {schema!r}"
+            json.dumps(schema.model_json_schema())
+            assert isinstance(check_options(outcome.adapter, task, {}), schema)
+
+    def test_an_unknown_task_or_option_is_refused_by_name(self, outcome: Outcome) -> None:
+        """A slip of the pen is said, not overlooked."""
+        with pytest.raises(NotSupported, match=_NONSENSE):
+            outcome.adapter.options(_NONSENSE)
+        for task in _tasks(outcome):
+            with pytest.raises(BadOptions, match=f"{_NONSENSE}: unknown option; allowed"):
+                check_options(outcome.adapter, task, {_NONSENSE: 1})
+
+    def test_what_it_does_not_offer_says_so(self, outcome: Outcome) -> None:
+        """The error names the adapter and the method."""
+        for method, arguments in _OPTIONAL.items():
+            if not outcome.adapter.offers(method):
+                with pytest.raises(NotSupported, match=method) as raised:
+                    getattr(outcome.adapter, method)(*arguments)
+                assert raised.value.adapter == outcome.adapter.name
+
+    # What its jobs do ----------------------------------------------------------------------------------
+
+    def test_jobs_succeed_and_their_results_are_plain_json_that_is_drawn_by_view(
+        self, outcome: Outcome
+    ) -> None:
+        """A result says in a sentence what came of it, and is the same after it was stored."""
+        jobs = {job.type: job for job in outcome.workspace.jobs()}
+        assert set(jobs) == set(outcome.adapter.job_types())
+        for kind, result in outcome.results.items():
+            assert jobs[kind].status == "succeeded"
+            assert result.summary, f"{kind} has no summary"
+            assert all(math.isfinite(value) for value in result.metrics.values()), result.metrics
+            assert Result.model_validate_json(result.model_dump_json()) == result
+            assert jobs[kind].result == result
+            html = render_html(result)
+            assert all(view.title in html for view in result.views)
+
+    def test_evaluation_measures_and_shows(self, outcome: Outcome) -> None:
+        """There is a number to compare by, and a view to read."""
+        if "eval" in outcome.results:
+            assert outcome.results["eval"].metrics, "evaluate returned no metric"
+            assert outcome.results["eval"].views, "evaluate returned no view"
+
+    def test_training_leaves_a_run_with_metrics_and_a_checkpoint(self, outcome: Outcome) -> None:
+        """What was trained can be compared, and used."""
+        if "train" in outcome.results:
+            run = outcome.workspace.run(outcome.results["train"].made["run"])
+            assert run.status == "succeeded"
+            assert run.summary, "train logged no metric"
+            assert run.checkpoints(), "train left no checkpoint"
+
+    def test_the_demo_submits_what_it_offers(self, outcome: Outcome) -> None:
+        """Every job of the demo is one of its own, with options it knows."""
+        if outcome.adapter.offers("demo"):
+            demo = outcome.adapter.demo()
+            assert list(demo) == outcome.adapter.job_types()
+            for kind, options in demo.items():
+                assert set(options) <= set(outcome.adapter.options(kind).model_fields)
+
+    # How it searches -----------------------------------------------------------------------------------
+
+    def test_a_text_finds_hits_best_first(self, outcome: Outcome) -> None:
+        """Different items, the best first, each with words to show."""
+        result = outcome.searcher.by_text(self._query(outcome), k=3)
+        assert 0 < len(result) <= 3
+        assert list(result) == sorted(result, key=lambda hit: -hit.score)
+        assert len({hit.id for hit in result}) == len(result)
+        assert all(0 <= hit.meter <= 1 and hit.caption for hit in result), list(result)
+        assert result.took_ms["total"] >= 0
+        json.dumps(result.to_json())
+
+    def test_a_picture_finds_hits(self, outcome: Outcome) -> None:
+        """Where pictures are offered as queries, one finds something."""
+        if outcome.adapter.offers("search_by_image"):
+            assert len(outcome.searcher.by_image(type(self).picture or _red_square(), k=2)) > 0
+
+    def test_the_same_question_has_the_same_answer(self, outcome: Outcome) -> None:
+        """Ties are broken the same way each time."""
+        first, again = (outcome.searcher.by_text(self._query(outcome), k=7) for _ in range(2))
+        assert first.hits == again.hits
+
+    def test_more_than_there_is_returns_all_there_is(self, outcome: Outcome) -> None:
+        """Asking for more changes nothing of what comes first."""
+        query = self._query(outcome)
+        everything = outcome.searcher.by_text(query, k=10_000)
+        few = outcome.searcher.by_text(query, k=3)
+        assert 0 < len(everything) < 10_000
+        assert everything.hits[: len(few)] == few.hits
+
+    def test_questions_that_are_none_are_refused(self, outcome: Outcome) -> None:
+        """An empty query, a k that is no count, an option it has not."""
+        for query in ("", "   ", "\n"):
+            with pytest.raises(BadInput, match="empty"):
+                outcome.searcher.by_text(query)
+        for k in (0, -1, True, 1.5, "3"):
+            with pytest.raises(BadInput, match="whole number of at least 1"):
+                outcome.searcher.by_text(self._query(outcome), k=k)  # type: ignore[arg-type]
+        with pytest.raises(BadOptions, match=_NONSENSE):
+            outcome.searcher.by_text(self._query(outcome), nonsense=1)
+
+    def test_its_samples_find_something_and_it_says_what_it_is(self, outcome: Outcome) -> None:
+        """A page that shows them has something to show."""
+        for sample in outcome.searcher.sample_queries():
+            assert len(outcome.searcher.by_text(sample.text, k=1)) == 1, sample
+        json.dumps(outcome.searcher.describe())
+
+    def _query(self, outcome: Outcome) -> str:
+        if not outcome.adapter.offers("search_by_text"):
+            pytest.skip(f"{outcome.adapter.name} does not search by text")
+        samples = outcome.searcher.sample_queries()
+        query = type(self).query or next((sample.text for sample in samples), "")
+        assert query, "give the test a query, or the adapter a sample_queries"
+        return query
+
+
+def _made(results: Mapping[str, Result]) -> list[dict[str, Any]]:
+    return [result.made for result in results.values()]
+
+
+def _tasks(outcome: Outcome) -> list[str]:
+    searches = any(outcome.adapter.offers(f"search_by_{what}") for what in ("text", "image", "item"))
+    return [*outcome.adapter.job_types(), *(["search"] if searches else [])]
+
+
+def _red_square() -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20), "red").save(file, "PNG")
+    return file.getvalue()
