@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.panels.compare import ComparePanel
     from workbench.panels.jobs import JobsPanel
-    from workbench.panels.results import figure, render_html, show
+    from workbench.panels.results import figure, render_html, save_figures, show
     from workbench.panels.search import SearchPanel, search_page
 
 _HOMES = {
@@ -21,11 +21,21 @@ _HOMES = {
     "SearchPanel": "search",
     "figure": "results",
     "render_html": "results",
+    "save_figures": "results",
     "search_page": "search",
     "show": "results",
 }
 
-__all__ = ["ComparePanel", "JobsPanel", "SearchPanel", "figure", "render_html", "search_page", "show"]
+__all__ = [
+    "ComparePanel",
+    "JobsPanel",
+    "SearchPanel",
+    "figure",
+    "render_html",
+    "save_figures",
+    "search_page",
+    "show",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,9 @@ _THEME = {
     **{colour: f"var(--wb-s{place}, {colour})" for place, colour in enumerate(SERIES_COLOURS)},
 }
 
+#: A line of more points than these is drawn without a mark at each.
+_MARKED = 32
+
 #: Faces that have Korean, in order of preference; the first installed one stands behind the Latin face.
 _KOREAN_FACES = (
     "Noto Sans KR",
@@ -149,7 +152,7 @@ def _draw(axes: Axes, x: list[float], one: Mapping[str, Any], colour: str) -> No
         color=colour,
         linewidth=1.6 if dashed else 2,
         linestyle=(0, (4, 3)) if dashed else "-",
-        marker="" if dashed else "o",
+        marker="" if dashed or len(x) > _MARKED else "o",
         markersize=4.5,
     )
     if "low" in one and "high" in one:
