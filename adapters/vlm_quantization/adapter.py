@@ -85,7 +85,7 @@ class VlmQuantization(BaseAdapter):
         features = picture_features(collection, tower, cache, job.progress)
         seeds = list(dict.fromkeys(options.seeds)) or [options.seed]
         done: dict[int, tuple[Run, Any]] = {}
-        for place, seed in enumerate(seeds):
+        for seed in seeds:
             several = len(seeds) > 1
             own = options.model_copy(
                 update={

@@ -31,7 +31,6 @@ from adapters.vlm_quantization.evaluator import (
     Relevance,
     evaluate_codes,
     evaluate_ranking,
-    evaluate_scores,
     unit_rows,
 )
 from adapters.vlm_quantization.tie_groups import Scorer, cosine_scorer
@@ -74,7 +73,7 @@ class Baseline:
 
     def codes(self, features: NDArray[np.float32], side: str, length: int) -> NDArray[np.uint8]:
         """Return packed codes of one length, uint8 (n, length // 8)."""
-        return pack_codes(self.bits[length](features, side))
+        return pack_codes(self.bits[length](features, side)[:, :length])
 
     def evaluate(
         self,
@@ -132,7 +131,8 @@ def fit_baselines(
     images, texts = unit_rows(images, "training pictures"), unit_rows(texts, "training texts")
     if images.shape[1] != texts.shape[1] or not len(images) or not len(texts):
         raise wb.BadInput(
-            f"baselines need features of pictures and texts of one width, not {images.shape} and {texts.shape}"
+            f"baselines need features of pictures and texts of one width, not {images.shape} and "
+            f"{texts.shape}"
         )
     width = images.shape[1]
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -290,10 +290,9 @@ def evaluate_float_query(
     records: list[MetricRecord] = []
     for length in lengths:
         signs = np.unpackbits(gallery_codes[:, : length // 8], axis=1).astype(np.float32) * 2 - 1
-        # all rows of signs have one norm, so cosine and inner product rank alike
-        records += evaluate_scores(
-            margins[:, :length],
-            signs,
+        # not divided by their norms: sums of whole signs stay whole, and so their ties stay ties
+        records += evaluate_ranking(
+            cosine_scorer(np.ascontiguousarray(margins[:, :length], np.float32), signs),
             relevance,
             ks=ks,
             protocol=protocol,

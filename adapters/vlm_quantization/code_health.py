@@ -1,4 +1,4 @@
-"""Whether a code uses its bits: balance, entropy, correlation, rounding, ties, and agreement of the two sides.
+"""Whether a code uses its bits: balance, entropy, correlation, rounding, ties, agreement of the two sides.
 
 A metric says how good a code is; these say why. All of them are of the codes themselves, at every length, and
 need no relevance but that of each picture to its own text.
@@ -37,7 +37,8 @@ class SideHealth:
     correlation, highest_correlation : float
         Mean and greatest absolute correlation of two bits, 0 to 1. Bits that never change count as 0.
     rounding : float
-        Mean of 1 - cosine between the margins of an item and their signs; 0 loses nothing. NaN without margins.
+        Mean of 1 - cosine between the margins of an item and their signs; 0 loses nothing. NaN without
+        margins.
     """
 
     bits: int

@@ -216,7 +216,7 @@ class CaptionedImages:
         return tuple(sorted(counts, key=lambda language: (-counts[language], language)))
 
     def names(self, rows: Iterable[int], language: str) -> dict[str, str]:
-        """Return the concepts of some items with their name in a language, each once, in the order of the items.
+        """Return the concepts of some items with their name in a language, each once, in the items' order.
 
         Concepts without a name in that language are left out.
         """

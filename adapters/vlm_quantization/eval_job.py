@@ -83,9 +83,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
         views = _views(collection, found, metrics, by_seed, words, options, job.progress)
     views += [_leakage(checked, splits), _run_card(run, options, encoder, collection, measured_on)]
     last = max(options.ks)
-    at = next(
-        (n for n in (f"t2i/R@{last}@128", f"i2t/R@{last}@128") if n in metrics), next(iter(metrics), "")
-    )
+    at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
     wanted = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
     return Result(
         summary=f"{_said(at, metrics)} (run {run.id})",
@@ -146,13 +144,14 @@ def _add_single_lengths(
 
 
 def _said(name: str, metrics: Mapping[str, float]) -> str:
-    """Return the one number of a list of jobs, with what it is of the float's."""
+    """Return the one number for a list of jobs, with what it is of the float's."""
     if not name:
         return "nothing could be counted"
-    direction = name.partition("/")[0]
+    direction, _, metric = name.partition("/")
     kept = metrics.get(f"{direction}/retention@128")
     share = "" if kept is None else f", {kept:.0%} of the float's"
-    return f"{name} {metrics[name]:.3f}{share}"
+    arrow = evaluation.DIRECTIONS[direction][2]
+    return f"{arrow} {metric.removesuffix('@128')} {metrics[name]:.3f} at 128 bits{share}"
 
 
 # --- seeds --------------------------------------------------------------------------------------------------
@@ -266,7 +265,8 @@ def _leakage(checked: Mapping[str, int], splits: Splits) -> View:
         "Leakage check: passed",
         ("Checked", "Count"),
         [
-            "Checked before anything is measured; a leak stops the evaluation. Two pictures are the same where "
+            "Checked before anything is measured; a leak stops the evaluation. Two pictures are the same "
+            "where "
             "their pixels are.",
             *splits.notes,
         ],

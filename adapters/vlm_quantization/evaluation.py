@@ -24,7 +24,7 @@ from adapters.vlm_quantization.evaluator import (
     evaluate_codes,
     evaluate_scores,
 )
-from adapters.vlm_quantization.protocols import Protocol, protocol_of
+from adapters.vlm_quantization.protocols import protocol_of
 from adapters.vlm_quantization.relevance import Graded
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ name            value of a query
 ``R@r2``        share of the relevant items that lies within Hamming distance 2
 ==============  ================================================================================
 
-How a ranking becomes tie groups is in :mod:`adapters.vlm_quantization.tie_groups`, how those become metrics in
-:mod:`adapters.vlm_quantization.metrics`, the rules by name in :mod:`adapters.vlm_quantization.protocols`.
+How a ranking becomes tie groups is in :mod:`adapters.vlm_quantization.tie_groups`, how those become metrics
+in :mod:`adapters.vlm_quantization.metrics`, the rules by name in :mod:`adapters.vlm_quantization.protocols`.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ def evaluate_codes(
     Returns
     -------
     list of MetricRecord
-        By length in the order given; for each, mAP, then ``mAP@k``, ``P@k``, ``R@k``, ``hit@k`` and ``NDCG@k``
-        for every k, then MRR, MedR, and ``P@r`` and ``R@r`` for every radius.
+        By length in the order given; for each, mAP, then ``mAP@k``, ``P@k``, ``R@k``, ``hit@k`` and
+        ``NDCG@k`` for every k, then MRR, MedR, and ``P@r`` and ``R@r`` for every radius.
 
     Raises
     ------
@@ -386,7 +386,8 @@ class _Measured:
         empty = self.ideal.sum(axis=1) == 0
         if self.rules.empty == "error" and empty.any():
             raise wb.BadInput(
-                f"{empty.sum():,} of {len(empty):,} queries have no relevant item in the gallery, the first is "
+                f"{empty.sum():,} of {len(empty):,} queries have no relevant item in the gallery, the first "
+                f"is "
                 f"query {int(np.flatnonzero(empty)[0])}",
                 hint="Leave them out, or take a protocol that skips them or counts them as zero.",
             )
@@ -457,7 +458,7 @@ class Curve:
     recall: NDArray[np.float64]
 
     def at(self, recall: ArrayLike) -> NDArray[np.float64]:
-        """Return the precision at given recalls, between the points by straight lines; NaN before the first."""
+        """Return the precision at given recalls: straight lines between points, NaN before the first."""
         wanted = np.asarray(recall, np.float64)
         # where recall stands still, the greatest precision at it
         order = np.lexsort((-self.precision, self.recall))
@@ -558,7 +559,7 @@ def _itself(given: ArrayLike | None, n_queries: int, n_gallery: int) -> NDArray[
         raise wb.BadInput(
             f"itself must be one row number a query, shape ({n_queries},), not {rows.dtype} {rows.shape}"
         )
-    if rows.size and not (-1 <= rows.min() and rows.max() < n_gallery):
+    if rows.size and not (rows.min() >= -1 and rows.max() < n_gallery):
         raise wb.BadInput(f"itself must hold rows of the gallery, from 0 to {n_gallery - 1}, or -1 for none")
     return rows.astype(np.int64)
 

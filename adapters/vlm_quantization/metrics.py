@@ -1,8 +1,8 @@
 """Retrieval metrics of tie groups in closed form: expected, worst and best over all orders within the ties.
 
 Every function returns three rows, one column a query: the expectation over all orders of tied items (McSherry
-and Najork, ECIR 2008; He, Cakir, Bargal and Sclaroff, CVPR 2018), and the least and the greatest value that an
-order can give. Queries without a relevant item come out as zero here; what becomes of them is the
+and Najork, ECIR 2008; He, Cakir, Bargal and Sclaroff, CVPR 2018), and the least and the greatest value that
+an order can give. Queries without a relevant item come out as zero here; what becomes of them is the
 protocol's to say.
 """
 
@@ -121,9 +121,9 @@ def average_precision_of_hits(
 ) -> Three:
     """Return AP over the first k places, divided by the relevant items among them.
 
-    How many of the group at the cut lie before it is hypergeometric; given that number, the part before the cut
-    is as a whole group. More hits at the cut need not be better here, so the bounds go through every number.
-    Without ``expected`` the first row is not worked out where it depends on the order.
+    How many of the group at the cut lie before it is hypergeometric; given that number, the part before the
+    cut is as a whole group. More hits at the cut need not be better here, so the bounds go through every
+    number. Without ``expected`` the first row is not worked out where it depends on the order.
     """
     k = n_gallery if k is None else min(k, n_gallery)
     groups = groups.up_to(k)
@@ -183,7 +183,8 @@ def average_precision_of_first(
     mean[cut] = 0
     for rows, place in _ragged(np.ones(len(cut)), n[cut]):
         part, limit = groups.taken(cut[rows]), taken[cut[rows]]
-        # The i-th place holds the relevant item number j+1 with probability r/n · Hypergeometric(j; n-1, r-1, i-1).
+        # The i-th place holds the relevant item number j+1 with probability r/n · Hypergeometric(j; n-1, r-1,
+        # i-1).
         gained = np.zeros(len(rows))
         total = _log_choose(part.size - 1, place - 1, n_gallery)
         for j in range(int(limit.max())):
@@ -230,7 +231,9 @@ def within(groups: TieGroups, k: int, n_queries: int, n_gallery: int) -> tuple[T
 def discounted_gain(
     groups: TieGroups, ideal: NDArray[np.float64], gains: NDArray[np.float64], k: int, n_gallery: int
 ) -> Three:
-    """Return NDCG over the first k places (Järvelin and Kekäläinen, TOIS 2002), discount ``1 / log2(rank + 1)``.
+    """Return NDCG over the first k places (Järvelin and Kekäläinen, TOIS 2002).
+
+    The discount of a rank is ``1 / log2(rank + 1)``.
 
     Parameters
     ----------
@@ -303,7 +306,7 @@ def first_relevant(groups: TieGroups, n_queries: int, n_gallery: int) -> tuple[T
 def _ragged(
     lowest: NDArray[np.float64], highest: NDArray[np.float64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Yield ``(row, value)`` for every whole value from lowest to highest of each row, whole rows together."""
+    """Yield ``(row, value)`` for every whole value from lowest to highest of each row, rows together."""
     counts = (highest - lowest + 1).astype(np.int64)
     ends = np.cumsum(counts)
     first = 0

@@ -93,9 +93,10 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name, allowed in (("divisor", _DIVISORS), ("ties", _TIES), ("empty", _EMPTY)):
-            if getattr(self, name) not in allowed:
+            given = getattr(self, name)
+            if given not in allowed:
                 raise wb.BadInput(
-                    f"protocol {self.name!r}: no {name} {getattr(self, name)!r}. Allowed: {', '.join(allowed)}"
+                    f"protocol {self.name!r}: no {name} {given!r}. Allowed: {', '.join(allowed)}"
                 )
         if self.k is not None and (isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1):
             raise wb.BadInput(f"protocol {self.name!r}: k must be at least 1 or None, not {self.k!r}")
@@ -215,7 +216,7 @@ def djsrh() -> Protocol:
 
 
 def deephash() -> Protocol:
-    """The image-hashing benchmark of swuxyj.
+    """Image hashing as swuxyj's benchmark reports it.
 
     Read in github.com/swuxyj/DeepHash-pytorch, ``utils/tools.py`` (``CalcTopMap``, ``config_dataset``): the
     first 5,000 (NUS-WIDE, COCO; 1,000 for ImageNet, all but the last for the others, whose ``topK=-1`` is a
@@ -261,12 +262,12 @@ def clip() -> Protocol:
 
 
 def trec() -> Protocol:
-    """What trec_eval prints (Buckley and Voorhees; NIST).
+    """Text retrieval as trec_eval reports it (Buckley and Voorhees; NIST).
 
     Read in github.com/usnistgov/trec_eval, ``m_map.c``, ``m_map_cut.c``, ``m_P.c``, ``m_recall.c``,
-    ``m_ndcg_cut.c``, ``m_recip_rank.c``, ``form_res_rels.c``: everything relevant divides, cut or not; P@k divides
-    by k even where fewer items were returned; gains are linear in the grade; items of one score stand with
-    the later document id first; only topics with judgements are averaged over. Where items have no
+    ``m_ndcg_cut.c``, ``m_recip_rank.c``, ``form_res_rels.c``: everything relevant divides, cut or not; P@k
+    divides by k even where fewer items were returned; gains are linear in the grade; items of one score
+    stand with the later document id first; only topics with judgements are averaged over. Where items have no
     ids, their row number is their id.
     """
     return Protocol(

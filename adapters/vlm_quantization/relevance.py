@@ -7,7 +7,7 @@ never holds a matrix of all queries and items.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,20 +104,20 @@ class SharedLabel:
     levels = 2
 
     def __init__(self, query_labels: ArrayLike, gallery_labels: ArrayLike) -> None:
-        queries, gallery = _multi_hot(query_labels, gallery_labels)
-        # float32, because a matrix product of floats is the fastest way to count shared labels.
-        self._queries = queries
-        self._gallery = np.ascontiguousarray(gallery.T)
-        self.n_queries, self.n_gallery = len(queries), len(gallery)
+        self._queries, self._gallery = _multi_hot(query_labels, gallery_labels)
+        self.n_queries, self.n_gallery = len(self._queries), len(self._gallery)
+        self._words = _words(self._queries), _words(self._gallery)
 
     def block(self, start: int, stop: int) -> NDArray[np.bool_]:
         """Return who is relevant to the queries of a range, bool (stop - start, n_gallery)."""
-        shared: NDArray[np.float32] = self._queries[start:stop] @ self._gallery
-        return shared > 0.5
+        shared = np.zeros((stop - start, self.n_gallery), bool)
+        for query, gallery in zip(*self._words, strict=True):
+            shared |= (query[start:stop, None] & gallery) != 0
+        return shared
 
     def reordered(self, order: NDArray[np.int64]) -> SharedLabel:
         """Return the same with the gallery in another order."""
-        return SharedLabel(self._queries, self._gallery[:, order].T)
+        return SharedLabel(self._queries, self._gallery[order])
 
 
 class Graded:
@@ -143,22 +143,23 @@ class Graded:
     def __init__(self, query_labels: ArrayLike, gallery_labels: ArrayLike, *, highest: int = 10) -> None:
         if isinstance(highest, bool) or not isinstance(highest, int) or not 1 <= highest <= MAX_GRADE:
             raise wb.BadInput(f"the highest grade must be from 1 to {MAX_GRADE}, not {highest!r}")
-        queries, gallery = _multi_hot(query_labels, gallery_labels)
-        most = min(queries.sum(axis=1).max(initial=0), gallery.sum(axis=1).max(initial=0))
+        self._queries, self._gallery = _multi_hot(query_labels, gallery_labels)
+        most = min(side.sum(axis=1).max(initial=0) for side in (self._queries, self._gallery))
         self.levels = max(2, min(highest, int(most)) + 1)
         self._highest = highest
-        self._queries = queries
-        self._gallery = np.ascontiguousarray(gallery.T)
-        self.n_queries, self.n_gallery = len(queries), len(gallery)
+        self.n_queries, self.n_gallery = len(self._queries), len(self._gallery)
+        self._words = _words(self._queries), _words(self._gallery)
 
     def block(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return the grades of the queries of a range, uint8 (stop - start, n_gallery)."""
-        shared: NDArray[np.float32] = self._queries[start:stop] @ self._gallery
-        return np.minimum(shared, np.float32(self.levels - 1), out=shared).astype(np.uint8)
+        shared = np.zeros((stop - start, self.n_gallery), np.uint16)
+        for query, gallery in zip(*self._words, strict=True):
+            shared += np.bitwise_count(query[start:stop, None] & gallery)
+        return np.minimum(shared, self.levels - 1).astype(np.uint8)
 
     def reordered(self, order: NDArray[np.int64]) -> Graded:
         """Return the same with the gallery in another order."""
-        return Graded(self._queries, self._gallery[:, order].T, highest=self._highest)
+        return Graded(self._queries, self._gallery[order], highest=self._highest)
 
 
 class Judged:
@@ -183,7 +184,7 @@ class Judged:
             raise wb.BadInput(
                 f"grades must be whole numbers, (queries, items), not {table.dtype} {table.shape}"
             )
-        if table.size and not (0 <= table.min() and table.max() <= MAX_GRADE):
+        if table.size and not (table.min() >= 0 and table.max() <= MAX_GRADE):
             raise wb.BadInput(f"grades go from 0 to {MAX_GRADE}, not from {table.min()} to {table.max()}")
         self._grades = table.astype(np.uint8)
         self.levels = max(2, int(self._grades.max(initial=0)) + 1)
@@ -220,8 +221,24 @@ def itself(query_ids: Sequence[str], gallery_ids: Sequence[str]) -> NDArray[np.i
     return np.array([rows.get(item, -1) for item in query_ids], np.int64)
 
 
-def _multi_hot(queries: ArrayLike, gallery: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _multi_hot(queries: ArrayLike, gallery: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     one, other = np.asarray(queries), np.asarray(gallery)
     if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1]:
         raise wb.BadInput(f"labels must be multi-hot (n, c) with one c, not {one.shape} and {other.shape}")
-    return (one != 0).astype(np.float32), (other != 0).astype(np.float32)
+    return one != 0, other != 0
+
+
+def _words(labels: NDArray[np.bool_]) -> list[NDArray[np.unsignedinteger[Any]]]:
+    """Return labels as columns of whole words, a bit a label; the last word is as narrow as will do.
+
+    Comparing words reads a fraction of the memory that a matrix product of floats does, which is what a
+    large gallery waits for.
+    """
+    out = []
+    for start in range(0, labels.shape[1], 64):
+        part = np.packbits(labels[:, start : start + 64], axis=1)
+        width = next(width for width in (1, 2, 4, 8) if part.shape[1] <= width)
+        padded = np.zeros((len(part), width), np.uint8)
+        padded[:, : part.shape[1]] = part
+        out.append(padded.view(f"u{width}")[:, 0].copy())
+    return out

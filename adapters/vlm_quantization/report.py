@@ -95,7 +95,8 @@ def _rules(found: Sequence[Task]) -> list[str]:
     for task in found:
         first = task.records[LEARNED][0]
         counts = (
-            f"{first.n_queries:,} queries, {first.n_without_relevant:,} of them without a relevant item; gallery of "
+            f"{first.n_queries:,} queries, {first.n_without_relevant:,} of them without a relevant item; "
+            f"gallery of "
             f"{task.gallery_size:,}; split {task.fingerprint[:12]}."
         )
         alike.setdefault((task.split, task.arrow, counts), []).append(task.language)
@@ -199,7 +200,8 @@ def ties_table(found: Sequence[Task], ks: Sequence[int]) -> wb.View:
         title="What ties could have done",
         data={"columns": columns, "rows": rows},
         notes=[
-            "At short codes many items stand at one distance, and a sort has to order them somehow. Brackets: "
+            "At short codes many items stand at one distance, and a sort has to order them somehow. "
+            "Brackets: "
             "the same ranking with every tie in the worst and in the best order. No order, and no library's "
             "sort, can leave them.",
         ],
@@ -299,7 +301,8 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
             title=f"Against codes of the same features, {name}: {split}",
             data=_methods(members, codes, name, lambda task, m, bits: _with_interval(task, m, bits, name)),
             notes=[
-                "Same queries, gallery and float features for all; what is fitted is fitted on the training part. "
+                "Same queries, gallery and float features for all; what is fitted is fitted on the training "
+                "part. "
                 "Bold: the best code of a length. Brackets: 95 % interval over queries.",
                 *(f"{method}: {words[method]}." for method in codes if method in words),
             ],
@@ -319,7 +322,8 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
             data=_methods(members, with_float, name, kept, ".0%"),
             notes=[
                 f"{FLOAT_QUERY}: the query is not rounded, only the gallery is. {RESCORED}: the "
-                f"{baselines.SHORTLIST} nearest by code, ranked again by the float features. Both need more than "
+                f"{baselines.SHORTLIST} nearest by code, ranked again by the float features. Both need more "
+                f"than "
                 "codes. Above 100 %: luck of these queries, or a code that leaves noise out.",
             ],
         )
@@ -391,7 +395,8 @@ def precision_recall_views(found: Sequence[Task]) -> list[wb.View]:
                     title=f"Precision and recall: {task.words}",
                     data={**data, "x_scale": "linear"},
                     notes=[
-                        "Mean precision and mean recall of the first k, for k from 1 to the whole gallery; ties by "
+                        "Mean precision and mean recall of the first k, for k from 1 to the whole gallery; "
+                        "ties by "
                         "expectation. A line begins where the first place ends."
                     ],
                 )
@@ -438,8 +443,10 @@ def health_views(found: Sequence[Task]) -> list[wb.View]:
         title=f"Code health: {task.split}",
         data={"columns": columns, "rows": rows},
         notes=[
-            "rarer value: share of a bit's rarer value, best 0.5. entropy: of a bit, best 1. Correlation: absolute, "
-            "best 0. rounding: 1 - cosine between an item's margins and its signs, best 0. distinct: different "
+            "rarer value: share of a bit's rarer value, best 0.5. entropy: of a bit, best 1. Correlation: "
+            "absolute, "
+            "best 0. rounding: 1 - cosine between an item's margins and its signs, best 0. distinct: "
+            "different "
             "codes over items.",
         ],
     )
@@ -462,7 +469,8 @@ def _bit_plots(task: Task, pictures: NDArray[np.uint8], texts: NDArray[np.uint8]
             "How often picture and text agree in each bit",
             "Share of agreement",
             {"a picture and its own text": own, "a picture and other texts": others},
-            f"Over all {len(own)} bits a picture agrees with its own text in {np.mean(own):.1%} and with other "
+            f"Over all {len(own)} bits a picture agrees with its own text in {np.mean(own):.1%} and with "
+            f"other "
             f"texts in {np.mean(others):.1%}. The distance between the lines is what a search lives on.",
         ),
     ]
@@ -513,7 +521,8 @@ def seeds_view(by_seed: Mapping[int, Mapping[str, float]], names: Sequence[str])
         title=f"Over {len(by_seed)} seeds",
         data={"rows": rows},
         notes=[
-            f"Mean over seeds {seeds}; brackets: 95 % t interval over runs; note: each run. All other tables and "
+            f"Mean over seeds {seeds}; brackets: 95 % t interval over runs; note: each run. All other "
+            f"tables and "
             "plots are of the first run."
         ],
     )

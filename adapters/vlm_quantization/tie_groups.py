@@ -1,9 +1,9 @@
-"""Rankings reduced to tie groups: for each query, how many items lie at one distance, and how many are relevant.
+"""Rankings reduced to tie groups: how many items lie at one distance, and how many of them are relevant.
 
 A ranking by Hamming distance is full of ties. All that a metric needs of it are its *tie groups*. For codes
 these are histograms of distances, and one pass over the packed bytes yields them for all lengths, since a
-short code is the first bytes of the long one; nothing is sorted. For float scores they come from one sort, and
-equal scores are ties too. Groups without a relevant item add nothing to any metric but precision within a
+short code is the first bytes of the long one; nothing is sorted. For float scores they come from one sort,
+and equal scores are ties too. Groups without a relevant item add nothing to any metric but precision within a
 radius, and are dropped at once.
 
 Where a protocol wants ties in the order of ids, a ranking is sorted after all, and each relevant item becomes
@@ -257,7 +257,8 @@ def code_orders(
             ranked = distance
             if itself is not None:  # the query itself stands last, beyond every distance, and is irrelevant
                 ranked, grades = _without(distance, grades, itself[start:stop], 255)
-            # Distance, row and grade in one number: sorting that in place is many times faster than an argsort.
+            # Distance, row and grade in one number: sorting that in place is many times faster than an
+            # argsort.
             keys = ranked.astype(kind) << kind(high)
             keys |= rows
             keys |= grades

@@ -1,4 +1,4 @@
-"""How far a number may be off: over other queries (bootstrap), over other seeds (t), and between two results (paired).
+"""How far a number may be off: over other queries, over other seeds, and between two results.
 
 A bootstrap interval says what another draw of queries from the same kind would have given; it knows nothing
 of another training run. An interval over seeds says what another run would have given on the same queries.
@@ -22,10 +22,11 @@ RESAMPLES = 1_000
 WEIGHTS_AT_ONCE = 1 << 22
 
 #: 97.5 % points of Student's t, by degrees of freedom from 1.
-_T = (
-    (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-    + (2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
-    + (2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
+_T = np.fromstring(
+    "12.706 4.303 3.182 2.776 2.571 2.447 2.365 2.306 2.262 2.228 "
+    "2.201 2.179 2.160 2.145 2.131 2.120 2.110 2.101 2.093 2.086 "
+    "2.080 2.074 2.069 2.064 2.060 2.056 2.052 2.048 2.045 2.042",
+    sep=" ",
 )
 
 

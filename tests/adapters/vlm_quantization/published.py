@@ -1,7 +1,7 @@
-"""What each line of work computes, one query after the other, written from its definition and not from its code.
+"""What each line of work computes, query after query, written from its definition and not from its code.
 
-``ranked`` is a list of rankings, one a query: the relevance (a grade) of each item, nearest first, items of one
-distance in the order the protocol gives them.
+``ranked`` is a list of rankings, one a query: the relevance (a grade) of each item, nearest first, items of
+one distance in the order the protocol gives them.
 """
 
 import math

@@ -171,7 +171,7 @@ def test_queries_without_relevant_items_are_skipped_or_zero(empty, value):
 def test_queries_without_relevant_items_can_be_an_error():
     codes = np.zeros((2, 16), np.uint8)
     rules = Protocol(name="mine", source="a test", empty="error")
-    with pytest.raises(wb.BadInput, match="1 of 2 queries have no relevant item.*first is query 1"):
+    with pytest.raises(wb.BadInput, match=r"1 of 2 queries have no relevant item.*first is query 1"):
         evaluate_codes(codes, codes, SameItem([1, 2], [1, 1]), protocol=rules)
 
 
