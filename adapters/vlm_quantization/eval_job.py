@@ -52,10 +52,11 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     workbench.BadInput
         A run, checkpoint or collection that cannot be used, or nothing held out to evaluate on.
     """
-    stage = stages(job)
     run = choose_run(job, options.run, options.checkpoint)
     encoder = open_encoder(run, options.checkpoint)
-    with stage("pictures", 0.35):
+    others = _other_seeds(job, run, options)
+    stage = _shares(job, options, len(others))
+    with stage("pictures"):
         collection = open_collection(run.config["collection"], job.workspace.cache, job)
         features = picture_features(collection, encoder.tower, job.workspace.cache, job.progress)
     splits = make_splits(collection, run.config["split_seed"])
@@ -63,23 +64,22 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     checked = check_leakage(collection, splits)
     measured_on = splits if options.flags else splits.without_flags(collection)
 
-    with stage("measuring", 0.35):
+    with stage("measuring"):
         found = evaluation.evaluate(collection, measured_on, encoder, features, options, job)
     words = dict(WORDS)
     if options.baselines:
         words |= {one.name: one.words for one in evaluation.fitted_on(found)}
     if options.single_length:
-        with stage("separately trained codes", 0.2):
+        with stage("separately trained codes"):
             _add_single_lengths(collection, measured_on, encoder, features, run, found, options, job)
     metrics = evaluation.metrics_of(found, options.ks)
     metrics |= evaluation.headlines(metrics, [task.language for task in found])
     by_seed = {int(encoder.checkpoint.provenance.seed): metrics}
-    others = _other_seeds(job, run, options)
-    for done, (seed, other) in enumerate(others.items()):
-        job.progress(done, len(others), f"seed {seed}")
-        by_seed[seed] = _metrics_of_run(other, options, collection, splits, measured_on, features, job)
+    for seed, other in others.items():
+        with stage(f"seed {seed}", "seed"):
+            by_seed[seed] = _metrics_of_run(other, options, collection, splits, measured_on, features, job)
 
-    with stage("report", 0.1):
+    with stage("report"):
         views = _views(collection, found, metrics, by_seed, words, options, job.progress)
     views += [_leakage(checked, splits), _run_card(run, options, encoder, collection, measured_on)]
     last = max(options.ks)
@@ -94,6 +94,16 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
         warnings=[collection.problem_summary] if collection.problems else [],
         samples=evaluation.samples_of(found, options.ks, metrics),
     )
+
+
+def _shares(job: JobContext, options: EvalOptions, n_seeds: int) -> Callable[..., Any]:
+    """Return stages whose shares of the whole are about what each costs."""
+    costs = {"pictures": 3.0, "measuring": 3.0, "seed": 2.0, "report": 1.0}
+    total = sum(costs.values()) + (n_seeds - 1) * costs["seed"]
+    if options.single_length:
+        costs["separately trained codes"] = 60.0
+        total += 60.0
+    return lambda name, kind="": stages(job)(name, costs[kind or name] / total)
 
 
 def _refuse_other_data(

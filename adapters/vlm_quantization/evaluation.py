@@ -469,7 +469,7 @@ def samples_of(found: Sequence[Task], ks: Sequence[int], metrics: Mapping[str, f
                     length = "float" if record.bits is None else record.bits
                     name = f"{task.prefix}/{record.name}@{length}"
                     if name in metrics:
-                        scores[name] = record.per_query.tolist()
+                        scores[name] = _kept(record.per_query)
         out.append(wb.Samples(ids=task.query_ids, scores=scores))
     part = found[0].part
     for direction in dict.fromkeys(task.direction for task in found):
@@ -483,7 +483,13 @@ def samples_of(found: Sequence[Task], ks: Sequence[int], metrics: Mapping[str, f
                 rows = [record.per_query for record in each if record is not None]
                 counted = {int((~np.isnan(row)).sum()) for row in rows}
                 if first.name in ("mAP", f"R@{last}") and name in metrics and len(counted) == 1:
-                    scores[name] = np.concatenate(rows).tolist()
+                    scores[name] = _kept(np.concatenate(rows))
         if scores:
             out.append(wb.Samples(ids=[one for task in together for one in task.query_ids], scores=scores))
     return out
+
+
+def _kept(per_query: NDArray[np.float64]) -> list[float]:
+    """Return scores as they are stored, so that a result read back is the same."""
+    scores: list[float] = per_query.astype(np.float32).tolist()
+    return scores

@@ -4,8 +4,8 @@
     python tests/benchmarks/bench_evaluation.py --quick    # a tenth of the queries, to see that it runs
 
 The loop is the field's: for each query all distances by a product of signs, a full sort, and the precision at
-each relevant place; a length at a time. It is written here from that definition. torchmetrics is measured where
-it is installed (``pip install torchmetrics``), on a hundredth of the queries, and scaled.
+each relevant place; a length at a time. It is written here from that definition. torchmetrics is measured
+where it is installed (``pip install torchmetrics``), on a hundredth of the queries, and scaled.
 
 Random codes and random multi-hot labels stand for MIRFLICKR-25K (2,000 queries, 18,015 items, 24 labels) and
 for MS COCO (5,000 queries, 117,218 items, 80 labels). What is timed is independent of what the codes mean.

@@ -101,7 +101,7 @@ def test_the_same_seed_makes_the_same_codes():
 def test_a_length_that_cannot_be_made_is_left_out():
     images, texts = sides(width=20)
     lengths = {one.name: one.lengths for one in fit_baselines(images, texts)}
-    assert lengths == {name: (8, 16) for name in NAMES} | {"random hyperplanes": CODE_LENGTHS}
+    assert lengths == dict.fromkeys(NAMES, (8, 16)) | {"random hyperplanes": CODE_LENGTHS}
 
 
 def test_progress_is_told():
