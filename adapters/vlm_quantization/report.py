@@ -40,11 +40,16 @@ def summary(
     for direction in dict.fromkeys(task.direction for task in found):
         members = [task for task in found if (task.part, task.direction) == (part, direction)]
         languages = ", ".join(task.language for task in members)
-        for method, bits in ((LEARNED, 128), (LEARNED, 64), (FLOAT, None)):
-            row = _headline_row(members, method, bits, f"R@{last}")
+        for name, method, bits in (
+            (f"R@{last}", LEARNED, 128),
+            (f"R@{last}", LEARNED, 64),
+            (f"R@{last}", FLOAT, None),
+            ("mAP", LEARNED, 128),
+        ):
+            row = _headline_row(members, method, bits, name)
             if row:
                 length = "float cosine" if bits is None else f"{bits} bits"
-                row["name"] = f"R@{last}, {members[0].arrow}, {length}"
+                row["name"] = f"{name}, {members[0].arrow}, {length}"
                 row["note"] = f"{members[0].split}; mean over {languages}" if len(members) > 1 else languages
                 rows.append(row)
         kept = metrics.get(f"{direction}/retention@128")
@@ -248,9 +253,7 @@ def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
                 one |= {"low": [_number(v) for v in low], "high": [_number(v) for v in high]}
             series.append(one)
         series.append({"name": "float", "y": [100.0] * len(CODE_LENGTHS), "dashed": True})
-        out.append(
-            _by_length(f"Share of the float's {name} that is kept: {split}", f"% of float {name}", series)
-        )
+        out.append(_by_length(f"Kept of the float {name}: {split}", f"% of float {name}", series))
     return out
 
 
@@ -318,7 +321,7 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
     shares = [
         wb.View(
             kind="retrieval_table",
-            title=f"Share of the float's {name} that is kept with and without the float at hand: {split}",
+            title=f"Kept of the float {name}, without and with the float at hand: {split}",
             data=_methods(members, with_float, name, kept, ".0%"),
             notes=[
                 f"{FLOAT_QUERY}: the query is not rounded, only the gallery is. {RESCORED}: the "

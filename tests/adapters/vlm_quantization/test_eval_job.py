@@ -100,7 +100,7 @@ def test_the_report_has_every_part_and_is_drawn(result: wb.Result) -> None:
         "Retrieval: held-out drawings",
         "Retrieval: held-out concepts",
         "R@3 by code length",
-        "Share of the float's R@3 that is kept: held-out drawings",
+        "Kept of the float R@3: held-out drawings",
         "What ties could have done",
         "Against codes of the same features, R@3",
         "R@3 of learned and unlearned codes",
@@ -175,7 +175,7 @@ def test_retention_is_the_code_over_the_float(result: wb.Result) -> None:
     for prefix in ("drawings/en/t2i", "t2i"):
         kept = metrics[f"{prefix}/R@3@8"] / metrics[f"{prefix}/R@3@float"]
         assert metrics[f"{prefix}/retention@8"] == pytest.approx(kept, abs=0.02 if prefix == "t2i" else 1e-9)
-    (curve, *_) = views(result, "Share of the float's R@3 that is kept: held-out drawings")
+    (curve, *_) = views(result, "Kept of the float R@3: held-out drawings")
     first = curve.data["series"][0]
     assert first["y"][0] == pytest.approx(100 * metrics["drawings/en/t2i/retention@8"])
     assert first["low"][0] <= first["y"][0] <= first["high"][0]
