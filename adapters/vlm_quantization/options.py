@@ -35,13 +35,13 @@ class TrainOptions(CollectionOptions):
 
     experiment: str = Field("emoji", title="Experiment", min_length=1)
     name: str = Field("nested-128", title="Run name", min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), title="Seeds", description="Several: a run of the experiment for each, in one job"
+    )
     image_tower: Literal["efficientnet-lite0", "random"] = Field(
         "efficientnet-lite0", title="Picture network", description="Frozen; 'random' is for tests"
     )
     seed: int = Field(0, ge=0, title="Seed")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (), title="Seeds", description="Several: a run of the experiment for each, in one job"
-    )
     steps: int = Field(450, ge=1, le=1_000_000, title="Steps")
     batch: int = Field(256, ge=2, le=65_536, title="Concepts a batch")
     learning_rate: float = Field(4e-3, gt=0, title="Learning rate", description="Highest, after the warm-up")
