@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from workbench.panels.results import figure, render_html, save_figures
+from workbench.panels import save_figures
+from workbench.panels.results import figure, render_html
 
 
 class Reader(HTMLParser):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.panels.compare import ComparePanel
     from workbench.panels.jobs import JobsPanel
-    from workbench.panels.results import figure, render_html, save_figures, show
+    from workbench.panels.plots import save_figures
+    from workbench.panels.results import figure, render_html, show
     from workbench.panels.search import SearchPanel, search_page
 
 _HOMES = {
@@ -21,7 +22,7 @@ _HOMES = {
     "SearchPanel": "search",
     "figure": "results",
     "render_html": "results",
-    "save_figures": "results",
+    "save_figures": "plots",
     "search_page": "search",
     "show": "results",
 }

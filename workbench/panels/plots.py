@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.adapter import View
+from workbench.adapter import Result, View
 from workbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -103,6 +105,41 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
         else:
             figure.savefig(out, format=kind, transparent=True)
     return out.getvalue()
+
+
+def save_figures(result: Result, folder: Path) -> list[Path]:
+    """Write every ``curve`` of a result as a file, as SVG (whose text stays text) and as PNG.
+
+    Parameters
+    ----------
+    result : Result
+    folder : Path
+        Made if it is not there.
+
+    Returns
+    -------
+    list of Path
+        In the order of the views; names are the view's number and title.
+
+    Raises
+    ------
+    BadInput
+        Data that are no curve's.
+    """
+    written = []
+    for number, view in enumerate(result.views, 1):
+        if view.kind != "curve":
+            continue
+        drawn = curve_figure(view)
+        title = re.sub(r"[^a-z0-9]+", "-", view.title.lower()).strip("-")[:60].rstrip("-")
+        for kind in ("svg", "png"):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{number:02d}-{title or 'curve'}.{kind}"
+            beside = path.with_name(f".{path.name}.{os.getpid()}")
+            beside.write_bytes(figure_bytes(drawn, kind))
+            beside.replace(path)
+            written.append(path)
+    return written
 
 
 def _checked(view: View) -> tuple[list[float], list[Mapping[str, Any]]]:

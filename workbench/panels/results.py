@@ -9,12 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.adapter import Result, View
@@ -81,43 +78,6 @@ def figure(view: View) -> Figure:
     if view.kind != "curve":
         raise BadInput(f"a view of kind {view.kind!r} has no figure; only 'curve' has one")
     return curve_figure(view)
-
-
-def save_figures(result: Result, folder: Path) -> list[Path]:
-    """Write every ``curve`` of a result as a file, as SVG (whose text stays text) and as PNG.
-
-    Parameters
-    ----------
-    result : Result
-    folder : Path
-        Made if it is not there.
-
-    Returns
-    -------
-    list of Path
-        In the order of the views; names are the view's number and title.
-
-    Raises
-    ------
-    BadInput
-        Data that are no curve's.
-    """
-    from workbench.panels.plots import figure_bytes
-
-    written = []
-    for number, view in enumerate(result.views, 1):
-        if view.kind != "curve":
-            continue
-        drawn = figure(view)
-        title = re.sub(r"[^a-z0-9]+", "-", view.title.lower()).strip("-")[:60].rstrip("-")
-        for kind in ("svg", "png"):
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{number:02d}-{title or 'curve'}.{kind}"
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
-            beside.write_bytes(figure_bytes(drawn, kind))
-            beside.replace(path)
-            written.append(path)
-    return written
 
 
 class _Shown:
