@@ -275,8 +275,7 @@ def _leakage(checked: Mapping[str, int], splits: Splits) -> View:
         "Leakage check: passed",
         ("Checked", "Count"),
         [
-            "Checked before anything is measured; a leak stops the evaluation. Two pictures are the same "
-            "where "
+            "Checked before anything is measured; a leak stops the evaluation. Pictures are the same where "
             "their pixels are.",
             *splits.notes,
         ],
@@ -312,7 +311,7 @@ def _run_card(
         [
             "With these, the same command gives the same numbers.",
             rules.words,
-            f"Options: {options.model_dump_json()}",
+            f"Options: {options.model_copy(update={'run': run.id}).model_dump_json()}",
         ],
     )
 

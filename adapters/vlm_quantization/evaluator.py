@@ -386,9 +386,8 @@ class _Measured:
         empty = self.ideal.sum(axis=1) == 0
         if self.rules.empty == "error" and empty.any():
             raise wb.BadInput(
-                f"{empty.sum():,} of {len(empty):,} queries have no relevant item in the gallery, the first "
-                f"is "
-                f"query {int(np.flatnonzero(empty)[0])}",
+                f"{empty.sum():,} of {len(empty):,} queries have no relevant item in the gallery; "
+                f"the first is query {int(np.flatnonzero(empty)[0])}",
                 hint="Leave them out, or take a protocol that skips them or counts them as zero.",
             )
         out = []

@@ -101,8 +101,7 @@ def _rules(found: Sequence[Task]) -> list[str]:
         first = task.records[LEARNED][0]
         counts = (
             f"{first.n_queries:,} queries, {first.n_without_relevant:,} of them without a relevant item; "
-            f"gallery of "
-            f"{task.gallery_size:,}; split {task.fingerprint[:12]}."
+            f"gallery of {task.gallery_size:,}; split {task.fingerprint[:12]}."
         )
         alike.setdefault((task.split, task.arrow, counts), []).append(task.language)
     notes += [
@@ -326,8 +325,7 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
             notes=[
                 f"{FLOAT_QUERY}: the query is not rounded, only the gallery is. {RESCORED}: the "
                 f"{baselines.SHORTLIST} nearest by code, ranked again by the float features. Both need more "
-                f"than "
-                "codes. Above 100 %: luck of these queries, or a code that leaves noise out.",
+                "than codes. Above 100 %: luck of these queries, or a code that leaves noise out.",
             ],
         )
         for split, members in _by_part(measured)
@@ -399,8 +397,7 @@ def precision_recall_views(found: Sequence[Task]) -> list[wb.View]:
                     data={**data, "x_scale": "linear"},
                     notes=[
                         "Mean precision and mean recall of the first k, for k from 1 to the whole gallery; "
-                        "ties by "
-                        "expectation. A line begins where the first place ends."
+                        "ties by expectation. A line begins where the first place ends."
                     ],
                 )
             )
@@ -417,7 +414,11 @@ def health_views(found: Sequence[Task]) -> list[wb.View]:
         return []
     texts, pictures = task.queries, task.gallery
     rows: list[dict[str, Any]] = []
-    for label, side in (("pictures", pictures), (f"texts, {task.language}", texts)):
+    for label, side, other in (
+        ("pictures", pictures, texts),
+        (f"texts, {task.language}", texts, pictures),
+    ):
+        own, others = code_health.agreement(side.codes, other.codes, _partners(side.concepts, other.concepts))
         for one in code_health.side_health(side.codes, side.margins):
             rows.append(
                 {
@@ -429,6 +430,8 @@ def health_views(found: Sequence[Task]) -> list[wb.View]:
                     "highest": one.highest_correlation,
                     "rounding": one.rounding,
                     "distinct": one.distinct,
+                    "own": _number(float(own[: one.bits].mean())),
+                    "others": _number(float(others[: one.bits].mean())),
                 }
             )
     columns: list[dict[str, Any]] = [
@@ -438,8 +441,10 @@ def health_views(found: Sequence[Task]) -> list[wb.View]:
         {"key": "entropy", "label": "entropy", "format": ".3f", "group": "A bit"},
         {"key": "correlation", "label": "mean", "format": ".3f", "group": "Correlation of two bits"},
         {"key": "highest", "label": "highest", "format": ".3f", "group": "Correlation of two bits"},
-        {"key": "rounding", "label": "rounding", "format": ".3f", "group": "A code"},
+        {"key": "rounding", "label": "quantisation error", "format": ".3f", "group": "A code"},
         {"key": "distinct", "label": "distinct", "format": ".0%", "group": "A code"},
+        {"key": "own", "label": "its own", "format": ".1%", "group": "Bits shared with the other side"},
+        {"key": "others", "label": "others", "format": ".1%", "group": "Bits shared with the other side"},
     ]
     table = wb.View(
         kind="retrieval_table",
@@ -447,19 +452,24 @@ def health_views(found: Sequence[Task]) -> list[wb.View]:
         data={"columns": columns, "rows": rows},
         notes=[
             "rarer value: share of a bit's rarer value, best 0.5. entropy: of a bit, best 1. Correlation: "
-            "absolute, "
-            "best 0. rounding: 1 - cosine between an item's margins and its signs, best 0. distinct: "
-            "different "
-            "codes over items.",
+            "absolute, best 0. quantisation error: 1 - cosine between margins and their signs, best 0. "
+            "distinct: different codes over items. Bits shared: how many bits equal those of its own text or "
+            "picture, and of all others.",
         ],
     )
     return [table, *_bit_plots(task, pictures.codes, texts.codes)]
 
 
+def _partners(concepts: Sequence[str], others: Sequence[str]) -> NDArray[np.int64]:
+    """Return for each row of one side the row of the other that is of the same thing, -1 for none."""
+    place = {concept: row for row, concept in reversed(list(enumerate(others)))}
+    return np.array([place.get(concept, -1) for concept in concepts], np.int64)
+
+
 def _bit_plots(task: Task, pictures: NDArray[np.uint8], texts: NDArray[np.uint8]) -> list[wb.View]:
-    place = {concept: row for row, concept in enumerate(task.queries.concepts)}
-    pairs = np.array([place.get(concept, -1) for concept in task.gallery.concepts], np.int64)
-    own, others = code_health.agreement(pictures, texts, pairs)
+    own, others = code_health.agreement(
+        pictures, texts, _partners(task.gallery.concepts, task.queries.concepts)
+    )
     x = list(range(1, len(own) + 1))
     plots = [
         (
@@ -473,8 +483,7 @@ def _bit_plots(task: Task, pictures: NDArray[np.uint8], texts: NDArray[np.uint8]
             "Share of agreement",
             {"a picture and its own text": own, "a picture and other texts": others},
             f"Over all {len(own)} bits a picture agrees with its own text in {np.mean(own):.1%} and with "
-            f"other "
-            f"texts in {np.mean(others):.1%}. The distance between the lines is what a search lives on.",
+            f"other texts in {np.mean(others):.1%}. The distance between the lines is what a search lives on.",
         ),
     ]
     return [
@@ -525,8 +534,7 @@ def seeds_view(by_seed: Mapping[int, Mapping[str, float]], names: Sequence[str])
         data={"rows": rows},
         notes=[
             f"Mean over seeds {seeds}; brackets: 95 % t interval over runs; note: each run. All other "
-            f"tables and "
-            "plots are of the first run."
+            "tables and plots are of the first run."
         ],
     )
 
