@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench import BadInput, BaseAdapter, Metric, NotSupported, Result, SampleQuery, SearchResult, View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
     from pydantic import BaseModel
 
     from adapters.vlm_quantization.data import CaptionedImages
     from adapters.vlm_quantization.encoder import HashEncoder
-    from adapters.vlm_quantization.evaluator import Evaluated
     from adapters.vlm_quantization.options import EvalOptions, IndexOptions, TrainOptions
     from adapters.vlm_quantization.search import Index, SearchOptions
+    from adapters.vlm_quantization.splits import Splits
     from workbench import JobContext, Run
 
 #: Samples for the emoji collection: everyday words that are not the names of the pictures they find.
@@ -33,14 +32,6 @@ EMOJI_SAMPLES = (
     ("비행기", "ko"),
 )
 
-#: The parts an evaluation reports, as the reader sees them and as metric names say them.
-PARTS = {
-    "test_drawings": ("held-out drawings", "drawings"),
-    "test_concepts": ("held-out concepts", "concepts"),
-}
-
-DIRECTIONS = {"t2i": "text → image", "i2t": "image → text"}
-
 
 class VlmQuantization(BaseAdapter):
     """Nested binary codes for image-text retrieval in English and Korean."""
@@ -48,11 +39,15 @@ class VlmQuantization(BaseAdapter):
     name: ClassVar[str] = "vlm_quantization"
     title: ClassVar[str] = "Image-text retrieval with nested binary codes"
     metrics: ClassVar[Sequence[Metric]] = (
+        Metric("*MedR*", "lower", ".1f", "median rank of the first relevant item"),
         Metric("*/loss", "lower", ".4f"),
         Metric("train/*", "lower", ".4f"),
         Metric(
             "*mAP*", "higher", ".3f", "mean average precision over the whole ranking, ties by expectation"
         ),
+        Metric("*MRR*", "higher", ".3f", "mean of one over the rank of the first relevant item"),
+        Metric("*NDCG@*", "higher", ".3f", "discounted gain of the first k over that of the best ranking"),
+        Metric("*retention@*", "higher", ".1%", "R@k of a code over that of the float features"),
         Metric("*R@*", "higher", ".3f", "share of the relevant items within the first k"),
         Metric("*P@*", "higher", ".3f", "share of the first k that is relevant"),
         Metric("*hit@*", "higher", ".3f", "share of queries with a relevant item within the first k"),
@@ -88,75 +83,30 @@ class VlmQuantization(BaseAdapter):
         checked = check_leakage(collection, splits)
         tower = image_tower(options.image_tower)
         features = picture_features(collection, tower, cache, job.progress)
-        with job.start_run(options.experiment, name=options.name, config=options.model_dump()) as run:
-            done = train.train(collection, splits, features, tower.fingerprint, options, run, job.progress)
-        found = done.best
-        headline = found.get("val/R@10@128")
-        score = "" if headline is None else f", validation R@10 {headline:.3f} at 128 bits"
-        counts = ", ".join(f"{count:,} {part.replace('_', ' ')}" for part, count in splits.counts.items())
-        notes = [
-            f"Collection {collection.name}: {len(collection):,} pictures; {counts}.",
-            f"Leakage check passed: {checked['items']:,} items, {checked['concepts']:,} concepts.",
-            *splits.notes,
-        ]
-        return Result(
-            summary=f"step {done.best_step} of {done.steps}{score}",
-            metrics=found,
-            headline=[train.DECIDING],
-            views=[View(kind="metrics_table", title="Validation", data=_validation_rows(found), notes=notes)],
-            made={"run": run.id, "checkpoint": train.BEST},
-            warnings=_warnings(collection),
-        )
+        seeds = list(dict.fromkeys(options.seeds)) or [options.seed]
+        done: dict[int, tuple[Run, Any]] = {}
+        for seed in seeds:
+            several = len(seeds) > 1
+            own = options.model_copy(
+                update={
+                    "seed": seed,
+                    "seeds": (),
+                    "name": f"{options.name}-s{seed}" if several else options.name,
+                }
+            )
+            with (
+                stages(job)(f"seed {seed}", 1 / len(seeds)) if several else nullcontext(),
+                job.start_run(own.experiment, name=own.name, config=own.model_dump()) as run,
+            ):
+                trained = train.train(collection, splits, features, tower.fingerprint, own, run, job.progress)
+            done[seed] = (run, trained)
+        return _trained(done, collection, splits, checked)
 
     def evaluate(self, options: EvalOptions, job: JobContext) -> Result:
-        """Evaluate a checkpoint on held-out drawings and held-out concepts, both directions."""
-        from adapters.vlm_quantization.data import check_leakage, make_splits
-        from adapters.vlm_quantization.evaluator import report_views
+        """Evaluate a checkpoint on held-out drawings and held-out concepts, and write the report."""
+        from adapters.vlm_quantization.eval_job import run_evaluation
 
-        run = choose_run(job, options.run, options.checkpoint)
-        encoder = open_encoder(run, options.checkpoint)
-        collection = open_collection(run.config["collection"], job.workspace.cache, job)
-        splits = make_splits(collection, run.config["split_seed"])
-        trained_on = encoder.checkpoint.provenance
-        if trained_on.split != splits.fingerprints["train"]:
-            raise BadInput(
-                f"{options.checkpoint} of run {run.id} was trained on other data, or on another split of it, "
-                f"than the {collection.name!r} of today",
-                hint="It may have seen the held-out pictures. Evaluate best.safetensors, or train again.",
-            )
-        check_leakage(collection, splits)
-        if not options.flags:
-            splits = splits.without_flags(collection)
-        features = _features(collection, encoder, job)
-        results: list[Evaluated] = []
-        metrics: dict[str, float] = {}
-        for part in PARTS:
-            rows = getattr(splits, part)
-            for language in collection.languages:
-                job.progress(len(results), 2 * len(PARTS) * len(collection.languages), "ranking")
-                measured = evaluate_part(collection, rows, language, part, encoder, features, options.ks)
-                sealed = splits.fingerprints[part]
-                results += [replace(result, split_fingerprint=sealed) for result in measured.values()]
-                for direction, result in measured.items():
-                    metrics |= _named(f"{PARTS[part][1]}/{language}/{direction}", result)
-        if not results:
-            raise BadInput(f"{collection.name!r} is too small: no held-out pictures to evaluate on")
-        metrics |= headlines(metrics, list(collection.languages))
-        job.progress(1, 1, "done")
-        at = "t2i/R@10@128" if "t2i/R@10@128" in metrics else next(iter(metrics))
-        views = report_views(results, curves=["mAP", *(f"R@{k}" for k in options.ks if k == 10)])
-        views[0].notes.append(
-            f"Model of run {run.id} ({run.name}), step {trained_on.step}, seed {trained_on.seed}; "
-            f"flags {'included' if options.flags else 'left out'}."
-        )
-        return Result(
-            summary=f"{at} {metrics[at]:.3f} (run {run.id})",
-            metrics=metrics,
-            headline=[name for name in metrics if name.startswith(("t2i/R@10@", "i2t/R@10@", "t2i/mAP@"))],
-            views=views,
-            made={"run": run.id, "checkpoint": options.checkpoint},
-            warnings=_warnings(collection),
-        )
+        return run_evaluation(options, job)
 
     def build_index(self, options: IndexOptions, job: JobContext) -> Result:
         """Build an index of a collection with a checkpoint; it appears whole or not at all."""
@@ -265,6 +215,11 @@ class VlmQuantization(BaseAdapter):
         }
 
 
+def stages(job: JobContext) -> Callable[..., AbstractContextManager[Any]]:
+    """Return the job's stages; where a job has none to tell of, contexts that do nothing."""
+    return getattr(job, "stage", lambda *_: nullcontext())
+
+
 def open_collection(name: str, cache: Path, job: JobContext) -> CaptionedImages:
     """Open the default collection, or a JSONL file by its path.
 
@@ -297,11 +252,11 @@ def choose_run(job: JobContext, run_id: int | None, checkpoint: str) -> Run:
     """
     if run_id is None:
         for run in job.workspace.runs():
-            if checkpoint in _checkpoint_names(run):
+            if checkpoint in checkpoint_names(run):
                 return run
         raise BadInput(f"no run has a checkpoint {checkpoint!r} yet", hint="Train one first.")
     run = job.workspace.run(run_id)
-    names = _checkpoint_names(run)
+    names = checkpoint_names(run)
     if checkpoint not in names:
         there = f"it has {', '.join(names)}" if names else "it has none"
         raise BadInput(f"checkpoint {checkpoint!r} not found in run {run_id}; {there}")
@@ -315,10 +270,11 @@ def choose_published(job: JobContext, run_id: int | None, checkpoint: str) -> tu
     if checkpoint:
         return choose_run(job, run_id, checkpoint), checkpoint
     run = choose_run(job, run_id, BEST)
-    return run, REFIT if REFIT in _checkpoint_names(run) else BEST
+    return run, REFIT if REFIT in checkpoint_names(run) else BEST
 
 
-def _checkpoint_names(run: Run) -> list[str]:
+def checkpoint_names(run: Run) -> list[str]:
+    """Return the names of a run's checkpoints."""
     return [file.name for file in run.checkpoints()]
 
 
@@ -329,72 +285,42 @@ def open_encoder(run: Run, checkpoint: str) -> HashEncoder:
     return HashEncoder.load(run.checkpoint_dir / checkpoint)
 
 
-def _features(collection: CaptionedImages, encoder: HashEncoder, job: JobContext) -> NDArray[Any]:
-    from adapters.vlm_quantization.features import picture_features
-
-    return picture_features(collection, encoder.tower, job.workspace.cache, job.progress)
-
-
-def evaluate_part(
+def _trained(
+    done: Mapping[int, tuple[Run, Any]],
     collection: CaptionedImages,
-    rows: NDArray[Any],
-    language: str,
-    part: str,
-    encoder: HashEncoder,
-    features: NDArray[Any],
-    ks: Sequence[int],
-) -> dict[str, Evaluated]:
-    """Rank one part in one language, in both directions.
+    splits: Splits,
+    checked: Mapping[str, int],
+) -> Result:
+    """Return what training leaves: the run, or of several seeds the best on validation and all of them."""
+    from adapters.vlm_quantization import report, train
 
-    Queries and gallery texts are each concept's name, once; pictures are the part's. Relevant is what shows
-    the same concept.
-
-    Returns
-    -------
-    dict
-        ``"t2i"`` and ``"i2t"``; empty where the part has no pictures with a name in that language.
-    """
-    from adapters.vlm_quantization.evaluator import Evaluated, SameItem, evaluate_codes, evaluate_scores
-    from adapters.vlm_quantization.train import caption_queries
-
-    texts, concepts = caption_queries(collection, rows, language)
-    if not texts:
-        return {}
-    shown = [collection.items[row].concept for row in rows.tolist()]
-    pictures = encoder.encode_features(features[rows])
-    said = encoder.encode_texts(texts)
-    out = {}
-    for direction, (query, gallery, query_ids, gallery_ids) in {
-        "t2i": (said, pictures, concepts, shown),
-        "i2t": (pictures, said, shown, concepts),
-    }.items():
-        relevance = SameItem(query_ids, gallery_ids)
-        records = evaluate_codes(query.codes, gallery.codes, relevance, ks=ks)
-        records += evaluate_scores(query.features, gallery.features, relevance, ks=ks)
-        out[direction] = Evaluated(PARTS[part][0], DIRECTIONS[direction], language, records)
-    return out
-
-
-def _named(prefix: str, result: Evaluated) -> dict[str, float]:
-    return {
-        f"{prefix}/{record.name}@{'float' if record.bits is None else record.bits}": record.value
-        for record in result.records
-        if record.value == record.value  # no query counted: there is no number to report
-    }
-
-
-def headlines(metrics: Mapping[str, float], languages: Sequence[str]) -> dict[str, float]:
-    """Return ``t2i/R@10@128`` and the like: held-out drawings (else concepts), mean over languages."""
-    for part in ("drawings", "concepts"):
-        prefix = f"{part}/{languages[0]}/"
-        names = [name.removeprefix(prefix) for name in metrics if name.startswith(prefix)]
-        if names:
-            spoken = [language for language in languages if f"{part}/{language}/{names[0]}" in metrics]
-            return {
-                name: sum(metrics[f"{part}/{language}/{name}"] for language in spoken) / len(spoken)
-                for name in names
-            }
-    return {}
+    best = max(done, key=lambda seed: done[seed][1].best.get(train.DECIDING, 0.0))
+    run, trained = done[best]
+    found = trained.best
+    headline = found.get("val/R@10@128")
+    score = "" if headline is None else f", validation R@10 {headline:.3f} at 128 bits"
+    counts = ", ".join(f"{count:,} {part.replace('_', ' ')}" for part, count in splits.counts.items())
+    notes = [
+        f"Collection {collection.name}: {len(collection):,} pictures; {counts}.",
+        f"Leakage check passed: {checked['items']:,} items, {checked['concepts']:,} concepts.",
+        *splits.notes,
+    ]
+    views = [View(kind="metrics_table", title="Validation", data=_validation_rows(found), notes=notes)]
+    made: dict[str, Any] = {"run": run.id, "checkpoint": train.BEST}
+    summary = f"step {trained.best_step} of {trained.steps}{score}"
+    if len(done) > 1:
+        by_seed = {seed: one.best for seed, (_, one) in done.items()}
+        views.insert(0, report.seeds_view(by_seed, list(found)))
+        made["runs"] = [one.id for one, _ in done.values()]
+        summary = f"{len(done)} seeds, the best {best}: {summary}"
+    return Result(
+        summary=summary,
+        metrics=found,
+        headline=[train.DECIDING],
+        views=views,
+        made=made,
+        warnings=_warnings(collection),
+    )
 
 
 def _validation_rows(metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -214,6 +214,18 @@ class CaptionedImages:
             for language in item.captions:
                 counts[language] = counts.get(language, 0) + 1
         return tuple(sorted(counts, key=lambda language: (-counts[language], language)))
+
+    def names(self, rows: Iterable[int], language: str) -> dict[str, str]:
+        """Return the concepts of some items with their name in a language, each once, in the items' order.
+
+        Concepts without a name in that language are left out.
+        """
+        out: dict[str, str] = {}
+        for row in rows:
+            item = self.items[row]
+            if item.captions.get(language):
+                out.setdefault(item.concept, item.captions[language][0])
+        return out
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,11 +1,26 @@
 """How well one side finds the other, said so that ties cannot flatter it.
 
 A ranking by Hamming distance is full of ties: at 8 bits, a gallery of thousands falls on nine distances. What
-a metric is then depends on how a sort happened to break them. Here every metric is the **expectation over
-all orders within the ties**, in closed form (McSherry and Najork, ECIR 2008; He, Cakir, Bargal and Sclaroff,
-CVPR 2018), and stands between the value of the worst order (``low``) and of the best (``high``).
+a metric is then depends on how a sort happened to break them. Here every metric stands between the value of
+the worst order of the ties (``low``) and of the best (``high``), and is by default the **expectation over all
+orders**, in closed form.
 
-How a ranking becomes tie groups, and those become metrics, is in :mod:`adapters.vlm_quantization.tie_groups`.
+==============  ================================================================================
+name            value of a query
+==============  ================================================================================
+``mAP``         average precision, cut and divided as the protocol says; ``mAP@k`` of the first k
+``P@k``         share of the first k that is relevant
+``R@k``         true recall: share of the relevant items that is among the first k
+``hit@k``       hit rate: whether any of the first k is relevant
+``NDCG@k``      discounted gain of the first k over that of the best ranking
+``MRR``         one over the rank of the first relevant item
+``MedR``        rank of the first relevant item; the *median* over queries
+``P@r2``        share of what lies within Hamming distance 2 that is relevant (0 where nothing does)
+``R@r2``        share of the relevant items that lies within Hamming distance 2
+==============  ================================================================================
+
+How a ranking becomes tie groups is in :mod:`adapters.vlm_quantization.tie_groups`, how those become metrics
+in :mod:`adapters.vlm_quantization.metrics`, the rules by name in :mod:`adapters.vlm_quantization.protocols`.
 """
 
 from __future__ import annotations
@@ -18,58 +33,39 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import workbench as wb
+from adapters.vlm_quantization import metrics
 from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.protocols import PROTOCOLS, Protocol, protocol_of
+from adapters.vlm_quantization.relevance import Graded, Judged, Relevance, SameItem, SharedLabel
 from adapters.vlm_quantization.tie_groups import (
-    Relevance,
+    Scorer,
     TieGroups,
-    average_precision,
     code_groups,
+    code_orders,
+    cosine_scorer,
     score_groups,
-    within,
 )
 
+__all__ = [
+    "PROTOCOLS",
+    "Curve",
+    "Graded",
+    "Judged",
+    "MetricRecord",
+    "Protocol",
+    "SameItem",
+    "SharedLabel",
+    "evaluate_codes",
+    "evaluate_ranking",
+    "evaluate_scores",
+    "precision_recall_curve",
+]
 
-@dataclass(frozen=True)
-class Protocol:
-    """The rules behind a number.
+#: The longest code whose distances fit a byte, with one value to spare.
+LONGEST = 248
 
-    Attributes
-    ----------
-    name : str
-        What a caller types.
-    divisor : str
-        What the average precision of a query is divided by.
-    ties : str
-        What is done with items at one distance.
-    empty : str
-        What is done with queries that have no relevant item in the gallery.
-    source : str
-        Where the rules come from.
-    """
-
-    name: str
-    divisor: str
-    ties: str
-    empty: str
-    source: str
-
-    @property
-    def words(self) -> str:
-        """The rules as one sentence for a reader."""
-        return f"Protocol “{self.name}”: {self.divisor}; {self.ties}; {self.empty}."
-
-
-#: The protocols by name. Ours averages over the whole ranking and all orders within ties because any cut or
-#: tie order is a free parameter that changes the winner.
-PROTOCOLS: dict[str, Protocol] = {
-    "default": Protocol(
-        name="default",
-        divisor="AP over the whole ranking, divided by the number of relevant items in the gallery",
-        ties="ties by closed-form expectation over all their orders, the worst and the best order as bounds",
-        empty="queries without a relevant item are left out and counted",
-        source="McSherry and Najork, ECIR 2008; He et al., CVPR 2018",
-    )
-}
+#: Points of a precision-recall curve.
+CURVE_POINTS = 48
 
 
 @dataclass(frozen=True)
@@ -79,24 +75,28 @@ class MetricRecord:
     Attributes
     ----------
     name : str
-        ``"mAP"``, ``"P@5"`` (precision), ``"R@10"`` (true recall), ``"hit@10"`` (hit rate).
+        ``"mAP"``, ``"P@5"`` (precision), ``"R@10"`` (true recall), ``"hit@10"`` (hit rate); see the module.
     bits : int or None
         Code length; None for float scores.
-    value, low, high : float
-        Mean over the queries that count, 0 to 1: expected, worst and best order within ties. NaN where no
+    value : float
+        Mean (of ``MedR``, median) over the queries that count, by the protocol's rule for ties. NaN where no
         query counts.
+    low, high : float
+        The same with each query's ties in the order that gives the least, and the greatest, value.
     protocol : str
-        Name of the rules, a key of :data:`PROTOCOLS`.
-    method : {"hamming", "cosine"}
-        What ranked the gallery.
+        Name of the rules.
+    method : str
+        What ranked the gallery: ``"hamming"``, ``"cosine"``, …
     relevance : str
         What counts as relevant.
     k : int or None
         Cut, where the metric has one.
     n_queries, n_without_relevant, n_gallery : int
         Queries given, how many of them have no relevant item, and items in the gallery.
+    rules : Protocol
+        The rules themselves.
     per_query : ndarray, float64, shape (n_queries,)
-        Expected value of each query, in the order given; NaN for queries that do not count.
+        Value of each query, in the order given; NaN for queries that do not count.
     """
 
     name: str
@@ -111,68 +111,8 @@ class MetricRecord:
     n_queries: int
     n_without_relevant: int
     n_gallery: int
+    rules: Protocol = field(repr=False)
     per_query: NDArray[np.float64] = field(repr=False, compare=False)
-
-
-class SameItem:
-    """A gallery item is relevant when its id is the query's; several may be (five captions a picture).
-
-    Parameters
-    ----------
-    query_ids, gallery_ids : sequence of str or of int
-        One id a row.
-    """
-
-    words = "same item"
-
-    def __init__(self, query_ids: ArrayLike, gallery_ids: ArrayLike) -> None:
-        queries, gallery = np.asarray(query_ids), np.asarray(gallery_ids)
-        for ids in (queries, gallery):
-            if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
-                raise wb.BadInput(
-                    f"ids must be one text or whole number a row, not {ids.dtype} of shape {ids.shape}"
-                )
-        if (queries.dtype.kind in "iu") != (gallery.dtype.kind in "iu"):
-            raise wb.BadInput(
-                f"query ids are {queries.dtype} and gallery ids {gallery.dtype}: they would never be equal"
-            )
-        # Comparing small integers is many times faster than comparing texts.
-        numbers = np.unique(np.concatenate([queries, gallery]), return_inverse=True)[1].astype(np.int32)
-        self._queries, self._gallery = numbers[: len(queries)], numbers[len(queries) :]
-        self.n_queries, self.n_gallery = len(queries), len(gallery)
-
-    def block(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """Return who is relevant to the queries of a range, bool (stop - start, n_gallery)."""
-        same: NDArray[np.bool_] = self._queries[start:stop, None] == self._gallery
-        return same
-
-
-class SharedLabel:
-    """A gallery item is relevant when it shares at least one label with the query.
-
-    Parameters
-    ----------
-    query_labels, gallery_labels : array_like of bool or 0/1, shape (n, c)
-        Multi-hot labels.
-    """
-
-    words = "any shared label"
-
-    def __init__(self, query_labels: ArrayLike, gallery_labels: ArrayLike) -> None:
-        queries, gallery = np.asarray(query_labels), np.asarray(gallery_labels)
-        if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
-            raise wb.BadInput(
-                f"labels must be multi-hot (n, c) with one c, not {queries.shape} and {gallery.shape}"
-            )
-        # float32, because a matrix product of floats is the fastest way to count shared labels.
-        self._queries = (queries != 0).astype(np.float32)
-        self._gallery = np.ascontiguousarray((gallery != 0).astype(np.float32).T)
-        self.n_queries, self.n_gallery = len(queries), len(gallery)
-
-    def block(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """Return who is relevant to the queries of a range, bool (stop - start, n_gallery)."""
-        shared: NDArray[np.float32] = self._queries[start:stop] @ self._gallery
-        return shared > 0.5
 
 
 def evaluate_codes(
@@ -182,7 +122,10 @@ def evaluate_codes(
     *,
     bits: Sequence[int] = CODE_LENGTHS,
     ks: Sequence[int] = (1, 5, 10),
-    protocol: str = "default",
+    protocol: str | Protocol = "default",
+    radii: Sequence[int] = (2,),
+    itself: ArrayLike | None = None,
+    gallery_ids: ArrayLike | None = None,
 ) -> list[MetricRecord]:
     """Evaluate rankings by Hamming distance at every code length.
 
@@ -190,48 +133,64 @@ def evaluate_codes(
     ----------
     query_codes, gallery_codes : ndarray, uint8, shape (n, w)
         Packed codes, 16 bytes for 128 bits; the code of length B is the first ``B // 8`` bytes of a row.
-    relevance : SameItem or SharedLabel
+    relevance : SameItem, SharedLabel, Graded or Judged
         Who is relevant to whom.
     bits : sequence of int
         Code lengths, multiples of 8 up to the width of the codes.
     ks : sequence of int
         Cuts, from 1; one beyond the gallery is the whole gallery.
-    protocol : str
-        A key of :data:`PROTOCOLS`.
+    protocol : str or Protocol
+        A key of :data:`PROTOCOLS`, or rules of one's own.
+    radii : sequence of int
+        Hamming distances, from 0, within which precision and recall are measured.
+    itself : array_like of int, shape (n_queries,), optional
+        For queries that are items of the gallery: the row of each, which is left out of its ranking; -1 for
+        none. See :func:`adapters.vlm_quantization.relevance.itself`.
+    gallery_ids : array_like, shape (n_gallery,), optional
+        Item ids, by which protocols that order ties by id order them; the row number if not given.
 
     Returns
     -------
     list of MetricRecord
-        By length in the order given; for each, mAP and then P@k, R@k, hit@k for every k.
+        By length in the order given; for each, mAP, then ``mAP@k``, ``P@k``, ``R@k``, ``hit@k`` and
+        ``NDCG@k`` for every k, then MRR, MedR, and ``P@r`` and ``R@r`` for every radius.
 
     Raises
     ------
     workbench.BadInput
-        Codes, lengths, cuts or protocol that cannot be used.
+        Codes, lengths, cuts, radii or protocol that cannot be used; a query without a relevant item where
+        the protocol calls that an error.
 
     Notes
     -----
-    ``P@k`` divides by ``min(k, n_gallery)``, ``R@k`` by the number of relevant items, ``hit@k`` says whether
-    any of the first k is relevant. Working memory does not grow with the numbers of queries and items
-    beyond a row of the gallery.
+    Working memory does not grow with the numbers of queries and items beyond a row of the gallery.
     """
-    rules = _protocol(protocol)
-    cuts = _cuts(ks)
+    rules = protocol_of(protocol)
+    cuts = _whole_numbers(ks, "a cut k", 1)
+    within = _whole_numbers(radii, "a radius", 0)
     _check_codes(query_codes, "query codes")
     _check_codes(gallery_codes, "gallery codes")
     if query_codes.shape[1] != gallery_codes.shape[1]:
         raise wb.BadInput(
             f"query codes have {query_codes.shape[1]} bytes a row and gallery codes {gallery_codes.shape[1]}"
         )
-    lengths = _lengths(bits, query_codes.shape[1] * 8)
+    lengths = _lengths(bits, min(query_codes.shape[1] * 8, LONGEST))
     _check_relevance(relevance, len(query_codes), len(gallery_codes))
+    own = _itself(itself, len(query_codes), len(gallery_codes))
+    order = _order(rules, gallery_ids, len(gallery_codes))
+    if order is not None:
+        gallery_codes, relevance = gallery_codes[order], relevance.reordered(order)
+        own = None if own is None else _moved(own, order)
 
-    measured = {length: _Measured(relevance, cuts) for length in lengths}
-    for start, stop, length, groups in code_groups(query_codes, gallery_codes, relevance, lengths):
-        measured[length].add(start, stop, groups)
-    return [
-        record for length in bits for record in measured[int(length)].records("hamming", int(length), rules)
-    ]
+    measured = {length: _Measured(relevance, cuts, rules, own, within) for length in lengths}
+    for start, stop, length, groups, counts in code_groups(
+        query_codes, gallery_codes, relevance, lengths, own
+    ):
+        measured[length].add(start, stop, groups, counts)
+    if rules.ties.startswith("id"):
+        for start, stop, length, groups in code_orders(query_codes, gallery_codes, relevance, lengths, own):
+            measured[length].settle(start, stop, groups)
+    return [record for length in bits for record in measured[int(length)].records("hamming", int(length))]
 
 
 def evaluate_scores(
@@ -240,7 +199,11 @@ def evaluate_scores(
     relevance: Relevance,
     *,
     ks: Sequence[int] = (1, 5, 10),
-    protocol: str = "default",
+    protocol: str | Protocol = "default",
+    itself: ArrayLike | None = None,
+    gallery_ids: ArrayLike | None = None,
+    bits: int | None = None,
+    method: str = "cosine",
 ) -> list[MetricRecord]:
     """Evaluate the ranking by cosine similarity of float features.
 
@@ -248,8 +211,12 @@ def evaluate_scores(
     ----------
     query_features, gallery_features : ndarray, float, shape (n, d)
         Features; rows are brought to unit L2 norm, rows of zeros stay zero.
-    relevance, ks, protocol
+    relevance, ks, protocol, itself, gallery_ids
         As for :func:`evaluate_codes`.
+    bits : int, optional
+        Code length for the records, where one side's features are a code's signs.
+    method : str
+        What the records say ranked the gallery.
 
     Returns
     -------
@@ -262,87 +229,297 @@ def evaluate_scores(
     workbench.BadInput
         Features that are not finite or do not fit, cuts or protocol that cannot be used.
     """
-    rules = _protocol(protocol)
-    cuts = _cuts(ks)
-    queries = _unit_rows(query_features, "query features")
-    gallery = _unit_rows(gallery_features, "gallery features")
+    queries = unit_rows(query_features, "query features")
+    gallery = unit_rows(gallery_features, "gallery features")
     if queries.shape[1] != gallery.shape[1]:
         raise wb.BadInput(
             f"query features have {queries.shape[1]} columns and gallery features {gallery.shape[1]}"
         )
     _check_relevance(relevance, len(queries), len(gallery))
+    return evaluate_ranking(
+        cosine_scorer(queries, gallery),
+        relevance,
+        ks=ks,
+        protocol=protocol,
+        itself=itself,
+        gallery_ids=gallery_ids,
+        bits=bits,
+        method=method,
+    )
 
-    measured = _Measured(relevance, cuts)
-    for start, stop, groups in score_groups(queries, gallery, relevance):
+
+def evaluate_ranking(
+    scorer: Scorer,
+    relevance: Relevance,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    protocol: str | Protocol = "default",
+    itself: ArrayLike | None = None,
+    gallery_ids: ArrayLike | None = None,
+    bits: int | None = None,
+    method: str = "scores",
+) -> list[MetricRecord]:
+    """Evaluate any ranking given as scores, a range of queries at a time.
+
+    Parameters
+    ----------
+    scorer : callable
+        ``scorer(start, stop)`` returns float32 ``(stop - start, n_gallery)``, higher is nearer, no NaN.
+    relevance, ks, protocol, itself, gallery_ids
+        As for :func:`evaluate_codes`.
+    bits, method
+        As for :func:`evaluate_scores`.
+
+    Returns
+    -------
+    list of MetricRecord
+
+    Raises
+    ------
+    workbench.BadInput
+        Cuts or protocol that cannot be used.
+    """
+    rules = protocol_of(protocol)
+    cuts = _whole_numbers(ks, "a cut k", 1)
+    own = _itself(itself, relevance.n_queries, relevance.n_gallery)
+    order = _order(rules, gallery_ids, relevance.n_gallery)
+    if order is not None:
+        relevance = relevance.reordered(order)
+        own = None if own is None else _moved(own, order)
+        plain = scorer
+
+        def scorer(start: int, stop: int) -> NDArray[np.float32]:
+            return plain(start, stop)[:, order]
+
+    measured = _Measured(relevance, cuts, rules, own)
+    for start, stop, groups in score_groups(scorer, relevance, own):
         measured.add(start, stop, groups)
-    return measured.records("cosine", None, rules)
+    if rules.ties.startswith("id"):
+        for start, stop, groups in score_groups(scorer, relevance, own, by_row=True):
+            measured.settle(start, stop, groups)
+    return measured.records(method, bits)
 
 
 class _Measured:
     """Per-query values of every metric, filled range by range."""
 
-    def __init__(self, relevance: Relevance, cuts: Sequence[int]) -> None:
-        self.relevance = relevance
-        self.cuts = cuts
-        self.names: list[tuple[str, int | None]] = [("mAP", None)]
-        self.names += [(f"{what}@{k}", k) for k in cuts for what in ("P", "R", "hit")]
+    def __init__(
+        self,
+        relevance: Relevance,
+        cuts: Sequence[int],
+        rules: Protocol,
+        itself: NDArray[np.int64] | None,
+        radii: Sequence[int] = (),
+    ) -> None:
+        self.relevance, self.cuts, self.rules, self.radii = relevance, cuts, rules, radii
+        self.names: list[tuple[str, int | None]] = [("mAP", rules.k)]
+        self.names += [(f"{what}@{k}", k) for k in cuts for what in ("mAP", "P", "R", "hit", "NDCG")]
+        self.names += [("MRR", None), ("MedR", None)]
+        self.names += [(f"{what}@r{radius}", radius) for radius in radii for what in ("P", "R")]
         # expected, low, high
-        self.values = np.full((len(self.names), 3, relevance.n_queries), np.nan)
+        self.values = np.zeros((len(self.names), 3, relevance.n_queries))
+        self.ideal = np.zeros((relevance.n_queries, relevance.levels - 1))
+        own = np.zeros(relevance.n_queries) if itself is None else (itself >= 0)
+        self.n_items = relevance.n_gallery - own.astype(np.int64)
+        grades = np.arange(1, relevance.levels, dtype=np.float64)
+        self.gains = grades if rules.gain == "linear" else np.exp2(grades) - 1
 
-    def add(self, start: int, stop: int, groups: TieGroups) -> None:
-        n_gallery = self.relevance.n_gallery
-        relevant = np.bincount(groups.query, groups.relevant, minlength=stop - start).astype(np.float64)
-        relevant[relevant == 0] = np.nan  # and so is every metric of that query
+    def add(self, start: int, stop: int, groups: TieGroups, counts: NDArray[np.intp] | None = None) -> None:
+        """Take the tie groups of a range of queries, and the counts by distance where there are any."""
+        for level, column in enumerate(groups.grades.T):
+            self.ideal[start:stop, level] = np.bincount(groups.query, column, minlength=stop - start)
         part = self.values[:, :, start:stop]
-        part[0] = average_precision(groups, relevant, n_gallery)
-        for at, k in enumerate(self.cuts):
-            hits, found_any = within(groups, min(k, n_gallery), stop - start, n_gallery)
-            part[1 + 3 * at] = np.where(np.isnan(relevant), np.nan, hits / min(k, n_gallery))
-            part[2 + 3 * at] = hits / relevant
-            part[3 + 3 * at] = np.where(np.isnan(relevant), np.nan, found_any)
+        part[: len(self.names) - 2 * len(self.radii)] = self._ranked(groups, start, stop)
+        if counts is not None and self.radii:
+            part[len(self.names) - 2 * len(self.radii) :] = self._by_radius(counts)[:, None]
 
-    def records(self, method: str, bits: int | None, rules: Protocol) -> list[MetricRecord]:
-        counts = ~np.isnan(self.values[0, 0])
+    def settle(self, start: int, stop: int, groups: TieGroups) -> None:
+        """Take the values of the one order that the protocol asks for; the bounds stay as they are."""
+        ranked = self._ranked(groups, start, stop)
+        self.values[: len(ranked), 0, start:stop] = ranked[:, 0]
+
+    def _ranked(self, groups: TieGroups, start: int, stop: int) -> NDArray[np.float64]:
+        ideal, n_items, n_gallery = self.ideal[start:stop], self.n_items[start:stop], self.relevance.n_gallery
+        n_queries, relevant = stop - start, ideal.sum(axis=1)
+        out = [self._precision(groups, relevant, self.rules.k)]
+        for k in self.cuts:
+            hits, found_any = metrics.within(groups, k, n_queries, n_gallery)
+            shown = np.minimum(k, n_items) if self.rules.precision == "reachable" else k
+            recall = found_any if self.rules.recall == "hit" else hits / np.maximum(relevant, 1)
+            gain = metrics.discounted_gain(groups, ideal, self.gains, k, n_gallery)
+            out += [
+                self._precision(groups, relevant, k),
+                hits / np.maximum(shown, 1),
+                recall,
+                found_any,
+                gain,
+            ]
+        out += metrics.first_relevant(groups, n_queries, n_gallery)
+        return np.stack(out)
+
+    def _precision(
+        self, groups: TieGroups, relevant: NDArray[np.float64], k: int | None
+    ) -> NDArray[np.float64]:
+        """Return average precision as the protocol divides it."""
+        n_gallery, divisor = self.relevance.n_gallery, self.rules.divisor
+        expected = self.rules.ties == "expected"
+        if k is None or k >= n_gallery:  # nothing is cut: all divisors are the relevant items
+            return metrics.average_precision(groups, relevant, n_gallery, capped=False)
+        if divisor == "first":
+            return metrics.average_precision_of_first(groups, relevant, n_gallery, k, expected=expected)
+        if divisor == "hits":
+            return metrics.average_precision_of_hits(groups, len(relevant), n_gallery, k, expected=expected)
+        return metrics.average_precision(groups, relevant, n_gallery, k, capped=divisor == "reachable")
+
+    def _by_radius(self, counts: NDArray[np.intp]) -> NDArray[np.float64]:
+        found = counts[:, :, 1:].sum(axis=2)
+        total = np.maximum(found.sum(axis=1), 1)
+        out = []
+        for radius in self.radii:
+            inside = found[:, : radius + 1].sum(axis=1)
+            shown = counts[:, : radius + 1].sum(axis=(1, 2))
+            out += [inside / np.maximum(shown, 1), inside / total]
+        return np.stack(out)
+
+    def records(self, method: str, bits: int | None) -> list[MetricRecord]:
+        """Return the records of what was added."""
+        empty = self.ideal.sum(axis=1) == 0
+        if self.rules.empty == "error" and empty.any():
+            raise wb.BadInput(
+                f"{empty.sum():,} of {len(empty):,} queries have no relevant item in the gallery; "
+                f"the first is query {int(np.flatnonzero(empty)[0])}",
+                hint="Leave them out, or take a protocol that skips them or counts them as zero.",
+            )
         out = []
         for (name, k), rows in zip(self.names, self.values, strict=True):
+            counted, picked = rows, rows[self._row(name)]
+            if name == "MedR":  # nothing relevant is ever found: a rank beyond the last
+                beyond = (self.n_items + 1).astype(np.float64)
+                counted, picked = np.where(empty, beyond, counted), np.where(empty, beyond, picked)
+            drop = empty if self.rules.empty == "skip" else np.zeros(len(empty), bool)
+            if self.rules.misses == "skip" and name.startswith("mAP"):
+                drop = drop | (picked == 0)
+            per_query = np.where(drop, np.nan, picked)
             # A mean over no query is no number; NaN says so without a warning.
-            expected, low, high = rows[:, counts].mean(axis=1) if counts.any() else (np.nan,) * 3
+            mean = np.median if name == "MedR" else np.mean
+            value, low, high = (
+                (np.nan,) * 3
+                if drop.all()
+                else (mean(one[~drop]) for one in (picked, counted[1], counted[2]))
+            )
             out.append(
                 MetricRecord(
                     name=name,
                     bits=bits,
-                    value=float(expected),
-                    # Summing in another order may put a bound a rounding step beyond the expectation.
-                    low=float(np.fmin(low, expected)),
-                    high=float(np.fmax(high, expected)),
-                    protocol=rules.name,
+                    value=float(value),
+                    # Summing in another order may put a bound a rounding step beyond the value.
+                    low=float(np.fmin(low, value)),
+                    high=float(np.fmax(high, value)),
+                    protocol=self.rules.name,
                     method=method,
                     relevance=self.relevance.words,
                     k=k,
                     n_queries=self.relevance.n_queries,
-                    n_without_relevant=int((~counts).sum()),
+                    n_without_relevant=int(empty.sum()),
                     n_gallery=self.relevance.n_gallery,
-                    per_query=rows[0],
+                    rules=self.rules,
+                    per_query=per_query,
                 )
             )
         return out
+
+    def _row(self, name: str) -> int:
+        """Return which of expected, low and high the protocol's rule for ties picks."""
+        worst, best = (2, 1) if name == "MedR" else (1, 2)
+        return {"pessimistic": worst, "optimistic": best}.get(self.rules.ties, 0)
+
+
+# --- curves -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean precision and mean recall of the first k, for k from 1 to the whole gallery.
+
+    Attributes
+    ----------
+    bits : int or None
+        Code length; None for float scores.
+    ks : ndarray, int64, shape (p,)
+        Cuts, ascending, spaced evenly in their logarithm.
+    precision, recall : ndarray, float64, shape (p,)
+        Means over the queries with a relevant item, ties by expectation.
+    """
+
+    bits: int | None
+    ks: NDArray[np.int64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+
+    def at(self, recall: ArrayLike) -> NDArray[np.float64]:
+        """Return the precision at given recalls: straight lines between points, NaN before the first."""
+        wanted = np.asarray(recall, np.float64)
+        # where recall stands still, the greatest precision at it
+        order = np.lexsort((-self.precision, self.recall))
+        x, first = np.unique(self.recall[order], return_index=True)
+        return np.interp(wanted, x, self.precision[order][first], left=np.nan)
+
+
+def precision_recall_curve(
+    query_codes: NDArray[np.uint8],
+    gallery_codes: NDArray[np.uint8],
+    relevance: Relevance,
+    *,
+    bits: Sequence[int] = CODE_LENGTHS,
+    features: tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]] | None = None,
+) -> list[Curve]:
+    """Return the precision-recall curve of each length, and of float features where they are given.
+
+    Parameters
+    ----------
+    query_codes, gallery_codes, relevance, bits
+        As for :func:`evaluate_codes`.
+    features : pair of ndarray, float, shape (n, d), optional
+        Query and gallery features, ranked by cosine.
+
+    Returns
+    -------
+    list of Curve
+        Empty where no query has a relevant item.
+    """
+    lengths = _lengths(bits, min(query_codes.shape[1] * 8, LONGEST))
+    n = len(gallery_codes)
+    ks = np.unique(np.round(np.geomspace(1, n, min(n, CURVE_POINTS))).astype(np.int64))
+    sums = {length: np.zeros((3, len(ks))) for length in (*lengths, None)}
+
+    def add(length: int | None, groups: TieGroups, n_queries: int) -> None:
+        relevant = np.bincount(groups.query, groups.relevant, minlength=n_queries)
+        for place, k in enumerate(ks):
+            hits = metrics.within(groups, int(k), n_queries, n)[0][0]
+            share = hits / np.maximum(relevant, 1)
+            sums[length][:, place] += (relevant > 0).sum(), hits.sum() / k, share.sum()
+
+    for start, stop, length, groups, _ in code_groups(query_codes, gallery_codes, relevance, lengths):
+        add(length, groups, stop - start)
+    if features is not None:
+        scorer = cosine_scorer(unit_rows(features[0], "features"), unit_rows(features[1], "features"))
+        for start, stop, groups in score_groups(scorer, relevance):
+            add(None, groups, stop - start)
+    return [
+        Curve(length, ks, total[1] / total[0], total[2] / total[0])
+        for length, total in sums.items()
+        if total[0, 0]
+    ]
 
 
 # --- checks -------------------------------------------------------------------------------------------------
 
 
-def _protocol(name: str) -> Protocol:
-    try:
-        return PROTOCOLS[name]
-    except (KeyError, TypeError):
-        raise wb.BadInput(f"no protocol {name!r}. Known: {', '.join(sorted(PROTOCOLS))}") from None
-
-
-def _cuts(ks: Sequence[int]) -> list[int]:
-    for k in ks:
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise wb.BadInput(f"a cut k must be a whole number of at least 1, not {k!r}")
-    return [int(k) for k in ks]
+def _whole_numbers(given: Sequence[int], what: str, least: int) -> list[int]:
+    for number in given:
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+            raise wb.BadInput(f"{what} must be a whole number of at least {least}, not {number!r}")
+    return list(dict.fromkeys(int(number) for number in given))
 
 
 def _lengths(bits: Sequence[int], width: int) -> list[int]:
@@ -373,7 +550,49 @@ def _check_relevance(relevance: Relevance, n_queries: int, n_gallery: int) -> No
         raise wb.BadInput(f"{n_queries} queries and {n_gallery} items: there is nothing to evaluate")
 
 
-def _unit_rows(features: NDArray[np.floating[Any]], what: str) -> NDArray[np.float32]:
+def _itself(given: ArrayLike | None, n_queries: int, n_gallery: int) -> NDArray[np.int64] | None:
+    if given is None:
+        return None
+    rows = np.asarray(given)
+    if rows.shape != (n_queries,) or rows.dtype.kind not in "iu":
+        raise wb.BadInput(
+            f"itself must be one row number a query, shape ({n_queries},), not {rows.dtype} {rows.shape}"
+        )
+    if rows.size and not (rows.min() >= -1 and rows.max() < n_gallery):
+        raise wb.BadInput(f"itself must hold rows of the gallery, from 0 to {n_gallery - 1}, or -1 for none")
+    return rows.astype(np.int64)
+
+
+def _order(rules: Protocol, gallery_ids: ArrayLike | None, n_gallery: int) -> NDArray[np.int64] | None:
+    """Return the order in which rows stand for ids; None where it is theirs or does not matter."""
+    order = None
+    if gallery_ids is not None:
+        ids = np.asarray(gallery_ids)
+        if ids.shape != (n_gallery,):
+            raise wb.BadInput(f"gallery ids must be one a row, shape ({n_gallery},), not {ids.shape}")
+        order = np.argsort(ids, kind="stable")
+    if not rules.ties.startswith("id"):
+        return None
+    if rules.ties == "id descending":
+        order = np.arange(n_gallery)[::-1] if order is None else order[::-1]
+    return order
+
+
+def _moved(itself: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    place = np.empty(len(order) + 1, np.int64)
+    place[order] = np.arange(len(order))
+    place[-1] = -1  # none stays none
+    return place[itself]
+
+
+def unit_rows(features: NDArray[np.floating[Any]], what: str) -> NDArray[np.float32]:
+    """Return float32 rows of unit norm; rows of zeros stay zero.
+
+    Raises
+    ------
+    workbench.BadInput
+        Not a table of finite numbers.
+    """
     rows = np.asarray(features, dtype=np.float32)
     if rows.ndim != 2:
         raise wb.BadInput(f"{what} must have shape (n, d), not {rows.shape}")
@@ -382,141 +601,3 @@ def _unit_rows(features: NDArray[np.floating[Any]], what: str) -> NDArray[np.flo
         raise wb.BadInput(f"{what}: {bad.size} of {len(rows)} rows are not finite, the first is row {bad[0]}")
     norms: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
     return np.divide(rows, np.where(norms > 0, norms, 1), dtype=np.float32)
-
-
-# --- report -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """Records of one ranking task, with what the report says of it.
-
-    Attributes
-    ----------
-    split, direction, language : str
-        Such as ``"held-out drawings"``, ``"text → image"``, ``"en"``.
-    records : sequence of MetricRecord
-        Of :func:`evaluate_codes` and, for the float row beside, of :func:`evaluate_scores`.
-    split_fingerprint : str
-        Fingerprint of the split, shown in the notes.
-    """
-
-    split: str
-    direction: str
-    language: str
-    records: Sequence[MetricRecord]
-    split_fingerprint: str = ""
-
-
-def report_views(results: Sequence[Evaluated], *, curves: Sequence[str] = ("mAP",)) -> list[wb.View]:
-    """Return a table of all results and, for each split and named metric, its curve over code length.
-
-    Parameters
-    ----------
-    results : sequence of Evaluated
-        In the order of the report.
-    curves : sequence of str
-        Names of the metrics to draw.
-
-    Raises
-    ------
-    workbench.BadInput
-        Nothing to report, or a curve of a metric that was not measured.
-    """
-    names = list(dict.fromkeys(record.name for result in results for record in result.records))
-    if not names:
-        raise wb.BadInput("there are no results to report")
-    for name in curves:
-        if name not in names:
-            raise wb.BadInput(f"no metric {name!r} to draw. Known: {', '.join(names)}")
-    notes = _notes(results)
-    table = wb.View(kind="retrieval_table", title="Retrieval", data=_table(results, names), notes=notes)
-    drawn = [
-        wb.View(kind="curve", title=f"{name} by code length: {split}", data=data, notes=notes[:1])
-        for split in dict.fromkeys(result.split for result in results)
-        for name in curves
-        if (data := _curve([result for result in results if result.split == split], name))
-    ]
-    return [table, *drawn]
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _cell(record: MetricRecord) -> dict[str, float | None] | None:
-    if np.isnan(record.value):
-        return None
-    return {"value": record.value, "low": record.low, "high": record.high}
-
-
-def _table(results: Sequence[Evaluated], names: Sequence[str]) -> dict[str, Any]:
-    columns: list[dict[str, Any]] = [
-        {"key": "split", "label": "Split"},
-        {"key": "direction", "label": "Direction"},
-        {"key": "language", "label": "Language"},
-        {"key": "length", "label": "Length"},
-    ]
-    groups = {"mAP": "Whole ranking", "P": "Precision", "R": "Recall", "hit": "Hit rate"}
-    for name in sorted(names, key=lambda name: list(groups).index(name.split("@")[0])):
-        group = groups[name.split("@")[0]]
-        columns.append({"key": name, "label": name, "format": ".3f", "better": "higher", "group": group})
-    rows: list[dict[str, Any]] = []
-    for result in results:
-        for bits in dict.fromkeys(record.bits for record in result.records):
-            row: dict[str, Any] = {
-                "split": result.split,
-                "direction": result.direction,
-                "language": result.language,
-                "length": "float cosine" if bits is None else f"{bits} bits",
-            }
-            row.update({record.name: _cell(record) for record in result.records if record.bits == bits})
-            rows.append(row)
-    return {"columns": columns, "rows": rows}
-
-
-def _curve(results: Sequence[Evaluated], name: str) -> dict[str, Any]:
-    """Return the curve's data, or nothing when no code was measured."""
-    lengths = sorted({r.bits for result in results for r in result.records if r.bits is not None})
-    series: list[dict[str, Any]] = []
-    for result in results:
-        of_metric = {record.bits: record for record in result.records if record.name == name}
-        label = ", ".join(filter(None, (result.direction, result.language)))
-        codes = [of_metric.get(length) for length in lengths]
-        if any(codes):
-            part: dict[str, Any] = {"name": label}
-            for key, attribute in (("y", "value"), ("low", "low"), ("high", "high")):
-                part[key] = [record and _number(getattr(record, attribute)) for record in codes]
-            series.append(part)
-        if None in of_metric:
-            level = _number(of_metric[None].value)
-            series.append({"name": f"{label}, float", "y": [level] * len(lengths), "dashed": True})
-    if not lengths or not series:
-        return {}
-    return {
-        "x_label": "Code length (bits)",
-        "y_label": name,
-        "x": lengths,
-        "x_scale": "log2",
-        "series": series,
-    }
-
-
-def _notes(results: Sequence[Evaluated]) -> list[str]:
-    records = [record for result in results for record in result.records]
-    protocols = dict.fromkeys(record.protocol for record in records)
-    relevances = ", ".join(dict.fromkeys(record.relevance for record in records))
-    notes = [f"{PROTOCOLS[name].words} Relevant: {relevances}." for name in protocols]
-    notes.append(
-        "P@k is precision, R@k true recall (the share of all relevant items), hit@k the share of queries "
-        "with any relevant item among the first k. Small figures are the worst and the best order of ties."
-    )
-    for result in results:
-        first = result.records[0]
-        where = ", ".join(filter(None, (result.split, result.direction, result.language)))
-        split = f"; split {result.split_fingerprint[:12]}" if result.split_fingerprint else ""
-        notes.append(
-            f"{where}: {first.n_queries:,} queries, {first.n_without_relevant:,} of them without a relevant "
-            f"item; gallery of {first.n_gallery:,}{split}."
-        )
-    return notes

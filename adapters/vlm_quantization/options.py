@@ -35,6 +35,9 @@ class TrainOptions(CollectionOptions):
 
     experiment: str = Field("emoji", title="Experiment", min_length=1)
     name: str = Field("nested-128", title="Run name", min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), title="Seeds", description="Several: a run of the experiment for each, in one job"
+    )
     image_tower: Literal["efficientnet-lite0", "random"] = Field(
         "efficientnet-lite0", title="Picture network", description="Frozen; 'random' is for tests"
     )
@@ -78,8 +81,36 @@ class EvalOptions(Options):
 
     run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
     checkpoint: str = Field("best.safetensors", title="Checkpoint", min_length=1)
-    ks: tuple[int, ...] = Field((1, 5, 10), title="k", description="Cut-offs of P@k and R@k", min_length=1)
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 5, 10), title="k", description="Cut-offs of P@k and R@k", min_length=1
+    )
     flags: bool = Field(True, title="With flags", description="Count country and region flags too")
+    protocol: Literal["default", "dcmh", "mith", "ucch", "djsrh", "deephash", "clip", "trec"] = Field(
+        "default", title="Protocol", description="Rules of the numbers; 'default' has no cut and no tie order"
+    )
+    directions: tuple[Literal["t2i", "i2t", "i2i", "t2t"], ...] = Field(
+        ("t2i", "i2t"), title="Directions", description="t: text, i: image", min_length=1
+    )
+    relevance: Literal["item", "labels", "graded"] = Field(
+        "item", title="Relevance", description="Same thing, any shared label, or graded by shared labels"
+    )
+    baselines: bool = Field(
+        True,
+        title="Baselines",
+        description="Signs of the float, random hyperplanes, PCA-sign, ITQ, rescoring",
+    )
+    single_length: bool = Field(
+        False,
+        title="Separately trained codes",
+        description="Train a code for each length alone, as a baseline: costs a training a length",
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), title="Seeds", description="Also evaluate the runs of these seeds in the same experiment"
+    )
+    worst: int = Field(6, ge=0, le=60, title="Worst queries", description="How many to show, with pictures")
+    resamples: int = Field(
+        1_000, ge=10, le=100_000, title="Bootstrap draws", description="For the intervals over queries"
+    )
 
 
 class IndexOptions(Options):

@@ -113,7 +113,19 @@ def test_papermill_by_hand_leaves_the_same_records(home: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     row = job(home, "eval")
     assert (row.status, row.options["ks"], row.options["flags"]) == ("succeeded", [1, 10], False)
-    assert row.result.views[0].kind == "retrieval_table"
+    assert "retrieval_table" in {view.kind for view in row.result.views}
+    # the report is the executed notebook, and its plots stand beside the job as files
+    report = "".join(
+        part.get("data", {}).get("text/html", "")
+        for cell in nbformat.read(home / "out.ipynb", as_version=4).cells
+        for part in cell.get("outputs", ())
+    )
+    assert all(view.title in report for view in row.result.views)
+    assert "Run card" in report
+    plots = sorted((home / "jobs" / str(row.id) / "plots").iterdir())
+    curves = [view for view in row.result.views if view.kind == "curve"]
+    assert len(curves) > 3
+    assert [path.suffix for path in plots] == [".png", ".svg"] * len(curves)
 
 
 def test_papermill_by_hand_fails_aloud(home: Path) -> None:

@@ -6,12 +6,14 @@ import base64
 import re
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
 import workbench as wb
+from workbench.panels import save_figures
 from workbench.panels.results import figure, render_html
 
 
@@ -233,3 +235,39 @@ def test_a_dashed_line_has_the_colour_of_the_one_it_belongs_to() -> None:
     axes = figure(wb.View(kind="curve", title="T", data=data)).axes[0]
     colours = [line.get_color() for line in axes.lines]
     assert colours[0] == colours[1] != colours[2] == colours[3]
+
+
+def test_curves_are_kept_as_files_whose_text_stays_text(tmp_path: Path) -> None:
+    views = [
+        wb.View(kind="metrics_table", title="Numbers", data={"rows": []}),
+        wb.View(kind="curve", title="Recall by length: 한국어 / ../../etc", data=CURVE),
+        wb.View(kind="curve", title="길이", data=CURVE),
+    ]
+    files = save_figures(wb.Result(views=views), tmp_path / "plots")
+    assert [path.name for path in files] == [
+        "02-recall-by-length-etc.svg",
+        "02-recall-by-length-etc.png",
+        "03-curve.svg",
+        "03-curve.png",
+    ]
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == sorted(path.name for path in files)
+    assert ">recall</text>" in files[0].read_text(encoding="utf-8")
+    with Image.open(files[1]) as picture:
+        assert picture.width > 1000
+    # again: the same names, whole files
+    assert save_figures(wb.Result(views=views), tmp_path / "plots") == files
+
+
+def test_a_result_without_curves_leaves_no_folder(tmp_path: Path) -> None:
+    assert save_figures(wb.Result(summary="none"), tmp_path / "plots") == []
+    assert not (tmp_path / "plots").exists()
+
+
+def test_a_line_of_many_points_has_no_mark_at_each() -> None:
+    def marks(points: int) -> str:
+        series = [{"name": "a", "y": [0.5] * points}]
+        data = {"x_label": "x", "y_label": "y", "x": list(range(1, points + 1)), "series": series}
+        return str(figure(wb.View(kind="curve", title="A view", data=data)).axes[0].lines[0].get_marker())
+
+    assert marks(5) == "o"
+    assert marks(128) == ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.panels.compare import ComparePanel
     from workbench.panels.jobs import JobsPanel
+    from workbench.panels.plots import save_figures
     from workbench.panels.results import figure, render_html, show
     from workbench.panels.results_panel import ResultsComparePanel
     from workbench.panels.search import SearchPanel, search_page
@@ -23,6 +24,7 @@ _HOMES = {
     "SearchPanel": "search",
     "figure": "results",
     "render_html": "results",
+    "save_figures": "plots",
     "search_page": "search",
     "show": "results",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "SearchPanel",
     "figure",
     "render_html",
+    "save_figures",
     "search_page",
     "show",
 ]

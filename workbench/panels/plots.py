@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.adapter import View
+from workbench.adapter import Result, View
 from workbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ _THEME = {
     _LINE: "var(--wb-line, #e6e6e3)",
     **{colour: f"var(--wb-s{place}, {colour})" for place, colour in enumerate(SERIES_COLOURS)},
 }
+
+#: A line of more points than these is drawn without a mark at each.
+_MARKED = 32
 
 #: Faces that have Korean, in order of preference; the first installed one stands behind the Latin face.
 _KOREAN_FACES = (
@@ -102,6 +107,41 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     return out.getvalue()
 
 
+def save_figures(result: Result, folder: Path) -> list[Path]:
+    """Write every ``curve`` of a result as a file, as SVG (whose text stays text) and as PNG.
+
+    Parameters
+    ----------
+    result : Result
+    folder : Path
+        Made if it is not there.
+
+    Returns
+    -------
+    list of Path
+        In the order of the views; names are the view's number and title.
+
+    Raises
+    ------
+    BadInput
+        Data that are no curve's.
+    """
+    written = []
+    for number, view in enumerate(result.views, 1):
+        if view.kind != "curve":
+            continue
+        drawn = curve_figure(view)
+        title = re.sub(r"[^a-z0-9]+", "-", view.title.lower()).strip("-")[:60].rstrip("-")
+        for kind in ("svg", "png"):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{number:02d}-{title or 'curve'}.{kind}"
+            beside = path.with_name(f".{path.name}.{os.getpid()}")
+            beside.write_bytes(figure_bytes(drawn, kind))
+            beside.replace(path)
+            written.append(path)
+    return written
+
+
 def _checked(view: View) -> tuple[list[float], list[Mapping[str, Any]]]:
     try:
         x = [float(value) for value in view.data["x"]]
@@ -155,7 +195,7 @@ def _draw(axes: Axes, x: list[float], one: Mapping[str, Any], colour: str) -> No
         color=colour,
         linewidth=1.6 if dashed else 2,
         linestyle=(0, (4, 3)) if dashed else "-",
-        marker="" if dashed else "o",
+        marker="" if dashed or len(x) > _MARKED else "o",
         markersize=4.5,
     )
     if "low" in one and "high" in one:

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -12,13 +11,17 @@ from adapters.vlm_quantization import tie_groups
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.evaluator import (
     PROTOCOLS,
-    Evaluated,
+    Graded,
+    Judged,
+    Protocol,
     SameItem,
     SharedLabel,
     evaluate_codes,
+    evaluate_ranking,
     evaluate_scores,
-    report_views,
+    precision_recall_curve,
 )
+from adapters.vlm_quantization.relevance import itself
 
 from . import oracle
 
@@ -40,7 +43,7 @@ ids = {n: st.lists(st.sampled_from("abcd"), min_size=n, max_size=n) for n in (3,
 
 
 def triples(records, bits):
-    return {r.name: (r.value, r.low, r.high) for r in records if r.bits == bits}
+    return {r.name: (r.value, r.low, r.high) for r in records if r.bits == bits and "@r" not in r.name}
 
 
 def assert_same(got, wanted):
@@ -90,6 +93,48 @@ def test_codes_agree_with_the_oracle_on_shared_labels(queries, gallery, query_la
         assert_same(triples(records, 16), wanted)
 
 
+grades = hnp.arrays(np.uint8, (3, 6), elements=st.sampled_from([0, 0, 1, 2, 3]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    queries=codes(3),
+    gallery=codes(6),
+    grades=grades,
+    k=st.sampled_from([None, 1, 2, 4]),
+    divisor=st.sampled_from(["relevant", "reachable", "hits", "first"]),
+    gain=st.sampled_from(["linear", "exponential"]),
+)
+def test_graded_codes_and_every_divisor_agree_with_the_oracle(queries, gallery, grades, k, divisor, gain):
+    rules = Protocol(name="mine", source="a test", k=k, divisor=divisor, gain=gain)
+    records = evaluate_codes(queries, gallery, Judged(grades), ks=KS, protocol=rules, radii=(0, 3))
+    for bits in (8, 16, 128):
+        distances = [[oracle.hamming(q[: bits // 8], g[: bits // 8]) for g in gallery] for q in queries]
+        wanted = oracle.over_queries(distances, grades.tolist(), KS, k=k, divisor=divisor, gain=gain)
+        if wanted:
+            assert_same(triples(records, bits), wanted)
+            for radius in (0, 3):
+                found = [r.value for r in records if r.bits == bits and r.name.endswith(f"@r{radius}")]
+                assert found == pytest.approx(oracle.within_radius(distances, grades.tolist(), radius))
+
+
+@settings(deadline=None, max_examples=40)
+@given(features=hnp.arrays(np.float32, (9, 4), elements=st.sampled_from([-1.0, 1.0])), grades=grades)
+def test_graded_scores_agree_with_the_oracle(features, grades):
+    queries, gallery = features[:3], features[3:]
+    records = evaluate_scores(queries, gallery, Judged(grades), ks=KS)
+    wanted = oracle.over_queries((-queries @ gallery.T).tolist(), grades.tolist(), KS)
+    if wanted:
+        assert_same(triples(records, None), wanted)
+
+
+def test_grades_are_counts_of_shared_labels():
+    query, gallery = np.array([[1, 1, 1, 0]]), np.array([[1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]])
+    assert Graded(query, gallery).block(0, 1).tolist() == [[1, 3, 0]]
+    assert Graded(query, gallery, highest=2).block(0, 1).tolist() == [[1, 2, 0]]
+    assert SharedLabel(query, gallery).block(0, 1).tolist() == [[True, True, False]]
+
+
 # All rows have norm 2, so cosines are exact in float32 and equal where they should be.
 signs = hnp.arrays(np.float32, (9, 4), elements=st.sampled_from([-1.0, 1.0]))
 
@@ -125,6 +170,10 @@ def test_one_large_group_keeps_its_precision():
     record = evaluate_codes(zeros, np.zeros((n, 16), np.uint8), relevance, bits=(8,), ks=(10,))
     ranks = np.arange(1, n + 1)
     wanted = float(np.sum((1 + (ranks - 1) * (r - 1) / (n - 1)) / ranks) / n)
+    none_before = np.cumprod(np.concatenate([[1], 1 - r / (n - np.arange(n - 1))]).clip(0))
+    first_here = none_before * r / (n - ranks + 1).clip(r)
+    assert triples(record, 8)["MRR"][0] == pytest.approx(float(np.sum(first_here / ranks)), rel=1e-9)
+    assert triples(record, 8)["MedR"] == pytest.approx(((n + 1) / (r + 1), 1, n - r + 1))
     assert record[0].value == pytest.approx(wanted, abs=1e-13)
     assert (record[0].low, record[0].high) == (
         pytest.approx(sum(j / (n - r + j) for j in range(1, r + 1)) / r),
@@ -229,10 +278,78 @@ def test_lengths_come_in_the_order_asked_and_any_whole_byte_will_do(task):
     queries, gallery, query_labels, gallery_labels = task
     relevance = SharedLabel(query_labels, gallery_labels)
     records = evaluate_codes(queries, gallery, relevance, bits=(56, 24), ks=(1,))
-    assert [r.bits for r in records] == [56] * 4 + [24] * 4
-    assert [r.name for r in records[:4]] == ["mAP", "P@1", "R@1", "hit@1"]
+    names = ["mAP", "mAP@1", "P@1", "R@1", "hit@1", "NDCG@1", "MRR", "MedR", "P@r2", "R@r2"]
+    assert [r.name for r in records] == names * 2
+    assert [r.bits for r in records] == [56] * 10 + [24] * 10
     alone = evaluate_codes(queries, gallery, relevance, bits=(24,), ks=(1,))
-    assert records[4:] == alone
+    assert records[10:] == alone
+
+
+@settings(deadline=None, max_examples=40)
+@given(gallery=codes(7), grades=hnp.arrays(np.uint8, (3, 7), elements=st.sampled_from([0, 1, 2])))
+def test_a_query_in_its_own_gallery_is_as_if_it_were_not_there(gallery, grades):
+    """Images find images: each ranking is that of the gallery without the query."""
+    own = np.array([2, -1, 5])
+    queries = gallery[[2, 0, 5]]
+    features = gallery[:, :3].astype(np.float32) - 100
+    for protocol in ("default", "dcmh", "trec"):
+        together = evaluate_codes(queries, gallery, Judged(grades), ks=KS, protocol=protocol, itself=own)
+        scored = evaluate_scores(
+            features[[2, 0, 5]], features, Judged(grades), ks=KS, protocol=protocol, itself=own
+        )
+        for query, row in enumerate(own):
+            rest = np.delete(np.arange(7), row) if row >= 0 else np.arange(7)
+            relevance = Judged(grades[query : query + 1, rest])
+            alone = evaluate_codes(
+                queries[query : query + 1], gallery[rest], relevance, ks=KS, protocol=protocol
+            )
+            for a, b in zip(together, alone, strict=True):
+                assert a.per_query[query] == pytest.approx(b.per_query[0], abs=1e-12, nan_ok=True), a.name
+            alone = evaluate_scores(
+                features[[2, 0, 5]][query : query + 1], features[rest], relevance, ks=KS, protocol=protocol
+            )
+            for a, b in zip(scored, alone, strict=True):
+                assert a.per_query[query] == pytest.approx(b.per_query[0], abs=1e-12, nan_ok=True), a.name
+
+
+def test_rows_of_queries_are_found_by_their_ids():
+    assert itself(["b", "z"], ["a", "b"]).tolist() == [1, -1]
+
+
+def test_any_scores_can_be_ranked_in_ranges(task):
+    queries, gallery, query_labels, gallery_labels = task
+    relevance = SharedLabel(query_labels, gallery_labels)
+    distance = np.bitwise_count(queries[:, None] ^ gallery[None]).sum(axis=2)
+    records = evaluate_ranking(
+        lambda start, stop: -distance[start:stop].astype(np.float32), relevance, bits=128, method="mine"
+    )
+    hamming = [r for r in evaluate_codes(queries, gallery, relevance, bits=(128,)) if "@r" not in r.name]
+    same_records(records, hamming)
+    assert {r.method for r in records} == {"mine"}
+
+
+def test_a_precision_recall_curve_passes_through_the_metrics(task):
+    queries, gallery, query_labels, gallery_labels = task
+    relevance = SharedLabel(query_labels, gallery_labels)
+    features = np.random.default_rng(0).standard_normal((320, 5))
+    curves = precision_recall_curve(queries, gallery, relevance, features=(features[:20], features[20:]))
+    assert [curve.bits for curve in curves] == [*CODE_LENGTHS, None]
+    for curve in curves:
+        records = (
+            evaluate_scores(features[:20], features[20:], relevance, ks=curve.ks.tolist())
+            if curve.bits is None
+            else evaluate_codes(queries, gallery, relevance, bits=(curve.bits,), ks=curve.ks.tolist())
+        )
+        by_name = {record.name: record.value for record in records}
+        assert curve.precision == pytest.approx([by_name[f"P@{k}"] for k in curve.ks])
+        assert curve.recall == pytest.approx([by_name[f"R@{k}"] for k in curve.ks])
+        assert curve.recall[-1] == 1
+        assert curve.at([1.0])[0] == pytest.approx(curve.precision[-1])
+
+
+def test_without_a_relevant_item_there_is_no_curve():
+    codes = random_codes(3)
+    assert precision_recall_curve(codes, codes, SameItem([7, 8, 9], [1, 2, 3])) == []
 
 
 # --- what a record says -------------------------------------------------------------------------------------
@@ -249,14 +366,16 @@ def test_the_value_is_the_mean_of_the_per_query_values(task):
     queries, gallery, query_labels, gallery_labels = task
     for record in evaluate_codes(queries, gallery, SharedLabel(query_labels, gallery_labels)):
         assert record.per_query.shape == (20,)
-        assert record.value == pytest.approx(np.nanmean(record.per_query), abs=1e-12)
-        assert 0 <= record.low <= record.value <= record.high <= 1
+        mean = np.nanmedian if record.name == "MedR" else np.nanmean
+        assert record.value == pytest.approx(mean(record.per_query), abs=1e-12)
+        assert 0 <= record.low <= record.value <= record.high
+        assert record.high <= (300 if record.name == "MedR" else 1)
 
 
 def test_ties_leave_wide_bounds_at_eight_bits_and_narrow_ones_at_128(task):
     queries, _, query_labels, gallery_labels = task
     records = evaluate_codes(queries, random_codes(300, 9), SharedLabel(query_labels, gallery_labels), ks=())
-    width = {r.bits: r.high - r.low for r in records}
+    width = {r.bits: r.high - r.low for r in records if r.name == "mAP"}
     assert width[8] > 0.1 > 0.03 > width[128] > 0
 
 
@@ -287,12 +406,26 @@ SAME = SameItem([1, 2], [1, 2, 3])
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: evaluate_codes(Q, G, SAME, protocol="dcmh"), "no protocol 'dcmh'. Known: default"),
+        (
+            lambda: evaluate_codes(Q, G, SAME, protocol="dcmk"),
+            "no protocol 'dcmk'. Known: clip, dcmh, deephash",
+        ),
         (lambda: evaluate_codes(Q, G, SAME, bits=(12,)), "multiple of 8 from 8 to 128, not 12"),
         (lambda: evaluate_codes(Q, G, SAME, bits=(256,)), "not 256"),
         (lambda: evaluate_codes(Q, G, SAME, bits=()), "no code length"),
         (lambda: evaluate_codes(Q, G, SAME, ks=(0,)), "at least 1, not 0"),
         (lambda: evaluate_codes(Q, G, SAME, ks=(2.5,)), "not 2.5"),
+        (
+            lambda: evaluate_codes(Q, G, SAME, radii=(-1,)),
+            "a radius must be a whole number of at least 0, not -1",
+        ),
+        (lambda: evaluate_codes(Q, G, SAME, itself=[0]), r"one row number a query, shape \(2,\)"),
+        (lambda: evaluate_codes(Q, G, SAME, itself=[0, 3]), "from 0 to 2, or -1"),
+        (lambda: evaluate_codes(Q, G, SAME, protocol="dcmh", gallery_ids=["a"]), r"shape \(3,\)"),
+        (lambda: Graded(np.ones((2, 3)), np.ones((3, 3)), highest=0), "from 1 to 100, not 0"),
+        (lambda: Judged(np.array([[0.5]])), "whole numbers"),
+        (lambda: Judged([[101]]), "from 0 to 100, not from 101 to 101"),
+        (lambda: itself(["a"], ["a", "a"]), "two items of the gallery have one id"),
         (lambda: evaluate_codes(Q.astype(int), G, SAME), r"query codes must be packed.*int64 \(2, 16\)"),
         (lambda: evaluate_codes(Q, G.tolist(), SAME), "gallery codes must be packed.*list"),
         (lambda: evaluate_codes(Q, G[:, :8], SAME), "16 bytes a row and gallery codes 8"),
@@ -311,76 +444,3 @@ SAME = SameItem([1, 2], [1, 2, 3])
 def test_bad_input_is_refused_with_what_is_allowed(call, said):
     with pytest.raises(wb.BadInput, match=said):
         call()
-
-
-# --- the report ---------------------------------------------------------------------------------------------
-
-
-def evaluated(language="en", query_labels=None):
-    queries, gallery = random_codes(20, 1), random_codes(60, 2)
-    features = np.random.default_rng(0).standard_normal((80, 4))
-    shares = random_labels(20, 3) if query_labels is None else query_labels
-    relevance = SharedLabel(shares, random_labels(60, 4))
-    records = evaluate_codes(queries, gallery, relevance)
-    records += evaluate_scores(features[:20], features[20:], relevance)
-    return Evaluated("held-out drawings", "text → image", language, records, "f00dfeed" * 8)
-
-
-def test_the_report_has_a_row_a_length_and_the_float_row_beside():
-    english, korean = evaluated("en"), evaluated("ko")
-    table, curve = report_views([english, korean], curves=("mAP",))
-    assert (table.kind, curve.kind) == ("retrieval_table", "curve")
-    lengths = [f"{bits} bits" for bits in CODE_LENGTHS] + ["float cosine"]
-    assert [row["length"] for row in table.data["rows"]] == lengths * 2
-    assert [row["language"] for row in table.data["rows"]] == ["en"] * 6 + ["ko"] * 6
-    keys = {column["key"] for column in table.data["columns"]}
-    assert all(row.keys() == keys for row in table.data["rows"])
-    first = english.records[0]
-    cell = table.data["rows"][0]["mAP"]
-    assert cell == {"value": first.value, "low": first.low, "high": first.high}
-
-    assert curve.data["x"] == list(CODE_LENGTHS)
-    names = [(series["name"], series.get("dashed", False)) for series in curve.data["series"]]
-    assert names == [
-        ("text → image, en", False),
-        ("text → image, en, float", True),
-        ("text → image, ko", False),
-        ("text → image, ko, float", True),
-    ]
-    wanted = [r.value for r in english.records if r.name == "mAP" and r.bits]
-    assert curve.data["series"][0]["y"] == wanted
-    level = next(r.value for r in english.records if r.name == "mAP" and r.bits is None)
-    assert curve.data["series"][1]["y"] == [level] * 5
-
-
-def test_the_report_says_its_protocol_and_its_counts():
-    notes = "\n".join(report_views([evaluated()])[0].notes)
-    assert "closed-form expectation" in notes
-    assert "any shared label" in notes
-    without = evaluated().records[0].n_without_relevant
-    assert without > 0
-    assert (
-        f"20 queries, {without} of them without a relevant item; gallery of 60; split f00dfeedf00d" in notes
-    )
-
-
-def test_a_report_of_no_countable_query_is_still_json():
-    views = report_views([evaluated(query_labels=np.zeros((20, 6), bool))])
-    text = json.dumps([view.model_dump() for view in views], allow_nan=False)
-    assert views[0].data["rows"][0]["mAP"] is None
-    assert "null" in text
-
-
-def test_one_curve_a_split_and_metric():
-    one, other = evaluated(), dataclasses.replace(evaluated(), split="held-out concepts")
-    titles = [view.title for view in report_views([one, other], curves=("mAP", "R@10"))[1:]]
-    assert titles == [
-        "mAP by code length: held-out drawings",
-        "R@10 by code length: held-out drawings",
-        "mAP by code length: held-out concepts",
-        "R@10 by code length: held-out concepts",
-    ]
-    with pytest.raises(wb.BadInput, match="no metric 'R@7'"):
-        report_views([one], curves=("R@7",))
-    with pytest.raises(wb.BadInput, match="no results"):
-        report_views([])

@@ -1,0 +1,244 @@
+"""Who is relevant to whom: the same item, any shared label, or graded by how many labels are shared.
+
+A relevance answers for a range of queries at a time, as small whole numbers (grades): 0 is not relevant. It
+never holds a matrix of all queries and items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import workbench as wb
+
+#: Grades above this would make the joint histograms of distances and grades too wide.
+MAX_GRADE = 100
+
+
+class Relevance(Protocol):
+    """Who is relevant to whom, a range of queries at a time.
+
+    Attributes
+    ----------
+    words : str
+        What counts as relevant, for a reader.
+    n_queries, n_gallery : int
+        How many of each.
+    levels : int
+        Grades go from 0 (not relevant) to ``levels - 1``.
+    """
+
+    words: str
+    n_queries: int
+    n_gallery: int
+    levels: int
+
+    def block(self, start: int, stop: int) -> NDArray[np.bool_] | NDArray[np.uint8]:
+        """Return the grades of the queries of a range, bool or uint8 (stop - start, n_gallery)."""
+
+    def reordered(self, order: NDArray[np.int64]) -> Relevance:
+        """Return the same with the gallery in another order."""
+
+
+class SameItem:
+    """A gallery item is relevant when its id is the query's; several may be (five captions a picture).
+
+    Parameters
+    ----------
+    query_ids, gallery_ids : sequence of str or of int
+        One id a row.
+
+    Raises
+    ------
+    workbench.BadInput
+        Ids that are no texts or whole numbers, or texts on one side and numbers on the other.
+    """
+
+    words = "same item"
+    levels = 2
+
+    def __init__(self, query_ids: ArrayLike, gallery_ids: ArrayLike) -> None:
+        queries, gallery = np.asarray(query_ids), np.asarray(gallery_ids)
+        for ids in (queries, gallery):
+            if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
+                raise wb.BadInput(
+                    f"ids must be one text or whole number a row, not {ids.dtype} of shape {ids.shape}"
+                )
+        if (queries.dtype.kind in "iu") != (gallery.dtype.kind in "iu"):
+            raise wb.BadInput(
+                f"query ids are {queries.dtype} and gallery ids {gallery.dtype}: they would never be equal"
+            )
+        # Comparing small integers is many times faster than comparing texts.
+        numbers = np.unique(np.concatenate([queries, gallery]), return_inverse=True)[1].astype(np.int32)
+        self._queries, self._gallery = numbers[: len(queries)], numbers[len(queries) :]
+        self.n_queries, self.n_gallery = len(queries), len(gallery)
+
+    def block(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Return who is relevant to the queries of a range, bool (stop - start, n_gallery)."""
+        same: NDArray[np.bool_] = self._queries[start:stop, None] == self._gallery
+        return same
+
+    def reordered(self, order: NDArray[np.int64]) -> SameItem:
+        """Return the same with the gallery in another order."""
+        return SameItem(self._queries, self._gallery[order])
+
+
+class SharedLabel:
+    """A gallery item is relevant when it shares at least one label with the query.
+
+    Parameters
+    ----------
+    query_labels, gallery_labels : array_like of bool or 0/1, shape (n, c)
+        Multi-hot labels.
+
+    Raises
+    ------
+    workbench.BadInput
+        Labels that are not two tables of one width.
+    """
+
+    words = "any shared label"
+    levels = 2
+
+    def __init__(self, query_labels: ArrayLike, gallery_labels: ArrayLike) -> None:
+        self._queries, self._gallery = _multi_hot(query_labels, gallery_labels)
+        self.n_queries, self.n_gallery = len(self._queries), len(self._gallery)
+        self._words = _words(self._queries), _words(self._gallery)
+
+    def block(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Return who is relevant to the queries of a range, bool (stop - start, n_gallery)."""
+        shared = np.zeros((stop - start, self.n_gallery), bool)
+        for query, gallery in zip(*self._words, strict=True):
+            shared |= (query[start:stop, None] & gallery) != 0
+        return shared
+
+    def reordered(self, order: NDArray[np.int64]) -> SharedLabel:
+        """Return the same with the gallery in another order."""
+        return SharedLabel(self._queries, self._gallery[order])
+
+
+class Graded:
+    """Relevant by degrees: the grade is the number of labels shared, 0 for none.
+
+    Metrics of two kinds (mAP, P@k …) take every grade above 0 as relevant; NDCG weighs the grades.
+
+    Parameters
+    ----------
+    query_labels, gallery_labels : array_like of bool or 0/1, shape (n, c)
+        Multi-hot labels.
+    highest : int
+        Grades above this count as this.
+
+    Raises
+    ------
+    workbench.BadInput
+        Labels that are not two tables of one width, or a highest grade out of range.
+    """
+
+    words = "graded by the number of shared labels"
+
+    def __init__(self, query_labels: ArrayLike, gallery_labels: ArrayLike, *, highest: int = 10) -> None:
+        if isinstance(highest, bool) or not isinstance(highest, int) or not 1 <= highest <= MAX_GRADE:
+            raise wb.BadInput(f"the highest grade must be from 1 to {MAX_GRADE}, not {highest!r}")
+        self._queries, self._gallery = _multi_hot(query_labels, gallery_labels)
+        most = min(side.sum(axis=1).max(initial=0) for side in (self._queries, self._gallery))
+        self.levels = max(2, min(highest, int(most)) + 1)
+        self._highest = highest
+        self.n_queries, self.n_gallery = len(self._queries), len(self._gallery)
+        self._words = _words(self._queries), _words(self._gallery)
+
+    def block(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return the grades of the queries of a range, uint8 (stop - start, n_gallery)."""
+        shared = np.zeros((stop - start, self.n_gallery), np.uint16)
+        for query, gallery in zip(*self._words, strict=True):
+            shared += np.bitwise_count(query[start:stop, None] & gallery)
+        return np.minimum(shared, self.levels - 1).astype(np.uint8)
+
+    def reordered(self, order: NDArray[np.int64]) -> Graded:
+        """Return the same with the gallery in another order."""
+        return Graded(self._queries, self._gallery[order], highest=self._highest)
+
+
+class Judged:
+    """Grades given one by one, as judges do: a table of all queries and items.
+
+    Parameters
+    ----------
+    grades : array_like of int, shape (n_queries, n_gallery)
+        0 for not relevant.
+
+    Raises
+    ------
+    workbench.BadInput
+        Grades that are not whole numbers from 0 to 100, or no table.
+    """
+
+    words = "graded by judgement"
+
+    def __init__(self, grades: ArrayLike) -> None:
+        table = np.asarray(grades)
+        if table.ndim != 2 or table.dtype.kind not in "iub":
+            raise wb.BadInput(
+                f"grades must be whole numbers, (queries, items), not {table.dtype} {table.shape}"
+            )
+        if table.size and not (table.min() >= 0 and table.max() <= MAX_GRADE):
+            raise wb.BadInput(f"grades go from 0 to {MAX_GRADE}, not from {table.min()} to {table.max()}")
+        self._grades = table.astype(np.uint8)
+        self.levels = max(2, int(self._grades.max(initial=0)) + 1)
+        self.n_queries, self.n_gallery = table.shape
+
+    def block(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return the grades of the queries of a range, uint8 (stop - start, n_gallery)."""
+        return self._grades[start:stop]
+
+    def reordered(self, order: NDArray[np.int64]) -> Judged:
+        """Return the same with the gallery in another order."""
+        return Judged(self._grades[:, order])
+
+
+def itself(query_ids: Sequence[str], gallery_ids: Sequence[str]) -> NDArray[np.int64]:
+    """Return for each query the row of the gallery that is the query itself, -1 where there is none.
+
+    For image→image and text→text, where the queries are taken from the gallery: finding oneself is no
+    retrieval.
+
+    Parameters
+    ----------
+    query_ids, gallery_ids : sequence of str
+        One id a row; ids of the gallery are unique.
+
+    Raises
+    ------
+    workbench.BadInput
+        Two items of the gallery have one id.
+    """
+    rows = {item: row for row, item in enumerate(gallery_ids)}
+    if len(rows) != len(gallery_ids):
+        raise wb.BadInput("two items of the gallery have one id: which is the query itself?")
+    return np.array([rows.get(item, -1) for item in query_ids], np.int64)
+
+
+def _multi_hot(queries: ArrayLike, gallery: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    one, other = np.asarray(queries), np.asarray(gallery)
+    if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1]:
+        raise wb.BadInput(f"labels must be multi-hot (n, c) with one c, not {one.shape} and {other.shape}")
+    return one != 0, other != 0
+
+
+def _words(labels: NDArray[np.bool_]) -> list[NDArray[np.unsignedinteger[Any]]]:
+    """Return labels as columns of whole words, a bit a label; the last word is as narrow as will do.
+
+    Comparing words reads a fraction of the memory that a matrix product of floats does, which is what a
+    large gallery waits for.
+    """
+    out = []
+    for start in range(0, labels.shape[1], 64):
+        part = np.packbits(labels[:, start : start + 64], axis=1)
+        width = next(width for width in (1, 2, 4, 8) if part.shape[1] <= width)
+        padded = np.zeros((len(part), width), np.uint8)
+        padded[:, : part.shape[1]] = part
+        out.append(padded.view(f"u{width}")[:, 0].copy())
+    return out

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapters.vlm_quantization.relevance import Graded, Judged, SameItem, SharedLabel
+
+
+@settings(deadline=None, max_examples=40)
+@given(width=st.sampled_from([1, 7, 8, 9, 24, 63, 64, 65, 80, 130]), seed=st.integers(0, 5))
+def test_labels_in_words_are_as_a_product_of_tables(width, seed):
+    random = np.random.default_rng(seed)
+    queries, gallery = random.random((5, width)) < 0.3, random.random((11, width)) < 0.3
+    shared = queries.astype(int) @ gallery.T.astype(int)
+    assert np.array_equal(SharedLabel(queries, gallery).block(1, 4), shared[1:4] > 0)
+    graded = Graded(queries, gallery, highest=5)
+    assert np.array_equal(graded.block(0, 5), np.minimum(shared, graded.levels - 1))
+    assert graded.levels - 1 <= 5
+    order = random.permutation(11)
+    for relevance in (
+        SharedLabel(queries, gallery),
+        graded,
+        Judged(np.minimum(shared, 9)),
+        SameItem(list("abcde"), [str(item) for item in range(11)]),
+        SameItem([1, 2, 3, 4, 5], list(range(11))),
+    ):
+        moved = relevance.reordered(order)
+        assert np.array_equal(moved.block(0, 5), relevance.block(0, 5)[:, order])
+        assert (moved.levels, moved.n_gallery, moved.words) == (relevance.levels, 11, relevance.words)
+
+
+@pytest.mark.parametrize("highest", [1, 100])
+def test_the_highest_grade_bounds_the_levels(highest):
+    ones = np.ones((2, 4))
+    assert Graded(ones, ones, highest=highest).levels == min(highest, 4) + 1

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+
+import workbench as wb
+from adapters.vlm_quantization.uncertainty import bootstrap, interval, over_seeds, paired_difference
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_more_queries():
+    random = np.random.default_rng(0)
+    widths = []
+    for n in (50, 5_000):
+        values = random.random(n)
+        low, high = interval(bootstrap(values))
+        assert low[0] < values.mean() < high[0]
+        # of a uniform variable the standard error of a mean is known
+        assert high[0] - low[0] == pytest.approx(2 * 1.96 * np.sqrt(1 / 12 / n), rel=0.15)
+        widths.append(high[0] - low[0])
+    assert widths[1] < widths[0] / 5
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    random = np.random.default_rng(1)
+    ends = [interval(bootstrap(random.random(80), resamples=300, seed=trial)) for trial in range(200)]
+    covered = sum(low[0] <= 0.5 <= high[0] for low, high in ends)
+    assert 178 <= covered <= 200
+
+
+def test_the_same_seed_draws_the_same_queries_for_every_metric():
+    values = np.random.default_rng(2).random((2, 40))
+    assert np.array_equal(bootstrap(values, seed=3), bootstrap(values, seed=3))
+    assert np.allclose(bootstrap(values, seed=3)[1], bootstrap(values[1], seed=3)[0])
+    assert not np.array_equal(bootstrap(values, seed=3), bootstrap(values, seed=4))
+
+
+def test_draws_do_not_depend_on_how_many_fit_at_once(monkeypatch):
+    values = np.random.default_rng(2).random((2, 40))
+    whole = bootstrap(values, resamples=50)
+    monkeypatch.setattr("adapters.vlm_quantization.uncertainty.WEIGHTS_AT_ONCE", 100)
+    assert np.allclose(bootstrap(values, resamples=50), whole)
+
+
+def test_queries_of_one_group_are_drawn_together():
+    """Each query twice says no more than once: the interval must not shrink."""
+    values = np.random.default_rng(4).random(60)
+    twice, groups = np.repeat(values, 2), np.repeat([str(one) for one in range(60)], 2).tolist()
+    alone = np.ptp(interval(bootstrap(values)))
+    assert np.ptp(interval(bootstrap(twice, groups=groups))) == pytest.approx(alone, rel=0.15)
+    assert np.ptp(interval(bootstrap(twice))) < 0.8 * alone
+
+
+def test_queries_that_do_not_count_are_left_out():
+    values = np.array([[1.0, np.nan, 0.0, 1.0], [np.nan] * 4])
+    draws = bootstrap(values, resamples=200)
+    assert np.nanmean(draws[0]) == pytest.approx(2 / 3, abs=0.05)
+    low, high = interval(draws)
+    assert np.isfinite([low[0], high[0]]).all()
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_a_difference_is_paired():
+    random = np.random.default_rng(5)
+    hard = random.random(300)  # some queries are hard for both
+    one, other = hard + 0.02, hard + random.normal(0, 0.01, 300)
+    found = paired_difference(one, other)
+    assert found.value == pytest.approx(0.02, abs=0.003)
+    assert 0 < found.low < found.value < found.high
+    assert found.p == pytest.approx(1 / 1000)
+    assert found.n == 300
+    assert "beyond chance" in found.words
+    # unpaired, the spread of the queries would hide it
+    assert np.ptp(interval(bootstrap(one))) > 5 * (found.high - found.low)
+
+
+def test_a_result_does_not_differ_from_itself():
+    values = np.array([0.0, 1.0, np.nan, 1.0])
+    same = paired_difference(values, values)
+    assert (same.value, same.low, same.high, same.p, same.n) == (0, 0, 0, 1, 3)
+    assert "within chance" in same.words
+
+
+def test_seeds_have_a_t_interval():
+    mean, half = over_seeds([0.5, 0.6, 0.7])
+    assert mean == pytest.approx(0.6)
+    assert half == pytest.approx(4.303 * 0.1 / np.sqrt(3))
+    assert over_seeds([0.5] * 50) == (0.5, 0.0)
+    mean, half = over_seeds([0.5])
+    assert (mean, np.isnan(half)) == (0.5, True)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: bootstrap([]), "must be"),
+        (lambda: bootstrap([1.0], resamples=0), "draws at least 1"),
+        (lambda: bootstrap([1.0, 2.0], groups=["a"]), "1 groups were given for 2 queries"),
+        (lambda: paired_difference([1.0], [1.0, 2.0]), "pair query by query"),
+        (lambda: paired_difference([np.nan], [1.0]), "nothing to compare"),
+        (lambda: over_seeds([]), "no value"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(call, said):
+    with pytest.raises(wb.BadInput, match=said):
+        call()
