@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from adapters.vlm_quantization.codes import CODE_LENGTHS
 from workbench import Options
 
 
@@ -28,6 +29,18 @@ class CollectionOptions(Options):
         min_length=1,
     )
     split_seed: int = Field(0, ge=0, title="Split seed", description="Another seed, other held-out pictures")
+
+
+def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """Return different lengths, shortest first; refuse one that no code can be read at."""
+    unknown = sorted(set(lengths) - set(CODE_LENGTHS))
+    if unknown:
+        known = ", ".join(map(str, CODE_LENGTHS))
+        raise ValueError(f"no code is read at {unknown} bits; lengths are {known}")
+    return tuple(sorted(set(lengths)))
+
+
+Lengths = Annotated[tuple[int, ...], AfterValidator(_known_lengths)]
 
 
 class TrainOptions(CollectionOptions):
@@ -62,9 +75,36 @@ class TrainOptions(CollectionOptions):
     balance: float = Field(0.1, ge=0, title="Bit balance weight")
     decorrelation: float = Field(0.0, ge=0, title="Bit decorrelation weight")
     distillation: float = Field(0.0, ge=0, title="Float-to-code distillation weight")
+    lengths: Lengths = Field(
+        CODE_LENGTHS,
+        title="Code lengths",
+        description="Trained and chosen for; one alone makes a code that is good at that length only",
+        min_length=1,
+    )
+    components: int = Field(320, ge=1, le=65_536, title="Components", description="Of picture features")
+    agreement: float = Field(
+        0.5,
+        ge=0,
+        le=4,
+        title="Agreement of drawings",
+        description="How much components count less in which two drawings of one thing differ",
+    )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
     ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")
     noise: float = Field(0.3, ge=0, title="Feature noise", description="In deviations of a component")
+    style_noise: float = Field(
+        0.7, ge=0, title="Style noise", description="Share of what tells two drawings of another thing apart"
+    )
+    refit_noise: float = Field(
+        0.5, ge=0, le=1, title="Style noise of the refit", description="As a share of training's"
+    )
+    two_words: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        title="Share of word pairs",
+        description="How often a text is two words of a concept",
+    )
     name_share: float = Field(
         0.4, ge=0, le=1, title="Share of names", description="How often a text is the name, not a keyword"
     )
