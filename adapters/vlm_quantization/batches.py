@@ -125,6 +125,8 @@ class Batches:
     options : TrainOptions
     unseen : ndarray, int64, optional
         Items whose concepts fill half of every batch, since nothing is known of them yet.
+    two_words : float
+        How often a text is two words of a concept, as people ask, instead of its name or a keyword.
 
     Attributes
     ----------
@@ -145,6 +147,7 @@ class Batches:
         rows: NDArray[np.int64],
         options: TrainOptions,
         unseen: NDArray[np.int64] | None = None,
+        two_words: float = 0.0,
     ) -> None:
         by_concept: dict[str, list[int]] = {}
         for row in rows.tolist():
@@ -157,6 +160,7 @@ class Batches:
         concepts = [collection.items[rows[0]] for rows in by_concept.values()]
         self.texts = Texts(concepts, collection.languages, options.text_buckets)
         self.options = options
+        self.two_words = two_words
         new = {collection.items[row].concept for row in ([] if unseen is None else unseen.tolist())}
         self._new = np.array([concept in new for concept in by_concept])
         self._rng = np.random.Generator(np.random.PCG64(options.seed))
@@ -191,7 +195,7 @@ class Batches:
         names, keywords = self.texts.names[concept], self.texts.keywords[concept]
         place = _pick([place for place, texts in enumerate(names) if texts or keywords[place]], chance[0])
         words = self.texts.words[concept][place]
-        if len(words) > 1 and chance[1] < self.options.two_words:
+        if len(words) > 1 and chance[1] < self.two_words:
             first = int(chance[2] * len(words))
             second = (first + 1 + int(chance[3] * (len(words) - 1))) % len(words)
             return words[first], words[second]

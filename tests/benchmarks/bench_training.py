@@ -228,6 +228,8 @@ def main() -> None:
     changes = dict(pair.split("=", 1) for pair in given.option)
     with wb.Workspace(given.workspace) as workspace:
         bench = Bench(workspace, changes)
+        for seed in range(given.seeds):
+            bench.trained(seed)
         found = []
         answers: dict[str, list[dict[str, bool]]] = {}
         for seed in range(given.seeds):

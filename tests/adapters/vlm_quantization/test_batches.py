@@ -11,9 +11,10 @@ from adapters.vlm_quantization.data import make_splits
 from . import shapes
 
 
-def batches(**changes: Any) -> Batches:
+def batches(two_words: float = 0.0, **changes: Any) -> Batches:
     collection = shapes.collection()
-    return Batches(collection, make_splits(collection, 0).train, shapes.options(**changes))
+    rows = make_splits(collection, 0).train
+    return Batches(collection, rows, shapes.options(**changes), two_words=two_words)
 
 
 def test_positives_are_all_concepts_a_text_describes() -> None:

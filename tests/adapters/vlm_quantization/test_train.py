@@ -187,3 +187,18 @@ def test_pictures_without_a_second_drawing_can_be_trained_on(tmp_path: Path) -> 
     run = Notebook(tmp_path)
     done = train.train(collection, splits, features, "random/0", shapes.options(), run, lambda *_: None)
     assert done.steps == 60
+
+
+@pytest.mark.parametrize(
+    ("lengths", "power", "wanted"),
+    [
+        ((8, 32, 128), 0.5, {8: 4 / 7, 32: 2 / 7, 128: 1 / 7}),
+        ((8, 128), -1.0, {8: 1 / 17, 128: 16 / 17}),
+        (CODE_LENGTHS, 0.0, dict.fromkeys(CODE_LENGTHS, 0.2)),
+        ((64,), 0.5, {64: 1.0}),
+    ],
+)
+def test_short_lengths_count_by_a_power(
+    lengths: tuple[int, ...], power: float, wanted: dict[int, float]
+) -> None:
+    assert train.length_weights(lengths, power) == pytest.approx(wanted)
