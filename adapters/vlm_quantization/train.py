@@ -141,14 +141,14 @@ def _refit(
     components: Tensor,
     options: TrainOptions,
 ) -> Iterator[int]:
-    """Go on over all pictures, with less noise: what is searched is what is seen here.
+    """Go on over all pictures, with less noise: what is searched is what is seen here, not other drawings.
 
     Some texts are two words of a concept, as a visitor may ask for it. Training proper leaves that out: it
     costs a little where names are asked for, which is what is measured.
     """
     update = {
         "noise": options.noise / 3,
-        "style_noise": options.style_noise / 2,
+        "style_noise": 0.0,
         "dropout": options.dropout / 2,
         "ngram_dropout": options.ngram_dropout / 2,
     }

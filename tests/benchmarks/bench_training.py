@@ -11,7 +11,7 @@ Nothing here chooses anything. Every training is a run of the workspace given; a
 is missing there. From the repository, on a quiet machine (five seeds, 25 trainings, take about 25 minutes)::
 
     .venv/bin/pip install -e ".[demo]"
-    .venv/bin/python -m tests.benchmarks.bench_training --workspace /tmp/training --seeds 5
+    .venv/bin/python tests/benchmarks/bench_training.py --workspace /tmp/training --seeds 5
 """
 
 from __future__ import annotations
