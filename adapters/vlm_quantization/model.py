@@ -65,22 +65,40 @@ class CrossModalHashModel(nn.Module):
         for tower in (self.image, self.text):
             tower.dropout.p = dropout
 
-    def fit_components(self, features: NDArray[np.float32]) -> None:
+    def fit_components(
+        self,
+        features: NDArray[np.float32],
+        drawings: NDArray[np.float32] | None = None,
+        agreement: float = 0.0,
+    ) -> None:
         """Set the principal components that picture features are reduced to.
 
-        Each feature is divided by its deviation first; components keep their own variance (no whitening,
-        which would raise the noise of the last ones), scaled to one on average.
+        Each feature is divided by its deviation first. Components keep their own variance (no whitening,
+        which would raise the noise of the last ones), but for one thing: where two drawings of one concept
+        differ nearly as much as two of any concepts do, a component says little about the concept and is
+        made smaller, by the ratio of the two deviations to the power ``-agreement`` (a diagonal form of
+        within-class covariance normalisation, Hatch et al., Interspeech 2006). All are scaled to one on
+        average.
 
         Parameters
         ----------
         features : ndarray, float32, shape (n, image_dim)
             Of the training pictures only.
+        drawings : ndarray, float32, shape (m, 2, image_dim), optional
+            Features of two drawings of one concept, of training pictures only.
+        agreement : float
+            Zero leaves components as they are.
         """
         mean, deviation = features.mean(0), features.std(0) + 1e-3
         standard = ((features - mean) / deviation).astype(np.float64)
         axes = np.linalg.eigh(standard.T @ standard)[1][:, ::-1][:, : self.config.image_components]
         # an axis has no sign of its own: fix it, so that every machine has the same
         axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+        if agreement and drawings is not None and len(drawings):
+            apart = (drawings[:, 0] - drawings[:, 1]) / deviation @ axes
+            within = np.sqrt(np.square(apart).mean(0) / 2) + 1e-6
+            ratio = within / ((standard @ axes).std(0) + 1e-6)
+            axes = axes * ratio**-agreement
         axes = axes / (standard @ axes).std()
         self.image_mean.copy_(torch.from_numpy(mean))
         self.image_projection.copy_(torch.from_numpy(axes / deviation[:, None]))

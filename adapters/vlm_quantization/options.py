@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from adapters.vlm_quantization.codes import CODE_LENGTHS
 from workbench import Options
 
 
@@ -30,6 +31,18 @@ class CollectionOptions(Options):
     split_seed: int = Field(0, ge=0, title="Split seed", description="Another seed, other held-out pictures")
 
 
+def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """Return different lengths, shortest first; refuse one that no code can be read at."""
+    unknown = sorted(set(lengths) - set(CODE_LENGTHS))
+    if unknown:
+        known = ", ".join(map(str, CODE_LENGTHS))
+        raise ValueError(f"no code is read at {unknown} bits; lengths are {known}")
+    return tuple(sorted(set(lengths)))
+
+
+Lengths = Annotated[tuple[int, ...], AfterValidator(_known_lengths)]
+
+
 class TrainOptions(CollectionOptions):
     """Train hash heads on frozen picture features and a text tower from scratch."""
 
@@ -42,14 +55,14 @@ class TrainOptions(CollectionOptions):
         "efficientnet-lite0", title="Picture network", description="Frozen; 'random' is for tests"
     )
     seed: int = Field(0, ge=0, title="Seed")
-    steps: int = Field(450, ge=1, le=1_000_000, title="Steps")
+    steps: int = Field(900, ge=1, le=1_000_000, title="Steps")
     batch: int = Field(256, ge=2, le=65_536, title="Concepts a batch")
     learning_rate: float = Field(4e-3, gt=0, title="Learning rate", description="Highest, after the warm-up")
     weight_decay: float = Field(1e-4, ge=0, title="Weight decay")
-    validate_every: int = Field(50, ge=1, title="Validate every", description="In steps")
+    validate_every: int = Field(150, ge=1, title="Validate every", description="In steps")
     patience: int = Field(6, ge=1, title="Patience", description="Validations without a gain before stopping")
     refit_steps: int = Field(
-        200,
+        400,
         ge=0,
         le=1_000_000,
         title="Refit steps",
@@ -64,15 +77,46 @@ class TrainOptions(CollectionOptions):
     quantisation: float = Field(0.02, ge=0, title="Quantisation weight")
     balance: float = Field(0.1, ge=0, title="Bit balance weight")
     decorrelation: float = Field(0.0, ge=0, title="Bit decorrelation weight")
-    distillation: float = Field(0.0, ge=0, title="Float-to-code distillation weight")
+    distillation: float = Field(1.0, ge=0, title="Float-to-code distillation weight")
+    lengths: Lengths = Field(
+        CODE_LENGTHS,
+        title="Code lengths",
+        description="Trained and chosen for; one alone makes a code that is good at that length only",
+        min_length=1,
+    )
+    short_weight: float = Field(
+        0.5,
+        ge=-4,
+        le=4,
+        title="Weight of short codes",
+        description="A length counts by (128 / length) to this power; 0: all alike",
+    )
+    components: int = Field(320, ge=1, le=65_536, title="Components", description="Of picture features")
+    agreement: float = Field(
+        0.5,
+        ge=0,
+        le=4,
+        title="Agreement of drawings",
+        description="How much components count less in which two drawings of one thing differ",
+    )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
     ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")
     noise: float = Field(0.3, ge=0, title="Feature noise", description="In deviations of a component")
+    style_noise: float = Field(
+        0.7, ge=0, title="Style noise", description="Share of what tells two drawings of another thing apart"
+    )
+    two_words: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        title="Share of word pairs",
+        description="In the refit: how often a text is two words of a concept",
+    )
     name_share: float = Field(
         0.4, ge=0, le=1, title="Share of names", description="How often a text is the name, not a keyword"
     )
     threads: int = Field(
-        2, ge=1, le=256, title="Threads", description="Another number rounds differently: part of the seed"
+        1, ge=1, le=256, title="Threads", description="Another number rounds differently: part of the seed"
     )
 
 

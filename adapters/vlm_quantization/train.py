@@ -17,12 +17,11 @@ import numpy as np
 import torch
 
 from adapters.vlm_quantization import losses
-from adapters.vlm_quantization.backbones import ngram_rows
+from adapters.vlm_quantization.batches import Batches
 from adapters.vlm_quantization.checkpoint import ModelConfig, Provenance
-from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded
+from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoded
 from adapters.vlm_quantization.evaluator import SameItem, evaluate_codes, evaluate_scores
 from adapters.vlm_quantization.model import CrossModalHashModel, stack_rows
-from workbench import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from adapters.vlm_quantization.data import CaptionedImages, Item, Progress
+    from adapters.vlm_quantization.batches import Batch
+    from adapters.vlm_quantization.data import CaptionedImages, Progress
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.splits import Splits
 
@@ -50,110 +50,6 @@ class Recorder(Protocol):
 
     def log_checkpoint(self, name: str, path: Path) -> Path:
         """Keep a copy of a file under a name, whole or not at all."""
-
-
-class Texts:
-    """Every text of the concepts that are trained on, and which concepts each describes.
-
-    Attributes
-    ----------
-    names, keywords : list
-        For each concept a list of languages, each a list of text numbers.
-    rows : list of list of int
-        For each text the rows of its n-grams.
-    """
-
-    def __init__(self, concepts: Sequence[Item], languages: Sequence[str], buckets: int) -> None:
-        numbers: dict[str, int] = {}
-        described: list[tuple[int, int]] = []
-        self.names: list[list[list[int]]] = []
-        self.keywords: list[list[list[int]]] = []
-        for place, item in enumerate(concepts):
-            self.names.append([])
-            self.keywords.append([])
-            for language in languages:
-                for texts, kept in (
-                    (item.captions.get(language, ()), self.names),
-                    (item.keywords.get(language, ()), self.keywords),
-                ):
-                    row = [numbers.setdefault(text.casefold(), len(numbers)) for text in texts]
-                    kept[place].append(row)
-                    described += [(number, place) for number in row]
-        pairs = np.unique(np.array(described, np.int64).reshape(-1, 2), axis=0)
-        self.rows = [ngram_rows(text, buckets) for text in numbers]
-        self._concepts = pairs[:, 1]
-        self._starts = np.searchsorted(pairs[:, 0], np.arange(len(numbers) + 1))
-        self._n_concepts = len(concepts)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def positives(self, texts: NDArray[np.int64], concepts: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which text describes which concept, shape (len(texts), len(concepts)).
-
-        Memory is of the size of the answer and of the texts' own lists, never texts times all concepts.
-        """
-        column = np.full(self._n_concepts, -1)
-        column[concepts] = np.arange(len(concepts))
-        counts = self._starts[texts + 1] - self._starts[texts]
-        row = np.repeat(np.arange(len(texts)), counts)
-        within = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
-        found = column[self._concepts[np.repeat(self._starts[texts], counts) + within]]
-        out = np.zeros((len(texts), len(concepts)), bool)
-        out[row[found >= 0], found[found >= 0]] = True
-        return out
-
-
-class Batches:
-    """Draws batches: concepts, a picture and a text of each.
-
-    Parameters
-    ----------
-    collection : CaptionedImages
-    rows : ndarray, int64
-        The items drawn from, and no others.
-    options : TrainOptions
-    unseen : ndarray, int64, optional
-        Items whose concepts fill half of every batch, since nothing is known of them yet.
-    """
-
-    def __init__(
-        self,
-        collection: CaptionedImages,
-        rows: NDArray[np.int64],
-        options: TrainOptions,
-        unseen: NDArray[np.int64] | None = None,
-    ) -> None:
-        by_concept: dict[str, list[int]] = {}
-        for row in rows.tolist():
-            by_concept.setdefault(collection.items[row].concept, []).append(row)
-        if len(by_concept) < 2:
-            raise BadInput(f"{len(by_concept)} concepts to train on; at least 2 are needed")
-        self.pictures = [np.array(rows) for rows in by_concept.values()]
-        concepts = [collection.items[rows[0]] for rows in by_concept.values()]
-        self.texts = Texts(concepts, collection.languages, options.text_buckets)
-        self.options = options
-        new = {collection.items[row].concept for row in ([] if unseen is None else unseen.tolist())}
-        self._new = np.array([concept in new for concept in by_concept])
-        self._rng = np.random.Generator(np.random.PCG64(options.seed))
-
-    def draw(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-        """Return concepts, their pictures (n, 2), how to mix the two (n, 1), and their texts."""
-        rng = self._rng
-        size = min(self.options.batch, len(self.pictures))
-        new = rng.permutation(np.flatnonzero(self._new))[: size // 2]
-        concepts = np.concatenate([new, rng.permutation(np.flatnonzero(~self._new))[: size - len(new)]])
-        pictures = np.stack([rng.choice(self.pictures[concept], 2) for concept in concepts])
-        mix = rng.random((len(concepts), 1)).astype(np.float32)
-        return concepts, pictures, mix, np.array([self._text(concept) for concept in concepts])
-
-    def _text(self, concept: int) -> int:
-        names, keywords = self.texts.names[concept], self.texts.keywords[concept]
-        spoken = [place for place, texts in enumerate(names) if texts or keywords[place]]
-        place = spoken[self._rng.integers(len(spoken))]
-        use_name = names[place] and (not keywords[place] or self._rng.random() < self.options.name_share)
-        choice = names[place] if use_name else keywords[place]
-        return choice[self._rng.integers(len(choice))]
 
 
 @dataclass(frozen=True)
@@ -203,9 +99,9 @@ def train(
     torch.manual_seed(options.seed)
     started = time.monotonic()
     batches = Batches(collection, splits.train, options)
-    model = _model(features, splits, options)
+    model = _model(features, splits, batches.pairs, options)
     components = model.components(torch.from_numpy(features))
-    validation = Validation(collection, splits, components)
+    validation = Validation(collection, splits, components, options.lengths)
     origin = Provenance(
         tower=tower, data=collection.fingerprint, split=splits.fingerprints["train"], seed=options.seed
     )
@@ -245,16 +141,21 @@ def _refit(
     components: Tensor,
     options: TrainOptions,
 ) -> Iterator[int]:
-    """Go on over all pictures, with less noise: what is searched is what is seen here."""
+    """Go on over all pictures, with less noise: what is searched is what is seen here, not other drawings.
+
+    Some texts are two words of a concept, as a visitor may ask for it. Training proper leaves that out: it
+    costs a little where names are asked for, which is what is measured.
+    """
     update = {
         "noise": options.noise / 3,
+        "style_noise": 0.0,
         "dropout": options.dropout / 2,
         "ngram_dropout": options.ngram_dropout / 2,
     }
     gentle = options.model_copy(update=update)
     model.regularise(gentle.dropout, gentle.ngram_dropout)
     unseen = np.concatenate([splits.val_concepts, splits.test_concepts])
-    everything = Batches(collection, np.arange(len(collection)), gentle, unseen)
+    everything = Batches(collection, np.arange(len(collection)), gentle, unseen, options.two_words)
     for step, _ in _steps(model, everything, components, gentle, options.refit_steps):
         yield step
 
@@ -284,12 +185,14 @@ def _steps(
         yield step, parts
 
 
-def _model(features: NDArray[np.float32], splits: Splits, options: TrainOptions) -> CrossModalHashModel:
+def _model(
+    features: NDArray[np.float32], splits: Splits, pairs: NDArray[np.int64], options: TrainOptions
+) -> CrossModalHashModel:
     seen = features[splits.train]
     config = ModelConfig(
         image_tower=options.image_tower,
         image_dim=features.shape[1],
-        image_components=min(320, *seen.shape),
+        image_components=min(options.components, *seen.shape),
         hidden=options.hidden,
         dim=options.dim,
         text_buckets=options.text_buckets,
@@ -297,27 +200,23 @@ def _model(features: NDArray[np.float32], splits: Splits, options: TrainOptions)
     )
     model = CrossModalHashModel(config, dropout=options.dropout, ngram_dropout=options.ngram_dropout)
     torch.nn.init.normal_(model.embedding.weight, std=0.05)
-    model.fit_components(seen)
+    model.fit_components(seen, features[pairs], options.agreement)
     return model
 
 
 def _loss(
     model: CrossModalHashModel, batches: Batches, components: Tensor, options: TrainOptions
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    concepts, pictures, mix, texts = batches.draw()
-    two = components[torch.from_numpy(pictures)]
-    # between two drawings of a thing lies the thing: mixing them, and noise, stand for other drawings
-    share = torch.from_numpy(mix)
-    x = two[:, 0] * share + two[:, 1] * (1 - share)
-    x = x + torch.randn_like(x) * options.noise
-    positives = torch.from_numpy(batches.texts.positives(texts, concepts))
-    seen = model.image_vectors(x)
-    said = model.text_vectors(*stack_rows([batches.texts.rows[text] for text in texts]))
+    batch = batches.draw()
+    positives = torch.from_numpy(batch.positives)
+    seen = model.image_vectors(_drawn(batch, components, torch.from_numpy(batches.pairs), options))
+    said = model.text_vectors(*stack_rows(batch.rows))
     similarity = said @ seen.T / options.float_temperature
     image_margins, text_margins = model.image_code(seen), model.text_code(said)
     parts = {"float": losses.contrastive(similarity, positives)}
+    weights = length_weights(options.lengths, options.short_weight)
     nested, by_length = losses.nested_contrastive(
-        text_margins, image_margins, positives, dict.fromkeys(CODE_LENGTHS, 1.0), options.temperature
+        text_margins, image_margins, positives, weights, options.temperature
     )
     loss = parts["float"] + nested
     both = (image_margins, text_margins)
@@ -331,19 +230,52 @@ def _loss(
             loss = loss + 2 * weight * parts[name]
     if options.distillation:
         each = [
-            losses.distillation(text_margins, image_margins, similarity, length, options.temperature)
-            for length in CODE_LENGTHS
+            weight * losses.distillation(text_margins, image_margins, similarity, length, options.temperature)
+            for length, weight in weights.items()
         ]
-        parts["distillation"] = torch.stack(each).mean()
+        parts["distillation"] = torch.stack(each).sum()
         loss = loss + options.distillation * parts["distillation"]
     parts |= {f"code@{length}": value for length, value in by_length.items()}
     return loss, {"loss": loss, **parts}
 
 
+def length_weights(lengths: Sequence[int], power: float) -> dict[int, float]:
+    """Return what each code length counts, together one: ``(128 / length) ** power`` before that.
+
+    A short code is the harder to learn, and its bits are part of every longer one: what it gains costs the
+    long ones little.
+    """
+    plain = {length: (CODE_BITS / length) ** power for length in lengths}
+    return {length: weight / sum(plain.values()) for length, weight in plain.items()}
+
+
+def _drawn(batch: Batch, components: Tensor, pairs: Tensor, options: TrainOptions) -> Tensor:
+    """Return components of pictures nobody drew: what stands for a drawing by another hand.
+
+    Between two drawings of a thing lies the thing, so the two are mixed; and what tells two drawings of some
+    other thing apart would mostly tell two of this one apart, so some of that is added. Noise is for what
+    is left.
+    """
+    two = components[torch.from_numpy(batch.pictures)]
+    share = torch.from_numpy(batch.mix)
+    x = two[:, 0] * share + two[:, 1] * (1 - share)
+    if len(batch.other) and options.style_noise:
+        other = components[pairs[torch.from_numpy(batch.other)]]
+        x = x + (other[:, 0] - other[:, 1]) * torch.from_numpy(batch.push) * options.style_noise
+    return x + torch.randn_like(x) * options.noise
+
+
 class Validation:
     """Measures a model on the validation parts: text to picture and back, per language and length."""
 
-    def __init__(self, collection: CaptionedImages, splits: Splits, components: Tensor) -> None:
+    def __init__(
+        self,
+        collection: CaptionedImages,
+        splits: Splits,
+        components: Tensor,
+        lengths: Sequence[int] = CODE_LENGTHS,
+    ) -> None:
+        self._lengths = tuple(lengths)
         self._sides = []
         for part in ("val_drawings", "val_concepts"):
             rows = getattr(splits, part)
@@ -372,7 +304,7 @@ class Validation:
                         length = "float" if record.bits is None else record.bits
                         found.setdefault(f"val/{record.name}@{length}", []).append(record.value)
         means = {name: float(np.mean(values)) for name, values in found.items()}
-        coded = [means[f"val/R@10@{length}"] for length in CODE_LENGTHS] if means else [0.0]
+        coded = [means[f"val/R@10@{length}"] for length in self._lengths] if means else [0.0]
         return {**means, DECIDING: float(np.mean(coded))}
 
 

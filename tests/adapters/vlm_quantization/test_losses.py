@@ -71,3 +71,39 @@ def test_distillation_is_least_when_codes_rank_as_the_teacher_does() -> None:
     good = losses.distillation(margins, margins, teacher, 128, 0.05)
     bad = losses.distillation(margins, margins.roll(1, 0), teacher, 128, 0.05)
     assert good < bad
+
+
+@pytest.mark.parametrize("length", [8, 16, 32, 64, 128])
+def test_a_length_moves_its_own_bits_and_no_others(length: int) -> None:
+    torch.manual_seed(0)
+    texts, pictures = (torch.randn(12, 128).clamp(-0.9, 0.9).requires_grad_() for _ in range(2))
+    positives = torch.eye(12, dtype=torch.bool)
+    contrast, _ = losses.nested_contrastive(texts, pictures, positives, {length: 1.0}, 0.1)
+    taught = losses.distillation(texts, pictures, torch.randn(12, 12), length, 0.1)
+    for loss in (contrast, taught):
+        for gradient in torch.autograd.grad(loss, (texts, pictures)):
+            assert (gradient[:, :length] != 0).any(0).all()
+            assert (gradient[:, length:] == 0).all()
+
+
+def test_the_teacher_is_not_taught() -> None:
+    torch.manual_seed(0)
+    margins = torch.randn(6, 128).clamp(-0.9, 0.9).requires_grad_()
+    vectors = torch.randn(6, 4, requires_grad=True)
+    losses.distillation(margins, margins, vectors @ vectors.T, 64, 0.1).backward()
+    assert margins.grad.abs().sum() > 0
+    assert vectors.grad is None
+
+
+def test_distillation_has_the_gradient_of_a_cross_entropy() -> None:
+    """With margins inside the clamp, the slope is (student - teacher) share through the signs."""
+    torch.manual_seed(0)
+    texts, pictures = (torch.randn(5, 8, dtype=torch.float64).clamp(-0.9, 0.9) for _ in range(2))
+    texts.requires_grad_()
+    teacher = torch.randn(5, 5, dtype=torch.float64)
+    losses.distillation(texts, pictures, teacher, 8, 0.5).backward()
+    signs_a, signs_b = (torch.where(x >= 0, 1.0, -1.0).double() for x in (texts.detach(), pictures))
+    scale = 8 * 0.5 * (128 / 8) ** 0.5
+    scores = signs_a @ signs_b.T / scale
+    slope = sum((scores.softmax(way) - teacher.softmax(way)) / 5 for way in (0, 1)) / 2
+    assert torch.allclose(texts.grad, slope @ signs_b / scale)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from adapters.vlm_quantization.options import IndexOptions, TrainOptions
 
@@ -15,3 +16,12 @@ def test_a_collection_is_found_from_wherever_the_job_runs(
         )
         assert options(collection="emoji").collection == "emoji"
     assert IndexOptions().collection == ""
+
+
+def test_lengths_are_those_a_code_is_read_at_each_once_and_in_order() -> None:
+    assert TrainOptions().lengths == (8, 16, 32, 64, 128)
+    assert TrainOptions.model_validate({"lengths": [64, 8, 64]}).lengths == (8, 64)
+    with pytest.raises(ValidationError, match="no code is read at \\[12\\] bits; lengths are 8, 16"):
+        TrainOptions.model_validate({"lengths": [8, 12]})
+    with pytest.raises(ValidationError):
+        TrainOptions.model_validate({"lengths": []})

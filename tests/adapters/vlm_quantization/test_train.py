@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import workbench as wb
 from adapters.vlm_quantization import train
 from adapters.vlm_quantization.backbones import RandomProjection
+from adapters.vlm_quantization.batches import Batches
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.data import make_splits
 from adapters.vlm_quantization.encoder import HashEncoder
@@ -152,23 +152,53 @@ def test_any_number_of_steps_can_be_taken(tmp_path: Path, steps: int) -> None:
     assert (tmp_path / train.REFIT).is_file()
 
 
-def test_positives_are_all_concepts_a_text_describes() -> None:
-    collection = shapes.collection()
-    concepts = collection.items[::2]
-    texts = train.Texts(concepts, ("en", "ko"), 64)
-    red = texts.keywords[0][0][0]  # the keyword "red" of the first concept
-    assert concepts[0].keywords["en"][0] == "red"
-    chosen = np.array([5, 0, 6, 12])
-    marks = texts.positives(np.array([red, texts.names[5][0][0]]), chosen)
-    assert marks.tolist() == [
-        [concepts[place].labels[0] == "red" for place in chosen],
-        [True, False, False, False],
-    ]
+@pytest.mark.parametrize("length", [8, 64])
+def test_one_length_alone_can_be_trained_and_decides(tmp_path: Path, length: int) -> None:
+    run, done = fit(tmp_path, lengths=(length,))
+    assert done.best["val/R@10"] == done.best[f"val/R@10@{length}"]
+    logged = {name for _, metrics in run.logged for name in metrics if name.startswith("train/code@")}
+    assert logged == {f"train/code@{length}"}
 
 
-def test_one_concept_is_too_few_to_train_on(tmp_path: Path) -> None:
+def test_drawings_by_another_hand_are_mixed_pushed_and_no_more() -> None:
+    import torch
+
     collection = shapes.collection()
-    collection.items = collection.items[:2]
+    rows = make_splits(collection, 0).train
+    components = torch.randn(len(collection), 5, generator=torch.Generator().manual_seed(0))
+    for style in (0.0, 2.0):
+        options = shapes.options(noise=0, style_noise=style)
+        batches = Batches(collection, rows, options)
+        batch = batches.draw()
+        drawn = train._drawn(batch, components, torch.from_numpy(batches.pairs), options).numpy()
+        for place, (first, second) in enumerate(batch.pictures):
+            share = batch.mix[place]
+            between = share * components[first].numpy() + (1 - share) * components[second].numpy()
+            one, other = components[batches.pairs[batch.other[place]]].numpy()
+            wanted = between + style * batch.push[place] * (one - other)
+            assert np.allclose(drawn[place], wanted, atol=1e-5)
+
+
+def test_pictures_without_a_second_drawing_can_be_trained_on(tmp_path: Path) -> None:
+    collection = shapes.collection()
+    collection.items = collection.items[::2]
+    features = picture_features(collection, RandomProjection(), tmp_path)
     splits = make_splits(collection, 0)
-    with pytest.raises(wb.BadInput, match="at least 2"):
-        train.Batches(collection, splits.train, shapes.options())
+    run = Notebook(tmp_path)
+    done = train.train(collection, splits, features, "random/0", shapes.options(), run, lambda *_: None)
+    assert done.steps == 60
+
+
+@pytest.mark.parametrize(
+    ("lengths", "power", "wanted"),
+    [
+        ((8, 32, 128), 0.5, {8: 4 / 7, 32: 2 / 7, 128: 1 / 7}),
+        ((8, 128), -1.0, {8: 1 / 17, 128: 16 / 17}),
+        (CODE_LENGTHS, 0.0, dict.fromkeys(CODE_LENGTHS, 0.2)),
+        ((64,), 0.5, {64: 1.0}),
+    ],
+)
+def test_short_lengths_count_by_a_power(
+    lengths: tuple[int, ...], power: float, wanted: dict[int, float]
+) -> None:
+    assert train.length_weights(lengths, power) == pytest.approx(wanted)

@@ -1,0 +1,115 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from adapters.vlm_quantization.backbones import ngram_rows
+from adapters.vlm_quantization.batches import Batches, Texts
+from adapters.vlm_quantization.data import make_splits
+
+from . import shapes
+
+
+def batches(two_words: float = 0.0, **changes: Any) -> Batches:
+    collection = shapes.collection()
+    rows = make_splits(collection, 0).train
+    return Batches(collection, rows, shapes.options(**changes), two_words=two_words)
+
+
+def test_positives_are_all_concepts_a_text_describes() -> None:
+    collection = shapes.collection()
+    concepts = collection.items[::2]
+    texts = Texts(concepts, ("en", "ko"), 64)
+    red = texts.keywords[0][0][0]  # the keyword "red" of the first concept
+    assert concepts[0].keywords["en"][0] == "red"
+    chosen = np.array([5, 0, 6, 12])
+    marks = texts.positives(np.array([red, texts.names[5][0][0]]), chosen)
+    assert marks.tolist() == [
+        [concepts[place].labels[0] == "red" for place in chosen],
+        [True, False, False, False],
+    ]
+
+
+def test_a_word_of_a_name_describes_every_concept_that_has_it() -> None:
+    collection = shapes.collection()
+    concepts = list(collection.items[::2])
+    texts = Texts(concepts, ("en", "ko"), 64)
+    everything = np.arange(len(concepts))
+    for place, concept in enumerate(concepts):
+        for language, words in (("en", 0), ("ko", 1)):
+            assert len(texts.words[place][words]) == 2
+            for number, word in zip(
+                texts.words[place][words], concept.captions[language][0].split(), strict=True
+            ):
+                found = texts.positives(np.array([number]), everything)[0]
+                assert found.tolist() == [word in other.captions[language][0].split() for other in concepts]
+
+
+def test_two_words_describe_what_has_both() -> None:
+    drawn = batches(two_words=1.0).draw()
+    # two words make out one shape in one colour here, so no other concept of the batch is right
+    assert drawn.positives.tolist() == np.eye(len(drawn.concepts), dtype=bool).tolist()
+    some = batches(two_words=1.0)
+    names = {some.texts.names[c][k][0] for c in drawn.concepts for k in (0, 1)}
+    whole = {tuple(sorted(some.texts.rows[name])) for name in names}
+    buckets = some.options.text_buckets
+    assert all(tuple(sorted(rows)) in whole for rows in drawn.rows)
+    assert ngram_rows("red circle", buckets) == ngram_rows("red", buckets) + ngram_rows("circle", buckets)
+
+
+@pytest.mark.parametrize("two_words", [0.0, 0.5])
+def test_each_text_describes_its_own_concept_and_each_picture_shows_it(two_words: float) -> None:
+    some = batches(two_words=two_words)
+    for _ in range(5):
+        drawn = some.draw()
+        assert drawn.positives.diagonal().all()
+        for concept, pictures in zip(drawn.concepts, drawn.pictures, strict=True):
+            assert set(pictures) <= set(some.pictures[concept])
+
+
+def test_pairs_are_two_drawings_of_one_concept_among_the_rows_drawn_from() -> None:
+    collection = shapes.collection()
+    rows = make_splits(collection, 0).train
+    pairs = Batches(collection, rows, shapes.options()).pairs
+    assert len(pairs)
+    assert set(pairs.ravel().tolist()) <= set(rows.tolist())
+    for first, second in pairs.tolist():
+        assert first != second
+        assert collection.items[first].concept == collection.items[second].concept
+
+
+def test_no_concept_with_two_drawings_leaves_nothing_to_lend() -> None:
+    collection = shapes.collection()
+    alone = Batches(collection, np.arange(0, len(collection), 2), shapes.options())
+    drawn = alone.draw()
+    assert alone.pairs.shape == (0, 2)
+    assert len(drawn.other) == len(drawn.push) == 0
+
+
+def test_one_seed_one_order_of_batches() -> None:
+    def several(seed: int) -> list[Any]:
+        some = batches(seed=seed, two_words=0.5)
+        drawn = [some.draw() for _ in range(4)]
+        return [(d.concepts.tolist(), d.pictures.tolist(), d.rows, d.push.tolist()) for d in drawn]
+
+    assert several(0) == several(0)
+    assert several(0) != several(1)
+
+
+def test_what_is_unseen_fills_half_a_batch() -> None:
+    collection = shapes.collection()
+    splits = make_splits(collection, 0)
+    some = Batches(collection, np.arange(len(collection)), shapes.options(batch=6), splits.test_concepts)
+    new = {collection.items[row].concept for row in splits.test_concepts.tolist()}
+    drawn = some.draw()
+    shown = [collection.items[row].concept in new for row in drawn.pictures[:, 0].tolist()]
+    assert sum(shown) == 3
+
+
+def test_one_concept_is_too_few_to_train_on() -> None:
+    collection = shapes.collection()
+    collection.items = collection.items[:2]
+    splits = make_splits(collection, 0)
+    with pytest.raises(wb.BadInput, match="at least 2"):
+        Batches(collection, splits.train, shapes.options())
