@@ -392,7 +392,7 @@ class Worker:
     def _may_leave(self) -> bool:
         if self._lock is not None and not _is_same_file(self._lock, jobs.worker_lock(self.home)):
             return True  # the workspace was deleted, or moved away
-        if self.idle_seconds is None or self._running:
+        if self.idle_seconds is None or self._running or self._unsure:
             return False
         if time.monotonic() - self._busy_at < self.idle_seconds:
             return False
@@ -423,4 +423,6 @@ def _is_same_file(file: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except (FileNotFoundError, NotADirectoryError):
-        return False  # any other error says nothing of whether it is there
+        return False
+    except OSError:
+        return True  # which says nothing of whether it is there

@@ -456,3 +456,36 @@ def test_a_database_on_a_network_file_system_is_refused(
     assert not (tmp_path / "far" / "workbench.db").exists()
     # With its database elsewhere the same folder will do.
     wb.Workspace(tmp_path / "far", database_url=f"sqlite:///{tmp_path / 'near' / 'workbench.db'}").close()
+
+
+def test_the_runs_of_an_attempt_end_with_it_and_only_with_it(store: Store) -> None:
+    job = running(store)
+    mine = store.add_run(records.Run(experiment_id=0, job_id=job.id), "e").id or 0
+    other = store.add_run(records.Run(experiment_id=0), "e").id or 0
+
+    def states() -> list[str]:
+        return [run.status for run in store.runs(ids=[mine, other])][::-1]
+
+    assert not store.move_job(job.id or 0, expect="running", to="failed", attempt=7, runs="failed")
+    assert states() == ["running", "running"]
+    error = {"cell": None, "type": "E", "message": "m"}
+    assert store.move_job(job.id or 0, expect="running", to="failed", attempt=1, runs="failed", error=error)
+    assert states() == ["failed", "running"]
+    run = store.run(mine)
+    assert run is not None
+    assert (run.error, run.finished_at is not None) == (error, True)
+
+
+@pytest.mark.parametrize("odd", ["caf\udce9.png", "nul\0inside", "\ud800 강"])
+def test_whatever_a_process_says_can_be_stored(store: Store, odd: str) -> None:
+    # A file's name that is no UTF-8 comes as half characters: its message must not keep a job from ending.
+    job_id = running(store).id or 0
+    stages = [{"name": odd, "done": 0, "total": None}]
+    assert store.update_job(job_id, attempt=1, progress_message=odd, progress_stages=stages) == "running"
+    assert store.save_result(job_id, 1, {"summary": odd, "metrics": {odd: 1.0}})
+    assert store.move_job(job_id, expect="running", to="failed", attempt=1, error={"message": odd})
+    job = store.job(job_id)
+    assert job is not None
+    assert job.error is not None
+    assert job.error["message"].startswith(odd[:3].encode("utf-8", "backslashreplace").decode())
+    assert store.result(job_id) is not None
