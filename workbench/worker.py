@@ -181,7 +181,8 @@ class Worker:
             for job_id in held.keys() - known:
                 # Taken, as the database knows and this process was not told: the connection broke.
                 if (job := self.home.store.job(job_id)) is not None and job.worker_id == self.id:
-                    settle(self.home.store, job, "the database broke off while it was taken", counts=False)
+                    reason = "the database broke off while it was taken"
+                    settle(self.home.store, job, reason, counts=False, begun=False)
             self._unsure = False
         self._renewed_at = time.monotonic()
         self._keeper.renewed()

@@ -12,7 +12,6 @@ import pytest
 import workbench as wb
 from tests.conftest import installed, workspace_in
 from workbench import jobs, processes, records, settling
-from workbench.attempts import Seldom
 from workbench.keeper import Keeper, keep
 from workbench.worker import Worker
 
@@ -251,7 +250,11 @@ def test_a_claim_that_was_made_and_not_heard_of_is_given_back(
     with pytest.raises(wb.StoreError):
         worker.step()
     assert workspace.job(job_id).status == "running"
-    worker._beat = Seldom(0.0)
+    spare = worker._spare  # its process stands in the row, and goes to whatever comes next
+    assert spare is not None
+    worker._renew()
+    assert spare.alive
+    assert workspace.job(job_id).status == "queued"
     until(lambda: worker.step() or workspace.job(job_id).status == "failed")
     job = workspace.job(job_id)
     assert job.attempt == 2  # one more than it was allowed: the first was nobody's fault
