@@ -47,6 +47,9 @@ NOTEBOOK = "notebook"
 #: A handle's properties are at most this old, in seconds.
 FRESH_SECONDS = 0.25
 
+#: What workers print goes to a new file when it is longer than this, in bytes; the one before is kept.
+WORKER_LOG_BYTES = 4 * 2**20
+
 #: How much of a log's end is read at once, and how much of it at most, in bytes.
 _LOG_BLOCK, _LOG_MOST = 16 * 2**10, 2**20
 
@@ -663,7 +666,10 @@ def _start_worker(home: Workspace) -> bool:
     environment = {key: value for key, value in os.environ.items() if key not in private}
     if home.database_url:
         environment[workspace.DATABASE_URL] = home.database_url
-    with lock, (home.path / "worker.log").open("ab") as log:
+    path = home.path / "worker.log"
+    if path.is_file() and path.stat().st_size > WORKER_LOG_BYTES:
+        path.replace(path.with_name("worker.log.1"))
+    with lock, path.open("ab") as log:
         # A session of its own and no parent: it outlives the terminal, the kernel or the command that
         # started it, and leaves no zombie there. It is born with the lock, so that of many who submit at
         # once one starts a worker.

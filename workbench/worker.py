@@ -44,6 +44,9 @@ SILENT_SECONDS = 0.75 * LEASE_SECONDS
 IDLE_SECONDS = 60.0
 IDLE = "WORKBENCH_WORKER_IDLE"
 
+#: Seconds after which the same refusal is printed again.
+_SAY_AGAIN_SECONDS = 60.0
+
 #: Seconds to wait after the database refused something.
 _PAUSE_AFTER_REFUSAL = 1.0
 
@@ -116,6 +119,7 @@ class Worker:
         self._beat = Seldom(BEAT_SECONDS)
         self._renewed_at = self._busy_at = time.monotonic()
         self._lock = lock
+        self._said = ("", 0.0)
         self._unsure = False  # whether a claim was broken off, so that nobody knows whether it was made
 
     def run(self) -> None:
@@ -383,7 +387,11 @@ class Worker:
     # Coming and going --------------------------------------------------------------------------
 
     def _say(self, words: str) -> None:
-        """Print what went wrong; where it cannot be printed either (a full disk), work goes on."""
+        """Print what went wrong, the same thing once a minute; where even that fails, work goes on."""
+        now = time.monotonic()
+        if words == self._said[0] and now - self._said[1] < _SAY_AGAIN_SECONDS:
+            return
+        self._said = (words, now)
         with contextlib.suppress(OSError):
             print(f"{time.strftime('%F %T')} {words}", file=sys.stderr, flush=True)
 

@@ -348,6 +348,16 @@ def test_an_attempt_that_was_given_up_does_not_run_by_hand_instead(
     assert len(workspace.jobs()) == 1
 
 
+def test_an_attempt_that_was_given_up_logs_nothing(attached: records.Job, workspace: wb.Workspace) -> None:
+    with wb.job_scope("eval", workspace=workspace) as scope:
+        assert scope.start_run("e").status == "running"
+        workspace.store.move_job(scope.id, expect="running", to="queued", attempt=1)
+        workspace.store.claim_job({"worker_id": "w2"}, 60)
+        with pytest.raises(wb.WrongState, match="no longer this process's to log for"):
+            scope.start_run("e")
+    assert len(workspace.runs()) == 1
+
+
 # What the system refuses ----------------------------------------------------------------------------
 
 
@@ -415,3 +425,15 @@ def test_a_log_is_followed_letter_by_letter(workspace: wb.Workspace) -> None:
     assert next(lines) == "강"
     workspace.store.move_job(job.id, expect="running", to="succeeded")
     assert list(lines) == []
+
+
+def test_what_workers_print_is_kept_within_bounds(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "WORKER_LOG_BYTES", 10)
+    monkeypatch.setattr(jobs, "worker_command", lambda home: ["true"])
+    log = workspace.path / "worker.log"
+    log.write_text("much too long")
+    assert jobs.ensure_worker(workspace)
+    assert log.read_text() == ""
+    assert log.with_name("worker.log.1").read_text() == "much too long"

@@ -11,7 +11,7 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
-from workbench import jobs, processes, records, settling
+from workbench import background, jobs, processes, records, settling
 from workbench.keeper import Keeper, keep
 from workbench.worker import Worker
 
@@ -338,6 +338,45 @@ def test_a_lock_file_that_cannot_be_looked_at_is_not_gone(
         patch.setattr(Path, "stat", refuse)
         assert not staying._may_leave()
     staying._drop_lock()
+
+
+def test_a_worker_says_the_same_once(workspace: wb.Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    worker = Worker(workspace)
+    for _ in range(100):
+        worker._say("the database refused")
+    worker._say("something else")
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_a_worker_that_cannot_open_the_database_waits_for_it(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+
+    def open_later(path: str) -> wb.Workspace:
+        opened.append(path)
+        if len(opened) < 3:
+            raise wb.StoreError("the database refused: unable to open database file")
+        return wb.Workspace(path)
+
+    monkeypatch.setattr("workbench.workspace.Workspace", open_later)
+    monkeypatch.setattr("workbench.background.Runner", lambda: Spare())
+    monkeypatch.setattr("workbench.worker.Worker.run", lambda self: opened.append("ran"))
+    assert background.main(["--workspace", str(workspace.path)]) == 0
+    assert opened == [str(workspace.path)] * 3 + ["ran"]
+    assert capsys.readouterr().err.count("unable to open") == 1
+    opened.clear()
+    monkeypatch.setenv("WORKBENCH_WORKER_IDLE", "0.0001")
+    with pytest.raises(wb.StoreError):
+        background.main(["--workspace", str(workspace.path)])
+
+
+class Spare:
+    """A runner that is not there."""
+
+    def end(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 # The keeper -----------------------------------------------------------------------------------------
