@@ -556,6 +556,12 @@ def check_floors(given: Any) -> dict[str, float]:
 
 
 def _queue(home: Workspace, row: records.Job, *, start_worker: bool) -> Job:
+    for path in (row.cwd, row.source):
+        if path.encode("utf-8", "replace") != path.encode("utf-8", "surrogatepass"):
+            raise BadInput(
+                f"the path {path!r} is no UTF-8, which a database cannot keep",
+                hint="Rename the folder or file.",
+            )
     row.host = processes.host() if start_worker else ""  # whoever looks from here sees to a worker, too
     job = Job(home, home.store.add_job(row))
     if start_worker:

@@ -79,7 +79,7 @@ def test_writes_fail_now_and_then(tmp_path: Path, report: Report, long_form: boo
     with stack(tmp_path, report) as broken:
         broken.reasons = REASONS
         worker = broken.start_worker(slots=2)
-        for _ in range(40 if long_form else 8):
+        for _ in range(40 if long_form else 6):
             while len(broken.handles) - len(broken.told) < 3:
                 broken.submit(steps=dice.choice((5, 20, 40)))
             time.sleep(dice.uniform(0.0, 1.0))
@@ -114,7 +114,7 @@ def test_fsync_rename_and_commit_fail_now_and_then(
         hits: Counter[str] = Counter()
         wanted = {"fsync", "replace", "commit", "commit that was made"}
         deadline = time.monotonic() + 240
-        rounds = 30 if long_form else 4
+        rounds = 30 if long_form else 3
         while rounds > 0 or not wanted <= hits.keys():  # until each of them has happened
             assert time.monotonic() < deadline, f"it struck too seldom: {hits}"
             rounds -= 1

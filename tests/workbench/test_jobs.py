@@ -392,6 +392,21 @@ def test_a_notebook_that_cannot_be_copied_is_not_queued(
     assert workspace.store.count_jobs() == 0
 
 
+def test_a_folder_whose_name_no_database_keeps_is_refused(
+    workspace: wb.Workspace, toy: wb.BaseAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with pytest.raises(wb.BadInput, match="no UTF-8"):
+        jobs.submit(workspace, "eval", "toy", start_worker=False)
+    assert workspace.store.count_jobs() == 0
+    fine = tmp_path / "강 ☕\t1"
+    fine.mkdir()
+    monkeypatch.chdir(fine)
+    jobs.submit(workspace, "eval", "toy", start_worker=False)
+
+
 def test_a_copy_that_is_not_what_was_submitted_is_neither_executed_nor_kept(
     workspace: wb.Workspace, tmp_path: Path
 ) -> None:
