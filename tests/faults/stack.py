@@ -329,6 +329,11 @@ def kill_at_random(
         while len(broken.handles) - len(broken.told) < ahead:
             broken.submit(max_attempts=4, steps=dice.choice((1, 10, 30)))
         time.sleep(dice.uniform(0.0, 0.6))
+        if dice.random() < 0.25:  # else hardly any job would come to its end
+            ended, calm = len(broken.told), time.monotonic() + 5.0
+            while len(broken.told) == ended and time.monotonic() < calm:
+                broken.look()
+                time.sleep(0.05)
         if running := broken.rows("running"):
             broken.kill(dice.choice(running), dice.choice(kinds))
 
