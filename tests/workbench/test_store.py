@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 import workbench as wb
 from workbench import migrations, mounts, records
+from workbench.errors import StoreUnavailable
 from workbench.store import Point, Store, is_sound, patiently, sqlite_module
 
 WORKER = {"worker_id": "w1", "host": "here", "worker_pid": 1, "worker_pid_started": "1"}
@@ -489,3 +490,63 @@ def test_whatever_a_process_says_can_be_stored(store: Store, odd: str) -> None:
     assert job.error is not None
     assert job.error["message"].startswith(odd[:3].encode("utf-8", "backslashreplace").decode())
     assert store.result(job_id) is not None
+
+
+@pytest.mark.parametrize("statement", ["insert", "commit"])
+def test_what_is_added_while_connections_are_cut_is_added_once(
+    postgres: Any, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    import psycopg
+
+    url = postgres.new_database()
+    store = Store(url)
+    cuts = [1]
+
+    def cut() -> None:
+        if cuts:
+            cuts.clear()
+            with psycopg.connect(url, autocommit=True) as knife:
+                knife.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where datname = current_database() and pid <> pg_backend_pid()"
+                )
+
+    def before(_c: object, _cursor: object, words: str, *_: object) -> None:
+        if statement == "insert" and words.startswith("INSERT INTO job"):
+            cut()
+
+    event.listen(store._engine, "before_cursor_execute", before)
+    event.listen(store._engine, "commit", lambda _: cut() if statement == "commit" else None)
+    if statement == "insert":  # nothing had happened
+        assert store.add_job(records.Job(type="eval")).id is not None
+        assert store.count_jobs() == 1
+    else:  # nobody knows, so the caller decides
+        with pytest.raises(wb.StoreError) as told:
+            store.add_job(records.Job(type="eval"))
+        assert isinstance(told.value, StoreUnavailable)
+        assert not told.value.undone
+    store.close()
+
+
+def test_a_read_survives_a_connection_that_is_cut(postgres: Any) -> None:
+    import psycopg
+
+    url = postgres.new_database()
+    store = Store(url)
+    job_id = store.add_job(records.Job(type="eval")).id or 0
+    cuts = [1, 1]
+
+    def before(_c: object, _cursor: object, words: str, *_: object) -> None:
+        if cuts and "FROM job" in words:
+            cuts.pop()
+            with psycopg.connect(url, autocommit=True) as knife:
+                knife.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where datname = current_database() and pid <> pg_backend_pid()"
+                )
+
+    event.listen(store._engine, "before_cursor_execute", before)
+    assert store.job(job_id) is not None
+    assert len(store.jobs()) == 1
+    assert cuts == []
+    store.close()
