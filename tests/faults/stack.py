@@ -224,9 +224,14 @@ class Stack:
         found = [
             f"{pid} {_command(pid)}" for pid in _pids() if home in processes._environment(pid).split(b"\0")
         ]
-        children = self.notes / "children"
-        pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
-        return found + [f"{pid} sleep" for pid in pids if _command(pid).startswith("sleep 600")]
+        return found + [f"{child.pid} sleep" for child in self.children()]
+
+    def children(self) -> list[processes.Process]:
+        """Return those of the jobs' children that are alive: each was started in a session of its own."""
+        noted = self.notes / "children"
+        lines = noted.read_text().splitlines() if noted.exists() else []
+        found = [processes.Process(int(pid), when) for pid, when in (line.split() for line in lines)]
+        return [child for child in found if processes.alive(*child)]
 
     def _worker_pids(self) -> list[int]:
         """Return the workers of this workspace, however they were started."""
