@@ -6,9 +6,12 @@ Its first runner is started before anything else is imported, so that the two im
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from workbench.attempts import Runner
 
@@ -29,11 +32,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.set_inheritable(lock.fileno(), False)
     spare = Runner()
 
+    from workbench.errors import WorkbenchError
     from workbench.worker import IDLE, IDLE_SECONDS, Worker
     from workbench.workspace import Workspace
 
     idle = float(os.environ.get(IDLE) or IDLE_SECONDS)
-    with Workspace(given.workspace) as home:
+    deadline, pause, said = time.monotonic() + idle, 0.5, ""
+    while True:
+        try:
+            home = Workspace(given.workspace)
+            break
+        except WorkbenchError as error:
+            # Whoever looks at a job that waits would start the next one at once: better to wait here, with
+            # the lock held, for room on the disk or for the server.
+            if time.monotonic() > deadline or not Path(given.workspace).is_dir():
+                spare.end()
+                spare.close()
+                raise
+            if str(error) != said:
+                said = str(error)
+                with contextlib.suppress(OSError):
+                    print(f"{time.strftime('%F %T')} {said}", file=sys.stderr, flush=True)
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
+    with home:
         Worker(home, slots=given.slots, idle_seconds=idle, spare=spare, lock=lock).run()
     return 0
 

@@ -222,7 +222,15 @@ class StoreError(WorkbenchError):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, or is held by others, at the moment: the same may work later."""
+    """The database cannot be reached, or is held by others, at the moment: the same may work later.
+
+    Attributes
+    ----------
+    undone : bool
+        Whether it is known that nothing was changed; it is not where a commit was on its way.
+    """
+
+    undone = False
 
 
 class BelowFloor(WorkbenchError):

@@ -53,6 +53,9 @@ MAX_ATTEMPTS = 2
 #: A handle's properties are at most this old, in seconds.
 FRESH_SECONDS = 0.25
 
+#: What workers print goes to a new file when it is longer than this, in bytes; the one before is kept.
+WORKER_LOG_BYTES = 4 * 2**20
+
 #: How much of a log's end is read at once, and how much of it at most, in bytes.
 _LOG_BLOCK, _LOG_MOST = 16 * 2**10, 2**20
 
@@ -646,6 +649,12 @@ def check_floors(given: Any) -> dict[str, float]:
 
 
 def _queue(home: Workspace, row: records.Job, *, start_worker: bool) -> Job:
+    for path in (row.cwd, row.source):
+        if path.encode("utf-8", "replace") != path.encode("utf-8", "surrogatepass"):
+            raise BadInput(
+                f"the path {path!r} is no UTF-8, which a database cannot keep",
+                hint="Rename the folder or file.",
+            )
     row.host = processes.host() if start_worker else ""  # whoever looks from here sees to a worker, too
     job = Job(home, home.store.add_job(row))
     if start_worker:
@@ -757,9 +766,12 @@ def _start_worker(home: Workspace) -> bool:
     environment = {key: value for key, value in os.environ.items() if key not in private}
     if home.database_url:
         environment[workspace.DATABASE_URL] = home.database_url
+    log = home.path / "worker.log"
+    if log.is_file() and log.stat().st_size > WORKER_LOG_BYTES:
+        log.replace(log.with_name("worker.log.1"))
     # It is born with the lock, so that of many who submit at once one starts a worker.
     with lock:
-        start_with_lock(worker_command(home), lock, home.path / "worker.log", environment)
+        start_with_lock(worker_command(home), lock, log, environment)
     return True
 
 

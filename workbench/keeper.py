@@ -96,11 +96,10 @@ class Keeper:
         if process is None or process.stdin is None or process.stdin.closed:
             return
         try:
-            process.stdin.write(f"{word}\n".encode())
+            if process.stdin.write(f"{word}\n".encode()) is None:
+                process.kill()  # its pipe is full: for hours it has not listened; it is stopped, or stuck
         except BrokenPipeError:
             return  # it was killed: the next check starts another
-        except BlockingIOError:
-            process.kill()  # it has not listened for hours: it is stopped, or stuck
 
     def _leave(self) -> None:
         if self._process is None:

@@ -176,7 +176,17 @@ class JobScope:
         tags: Mapping[str, Any] | None = None,
         better: Better | None = None,
     ) -> Run:
-        """Start a run that belongs to this job; its metrics' directions are those the adapter declares."""
+        """Start a run that belongs to this job; its metrics' directions are those the adapter declares.
+
+        Raises
+        ------
+        WrongState
+            The job was taken away from this process in the meantime.
+        """
+        row, now = self._entered(), time.time()
+        store = self.workspace.store
+        if patiently(lambda: store.update_job(self.id, attempt=row.attempt, heartbeat_at=now)) is None:
+            raise WrongState(f"job {self.id} is no longer this process's to log for")
         own = [Metric(pattern, way) for pattern, way in (better or {}).items()]
         run = self.workspace.start_run(
             experiment,

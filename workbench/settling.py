@@ -126,7 +126,7 @@ def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool
     return found
 
 
-def settle(store: Store, job: records.Job, reason: str, *, counts: bool = True) -> None:
+def settle(store: Store, job: records.Job, reason: str, *, counts: bool = True, begun: bool = True) -> None:
     """End an attempt that nobody runs any more: again while attempts are left, else failed.
 
     Parameters
@@ -139,9 +139,12 @@ def settle(store: Store, job: records.Job, reason: str, *, counts: bool = True) 
         Why the attempt is over.
     counts : bool
         Whether the attempt is used up; it is not where a worker was asked to leave.
+    begun : bool
+        Whether there may be processes of it; where it was taken and never begun, the process that its row
+        names may be busy with another job.
     """
     job_id = job.id or 0
-    if job.host == processes.host():
+    if begun and job.host == processes.host():
         root = Process(job.pid, job.pid_started) if job.worker_id and job.pid else None
         processes.kill_family(root, job.token)
         processes.remove_runtime(job.token)

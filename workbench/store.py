@@ -244,12 +244,29 @@ class Store:
         writer was faster; ``BEGIN IMMEDIATE`` waits its turn. What is not ``durable`` may be rolled back
         by a power cut (never by a crash of this process): metric points and progress, nothing else.
         """
-        with self._connected() as connection:
-            connection.execution_options(writes=True, durable=durable)
-            with connection.begin():
-                if not durable and not self.is_sqlite:
-                    connection.execute(text("set local synchronous_commit = off"))
-                yield connection
+        committing = False
+        try:
+            with self._connected() as connection:
+                connection.execution_options(writes=True, durable=durable)
+                with connection.begin():
+                    if not durable and not self.is_sqlite:
+                        connection.execute(text("set local synchronous_commit = off"))
+                    yield connection
+                    committing = True
+        except StoreUnavailable as error:
+            error.undone = not committing
+            raise
+
+    def _adding(self, call: Callable[[], _T]) -> _T:
+        """Return what a transaction returns that must not happen twice; again only where it did not."""
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                return call()
+            except StoreUnavailable as error:
+                if not error.undone or time.monotonic() > deadline:
+                    raise
+            time.sleep(_FIRST_PAUSE)
 
     def _migrate(self) -> None:
         if self._revision() == migrations.HEAD:
@@ -268,8 +285,11 @@ class Store:
             migrations.upgrade(connection)
 
     def _revision(self) -> str | None:
-        with self._reading() as connection:
-            return _revision(connection)
+        def read() -> str | None:
+            with self._reading() as connection:
+                return _revision(connection)
+
+        return patiently(read, CONNECT_SECONDS)
 
     # Experiments and runs ----------------------------------------------------------------------
 
@@ -287,6 +307,9 @@ class Store:
 
         A run without a name is called ``run-<id>``.
         """
+        return self._adding(lambda: self._add_run(run, experiment))
+
+    def _add_run(self, run: Run, experiment: str) -> Run:
         with self._writing() as connection:
             return self._add_run(connection, run, experiment)
 
@@ -561,8 +584,12 @@ class Store:
     def add_job(self, job: Job) -> Job:
         """Add a job as it is; return it with its id."""
         row = _storable(_values(job))
-        with self._writing() as connection:
-            return Job(**{**row, "id": _new_id(connection, insert(_jobs).values(row), _jobs)})
+
+        def add() -> int:
+            with self._writing() as connection:
+                return _new_id(connection, insert(_jobs).values(row), _jobs)
+
+        return Job(**{**row, "id": self._adding(add)})
 
     def job(self, job_id: int) -> Job | None:
         """Return a job."""
@@ -754,12 +781,18 @@ class Store:
         return self._one(EvalResult, select(_results).where(wanted))
 
     def _all(self, record: type[_R], query: Select[Any]) -> list[_R]:
-        with self._reading() as connection:
-            return [_record(record, row) for row in connection.execute(query)]
+        def read() -> list[_R]:
+            with self._reading() as connection:
+                return [_record(record, row) for row in connection.execute(query)]
+
+        return patiently(read, CONNECT_SECONDS)  # a connection that was cut is no reason to know nothing
 
     def _one(self, record: type[_R], query: Select[Any]) -> _R | None:
-        with self._reading() as connection:
-            row = connection.execute(query).first()
+        def read() -> Row[Any] | None:
+            with self._reading() as connection:
+                return connection.execute(query).first()
+
+        row = patiently(read, CONNECT_SECONDS)
         return None if row is None else _record(record, row)
 
 

@@ -44,6 +44,9 @@ SILENT_SECONDS = 0.75 * LEASE_SECONDS
 IDLE_SECONDS = 60.0
 IDLE = "WORKBENCH_WORKER_IDLE"
 
+#: Seconds after which the same refusal is printed again.
+_SAY_AGAIN_SECONDS = 60.0
+
 #: Seconds to wait after the database refused something.
 _PAUSE_AFTER_REFUSAL = 1.0
 
@@ -116,6 +119,7 @@ class Worker:
         self._beat = Seldom(BEAT_SECONDS)
         self._renewed_at = self._busy_at = time.monotonic()
         self._lock = lock
+        self._said = ("", 0.0)
         self._unsure = False  # whether a claim was broken off, so that nobody knows whether it was made
 
     def run(self) -> None:
@@ -181,7 +185,8 @@ class Worker:
             for job_id in held.keys() - known:
                 # Taken, as the database knows and this process was not told: the connection broke.
                 if (job := self.home.store.job(job_id)) is not None and job.worker_id == self.id:
-                    settle(self.home.store, job, "the database broke off while it was taken", counts=False)
+                    reason = "the database broke off while it was taken"
+                    settle(self.home.store, job, reason, counts=False, begun=False)
             self._unsure = False
         self._renewed_at = time.monotonic()
         self._keeper.renewed()
@@ -382,7 +387,11 @@ class Worker:
     # Coming and going --------------------------------------------------------------------------
 
     def _say(self, words: str) -> None:
-        """Print what went wrong; where it cannot be printed either (a full disk), work goes on."""
+        """Print what went wrong, the same thing once a minute; where even that fails, work goes on."""
+        now = time.monotonic()
+        if words == self._said[0] and now - self._said[1] < _SAY_AGAIN_SECONDS:
+            return
+        self._said = (words, now)
         with contextlib.suppress(OSError):
             print(f"{time.strftime('%F %T')} {words}", file=sys.stderr, flush=True)
 
@@ -392,7 +401,7 @@ class Worker:
     def _may_leave(self) -> bool:
         if self._lock is not None and not _is_same_file(self._lock, jobs.worker_lock(self.home)):
             return True  # the workspace was deleted, or moved away
-        if self.idle_seconds is None or self._running:
+        if self.idle_seconds is None or self._running or self._unsure:
             return False
         if time.monotonic() - self._busy_at < self.idle_seconds:
             return False
@@ -423,4 +432,6 @@ def _is_same_file(file: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except (FileNotFoundError, NotADirectoryError):
-        return False  # any other error says nothing of whether it is there
+        return False
+    except OSError:
+        return True  # which says nothing of whether it is there

@@ -13,7 +13,7 @@ from tests.faults.stack import Stack, stack, until
 from workbench.errors import StoreError
 
 #: Size of the file system, how long it is full, and how long jobs are that outlast that.
-SIZE, FULL_SECONDS, LONG_SECONDS = "24m", 6.0, 14.0
+SIZE, FULL_SECONDS, LONG_SECONDS = "24m", 5.0, 10.0
 
 TALK = """
 import time

@@ -224,9 +224,14 @@ class Stack:
         found = [
             f"{pid} {_command(pid)}" for pid in _pids() if home in processes._environment(pid).split(b"\0")
         ]
-        children = self.notes / "children"
-        pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
-        return found + [f"{pid} sleep" for pid in pids if _command(pid).startswith("sleep 600")]
+        return found + [f"{child.pid} sleep" for child in self.children()]
+
+    def children(self) -> list[processes.Process]:
+        """Return those of the jobs' children that are alive: each was started in a session of its own."""
+        noted = self.notes / "children"
+        lines = noted.read_text().splitlines() if noted.exists() else []
+        found = [processes.Process(int(pid), when) for pid, when in (line.split() for line in lines)]
+        return [child for child in found if processes.alive(*child)]
 
     def _worker_pids(self) -> list[int]:
         """Return the workers of this workspace, however they were started."""
@@ -329,6 +334,11 @@ def kill_at_random(
         while len(broken.handles) - len(broken.told) < ahead:
             broken.submit(max_attempts=4, steps=dice.choice((1, 10, 30)))
         time.sleep(dice.uniform(0.0, 0.6))
+        if dice.random() < 0.25:  # else hardly any job would come to its end
+            ended, calm = len(broken.told), time.monotonic() + 5.0
+            while len(broken.told) == ended and time.monotonic() < calm:
+                broken.look()
+                time.sleep(0.05)
         if running := broken.rows("running"):
             broken.kill(dice.choice(running), dice.choice(kinds))
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import workbench as wb
+from workbench import processes
 
 
 class Options(wb.Options):
@@ -49,7 +50,7 @@ class Steady(wb.BaseAdapter):
                 note(options.notes, "overlaps", job.id)
             # A child in a session of its own, that nothing but the platform would end.
             child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-            note(options.notes, "children", child.pid)
+            note(options.notes, "children", f"{child.pid} {processes.started(child.pid)}")
             with job.start_run("steady") as run:
                 for step in range(options.steps):
                     time.sleep(options.pause)

@@ -33,7 +33,7 @@ POINTS = (
 )
 
 #: How many random kills with one worker on SQLite, and with two workers on PostgreSQL.
-SHORT, LONG = (24, 14), (300, 100)
+SHORT, LONG = (22, 16), (300, 100)
 
 KINDS = {"runner", "kernel", "worker", "all three", "everything"}
 

@@ -40,11 +40,18 @@ while True:
         print("never mind", flush=True)
 """
 
+STOPPED = """
+import os, signal
+print("begun", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
 CELLS = {
     "a loop": "print('begun', flush=True)\nwhile True: pass",
     "stuck in C": STUCK,
     "grandchildren": FAMILY,
     "deaf": DEAF,
+    "stopped": STOPPED,
     "much output": "print('begun', flush=True)\nwhile True: print('x' * 100_000)",
 }
 

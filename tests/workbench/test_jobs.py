@@ -7,10 +7,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 import workbench as wb
-from workbench import jobs, records
+from workbench import jobs, processes, records
 from workbench.reporting import PROGRESS_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -334,3 +335,120 @@ def test_plain_papermill_leaves_the_same_records(workspace: wb.Workspace, toy: w
     page = output.read_text()
     assert "Recall by k" in page
     assert "image/svg+xml" in page or "<svg" in page or "image/png" in page or "<img" in page
+
+
+def test_an_attempt_that_was_given_up_does_not_run_by_hand_instead(
+    attached: records.Job, workspace: wb.Workspace
+) -> None:
+    workspace.store.move_job(attached.id or 0, expect="running", to="queued", attempt=1)
+    for _ in range(2):  # given back, and then taken by another
+        with pytest.raises(wb.WrongState, match="no longer this process's to run"):
+            wb.job_scope("eval", workspace=workspace).__enter__()
+        workspace.store.claim_job({"worker_id": "w2"}, 60)
+    assert len(workspace.jobs()) == 1
+
+
+def test_an_attempt_that_was_given_up_logs_nothing(attached: records.Job, workspace: wb.Workspace) -> None:
+    with wb.job_scope("eval", workspace=workspace) as scope:
+        assert scope.start_run("e").status == "running"
+        workspace.store.move_job(scope.id, expect="running", to="queued", attempt=1)
+        workspace.store.claim_job({"worker_id": "w2"}, 60)
+        with pytest.raises(wb.WrongState, match="no longer this process's to log for"):
+            scope.start_run("e")
+    assert len(workspace.runs()) == 1
+
+
+# What the system refuses ----------------------------------------------------------------------------
+
+
+def test_a_job_that_nobody_could_run_is_not_queued(
+    workspace: wb.Workspace, toy: wb.BaseAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(home: wb.Workspace) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jobs, "_start_worker", refuse)
+    with pytest.raises(wb.StoreError, match=r"no worker can be started for .*: No space left on device"):
+        workspace.submit("eval", "toy")
+    assert workspace.store.count_jobs("queued") == 0
+    # One that is there already is cancelled, looked at and waited for all the same.
+    job = jobs.submit(workspace, "eval", "toy", start_worker=False)
+    workspace.store.claim_job({"worker_id": "w", "host": "elsewhere"}, 60)
+    assert workspace.jobs()[0].id == job.id
+    assert job.cancel().status == "cancelling"
+
+
+def test_a_notebook_that_cannot_be_copied_is_not_queued(
+    workspace: wb.Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(target: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    mine = tmp_path / "나의 노트.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(), mine)
+    monkeypatch.setattr(jobs, "write_whole", refuse)
+    with pytest.raises(wb.StoreError, match=r"refused a copy of 나의 노트\.ipynb: No space left"):
+        workspace.submit_notebook(mine)
+    assert workspace.store.count_jobs() == 0
+
+
+def test_a_folder_whose_name_no_database_keeps_is_refused(
+    workspace: wb.Workspace, toy: wb.BaseAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with pytest.raises(wb.BadInput, match="no UTF-8"):
+        jobs.submit(workspace, "eval", "toy", start_worker=False)
+    assert workspace.store.count_jobs() == 0
+    fine = tmp_path / "강 ☕\t1"
+    fine.mkdir()
+    monkeypatch.chdir(fine)
+    jobs.submit(workspace, "eval", "toy", start_worker=False)
+
+
+def test_a_copy_that_is_not_what_was_submitted_is_neither_executed_nor_kept(
+    workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(), mine)
+    job = jobs.submit_notebook(workspace, mine, start_worker=False)
+    row = workspace.store.job(job.id)
+    assert row is not None
+    copy = jobs.source_copy(workspace, row.source_sha256)
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:40])
+    with pytest.raises(wb.CorruptFile, match="not the notebook that was submitted"):
+        jobs.whole_source(workspace, row.source_sha256)
+    jobs.submit_notebook(workspace, mine, start_worker=False)
+    assert copy.read_bytes() == whole
+
+
+def test_a_log_is_followed_letter_by_letter(workspace: wb.Workspace) -> None:
+    me = processes.this_process()
+    row = records.Job(
+        type="eval", status="running", host=processes.host(), pid=me.pid, pid_started=me.started, attempt=1
+    )
+    job = workspace.job(workspace.store.add_job(row).id or 0)
+    job.folder.mkdir(parents=True)
+    log, letter = job.folder / "log.txt", "강".encode()
+    log.write_bytes(b"one\n" + letter[:1])
+    lines = job.follow_logs(pause=0.01)
+    assert next(lines) == "one"
+    with log.open("ab") as file:
+        file.write(letter[1:] + b"\n")
+    assert next(lines) == "강"
+    workspace.store.move_job(job.id, expect="running", to="succeeded")
+    assert list(lines) == []
+
+
+def test_what_workers_print_is_kept_within_bounds(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "WORKER_LOG_BYTES", 10)
+    monkeypatch.setattr(jobs, "worker_command", lambda home: ["true"])
+    log = workspace.path / "worker.log"
+    log.write_text("much too long")
+    assert jobs.ensure_worker(workspace)
+    assert log.read_text() == ""
+    assert log.with_name("worker.log.1").read_text() == "much too long"

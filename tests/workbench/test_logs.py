@@ -71,3 +71,30 @@ def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) ->
     text = (tmp_path / "log.txt").read_text(encoding="utf-8")
     assert "2 lines are missing" in text
     assert text.endswith("  c\n")
+
+
+def test_a_line_that_was_cut_does_not_run_into_the_next(tmp_path: Path) -> None:
+    class Narrow:
+        def __init__(self, file: object) -> None:
+            self._file = file
+            self.room = 14
+
+        def write(self, data: bytes) -> int:
+            part = data[: self.room]
+            self.room -= len(part)
+            if not part:
+                raise OSError(28, "No space left on device")
+            return self._file.write(part)  # type: ignore[attr-defined, no-any-return]
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._file, name)
+
+    log = LogFile(tmp_path / "log.txt")
+    narrow = Narrow(log._file)
+    log._file = narrow  # type: ignore[assignment]
+    log.write("a line\nanother\n")
+    narrow.room = 1000
+    log.close()  # it says so at the latest here
+    text = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert text[0].endswith("  a li")
+    assert text[1] == "… 2 lines are missing: the log could not be written"

@@ -196,3 +196,27 @@ def test_jobs_that_wait_here_get_a_worker_and_others_do_not(
         workspace.jobs()
     assert started == [workspace]
     assert os.getpid()
+
+
+def test_silence_is_counted_anew_where_the_database_refuses_everybody(
+    workspace: wb.Workspace, claimed: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise wb.StoreError("the database refused: database or disk is full")
+
+    me = processes.this_process()
+    job_id, timer = claimed(processes.host(), me.pid, me.started), Clock()
+    watch = Watch(workspace.store, timer=timer)
+    watch.look()
+    timer.now += LEASE_SECONDS + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace.store, "move_job", refuse)
+        patch.setattr(processes, "kill_family", lambda *_, **__: [])
+        with pytest.raises(wb.StoreError):
+            watch.look()
+    watch.look()  # there is room again, and its worker had no chance to say anything
+    assert status(workspace, job_id) == "running"
+    timer.now += LEASE_SECONDS + 1
+    monkeypatch.setattr(processes, "kill_family", lambda *_, **__: [])
+    watch.look()
+    assert status(workspace, job_id) == "queued"

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 import workbench as wb
 from workbench import migrations, mounts, records
+from workbench.errors import StoreUnavailable
 from workbench.series import Point
 from workbench.store import Store, is_sound, patiently, sqlite_module
 
@@ -457,3 +458,96 @@ def test_a_database_on_a_network_file_system_is_refused(
     assert not (tmp_path / "far" / "workbench.db").exists()
     # With its database elsewhere the same folder will do.
     wb.Workspace(tmp_path / "far", database_url=f"sqlite:///{tmp_path / 'near' / 'workbench.db'}").close()
+
+
+def test_the_runs_of_an_attempt_end_with_it_and_only_with_it(store: Store) -> None:
+    job = running(store)
+    mine = store.add_run(records.Run(experiment_id=0, job_id=job.id), "e").id or 0
+    other = store.add_run(records.Run(experiment_id=0), "e").id or 0
+
+    def states() -> list[str]:
+        return [run.status for run in store.runs(ids=[mine, other])][::-1]
+
+    assert not store.move_job(job.id or 0, expect="running", to="failed", attempt=7, runs="failed")
+    assert states() == ["running", "running"]
+    error = {"cell": None, "type": "E", "message": "m"}
+    assert store.move_job(job.id or 0, expect="running", to="failed", attempt=1, runs="failed", error=error)
+    assert states() == ["failed", "running"]
+    run = store.run(mine)
+    assert run is not None
+    assert (run.error, run.finished_at is not None) == (error, True)
+
+
+@pytest.mark.parametrize("odd", ["caf\udce9.png", "nul\0inside", "\ud800 강"])
+def test_whatever_a_process_says_can_be_stored(store: Store, odd: str) -> None:
+    # A file's name that is no UTF-8 comes as half characters: its message must not keep a job from ending.
+    job_id = running(store).id or 0
+    stages = [{"name": odd, "done": 0, "total": None}]
+    assert store.update_job(job_id, attempt=1, progress_message=odd, progress_stages=stages) == "running"
+    assert store.save_result(job_id, 1, {"summary": odd, "metrics": {odd: 1.0}})
+    assert store.move_job(job_id, expect="running", to="failed", attempt=1, error={"message": odd})
+    job = store.job(job_id)
+    assert job is not None
+    assert job.error is not None
+    assert job.error["message"].startswith(odd[:3].encode("utf-8", "backslashreplace").decode())
+    assert store.result(job_id) is not None
+
+
+@pytest.mark.parametrize("statement", ["insert", "commit"])
+def test_what_is_added_while_connections_are_cut_is_added_once(
+    postgres: Any, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    import psycopg
+
+    url = postgres.new_database()
+    store = Store(url)
+    cuts = [1]
+
+    def cut() -> None:
+        if cuts:
+            cuts.clear()
+            with psycopg.connect(url, autocommit=True) as knife:
+                knife.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where datname = current_database() and pid <> pg_backend_pid()"
+                )
+
+    def before(_c: object, _cursor: object, words: str, *_: object) -> None:
+        if statement == "insert" and words.startswith("INSERT INTO job"):
+            cut()
+
+    event.listen(store._engine, "before_cursor_execute", before)
+    event.listen(store._engine, "commit", lambda _: cut() if statement == "commit" else None)
+    if statement == "insert":  # nothing had happened
+        assert store.add_job(records.Job(type="eval")).id is not None
+        assert store.count_jobs() == 1
+    else:  # nobody knows, so the caller decides
+        with pytest.raises(wb.StoreError) as told:
+            store.add_job(records.Job(type="eval"))
+        assert isinstance(told.value, StoreUnavailable)
+        assert not told.value.undone
+    store.close()
+
+
+def test_a_read_survives_a_connection_that_is_cut(postgres: Any) -> None:
+    import psycopg
+
+    url = postgres.new_database()
+    store = Store(url)
+    job_id = store.add_job(records.Job(type="eval")).id or 0
+    cuts = [1, 1]
+
+    def before(_c: object, _cursor: object, words: str, *_: object) -> None:
+        if cuts and "FROM job" in words:
+            cuts.pop()
+            with psycopg.connect(url, autocommit=True) as knife:
+                knife.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where datname = current_database() and pid <> pg_backend_pid()"
+                )
+
+    event.listen(store._engine, "before_cursor_execute", before)
+    assert store.job(job_id) is not None
+    assert len(store.jobs()) == 1
+    assert cuts == []
+    store.close()

@@ -1,5 +1,8 @@
+import contextlib
 import os
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +11,8 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
-from workbench import jobs, processes, records, settling
+from workbench import background, jobs, processes, records, settling
+from workbench.keeper import Keeper, keep
 from workbench.worker import Worker
 
 
@@ -193,3 +197,224 @@ def test_a_job_that_cannot_begin_fails_with_the_reason(workspace: wb.Workspace) 
     assert job.status == "failed"
     assert job.error is not None
     assert "no notebook for jobs of type 'dance'" in job.error["message"]
+
+
+# What goes wrong with the worker itself -------------------------------------------------------------
+
+
+@pytest.fixture
+def worker(workspace: wb.Workspace) -> Iterator[Worker]:
+    """A worker that is driven step by step."""
+    worker = Worker(workspace)
+    yield worker
+    worker._give_back(counts=False)
+    worker._drop_spare()
+    worker._drop_lock()
+    worker._keeper.goodbye()
+
+
+def broken_off(store: object, name: str, *, done: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a call of the store fail once, after it was done or before."""
+    real, left = getattr(store, name), [1]
+
+    def call(*given: object, **more: object) -> object:
+        if not left:
+            return real(*given, **more)
+        left.clear()
+        if done:
+            real(*given, **more)
+        raise wb.StoreError("the database is out of reach: the connection was closed")
+
+    monkeypatch.setattr(store, name, call)
+
+
+def test_a_claim_that_is_refused_costs_no_process(
+    workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.step()
+    spare = worker._spare
+    assert spare is not None
+    workspace.store.add_job(records.Job(type="dance"))
+    broken_off(workspace.store, "claim_job", done=False, monkeypatch=monkeypatch)
+    with pytest.raises(wb.StoreError):
+        worker.step()
+    assert worker._spare is spare
+    assert worker._keeper._tokens == set()
+
+
+def test_a_claim_that_was_made_and_not_heard_of_is_given_back(
+    workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = workspace.store.add_job(records.Job(type="dance", max_attempts=1)).id or 0
+    broken_off(workspace.store, "claim_job", done=True, monkeypatch=monkeypatch)
+    with pytest.raises(wb.StoreError):
+        worker.step()
+    assert workspace.job(job_id).status == "running"
+    spare = worker._spare  # its process stands in the row, and goes to whatever comes next
+    assert spare is not None
+    worker._renew()
+    assert spare.alive
+    assert workspace.job(job_id).status == "queued"
+    until(lambda: worker.step() or workspace.job(job_id).status == "failed")
+    job = workspace.job(job_id)
+    assert job.attempt == 2  # one more than it was allowed: the first was nobody's fault
+    assert job.error is not None
+    assert "no notebook for jobs of type 'dance'" in job.error["message"]
+
+
+def test_an_end_that_was_written_and_not_heard_of_stays(
+    workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = workspace.store.add_job(records.Job(type="dance", max_attempts=2)).id or 0
+    run = workspace.start_run("e", job_id=job_id)
+    broken_off(workspace.store, "move_job", done=True, monkeypatch=monkeypatch)
+
+    def step() -> bool:
+        try:
+            worker.step()
+        except wb.StoreError:
+            return True
+        return False
+
+    until(step)
+    assert (workspace.job(job_id).status, workspace.run(run.id).status) == ("failed", "failed")
+    worker.step()
+    assert worker._ends == []
+    assert workspace.job(job_id).attempt == 1
+
+
+@pytest.mark.parametrize(
+    "error", [wb.StoreError("database or disk is full"), BlockingIOError(11, "no more processes")]
+)
+def test_a_worker_goes_on_when_the_system_refuses_something(
+    workspace: wb.Workspace, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, seen = Worker(workspace, idle_seconds=0), []
+
+    def refuse() -> bool:
+        seen.append(1)
+        if len(seen) < 3:
+            raise error
+        return True
+
+    monkeypatch.setattr("workbench.worker._PAUSE_AFTER_REFUSAL", 0.0)
+    monkeypatch.setattr(worker, "_may_leave", refuse)
+    with Path("/dev/full").open("w") as nowhere:  # and it cannot even say so
+        monkeypatch.setattr("sys.stderr", nowhere)
+        worker.run()
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            nowhere.close()
+    assert len(seen) == 3
+    assert not jobs.is_locked(jobs.worker_lock(workspace))
+
+
+def test_a_worker_that_fails_itself_uses_up_the_attempt(
+    workspace: wb.Workspace, toy: wb.BaseAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    job = jobs.submit(workspace, "eval", "toy", {"seconds": 60}, start_worker=False, max_attempts=1)
+    worker = Worker(workspace)
+    monkeypatch.setattr(worker, "_heed_cancels", fail)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        worker.run()
+    assert job.refresh().status == "failed"
+    assert job.error is not None
+    assert "the worker that ran it failed" in job.error["message"]
+
+
+def test_a_lock_file_that_cannot_be_looked_at_is_not_gone(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staying = Worker(workspace)
+    assert staying._take_lock()
+
+    def refuse(self: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refuse)
+        assert not staying._may_leave()
+    staying._drop_lock()
+
+
+def test_a_worker_says_the_same_once(workspace: wb.Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    worker = Worker(workspace)
+    for _ in range(100):
+        worker._say("the database refused")
+    worker._say("something else")
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_a_worker_that_cannot_open_the_database_waits_for_it(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+
+    def open_later(path: str) -> wb.Workspace:
+        opened.append(path)
+        if len(opened) < 3:
+            raise wb.StoreError("the database refused: unable to open database file")
+        return wb.Workspace(path)
+
+    monkeypatch.setattr("workbench.workspace.Workspace", open_later)
+    monkeypatch.setattr("workbench.background.Runner", lambda: Spare())
+    monkeypatch.setattr("workbench.worker.Worker.run", lambda self: opened.append("ran"))
+    assert background.main(["--workspace", str(workspace.path)]) == 0
+    assert opened == [str(workspace.path)] * 3 + ["ran"]
+    assert capsys.readouterr().err.count("unable to open") == 1
+    opened.clear()
+    monkeypatch.setenv("WORKBENCH_WORKER_IDLE", "0.0001")
+    with pytest.raises(wb.StoreError):
+        background.main(["--workspace", str(workspace.path)])
+
+
+class Spare:
+    """A runner that is not there."""
+
+    def end(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+# The keeper -----------------------------------------------------------------------------------------
+
+
+def test_a_keeper_ends_what_runs_when_it_hears_of_no_renewal() -> None:
+    token = "a1b2c3d4"  # noqa: S105
+    reading, writing = os.pipe()
+    restarted: list[int] = []
+    with subprocess.Popen(["sleep", "60"], env={processes.TOKEN: token}) as sleeping:
+        listening = threading.Thread(target=keep, args=(reading, lambda: restarted.append(1), 1.0))
+        listening.start()
+        os.write(writing, f"+{token}\n".encode())
+        for _ in range(15):  # longer than a second, said piece by piece
+            time.sleep(0.1)
+            os.write(writing, b"~")
+            os.write(writing, b"\n")
+        assert sleeping.poll() is None
+        assert sleeping.wait(10) == -signal.SIGKILL
+        os.write(writing, b".\n")
+        listening.join(10)
+    assert restarted == []
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_keeper_that_is_stopped_holds_nobody_up() -> None:
+    keeper = Keeper(["true"])
+    keeper.check()
+    first = keeper._process
+    assert first is not None
+    first.send_signal(signal.SIGSTOP)
+    keeper.begin("a1")
+    for _ in range(40_000):  # more than its pipe takes
+        keeper.renewed()
+    assert first.wait(10) == -signal.SIGKILL
+    keeper.check()
+    assert keeper._process is not None
+    keeper._process.send_signal(signal.SIGSTOP)
+    keeper.goodbye()
+    assert keeper._process is None
