@@ -112,10 +112,15 @@ def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool
         Those to look at, as they were read; every run that is running if not given.
     """
     here, found = processes.host(), False
-    for run in store.runs(status="running") if runs is None else runs:
-        if run.status == "running" and run.host == here and not processes.alive(run.pid, run.pid_started):
+    if runs is None:
+        running = store.running_on(here)
+    else:
+        mine = (run for run in runs if run.status == "running" and run.host == here)
+        running = [(run.id or 0, run.pid, run.pid_started) for run in mine]
+    for run_id, pid, started in running:
+        if not processes.alive(pid, started):
             reason = {"type": "Lost", "message": "the process that logged it vanished"}
-            found |= store.end_run(run.id or 0, "lost", reason)
+            found |= store.end_run(run_id, "lost", reason)
     return found
 
 

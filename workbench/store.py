@@ -368,6 +368,13 @@ class Store:
         """Return the run that was brought from somewhere."""
         return self._one(Run, select(_runs).where(_runs.c.origin == origin))
 
+    def running_on(self, host: str) -> list[tuple[int, int | None, str]]:
+        """Return (id, pid, when that process started) of the runs that are running on a host."""
+        query = select(_runs.c.id, _runs.c.pid, _runs.c.pid_started)
+        query = query.where(_runs.c.status == "running", _runs.c.host == host)
+        with self._reading() as connection:
+            return [(run_id, pid, started) for run_id, pid, started in connection.execute(query)]
+
     def newest_run(self) -> int | None:
         """Return the highest run id."""
         with self._reading() as connection:
@@ -472,8 +479,8 @@ class Store:
     ) -> dict[int, dict[str, dict[str, Any]]]:
         out: dict[int, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
         query = _SUMMARY_TABLE.where(_summaries.c.run_id.in_(run_ids)).order_by(_summaries.c.id)
-        for run_id, name, *values in connection.execute(query):
-            out[run_id][name] = dict(zip(STATISTICS, values, strict=True))
+        for row in connection.execute(query).all():
+            out[row[0]][row[1]] = dict(zip(STATISTICS, row[2:], strict=True))
         return out
 
     def curves(self, keys: Sequence[Key], after: Mapping[Key, int] | None = None) -> dict[Key, Curve]:

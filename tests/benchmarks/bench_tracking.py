@@ -3,7 +3,8 @@
     pip install mlflow-skinny trackio aim          # the peers, by hand: no test needs the last two
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_tracking.py [--json FILE] [--quick] [--only NAME …]
 
-Each system has a process and an empty store of its own; all of them are asked for the same:
+Each system has a process and an empty store of its own; all of them are asked for the same, but Aim only for
+writing (what has just been written is found by its queries only once it has been indexed):
 
 call        one call that logs two numbers: p50 and p95 in µs, of CALLS calls as fast as they go, and of
             PACED calls with a millisecond between, as a training loop makes them.
@@ -254,40 +255,6 @@ def aim(folder: Path, scale: float) -> dict[str, Any]:
         run.close()
 
     out["durable"] = {"log": rate(points, one_by_one)}
-    long = aim.Run(repo=str(folder), experiment="history", **quiet)
-    for step in range(HISTORY):
-        long.track(step / 7, name="m", step=step)
-    long.close()
-    repo = aim.Repo(str(folder))
-    number = int(RUNS * max(scale, 0.2))
-    for _ in range(number):
-        run = aim.Run(repo=str(folder), experiment="sweep", **quiet)
-        run["config"] = CONFIG
-        for step in range(10):
-            run.track(ROW, step=step)
-        run.close()
-
-    def history() -> int:
-        (found,) = repo.query_metrics("run.experiment == 'history'").iter_runs()
-        (metric,) = found
-        return len(metric.values.sparse_numpy()[0])
-
-    def summaries() -> int:
-        rows = [
-            (run["config"], {metric.name: metric.values.last_value() for metric in run.metrics()})
-            for run in (one.run for one in repo.query_runs("run.experiment == 'sweep'").iter_runs())
-        ]
-        return len(rows)
-
-    def _last(run: Any) -> list[Any]:
-        return [
-            (metric.name, metric.context, {"last": metric.values.last_value()}) for metric in run.metrics()
-        ]
-
-    with contextlib.suppress(Exception):  # what it offers for reading changes from version to version
-        out["history"] = reads(history)
-    with contextlib.suppress(Exception):
-        out["summaries"] = reads(summaries) | {"runs": number}
     return out
 
 
