@@ -113,14 +113,21 @@ def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool
     """
     here, found = processes.host(), False
     if runs is None:
-        running = store.running_on(here)
+        running = store.running()
     else:
-        mine = (run for run in runs if run.status == "running" and run.host == here)
-        running = [(run.id or 0, run.pid, run.pid_started) for run in mine]
-    for run_id, pid, started in running:
-        if not processes.alive(pid, started):
-            reason = {"type": "Lost", "message": "the process that logged it vanished"}
-            found |= store.end_run(run_id, "lost", reason)
+        mine = (run for run in runs if run.status == "running")
+        running = [(run.id or 0, run.host, run.pid, run.pid_started) for run in mine]
+    for run_id, host, pid, started in running:
+        # An SQLite file has one host: what ran before it was started anew is gone. Elsewhere two hosts may
+        # have one name, and only a process of this very start of this host can be looked for.
+        name, before_boot = here.partition("/")[0], host != here and store.is_sqlite
+        if host == here and not processes.alive(pid, started):
+            said = "the process that logged it vanished"
+        elif before_boot and host.partition("/")[0] == name:
+            said = "the host of the process that logged it was started anew"
+        else:
+            continue
+        found |= store.end_run(run_id, "lost", {"type": "Lost", "message": said})
     return found
 
 

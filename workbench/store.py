@@ -368,12 +368,11 @@ class Store:
         """Return the run that was brought from somewhere."""
         return self._one(Run, select(_runs).where(_runs.c.origin == origin))
 
-    def running_on(self, host: str) -> list[tuple[int, int | None, str]]:
-        """Return (id, pid, when that process started) of the runs that are running on a host."""
-        query = select(_runs.c.id, _runs.c.pid, _runs.c.pid_started)
-        query = query.where(_runs.c.status == "running", _runs.c.host == host)
+    def running(self) -> list[tuple[int, str, int | None, str]]:
+        """Return (id, host, pid, when that process started) of the runs that are running."""
+        query = select(_runs.c.id, _runs.c.host, _runs.c.pid, _runs.c.pid_started)
         with self._reading() as connection:
-            return [(run_id, pid, started) for run_id, pid, started in connection.execute(query)]
+            return [tuple(row) for row in connection.execute(query.where(_runs.c.status == "running"))]
 
     def newest_run(self) -> int | None:
         """Return the highest run id."""

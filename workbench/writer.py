@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, cast
+from typing import Any
 
 from workbench import signals
 from workbench.errors import StoreError, StoreUnavailable, WorkbenchError
@@ -37,6 +37,7 @@ _RETRY_SECONDS = 0.5
 #: One call of ``log``: run, step, time, (name, value) pairs; or one metric's points from ``log_many``.
 _Call = tuple[int, int, float, Sequence[tuple[str, float]]]
 _Many = tuple[Key, Batch]
+_Columns = tuple[list[int], list[float], list[float]]
 
 
 class _Mark:
@@ -126,7 +127,8 @@ class Writer:
     def stop(self) -> None:
         """Write everything and end the thread; a later point starts a new one."""
         thread = self._thread
-        signals.unwatch(self)
+        if not self._open:  # a run that was left open is ended when the process is
+            signals.unwatch(self)
         if thread is None:
             return
         try:
@@ -138,6 +140,8 @@ class Writer:
         """Write what is queued, in ``seconds`` at most; with an error, end the open runs with it."""
         thread, deadline = self._thread, time.monotonic() + seconds
         if thread is None or not thread.is_alive():
+            if error is not None:
+                self._end_runs(status, error)
             return
         while (left := deadline - time.monotonic()) > 0:
             mark = _Mark(end=None if error is None else (status, error))
@@ -243,25 +247,22 @@ def _points(item: _Call | _Many) -> int:
 
 def _batches(items: Iterable[_Call | _Many]) -> dict[Key, Batch]:
     """Return what was logged by run and metric, in the order it was logged."""
-    out: dict[Key, Batch] = {}
-
-    def columns(key: Key) -> tuple[list[int], list[float], list[float]]:
-        if key not in out:
-            out[key] = Batch([], [], [])
-        return cast("tuple[list[int], list[float], list[float]]", out[key])
-
+    runs: dict[int, dict[str, _Columns]] = {}
     for item in items:
         if len(item) == 2:
-            key, batch = item
-            steps, times, values = columns(key)
-            steps.extend(batch.steps)
-            times.extend(batch.times)
-            values.extend(batch.values)
+            (run_id, name), batch = item
+            columns = runs.setdefault(run_id, {}).setdefault(name, ([], [], []))
+            columns[0].extend(batch.steps)
+            columns[1].extend(batch.times)
+            columns[2].extend(batch.values)
             continue
         run_id, step, at, pairs = item
+        mine = runs.setdefault(run_id, {})
         for name, value in pairs:
-            steps, times, values = columns((run_id, name))
-            steps.append(step)
-            times.append(at)
-            values.append(value)
-    return out
+            found = mine.get(name)
+            if found is None:
+                found = mine[name] = ([], [], [])
+            found[0].append(step)
+            found[1].append(at)
+            found[2].append(value)
+    return {(run_id, name): Batch(*lists) for run_id, mine in runs.items() for name, lists in mine.items()}

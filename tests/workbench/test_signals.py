@@ -273,6 +273,19 @@ def test_a_forked_child_writes_nothing_of_its_parents(tmp_path: Path) -> None:
     assert {name: row["count"] for name, row in found.items()} == {"m": 1000, "n": 1000, "child": 1}
 
 
+def test_a_run_left_open_in_a_workspace_that_was_closed_does_not_stay_running(tmp_path: Path) -> None:
+    body = """
+    with wb.Workspace(sys.argv[1]) as home:
+        log_thousand(home.start_run("e"))
+    ready()
+    """
+    with program(body, tmp_path) as process:
+        process.wait(60)
+    with wb.Workspace(tmp_path) as home:
+        assert home.store.runs()[0].status == "lost"
+    assert counts(tmp_path) == [1000, 1000]
+
+
 @pytest.mark.parametrize(
     ("ending", "status", "kind"),
     [

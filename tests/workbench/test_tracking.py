@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench import records
+from workbench import processes, records
 
 
 def test_a_run_keeps_what_it_was_started_with(workspace: wb.Workspace) -> None:
@@ -426,7 +426,19 @@ def test_looking_at_runs_is_enough_to_see_that_one_is_lost(workspace: wb.Workspa
         workspace.run(1).log({"m": 2.0})
 
 
-def test_a_run_of_another_host_is_left_to_it(workspace: wb.Workspace) -> None:
-    row = records.Run(experiment_id=0, host="elsewhere/1234", pid=1, pid_started="1")
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("elsewhere/1234", "running"),
+        (f"{processes.host().partition('/')[0]}/before", "lost"),
+        ("", "running"),
+    ],
+)
+def test_a_run_of_another_host_is_left_to_it_and_one_from_before_a_reboot_is_lost(
+    workspace: wb.Workspace, host: str, status: str
+) -> None:
+    me = processes.this_process()
+    row = records.Run(experiment_id=0, host=host, pid=me.pid, pid_started=me.started)
     workspace.store.add_run(row, "e")
-    assert workspace.runs()[0].status == "running"
+    assert workspace.runs()[0].status == status
+    assert workspace.run(1).status == status
