@@ -809,7 +809,17 @@ def _postgres_engine(url: URL) -> Engine:
 
 
 def _to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    said = json.dumps(value, ensure_ascii=False)
+    # A file name that is no UTF-8 reaches Python as half characters; a run must end with them too.
+    return said if said.isascii() or _is_text(said) else json.dumps(value)
+
+
+def _is_text(said: str) -> bool:
+    try:
+        said.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -71,6 +71,7 @@ class Writer:
         self._queue: SimpleQueue[_Call | _Many | _Mark] = SimpleQueue()
         self._pending: list[_Call | _Many] = []
         self._waiting = 0  # points queued, about: two threads may count at once
+        self._written = True  # whether all that was queued is committed
         self._error: WorkbenchError | None = None
         self._thread: threading.Thread | None = None
         self._asked = False
@@ -106,6 +107,7 @@ class Writer:
         if self._thread is None:
             self._start()
         self._queue.put(item)
+        self._written = False
         self._waiting += points
         if self._error is not None or self._waiting > QUEUE_POINTS:
             self.flush()
@@ -118,9 +120,9 @@ class Writer:
         StoreError
             The database refused. Nothing is lost yet: the points stay queued, and the next flush tries again.
         """
+        if self._written:
+            return
         if self._thread is None:
-            if not self._pending and self._queue.empty():
-                return
             self._start()
         self._ask(_Mark())
 
@@ -229,6 +231,9 @@ class Writer:
         done = sum(_points(item) for item in self._pending)
         self._waiting = 0 if self._queue.empty() else max(self._waiting - done, 0)
         self._pending = []
+        self._written = True
+        if not self._queue.empty():  # asked after it was said, so what comes in between is not overlooked
+            self._written = False
         return None
 
     def _end_runs(self, status: str, error: dict[str, Any]) -> WorkbenchError | None:
