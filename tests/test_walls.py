@@ -26,7 +26,7 @@ TEXTS = {".py", ".js", ".css", ".html", ".j2", ".mako", ".json", ".ipynb", ".tom
 FLOORS = [
     {"errors", "signals"},
     {"records", "processes", "bars", "keeper", "locks", "logs", "mounts", "migrations"},
-    {"files", "outcome", "provenance"},
+    {"files", "outcome", "provenance", "values"},
     {"store", "series", "adapter", "compare"},
     {"tracking", "writer", "checkpoints", "imports", "notebooks", "parameters", "settling", "reporting"},
     {"engine", "run_data", "indexes", "wire"},

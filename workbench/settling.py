@@ -119,10 +119,22 @@ def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool
         Those to look at, as they were read; every run that is running if not given.
     """
     here, found = processes.host(), False
-    for run in store.runs(status="running") if runs is None else runs:
-        if run.status == "running" and run.host == here and not processes.alive(run.pid, run.pid_started):
-            reason = {"type": "Lost", "message": "the process that logged it vanished"}
-            found |= store.end_run(run.id or 0, "lost", reason)
+    if runs is None:
+        running = store.running()
+    else:
+        mine = (run for run in runs if run.status == "running")
+        running = [(run.id or 0, run.host, run.pid, run.pid_started) for run in mine]
+    for run_id, host, pid, started in running:
+        # An SQLite file has one host: what ran before it was started anew is gone. Elsewhere two hosts may
+        # have one name, and only a process of this very start of this host can be looked for.
+        name, before_boot = here.partition("/")[0], host != here and store.is_sqlite
+        if host == here and not processes.alive(pid, started):
+            said = "the process that logged it vanished"
+        elif before_boot and host.partition("/")[0] == name:
+            said = "the host of the process that logged it was started anew"
+        else:
+            continue
+        found |= store.end_run(run_id, "lost", {"type": "Lost", "message": said})
     return found
 
 

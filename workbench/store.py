@@ -394,6 +394,12 @@ class Store:
         """Return the run that was brought from somewhere."""
         return self._one(Run, select(_runs).where(_runs.c.origin == origin))
 
+    def running(self) -> list[tuple[int, str, int | None, str]]:
+        """Return (id, host, pid, when that process started) of the runs that are running."""
+        query = select(_runs.c.id, _runs.c.host, _runs.c.pid, _runs.c.pid_started)
+        with self._reading() as connection:
+            return [tuple(row) for row in connection.execute(query.where(_runs.c.status == "running"))]
+
     def newest_run(self) -> int | None:
         """Return the highest run id."""
         with self._reading() as connection:
@@ -500,8 +506,8 @@ class Store:
     ) -> dict[int, dict[str, dict[str, Any]]]:
         out: dict[int, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
         query = _SUMMARY_TABLE.where(_summaries.c.run_id.in_(run_ids)).order_by(_summaries.c.id)
-        for run_id, name, *values in connection.execute(query):
-            out[run_id][name] = dict(zip(STATISTICS, values, strict=True))
+        for row in connection.execute(query).all():
+            out[row[0]][row[1]] = dict(zip(STATISTICS, row[2:], strict=True))
         return out
 
     def curves(self, keys: Sequence[Key], after: Mapping[Key, int] | None = None) -> dict[Key, Curve]:
@@ -872,7 +878,17 @@ def _storable(value: Any) -> Any:
 
 
 def _to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    said = json.dumps(value, ensure_ascii=False)
+    # A file name that is no UTF-8 reaches Python as half characters; a run must end with them too.
+    return said if said.isascii() or _is_text(said) else json.dumps(value)
+
+
+def _is_text(said: str) -> bool:
+    try:
+        said.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

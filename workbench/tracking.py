@@ -14,14 +14,13 @@ after a restart from a checkpoint, is kept as it is.
 from __future__ import annotations
 
 import fnmatch
-import math
 import operator
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import NoneType, TracebackType
+from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from pydantic import BaseModel
@@ -34,11 +33,11 @@ from workbench.files import write_whole as write_whole
 from workbench.series import Batch
 from workbench.settling import settle_runs
 from workbench.store import Store, patiently
+from workbench.values import HIGHEST_STEP, LOWEST_STEP, as_column, as_number, as_step
+from workbench.values import plain as plain
 from workbench.writer import BATCH_POINTS, Writer
 
 _NAME_CHARACTERS = 250
-
-_LOWEST_STEP, _HIGHEST_STEP = -(2**63), 2**63 - 1
 
 Better = Mapping[str, Literal["higher", "lower"]]
 
@@ -206,15 +205,15 @@ class Run:
         """
         if self._over:
             self._refuse()
-        step = self._next_step() if step is None else step if type(step) is int else _whole(step)
-        if not _LOWEST_STEP <= step <= _HIGHEST_STEP:
-            _whole(step)
+        step = self._next_step() if step is None else step if type(step) is int else as_step(step)
+        if not LOWEST_STEP <= step <= HIGHEST_STEP:
+            as_step(step)
         known = self._known
         pairs = []
         for name, value in metrics.items():
             if name not in known:
                 self._meet(name)
-            pairs.append((name, value if type(value) is float else _number(name, value)))
+            pairs.append((name, value if type(value) is float else as_number(name, value)))
         self._auto_step = step
         self._writer.put((self._id, step, time.time(), pairs), len(pairs))
 
@@ -250,15 +249,15 @@ class Run:
         for name, values in metrics.items():
             if name not in self._known:
                 self._meet(name)
-            columns[name] = _column(f"metric {name!r}", values, np.float64)
+            columns[name] = as_column(f"metric {name!r}", values, np.float64)
         number = max((len(column) for column in columns.values()), default=0)
         if not number:
             return
         if steps is None:
             first = self._next_step()
             steps = np.arange(first, first + number)
-        places = _column("steps", steps, np.int64)
-        moments = np.full(number, time.time()) if times is None else _column("times", times, np.float64)
+        places = as_column("steps", steps, np.int64)
+        moments = np.full(number, time.time()) if times is None else as_column("times", times, np.float64)
         for what, column in (*columns.items(), ("steps", places), ("times", moments)):
             if len(column) != number:
                 raise BadInput(f"{what} has {len(column)} values, others have {number}: one length is wanted")
@@ -395,7 +394,7 @@ class Run:
         BadInput
             There is no such file, or it is a folder; or it cannot be ranked.
         """
-        step = self._auto_step if step is None else _whole(step)
+        step = self._auto_step if step is None else as_step(step)
         if keep_best is None and metric is None:
             return self._files.keep_checkpoint(name, path, step)
         if keep_best is None or metric is None:
@@ -554,7 +553,7 @@ def start(
 
 
 def _notes(given: Any) -> str:
-    if not isinstance(given, str) or "\0" in given:
+    if not isinstance(given, str) or "\0" in given or any("\ud800" <= one <= "\udfff" for one in given):
         raise BadInput(f"notes are a text, not {given!r}")
     return given
 
@@ -587,76 +586,3 @@ def _directions(better: Better | Sequence[Metric] | None) -> Iterator[tuple[str,
         if way not in ("higher", "lower"):
             raise BadInput(f"better={way!r} for {pattern!r}: 'higher' or 'lower' is wanted")
         yield pattern, way
-
-
-def plain(value: Any, what: str) -> Any:
-    """Return a value as plain JSON: pydantic models, paths, sets and array scalars are turned into it.
-
-    Raises
-    ------
-    BadInput
-        Something in it has no plain form; the message says where.
-    """
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)  # JSON has no NaN; a text keeps what it was
-    if isinstance(value, BaseModel):
-        return plain(value.model_dump(mode="json"), what)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item, f"{what}.{key}") for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
-        return [plain(item, f"{what}[{at}]") for at, item in enumerate(items)]
-    if isinstance(value, (os.PathLike, datetime)):
-        return str(value)
-    if hasattr(value, "tolist"):  # numpy and torch: scalars and arrays
-        return plain(value.tolist(), what)
-    raise BadInput(
-        f"{what} is a {type(value).__name__}, which has no plain JSON form",
-        hint="Use numbers, texts, lists and dictionaries.",
-    )
-
-
-def _number(name: str, value: Any) -> float:
-    problem = f"is a {type(value).__name__}"
-    try:
-        number = value.item() if hasattr(value, "item") else value  # numpy and torch: one number, or refused
-        if not isinstance(number, (str, bytes, bool, complex, NoneType)):
-            return float(number)
-        problem = f"is {number!r}"
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        problem += f" ({error})"
-    raise BadInput(
-        f"metric {name!r} {problem}: one real number is wanted", hint="Nothing of this call is logged."
-    )
-
-
-def _whole(step: Any) -> int:
-    try:
-        number = operator.index(step)
-    except (TypeError, RuntimeError):
-        raise BadInput(f"step {step!r}: a whole number is wanted") from None
-    if isinstance(step, bool) or not _LOWEST_STEP <= number <= _HIGHEST_STEP:
-        raise BadInput(f"step {step!r}: a whole number of a size that fits a database is wanted")
-    return number
-
-
-def _column(what: str, values: Any, kind: Any) -> Any:
-    """Return one number after another as an array."""
-    import numpy as np
-
-    whole = kind is np.int64
-    try:
-        given = np.asarray(values)
-        if given.ndim != 1 or given.dtype.kind not in ("iu" if whole else "iuf"):
-            raise ValueError
-        column = given.astype(kind)
-        if whole and not np.array_equal(column, given):
-            raise ValueError  # over 63 binary digits
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise BadInput(
-            f"{what}: one dimension of {'whole' if whole else 'real'} numbers is wanted",
-            hint="Nothing of this call is logged.",
-        ) from None
-    return column

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, cast
+from typing import Any
 
 from workbench import signals
 from workbench.errors import StoreError, StoreUnavailable, WorkbenchError
@@ -37,6 +37,7 @@ _RETRY_SECONDS = 0.5
 #: One call of ``log``: run, step, time, (name, value) pairs; or one metric's points from ``log_many``.
 _Call = tuple[int, int, float, Sequence[tuple[str, float]]]
 _Many = tuple[Key, Batch]
+_Columns = tuple[list[int], list[float], list[float]]
 
 
 class _Mark:
@@ -70,6 +71,7 @@ class Writer:
         self._queue: SimpleQueue[_Call | _Many | _Mark] = SimpleQueue()
         self._pending: list[_Call | _Many] = []
         self._waiting = 0  # points queued, about: two threads may count at once
+        self._written = True  # whether all that was queued is committed
         self._error: WorkbenchError | None = None
         self._thread: threading.Thread | None = None
         self._asked = False
@@ -105,6 +107,7 @@ class Writer:
         if self._thread is None:
             self._start()
         self._queue.put(item)
+        self._written = False
         self._waiting += points
         if self._error is not None or self._waiting > QUEUE_POINTS:
             self.flush()
@@ -117,16 +120,17 @@ class Writer:
         StoreError
             The database refused. Nothing is lost yet: the points stay queued, and the next flush tries again.
         """
+        if self._written:
+            return
         if self._thread is None:
-            if not self._pending and self._queue.empty():
-                return
             self._start()
         self._ask(_Mark())
 
     def stop(self) -> None:
         """Write everything and end the thread; a later point starts a new one."""
         thread = self._thread
-        signals.unwatch(self)
+        if not self._open:  # a run that was left open is ended when the process is
+            signals.unwatch(self)
         if thread is None:
             return
         try:
@@ -138,6 +142,8 @@ class Writer:
         """Write what is queued, in ``seconds`` at most; with an error, end the open runs with it."""
         thread, deadline = self._thread, time.monotonic() + seconds
         if thread is None or not thread.is_alive():
+            if error is not None:
+                self._end_runs(status, error)
             return
         while (left := deadline - time.monotonic()) > 0:
             mark = _Mark(end=None if error is None else (status, error))
@@ -225,6 +231,9 @@ class Writer:
         done = sum(_points(item) for item in self._pending)
         self._waiting = 0 if self._queue.empty() else max(self._waiting - done, 0)
         self._pending = []
+        self._written = True
+        if not self._queue.empty():  # asked after it was said, so what comes in between is not overlooked
+            self._written = False
         return None
 
     def _end_runs(self, status: str, error: dict[str, Any]) -> WorkbenchError | None:
@@ -243,25 +252,22 @@ def _points(item: _Call | _Many) -> int:
 
 def _batches(items: Iterable[_Call | _Many]) -> dict[Key, Batch]:
     """Return what was logged by run and metric, in the order it was logged."""
-    out: dict[Key, Batch] = {}
-
-    def columns(key: Key) -> tuple[list[int], list[float], list[float]]:
-        if key not in out:
-            out[key] = Batch([], [], [])
-        return cast("tuple[list[int], list[float], list[float]]", out[key])
-
+    runs: dict[int, dict[str, _Columns]] = {}
     for item in items:
         if len(item) == 2:
-            key, batch = item
-            steps, times, values = columns(key)
-            steps.extend(batch.steps)
-            times.extend(batch.times)
-            values.extend(batch.values)
+            (run_id, name), batch = item
+            columns = runs.setdefault(run_id, {}).setdefault(name, ([], [], []))
+            columns[0].extend(batch.steps)
+            columns[1].extend(batch.times)
+            columns[2].extend(batch.values)
             continue
         run_id, step, at, pairs = item
+        mine = runs.setdefault(run_id, {})
         for name, value in pairs:
-            steps, times, values = columns((run_id, name))
-            steps.append(step)
-            times.append(at)
-            values.append(value)
-    return out
+            found = mine.get(name)
+            if found is None:
+                found = mine[name] = ([], [], [])
+            found[0].append(step)
+            found[1].append(at)
+            found[2].append(value)
+    return {(run_id, name): Batch(*lists) for run_id, mine in runs.items() for name, lists in mine.items()}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench import records
+from workbench import processes, records
 
 
 def test_a_run_keeps_what_it_was_started_with(workspace: wb.Workspace) -> None:
@@ -252,8 +252,9 @@ def test_notes_seed_and_surroundings_are_kept(workspace: wb.Workspace) -> None:
     for odd in ("x", 1.5, True):
         with pytest.raises(wb.BadInput, match="seed"):
             workspace.start_run("e", seed=odd)  # type: ignore[arg-type]
-    with pytest.raises(wb.BadInput, match="notes"):
-        workspace.start_run("e", notes=3)  # type: ignore[arg-type]
+    for odd in (3, "a\0b", "\udcff"):
+        with pytest.raises(wb.BadInput, match="notes"):
+            workspace.start_run("e", notes=odd)  # type: ignore[arg-type]
 
 
 def test_notes_and_tags_can_be_written_later(workspace: wb.Workspace) -> None:
@@ -296,6 +297,16 @@ def test_a_run_that_failed_says_with_what_in_its_outcome(workspace: wb.Workspace
     with pytest.raises(KeyError), workspace.start_run("e"):
         raise KeyError("missing")
     assert workspace.run(1).outcome["error"] == {"type": "KeyError", "message": "'missing'"}
+
+
+def test_a_run_ends_with_whatever_its_error_says(database: str, tmp_path: Path) -> None:
+    said = "no file 'b\udcffad'\0 강"
+    with wb.Workspace(tmp_path, database_url=database) as home:
+        with pytest.raises(OSError, match="no file"), home.start_run("e", config={"path": "\udcff"}):
+            raise OSError(said)
+        found = home.run(1)
+        assert (found.status, found.error) == ("failed", {"type": "OSError", "message": said})
+        assert found.config == {"path": "\udcff"}
 
 
 # Whole curves ------------------------------------------------------------------------------------
@@ -426,7 +437,19 @@ def test_looking_at_runs_is_enough_to_see_that_one_is_lost(workspace: wb.Workspa
         workspace.run(1).log({"m": 2.0})
 
 
-def test_a_run_of_another_host_is_left_to_it(workspace: wb.Workspace) -> None:
-    row = records.Run(experiment_id=0, host="elsewhere/1234", pid=1, pid_started="1")
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("elsewhere/1234", "running"),
+        (f"{processes.host().partition('/')[0]}/before", "lost"),
+        ("", "running"),
+    ],
+)
+def test_a_run_of_another_host_is_left_to_it_and_one_from_before_a_reboot_is_lost(
+    workspace: wb.Workspace, host: str, status: str
+) -> None:
+    me = processes.this_process()
+    row = records.Run(experiment_id=0, host=host, pid=me.pid, pid_started=me.started)
     workspace.store.add_run(row, "e")
-    assert workspace.runs()[0].status == "running"
+    assert workspace.runs()[0].status == status
+    assert workspace.run(1).status == status
