@@ -83,7 +83,7 @@ const found = (run, words) => {
 
 // `state` is {runs, more, chosen, slots, metrics, column}; `act` is told {choose} and {column}.
 function makeRunList(act) {
-  const search = h("input", { type: "text", class: "wb-search", placeholder: "Search name, experiment, tag, state, notes", "aria-label": "Search runs", oninput: () => draw() });
+  const search = h("input", { type: "text", class: "wb-search", placeholder: "Search name, tag, state, notes", "aria-label": "Search runs", oninput: () => draw() });
   const note = h("span", { class: "wb-muted", role: "status" });
   const all = h("button", { type: "button", onclick: () => act({ choose: [...new Set([...last.chosen, ...shown.map((run) => run.id)])] }) }, "Choose all shown");
   const none = h("button", { type: "button", onclick: () => act({ choose: [] }) }, "Choose none");
