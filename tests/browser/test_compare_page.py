@@ -236,7 +236,7 @@ def test_comparing_by_keyboard_alone(visit: Callable[..., Visit], lab: Callable[
     page.keyboard.press("Enter")
     expect(panel.get_by_role("button", name="val/loss: no direction")).to_be_focused()
     # none of JupyterLab's own shortcuts was touched off on the way
-    expect(page.locator(".jp-CodeCell")).to_have_count(2)
+    expect(page.locator(".jp-CodeCell")).to_have_count(3)
     assert seen.errors == []
 
 

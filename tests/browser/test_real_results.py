@@ -84,5 +84,6 @@ def test_the_tour_shows_the_results_of_the_demo(
         expect(page.locator(".wb-result table").first).to_contain_text("mAP")
         expect(page.locator(".wb-plot svg").first).to_be_visible()
         compare = page.get_by_role("region", name="Compare runs")
-        expect(compare.get_by_role("row").filter(has_text="val/").first).to_be_visible()
+        final = compare.get_by_role("region", name="Final values")
+        expect(final.get_by_role("row").filter(has_text="val/").first).to_be_visible()
         assert seen.strangers() == []

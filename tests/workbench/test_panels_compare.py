@@ -102,13 +102,16 @@ def test_a_run_that_stays_keeps_its_colour(panel: ComparePanel, workspace: wb.Wo
 def test_the_list_says_tags_state_duration_and_the_best_of_a_metric(
     panel: ComparePanel, workspace: wb.Workspace
 ) -> None:
-    with workspace.start_run("tries", name="first", tags={"owner": "민지", "base": True}) as first:
+    with workspace.start_run(
+        "tries", name="first", tags={"owner": "민지", "base": True}, notes="왜 했나", better={"loss": "lower"}
+    ) as first:
         for step, value in enumerate((0.5, 0.25, 0.75)):
             first.log({"loss": value, "speed": value}, step=step)
     log(workspace, "second", 0.3)
     panel.refresh()
     second, first_row = panel.state["runs"]
     assert first_row["tags"] == ["owner=민지", "base"]
+    assert first_row["notes"] == "왜 했나"
     assert first_row["status"] == "succeeded"
     assert first_row["ended"] >= first_row["began"]
     assert panel.state["column"] == "loss"  # the first with a direction

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -95,7 +96,7 @@ class Comparison:
         if not runs:
             raise BadInput("no run to compare", hint="Name at least one run; two or more make a comparison.")
         ids = [run.id for run in runs]
-        twice = sorted({one for one in ids if ids.count(one) > 1})
+        twice = sorted(one for one, count in Counter(ids).items() if count > 1)
         if twice:
             raise BadInput(
                 f"run {', '.join(map(str, twice))} is named more than once", hint="Name each once."

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from types import NoneType
 from typing import Any
 
@@ -106,6 +107,14 @@ def token(value: Any) -> Hashable:
     return value if isinstance(value, Hashable) else repr(value)
 
 
+def _tokens(values: Sequence[Any]) -> Sequence[Hashable]:
+    """Return the tokens of some settings; plain ones are their own."""
+    kinds = set(map(type, values))
+    if kinds <= _PLAIN and (float not in kinds or all(value == value for value in values)):
+        return values
+    return list(map(token, values))
+
+
 def odd_marks(tokens: Sequence[Hashable], baseline: int | None = None) -> tuple[bool, ...]:
     """Say whose value is the odd one.
 
@@ -114,8 +123,9 @@ def odd_marks(tokens: Sequence[Hashable], baseline: int | None = None) -> tuple[
     ``1, 1, 2, 2`` and of ``1, 2, 3`` none is. Of two values the second is, since somebody has to begin.
     """
     if baseline is None and len(tokens) > 2:
-        (usual, most), *others = Counter(tokens).most_common(2)
-        if most * 2 < len(tokens) or (others and others[0][1] == most):
+        counts = Counter(tokens)
+        usual, most = max(counts.items(), key=itemgetter(1))
+        if most * 2 < len(tokens) or list(counts.values()).count(most) > 1:
             return (False,) * len(tokens)
     else:
         usual = tokens[baseline or 0]
@@ -140,7 +150,7 @@ def config_rows(
     rows = []
     for key in sorted({key for config in flat for key in config}):
         values = tuple(config.get(key, MISSING) for config in flat)
-        tokens = list(map(token, values))
+        tokens = _tokens(values)
         differs = tokens.count(tokens[0]) != len(tokens)
         if differs:
             rows.append(ConfigRow(key, values, True, odd_marks(tokens, baseline)))

@@ -2,8 +2,8 @@
 
 ::
 
-    state            {"runs": [{"id", "name", "experiment", "status", "tags", "began", "ended", "value",
-                                "number", "best"}, ...] newest first,
+    state            {"runs": [{"id", "name", "experiment", "status", "tags", "notes", "began", "ended",
+                                "value", "number", "best"}, ...] newest first,
                       "more": whether older ones are not listed,
                       "chosen": [id, ...], "slots": [colour, ...] one a chosen run, "metrics": [name, ...],
                       "column": metric beside each run, "column_better": its direction,
@@ -63,6 +63,9 @@ MAX_CHARTS, CHARTS_AT_START, MAX_SENT_POINTS = 12, 2, 30_000
 
 #: A point of a chart may stand for as many as this share of a pixel's column; four points a bucket are kept.
 _PIXELS_A_BUCKET, _POINTS_A_BUCKET, _FEWEST_BUCKETS = 2, 4, 24
+
+#: So much of a run's notes is shown beside its name.
+_NOTE_CHARACTERS = 300
 
 _KINDS = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
 
@@ -253,21 +256,25 @@ class ComparePanel(LivePanel):
                 self.set(**{str(name): value for name, value in change.items()})
             except BadInput:
                 self.look_now()
-        elif kind == "export" and content.get("kind") in _KINDS and self._comparison:
+        elif kind == "export" and content.get("kind") in _KINDS:
             self._export(str(content["kind"]))
 
     def _export(self, kind: str) -> None:
-        assert self._comparison is not None  # noqa: S101  # asked by the caller
-        write = {"csv": "to_csv", "md": "to_markdown", "tex": "to_latex"}[kind]
-        text = getattr(self._comparison, write)()
+        with self._refreshing:  # not in the middle of a look
+            comparison = self._comparison
+        if comparison is None:
+            return
+        write = {"csv": comparison.to_csv, "md": comparison.to_markdown, "tex": comparison.to_latex}[kind]
+        text = write()
         self.send({"type": "file", "name": f"comparison.{kind}", "mime": _KINDS[kind], "text": text})
 
     def to_html(self) -> str:
         """Return tables and curves as plain HTML that stays readable in a saved notebook."""
-        problem = self.state.get("problem")
+        with self._refreshing:  # not in the middle of a look
+            comparison, lines, view, state = self._comparison, self._lines, self._view, self.state
+        problem = state.get("problem")
         said = problem["message"] if problem else "No runs to compare yet."
-        slots = self.state.get("slots", [])
-        return page_html(self._comparison, self._lines, slots, said, axis=self._view.axis, log=self._view.log)
+        return page_html(comparison, lines, state.get("slots", []), said, axis=view.axis, log=view.log)
 
     # What is looked up ---------------------------------------------------------------------------
 
@@ -492,6 +499,7 @@ def _listed(
                 "experiment": row.experiment,
                 "status": row.status,
                 "tags": [_tag(name, value) for name, value in row.tags.items()],
+                "notes": row.notes[:_NOTE_CHARACTERS],
                 "began": row.created_at,
                 "ended": row.finished_at,
                 "value": text,

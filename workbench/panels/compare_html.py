@@ -188,7 +188,7 @@ def chart_svg(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(metric, quote=True)}" font-family="system-ui, sans-serif" font-size="11">'
     ]
-    for tick in ticks(y0, y1, 4):
+    for tick in log_ticks(y0, y1, 4) if log else ticks(y0, y1, 4):
         label = number(10**tick if log else tick)
         parts.append(
             f'<path d="M{_LEFT} {down(tick):.1f}H{_WIDTH - _RIGHT}" stroke="#e6e6e4"/>'
@@ -248,6 +248,17 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= about * 1.2)
     first = math.ceil(low / step)
     return [place * step for place in range(first, math.floor(high / step) + 1)]
+
+
+def log_ticks(low: float, high: float, about: int) -> list[float]:
+    """Return logarithms of round numbers between two: powers of ten, or what lies between them."""
+    for factors in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+        powers = range(math.floor(low), math.floor(high) + 1)
+        found = [power + math.log10(factor) for power in powers for factor in factors]
+        inside = [tick for tick in found if low <= tick <= high]
+        if len(inside) >= 3:
+            return inside[:: math.ceil(len(inside) / (about + 2))]
+    return [math.log10(tick) for tick in ticks(10**low, 10**high, about) if tick > 0]
 
 
 def number(value: float) -> str:

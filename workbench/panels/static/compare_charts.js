@@ -57,6 +57,17 @@ function ticksBetween(low, high, about) {
   return ticks;
 }
 
+// Round values on a logarithmic scale, as their logarithms: powers of ten, or what lies between them.
+function logTicks(low, high, about) {
+  for (const factors of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7]]) {
+    const ticks = [];
+    for (let power = Math.floor(low); power <= high; power++) ticks.push(...factors.map((factor) => power + Math.log10(factor)));
+    const inside = ticks.filter((tick) => tick >= low && tick <= high);
+    if (inside.length >= 3) return inside.filter((_, place) => place % Math.ceil(inside.length / (about + 2)) === 0);
+  }
+  return ticksBetween(10 ** low, 10 ** high, about).filter((tick) => tick > 0).map(Math.log10);
+}
+
 const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
 
 function xTicks(low, high, axis, about) {
@@ -196,7 +207,7 @@ function makeChart(act) {
     svg.setAttribute("width", width);
     svg.setAttribute("height", CHART.height);
     const parts = [];
-    for (const tick of ticksBetween(range.y0, range.y1, 5)) {
+    for (const tick of props.log ? logTicks(range.y0, range.y1, 5) : ticksBetween(range.y0, range.y1, 5)) {
       const y = CHART.top + shape.down(tick);
       parts.push(g("path", { d: `M${CHART.left} ${y.toFixed(1)}H${width - CHART.right}`, stroke: "var(--wb-line)" }));
       parts.push(g("text", { x: CHART.left - 8, y: (y + 4).toFixed(1), "text-anchor": "end", fill: "var(--wb-muted)", "font-size": 11 }, numberText(props.log ? 10 ** tick : tick)));
@@ -242,7 +253,7 @@ function makeChart(act) {
     return place;
   }
 
-  const yText = (line, place) => numberText(line.y[place]) + (line.high ? ` ± ${numberText((line.high[place] - line.low[place]) / 2)}` : "");
+  const yText = (line, place) => numberText(line.y[place]) + (line.high ? ` ± ${numberText(Number(((line.high[place] - line.low[place]) / 2).toPrecision(2)))}` : "");
 
   function showPoint(line, place, speak) {
     if (!shape || place < 0) return;

@@ -77,13 +77,13 @@ const byMetric = (better) => (a, b) => {
 
 const secondsOf = (run) => (run.ended ?? Date.now() / 1000) - run.began;
 const found = (run, words) => {
-  const text = [`#${run.id}`, run.name, run.experiment, run.status, ...run.tags].join(" ").toLowerCase();
+  const text = [`#${run.id}`, run.name, run.experiment, run.status, ...run.tags, run.notes].join(" ").toLowerCase();
   return words.every((word) => text.includes(word));
 };
 
 // `state` is {runs, more, chosen, slots, metrics, column}; `act` is told {choose} and {column}.
 function makeRunList(act) {
-  const search = h("input", { type: "text", class: "wb-search", placeholder: "Search name, experiment, tag, state", "aria-label": "Search runs", oninput: () => draw() });
+  const search = h("input", { type: "text", class: "wb-search", placeholder: "Search name, tag, state, notes", "aria-label": "Search runs", oninput: () => draw() });
   const note = h("span", { class: "wb-muted", role: "status" });
   const all = h("button", { type: "button", onclick: () => act({ choose: [...new Set([...last.chosen, ...shown.map((run) => run.id)])] }) }, "Choose all shown");
   const none = h("button", { type: "button", onclick: () => act({ choose: [] }) }, "Choose none");
@@ -107,7 +107,7 @@ function makeRunList(act) {
       "tr",
       { class: chosen ? "wb-chosen" : null, "data-run-row": run.id },
       h("td", {}, box),
-      h("td", { title: run.name }, h("label", { class: "wb-name", for: box.id }, slot === undefined ? h("span", { class: "wb-swatch" }) : swatch(slot), runName(run), h("span", { class: "wb-muted" }, ` #${run.id}`))),
+      h("td", { title: run.notes ? `${run.name}\n${run.notes}` : run.name }, h("label", { class: "wb-name", for: box.id }, slot === undefined ? h("span", { class: "wb-swatch" }) : swatch(slot), runName(run), h("span", { class: "wb-muted" }, ` #${run.id}`))),
       h("td", { class: "wb-muted", title: run.experiment }, h("span", { class: "wb-name" }, run.experiment)),
       h("td", { class: "wb-tags" }, ...tags),
       h("td", {}, h("span", { class: `wb-pill wb-${run.status}` }, run.status)),

@@ -1,0 +1,56 @@
+"""The static charts: round ticks, honest gaps, text that stays text."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from workbench.compare.curves import Line
+from workbench.panels.compare_html import chart_svg, log_ticks, number, ticks
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (-3.0, 7.0, [-2.0, 0.0, 2.0, 4.0, 6.0]),
+        (1e-9, 3e-9, [1e-9, 1.5e-9, 2e-9, 2.5e-9, 3e-9]),
+    ],
+)
+def test_ticks_are_round_numbers_inside(low: float, high: float, wanted: list[float]) -> None:
+    assert ticks(low, high, 5) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (-3.0, 0.0, [0.001, 0.01, 0.1, 1]),
+        (0.1, 1.8, [3, 10, 30]),
+        (0.2, 0.62, [2, 3]),
+    ],
+)
+def test_ticks_of_a_logarithmic_scale_are_round_too(low: float, high: float, wanted: list[float]) -> None:
+    found = [round(10**tick, 9) for tick in log_ticks(low, high, 4)]
+    assert set(wanted) <= set(found)
+    assert all(number(tick) in {number(float(f"{tick:.2g}"))} for tick in found)
+
+
+def drawn(y: list[float], **how: bool) -> str:
+    line = Line((1,), np.arange(float(len(y))), np.array(y))
+    return chart_svg("a <metric>", [line], [0], **how)  # type: ignore[arg-type]
+
+
+def test_a_gap_is_a_gap_and_a_single_point_a_dot() -> None:
+    svg = drawn([1.0, 2.0, math.nan, 3.0])
+    path = next(part for part in svg.split("<path ") if 'stroke-width="1.8"' in part)
+    assert path.count("M") == 2
+    assert path.count("h0") == 2
+    assert "a &lt;metric&gt;" in svg
+
+
+def test_what_has_no_logarithm_is_a_gap_and_nothing_else_draws_nothing() -> None:
+    assert drawn([0.1, -1.0, 10.0], log=True).count("M") >= 2
+    assert drawn([-1.0, -2.0], log=True) == ""
+    assert drawn([math.nan]) == ""
