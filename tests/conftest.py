@@ -60,7 +60,7 @@ def installed(folder: Path) -> Iterator[wb.BaseAdapter]:
 
 @contextmanager
 def workspace_in(folder: Path) -> Iterator[wb.Workspace]:
-    """Open a workspace whose background worker leaves with it."""
+    """Open a workspace whose background worker, and search service, leave with it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_WORKER_IDLE", "20")
         with wb.Workspace(folder) as home:
@@ -70,6 +70,10 @@ def workspace_in(folder: Path) -> Iterator[wb.Workspace]:
                 # Where nobody holds it, the number in it may by now be anybody's.
                 if jobs.is_locked(lock) and (pid := int(lock.read_text())) != os.getpid():
                     os.kill(pid, signal.SIGTERM)
+            search = home.path / ".search.lock"
+            with suppress(OSError, ValueError, KeyError):
+                if jobs.is_locked(search):
+                    os.kill(json.loads(search.read_text())["pid"], signal.SIGTERM)
 
 
 @pytest.fixture
