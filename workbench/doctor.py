@@ -236,8 +236,9 @@ def _disk(patient: _Patient) -> Iterator[Problem]:
 def _database(patient: _Patient) -> Iterator[Problem]:
     driver = sqlite_module().sqlite_version
     patient.found["database"] = f"SQLite {driver}"
-    if not patient.path.is_dir() and not patient.database_url:
-        return  # there is none yet, and looking makes none
+    there = patient.database_url or (patient.path / "workbench.db").exists()
+    if not there and not (patient.path.is_dir() and network_filesystem(patient.path)):
+        return  # there is none yet, and looking makes none; on a network file system it would be refused
     try:
         patient.home = Workspace(patient.path, database_url=patient.database_url or None)
     except WorkbenchError as error:
@@ -247,12 +248,13 @@ def _database(patient: _Patient) -> Iterator[Problem]:
             hint = f"Does its server run, and is ${DATABASE_URL} right? {hint}"
         yield Problem("broken", "database", error.message, hint)
         return
-    patient.found["database"] = said = patient.home.store.version()
+    patient.found["database"] = patient.home.store.version()
     if patient.home.store.is_sqlite and not is_sound(driver):
         yield Problem(
             "warning",
             "database",
-            f"{said} has a bug that can corrupt databases, so it works without its write-ahead log, slower",
+            f"SQLite {driver} has a bug that can corrupt databases, so it works without its write-ahead log, "
+            "slower",
             "pip install 'pysqlite3>=0.6'",
         )
 

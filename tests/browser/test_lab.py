@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from playwright.sync_api import Locator, Page, expect
 
 import workbench as wb
 
+from ..conftest import installed, workspace_in
 from .conftest import NOTEBOOKS, PATIENCE, Visit, jupyter_lab
 
 pytestmark = pytest.mark.browser
@@ -72,7 +74,7 @@ class Lab:
 
 
 @contextmanager
-def lab_in(folder: Path, home: Path, *, notebooks: bool = False) -> Iterator[Lab]:
+def lab_in(folder: Path, home: Path, *, notebooks: bool = False, api: str = "jobs_api") -> Iterator[Lab]:
     root, state = folder / "root", folder / "state"
     root.mkdir()
     (state / "jupyter_server_config.d").mkdir(parents=True)
@@ -81,7 +83,8 @@ def lab_in(folder: Path, home: Path, *, notebooks: bool = False) -> Iterator[Lab
     shutil.copytree(NOTEBOOKS, installed / "static" / "notebooks")
     (folder / "api").mkdir()
     (folder / "api" / "jobs_api.py").write_text(API)
-    enabled = {"ServerApp": {"jpserver_extensions": {"jobs_api": True, "workbench.server": False}}}
+    extensions = {name: name == api for name in ("jobs_api", "workbench.server")}
+    enabled = {"ServerApp": {"jpserver_extensions": extensions}}
     (state / "jupyter_server_config.d" / "jobs_api.json").write_text(json.dumps(enabled))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder / "api"))
@@ -230,6 +233,23 @@ def test_the_status_bar_counts_the_running_jobs_and_opens_their_page(
     again = page.evaluate("() => fetch('/api/kernels').then((answer) => answer.json())")
     assert [one["id"] for one in again] == [one["id"] for one in kernels]
     assert seen.errors == []
+
+
+@pytest.mark.skipif(find_spec("workbench.server") is None, reason="this checkout has no HTTP API yet")
+def test_the_status_bar_counts_the_jobs_that_really_run(
+    visit: Callable[..., Visit], toy_package: Path, tmp_path: Path
+) -> None:
+    with (
+        installed(toy_package),
+        workspace_in(tmp_path / "results") as home,
+        lab_in(tmp_path, home.path, api="workbench.server") as lab,
+    ):
+        page = visit(lab.address).page
+        expect(status(page)).to_have_text("No jobs running")
+        job = home.submit("eval", "toy", {"seconds": 120})
+        expect(status(page)).to_have_text("1 job running")
+        job.cancel()
+        expect(status(page)).to_have_text("No jobs running")
 
 
 def test_without_an_api_there_is_no_status_and_no_further_question(

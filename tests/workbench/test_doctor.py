@@ -72,6 +72,9 @@ def test_a_warning_exits_0_and_what_is_broken_exits_1(
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    examine(tmp_path / "empty")
+    assert list((tmp_path / "empty").iterdir()) == []
     report = examine(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
     assert report.found["workspace"].endswith("(not there yet)")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.commands.arguments import command
 from workbench.commands.exit_codes import DONE, FAILED
 from workbench.commands.output import print_document
+
+if TYPE_CHECKING:
+    from workbench.doctor import Report
 
 
 def add(commands: Any) -> None:
@@ -27,7 +30,7 @@ def _doctor(given: argparse.Namespace) -> int:
     return FAILED if report.broken else DONE
 
 
-def _print(report: Any) -> None:
+def _print(report: Report) -> None:
     from rich.console import Console
     from rich.text import Text
 

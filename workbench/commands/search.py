@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.commands.arguments import command, count, in_workspace, options, takes_index, takes_options
 from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table
-from workbench.errors import BadInput
+from workbench.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
@@ -55,4 +55,7 @@ def _only_index(home: Workspace) -> str:
     names = home.index_names()
     if len(names) > 1:
         raise BadInput(f"which index? There are: {', '.join(names)}", hint="Name it with --index.")
-    return names[0] if names else ""
+    if not names:
+        said = "this workspace has no index yet"
+        raise NotFound(said, hint="Build one with: workbench jobs submit index_build --wait")
+    return names[0]
