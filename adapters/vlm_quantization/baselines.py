@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
+from adapters.vlm_quantization.checks import unit_rows
 from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes
 from adapters.vlm_quantization.evaluator import (
     MetricRecord,
@@ -31,7 +32,6 @@ from adapters.vlm_quantization.evaluator import (
     Relevance,
     evaluate_codes,
     evaluate_ranking,
-    unit_rows,
 )
 from adapters.vlm_quantization.tie_groups import Scorer, cosine_scorer
 

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adapters.vlm_quantization import evaluation, report, single_length
+from adapters.vlm_quantization import evaluation, health_report, metric_names, report, single_length
 from adapters.vlm_quantization.adapter import (
     checkpoint_names,
     choose_run,
@@ -72,8 +72,8 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     if options.single_length:
         with stage("separately trained codes"):
             _add_single_lengths(collection, measured_on, encoder, features, run, found, options, job)
-    metrics = evaluation.metrics_of(found, options.ks)
-    metrics |= evaluation.headlines(metrics, [task.language for task in found])
+    metrics = metric_names.metrics_of(found, options.ks)
+    metrics |= metric_names.headlines(metrics, [task.language for task in found])
     by_seed = {int(encoder.checkpoint.provenance.seed): metrics}
     for seed, other in others.items():
         with stage(f"seed {seed}", "seed"):
@@ -92,7 +92,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
         views=views,
         made={"run": run.id, "checkpoint": options.checkpoint},
         warnings=[collection.problem_summary] if collection.problems else [],
-        samples=evaluation.samples_of(found, options.ks, metrics),
+        samples=metric_names.samples_of(found, options.ks, metrics),
     )
 
 
@@ -213,8 +213,8 @@ def _metrics_of_run(
     _refuse_other_data(run, options.checkpoint, encoder, splits, collection)
     short = options.model_copy(update={"resamples": 10})
     found = evaluation.evaluate(collection, measured_on, encoder, features, short, job)
-    metrics = evaluation.metrics_of(found, options.ks)
-    return metrics | evaluation.headlines(metrics, [task.language for task in found])
+    metrics = metric_names.metrics_of(found, options.ks)
+    return metrics | metric_names.headlines(metrics, [task.language for task in found])
 
 
 # --- the report ---------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def _views(
         lambda: report.ties_table(found, options.ks),
         lambda: report.baseline_views(found, name, words),
         lambda: report.precision_recall_views(found),
-        lambda: report.health_views(found),
+        lambda: health_report.health_views(found),
         lambda: worst_views(collection, found, options.worst),
     ]
     views: list[View] = []

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import workbench as wb
 from adapters.vlm_quantization import baselines, code_health, uncertainty
@@ -84,7 +83,7 @@ def _headline_row(members: Sequence[Task], method: str, bits: int | None, name: 
     row: dict[str, Any] = {"value": float(np.mean(values)), "format": ".3f"}
     if len(draws) == len(values):
         low, high = uncertainty.interval(np.mean(draws, axis=0))
-        row |= {"low": _number(float(low)), "high": _number(float(high))}
+        row |= {"low": number(float(low)), "high": number(float(high))}
     return row
 
 
@@ -228,7 +227,7 @@ def length_curves(found: Sequence[Task], name: str) -> list[wb.View]:
             series.append(_series(task, LEARNED, name, label))
             level = task.record(FLOAT, name, None)
             if level is not None:
-                flat = [_number(level.value)] * len(CODE_LENGTHS)
+                flat = [number(level.value)] * len(CODE_LENGTHS)
                 series.append({"name": f"{label}, float", "y": flat, "dashed": True})
         out.append(_by_length(f"{name} by code length: {split}", name, series))
     return out
@@ -241,7 +240,7 @@ def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
         series = []
         for task in members:
             kept = baselines.retention(task.records[LEARNED], task.records[FLOAT], name)
-            y = [_number(100 * kept.get(bits, math.nan)) for bits in CODE_LENGTHS]
+            y = [number(100 * kept.get(bits, math.nan)) for bits in CODE_LENGTHS]
             one: dict[str, Any] = {"name": f"{task.arrow}, {task.language}", "y": y}
             level = task.draws.get((FLOAT, None, name))
             codes = [task.draws.get((LEARNED, bits, name)) for bits in CODE_LENGTHS]
@@ -249,7 +248,7 @@ def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
                 with np.errstate(divide="ignore", invalid="ignore"):
                     ratios = np.where(level > 0, 100 * np.stack(codes) / level, np.nan)  # type: ignore[arg-type]
                 low, high = uncertainty.interval(ratios)
-                one |= {"low": [_number(v) for v in low], "high": [_number(v) for v in high]}
+                one |= {"low": [number(v) for v in low], "high": [number(v) for v in high]}
             series.append(one)
         series.append({"name": "float", "y": [100.0] * len(CODE_LENGTHS), "dashed": True})
         out.append(_by_length(f"Kept of the float {name}: {split}", f"% of float {name}", series))
@@ -258,7 +257,7 @@ def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
 
 def _series(task: Task, method: str, name: str, label: str) -> dict[str, Any]:
     records = [task.record(method, name, bits) for bits in CODE_LENGTHS]
-    one: dict[str, Any] = {"name": label, "y": [record and _number(record.value) for record in records]}
+    one: dict[str, Any] = {"name": label, "y": [record and number(record.value) for record in records]}
     bands = [task.interval(method, name, bits) for bits in CODE_LENGTHS]
     if all(bands):
         one["low"] = [band and band[0] for band in bands]
@@ -314,7 +313,7 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
 
     def kept(task: Task, method: str, bits: int) -> float | None:
         shares = baselines.retention(task.records[method], task.records[FLOAT], name)
-        return _number(shares.get(bits, math.nan))
+        return number(shares.get(bits, math.nan))
 
     with_float = [LEARNED, *(m for m in (FLOAT_QUERY, RESCORED) if m in measured[0].records)]
     shares = [
@@ -334,7 +333,7 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
     series = [_series(task, method, name, method) for method in codes]
     level = task.record(FLOAT, name, None)
     if level is not None:
-        flat = [_number(level.value)] * len(CODE_LENGTHS)
+        flat = [number(level.value)] * len(CODE_LENGTHS)
         series.append({"name": FLOAT, "y": flat, "dashed": True})
     for one in series[1:]:  # one band is a claim, seven are a fog
         one.pop("low", None)
@@ -385,7 +384,7 @@ def precision_recall_views(found: Sequence[Task]) -> list[wb.View]:
         )
         series: list[dict[str, Any]] = []
         for curve in curves:
-            y = [_number(value) for value in curve.at(RECALLS)]
+            y = [number(value) for value in curve.at(RECALLS)]
             label = FLOAT if curve.bits is None else f"{curve.bits} bits"
             series.append({"name": label, "y": y, "dashed": curve.bits is None})
         if series:
@@ -402,108 +401,6 @@ def precision_recall_views(found: Sequence[Task]) -> list[wb.View]:
                 )
             )
     return out
-
-
-# --- the bits themselves ------------------------------------------------------------------------------------
-
-
-def health_views(found: Sequence[Task]) -> list[wb.View]:
-    """Return how the codes of both sides use their bits, as a table and two plots."""
-    task = next((one for one in found if one.direction == "t2i"), None)
-    if task is None:
-        return []
-    texts, pictures = task.queries, task.gallery
-    rows: list[dict[str, Any]] = []
-    for label, side, other in (
-        ("pictures", pictures, texts),
-        (f"texts, {task.language}", texts, pictures),
-    ):
-        own, others = code_health.agreement(side.codes, other.codes, _partners(side.concepts, other.concepts))
-        for one in code_health.side_health(side.codes, side.margins):
-            rows.append(
-                {
-                    "side": label,
-                    "length": f"{one.bits} bits",
-                    "balance": one.balance,
-                    "entropy": one.entropy,
-                    "correlation": one.correlation,
-                    "highest": one.highest_correlation,
-                    "rounding": one.rounding,
-                    "distinct": one.distinct,
-                    "own": _number(float(own[: one.bits].mean())),
-                    "others": _number(float(others[: one.bits].mean())),
-                }
-            )
-    columns: list[dict[str, Any]] = [
-        {"key": "side", "label": "Side"},
-        {"key": "length", "label": "Length"},
-        {"key": "balance", "label": "rarer value", "format": ".3f", "group": "A bit"},
-        {"key": "entropy", "label": "entropy", "format": ".3f", "group": "A bit"},
-        {"key": "correlation", "label": "mean", "format": ".3f", "group": "Correlation of two bits"},
-        {"key": "highest", "label": "highest", "format": ".3f", "group": "Correlation of two bits"},
-        {"key": "rounding", "label": "quantisation error", "format": ".3f", "group": "A code"},
-        {"key": "distinct", "label": "distinct", "format": ".0%", "group": "A code"},
-        {"key": "own", "label": "its own", "format": ".1%", "group": "Bits shared with the other side"},
-        {"key": "others", "label": "others", "format": ".1%", "group": "Bits shared with the other side"},
-    ]
-    table = wb.View(
-        kind="retrieval_table",
-        title=f"Code health: {task.split}",
-        data={"columns": columns, "rows": rows},
-        notes=[
-            "rarer value: share of a bit's rarer value, best 0.5. entropy: of a bit, best 1. Correlation: "
-            "absolute, best 0. quantisation error: 1 - cosine between margins and their signs, best 0. "
-            "distinct: different codes over items. Bits shared: how many bits equal those of its own text or "
-            "picture, and of all others.",
-        ],
-    )
-    return [table, *_bit_plots(task, pictures.codes, texts.codes)]
-
-
-def _partners(concepts: Sequence[str], others: Sequence[str]) -> NDArray[np.int64]:
-    """Return for each row of one side the row of the other that is of the same thing, -1 for none."""
-    place = {concept: row for row, concept in reversed(list(enumerate(others)))}
-    return np.array([place.get(concept, -1) for concept in concepts], np.int64)
-
-
-def _bit_plots(task: Task, pictures: NDArray[np.uint8], texts: NDArray[np.uint8]) -> list[wb.View]:
-    own, others = code_health.agreement(
-        pictures, texts, _partners(task.gallery.concepts, task.queries.concepts)
-    )
-    x = list(range(1, len(own) + 1))
-    plots = [
-        (
-            "How often each bit is one",
-            "Share of ones",
-            {"pictures": code_health.shares_of_ones(pictures), "texts": code_health.shares_of_ones(texts)},
-            "Bits in the order of the code: the first 8 are the 8-bit code. A bit at one half carries most.",
-        ),
-        (
-            "How often picture and text agree in each bit",
-            "Share of agreement",
-            {"a picture and its own text": own, "a picture and other texts": others},
-            f"Over all {len(own)} bits a picture agrees with its own text in {np.mean(own):.1%} and with "
-            f"other texts in {np.mean(others):.1%}. The distance between the lines is what a search lives on.",
-        ),
-    ]
-    return [
-        wb.View(
-            kind="curve",
-            title=f"{title}: {task.split}, {task.language}",
-            data={
-                "x_label": "Bit",
-                "y_label": y_label,
-                "x": x,
-                "x_scale": "linear",
-                "series": [
-                    {"name": name, "y": [_number(value) for value in values], "dashed": False}
-                    for name, values in series.items()
-                ],
-            },
-            notes=[note],
-        )
-        for title, y_label, series, note in plots
-    ]
 
 
 # --- what has to be known -----------------------------------------------------------------------------------
@@ -555,5 +452,6 @@ def _by_part(found: Sequence[Task]) -> list[tuple[str, list[Task]]]:
     ]
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """Return a number as JSON has it: nothing in place of NaN."""
     return None if math.isnan(value) else float(value)

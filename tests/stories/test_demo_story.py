@@ -67,6 +67,35 @@ def test_each_executed_notebook_is_a_report(demo_results) -> None:
     )
 
 
+def test_the_evaluation_is_a_report_that_can_be_checked(home, demo_results) -> None:
+    evaluated = next(job for job in demo_results.said["jobs"] if job["type"] == "eval")
+    cells = nbformat.read(evaluated["notebook"], as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", ()) if "data" in output]
+    html = "".join(output.data.get("text/html", "") for output in outputs)
+    for said in (
+        "Protocol “default”",
+        "95 % bootstrap intervals over queries",
+        "What ties could have done",
+        "PCA-sign",
+        "ITQ, one centre",
+        "Code health",
+        "Worst queries by text, ko",
+        "Leakage check: passed",
+        "Split test drawings (SHA-256)",
+    ):
+        assert said in html
+    result = home.job(evaluated["id"]).result
+    curves = [view for view in result.views if view.kind == "curve"]
+    plots = list(Path(evaluated["notebook"]).with_name("plots").iterdir())
+    assert len(plots) == 2 * len(curves)
+    # the learned code beats what is made of the same features without learning, where codes are short
+    for language in ("en", "ko"):
+        prefix = f"drawings/{language}/t2i"
+        for baseline in ("random hyperplanes", "sign of the float", "PCA-sign"):
+            assert result.metrics[f"{prefix}/R@10@16"] > result.metrics[f"{prefix}/{baseline}/R@10@16"]
+        assert 0.3 < result.metrics[f"{prefix}/retention@128"] < 1.2
+
+
 def test_the_run_keeps_its_curves_and_checkpoints(home, demo_results) -> None:
     run = home.run(demo_results.said["run"]["id"])
     assert run.status == "succeeded"

@@ -240,6 +240,38 @@ def test_one_mask_over_all_codes_changes_nothing(mask):
     assert evaluate_codes(queries ^ mask, gallery ^ mask, relevance) == plain
 
 
+@settings(deadline=None, max_examples=30)
+@given(queries=codes(3), gallery=codes(8), noise=codes(8), bits=st.sampled_from(CODE_LENGTHS))
+def test_only_the_prefix_of_a_code_is_looked_at(queries, gallery, noise, bits):
+    """The code of length B is its first B bits, whatever follows; property of every protocol."""
+    relevance = SharedLabel(random_labels(3, 3, 0.5), random_labels(8, 4, 0.5))
+    altered = np.concatenate([gallery[:, : bits // 8], noise[:, bits // 8 :]], axis=1)
+    for protocol in ("default", "dcmh", "trec", "clip"):
+        whole = evaluate_codes(queries, gallery, relevance, bits=(bits,), protocol=protocol)
+        assert evaluate_codes(queries, altered, relevance, bits=(bits,), protocol=protocol) == whole
+        short = queries[:, : bits // 8], gallery[:, : bits // 8]
+        assert evaluate_codes(*short, relevance, bits=(bits,), protocol=protocol) == whole
+
+
+@settings(deadline=None, max_examples=30)
+@given(gallery=codes(8), order=st.permutations(range(8)), mask=hnp.arrays(np.uint8, (16,)))
+def test_ties_by_id_follow_the_items_wherever_they_stand(gallery, order, mask):
+    queries, query_labels, gallery_labels = gallery[:2], random_labels(2, 3, 0.5), random_labels(8, 4, 0.5)
+    names = np.array(list("hgfedcba"))
+    for protocol in ("dcmh", "djsrh", "trec"):
+        plain, moved = (
+            evaluate_codes(
+                queries ^ mask,
+                gallery[rows] ^ mask,
+                SharedLabel(query_labels, gallery_labels[rows]),
+                protocol=protocol,
+                gallery_ids=names[rows],
+            )
+            for rows in (list(range(8)), list(order))
+        )
+        same_records(plain, moved)
+
+
 @pytest.mark.parametrize("bits", CODE_LENGTHS)
 def test_a_prefix_evaluates_as_the_short_code_does(task, bits):
     queries, gallery, query_labels, gallery_labels = task
