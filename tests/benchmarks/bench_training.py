@@ -77,9 +77,11 @@ class Bench:
         print(f"  trained {name}: best at step {done.best_step}, {done.seconds:.0f} s", flush=True)
         return run.checkpoint_dir
 
-    def measure(self, encoder: HashEncoder, itq_seed: int | None = None) -> dict[str, float]:
-        """Return R@10 text → image on held-out drawings, by ``language method length``."""
-        rows = self.splits.test_drawings
+    def measure(
+        self, encoder: HashEncoder, itq_seed: int | None = None, part: str = "test_drawings"
+    ) -> dict[str, float]:
+        """Return R@10 text → image on a held-out part, by ``language method length``."""
+        rows = getattr(self.splits, part)
         pictures = encoder.encode_features(self.features[rows])
         shown = [self.collection.items[row].concept for row in rows]
         fits = {} if itq_seed is None else self._itq(encoder, itq_seed)
@@ -92,8 +94,9 @@ class Bench:
             for length in CODE_LENGTHS:
                 out[f"{language} codes {length}"] = _codes(said.codes, pictures.codes, relevance, length)
                 scores = rescored(said, pictures, length)
-                hits = np.take_along_axis(relevant(concepts, shown), scores[:, :10], 1)
-                out[f"{language} rescored {length}"] = float(hits.any(1).mean())
+                marks = relevant(concepts, shown)
+                found = np.take_along_axis(marks, scores[:, :10], 1).sum(1) / marks.sum(1)
+                out[f"{language} rescored {length}"] = float(found.mean())
                 if length in fits:
                     a, b = fits[length](said.features, "text"), fits[length](pictures.features, "image")
                     out[f"{language} itq {length}"] = _codes(a, b, relevance, length)
@@ -191,6 +194,8 @@ def table(found: list[dict[str, float]], languages: tuple[str, ...]) -> str:
     lines = ["| R@10 | " + " | ".join(map(str, CODE_LENGTHS)) + " | float |", "|---" * 7 + "|"]
     for language in languages:
         for method in ("codes", "rescored", "itq", "only"):
+            if not any(name.startswith(f"{language} {method} ") for name in found[0]):
+                continue
             cells = []
             for length in CODE_LENGTHS:
                 key = f"{language} {method} {length}"
@@ -204,6 +209,8 @@ def table(found: list[dict[str, float]], languages: tuple[str, ...]) -> str:
             ]
             lines.append(f"| {language} {method} ÷ float | " + " | ".join(kept) + " | |")
         for other in ("itq", "only"):
+            if not any(name.startswith(f"{language} {other} ") for name in found[0]):
+                continue
             ahead = [
                 interval([one[f"{language} codes {n}"] - one[f"{language} {other} {n}"] for one in found])
                 if f"{language} {other} {n}" in found[0]
@@ -230,11 +237,13 @@ def main() -> None:
         bench = Bench(workspace, changes)
         for seed in range(given.seeds):
             bench.trained(seed)
-        found = []
+        found, strange = [], []
         answers: dict[str, list[dict[str, bool]]] = {}
         for seed in range(given.seeds):
             folder = bench.trained(seed)
-            measured = bench.measure(HashEncoder.load(folder / train.BEST), seed)
+            encoder = HashEncoder.load(folder / train.BEST)
+            measured = bench.measure(encoder, seed)
+            strange.append(bench.measure(encoder, seed, "test_concepts"))
             for length in () if given.no_single else CODE_LENGTHS[:-1]:
                 alone = HashEncoder.load(bench.trained(seed, (length,)) / train.BEST)
                 measured |= {
@@ -246,7 +255,9 @@ def main() -> None:
             for which in {"both": ("known", "fresh"), "none": ()}.get(given.everyday, (given.everyday,)):
                 refit = HashEncoder.load(folder / train.REFIT)
                 answers.setdefault(which, []).append(everyday(bench, refit, which))
-        print(table(found, bench.collection.languages))
+        for title, one in (("drawings", found), ("concepts", strange)):
+            print(f"\nHeld-out {title}, text → image\n")
+            print(table(one, bench.collection.languages))
         for which, by_seed in answers.items():
             share = [np.mean(list(one.values())) for one in by_seed]
             print(f"\n{which} everyday queries answered in the top 3 at 128 bits: {np.mean(share):.3f}")
