@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from workbench import jobs, records, tracking, wire
 from workbench.adapter import BaseAdapter, Result
+from workbench.checkpoints import CheckpointFile
 from workbench.errors import (
     BadInput,
     BadOptions,
@@ -32,6 +33,7 @@ from workbench.errors import (
     UnknownJob,
     UnknownRun,
     WorkbenchError,
+    WrongState,
 )
 from workbench.search_client import RemoteSearcher
 from workbench.workspace import Workspace, as_id
@@ -251,6 +253,15 @@ class RemoteJob(jobs.Job):
             self.refresh()
         return self._result
 
+    def retry(self) -> jobs.Job:
+        """Queue the same again on the server; see :meth:`workbench.jobs.Job.retry`."""
+        row = self.refresh()._row
+        if row.status not in records.FINAL_STATUSES:
+            raise WrongState(f"job {self.id} is {row.status}", hint="Cancel it first, or wait for its end.")
+        if row.source:
+            raise _not_here("retrying a notebook of the server's", "Retry it there, in the jobs panel.")
+        return self._home.submit(row.type, row.adapter, row.options, fail_below=row.floors or None)
+
     def logs(self, tail: int = 200) -> str:
         """Return the last lines of what it printed; empty while there is nothing."""
         if tail < 1:
@@ -413,10 +424,10 @@ class RemoteRun(tracking.Run):
         points = self._home.door.get(f"runs/{self.id}/metrics", name=name, after=after)["points"]
         return [(step, at, wire.number_from(value)) for step, at, value in points]
 
-    def checkpoints(self) -> list[tracking.CheckpointFile]:
+    def checkpoints(self) -> list[CheckpointFile]:
         """Return this run's checkpoints, oldest first; their paths are names on the server."""
         return [
-            tracking.CheckpointFile(
+            CheckpointFile(
                 name=told["name"],
                 path=Path(told["name"]),
                 size=told["size"],
@@ -438,7 +449,7 @@ class RemoteRun(tracking.Run):
         """Not possible from here."""
         raise _not_here("logging to a run", _NO_LOGGING)
 
-    def log_checkpoint(self, name: str, path: str | os.PathLike[str], step: int | None = None) -> Path:
+    def log_checkpoint(self, *_: Any, **__: Any) -> Any:
         """Not possible from here."""
         raise _not_here("keeping a checkpoint", _NO_LOGGING)
 
@@ -582,13 +593,17 @@ class RemoteWorkspace(Workspace):
     def jobs(
         self,
         type: str | None = None,  # noqa: A002
-        status: str | None = None,
+        status: str | Collection[str] | None = None,
         limit: int | None = 100,
         offset: int = 0,
     ) -> list[jobs.Job]:
         """Return jobs, newest first, one page at a time."""
         if (limit is not None and limit < 0) or offset < 0:
             raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
+        if status is not None and not isinstance(status, str):  # the server is asked for one at a time
+            end = None if limit is None else offset + limit
+            several = [job for one in status for job in self.jobs(type, one, end)]
+            return sorted(several, key=lambda job: -job.id)[offset:end]
         found: list[jobs.Job] = []
         while limit is None or len(found) < limit:
             most = _PAGE if limit is None else min(limit - len(found), _PAGE)
@@ -597,6 +612,20 @@ class RemoteWorkspace(Workspace):
             if len(page["jobs"]) < most:
                 break
         return found
+
+    def count_jobs(
+        self,
+        type: str | None = None,  # noqa: A002
+        status: str | Collection[str] | None = None,
+    ) -> int:
+        """Return how many jobs there are, of a type and in some states where they are given."""
+        states = (status,) if status is None or isinstance(status, str) else tuple(status)
+        return sum(int(self.door.get("jobs", type=type, status=one, limit=1)["total"]) for one in states)
+
+    def job_types(self) -> list[str]:
+        """Return the types of jobs that the server's adapters offer, sorted."""
+        told = self.door.get("adapters")["adapters"]
+        return sorted({kind for family in told for kind in family["job_types"]})
 
     # Indexes -----------------------------------------------------------------------------------
 

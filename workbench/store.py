@@ -307,11 +307,12 @@ class Store:
 
         A run without a name is called ``run-<id>``.
         """
-        return self._adding(lambda: self._add_run(run, experiment))
 
-    def _add_run(self, run: Run, experiment: str) -> Run:
-        with self._writing() as connection:
-            return self._add_run(connection, run, experiment)
+        def add() -> Run:
+            with self._writing() as connection:
+                return self._add_run(connection, run, experiment)
+
+        return self._adding(add)
 
     def _add_run(self, connection: Connection, run: Run, experiment: str) -> Run:
         row = {**_values(run), "experiment_id": _experiment_id(connection, experiment, run.created_at)}

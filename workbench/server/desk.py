@@ -17,7 +17,7 @@ from traitlets.config import LoggingConfigurable
 from workbench.adapter import Metric, adapters
 from workbench.errors import Busy, WorkbenchError
 from workbench.search_client import SearchClient
-from workbench.tracking import Run
+from workbench.store import RunRow
 from workbench.workspace import HOME, Workspace
 
 _T = TypeVar("_T")
@@ -33,7 +33,7 @@ class ServedWorkspace(Workspace):
         super().__init__(path)
         self._search = search
 
-    def _declared(self, runs: Sequence[Run]) -> list[Metric]:
+    def _declared(self, runs: Sequence[RunRow]) -> list[Metric]:
         rows = [self.store.job(number) for number in sorted({run.job_id for run in runs if run.job_id})]
         declared: list[Metric] = []
         for family in sorted({row.adapter for row in rows if row is not None} & set(adapters())):
@@ -42,7 +42,8 @@ class ServedWorkspace(Workspace):
             except WorkbenchError:  # without its words the runs are compared all the same
                 continue
             declared += [Metric(**metric) for metric in told["metrics"]]
-        return declared + [Metric(pattern, better) for run in runs for pattern, better in run.directions]
+        said = dict.fromkeys((pattern, way) for run in runs for pattern, way in run.directions)
+        return declared + [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
 
 
 class WorkbenchServer(LoggingConfigurable):

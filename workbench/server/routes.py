@@ -26,7 +26,6 @@ from workbench.errors import (
 )
 from workbench.indexes import index_adapter
 from workbench.server import models
-from workbench.server.deletion import delete_checkpoint
 from workbench.server.desk import WorkbenchServer
 from workbench.tracking import Run
 from workbench.workspace import Workspace, as_id
@@ -336,7 +335,7 @@ async def remove_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
 
     def remove(home: Workspace) -> Any:
         run = home.run(_id(call, "run_id"))
-        delete_checkpoint(run, call.path["name"])
+        run.delete_checkpoint(call.path["name"])
         return {"run_id": run.id, "deleted": call.path["name"]}
 
     return await desk.run(remove)
