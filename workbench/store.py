@@ -416,13 +416,11 @@ class Store:
     ) -> bool:
         """End a run that is running and collect its outcome, in one; say whether it was running."""
         wanted = (_runs.c.id == run_id) & (_runs.c.status == "running")
-        change = _storable(
-            {
-                "status": status,
-                "error": dict(error) if error else None,
-                "finished_at": time.time() if finished_at is None else finished_at,
-            }
-        )
+        change = {
+            "status": status,
+            "error": dict(error) if error else None,
+            "finished_at": time.time() if finished_at is None else finished_at,
+        }
         with self._writing() as connection:
             if connection.execute(update(_runs).where(wanted).values(change)).rowcount != 1:
                 return False
