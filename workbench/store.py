@@ -306,7 +306,7 @@ class Store:
             if experiment_id is None:
                 made = insert(_experiments).values(name=experiment, created_at=run.created_at)
                 experiment_id = _new_id(connection, made, _experiments)
-            row = {**_values(run), "experiment_id": experiment_id}
+            row = {**_storable(_values(run)), "experiment_id": experiment_id}
             run_id = _new_id(connection, insert(_runs).values(row), _runs)
             row["name"] = run.name or f"run-{run_id}"
             connection.execute(update(_runs).where(_runs.c.id == run_id).values(name=row["name"]))
