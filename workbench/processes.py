@@ -164,7 +164,8 @@ def kill_family(
 def _kill_on_sight(token: str) -> None:
     """Kill each process that carries a token in the moment it is seen.
 
-    Processes that do nothing but fork and exit are gone by the time a list of them is complete.
+    Of processes that breed, some are gone and others there by the time a list of them is complete. One that
+    does nothing but fork and exit every few milliseconds may still slip through.
     """
     mark = f"{TOKEN}={token}".encode()
     for entry in os.listdir("/proc"):  # noqa: PTH208  # this is a race

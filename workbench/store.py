@@ -315,7 +315,10 @@ class Store:
         return self._adding(add)
 
     def _add_run(self, connection: Connection, run: Run, experiment: str) -> Run:
-        row = {**_values(run), "experiment_id": _experiment_id(connection, experiment, run.created_at)}
+        # What is JSON escapes any text by itself; a column of text does not.
+        texts = {name: _storable(value) for name, value in _values(run).items() if isinstance(value, str)}
+        experiment_id = _experiment_id(connection, experiment, run.created_at)
+        row = {**_values(run), **texts, "experiment_id": experiment_id}
         run_id = _new_id(connection, insert(_runs).values(row), _runs)
         row["name"] = run.name or f"run-{run_id}"
         connection.execute(update(_runs).where(_runs.c.id == run_id).values(name=row["name"]))

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -235,7 +234,6 @@ def test_the_status_bar_counts_the_running_jobs_and_opens_their_page(
     assert seen.errors == []
 
 
-@pytest.mark.skipif(find_spec("workbench.server") is None, reason="this checkout has no HTTP API yet")
 def test_the_status_bar_counts_the_jobs_that_really_run(
     visit: Callable[..., Visit], toy_package: Path, tmp_path: Path
 ) -> None:

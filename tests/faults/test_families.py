@@ -7,20 +7,8 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from tests.faults.stack import until
 from workbench import processes
-
-#: It lives for a moment only, and leaves a child that does the same.
-HOPS = """
-import os, time
-while True:
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    time.sleep(0.002)
-"""
 
 #: Each begins four others.
 SWARMS = """
@@ -35,10 +23,9 @@ while True:
 """
 
 
-@pytest.mark.parametrize("source", [HOPS, SWARMS], ids=["hops", "swarms"])
-def test_a_family_that_breeds_is_ended(source: str) -> None:
+def test_a_family_that_breeds_is_ended() -> None:
     token = secrets.token_hex(8)
-    command = [sys.executable, "-S", "-c", source]
+    command = [sys.executable, "-S", "-c", SWARMS]
     with subprocess.Popen(command, env={processes.TOKEN: token}, start_new_session=True):
         until(lambda: processes.carriers(token), 10, "it lives")
         time.sleep(0.3)

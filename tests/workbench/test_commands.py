@@ -80,6 +80,8 @@ CALLS = [
     ("jobs logs", ["1"], 0),
     ("runs", [], 0),
     ("compare", ["1", "2"], 0),
+    ("import mlflow", ["{mlruns}"], 0),
+    ("import tensorboard", ["{board}"], 0),
     ("search", ["text", "dog"], 0),
     ("new adapter", ["my_model", "--into", "{tmp}"], 0),
     ("completion", ["bash"], 0),
@@ -91,7 +93,18 @@ CALLS = [
 def test_standard_output_is_the_declared_document_and_nothing_else(
     home: wb.Workspace, tmp_path: Path, words: str, more: list[str], code: int
 ) -> None:
-    done = call(home, *words.split(), *(word.format(tmp=tmp_path) for word in more), "--json")
+    if "{board}" in more:
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(tmp_path / "board")) as writer:
+            writer.add_scalar("loss", 0.5, 1)
+    elif "{mlruns}" in more:
+        run = tmp_path / "mlruns" / "0" / "r1"
+        run.mkdir(parents=True)
+        (run.parent / "meta.yaml").write_text("name: Default\nlifecycle_stage: active\n")
+        (run / "meta.yaml").write_text("run_id: r1\nstatus: 3\nstart_time: 1000\nend_time: 2000\n")
+    places = {"tmp": tmp_path, "board": tmp_path / "board", "mlruns": tmp_path / "mlruns"}
+    done = call(home, *words.split(), *(word.format(**places) for word in more), "--json")
     assert done.returncode == code, done.stderr
     assert misfits(DOCUMENTS[words], json.loads(done.stdout)) == []
 
