@@ -8,7 +8,7 @@ Trains the demo's configuration with several seeds, and beside it on the same sp
 
 and asks the refit, which a page publishes, the everyday queries of ``tests/bench/everyday_queries.json``.
 Nothing here chooses anything. Every training is a run of the workspace given; a second call trains only what
-is missing there. From the repository, on a quiet machine (five seeds, 25 trainings, take about 25 minutes)::
+is missing there. From the repository, on a quiet machine (five seeds are 25 trainings)::
 
     .venv/bin/pip install -e ".[demo]"
     .venv/bin/python tests/benchmarks/bench_training.py --workspace /tmp/training --seeds 5
