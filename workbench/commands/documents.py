@@ -53,6 +53,7 @@ _RESULT: Shape = {
     "views": [{"kind": "text", "title": "text", "data": "object", "notes": ["text"]}],
     "made": "object",
     "warnings": ["text"],
+    "samples": ["object"],
 }
 
 _JOB: Shape = {**_LISTED_JOB, "result": (_RESULT, None)}
@@ -92,6 +93,7 @@ DOCUMENTS: Mapping[str, Shape] = {
     },
     "compare": {
         "statistic": "text",
+        "baseline": _WHOLE,
         "runs": [{"id": "whole number", "name": "text", "experiment": "text", "status": "text"}],
         "config": [{"key": "text", "values": ["text"], "differs": "true or false", "odd": ["true or false"]}],
         "final": [
