@@ -133,7 +133,11 @@ def _events() -> dict[str, Any]:
         "Server-sent events: `progress` with what `GET jobs/{job_id}/progress` answers whenever it has "
         "changed, then `end` with what `GET jobs/{job_id}` answers."
     )
-    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    event = {
+        "type": "object",
+        "properties": {"event": {"enum": ["progress", "end", "error"]}, "data": {"type": "string"}},
+    }
+    stream = {"text/event-stream": {"schema": event}}
     return {
         "operationId": "get_job_events",
         "summary": "Follow a job's progress.",

@@ -1,0 +1,152 @@
+"""``openapi.json`` is true: of what is sent at random, and of every answer that is given to what is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import workbench as wb
+from workbench.server.routes import ROUTES
+
+from ..conftest import installed
+from .conftest import Live, job_row, live_server, make_index
+
+#: What schemathesis holds every answer to. That what fits a schema is always taken is not among it: an adapter
+#: may refuse, a run may not be there.
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "unsupported_method",
+    "allow_header_conformance",
+    "ignored_auth",
+)
+
+#: That an adapter does not offer something is said by 501, and is no accident.
+SETTINGS = """
+[checks.not_a_server_error]
+expected-statuses = ["2XX", "3XX", "4XX", "501"]
+"""
+
+#: Ids of things that are there, so that more than "there is no such thing" is seen.
+THERE = """
+[parameters]
+"path.job_id" = 1
+"path.run_id" = 1
+"path.experiment_id" = 1
+"path.name" = "words"
+"""
+
+
+@pytest.fixture(scope="module")
+def served(toy_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server over a workspace that has one of everything, with sound adapters."""
+    folder = tmp_path_factory.mktemp("schema")
+    home = folder / "results"
+    with installed(toy_package):
+        make_index(home, "words")
+        with wb.Workspace(home) as workspace:
+            for status in ("succeeded", "failed", "cancelled"):  # the events of one that runs would never end
+                error = {"cell": 1, "type": "ValueError", "message": "강"} if status == "failed" else None
+                job_row(workspace, status, error=error, started_at=1e9)
+            with workspace.start_run("e", config={"deep": {"a": [1, None]}}, better={"m": "higher"}) as run:
+                for value in (0.5, float("nan"), float("inf")):
+                    run.log({"m": value, "n": 1})
+                for name in ("words", "model.bin"):
+                    run.log_checkpoint(name, home / "indexes" / "words" / "manifest.json")
+            with live_server(home, folder / "state") as live:
+                yield live
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["any ids", "ids that are there"])
+def test_schemathesis_finds_nothing(served: Live, tmp_path: Path, there: bool) -> None:
+    (tmp_path / "schemathesis.toml").write_text(SETTINGS + (THERE if there else ""))
+    program = Path(sysconfig.get_path("scripts")) / "schemathesis"
+    options = ["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "1"]
+    command = [program, "--config-file", tmp_path / "schemathesis.toml", "run", f"{served.api}/openapi.json"]
+    command += ["--header", f"Authorization: token {served.token}", "--checks", ",".join(CHECKS), *options]
+    command += ["--no-color", "--request-timeout", "60", "--continue-on-failure"]
+    if not there:  # the events of a job that was started at random may never end
+        command += ["--exclude-path", "/jobs/{job_id}/events"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout[-6000:]
+    count = len(ROUTES) + (2 if there else 1)
+    assert f"Tested: {count}" in done.stdout
+    generated = re.search(r"([\d,]+) generated", done.stdout)
+    assert generated is not None
+    assert int(generated[1].replace(",", "")) > 20 * count
+    print(f"schemathesis: {generated[0]}", file=sys.stderr)
+    assert served.alive()
+
+
+@pytest.fixture(scope="module")
+def document(served: Live) -> dict[str, Any]:
+    told: dict[str, Any] = served.get("openapi.json").json()
+    return told
+
+
+def test_the_document_holds_every_route_and_sound_schemas(document: dict[str, Any]) -> None:
+    there = {(verb.upper(), path) for path, verbs in document["paths"].items() for verb in verbs}
+    routes = {(route.verb, f"/{route.path}") for route in ROUTES}
+    assert there == routes | {("GET", "/openapi.json"), ("GET", "/jobs/{job_id}/events")}
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    operations = [operation for verbs in document["paths"].values() for operation in verbs.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert all("403" in operation["responses"] for operation in operations)
+
+
+ANSWERS = [
+    ("GET", "adapters", "adapters", None),
+    ("GET", "jobs", "jobs?limit=3", None),
+    ("GET", "jobs/{job_id}", "jobs/2", None),
+    ("GET", "jobs/{job_id}/progress", "jobs/3/progress", None),
+    ("GET", "jobs/{job_id}/logs", "jobs/1/logs", None),
+    ("POST", "jobs/{job_id}/cancel", "jobs/1/cancel", {}),
+    ("GET", "experiments", "experiments", None),
+    ("GET", "experiments/{experiment_id}/metrics", "experiments/1/metrics", None),
+    ("POST", "experiments/compare", "experiments/compare", {"runs": [1]}),
+    ("GET", "runs", "runs", None),
+    ("GET", "runs/{run_id}", "runs/1", None),
+    ("GET", "runs/{run_id}/summary", "runs/1/summary", None),
+    ("GET", "runs/{run_id}/metrics", "runs/1/metrics?name=m", None),
+    ("GET", "runs/{run_id}/checkpoints", "runs/1/checkpoints", None),
+    ("DELETE", "runs/{run_id}/checkpoints/{name}", "runs/1/checkpoints/model.bin", None),
+    ("GET", "indexes", "indexes", None),
+    ("GET", "indexes/{name}", "indexes/words", None),
+    ("POST", "search/text", "search/text", {"index": "words", "query": "강아지", "k": 3}),
+    ("POST", "search/image", "search/image", {"index": "words", "image": "ZG9n"}),
+    ("POST", "search/item", "search/item", {"index": "words", "item": "dog"}),
+    ("POST", "jobs/eval", "jobs/eval", {"adapter": "toy", "options": {"k": 2}, "fail_below": {"R@2": 0.1}}),
+    ("POST", "jobs/train", "jobs/train", {"adapter": "toy", "options": {"steps": 1}}),
+    ("POST", "jobs/index-build", "jobs/index-build", {"adapter": "toy", "options": {"name": "more"}}),
+]
+
+
+def test_every_route_is_answered() -> None:
+    assert {(verb, path) for verb, path, *_ in ANSWERS} == {(route.verb, route.path) for route in ROUTES}
+
+
+@pytest.mark.parametrize(("verb", "path", "asked", "body"), ANSWERS, ids=lambda value: str(value)[:40])
+def test_an_answer_is_as_the_document_says(
+    served: Live, document: dict[str, Any], verb: str, path: str, asked: str, body: Any
+) -> None:
+    answer = served.ask(verb, asked, json=body) if verb == "POST" else served.ask(verb, asked)
+    responses = document["paths"][f"/{path}"][verb.lower()]["responses"]
+    if path != "search/item":  # the toy has no such search, and says so
+        assert answer.status_code in (200, 201), answer.text
+    said = responses[str(answer.status_code)]["content"]["application/json"]["schema"]
+    validator = jsonschema.Draft202012Validator({**said, "components": document["components"]})
+    assert [error.message for error in validator.iter_errors(answer.json())] == []
