@@ -23,15 +23,18 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
 from workbench.adapter import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, Searcher, SearchResult
-from workbench.errors import BadInput, BadOptions, WorkbenchError
+from workbench.errors import BadInput, BadOptions, NotSupported, WorkbenchError
+from workbench.indexes import index_adapter, newest_index
 from workbench.panels.assets import assets
 from workbench.panels.fields import form_fields, initial_values
+from workbench.search_client import SearchClient
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -112,21 +115,25 @@ class SearchPanel(anywidget.AnyWidget):
         return ask(given, k, **options)
 
 
-def search_page(workspace: Workspace, index: str | None = None) -> SearchPanel | HTML:
+def search_page(
+    workspace: Workspace | str | os.PathLike[str], index: str | None = None, *, service: bool = False
+) -> SearchPanel | HTML:
     """Return the search panel of an index, or a page that says what to do where there is none.
 
     Parameters
     ----------
-    workspace : Workspace
-        Where the indexes are.
+    workspace : Workspace or path
+        Where the indexes are. Of a path the workspace's search service is asked, and nothing else of the
+        workspace is opened: a kernel that only shows this page stays light.
     index : str, optional
         Which one; ``$WORKBENCH_INDEX``, else the newest, if not given.
+    service : bool
+        Whether the search service holds the index for a workspace too, instead of this process.
     """
     try:
-        names = workspace.index_names()
-        name = index or os.environ.get("WORKBENCH_INDEX") or _newest(workspace, names)
+        name = index or os.environ.get("WORKBENCH_INDEX") or _newest(workspace)
         if name is not None:
-            return SearchPanel(workspace.open_search(name))
+            return SearchPanel(_opened(workspace, name, service=service))
     except WorkbenchError as error:
         return _message("This index cannot be opened", error.message, error.hint)
     said = "A search page needs an index, and this workspace has none."
@@ -135,9 +142,22 @@ def search_page(workspace: Workspace, index: str | None = None) -> SearchPanel |
     )
 
 
-def _newest(workspace: Workspace, names: Sequence[str]) -> str | None:
-    """Return the index that was built last."""
-    return max(names, key=lambda name: (workspace.indexes / name).stat().st_mtime, default=None)
+def _opened(workspace: Workspace | str | os.PathLike[str], name: str, *, service: bool) -> Searcher:
+    if not isinstance(workspace, (str, os.PathLike)):
+        return workspace.open_search(name, service=service)
+    home = Path(workspace).expanduser().resolve()
+    index_adapter(home / "indexes", name)  # what cannot be opened is said without starting anything
+    return SearchClient(home).open_search(name)
+
+
+def _newest(workspace: Workspace | str | os.PathLike[str]) -> str | None:
+    """Return the index that was built last; of a workspace on a server, the last by name."""
+    if isinstance(workspace, (str, os.PathLike)):
+        return newest_index(Path(workspace).expanduser() / "indexes")
+    try:
+        return newest_index(workspace.indexes)
+    except NotSupported:
+        return next(reversed(workspace.index_names()), None)
 
 
 def _message(title: str, said: str, hint: str) -> HTML:

@@ -331,7 +331,7 @@ class PointsOut(BaseModel):
     """The points of one metric, in the order they were logged."""
 
     name: str
-    points: list[tuple[int, float, Number]] = Field(description="Step, seconds since 1970, value.")
+    points: list[list[Number]] = Field(description="Step, seconds since 1970, value.")
 
 
 class CheckpointOut(BaseModel):
