@@ -240,7 +240,7 @@ class Job:
     def notebook(self) -> Path | None:
         """The executed notebook, saved while it runs; None where there is none."""
         row = self._now()
-        path = self._home.path / row.notebook if row.notebook else self.folder / "notebook.ipynb"
+        path = self._home.path / (row.notebook or f"jobs/{self.id}/notebook.ipynb")
         return path if path.is_file() else None
 
     @property
@@ -261,6 +261,7 @@ class Job:
         """
         row = self._now()
         progress = _progress(row)
+        notebook = self.notebook
         out: dict[str, Any] = {
             "id": self.id,
             "type": row.type,
@@ -273,7 +274,7 @@ class Job:
             },
             "summary": row.summary,
             "error": row.error,
-            "notebook": None if self.notebook is None else str(self.notebook),
+            "notebook": None if notebook is None else str(notebook),
             "run_id": row.run_id,
             "attempt": row.attempt,
             "options": row.options,
@@ -605,7 +606,7 @@ def listed(
         raise BadInput(f"no job status {status!r}. There are: {', '.join(records.JOB_STATUSES)}")
     if (limit is not None and limit < 0) or offset < 0:
         raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
-    read = partial(home.store.jobs, type=type, status=status, limit=limit, offset=offset)
+    read = partial(home.store.job_rows, type=type, status=status, limit=limit, offset=offset)
     rows = read()
     if _look_after(home, rows):
         rows = read()
