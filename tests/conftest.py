@@ -58,13 +58,15 @@ def installed(folder: Path) -> Iterator[wb.BaseAdapter]:
 
 @contextmanager
 def workspace_in(folder: Path) -> Iterator[wb.Workspace]:
-    """Open a workspace whose background worker leaves with it."""
+    """Open a workspace whose background worker, and search service, leave with it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_WORKER_IDLE", "20")
         with wb.Workspace(folder) as home:
             yield home
             with suppress(OSError, ValueError):
                 os.kill(int((home.path / ".worker.lock").read_text()), signal.SIGTERM)
+            with suppress(OSError, ValueError, KeyError):
+                os.kill(json.loads((home.path / ".search.lock").read_text())["pid"], signal.SIGTERM)
 
 
 @pytest.fixture

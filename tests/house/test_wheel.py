@@ -1,5 +1,6 @@
 """A wheel built from this checkout works in an environment of its own, far from the checkout."""
 
+import fnmatch
 import json
 import os
 import subprocess
@@ -32,6 +33,8 @@ def test_the_wheel_carries_everything_that_is_not_python(wheel: Path) -> None:
     }
     expected |= {f"workbench/_notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert expected <= inside
+    enabled = "notebook_workbench-*.data/data/etc/jupyter/jupyter_server_config.d/notebook_workbench.json"
+    assert [name for name in inside if fnmatch.fnmatchcase(name, enabled)]
     assert not [name for name in inside if name.startswith(("tests/", "results/"))]
 
 
@@ -73,6 +76,21 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(wheel: Path, tmp_pa
         env=clean,
     ).stdout.split()
     assert all(str(target) in path for path in where)
+    # Installing it was enabling it: the server of this environment serves the API.
+    config = env / "etc" / "jupyter" / "jupyter_server_config.d" / "notebook_workbench.json"
+    assert json.loads(config.read_text()) == {
+        "ServerApp": {"jpserver_extensions": {"workbench.server": True}}
+    }
+    listed = subprocess.run(
+        [python, "-m", "jupyter_server.extension.serverextension", "list"],
+        capture_output=True,
+        text=True,
+        cwd=empty,
+        env=clean,
+        timeout=120,
+        check=True,
+    )
+    assert "workbench.server" in listed.stdout + listed.stderr
     small = ["train.steps=20", "train.validate_every=10", "train.refit_steps=10", "train.image_tower=random"]
     command = [str(env / "bin" / "workbench"), "demo", "--no-serve", "--json"]
     done = subprocess.run(

@@ -146,13 +146,17 @@ class Live:
 
 @contextmanager
 def live_server(
-    home: Path, state: Path, *flags: str, base: str = "/", environment: Mapping[str, str] | None = None
+    home: Path,
+    state: Path,
+    *flags: str,
+    base: str = "/",
+    environment: Mapping[str, str] | None = None,
+    address: tuple[int, str] | None = None,
 ) -> Iterator[Live]:
-    """Run a Jupyter server with our extension and no other."""
+    """Run a Jupyter server with our extension and no other; its port and token may be given."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = secrets.token_hex(16)
+        port, token = address or (probe.getsockname()[1], secrets.token_hex(16))
     state.mkdir(parents=True, exist_ok=True)
     short = tempfile.mkdtemp(prefix="api-")
     own = {"JUPYTER_CONFIG_DIR": str(state), "JUPYTER_DATA_DIR": str(state), "JUPYTER_RUNTIME_DIR": short}
@@ -196,9 +200,13 @@ def live(toy_package: Path, broken_package: Path, tmp_path_factory: pytest.TempP
     """One server for all tests that leave it as they found it, with sound and broken adapters."""
     folder = tmp_path_factory.mktemp("live")
     home = folder / "results"
-    with on_path(toy_package), on_path(broken_package):
-        make_index(home, "words")
-        make_index(home, "broken", adapter="broken")
-        limits = {"WORKBENCH_SEARCH_LIMITS": json.dumps(SERVED_LIMITS)}
-        with live_server(home, folder / "state", environment=limits) as served:
-            yield served
+    make_index(home, "words")
+    make_index(home, "broken", adapter="broken")
+    # In the server's environment only: this process goes on to tests that know nothing of broken adapters.
+    paths = [str(toy_package), str(broken_package), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "WORKBENCH_SEARCH_LIMITS": json.dumps(SERVED_LIMITS),
+    }
+    with live_server(home, folder / "state", environment=environment) as served:
+        yield served

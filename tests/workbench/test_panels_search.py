@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -12,6 +15,8 @@ from pydantic import Field
 import workbench as wb
 from workbench.adapter import MAX_IMAGE_BYTES, Searcher
 from workbench.panels.search import SearchPanel, search_page
+
+from .conftest import make_index
 
 
 class Options(wb.Options):
@@ -166,3 +171,24 @@ def test_the_page_of_a_workspace_is_its_newest_index(
     wrong = search_page(workspace, "<none>")
     assert "cannot be opened" in str(wrong.data)  # type: ignore[union-attr]
     assert "&lt;none&gt;" in str(wrong.data)  # type: ignore[union-attr]
+
+
+def test_the_page_of_a_folder_asks_the_search_service_and_opens_no_database(
+    searched: Path, toy: wb.BaseAdapter
+) -> None:
+    empty = search_page(searched)
+    assert "workbench demo" in str(empty.data)  # type: ignore[union-attr]
+    assert not (searched / ".search.lock").exists()
+    wrong = search_page(str(searched), "<none>")
+    assert "&lt;none&gt;" in str(wrong.data)  # type: ignore[union-attr]
+    assert not (searched / ".search.lock").exists()
+    make_index(searched, "words")
+    program = (
+        "import sys, workbench as wb\n"
+        f"page = wb.panels.search_page({str(searched)!r})\n"
+        "assert page.searcher.by_text('강아지', 1)[0].id == '강아지'\n"
+        "assert page.setup['by'] == {'text': True, 'image': True, 'item': False}\n"
+        "print([name for name in ('torch', 'sqlalchemy', 'toy_adapter', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

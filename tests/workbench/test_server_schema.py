@@ -19,8 +19,8 @@ from workbench.server.routes import ROUTES
 from ..conftest import installed
 from .conftest import Live, job_row, live_server, make_index
 
-#: What schemathesis holds every answer to. That what fits a schema is always taken is not among it: an adapter
-#: may refuse, a run may not be there.
+#: What schemathesis holds every answer to. That what fits a schema is always taken is not among it: an
+#: adapter may refuse, a run may not be there.
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
