@@ -21,7 +21,9 @@
     ├── AccessDenied                   no login, or not for this                HTTP 403
     ├── ServerUnreachable              the server of a workspace does not answer
     ├── MissingExtra (ImportError)     an optional package is not installed
-    ├── StoreError                     the database refused
+    ├── StoreError                     the database refused                     HTTP 503
+    │   └── StoreUnavailable           it is out of reach at the moment         HTTP 503
+    ├── BelowFloor                     a result that does not reach its floors
     └── JobError                       how a job ended, when it is waited for
         ├── JobFailed
         └── JobCancelled

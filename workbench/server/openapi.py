@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-import workbench
+from workbench import __version__
 from workbench.server.models import ErrorOut
 from workbench.server.routes import Route
 
@@ -51,7 +51,7 @@ def openapi(routes: Sequence[Route], server: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "workbench",
-            "version": workbench.__version__,
+            "version": __version__,
             "description": "Jobs, runs and search of one workspace.",
         },
         "servers": [{"url": server}],
