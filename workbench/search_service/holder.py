@@ -133,8 +133,9 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any]) -> bytes:
     except Exception:
         # A visitor learns nothing of the machine; the trace is in the log of whoever publishes.
         _LOG.exception("%s could not answer %s", desk.what, question.get("op"))
+        who = "The search" if question.get("op") == "search" else desk.what
         failed = SearchFailed(
-            f"{desk.what} failed for a reason of its own", hint="The details are in search-service.log."
+            f"{who} failed for a reason of its own.", hint="The details are in the log, search-service.log."
         )
         return wire.dumps({"error": wire.error_json(failed)})
     return data
