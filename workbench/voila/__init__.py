@@ -2,7 +2,8 @@
 
 The page asks nothing outside of its own server. The settings are those of a page that strangers may open:
 no source, no traceback, no file, no other template, a limit on kernels, and an environment without what
-the publisher's shell happens to hold.
+the publisher's shell happens to hold. The kernel of a visitor is a thin client: the workspace's search
+service holds the index, once for all of them, and goes on for a while after the page is taken down.
 """
 
 from __future__ import annotations
