@@ -25,6 +25,7 @@ from tornado.iostream import StreamClosedError
 from workbench import wire
 from workbench.adapter import fit
 from workbench.errors import BadInput, Busy, SearchFailed, StoreError, TooLarge, WorkbenchError
+from workbench.records import FINAL_STATUSES
 from workbench.server.desk import WorkbenchServer
 from workbench.server.openapi import openapi
 from workbench.server.routes import BODY_BYTES, ROUTES, Call, Route
@@ -324,7 +325,7 @@ class EventsHandler(WorkbenchHandler):
                     return
                 continue
             said = asyncio.get_running_loop().time()
-            if job["finished_at"] is not None and job["status"] in ("succeeded", "failed", "cancelled"):
+            if job["status"] in FINAL_STATUSES:
                 self.write(_event("end", job))
                 self.finish(set_content_type="text/event-stream")
                 return
