@@ -81,7 +81,8 @@ def test_schemathesis_finds_nothing(served: Live, tmp_path: Path, there: bool) -
         command += ["--exclude-path", "/jobs/{job_id}/events"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout[-6000:]
-    count = len(ROUTES) + (2 if there else 1)
+    # The document itself is not counted.
+    count = len(ROUTES) + (1 if there else 0)
     assert f"Tested: {count}" in done.stdout
     generated = re.search(r"([\d,]+) generated", done.stdout)
     assert generated is not None
@@ -143,6 +144,9 @@ def test_every_route_is_answered() -> None:
 def test_an_answer_is_as_the_document_says(
     served: Live, document: dict[str, Any], verb: str, path: str, asked: str, body: Any
 ) -> None:
+    if verb == "DELETE":  # schemathesis has seen its name, and may have been faster
+        with wb.Workspace(served.home) as home:
+            home.run(1).log_checkpoint("model.bin", home.indexes / "words" / "manifest.json", step=0)
     answer = served.ask(verb, asked, json=body) if verb == "POST" else served.ask(verb, asked)
     responses = document["paths"][f"/{path}"][verb.lower()]["responses"]
     if path != "search/item":  # the toy has no such search, and says so

@@ -33,6 +33,8 @@ Number = float | Literal["Infinity", "-Infinity"] | None
 Id = Annotated[Whole, Field(ge=1, lt=2**31)]
 Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(max_length=255)]
+#: A text in a URL, which may be nine times as long there, and has to fit into a request's head.
+Asked = Annotated[str, Field(max_length=1000)]
 
 
 class Given(BaseModel):
@@ -65,7 +67,7 @@ class JobsQuery(Page):
 class RunsQuery(Page):
     """Which runs."""
 
-    experiment: Text | None = Field(None, description="Only runs of the experiment of this name.")
+    experiment: Asked | None = Field(None, description="Only runs of the experiment of this name.")
 
 
 class LogsQuery(Given):
@@ -85,7 +87,7 @@ class LogsQuery(Given):
 class PointsQuery(Given):
     """Which points."""
 
-    name: Text = Field(description="The metric.")
+    name: Asked = Field(description="The metric.")
     after: Annotated[int, BeforeValidator(_typed)] = Field(
         -1, ge=-1, lt=2**31, description="Only points after that many, less one."
     )
