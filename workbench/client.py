@@ -483,8 +483,8 @@ class RemoteComparison:
         return [row for row in _spaces(self._told["config"]) if row.differs]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON, as the server sent it."""
-        return dict(self._told)
+        """Return plain JSON, as ``Comparison.to_json`` does; the curves are beside it, in ``series``."""
+        return {key: value for key, value in self._told.items() if key != "series"}
 
 
 def _spaces(value: Any) -> Any:
@@ -546,7 +546,7 @@ class RemoteWorkspace(Workspace):
         return [told["name"] for told in self.door.get("experiments")["experiments"]]
 
     def compare(self, run_ids: Sequence[int], **more: Any) -> Comparison:
-        """Compare runs: how their configs differ, which is best at what."""
+        """Compare runs: how their configs differ, which is best at what; ``series`` has their curves."""
         return RemoteComparison(  # type: ignore[return-value]  # it is read as one
             self.door.post("experiments/compare", {"runs": list(run_ids), **more}, again=True)
         )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from workbench.adapter import Metric, adapters, get_adapter
-from workbench.compare.curves import AXES, Floats, Line, Series, line, mean_line, smoothed, x_values
+from workbench.compare.curves import AXES, Floats, Line, Series, line, mean_line, smoothed, thinned, x_values
 from workbench.compare.settings import groups
 from workbench.settling import settle_runs
 from workbench.store import RunRow, Store
@@ -80,6 +80,34 @@ def curve_points(
     """Return points of some curves, those after the one that is held last."""
     found = store.curves(keys, after)
     return {key: Series(curve.step, curve.time, curve.value) for key, curve in found.items()}
+
+
+def thinned_curves(
+    store: Store, run_ids: Sequence[int], names: Sequence[str], buckets: int
+) -> dict[tuple[int, str], Series]:
+    """Return curves by step, thinned so that a chart of some width loses nothing that can be seen.
+
+    Parameters
+    ----------
+    store : Store
+        Whose runs.
+    run_ids, names : sequence
+        Which runs, and which of their metrics.
+    buckets : int
+        Of each the smallest, the largest and the last point are kept.
+
+    Returns
+    -------
+    dict
+        By run and metric; what a run never logged is left out.
+    """
+    found = store.curves([(run_id, name) for run_id in run_ids for name in names])
+    out = {}
+    for key, curve in found.items():
+        if len(curve.value):
+            kept = thinned(curve.step.astype(np.float64), curve.value, buckets)
+            out[key] = Series(curve.step[kept], curve.time[kept], curve.value[kept])
+    return out
 
 
 class Curves:

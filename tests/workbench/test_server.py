@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 import socket
@@ -246,6 +247,11 @@ WRONG_TYPES = [
     ("jobs/eval", {"adapter": "toy", "fail_below": [1]}),
     ("jobs/train", {"adapter": "toy", "options": {"steps": None}}),
     ("jobs/index-build", {"adapter": {"name": "toy"}}),
+    ("experiments/compare", {"runs": [1], "statistic": "mode"}),
+    ("experiments/compare", {"runs": [1], "baseline": "first"}),
+    ("experiments/compare", {"runs": [1], "better": {"loss": "up"}}),
+    ("experiments/compare", {"runs": [1], "metrics": "loss"}),
+    ("experiments/compare", {"runs": [1], "points": 0}),
     ("experiments/compare", {"runs": "1"}),
     ("experiments/compare", {"runs": []}),
     ("experiments/compare", {"runs": ["1"]}),
@@ -693,3 +699,17 @@ def test_it_works_under_a_base_url_and_without_a_search_service_there_is_none(
         assert live.get("openapi.json").json()["servers"][0]["url"].endswith("/workbench/api")
         assert live.get("jobs").json()["jobs"] == []
         assert not (live.home / ".search.lock").exists()
+
+
+def test_a_comparison_brings_thinned_curves(live: Live) -> None:
+    with wb.Workspace(live.home) as home, home.start_run("curves", config={"lr": 1}) as run:
+        for step in range(5000):
+            run.log({"loss": 9.0 if step == 1234 else math.sin(step / 50), "other": math.nan}, step=step)
+    told = live.post("experiments/compare", {"runs": [run.id], "points": 20}).json()
+    loss, other = (next(one for one in told["series"] if one["name"] == name) for name in ("loss", "other"))
+    assert (loss["run"], loss["step"][-1]) == (run.id, 4999)
+    assert len(loss["step"]) == len(loss["time"]) == len(loss["value"]) < 200
+    assert loss["value"][loss["step"].index(1234)] == 9.0  # what sticks out is never thinned away
+    assert set(other["value"]) == {None}
+    told = live.post("experiments/compare", {"runs": [run.id], "metrics": ["other", "none"]}).json()
+    assert [one["name"] for one in told["series"]] == ["other"]

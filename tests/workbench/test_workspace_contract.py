@@ -234,6 +234,10 @@ def test_runs_are_compared(both: Both) -> None:
     assert [row.key for row in comparison.differences] == ["lr"]
     assert comparison.to_json() == both.home.compare([first, second]).to_json()
     assert {row.name: row.better for row in comparison.final}["m"] == "higher"
+    turned = {"statistic": "min", "baseline": second, "better": {"m": "lower"}}
+    comparison = both.ws.compare([first, second], **turned)
+    assert comparison.to_json() == both.home.compare([first, second], **turned).to_json()
+    assert {row.name: row.better for row in comparison.final}["m"] == "lower"
     for wrong, error in (([], wb.BadInput), ([first, first], wb.BadInput), ([first, 10**6], wb.UnknownRun)):
         with pytest.raises(error):
             both.ws.compare(wrong)

@@ -12,6 +12,9 @@ from workbench.records import JobStatus
 #: So many of anything on one page at most, and so many runs beside each other.
 MOST_LISTED, MOST_COMPARED = 1000, 100
 
+#: Metrics whose curves one comparison may ask for, and how many it gets unasked; parts a curve is cut into.
+MOST_CURVES, CURVES_AT_FIRST, MOST_BUCKETS = 100, 12, 2000
+
 
 def _whole(value: Any) -> Any:
     """Take 5.0 for 5, as JSON does, and nothing else."""
@@ -106,7 +109,22 @@ class JobIn(Given):
 class CompareIn(Given):
     """Runs to put beside each other."""
 
-    runs: list[Id] = Field(min_length=1, max_length=MOST_COMPARED, description="The first is the baseline.")
+    runs: list[Id] = Field(min_length=1, max_length=MOST_COMPARED, description="In the order of the columns.")
+    statistic: Literal["last", "best", "min", "max"] = Field(
+        "last", description="Which number of each metric counts."
+    )
+    baseline: Id | None = Field(None, description="The run that the others are held against.")
+    better: dict[Text, Literal["higher", "lower"] | None] | None = Field(
+        None, description="Directions by name or pattern that hold instead of what was declared."
+    )
+    metrics: list[Text] | None = Field(
+        None,
+        max_length=MOST_CURVES,
+        description=f"Whose curves are wanted; the first {CURVES_AT_FIRST} of the final table if not given.",
+    )
+    points: Whole = Field(
+        400, ge=1, le=MOST_BUCKETS, description="Of each so many parts of a curve three points are kept."
+    )
 
 
 class SearchIn(Given):
@@ -358,12 +376,25 @@ class DeletedOut(BaseModel):
     deleted: str
 
 
+class SeriesOut(BaseModel):
+    """One metric of one run, in the order it was logged, thinned."""
+
+    run: int
+    name: str
+    step: list[int]
+    time: list[float] = Field(description="Seconds since 1970.")
+    value: list[float | str | None] = Field(description="NaN is null, the infinities are texts.")
+
+
 class ComparisonOut(BaseModel):
     """Runs beside each other."""
 
+    statistic: str
+    baseline: int | None
     runs: list[dict[str, Any]]
     config: list[dict[str, Any]]
     final: list[dict[str, Any]]
+    series: list[SeriesOut]
 
 
 class IndexRowOut(BaseModel):

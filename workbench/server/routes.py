@@ -342,9 +342,33 @@ async def remove_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
 
 
 async def compare(desk: WorkbenchServer, call: Call) -> Any:
-    """Put runs beside each other: how their configs differ, and which is best at what."""
+    """Put runs beside each other: how their configs differ, their curves, and which is best at what."""
+    from workbench.run_data import thinned_curves
+
     asked: models.CompareIn = call.body
-    return await desk.run(lambda home: home.compare(asked.runs).to_json())
+
+    def look(home: Workspace) -> Any:
+        compared = home.compare(
+            asked.runs, statistic=asked.statistic, baseline=asked.baseline, better=asked.better
+        )
+        names = asked.metrics
+        if names is None:
+            names = [row.name for row in compared.final[: models.CURVES_AT_FIRST]]
+        ids = [run.id for run in compared.runs]
+        curves = thinned_curves(home.store, ids, list(dict.fromkeys(names)), asked.points)
+        told = [
+            {
+                "run": run_id,
+                "name": name,
+                "step": curve.step.tolist(),
+                "time": curve.time.tolist(),
+                "value": [wire.number_json(value) for value in curve.value.tolist()],
+            }
+            for (run_id, name), curve in curves.items()
+        ]
+        return {**compared.to_json(), "series": told}
+
+    return await desk.run(look)
 
 
 # Search ----------------------------------------------------------------------------------------
