@@ -104,7 +104,20 @@ def checkout(folder: Path) -> Path:
     (folder / ".venv").symlink_to(sys.prefix)
     # What the section on one's own pictures says: a file of captions, pictures beside it.
     write_dummy_collection(folder / "photos").rename(folder / "photos" / "captions.jsonl")
+    write_foreign_runs(folder)
     return folder
+
+
+def write_foreign_runs(folder: Path) -> None:
+    """Write what is brought in from elsewhere: a folder of MLflow's, and one of TensorBoard's."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "runs" / "first")) as writer:
+        writer.add_scalar("loss", 0.5, 1)
+    run = folder / "mlruns" / "0" / "r1"
+    run.mkdir(parents=True)
+    (run.parent / "meta.yaml").write_text("name: Default\nlifecycle_stage: active\n")
+    (run / "meta.yaml").write_text("run_id: r1\nstatus: 3\nstart_time: 1000\nend_time: 2000\n")
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +211,11 @@ def test_the_setup_commands_are_those_that_ci_runs() -> None:
     assert "\n.venv/bin/pytest" in ci
 
 
-@pytest.mark.parametrize("block", [one for one in of("sh", "python") if not one.values[0].serves])
+def _runs_by_itself(block: Block) -> bool:
+    return not block.serves and "wb.connect" not in block.text
+
+
+@pytest.mark.parametrize("block", [one for one in of("sh", "python") if _runs_by_itself(one.values[0])])
 def test_a_block_runs(project: Path, block: Block) -> None:
     if block.text.strip() in SETUP:
         return  # held above
@@ -209,6 +226,32 @@ def test_a_block_runs(project: Path, block: Block) -> None:
     out = run(project, shorter(block.text))
     if "search text 강아지" in block.text:
         assert "dog" in out
+
+
+def test_the_client_drives_a_workspace_on_a_server(project: Path) -> None:
+    (block,) = (block for block in BLOCKS if "wb.connect" in block.text)
+    port = _free_port()
+    flags = f"--no-browser --allow-root --ServerApp.port={port} --IdentityProvider.token=t0ken"
+    text = block.text.replace("http://localhost:8888", f"http://127.0.0.1:{port}")
+    text = text.replace("the server's token", "t0ken")
+    assert text.count("t0ken") == text.count(f":{port}") == 1
+    (project.parent / "client.py").write_text(text, encoding="utf-8")
+    with subprocess.Popen(
+        ["bash", "-c", f"exec jupyter server {flags}"],
+        cwd=project,
+        env=environment(project),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/api?token=t0ken")
+            said = run(project, f"{shlex.quote(sys.executable)} {project.parent / 'client.py'}")
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(60)
+    assert said.strip()
 
 
 @pytest.mark.parametrize("block", [one for one in of("sh") if one.values[0].serves])
