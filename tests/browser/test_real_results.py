@@ -80,7 +80,7 @@ def test_the_tour_shows_the_results_of_the_demo(
         page.get_by_role("button", name="강아지").click()
         expect(page.locator(".wb-hit img").first).to_be_visible()
         jobs = page.get_by_role("region", name="Jobs", exact=True)
-        expect(jobs.get_by_text("succeeded")).to_have_count(3)
+        expect(jobs.locator(".wb-row .wb-pill", has_text="succeeded")).to_have_count(3)
         expect(page.locator(".wb-result table").first).to_contain_text("mAP")
         expect(page.locator(".wb-plot svg").first).to_be_visible()
         compare = page.get_by_role("region", name="Compare runs")
