@@ -283,6 +283,12 @@ def _engine() -> Any:
                 argv=processes.dies_with_parent(launch), display_name="Python 3", language="python"
             )
 
+        async def _async_interrupt_kernel(self) -> None:
+            # Shutting down begins with an interrupt, which a kernel that has nothing to do calls an error,
+            # and that would stand in the job's log.
+            if not self.shutting_down:
+                await super()._async_interrupt_kernel()
+
     class Client(PapermillNotebookClient):  # type: ignore[misc]
         execution: Execution
         saver: _Saver

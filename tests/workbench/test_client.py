@@ -158,9 +158,8 @@ def test_panels_show_a_workspace_on_a_server(remote: wb.RemoteWorkspace, live: L
     assert (row["status"], row["summary"]) == ("succeeded", "measured")
     assert panel.state["problem"] is None
     panel.close()
-    compared = wb.panels.ComparePanel(remote, [run.id])
-    assert run.id in [row["id"] for row in compared.state["runs"]]
-    compared.close()
+    with pytest.raises(wb.NotSupported, match="server"):  # it reads curves from the database itself
+        wb.panels.ComparePanel(remote, [run.id])
     page = search_page(remote, "words")
     assert isinstance(page, SearchPanel)
     sent: list[Any] = []

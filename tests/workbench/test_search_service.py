@@ -138,7 +138,10 @@ def test_the_loop_of_a_server_asks_without_a_thread(client: SearchClient) -> Non
         question = {"op": "search", "index": "words", "by": "text", "text": "dog", "k": 1}
         return await asyncio.gather(*(client.ask_async(question) for _ in range(10)))
 
-    assert [told["hits"][0]["id"] for told in asyncio.run(ask())] == ["dog"] * 10
+    # In a thread of its own: a browser that other tests drive keeps a loop running in this one.
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(asyncio.run, ask()).result()
+    assert [one["hits"][0]["id"] for one in told] == ["dog"] * 10
 
 
 # One a workspace ------------------------------------------------------------------------------------

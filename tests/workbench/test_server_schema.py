@@ -80,7 +80,7 @@ def test_schemathesis_finds_nothing(served: Live, tmp_path: Path, there: bool) -
     if not there:  # the events of a job that was started at random may never end
         command += ["--exclude-path", "/jobs/{job_id}/events"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stdout[-6000:]
+    assert done.returncode == 0, re.sub(r"(.)\1{100,}", r"\1…", done.stdout)[-6000:]
     # The document itself is not counted.
     count = len(ROUTES) + (1 if there else 0)
     assert f"Tested: {count}" in done.stdout

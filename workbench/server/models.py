@@ -35,6 +35,7 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Number = float | Literal["Infinity", "-Infinity"] | None
 Id = Annotated[Whole, Field(ge=1, lt=2**31)]
 Text = Annotated[str, Field(max_length=10_000)]
+MetricName = Annotated[str, Field(max_length=250)]
 Name = Annotated[str, Field(max_length=255)]
 #: A text in a URL, which may be nine times as long there, and has to fit into a request's head.
 Asked = Annotated[str, Field(max_length=1000)]
@@ -114,10 +115,10 @@ class CompareIn(Given):
         "last", description="Which number of each metric counts."
     )
     baseline: Id | None = Field(None, description="The run that the others are held against.")
-    better: dict[Text, Literal["higher", "lower"] | None] | None = Field(
+    better: dict[MetricName, Literal["higher", "lower"] | None] | None = Field(
         None, description="Directions by name or pattern that hold instead of what was declared."
     )
-    metrics: list[Text] | None = Field(
+    metrics: list[MetricName] | None = Field(
         None,
         max_length=MOST_CURVES,
         description=f"Whose curves are wanted; the first {CURVES_AT_FIRST} of the final table if not given.",
