@@ -178,7 +178,7 @@ class DemoResults:
 
 
 #: The whole way on the real collection and the real picture network, with fewer steps: a minute and a half.
-SHORT_DEMO = ("train.steps=150", "train.validate_every=50", "train.refit_steps=150")
+SHORT_DEMO = ("train.steps=150", "train.validate_every=50", "train.refit_steps=250")
 
 
 @pytest.fixture(scope="session")
