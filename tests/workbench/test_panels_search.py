@@ -192,3 +192,11 @@ def test_the_page_of_a_folder_asks_the_search_service_and_opens_no_database(
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_closing_leaves_no_widget() -> None:
+    from ipywidgets.widgets import widget
+
+    before = dict(widget._instances)
+    SearchPanel(Searcher(Pictures(), None, "index")).close()
+    assert dict(widget._instances) == before

@@ -11,10 +11,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anywidget
 import traitlets
 
 from workbench.errors import WorkbenchError
+from workbench.panels.panel import Panel
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Poller:
                 self._wake.wait(pause)
 
 
-class LivePanel(anywidget.AnyWidget):
+class LivePanel(Panel):
     """A panel whose one trait ``state`` is looked up again and again while a page shows it.
 
     Subclasses say what the state is, and how long to wait before the next look. The page tells of each of
@@ -132,14 +132,11 @@ class LivePanel(anywidget.AnyWidget):
         self._poller.nudge()
 
     def close(self) -> None:
-        """Stop looking, and take the panel and its layout, which is a widget of its own, off the page."""
+        """Stop looking, and take the panel off the page."""
         poller = getattr(self, "_poller", None)  # None where the panel could not even be made
         if poller is not None:
             poller.stop()
-        layout = self.layout if self.comm is not None else None
         super().close()
-        if layout is not None:
-            layout.close()
 
     @property
     def alive(self) -> bool:

@@ -26,7 +26,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 
 from workbench.adapter import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, Searcher, SearchResult
@@ -34,6 +33,7 @@ from workbench.errors import BadInput, BadOptions, NotSupported, WorkbenchError
 from workbench.indexes import index_adapter, newest_index
 from workbench.panels.assets import assets
 from workbench.panels.fields import form_fields, initial_values
+from workbench.panels.panel import Panel
 from workbench.search_client import SearchClient
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ K_CHOICES = (20, 50, 100)
 _METHODS = {"text": "search_by_text", "image": "search_by_image", "item": "search_by_item"}
 
 
-class SearchPanel(anywidget.AnyWidget):
+class SearchPanel(Panel):
     """Search an index: a box, sample queries, the searcher's own options, and a gallery.
 
     Parameters
