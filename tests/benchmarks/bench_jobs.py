@@ -33,7 +33,9 @@ FOREVER = {
         "[subprocess.Popen(['sleep', '600'], start_new_session=True) for _ in range(3)]\n"
         "print('begun', flush=True)\ntime.sleep(600)"
     ),
-    "stuck in C": "import itertools\nprint('begun', flush=True)\nsum(itertools.repeat(0))",
+    "stuck in C": (
+        "import itertools, time\nprint('begun', flush=True)\ntime.sleep(0.3)\nsum(itertools.repeat(0))"
+    ),
     "deaf to interrupts": (
         "import time\nprint('begun', flush=True)\nwhile True:\n"
         "    try: time.sleep(600)\n    except KeyboardInterrupt: pass"

@@ -16,7 +16,7 @@ from workbench import processes, records
 SECONDS = 8.0
 
 # A loop in C that keeps Python's lock and never looks for signals: no handler runs, no thread either.
-STUCK = "import itertools; print('begun', flush=True)\nsum(itertools.repeat(0))"
+STUCK = "import itertools, time; print('begun', flush=True)\ntime.sleep(0.3)\nsum(itertools.repeat(0))"
 
 FAMILY = """
 import multiprocessing, os, subprocess, sys, time
