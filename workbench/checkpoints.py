@@ -162,10 +162,18 @@ class KeptFiles:
         return one
 
     def delete_checkpoint(self, name: str) -> None:
-        """Delete one regular file of the run's checkpoint folder, and what is recorded of it."""
+        """Delete one checkpoint: a regular file of the run's checkpoint folder, and what is recorded of it.
+
+        What stands in the folder without a record (a trainer may be writing it) is no checkpoint.
+        """
         records.check_file_name(name, "checkpoint")
+        recorded = any(one.name == name for one in self._store.checkpoints(self._run_id))
+        at = (self._folder.parent, self._folder.name, CHECKPOINTS, name)
         try:
-            delete_file(self._folder.parent, self._folder.name, CHECKPOINTS, name)
+            if not recorded:
+                open_file(*at).close()  # a link or a folder is told as what it is
+                raise FileNotFoundError(name)
+            delete_file(*at)
         except FileNotFoundError:
             # Without its file a record says nothing: it goes too, and the caller hears what there is.
             self._store.forget_checkpoint(self._run_id, name)

@@ -425,14 +425,14 @@ class Run:
         return self._files.checkpoint(name)
 
     def delete_checkpoint(self, name: str) -> None:
-        """Delete one file of this run's checkpoint folder; the name may come from anywhere.
+        """Delete one checkpoint of this run and nothing else; the name may come from anywhere.
 
         Raises
         ------
         BadName
             A name that could mean anything but one file in that folder.
         UnknownCheckpoint
-            There is no such file.
+            There is no such checkpoint; a file that nobody logged as one is left alone.
         WrongState
             What stands there is a link or no regular file, or its folder is a link: nothing is deleted.
         """

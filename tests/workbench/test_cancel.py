@@ -41,8 +41,9 @@ while True:
 """
 
 STOPPED = """
-import os, signal
+import os, signal, time
 print("begun", flush=True)
+time.sleep(0.3)  # the line leaves by a thread of its own, which stops with the rest
 os.kill(os.getpid(), signal.SIGSTOP)
 """
 
@@ -57,9 +58,19 @@ CELLS = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[wb.Workspace]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[wb.Workspace]:
     with workspace_in(tmp_path_factory.mktemp("cancel") / "results") as home:
         yield home
+
+
+@pytest.fixture
+def home(shared: wb.Workspace) -> Iterator[wb.Workspace]:
+    """The one workspace; a test that fails half-way leaves no job in the next one's way."""
+    yield shared
+    for job in shared.jobs(limit=None):
+        if job.status in ("queued", "running"):
+            job.cancel()
+            job.wait(30, check=False)
 
 
 def submit(home: wb.Workspace, folder: Path, source: str) -> wb.Job:

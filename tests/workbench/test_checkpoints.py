@@ -215,8 +215,17 @@ def test_what_is_no_regular_file_in_a_real_folder_is_left_alone(
 
 def test_a_hard_link_loses_one_name_only(run: wb.Run, outside: dict[Path, bytes]) -> None:
     os.link(next(iter(outside)), run.checkpoint_dir / "x.bin")
+    run.log_checkpoint("x.bin", run.checkpoint_dir / "x.bin")
     run.delete_checkpoint("x.bin")
     assert sorted(path.name for path in run.checkpoint_dir.iterdir()) == ["a.bin"]
+
+
+def test_a_file_that_nobody_logged_is_no_checkpoint(run: wb.Run) -> None:
+    stray = run.checkpoint_dir / "half-written.bin"
+    stray.write_bytes(b"x")
+    with pytest.raises(wb.UnknownCheckpoint, match="half-written"):
+        run.delete_checkpoint(stray.name)
+    assert stray.read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("what", ["link", "folder", "folder above"])
