@@ -29,6 +29,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of the fault suite")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of a file to one worker, and all that look at the demo's results to one.
+
+    A fixture of a module, or of the demo, is then made once, and tests that share a workspace run one by one.
+    """
+    for item in items:
+        shared = "demo_results" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("demo" if shared else item.path.stem))
+
+
 @pytest.fixture(autouse=True)
 def _no_outer_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the workspace, or the job, of whoever runs the tests."""
