@@ -508,8 +508,20 @@ class Store:
     ) -> dict[int, dict[str, dict[str, Any]]]:
         out: dict[int, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
         query = _SUMMARY_TABLE.where(_summaries.c.run_id.in_(run_ids)).order_by(_summaries.c.id)
-        for row in connection.execute(query).all():
-            out[row[0]][row[1]] = dict(zip(STATISTICS, row[2:], strict=True))
+        # The driver's own rows, and each dict written out: there are thousands, and nothing wants converting.
+        found = connection.execute(query).cursor.fetchall()
+        for run_id, name, last, low, high, best, best_step, last_step, count, nonfinite, better in found:
+            out[run_id][name] = {
+                "last": last,
+                "min": low,
+                "max": high,
+                "best": best,
+                "best_step": best_step,
+                "last_step": last_step,
+                "count": count,
+                "nonfinite": nonfinite,
+                "better": better,
+            }
         return out
 
     def curves(self, keys: Sequence[Key], after: Mapping[Key, int] | None = None) -> dict[Key, Curve]:

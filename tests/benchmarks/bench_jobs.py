@@ -114,6 +114,7 @@ def cancels(home: wb.Workspace, folder: Path, times: int) -> dict[str, Any]:
             job = home.submit_notebook(page(folder, source))
             while "begun" not in job.logs():
                 time.sleep(0.02)
+            time.sleep(0.6)  # where it will stay: in the loop, not on the way to it
             row = home.store.job(job.id)
             assert row is not None
             took.append(seconds(lambda job=job: job.cancel().wait(30, check=False)))

@@ -184,7 +184,7 @@ def final_rows(
         entries = [summary.get(name) for summary in summaries]
         way = found.better if found else _agreed([entry for entry in entries if entry])
         way = _wished(name, better or {}, way)
-        values = tuple(_number(entry, statistic, way) for entry in entries)
+        values = _numbers(entries, statistic, way)
         form = found.format if found else _fitting_format(values)
         description = found.description if found else ""
         rows.append(FinalRow(name, way, form, description, values, best_marks(values, way), base))
@@ -210,6 +210,16 @@ def _fitting_format(values: Sequence[float | None]) -> str:
     if all(size == int(size) for size in sizes):
         return ".0f"
     return ".3f" if max(sizes) < 1000 and max(sizes) >= 0.01 else ".3g"
+
+
+def _numbers(
+    entries: Sequence[Mapping[str, Any] | None], statistic: str, better: Better | None
+) -> tuple[float | None, ...]:
+    if statistic == "last":  # nearly always all there, and floats: nothing to think about
+        plain = [entry and entry.get("last") for entry in entries]
+        if set(map(type, plain)) == {float}:
+            return tuple(plain)  # type: ignore[arg-type]
+    return tuple(_number(entry, statistic, better) for entry in entries)
 
 
 def _number(entry: Mapping[str, Any] | None, statistic: str, better: Better | None) -> float | None:

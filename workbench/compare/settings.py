@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from types import NoneType
@@ -79,10 +79,9 @@ _PLAIN = frozenset({str, int, float, NoneType})
 
 def _walk(node: Mapping[str, Any], path: str, out: dict[str, Any]) -> None:
     for key, value in node.items():
-        part = key if type(key) is str and "." not in key else _part(key)
-        here = f"{path}.{part}" if path else part
+        here = path + (key if type(key) is str and "." not in key else _part(key))
         if type(value) not in _PLAIN and isinstance(value, Mapping) and value:
-            _walk(value, here, out)
+            _walk(value, f"{here}.", out)
         else:
             out[here] = value
 
@@ -132,6 +131,21 @@ def odd_marks(tokens: Sequence[Hashable], baseline: int | None = None) -> tuple[
     return tuple(one != usual for one in tokens)
 
 
+def _columns(flat: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Return for each key what every config says of it."""
+    if len(keys) < 2:  # an itemgetter of one key returns no tuple
+        return (tuple(config.get(key, MISSING) for config in flat) for key in keys)
+    # Runs of one sweep have the same keys, as a rule: then each is read in one call.
+    all_of = itemgetter(*keys)
+    return zip(
+        *(
+            all_of(config) if len(config) == len(keys) else [config.get(key, MISSING) for key in keys]
+            for config in flat
+        ),
+        strict=True,
+    )
+
+
 def config_rows(
     configs: Sequence[Mapping[str, Any]], *, only_differences: bool = False, baseline: int | None = None
 ) -> list[ConfigRow]:
@@ -147,9 +161,9 @@ def config_rows(
         Place of the config that the others are held against; without one, the odd value is marked.
     """
     flat = [flatten(config) for config in configs]
+    keys = sorted(set().union(*flat))
     rows = []
-    for key in sorted({key for config in flat for key in config}):
-        values = tuple(config.get(key, MISSING) for config in flat)
+    for key, values in zip(keys, _columns(flat, keys), strict=True):
         tokens = _tokens(values)
         differs = tokens.count(tokens[0]) != len(tokens)
         if differs:
