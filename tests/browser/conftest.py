@@ -186,7 +186,7 @@ def jupyter_lab(
     ]
     with (state / "lab.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jupyter", "lab", *flags], env=env, stdout=log, stderr=log
+            [sys.executable, "-m", "jupyterlab", *flags], env=env, stdout=log, stderr=log
         )
         try:
             _wait_for(f"http://127.0.0.1:{port}/api?token={token}", process, state / "lab.log")

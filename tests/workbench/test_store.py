@@ -355,7 +355,10 @@ def test_a_server_that_went_away_is_waited_for(postgres: Any, monkeypatch: pytes
             patiently(lambda: store.job(job_id), seconds=0.2)
         back = threading.Timer(1.0, postgres.start)
         back.start()
-        assert patiently(lambda: store.move_job(job_id, expect="running", to="succeeded", attempt=1))
+        moved = patiently(
+            lambda: store.move_job(job_id, expect="running", to="succeeded", attempt=1), seconds=90
+        )
+        assert moved
         back.join()
     finally:
         postgres.start()
