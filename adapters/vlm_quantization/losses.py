@@ -2,91 +2,112 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.vlm_quantization.hash_layer import sign_straight_through
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
+    from collections.abc import Sequence
 
 
-def contrastive(scores: Tensor, positives: Tensor) -> Tensor:
-    """Symmetric contrastive loss with several positives a row and a column.
+class Targets(NamedTuple):
+    """How each row's, and each column's, weight is to be spread; all zero where there is nothing to find.
 
-    Each row's target is spread evenly over its positives, as in supervised contrastive learning (Khosla et
-    al., NeurIPS 2020, the variant with the mean outside the logarithm); rows or columns without a positive
-    count nothing.
+    Attributes
+    ----------
+    rows, columns : Tensor, float, shape (n, m)
+        Rows of the first, columns of the second sum to one or to zero.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+
+class LogShares(NamedTuple):
+    """Logarithms of the shares that scores give along each row, and along each column; shape (n, m)."""
+
+    rows: Tensor
+    columns: Tensor
+
+
+def spread(positives: Tensor) -> Targets:
+    """Return targets spread evenly over positives.
+
+    As in supervised contrastive learning (Khosla et al., NeurIPS 2020, the variant with the mean outside the
+    logarithm).
+
+    Parameters
+    ----------
+    positives : Tensor, bool, shape (n, m)
+        Which pairs belong together.
+    """
+    marks = positives.float()
+    return Targets(marks / marks.sum(1, keepdim=True).clamp(min=1), marks / marks.sum(0).clamp(min=1))
+
+
+def softened(scores: Tensor) -> Targets:
+    """Return targets as a teacher's scores share them out; no gradient flows into the teacher.
+
+    Parameters
+    ----------
+    scores : Tensor, float, shape (n, m)
+        Already divided by the teacher's temperature.
+    """
+    fixed = scores.detach()
+    return Targets(fixed.softmax(1), fixed.softmax(0))
+
+
+def log_shares(scores: Tensor) -> LogShares:
+    """Return what :func:`cross_entropy` takes of scores, to be made once for several targets.
 
     Parameters
     ----------
     scores : Tensor, float, shape (n, m)
         Similarity divided by a temperature.
-    positives : Tensor, bool, shape (n, m)
-        Which pairs belong together.
-
-    Returns
-    -------
-    Tensor, float, scalar
-        Mean of the two directions, in nats.
     """
-    return (_one_way(scores, positives) + _one_way(scores.T, positives.T)) / 2
+    return LogShares(F.log_softmax(scores, 1), F.log_softmax(scores, 0))
 
 
-def _one_way(scores: Tensor, positives: Tensor) -> Tensor:
-    count = positives.sum(1)
-    some = count > 0
-    log_share = F.log_softmax(scores, dim=1)
-    each = -(log_share * positives).sum(1) / count.clamp(min=1)
-    return each[some].mean() if bool(some.any()) else scores.sum() * 0
+def cross_entropy(logs: LogShares, targets: Targets) -> Tensor:
+    """Return the mean of the two directions, in nats; a row or column without a target counts nothing."""
+    sums = []
+    for along, log, target in zip((1, 0), logs, targets, strict=True):
+        sums.append(-(log * target).sum() / target.sum(along).count_nonzero().clamp(min=1))
+    return (sums[0] + sums[1]) / 2
 
 
-def nested_contrastive(
-    queries: Tensor, gallery: Tensor, positives: Tensor, weights: Mapping[int, float], temperature: float
-) -> tuple[Tensor, dict[int, Tensor]]:
-    """Return the weighted contrastive loss over all code lengths, and each length's own.
+def code_scores(
+    queries: Tensor, gallery: Tensor, lengths: Sequence[int], temperature: float
+) -> dict[int, Tensor]:
+    """Return scores by codes of each length, all from one product over the bits.
 
     Parameters
     ----------
     queries, gallery : Tensor, float, shape (n, 128) and (m, 128)
         Margins; their signs are compared, with the straight-through gradient.
-    positives : Tensor, bool, shape (n, m)
-    weights : mapping of length to weight
-        Lengths in bits; weights are divided by their sum.
+    lengths : sequence of int
+        In bits, ascending.
     temperature : float
         Of the similarity ``1 - 2 d / length`` at 128 bits, where d is the Hamming distance. A shorter code
         has fewer steps between the same ends, so its temperature grows with sqrt(128 / length).
+
+    Returns
+    -------
+    dict of int to Tensor, float, shape (n, m)
     """
     left, right = sign_straight_through(queries), sign_straight_through(gallery)
-    losses: dict[int, Tensor] = {}
-    for length in weights:
-        similarity = left[:, :length] @ right[:, :length].T / length
-        losses[length] = contrastive(similarity / (temperature * (128 / length) ** 0.5), positives)
-    total = sum(weights.values())
-    return torch.stack([losses[n] * (w / total) for n, w in weights.items()]).sum(), losses
-
-
-def distillation(
-    margins_a: Tensor, margins_b: Tensor, teacher: Tensor, length: int, temperature: float
-) -> Tensor:
-    """Cross entropy between the teacher's ranking of a batch and that of the codes of one length.
-
-    Parameters
-    ----------
-    margins_a, margins_b : Tensor, float, shape (n, 128) and (m, 128)
-    teacher : Tensor, float, shape (n, m)
-        Scores already divided by the teacher's temperature; no gradient flows into them.
-    """
-    a, b = sign_straight_through(margins_a[:, :length]), sign_straight_through(margins_b[:, :length])
-    scores = a @ b.T / length / (temperature * (128 / length) ** 0.5)
-    target = teacher.detach()
-    rows = -(target.softmax(1) * F.log_softmax(scores, 1)).sum(1).mean()
-    columns = -(target.softmax(0) * F.log_softmax(scores, 0)).sum(0).mean()
-    return (rows + columns) / 2
+    out: dict[int, Tensor] = {}
+    agreed: Tensor | None = None
+    done = 0
+    for length in lengths:
+        more = left[:, done:length] @ right[:, done:length].T
+        agreed, done = more if agreed is None else agreed + more, length
+        out[length] = agreed * (1 / (length * temperature * (128 / length) ** 0.5))
+    return out
 
 
 def quantisation(margins: Tensor) -> Tensor:

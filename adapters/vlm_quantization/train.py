@@ -213,12 +213,13 @@ def _loss(
     said = model.text_vectors(*stack_rows(batch.rows))
     similarity = said @ seen.T / options.float_temperature
     image_margins, text_margins = model.image_code(seen), model.text_code(said)
-    parts = {"float": losses.contrastive(similarity, positives)}
+    marks = losses.spread(positives)
+    parts = {"float": losses.cross_entropy(losses.log_shares(similarity), marks)}
     weights = length_weights(options.lengths, options.short_weight)
-    nested, by_length = losses.nested_contrastive(
-        text_margins, image_margins, positives, weights, options.temperature
-    )
-    loss = parts["float"] + nested
+    scores = losses.code_scores(text_margins, image_margins, sorted(weights), options.temperature)
+    logs = {length: losses.log_shares(one) for length, one in scores.items()}
+    by_length = {length: losses.cross_entropy(one, marks) for length, one in logs.items()}
+    loss = parts["float"] + _weighted(by_length, weights)
     both = (image_margins, text_margins)
     for name, weight, term in (
         ("quantisation", options.quantisation, losses.quantisation),
@@ -229,14 +230,16 @@ def _loss(
             parts[name] = (term(both[0]) + term(both[1])) / 2
             loss = loss + 2 * weight * parts[name]
     if options.distillation:
-        each = [
-            weight * losses.distillation(text_margins, image_margins, similarity, length, options.temperature)
-            for length, weight in weights.items()
-        ]
-        parts["distillation"] = torch.stack(each).sum()
+        taught = losses.softened(similarity)
+        each = {length: losses.cross_entropy(one, taught) for length, one in logs.items()}
+        parts["distillation"] = _weighted(each, weights)
         loss = loss + options.distillation * parts["distillation"]
     parts |= {f"code@{length}": value for length, value in by_length.items()}
     return loss, {"loss": loss, **parts}
+
+
+def _weighted(by_length: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:
+    return torch.stack([weights[length] * value for length, value in by_length.items()]).sum()
 
 
 def length_weights(lengths: Sequence[int], power: float) -> dict[int, float]:

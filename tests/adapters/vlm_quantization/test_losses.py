@@ -1,9 +1,21 @@
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from adapters.vlm_quantization import losses
+
+
+def contrastive(scores: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+    return losses.cross_entropy(losses.log_shares(scores), losses.spread(positives))
+
+
+def by_codes(
+    texts: torch.Tensor, pictures: torch.Tensor, length: int, temperature: float, targets: losses.Targets
+) -> torch.Tensor:
+    scores = losses.code_scores(texts, pictures, [length], temperature)[length]
+    return losses.cross_entropy(losses.log_shares(scores), targets)
 
 
 def slow_contrastive(scores: torch.Tensor, positives: torch.Tensor) -> float:
@@ -30,12 +42,12 @@ def test_contrastive_is_its_definition_with_several_positives_and_none(seed: int
     positives = torch.rand(5, 4, generator=generator) < 0.4
     positives[0, 0] = True
     positives[1] = False  # a text that describes nothing in the batch
-    assert losses.contrastive(scores, positives).item() == pytest.approx(slow_contrastive(scores, positives))
+    assert contrastive(scores, positives).item() == pytest.approx(slow_contrastive(scores, positives))
 
 
 def test_no_positive_at_all_is_zero_and_has_a_gradient() -> None:
     scores = torch.randn(3, 3, requires_grad=True)
-    loss = losses.contrastive(scores, torch.zeros(3, 3, dtype=torch.bool))
+    loss = contrastive(scores, torch.zeros(3, 3, dtype=torch.bool))
     loss.backward()
     assert loss.item() == 0
     assert scores.grad.abs().sum() == 0
@@ -44,13 +56,23 @@ def test_no_positive_at_all_is_zero_and_has_a_gradient() -> None:
 def test_right_pairs_cost_less_at_every_length() -> None:
     torch.manual_seed(0)
     margins = torch.randn(32, 128)
-    positives = torch.eye(32, dtype=torch.bool)
-    weights = {8: 1.0, 64: 1.0, 128: 1.0}
-    right, by_length = losses.nested_contrastive(margins, margins, positives, weights, 0.1)
-    wrong, _ = losses.nested_contrastive(margins, margins.roll(1, 0), positives, weights, 0.1)
-    assert right < wrong
-    assert set(by_length) == {8, 64, 128}
-    assert right.item() == pytest.approx(sum(value.item() for value in by_length.values()) / 3)
+    marks = losses.spread(torch.eye(32, dtype=torch.bool))
+    for length in (8, 64, 128):
+        right = by_codes(margins, margins, length, 0.1, marks)
+        assert right < by_codes(margins, margins.roll(1, 0), length, 0.1, marks)
+
+
+@pytest.mark.parametrize("lengths", [(8, 16, 32, 64, 128), (16, 128), (64,)])
+def test_scores_of_all_lengths_are_those_of_each_prefix(lengths: Sequence[int]) -> None:
+    torch.manual_seed(0)
+    texts, pictures = torch.randn(5, 128), torch.randn(7, 128)
+    scores = losses.code_scores(texts, pictures, lengths, 0.1)
+    assert list(scores) == list(lengths)
+    for length, found in scores.items():
+        signs = [torch.where(x[:, :length] >= 0, 1.0, -1.0) for x in (texts, pictures)]
+        apart = (signs[0][:, None] != signs[1][None]).sum(2)
+        wanted = (1 - 2 * apart / length) / (0.1 * math.sqrt(128 / length))
+        assert torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_balance_quantisation_and_decorrelation_are_zero_where_they_should_be() -> None:
@@ -68,8 +90,9 @@ def test_distillation_is_least_when_codes_rank_as_the_teacher_does() -> None:
     margins = torch.randn(16, 128)
     codes = torch.where(margins >= 0, 1.0, -1.0)
     teacher = codes @ codes.T / 128 / 0.05
-    good = losses.distillation(margins, margins, teacher, 128, 0.05)
-    bad = losses.distillation(margins, margins.roll(1, 0), teacher, 128, 0.05)
+    taught = losses.softened(teacher)
+    good = by_codes(margins, margins, 128, 0.05, taught)
+    bad = by_codes(margins, margins.roll(1, 0), 128, 0.05, taught)
     assert good < bad
 
 
@@ -78,8 +101,8 @@ def test_a_length_moves_its_own_bits_and_no_others(length: int) -> None:
     torch.manual_seed(0)
     texts, pictures = (torch.randn(12, 128).clamp(-0.9, 0.9).requires_grad_() for _ in range(2))
     positives = torch.eye(12, dtype=torch.bool)
-    contrast, _ = losses.nested_contrastive(texts, pictures, positives, {length: 1.0}, 0.1)
-    taught = losses.distillation(texts, pictures, torch.randn(12, 12), length, 0.1)
+    contrast = by_codes(texts, pictures, length, 0.1, losses.spread(positives))
+    taught = by_codes(texts, pictures, length, 0.1, losses.softened(torch.randn(12, 12)))
     for loss in (contrast, taught):
         for gradient in torch.autograd.grad(loss, (texts, pictures)):
             assert (gradient[:, :length] != 0).any(0).all()
@@ -90,7 +113,7 @@ def test_the_teacher_is_not_taught() -> None:
     torch.manual_seed(0)
     margins = torch.randn(6, 128).clamp(-0.9, 0.9).requires_grad_()
     vectors = torch.randn(6, 4, requires_grad=True)
-    losses.distillation(margins, margins, vectors @ vectors.T, 64, 0.1).backward()
+    by_codes(margins, margins, 64, 0.1, losses.softened(vectors @ vectors.T)).backward()
     assert margins.grad.abs().sum() > 0
     assert vectors.grad is None
 
@@ -101,7 +124,7 @@ def test_distillation_has_the_gradient_of_a_cross_entropy() -> None:
     texts, pictures = (torch.randn(5, 8, dtype=torch.float64).clamp(-0.9, 0.9) for _ in range(2))
     texts.requires_grad_()
     teacher = torch.randn(5, 5, dtype=torch.float64)
-    losses.distillation(texts, pictures, teacher, 8, 0.5).backward()
+    by_codes(texts, pictures, 8, 0.5, losses.softened(teacher)).backward()
     signs_a, signs_b = (torch.where(x >= 0, 1.0, -1.0).double() for x in (texts.detach(), pictures))
     scale = 8 * 0.5 * (128 / 8) ** 0.5
     scores = signs_a @ signs_b.T / scale
