@@ -29,15 +29,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of the fault suite")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of a file to one worker, and all that look at the demo's results to one.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests of a file to one worker, and all files that look at the demo's results to one.
 
     A fixture of a module, or of the demo, is then made once, and tests that share a workspace run one by one.
     """
-    for item in items:
-        shared = "demo_results" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("demo" if shared else item.path.stem))
+    from xdist.scheduler import LoadFileScheduling
+
+    here = Path(__file__).parent
+    shared = {
+        path.relative_to(here.parent).as_posix()
+        for path in here.rglob("test_*.py")
+        if "demo_results" in path.read_text(encoding="utf-8")
+    }
+
+    class ByFile(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "the demo's results" if file in shared else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
