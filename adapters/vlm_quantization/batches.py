@@ -87,7 +87,7 @@ def _words(texts: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees; n concepts, one picture and one text of each.
+    """What one step sees; n concepts, one picture and t texts of each.
 
     Attributes
     ----------
@@ -100,8 +100,8 @@ class Batch:
     other, push : ndarray, int64, shape (n,), and float32, shape (n, 1)
         Which pair of drawings lends its difference, and how much of it; empty where no pair exists.
     rows : list of list of int
-        Rows of the n-grams of each text.
-    positives : ndarray, bool, shape (n, n)
+        Rows of the n-grams of each text; first one text of every concept, then another of every concept.
+    positives : ndarray, bool, shape (t * n, n)
         Which text describes which concept.
     """
 
@@ -115,7 +115,7 @@ class Batch:
 
 
 class Batches:
-    """Draws batches: concepts, a picture and a text of each.
+    """Draws batches: concepts, a picture and some texts of each.
 
     Parameters
     ----------
@@ -172,12 +172,16 @@ class Batches:
         new = rng.permutation(np.flatnonzero(self._new))[: size // 2]
         concepts = np.concatenate([new, rng.permutation(np.flatnonzero(~self._new))[: size - len(new)]])
         n = len(concepts)
-        chance = rng.random((n, 8))  # at once: one call a number would take longer than the step
+        # at once: one call a number would take longer than the step
+        chance = rng.random((n, 2))
         pictures = [
             [_pick(self.pictures[concept], one[0]), _pick(self.pictures[concept], one[1])]
             for concept, one in zip(concepts, chance, strict=True)
         ]
-        texts = np.array([self._text(c, one[2:]) for c, one in zip(concepts, chance, strict=True)])
+        again = np.tile(concepts, self.options.texts)
+        texts = np.array(
+            [self._text(c, one) for c, one in zip(again, rng.random((len(again), 6)), strict=True)]
+        )
         rows = self.texts.rows
         return Batch(
             concepts=concepts,

@@ -20,6 +20,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class Dropout(nn.Module):
+    """Leave out a share of the numbers while training, and make up for it in the others.
+
+    As ``torch.nn.Dropout``, which on a CPU draws one number an entry and takes four times as long: here each
+    entry has a byte, eight to a number drawn, so that a share is a whole number of 256ths.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` where nothing is to be left out."""
+        out = round(self.p * 256)
+        if not self.training or not out:
+            return x
+        drawn = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= out
+        return x * kept * (256 / (256 - out))
+
+
 class Tower(nn.Module):
     """One hidden layer beside a straight line: enough for frozen features, and quick to train."""
 
@@ -28,7 +49,7 @@ class Tower(nn.Module):
         self.first = nn.Linear(width, hidden)
         self.second = nn.Linear(hidden, dim)
         self.skip = nn.Linear(width, dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return unit vectors, shape (n, dim)."""

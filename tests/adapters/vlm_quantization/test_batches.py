@@ -49,7 +49,7 @@ def test_a_word_of_a_name_describes_every_concept_that_has_it() -> None:
 def test_two_words_describe_what_has_both() -> None:
     drawn = batches(two_words=1.0).draw()
     # two words make out one shape in one colour here, so no other concept of the batch is right
-    assert drawn.positives.tolist() == np.eye(len(drawn.concepts), dtype=bool).tolist()
+    assert drawn.positives.tolist() == [*np.eye(len(drawn.concepts), dtype=bool).tolist()] * 2
     some = batches(two_words=1.0)
     names = {some.texts.names[c][k][0] for c in drawn.concepts for k in (0, 1)}
     whole = {tuple(sorted(some.texts.rows[name])) for name in names}
@@ -63,9 +63,20 @@ def test_each_text_describes_its_own_concept_and_each_picture_shows_it(two_words
     some = batches(two_words=two_words)
     for _ in range(5):
         drawn = some.draw()
-        assert drawn.positives.diagonal().all()
+        for part in np.split(drawn.positives, some.options.texts):
+            assert part.diagonal().all()
         for concept, pictures in zip(drawn.concepts, drawn.pictures, strict=True):
             assert set(pictures) <= set(some.pictures[concept])
+
+
+@pytest.mark.parametrize("texts", [1, 2, 3])
+def test_a_batch_has_several_texts_of_each_concept(texts: int) -> None:
+    drawn = batches(texts=texts).draw()
+    n = len(drawn.concepts)
+    assert len(drawn.rows) == texts * n
+    assert drawn.positives.shape == (texts * n, n)
+    if texts > 1:
+        assert drawn.rows[:n] != drawn.rows[n : 2 * n]
 
 
 def test_pairs_are_two_drawings_of_one_concept_among_the_rows_drawn_from() -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from adapters.vlm_quantization.checkpoint import ModelConfig
-from adapters.vlm_quantization.model import CrossModalHashModel
+from adapters.vlm_quantization.model import CrossModalHashModel, Dropout
 
 
 def features(stroke: np.ndarray, thing: np.ndarray, seed: int) -> np.ndarray:
@@ -59,3 +59,19 @@ def test_components_are_one_wide_on_average_and_finite_where_drawings_are_the_sa
     whole = model.components(torch.from_numpy(drawn(400, 0).reshape(-1, 6))).numpy()
     assert np.isfinite(whole).all()
     assert whole.std() == pytest.approx(1, abs=0.01)
+
+
+def test_dropout_leaves_out_its_share_makes_up_for_it_and_passes_gradients() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(300, 333, requires_grad=True)
+    y = Dropout(0.25)(x)
+    kept = y != 0
+    assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.005)
+    assert torch.allclose(y[kept], torch.tensor(4 / 3))
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    # no place of the eight that share a number is left out more often
+    shares = kept.flatten()[: kept.numel() // 8 * 8].view(-1, 8).float().mean(0)
+    assert shares.sub(0.75).abs().max() < 0.015
+    assert torch.equal(Dropout(0.25).eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
