@@ -104,6 +104,10 @@ class ResultsComparePanel(LivePanel):
             state["problem"] = {"message": error.message, "hint": error.hint}
         return state, LOOK_SECONDS
 
+    def at_hand(self) -> dict[str, Any]:
+        """Return which messages of the page were heard; what they ask for is done when a look succeeds."""
+        return {"heard": self._heard}
+
     def to_html(self) -> str:
         """Return what is compared as plain HTML that stays readable in a saved notebook."""
         if self.state.get("html"):
