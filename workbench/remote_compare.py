@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS, ASK_AGAIN_SECONDS = 20.0, 60.0
 
 #: Runs, metrics and bytes of names that one question holds, and runs that stand in one's address.
-RUNS_ASKED, CURVES_ASKED, BYTES_ASKED, ALSO_ASKED = 200, 1000, 2**17, 100
+RUNS_ASKED, CURVES_ASKED, BYTES_ASKED, ALSO_ASKED = 200, 200, 2**17, 100
 
 #: What each number of a summary is; the others are numbers that may be NaN or infinite.
 _WHOLE = frozenset({"best_step", "last_step", "count", "nonfinite", "better"})

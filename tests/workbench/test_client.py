@@ -158,8 +158,10 @@ def test_panels_show_a_workspace_on_a_server(remote: wb.RemoteWorkspace, live: L
     assert (row["status"], row["summary"]) == ("succeeded", "measured")
     assert panel.state["problem"] is None
     panel.close()
-    with pytest.raises(wb.NotSupported, match="server"):  # it reads curves from the database itself
-        wb.panels.ComparePanel(remote, [run.id])
+    compared = wb.panels.ComparePanel(remote, [run.id])
+    assert compared.state["comparison"]["final"][0]["texts"] == ["1.000"]
+    assert [row["id"] for row in compared.state["runs"] if row["id"] == run.id] == [run.id]
+    compared.close()
     page = search_page(remote, "words")
     assert isinstance(page, SearchPanel)
     sent: list[Any] = []

@@ -16,7 +16,7 @@ MOST_LISTED, MOST_COMPARED = 1000, 100
 MOST_CURVES, CURVES_AT_FIRST, MOST_BUCKETS = 100, 12, 2000
 
 #: Runs, and metrics of runs, that one question may name; runs that it may name in its address.
-MOST_TABLED, MOST_SERIES, MOST_ALSO = 200, 1000, 100
+MOST_TABLED, MOST_SERIES, MOST_ALSO = 200, 200, 100
 
 
 def _whole(value: Any) -> Any:
@@ -124,7 +124,7 @@ class CurveAsked(Given):
     """A metric of a run, and what is known of it."""
 
     run: Id
-    name: Text
+    name: Asked
     after: Whole = Field(
         -1, ge=-1, lt=2**31, description="Only points after that many, less one: the `seq` of the last known."
     )

@@ -29,6 +29,7 @@ from workbench.indexes import index_adapter
 from workbench.server import models
 from workbench.server.desk import WorkbenchServer
 from workbench.settling import settle_runs
+from workbench.store import RunRow
 from workbench.tracking import Run
 from workbench.workspace import Workspace, as_id
 
@@ -346,26 +347,30 @@ async def run_table(desk: WorkbenchServer, call: Call) -> Any:
     asked: models.RunTableIn = call.body
 
     def look(home: Workspace) -> Any:
-        ids, told, size, at = list(dict.fromkeys(asked.runs)), [], 0, 0
-        while at < len(ids) and size < TABLE_BYTES:
-            some = ids[at : at + _TABLED_AT_ONCE]
-            at += len(some)
+        ids, told, size, left = list(dict.fromkeys(asked.runs)), [], 0, []
+        for some in (ids[at : at + _TABLED_AT_ONCE] for at in range(0, len(ids), _TABLED_AT_ONCE)):
+            if size >= TABLE_BYTES:
+                left += some
+                continue
             # Each run before its summary: what is over by then has all of its points.
             rows = home.store.run_table(some)
             summaries = home.store.summary_table(rows)
             families = home.store.job_adapters({row.job_id for row in rows.values() if row.job_id})
-            for row in rows.values():
-                summary = {
-                    name: [_number(entry[key]) for key in _SUMMARY]
-                    for name, entry in summaries[row.id].items()
-                }
-                adapter = families.get(row.job_id or 0, "")
-                told.append(wire.dumps({**row._asdict(), "adapter": adapter, "summary": summary}))
-                size += len(told[-1])
-        head = wire.dumps({"columns": _SUMMARY, "left": ids[at:]})
+            for run_id in some:
+                if size >= TABLE_BYTES:
+                    left.append(run_id)
+                elif (row := rows.get(run_id)) is not None:
+                    told.append(_tabled(row, families.get(row.job_id or 0, ""), summaries[run_id]))
+                    size += len(told[-1])
+        head = wire.dumps({"columns": _SUMMARY, "left": left})
         return head[:-1] + b',"runs":[' + b",".join(told) + b"]}"
 
     return await desk.run(look)
+
+
+def _tabled(row: RunRow, adapter: str, summary: Mapping[str, Mapping[str, Any]]) -> bytes:
+    columns = {name: [_number(entry[key]) for key in _SUMMARY] for name, entry in summary.items()}
+    return wire.dumps({**row._asdict(), "adapter": adapter, "summary": columns})
 
 
 async def curve_points(desk: WorkbenchServer, call: Call) -> Any:
