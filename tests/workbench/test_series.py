@@ -119,13 +119,14 @@ def test_at_most_so_many_points_come_and_the_rest_after_them(store: Store, most:
         store.add_batches({key: numbers(2, size - 2)}, {})  # the last two lie in rows
     seqs: dict[Any, list[int]] = {key: [] for key in sizes}
     after = dict.fromkeys(sizes, -1)
-    while new := {
-        key: curve for key, curve in store.curves(list(sizes), after, most).items() if len(curve.seq)
-    }:
-        assert sum(len(curve.seq) for curve in new.values()) <= most
-        for key, curve in new.items():
+    while True:
+        found = store.curves(list(sizes), after, most)
+        if not (count := sum(len(curve.seq) for curve in found.values())):
+            break
+        assert count <= most
+        for key, curve in found.items():
             seqs[key] += curve.seq.tolist()
-            after[key] = seqs[key][-1]
+            after[key] += len(curve.seq)
     assert seqs == {key: list(range(size)) for key, size in sizes.items()}
 
 

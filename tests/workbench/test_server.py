@@ -510,7 +510,8 @@ def test_what_has_not_changed_is_304(live: Live, owner: wb.Workspace) -> None:
     until(lambda: not owner.jobs(status="running") and not owner.jobs(status="queued"))
     job = owner.job(job_row(owner, "running", started_at=time.time() - 5))
     paths = ["jobs", f"jobs/{job.id}", f"jobs/{job.id}/progress", f"jobs/{job.id}/logs", "experiments",
-             "runs", "runs/marks", "runs/1/summary", "runs/1/checkpoints", "indexes", "openapi.json"]  # fmt: skip
+             "runs", "runs/marks", "runs/1/summary", "runs/1/checkpoints", "indexes",
+             "openapi.json"]  # fmt: skip
     tags = {path: live.get(path).headers["ETag"] for path in paths}
     for path, tag in tags.items():
         again = live.get(path, headers={**live.headers, "If-None-Match": tag})

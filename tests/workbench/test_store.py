@@ -559,7 +559,8 @@ def test_a_read_survives_a_connection_that_is_cut(postgres: Any) -> None:
 def test_the_mark_of_a_run_is_another_one_when_there_is_something_new(store: Store) -> None:
     ids = [store.add_run(records.Run(experiment_id=0, config={"강": [1]}), "e").id or 0 for _ in range(2)]
     first, second = ids
-    assert store.run_marks([*ids, 99]) == (marks := store.run_marks(ids))
+    marks = store.run_marks(ids)
+    assert store.run_marks([*ids, 99]) == marks
     assert marks.keys() == set(ids)
     assert store.run_marks([]) == {}
     seen = [marks[first]]
