@@ -169,6 +169,8 @@ class Door:
     def _send(
         self, verb: str, path: str, *, again: bool = False, seconds: float | None = None, **more: Any
     ) -> httpx.Response:
+        if self._http.is_closed:
+            raise ServerUnreachable(f"the connection to {self.base} was closed", hint="Connect again.")
         tries = _TRIES if verb == "GET" or again else 1
         if seconds is not None:
             more["timeout"] = seconds
@@ -248,6 +250,14 @@ def _job_row(told: Mapping[str, Any]) -> records.Job:
     return records.Job(**columns, notebook=told["notebook"] or "")
 
 
+def _result(told: Mapping[str, Any] | None) -> Result | None:
+    """Return a job's result from its JSON, in which a number that is none is null."""
+    if not told:
+        return None
+    metrics = {name: wire.number_from(value) for name, value in told["metrics"].items()}
+    return Result.model_validate({**told, "metrics": metrics})
+
+
 _PROGRESS = ("done", "total", "message", "stages", "rate", "left")
 
 
@@ -269,7 +279,7 @@ class RemoteJob(jobs.Job):
 
     def _take(self, told: Mapping[str, Any]) -> None:
         self._row, self._read_at = _job_row(told), time.monotonic()
-        self._result = Result.model_validate(told["result"]) if told.get("result") else None
+        self._result = _result(told.get("result"))
         self._asked_result = "result" in told
 
     def refresh(self) -> Self:
