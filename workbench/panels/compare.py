@@ -184,7 +184,7 @@ class ComparePanel(LivePanel):
     Parameters
     ----------
     workspace : Workspace
-        Whose runs.
+        Whose runs; one on a server (``workbench.connect``) as well as one here.
     runs : sequence of int, optional
         Ids to begin with; the newest few otherwise.
     **view

@@ -34,7 +34,7 @@ class ResultsComparePanel(LivePanel):
     Parameters
     ----------
     workspace : Workspace
-        Whose jobs.
+        Whose jobs; one on a server as well as one here.
     jobs : sequence of int, optional
         Ids to begin with; the newest two evaluations otherwise.
     type : str
