@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_remote_compare.py [--rounds 20] [--only NAME]
 
-Each is a workspace of its own behind a live Jupyter server on this machine. ``open`` makes the panel of all its
-runs, ``idle`` looks again where nothing has changed, ``live`` looks again after each of three running runs has
-logged one point of every metric. Requests and bytes (of bodies, not of heads) are those of one such look.
+Each is a workspace of its own behind a live Jupyter server on this machine. ``open`` makes the panel of all
+its runs, ``idle`` looks again where nothing has changed, ``live`` looks again after each of three running
+runs has logged one point of every metric. Requests and bytes (of bodies, not of heads) are those of one look.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,8 +17,8 @@ from workbench import records, remote_compare
 from workbench.panels.compare import ComparePanel
 from workbench.panels.results_compare import comparison_html
 from workbench.panels.results_panel import ResultsComparePanel
-from workbench.run_data import Curves, Runs
-from workbench.series import SEAL, Batch, Curve
+from workbench.run_data import Runs
+from workbench.series import SEAL, Batch
 from workbench.server import models, routes
 
 from ..conftest import installed, workspace_in
@@ -191,6 +190,7 @@ def test_what_the_client_asks_at_once_the_server_takes() -> None:
     assert remote_compare.CURVES_ASKED <= models.MOST_SERIES
     assert remote_compare.ALSO_ASKED <= models.MOST_ALSO
     assert 2 * remote_compare.BYTES_ASKED <= routes.BODY_BYTES
+    assert set(routes._SUMMARY) >= remote_compare._WHOLE
 
 
 # How often and how much -------------------------------------------------------------------------------
@@ -472,13 +472,3 @@ def test_a_program_reads_the_same(served: Served) -> None:
     assert (curve["run"], curve["name"], answer["more"]) == (1, "wild", False)
     assert served.live.post("runs/points", {"curves": []}).json() == {"curves": [], "more": False}
     assert served.live.get("adapters/toy").json()["metrics"][0]["name"] == "loss"
-
-
-def test_curves_and_points_are_what_the_readers_say() -> None:
-    class Source:
-        def curves(self, keys: Any, after: Any = None) -> dict[Any, Curve]:
-            return {key: Curve(np.arange(2), np.arange(2), np.zeros(2), np.ones(2)) for key in keys}
-
-    assert len(Curves(Source()).series({(1, "a"): 2})[1, "a"]) == 2
-    assert json.dumps(sorted(remote_compare._WHOLE))  # names of a summary's columns
-    assert set(routes._SUMMARY) >= remote_compare._WHOLE
