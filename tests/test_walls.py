@@ -31,7 +31,7 @@ FLOORS = [
     {"tracking", "writer", "checkpoints", "imports", "notebooks", "parameters", "settling", "reporting"},
     {"engine", "run_data", "indexes", "wire"},
     {"workspace", "jobs", "scope", "runner", "attempts", "progress", "search_client"},
-    {"worker", "background", "panels", "voila", "server", "search_service", "client"},
+    {"worker", "background", "panels", "voila", "server", "search_service", "client", "remote_compare"},
     {"demo", "doctor", "scaffold", "testing"},
     {"commands"},
     {"cli"},

@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +25,7 @@ import httpx
 from pydantic import BaseModel
 
 from workbench import jobs, records, tracking, wire
-from workbench.adapter import BaseAdapter, Result
+from workbench.adapter import BaseAdapter, Metric, Result
 from workbench.checkpoints import CheckpointFile
 from workbench.errors import (
     BadInput,
@@ -40,6 +43,8 @@ from workbench.workspace import Workspace, as_id
 
 if TYPE_CHECKING:
     from workbench.compare import Comparison
+    from workbench.remote_compare import Families
+    from workbench.run_data import Curves, Runs
 
 #: Seconds for one answer; a search that opens its index first takes longest.
 ANSWER_SECONDS = 180.0
@@ -49,6 +54,9 @@ _TRIES = 3
 
 #: So many jobs or runs are asked for at once.
 _PAGE = 500
+
+#: So many answers to polled questions are kept, to be shown again where nothing has changed.
+_KEPT_ANSWERS = 16
 
 #: The server breaks its silence after ten seconds; one that is silent for so long is asked again.
 _SILENCE_SECONDS = 25.0
@@ -108,6 +116,8 @@ class Door:
         self.base = base
         headers = {"Authorization": f"token {token}"} if token else {}
         self._http = httpx.Client(base_url=f"{base}/workbench/api/", headers=headers, timeout=timeout)
+        self._answers: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self._answering = threading.Lock()
 
     def close(self) -> None:
         """Close every connection."""
@@ -119,20 +129,54 @@ class Door:
             "GET", path, params={key: value for key, value in asked.items() if value is not None}
         )
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None, *, again: bool = False) -> Any:
+    def polled(self, path: str, seconds: float | None = None, /, **asked: Any) -> Any:
+        """Return what is there, of which the server sends nothing where it is what it sent before."""
+        params = httpx.QueryParams({key: value for key, value in asked.items() if value is not None})
+        key = f"{path}?{params}"
+        with self._answering:
+            tag, kept = self._answers.get(key, ("", b""))
+        headers = {"If-None-Match": tag} if tag else {}
+        answer = self._send("GET", path, seconds=seconds, params=params, headers=headers)
+        if answer.status_code == httpx.codes.NOT_MODIFIED and tag:
+            return json.loads(kept)
+        told = self._read(answer)
+        with self._answering:
+            self._answers[key] = (answer.headers.get("ETag", ""), answer.content)
+            self._answers.move_to_end(key)
+            while len(self._answers) > _KEPT_ANSWERS:
+                self._answers.popitem(last=False)
+        return told
+
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        again: bool = False,
+        seconds: float | None = None,
+    ) -> Any:
         """Send something; ``again`` where it does no harm to send it twice."""
         data = b"" if body is None else wire.dumps(body)
-        return self._ask("POST", path, again=again, content=data)
+        return self._ask("POST", path, again=again, seconds=seconds, content=data)
 
     def delete(self, path: str) -> Any:
         """Delete something."""
         return self._ask("DELETE", path)
 
-    def _ask(self, verb: str, path: str, *, again: bool = False, **more: Any) -> Any:
+    def _ask(self, verb: str, path: str, **more: Any) -> Any:
+        return self._read(self._send(verb, path, **more))
+
+    def _send(
+        self, verb: str, path: str, *, again: bool = False, seconds: float | None = None, **more: Any
+    ) -> httpx.Response:
+        if self._http.is_closed:
+            raise ServerUnreachable(f"the connection to {self.base} was closed", hint="Connect again.")
         tries = _TRIES if verb == "GET" or again else 1
+        if seconds is not None:
+            more["timeout"] = seconds
         for left in reversed(range(tries)):
             try:
-                return self._read(self._http.request(verb, path, **more))
+                return self._http.request(verb, path, **more)
             except httpx.TransportError as error:
                 if not left or isinstance(error, httpx.TimeoutException):
                     raise self._unreachable(error) from None
@@ -206,6 +250,14 @@ def _job_row(told: Mapping[str, Any]) -> records.Job:
     return records.Job(**columns, notebook=told["notebook"] or "")
 
 
+def _result(told: Mapping[str, Any] | None) -> Result | None:
+    """Return a job's result from its JSON, in which a number that is none is null."""
+    if not told:
+        return None
+    metrics = {name: wire.number_from(value) for name, value in told["metrics"].items()}
+    return Result.model_validate({**told, "metrics": metrics})
+
+
 _PROGRESS = ("done", "total", "message", "stages", "rate", "left")
 
 
@@ -227,7 +279,7 @@ class RemoteJob(jobs.Job):
 
     def _take(self, told: Mapping[str, Any]) -> None:
         self._row, self._read_at = _job_row(told), time.monotonic()
-        self._result = Result.model_validate(told["result"]) if told.get("result") else None
+        self._result = _result(told.get("result"))
         self._asked_result = "result" in told
 
     def refresh(self) -> Self:
@@ -545,6 +597,30 @@ class RemoteWorkspace(Workspace):
         """Return the names of the experiments, sorted."""
         return [told["name"] for told in self.door.get("experiments")["experiments"]]
 
+    # Comparing ---------------------------------------------------------------------------------
+
+    def run_reader(self) -> Runs:
+        """Return what reads runs and their summaries again and again, for a panel that compares them."""
+        from workbench.remote_compare import RemoteRuns
+
+        return RemoteRuns(self.door, self._families)
+
+    def curve_reader(self) -> Curves:
+        """Return what reads curves once, and then only what was logged since."""
+        from workbench.remote_compare import RemotePoints
+        from workbench.run_data import Curves
+
+        return Curves(RemotePoints(self.door))
+
+    @cached_property
+    def _families(self) -> Families:
+        from workbench.remote_compare import Families
+
+        return Families(self.door)
+
+    def _family_metrics(self, families: Collection[str]) -> list[Metric]:
+        return self._families.metrics(families)
+
     def compare(self, run_ids: Sequence[int], **more: Any) -> Comparison:
         """Compare runs: how their configs differ, which is best at what; ``series`` has their curves."""
         return RemoteComparison(  # type: ignore[return-value]  # it is read as one
@@ -607,7 +683,7 @@ class RemoteWorkspace(Workspace):
         found: list[jobs.Job] = []
         while limit is None or len(found) < limit:
             most = _PAGE if limit is None else min(limit - len(found), _PAGE)
-            page = self.door.get("jobs", type=type, status=status, limit=most, offset=offset + len(found))
+            page = self.door.polled("jobs", type=type, status=status, limit=most, offset=offset + len(found))
             found += [RemoteJob(self, told) for told in page["jobs"]]
             if len(page["jobs"]) < most:
                 break

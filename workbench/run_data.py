@@ -1,4 +1,4 @@
-"""What comparing reads of a store: light rows of runs, their summaries, and curves that remember.
+"""What comparing reads of a workspace: light rows of runs, their summaries, and curves that remember.
 
 Nothing is read twice that cannot have changed: a run that is over keeps its summary, and of a curve only the
 points are read that were logged since.
@@ -6,15 +6,16 @@ points are read that were logged since.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from workbench.adapter import Metric, adapters, get_adapter
 from workbench.compare.curves import AXES, Floats, Line, Series, line, mean_line, smoothed, thinned, x_values
 from workbench.compare.settings import groups
+from workbench.series import Curve
 from workbench.settling import settle_runs
 from workbench.store import RunRow, Store
 
@@ -22,32 +23,62 @@ from workbench.store import RunRow, Store
 MAX_HELD_POINTS = 8_000_000
 
 
+class Runs(Protocol):
+    """What comparing asks of the runs of a workspace, wherever that is: ``workspace.run_reader()``."""
+
+    def look(self, limit: int, also: Collection[int] = ()) -> tuple[range, dict[int, RunRow]]:
+        """Return the ids among which the newest runs are, and light rows by id, the newest first.
+
+        Parameters
+        ----------
+        limit : int
+            How many ids, oldest first. Ids are counted up and never used twice.
+        also : collection of int
+            Runs wanted besides; one that is not there is left out.
+        """
+
+    def summaries(self, rows: Iterable[RunRow]) -> dict[int, dict[str, dict[str, Any]]]:
+        """Return what the metrics of runs that were just looked at came to, by run and metric."""
+
+    def declared(self, rows: Iterable[RunRow]) -> list[Metric]:
+        """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
+
+
+class PointSource(Protocol):
+    """Where points come from: a :class:`~workbench.store.Store`, or a server."""
+
+    def curves(
+        self, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int] | None = None
+    ) -> dict[tuple[int, str], Curve]:
+        """Return the points of some metrics, those after a ``seq`` each; see ``Store.curves``."""
+
+
 class RunReader:
-    """Reads runs and what they came to; what is over is read once.
+    """Reads runs and what they came to out of a store; what is over is read once.
 
     Parameters
     ----------
     store : Store
         Whose runs.
+    written : callable, optional
+        Called before each look: what this process has logged is in the store then.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, written: Callable[[], object] | None = None) -> None:
         self._store = store
+        self._written = written
         self._summaries: dict[int, dict[str, dict[str, Any]]] = {}
         self._adapters: dict[int, str] = {}
 
-    def newest(self, limit: int) -> range:
-        """Return the ids among which the newest runs are, oldest first.
-
-        Ids are counted up and never used twice. Runs whose process vanished are seen to have.
-        """
+    def look(self, limit: int, also: Collection[int] = ()) -> tuple[range, dict[int, RunRow]]:
+        """Return the newest ids and rows; see :class:`Runs`. Runs whose process vanished are seen to have."""
+        if self._written is not None:
+            self._written()
         settle_runs(self._store)
         newest = self._store.newest_run() or 0
-        return range(max(1, newest - limit + 1), newest + 1)
-
-    def rows(self, ids: Collection[int]) -> dict[int, RunRow]:
-        """Return light rows by id; one that is not there is left out."""
-        return self._store.run_table(ids) if ids else {}
+        listed = range(max(1, newest - limit + 1), newest + 1)
+        wanted = {*listed, *also}
+        return listed, self._store.run_table(wanted) if wanted else {}
 
     def summaries(self, rows: Iterable[RunRow]) -> dict[int, dict[str, dict[str, Any]]]:
         """Return what the metrics of some runs came to, by run and metric."""
@@ -70,15 +101,20 @@ class RunReader:
         families = {self._adapters[row.job_id] for row in rows if row.job_id is not None}
         known = families & set(adapters()) if families else set()
         found = [metric for family in sorted(known) for metric in get_adapter(family).metrics]
-        said = dict.fromkeys((pattern, way) for row in rows for pattern, way in row.directions)
-        return found + [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
+        return found + said_directions(rows)
+
+
+def said_directions(rows: Iterable[RunRow]) -> list[Metric]:
+    """Return what runs say themselves of which way their metrics are better."""
+    said = dict.fromkeys((pattern, way) for row in rows for pattern, way in row.directions)
+    return [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
 
 
 def curve_points(
-    store: Store, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int]
+    source: PointSource, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int]
 ) -> dict[tuple[int, str], Series]:
     """Return points of some curves, those after the one that is held last."""
-    found = store.curves(keys, after)
+    found = source.curves(keys, after)
     return {key: Series(curve.step, curve.time, curve.value) for key, curve in found.items()}
 
 
@@ -111,16 +147,16 @@ def thinned_curves(
 
 
 class Curves:
-    """Curves of a store that are read once and then only continued.
+    """Curves that are read once and then only continued.
 
     Parameters
     ----------
-    store : Store
-        Whose points.
+    source : PointSource
+        Whose points: a store, or what stands for one.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, source: PointSource) -> None:
+        self._source = source
         self._held: dict[tuple[int, str], Series] = {}
 
     def series(self, counts: Mapping[tuple[int, str], int]) -> dict[tuple[int, str], Series]:
@@ -140,7 +176,7 @@ class Curves:
         nothing = Series(np.empty(0, np.int64), np.empty(0), np.empty(0))
         behind = [key for key, count in counts.items() if len(self._held.get(key, nothing)) < count]
         after = {key: len(self._held[key]) - 1 for key in behind if key in self._held}
-        for key, new in curve_points(self._store, behind, after).items() if behind else ():
+        for key, new in curve_points(self._source, behind, after).items() if behind else ():
             self._held[key] = joined(self._held[key], new) if key in after else new
         return {key: self._held.get(key, nothing) for key in counts}
 

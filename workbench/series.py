@@ -240,24 +240,32 @@ class _Tally:
 
 
 def read(
-    connection: Connection, keys: Sequence[Key], after: Mapping[Key, int] | None = None
+    connection: Connection,
+    keys: Sequence[Key],
+    after: Mapping[Key, int] | None = None,
+    most: int | None = None,
 ) -> dict[Key, Curve]:
     """Return the points of some metrics that come after a ``seq`` each; see ``Store.curves``."""
     import numpy as np
 
     known = after or {}
     wanted: dict[int, tuple[Key, int]] = {}
+    ends: dict[int, int] = {}
+    left = math.inf if most is None else most
     for key, metric_id, count in _found(connection, keys):
-        if count - 1 > (seen := known.get(key, -1)):
+        seen = known.get(key, -1)
+        if (new := min(count - 1 - seen, left)) > 0:
             wanted[metric_id] = (key, seen)
+            if most is not None:
+                ends[metric_id] = seen + int(new)
+                left -= new
     parts: dict[int, list[Curve]] = {metric_id: [] for metric_id in wanted}
-    ids = list(wanted)
-    for at in range(0, len(ids), _IDS):
-        some = ids[at : at + _IDS]
-        least = min(wanted[metric_id][1] for metric_id in some)
+    for some in _alike({metric_id: seen for metric_id, (_, seen) in wanted.items()}):
+        least = wanted[some[0]][1]
+        last = None if most is None else max(ends[metric_id] for metric_id in some)
         # Rows first: where they are packed between the two questions they come twice, and never not at all.
         rows = _rows(connection, some, least)
-        for metric_id, curve in _chunked(connection, some, least):
+        for metric_id, curve in _chunked(connection, some, least, last):
             parts[metric_id].append(curve)
         for metric_id, curve in rows:
             before = parts[metric_id]
@@ -271,8 +279,24 @@ def read(
         whole = (
             pieces[0] if len(pieces) == 1 else Curve(*(np.concatenate(c) for c in zip(*pieces, strict=True)))
         )
-        out[key] = _later(whole, seen)
+        out[key] = _until(_later(whole, seen), ends.get(metric_id))
     return out
+
+
+def _alike(seen: Mapping[int, int]) -> Iterator[list[int]]:
+    """Yield metric ids that can be asked for at once, those of which least is known first.
+
+    One of which nothing is known yet is not read together with one of which only the end is missing: both
+    would be read from the beginning.
+    """
+    some: list[int] = []
+    for metric_id in sorted(seen, key=seen.__getitem__):
+        if some and (len(some) == _IDS or seen[metric_id] - seen[some[0]] > CHUNK):
+            yield some
+            some = []
+        some.append(metric_id)
+    if some:
+        yield some
 
 
 def _found(connection: Connection, keys: Sequence[Key]) -> Iterator[tuple[Key, int, int]]:
@@ -310,7 +334,9 @@ def _rows(connection: Connection, ids: Sequence[int], after: int) -> list[tuple[
     ]
 
 
-def _chunked(connection: Connection, ids: Sequence[int], after: int) -> Iterator[tuple[int, Curve]]:
+def _chunked(
+    connection: Connection, ids: Sequence[int], after: int, last: int | None
+) -> Iterator[tuple[int, Curve]]:
     import numpy as np
 
     query = (
@@ -325,6 +351,8 @@ def _chunked(connection: Connection, ids: Sequence[int], after: int) -> Iterator
         .where(_chunks.c.metric_id.in_(ids), _chunks.c.first + _chunks.c.count - 1 > after)
         .order_by(_chunks.c.metric_id, _chunks.c.first)
     )
+    if last is not None:
+        query = query.where(_chunks.c.first <= last)
     for metric_id, first, count, step, at, value in connection.execute(query):
         seq = np.arange(first, first + count, dtype=np.int64)
         yield (
@@ -341,6 +369,15 @@ def _later(curve: Curve, after: int) -> Curve:
         return curve
     start = int(np.searchsorted(curve.seq, after, side="right"))
     return _curve(column[start:] for column in curve)
+
+
+def _until(curve: Curve, last: int | None) -> Curve:
+    """Return what of a curve comes up to a ``seq``; all of it if None."""
+    import numpy as np
+
+    if last is None or not len(curve.seq) or curve.seq[-1] <= last:
+        return curve
+    return _curve(column[: int(np.searchsorted(curve.seq, last, side="right"))] for column in curve)
 
 
 def _curve(columns: Iterable[Any]) -> Curve:

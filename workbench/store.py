@@ -14,10 +14,12 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy import (
+    JSON,
     URL,
     ColumnElement,
     Connection,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     Row,
     Select,
     Table,
+    Text,
     create_engine,
     delete,
     event,
@@ -394,6 +397,29 @@ class Store:
             found = connection.execute(query.order_by(_runs.c.id.desc()))
             return {row[0]: RunRow(*row) for row in found}
 
+    def run_marks(self, run_ids: Collection[int]) -> dict[int, str]:
+        """Return by id a mark that is another one when a run's row of ``run_table`` is.
+
+        Of a run that is running, also when it has logged more points. Texts are compared as they lie in the
+        database: nothing of them is read.
+        """
+        read = [_runs.c[name] for name in RunRow._fields if name != "experiment"]
+        columns = [one.cast(Text) if isinstance(one.type, JSON) else one for one in read]
+        table = select(*columns).where(_runs.c.id.in_(run_ids))
+        counts = (
+            select(_summaries.c.run_id, func.sum(_summaries.c.count))
+            .join(_runs, _runs.c.id == _summaries.c.run_id)
+            .where(_runs.c.id.in_(run_ids), _runs.c.status == "running")
+            .group_by(_summaries.c.run_id)
+        )
+        with self._reading() as connection:
+            # Counted first: what is logged between the two questions changes the mark the next time.
+            logged = {run_id: int(count) for run_id, count in connection.execute(counts)}
+            return {
+                row[0]: blake2b(repr((*row, logged.get(row[0]))).encode(), digest_size=9).hexdigest()
+                for row in connection.execute(table.order_by(_runs.c.id.desc()))
+            }
+
     def run_of(self, origin: str) -> Run | None:
         """Return the run that was brought from somewhere."""
         return self._one(Run, select(_runs).where(_runs.c.origin == origin))
@@ -524,7 +550,9 @@ class Store:
             }
         return out
 
-    def curves(self, keys: Sequence[Key], after: Mapping[Key, int] | None = None) -> dict[Key, Curve]:
+    def curves(
+        self, keys: Sequence[Key], after: Mapping[Key, int] | None = None, most: int | None = None
+    ) -> dict[Key, Curve]:
         """Return the points of many metrics at once, in the order logged.
 
         Parameters
@@ -533,6 +561,8 @@ class Store:
             Which.
         after : mapping of (run id, metric name) to int, optional
             Only what comes after that ``seq``; all, for those not in it.
+        most : int, optional
+            At most so many points in all: some metrics whole or from their first on, the others not at all.
 
         Returns
         -------
@@ -541,7 +571,7 @@ class Store:
             read-only.
         """
         with self._reading() as connection:
-            return series.read(connection, keys, after)
+            return series.read(connection, keys, after, most)
 
     def points(self, run_id: int, name: str, *, after: int = -1) -> list[tuple[int, float, float]]:
         """Return (step, time, value) of one metric in the order logged, from sequence ``after`` + 1 on."""
@@ -654,6 +684,12 @@ class Store:
             query = query.where(_jobs.c.status.in_([status] if isinstance(status, str) else status))
         with self._reading() as connection:
             return connection.execute(query).scalar_one()
+
+    def job_adapters(self, job_ids: Collection[int]) -> dict[int, str]:
+        """Return whose adapter's some jobs are, by id."""
+        query = select(_jobs.c.id, _jobs.c.adapter).where(_jobs.c.id.in_(job_ids))
+        with self._reading() as connection:
+            return {row.id: row.adapter for row in connection.execute(query)}
 
     def job_types(self) -> list[str]:
         """Return the types of the jobs there are, sorted."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.compare.results import ResultsComparison
     from workbench.imports import Imported, OnProgress
     from workbench.jobs import Job
+    from workbench.run_data import Curves, Runs
 
 #: Environment variables: the workspace folder, and a database elsewhere than in it.
 HOME = "WORKBENCH_HOME"
@@ -236,6 +237,18 @@ class Workspace:
         ]
         return Comparison(shown, self._declared(runs), statistic=statistic, baseline=baseline, better=better)
 
+    def run_reader(self) -> Runs:
+        """Return what reads runs and their summaries again and again, for a panel that compares them."""
+        from workbench.run_data import RunReader
+
+        return RunReader(self.store, self._writer.flush)
+
+    def curve_reader(self) -> Curves:
+        """Return what reads curves once, and then only what was logged since."""
+        from workbench.run_data import Curves
+
+        return Curves(self.store)
+
     def compare_results(
         self,
         job_ids: Sequence[int],
@@ -274,8 +287,7 @@ class Workspace:
                 )
             called = job.options.get("name") or job.options.get("experiment") or job.type
             named.append(NamedResult(job.id, f"#{job.id} {called}", job.result, job.options))
-        families = sorted({job.adapter for job in jobs} & set(adapters()))
-        declared = [metric for family in families for metric in get_adapter(family).metrics]
+        declared = self._family_metrics({job.adapter for job in jobs})
         return ResultsComparison(named, declared, baseline=baseline, better=better, seed=seed)
 
     def _known_id(self, given: Any) -> int:
@@ -288,11 +300,16 @@ class Workspace:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
         job_ids = {run.job_id for run in runs if run.job_id is not None}
         rows = [self.store.job(job_id) for job_id in sorted(job_ids)]
-        families = {row.adapter for row in rows if row is not None}
-        known = sorted(families & set(adapters())) if families else []  # to look for adapters costs files
-        declared = [metric for family in known for metric in get_adapter(family).metrics]
+        declared = self._family_metrics({row.adapter for row in rows if row is not None})
         said = dict.fromkeys((pattern, way) for run in runs for pattern, way in run.directions)
         return declared + [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
+
+    def _family_metrics(self, families: Collection[str]) -> list[Metric]:
+        """Return what adapters declare of their metrics, in the order of their names."""
+        if not families:  # to look for adapters costs files
+            return []
+        known = sorted(set(families) & set(adapters()))
+        return [metric for family in known for metric in get_adapter(family).metrics]
 
     def _experiment_names(self) -> dict[int, str]:
         return {experiment.id or 0: experiment.name for experiment in self.store.experiments()}

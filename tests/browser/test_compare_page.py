@@ -240,15 +240,7 @@ def test_comparing_by_keyboard_alone(visit: Callable[..., Visit], lab: Callable[
     assert seen.errors == []
 
 
-def test_a_curve_moves_while_the_cell_that_trains_runs(
-    visit: Callable[..., Visit], lab: Callable[[str], str], home: wb.Workspace, tmp_path: Path
-) -> None:
-    stop = tmp_path / "stop"
-    cells = [
-        f"import workbench as wb\nws = wb.Workspace({str(home.path)!r})\n"
-        "panel = wb.panels.ComparePanel(ws)\npanel",
-        TRAINING.format(stop=str(stop)),
-    ]
+def write_notebook(home: wb.Workspace, name: str, cells: list[str]) -> None:
     notebook = {
         "cells": [
             {"cell_type": "code", "execution_count": None, "id": f"cell-{place}", "metadata": {},
@@ -259,7 +251,19 @@ def test_a_curve_moves_while_the_cell_that_trains_runs(
         "nbformat": 4,
         "nbformat_minor": 5,
     }  # fmt: skip
-    (home.path.parent / "notebooks" / "live.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    (home.path.parent / "notebooks" / name).write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def test_a_curve_moves_while_the_cell_that_trains_runs(
+    visit: Callable[..., Visit], lab: Callable[[str], str], home: wb.Workspace, tmp_path: Path
+) -> None:
+    stop = tmp_path / "stop"
+    cells = [
+        f"import workbench as wb\nws = wb.Workspace({str(home.path)!r})\n"
+        "panel = wb.panels.ComparePanel(ws)\npanel",
+        TRAINING.format(stop=str(stop)),
+    ]
+    write_notebook(home, "live.ipynb", cells)
     page = visit(lab("live.ipynb"), viewport={"width": 1400, "height": 1500}).page
     try:
         expect(page.locator("#jp-main-statusbar")).to_contain_text("Python 3 | Idle")
@@ -291,4 +295,48 @@ def test_a_curve_moves_while_the_cell_that_trains_runs(
     expect(going.get_by_text("succeeded")).to_be_visible()
     expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(re.compile(r"\[\d+\]"))
     expect(panel.locator(".wb-chart")).to_have_count(1)
+    shutil.rmtree(home.path.parent / "notebooks" / ".ipynb_checkpoints", ignore_errors=True)
+
+
+def test_comparing_over_http(
+    visit: Callable[..., Visit], lab: Callable[[str], str], home: wb.Workspace, tmp_path: Path
+) -> None:
+    stop = tmp_path / "stop"
+    cells = [
+        f"import workbench as wb\nfar = wb.connect({lab('x.ipynb')!r})\n"
+        "wb.panels.ComparePanel(far, [1, 2, 3])",
+        f"ws = wb.Workspace({str(home.path)!r})" + TRAINING.format(stop=str(stop)),
+    ]
+    write_notebook(home, "far.ipynb", cells)
+    seen = visit(lab("far.ipynb"), viewport={"width": 1400, "height": 1900})
+    page = seen.page
+    try:
+        expect(page.locator("#jp-main-statusbar")).to_contain_text("Python 3 | Idle")
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        panel = panel_of(page)
+        expect(panel.locator(".wb-chart .wb-line")).to_have_count(6)
+        expect(final(panel, "val/score").locator(".wb-best")).to_contain_text("0.596")
+        expect(panel.get_by_role("region", name="Config").locator(".wb-odd")).to_have_text(["0.05"])
+        expect(panel.get_by_role("region", name="Parallel coordinates").locator("svg")).to_be_visible()
+        listed = panel.get_by_role("region", name="Runs", exact=True)
+        expect(listed.locator("tr", has_text="두 번째 실행").get_by_text("owner=민지")).to_be_visible()
+        # its cell goes on: the run that it logs is put beside the others, and its line moves
+        going = listed.locator("tr", has_text="still going").filter(has_text="running")
+        going.get_by_role("checkbox").check()
+        expect(panel.get_by_role("heading", name="Compare 4 runs")).to_be_visible()
+        line = chart(panel, "val/loss").locator(".wb-line").last
+        for _ in range(3):
+            before = line.get_attribute("d")
+            assert before
+            expect(line).not_to_have_attribute("d", before)
+        panel.get_by_label("x axis").select_option("relative")
+        panel.get_by_label("baseline").select_option(label="third")
+        expect(final(panel, "val/score").locator("td").nth(0).locator(".wb-delta")).to_contain_text("−0.199")
+        expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text("[*]:")
+    finally:
+        stop.touch()
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(re.compile(r"\[\d+\]"))
+    expect(listed.get_by_text("running")).to_have_count(0)
+    assert seen.errors == []
     shutil.rmtree(home.path.parent / "notebooks" / ".ipynb_checkpoints", ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, expect
 import workbench as wb
 from workbench.panels import ComparePanel, ResultsComparePanel
 
+from ..workbench.conftest import live_server
 from ..workbench.test_results_panel import finished
 from .bridge import Bridge
 from .conftest import PATIENCE
@@ -241,3 +243,34 @@ def test_results_stand_side_by_side(chromium: Browser, workspace: wb.Workspace) 
     expect(row.get_by_role("cell").nth(1)).to_contain_text("real")
     assert bridge.errors == []
     bridge.close()
+
+
+def test_a_server_that_goes_away_is_said_and_what_was_chosen_meanwhile_is_done(
+    chromium: Browser, workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    runs(workspace, 3, "far 멀리")
+    with live_server(workspace.path, tmp_path / "one") as first:
+        remote = wb.connect(first.url, first.token)
+        bridge = Bridge(chromium, ComparePanel(remote, [1, 2]))
+        page = bridge.page
+        expect(page.locator(".wb-chart .wb-line")).to_have_count(2)
+        address = (int(first.url.split(":")[2].strip("/")), first.token)
+    bridge.look()
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    expect(page.get_by_role("alert")).to_contain_text("Is the server running?")
+    expect(page.locator(".wb-chart .wb-line")).to_have_count(2)  # what was known stays
+    page.get_by_label("Compare run 3").check(force=True)
+    bridge.deliver()
+    expect(page.locator(".wb-status")).to_be_empty()  # it is not said that the kernel is busy
+    late = Bridge(chromium, ComparePanel(remote))
+    expect(late.page.get_by_role("alert")).to_contain_text("does not answer")
+    with live_server(workspace.path, tmp_path / "two", address=address):
+        for one in (bridge, late):
+            one.look()
+            expect(one.page.get_by_role("alert")).to_be_hidden()
+            expect(one.page.get_by_role("heading", name="Compare 3 runs")).to_be_visible()
+            expect(one.page.locator(".wb-chart .wb-line")).to_have_count(3)
+    for one in (bridge, late):
+        assert one.errors == []
+        one.close()
+    remote.close()

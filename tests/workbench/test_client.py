@@ -13,7 +13,7 @@ import pytest
 
 import workbench as wb
 from workbench import jobs
-from workbench.client import _address
+from workbench.client import Door, _address
 from workbench.panels.search import SearchPanel, search_page
 
 from ..conftest import installed
@@ -98,6 +98,37 @@ def test_another_kind_of_server_is_said_to_be_one(status: int, body: bytes) -> N
         server.shutdown()
 
 
+def test_a_server_that_says_nothing_is_not_waited_for_for_long() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        door = Door(f"http://127.0.0.1:{silent.getsockname()[1]}", "t", 60)
+        for ask in (lambda: door.polled("jobs", 0.1), lambda: door.post("jobs", {}, seconds=0.1)):
+            with pytest.raises(wb.ServerUnreachable, match="does not answer"):
+                ask()
+        door.close()
+        with pytest.raises(wb.ServerUnreachable, match="was closed"):
+            door.get("jobs")
+
+
+def test_what_has_not_changed_is_not_sent_again(live: Live) -> None:
+    with wb.connect(live.url, live.token) as ws, wb.Workspace(live.home) as home:
+        sizes: list[tuple[int, int]] = []
+        ws.door._http.event_hooks = {
+            "response": [lambda answer: sizes.append((answer.status_code, len(answer.read())))]
+        }
+        first = ws.door.polled("runs/marks", newest=5)
+        first["marks"].clear()  # what was handed out is the caller's
+        assert ws.door.polled("runs/marks", newest=5)["marks"]
+        assert ws.door.polled("runs/marks", newest=4) != first
+        assert [status for status, _ in sizes] == [200, 304, 200]
+        assert sizes[1][1] == 0
+        with home.start_run("polled") as run:
+            pass
+        assert str(run.id) in ws.door.polled("runs/marks", newest=5)["marks"]
+        for number in range(100, 140):
+            ws.door.polled("runs/marks", newest=number)
+        assert len(ws.door._answers) == 16
+
+
 def test_what_needs_the_files_of_the_workspace_says_what_to_do_instead(
     remote: wb.RemoteWorkspace, live: Live
 ) -> None:
@@ -158,8 +189,10 @@ def test_panels_show_a_workspace_on_a_server(remote: wb.RemoteWorkspace, live: L
     assert (row["status"], row["summary"]) == ("succeeded", "measured")
     assert panel.state["problem"] is None
     panel.close()
-    with pytest.raises(wb.NotSupported, match="server"):  # it reads curves from the database itself
-        wb.panels.ComparePanel(remote, [run.id])
+    compared = wb.panels.ComparePanel(remote, [run.id])
+    assert compared.state["comparison"]["final"][0]["texts"] == ["1.000"]
+    assert [row["id"] for row in compared.state["runs"] if row["id"] == run.id] == [run.id]
+    compared.close()
     page = search_page(remote, "words")
     assert isinstance(page, SearchPanel)
     sent: list[Any] = []

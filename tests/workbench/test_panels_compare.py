@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench import records
+from workbench import records, run_data
 from workbench.panels import compare as module
 from workbench.panels.compare import ComparePanel
 from workbench.store import Point
@@ -342,9 +342,9 @@ def test_points_that_are_held_are_not_read_again(
     panel: ComparePanel, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    read = module.Curves.__init__.__globals__["curve_points"]
-    monkeypatch.setitem(
-        module.Curves.__init__.__globals__,
+    read = run_data.curve_points
+    monkeypatch.setattr(
+        run_data,
         "curve_points",
         lambda store, keys, after: asked.append((list(keys), dict(after))) or read(store, keys, after),
     )

@@ -108,6 +108,48 @@ def test_many_curves_come_at_once_each_from_where_its_reader_is(store: Store) ->
     assert store.curves([]) == {}
 
 
+@pytest.mark.parametrize("most", [1, 700, SEAL, 2 * SEAL + 3, 10**6])
+def test_at_most_so_many_points_come_and_the_rest_after_them(store: Store, most: int) -> None:
+    run_id = new_run(store)
+    sizes = {(run_id, "a"): 7, (run_id, "b"): 2 * SEAL, (run_id, "c"): 3, (run_id, "d"): SEAL + 5}
+    if most == 1:
+        sizes = {key: min(size, 4) for key, size in sizes.items()}
+    for key, size in sizes.items():
+        store.add_batches({key: numbers(size - 2)}, {})
+        store.add_batches({key: numbers(2, size - 2)}, {})  # the last two lie in rows
+    seqs: dict[Any, list[int]] = {key: [] for key in sizes}
+    after = dict.fromkeys(sizes, -1)
+    while True:
+        found = store.curves(list(sizes), after, most)
+        if not (count := sum(len(curve.seq) for curve in found.values())):
+            break
+        assert count <= most
+        for key, curve in found.items():
+            seqs[key] += curve.seq.tolist()
+            after[key] += len(curve.seq)
+    assert seqs == {key: list(range(size)) for key, size in sizes.items()}
+
+
+def test_what_is_known_nearly_whole_is_not_read_again_for_what_is_new(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = new_run(store)
+    long, new = (run_id, "long"), (run_id, "new")
+    store.add_batches({long: numbers(series.CHUNK * 2 + SEAL), new: numbers(SEAL)}, {})
+    read: list[int] = []
+    chunked = series._chunked
+
+    def counted(*given: Any) -> Iterator[Any]:
+        for metric_id, curve in chunked(*given):
+            read.append(len(curve.seq))
+            yield metric_id, curve
+
+    monkeypatch.setattr(series, "_chunked", counted)
+    curves = store.curves([new, long], {long: series.CHUNK * 2 + 10})
+    assert {key: len(curve.seq) for key, curve in curves.items()} == {new: SEAL, long: SEAL - 11}
+    assert sum(read) == 2 * SEAL  # and none of the long one's first
+
+
 def test_what_an_older_version_kept_in_rows_is_packed_when_it_grows(store: Store) -> None:
     run_id, key = (found := new_run(store)), (found, "m")
     store.add_points([Point(run_id, "m", 0, 0.5, 0.25)], {})

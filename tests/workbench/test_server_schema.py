@@ -111,6 +111,7 @@ def test_the_document_holds_every_route_and_sound_schemas(document: dict[str, An
 
 ANSWERS = [
     ("GET", "adapters", "adapters", None),
+    ("GET", "adapters/{name}", "adapters/toy", None),
     ("GET", "jobs", "jobs?limit=3", None),
     ("GET", "jobs/{job_id}", "jobs/2", None),
     ("GET", "jobs/{job_id}/progress", "jobs/3/progress", None),
@@ -120,6 +121,9 @@ ANSWERS = [
     ("GET", "experiments/{experiment_id}/metrics", "experiments/1/metrics", None),
     ("POST", "experiments/compare", "experiments/compare", {"runs": [1]}),
     ("GET", "runs", "runs", None),
+    ("GET", "runs/marks", "runs/marks?newest=2&also=1,7", None),
+    ("POST", "runs/table", "runs/table", {"runs": [1, 7]}),
+    ("POST", "runs/points", "runs/points", {"curves": [{"run": 1, "name": "m"}]}),
     ("GET", "runs/{run_id}", "runs/1", None),
     ("GET", "runs/{run_id}/summary", "runs/1/summary", None),
     ("GET", "runs/{run_id}/metrics", "runs/1/metrics?name=m", None),

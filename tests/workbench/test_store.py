@@ -554,3 +554,35 @@ def test_a_read_survives_a_connection_that_is_cut(postgres: Any) -> None:
     assert len(store.jobs()) == 1
     assert cuts == []
     store.close()
+
+
+def test_the_mark_of_a_run_is_another_one_when_there_is_something_new(store: Store) -> None:
+    ids = [store.add_run(records.Run(experiment_id=0, config={"강": [1]}), "e").id or 0 for _ in range(2)]
+    first, second = ids
+    marks = store.run_marks(ids)
+    assert store.run_marks([*ids, 99]) == marks
+    assert marks.keys() == set(ids)
+    assert store.run_marks([]) == {}
+    seen = [marks[first]]
+
+    def moved() -> bool:
+        now = store.run_marks(ids)
+        seen.append(now[first])
+        return len(set(seen)) == len(seen) and now[second] == marks[second]
+
+    store.add_points([Point(first, "m", 0, 0.0, math.nan)], {})
+    assert moved()
+    store.add_points([Point(first, "m", 1, 0.0, 1.0), Point(first, "n", 1, 0.0, 1.0)], {})
+    assert moved()
+    for change in ({"tags": {"a": 1}}, {"notes": "왜"}, {"name": "b"}):
+        store.change_run(first, **change)
+        assert moved()
+    store.end_run(first, "failed", {"type": "E", "message": "m"})
+    assert moved()
+    assert store.run_marks(ids) == store.run_marks(ids)
+
+
+def test_jobs_are_told_with_their_adapters(store: Store) -> None:
+    one, two = (store.add_job(records.Job(type="eval", adapter=name)).id or 0 for name in ("a", "강"))
+    assert store.job_adapters([one, two, 99]) == {one: "a", two: "강"}
+    assert store.job_adapters([]) == {}

@@ -184,6 +184,17 @@ def test_an_id_that_is_not_there_is_unknown_whatever_it_is(ws: wb.Workspace, giv
         ws.job(given)
 
 
+def test_a_result_may_hold_what_is_no_number(both: Both) -> None:
+    job_id = job_row(both.home, "running")
+    metrics = {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 0.5}
+    both.home.store.save_result(job_id, 1, wb.Result(metrics=metrics).model_dump())
+    both.home.store.move_job(job_id, expect="running", to="succeeded")
+    result = both.ws.job(job_id).result
+    assert result is not None
+    assert math.isnan(result.metrics.pop("a"))
+    assert result.metrics == {"b": math.inf, "c": -math.inf, "d": 0.5}
+
+
 # Runs -----------------------------------------------------------------------------------------------
 
 
@@ -241,6 +252,31 @@ def test_runs_are_compared(both: Both) -> None:
     for wrong, error in (([], wb.BadInput), ([first, first], wb.BadInput), ([first, 10**6], wb.UnknownRun)):
         with pytest.raises(error):
             both.ws.compare(wrong)
+
+
+def test_runs_are_compared_in_a_panel(both: Both) -> None:
+    first, second = logged(both, "in a panel", lr=1), logged(both, "in a panel", lr=2)
+    panel = wb.panels.ComparePanel(both.ws, [first, second])
+    assert panel.state["problem"] is None
+    assert [row["key"] for row in panel.state["comparison"]["config"] if row["which"]] == ["lr"]
+    assert [(line["metric"], line["runs"], line["count"]) for line in panel.curves["lines"]] == [
+        (name, [run_id], 4) for name in ("m", "other") for run_id in (first, second)
+    ]
+    assert {run["id"]: run["tags"] for run in panel.state["runs"]}[first] == ["who=나"]
+    panel.close()
+
+
+def test_a_reader_reads_what_a_workspace_says(both: Both) -> None:
+    run_id = logged(both, "read", lr=1)
+    reader = both.ws.run_reader()
+    listed, rows = reader.look(1, [run_id, 10**6])
+    assert (listed, list(rows)) == (range(run_id, run_id + 1), [run_id])
+    assert (rows[run_id].config, rows[run_id].directions) == ({"lr": 1}, [["m", "higher"]])
+    assert reader.summaries(rows.values())[run_id]["m"]["last"] == math.inf
+    assert [(one.name, one.better) for one in reader.declared(rows.values())] == [("m", "higher")]
+    curves = both.ws.curve_reader().series({(run_id, "other"): 4, (run_id, "none"): 1})
+    assert curves[run_id, "other"].value.tolist() == [0, 1, 2, 3]
+    assert len(curves[run_id, "none"]) == 0
 
 
 # Search ---------------------------------------------------------------------------------------------

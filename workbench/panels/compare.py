@@ -45,7 +45,7 @@ from workbench.errors import BadInput, UnknownRun, WorkbenchError
 from workbench.panels.assets import assets
 from workbench.panels.compare_html import page_html
 from workbench.panels.live import LivePanel
-from workbench.run_data import ChartWish, Curves, RunReader, chart_lines
+from workbench.run_data import ChartWish, chart_lines
 from workbench.store import RunRow
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class ComparePanel(LivePanel):
     Parameters
     ----------
     workspace : Workspace
-        Whose runs.
+        Whose runs; one on a server (``workbench.connect``) as well as one here.
     runs : sequence of int, optional
         Ids to begin with; the newest few otherwise.
     **view
@@ -203,13 +203,17 @@ class ComparePanel(LivePanel):
         self._view = changed(View(), view)
         self._heard: dict[str, int] = {}
         self._slots: dict[int, int] = {}
-        self._reader = RunReader(workspace.store)
-        self._curves = Curves(workspace.store)
+        self._reader = workspace.run_reader()
+        self._curves = workspace.curve_reader()
         self._drawn: dict[tuple[str, tuple[int, ...]], tuple[Any, Line]] = {}
         self._sent: dict[str, Any] = {}
         self._comparison: Comparison | None = None
         self._lines: list[tuple[str, Line]] = []
-        super().__init__()
+        # Whole from the start: the first look may find its workspace out of reach.
+        nothing = {"runs": [], "more": False, "chosen": [], "slots": [], "metrics": [], "comparison": None}
+        column = {"column": self._view.column, "column_better": None}
+        told = {"view": asdict(self._view), "heard": {}, "problem": None}
+        super().__init__(state={**nothing, **column, **told})
 
     # What people and pages do --------------------------------------------------------------------
 
@@ -268,6 +272,10 @@ class ComparePanel(LivePanel):
         text = write()
         self.send({"type": "file", "name": f"comparison.{kind}", "mime": _KINDS[kind], "text": text})
 
+    def at_hand(self) -> dict[str, Any]:
+        """Return which messages of the page were heard; what they ask for is done when a look succeeds."""
+        return {"heard": self._heard}
+
     def to_html(self) -> str:
         """Return tables and curves as plain HTML that stays readable in a saved notebook."""
         with self._refreshing:  # not in the middle of a look
@@ -280,9 +288,7 @@ class ComparePanel(LivePanel):
 
     def look(self) -> tuple[dict[str, Any], float]:
         """Return the runs there are, and the comparison of the chosen ones."""
-        self.workspace._writer.flush()
-        listed = self._reader.newest(LISTED_RUNS)
-        rows = self._reader.rows({*listed, *(self._chosen or ())})
+        listed, rows = self._reader.look(LISTED_RUNS, self._chosen or ())
         shown = sorted(rows.values(), key=lambda row: -row.id)
         # Until somebody chooses, a run that appears joins the newest few.
         newest = sorted(row.id for row in shown[:CHOSEN_AT_START])
@@ -296,7 +302,7 @@ class ComparePanel(LivePanel):
             "heard": self._heard,
             "problem": None,
         }
-        self._comparison, self._lines = None, []
+        self._comparison = None
         picked: list[RunRow] = []
         try:
             for run_id in chosen:

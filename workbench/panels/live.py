@@ -105,6 +105,10 @@ class LivePanel(Panel):
     def look(self) -> tuple[dict[str, Any], float]:
         """Return the state as it is now, and the seconds until the next look."""
 
+    def at_hand(self) -> dict[str, Any]:
+        """Return what of the state is known without a look, for when one fails."""
+        return {}
+
     @abstractmethod
     def to_html(self) -> str:
         """Return the state as plain HTML, for where no widget is shown."""
@@ -121,7 +125,7 @@ class LivePanel(Panel):
             except WorkbenchError as error:
                 # What was last known stays on the page, with the reason why it is not newer.
                 problem = {"message": error.message, "hint": error.hint}
-                state, pause = {**self.state, "problem": problem}, self._poller.after_error
+                state, pause = {**self.state, **self.at_hand(), "problem": problem}, self._poller.after_error
             if state != self.state:
                 self.state = state
         return pause

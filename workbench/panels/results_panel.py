@@ -34,7 +34,7 @@ class ResultsComparePanel(LivePanel):
     Parameters
     ----------
     workspace : Workspace
-        Whose jobs.
+        Whose jobs; one on a server as well as one here.
     jobs : sequence of int, optional
         Ids to begin with; the newest two evaluations otherwise.
     type : str
@@ -103,6 +103,10 @@ class ResultsComparePanel(LivePanel):
         except WorkbenchError as error:
             state["problem"] = {"message": error.message, "hint": error.hint}
         return state, LOOK_SECONDS
+
+    def at_hand(self) -> dict[str, Any]:
+        """Return which messages of the page were heard; what they ask for is done when a look succeeds."""
+        return {"heard": self._heard}
 
     def to_html(self) -> str:
         """Return what is compared as plain HTML that stays readable in a saved notebook."""

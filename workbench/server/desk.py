@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,6 @@ from traitlets.config import LoggingConfigurable
 from workbench.adapter import Metric, adapters
 from workbench.errors import Busy, WorkbenchError
 from workbench.search_client import SearchClient
-from workbench.store import RunRow
 from workbench.workspace import HOME, Workspace
 
 _T = TypeVar("_T")
@@ -33,17 +32,15 @@ class ServedWorkspace(Workspace):
         super().__init__(path)
         self._search = search
 
-    def _declared(self, runs: Sequence[RunRow]) -> list[Metric]:
-        rows = [self.store.job(number) for number in sorted({run.job_id for run in runs if run.job_id})]
+    def _family_metrics(self, families: Collection[str]) -> list[Metric]:
         declared: list[Metric] = []
-        for family in sorted({row.adapter for row in rows if row is not None} & set(adapters())):
+        for family in sorted(set(families) & set(adapters())):
             try:
                 told = self._search.ask({"op": "adapter", "adapter": family})
             except WorkbenchError:  # without its words the runs are compared all the same
                 continue
             declared += [Metric(**metric) for metric in told["metrics"]]
-        said = dict.fromkeys((pattern, way) for run in runs for pattern, way in run.directions)
-        return declared + [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
+        return declared
 
 
 class WorkbenchServer(LoggingConfigurable):

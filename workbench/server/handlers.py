@@ -214,7 +214,7 @@ async def _answer(handler: WorkbenchHandler, route: Route, path: dict[str, str])
         handler.refuse(StoreError(f"the server's disk refused: {error.strerror or type(error).__name__}"))
         return
     handler.set_status(route.status)
-    handler.finish(wire.dumps(told))
+    handler.finish(told if isinstance(told, bytes) else wire.dumps(told))
 
 
 def _object(sent: Any, route: Route) -> Any:

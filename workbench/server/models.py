@@ -15,6 +15,9 @@ MOST_LISTED, MOST_COMPARED = 1000, 100
 #: Metrics whose curves one comparison may ask for, and how many it gets unasked; parts a curve is cut into.
 MOST_CURVES, CURVES_AT_FIRST, MOST_BUCKETS = 100, 12, 2000
 
+#: Runs, and metrics of runs, that one question may name; runs that it may name in its address.
+MOST_TABLED, MOST_SERIES, MOST_ALSO = 200, 200, 100
+
 
 def _whole(value: Any) -> Any:
     """Take 5.0 for 5, as JSON does, and nothing else."""
@@ -95,6 +98,42 @@ class PointsQuery(Given):
     after: Annotated[int, BeforeValidator(_typed)] = Field(
         -1, ge=-1, lt=2**31, description="Only points after that many, less one."
     )
+
+
+class MarksQuery(Given):
+    """Which runs are watched."""
+
+    newest: Annotated[int, BeforeValidator(_typed)] = Field(
+        100, ge=0, le=MOST_LISTED, description="So many of the newest."
+    )
+    also: str = Field(
+        "",
+        pattern=r"^([1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*)?$",
+        max_length=11 * MOST_ALSO,
+        description="Ids of others, with commas between them.",
+    )
+
+
+class RunTableIn(Given):
+    """Runs to be read."""
+
+    runs: list[Id] = Field(max_length=MOST_TABLED, description="Their ids.")
+
+
+class CurveAsked(Given):
+    """A metric of a run, and what is known of it."""
+
+    run: Id
+    name: Asked
+    after: Whole = Field(
+        -1, ge=-1, lt=2**31, description="Only points after that many, less one: the `seq` of the last known."
+    )
+
+
+class CurvesIn(Given):
+    """Metrics whose points are to be read."""
+
+    curves: list[CurveAsked] = Field(max_length=MOST_SERIES)
 
 
 class JobIn(Given):
@@ -353,6 +392,63 @@ class PointsOut(BaseModel):
 
     name: str
     points: list[list[Number]] = Field(description="Step, seconds since 1970, value.")
+
+
+class MarksOut(BaseModel):
+    """Runs, each with a mark that is another one when there is something new of it."""
+
+    first: int = Field(description="The smallest id among the newest ones asked for.")
+    newest: int = Field(description="The highest id; 0 where there are no runs.")
+    marks: dict[str, str] = Field(description="By id; a run that is not there has none.")
+
+
+class RunRowOut(BaseModel):
+    """A run and what its metrics came to, as comparing reads it."""
+
+    id: int
+    name: str
+    experiment: str
+    status: str
+    config: dict[str, Any]
+    tags: dict[str, Any]
+    directions: list[list[str]]
+    job_id: int | None
+    error: dict[str, Any] | None
+    created_at: float = Field(description="Seconds since 1970.")
+    finished_at: float | None
+    notes: str
+    adapter: str = Field(description="Whose job made it; empty where none did.")
+    summary: dict[str, list[Number | str]] = Field(
+        description="By metric, in the order they first appeared: what `columns` names."
+    )
+
+
+class RunTableOut(BaseModel):
+    """Runs with their summaries, as many as fit."""
+
+    columns: list[str] = Field(description="What stands in each list of a summary.")
+    runs: list[RunRowOut] = Field(description="A run that is not there is left out.")
+    left: list[int] = Field(description="Runs that did not fit: ask for them again.")
+
+
+class CurveOut(BaseModel):
+    """New points of one metric, in the order they were logged: three columns of one length.
+
+    Each is base64 text of little-endian numbers of 8 bytes, which loses nothing and costs little.
+    """
+
+    run: int
+    name: str
+    step: str = Field(description="int64.")
+    time: str = Field(description="float64: seconds since 1970.")
+    value: str = Field(description="float64, NaN and the infinities among them.")
+
+
+class CurvesOut(BaseModel):
+    """New points of some metrics, as many as fit."""
+
+    curves: list[CurveOut] = Field(description="A metric of which there is nothing new is left out.")
+    more: bool = Field(description="Whether some did not fit: ask again, after these.")
 
 
 class CheckpointOut(BaseModel):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,11 +28,19 @@ from workbench.errors import (
 from workbench.indexes import index_adapter
 from workbench.server import models
 from workbench.server.desk import WorkbenchServer
+from workbench.settling import settle_runs
+from workbench.store import RunRow
 from workbench.tracking import Run
 from workbench.workspace import Workspace, as_id
 
 #: A request's body may have this many bytes, unless its route says otherwise.
 BODY_BYTES = 2**18
+
+#: An answer with many runs, or with many points, is full at so many bytes, or points.
+TABLE_BYTES, ANSWER_POINTS = 2**20, 2**16
+
+#: So many runs are read before the size of an answer is looked at.
+_TABLED_AT_ONCE = 20
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,14 @@ async def list_adapters(desk: WorkbenchServer, call: Call) -> Any:
         else:
             listed.append({**one, "problem": ""})
     return {"adapters": listed}
+
+
+async def get_adapter(desk: WorkbenchServer, call: Call) -> Any:
+    """Tell of one adapter."""
+    name = call.path["name"]
+    if name not in (names := adapters()):
+        raise UnknownAdapter(name, names)
+    return {**await desk.ask(op="adapter", adapter=name), "problem": ""}
 
 
 def _submit(job_type: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any]]:
@@ -310,6 +327,81 @@ async def run_points(desk: WorkbenchServer, call: Call) -> Any:
     return await desk.run(look)
 
 
+async def run_marks(desk: WorkbenchServer, call: Call) -> Any:
+    """Return of which runs there is something new, as marks to be held against those of the last look."""
+    asked: models.MarksQuery = call.query
+    also = [number for number in map(as_id, asked.also.split(",")) if number is not None]
+
+    def look(home: Workspace) -> Any:
+        settle_runs(home.store)
+        newest = home.store.newest_run() or 0
+        first = max(1, newest - asked.newest + 1)
+        marks = home.store.run_marks({*range(first, newest + 1), *also})
+        return wire.dumps({"first": first, "newest": newest, "marks": marks})
+
+    return await desk.run(look)
+
+
+async def run_table(desk: WorkbenchServer, call: Call) -> Any:
+    """Return runs with their summaries, until an answer is full."""
+    asked: models.RunTableIn = call.body
+
+    def look(home: Workspace) -> Any:
+        ids, told, size, left = list(dict.fromkeys(asked.runs)), [], 0, []
+        for some in (ids[at : at + _TABLED_AT_ONCE] for at in range(0, len(ids), _TABLED_AT_ONCE)):
+            if size >= TABLE_BYTES:
+                left += some
+                continue
+            # Each run before its summary: what is over by then has all of its points.
+            rows = home.store.run_table(some)
+            summaries = home.store.summary_table(rows)
+            families = home.store.job_adapters({row.job_id for row in rows.values() if row.job_id})
+            for run_id in some:
+                if size >= TABLE_BYTES:
+                    left.append(run_id)
+                elif (row := rows.get(run_id)) is not None:
+                    told.append(_tabled(row, families.get(row.job_id or 0, ""), summaries[run_id]))
+                    size += len(told[-1])
+        head = wire.dumps({"columns": _SUMMARY, "left": left})
+        return head[:-1] + b',"runs":[' + b",".join(told) + b"]}"
+
+    return await desk.run(look)
+
+
+def _tabled(row: RunRow, adapter: str, summary: Mapping[str, Mapping[str, Any]]) -> bytes:
+    columns = {name: [_number(entry[key]) for key in _SUMMARY] for name, entry in summary.items()}
+    return wire.dumps({**row._asdict(), "adapter": adapter, "summary": columns})
+
+
+async def curve_points(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the points of metrics after those that are known, until an answer is full."""
+    asked: models.CurvesIn = call.body
+    after = {(one.run, one.name): one.after for one in asked.curves}
+
+    def look(home: Workspace) -> Any:
+        found = home.store.curves(list(after), after, ANSWER_POINTS)
+        told = [
+            {
+                "run": run_id,
+                "name": name,
+                "step": _packed(curve.step),
+                "time": _packed(curve.time),
+                "value": _packed(curve.value),
+            }
+            for (run_id, name), curve in found.items()
+            if len(curve.seq)
+        ]
+        full = sum(len(curve.seq) for curve in found.values()) >= ANSWER_POINTS
+        return wire.dumps({"curves": told, "more": full})
+
+    return await desk.run(look)
+
+
+def _packed(column: Any) -> str:
+    """Return numbers of 8 bytes as base64 text, little end first."""
+    return b64encode(column.astype(column.dtype.newbyteorder("<"), copy=False).tobytes()).decode("ascii")
+
+
 async def list_checkpoints(desk: WorkbenchServer, call: Call) -> Any:
     """Return a run's checkpoints, oldest first."""
 
@@ -413,6 +505,7 @@ def _search(by: str, field: str) -> Callable[[WorkbenchServer, Call], Awaitable[
 ROUTES: tuple[Route, ...] = (
     Route("GET", "adapters", "read", "List the adapters with the schemas of their options.", list_adapters,
           models.AdaptersOut),
+    Route("GET", "adapters/{name}", "read", "Tell of one adapter.", get_adapter, models.AdapterOut),
     *(
         Route("POST", f"jobs/{word}", "execute", f"Queue {a_job} job and see to it that it runs.",
               _submit(job_type), models.JobOut, body=models.JobIn, status=201, errors=(404, 501),
@@ -440,6 +533,12 @@ ROUTES: tuple[Route, ...] = (
           models.ComparisonOut, body=models.CompareIn, errors=(404,)),
     Route("GET", "runs", "read", "List runs, newest first, one page at a time.", list_runs, models.RunsOut,
           query=models.RunsQuery, errors=(404,)),
+    Route("GET", "runs/marks", "read", "See of which runs there is something new.", run_marks,
+          models.MarksOut, query=models.MarksQuery),
+    Route("POST", "runs/table", "read", "Read runs and what their metrics came to.", run_table,
+          models.RunTableOut, body=models.RunTableIn),
+    Route("POST", "runs/points", "read", "Read the points of many metrics, or what came since.",
+          curve_points, models.CurvesOut, body=models.CurvesIn),
     Route("GET", "runs/{run_id}", "read", "Look at one run.", get_run, models.RunOut),
     Route("GET", "runs/{run_id}/summary", "read", "Read what a run's metrics came to.", run_summary,
           models.SummaryOut),
