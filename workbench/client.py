@@ -38,6 +38,7 @@ from workbench.remote_runs import (
     RemoteRun,
     RemoteWriter,
     ServerSink,
+    better_of,
     not_here,
     seconds_of,
     sendable,
@@ -498,11 +499,11 @@ class RemoteWorkspace(Workspace):
         experiment = tracking.check_experiment(experiment)
         row = tracking.new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
         key = secrets.token_hex(16)
-        same = ("name", "config", "tags", "notes", "seed", "directions", "job_id", "created_at")
+        same = ("name", "config", "tags", "notes", "seed", "job_id", "created_at")
         body = {
             **{column: getattr(row, column) for column in same},
             **{column: sendable(getattr(row, column)) for column in ("git", "environment")},
-            **{"key": key, "experiment": experiment},
+            **{"key": key, "experiment": experiment, "better": better_of(row)},
         }
         # Asked twice with one key it is one run.
         told = waiting_for_server(lambda: self.door.post("runs", body, again=True))

@@ -83,6 +83,14 @@ def seconds_of(text: str | None) -> float | None:
     return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
+def better_of(row: records.Run) -> dict[str, str]:
+    """Return a run's directions by pattern; of two for one pattern the first counts."""
+    out: dict[str, str] = {}
+    for pattern, way in row.directions:
+        out.setdefault(pattern, way)
+    return out
+
+
 def sendable(value: Any) -> Any:
     """Return plain JSON whose texts can be sent: a name or a message may hold half characters."""
     if isinstance(value, str):

@@ -37,11 +37,13 @@ def openapi(routes: Sequence[Route], server: str) -> dict[str, Any]:
     server : str
         The path that all of them are below.
     """
-    said = [route.answer for route in routes if not route.gives_file]
-    answers: set[tuple[type[BaseModel], Any]] = {(model, "serialization") for model in (*said, ErrorOut)}
-    given = {(model, "validation") for route in routes for model in (route.query, route.body) if model}
-    inputs: list[tuple[type[BaseModel], Any]] = sorted(answers | given, key=lambda pair: pair[0].__name__)
-    refs, definitions = models_json_schema(inputs, ref_template=_REF)
+    said: list[type[BaseModel]] = [route.answer for route in routes if not route.gives_file]
+    taken = [model for route in routes for model in (route.query, route.body) if model]
+    inputs: set[tuple[type[BaseModel], Any]] = {(model, "validation") for model in taken}
+    inputs |= {(model, "serialization") for model in said}
+    inputs.add((ErrorOut, "serialization"))
+    in_order = sorted(inputs, key=lambda pair: pair[0].__name__)
+    refs, definitions = models_json_schema(in_order, ref_template=_REF)
     schemas = dict(definitions.get("$defs", {}))
     paths: dict[str, Any] = {}
     for route in routes:

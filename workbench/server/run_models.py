@@ -39,11 +39,8 @@ class RunIn(Given):
     seed: int | None = Field(None, description="The random seed.")
     git: dict[str, Any] = Field({}, description="`commit`, `branch` and `dirty` of where it runs.")
     environment: dict[str, Any] = Field({}, description="What it runs on.")
-    directions: list[tuple[MetricName, Literal["higher", "lower"]]] = Field(
-        [],
-        max_length=1000,
-        description="Pattern of metric names, and which way they are better.",
-        strict=False,
+    better: dict[MetricName, Literal["higher", "lower"]] = Field(
+        {}, description="Direction by metric name or pattern; the first that fits counts."
     )
     job_id: Id | None = Field(None, description="The job that makes it.")
     created_at: _Moment | None = Field(

@@ -88,7 +88,7 @@ async def start_run(desk: WorkbenchServer, call: Call) -> Any:
             name=given.name.strip(),
             notes=check_notes(given.notes),
             seed=given.seed,
-            directions=[list(pair) for pair in given.directions],
+            directions=[[pattern, way] for pattern, way in given.better.items()],
             job_id=given.job_id,
             **described,
         )
