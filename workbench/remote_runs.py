@@ -434,7 +434,7 @@ class RemoteRun(tracking.Run):
             "tags": None if tags is None else plain(tags, "tags"),
         }
         # To write the same again does no harm.
-        self._take(self._home.door.patch(f"runs/{self.id}", body))
+        self._take(waiting_for_server(lambda: self._home.door.patch(f"runs/{self.id}", body)))
         return self
 
     # Logging -----------------------------------------------------------------------------------
