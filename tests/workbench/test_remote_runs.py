@@ -66,7 +66,7 @@ def proxy(live: Live, cut: Callable[[str, str], str]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(answer.content)
 
-        do_GET = do_POST = do_PUT = do_PATCH = handle_any
+        do_GET = do_POST = do_PUT = do_PATCH = handle_any  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -377,7 +377,7 @@ def test_a_request_takes_a_bounded_part_of_what_is_queued(monkeypatch: pytest.Mo
 
 
 def leftovers(live: Live) -> list[Path]:
-    return [path for path in (live.home / "runs" / ".sent").glob("*")]
+    return list((live.home / "runs" / ".sent").glob("*"))
 
 
 @pytest.fixture
@@ -391,8 +391,9 @@ def test_an_upload_that_is_cut_off_half_way_leaves_nothing(
     live: Live, home: wb.Workspace, run: wb.Run
 ) -> None:
     data = os.urandom(4 * 2**20)
+    query = f"sha256={hashlib.sha256(data).hexdigest()}"
     head = [
-        f"PUT /workbench/api/runs/{run.id}/checkpoints/cut.bin?sha256={hashlib.sha256(data).hexdigest()} HTTP/1.1",
+        f"PUT /workbench/api/runs/{run.id}/checkpoints/cut.bin?{query} HTTP/1.1",
         f"Host: 127.0.0.1:{port_of(live)}",
         f"Authorization: token {live.token}",
         f"Content-Length: {len(data)}",
@@ -503,8 +504,9 @@ def test_a_download_that_breaks_is_no_whole_file(live: Live, home: wb.Workspace,
     with ThreadingHTTPServer(("127.0.0.1", 0), Half) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with wb.connect(f"http://127.0.0.1:{server.server_port}", "t") as ws:
+            kept = ws.run(made.id).checkpoint("a.bin")
             with pytest.raises(wb.ServerUnreachable):
-                ws.run(made.id).checkpoint("a.bin").save(tmp_path / "half")
+                kept.save(tmp_path / "half")
         server.shutdown()
     assert not (tmp_path / "half").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
