@@ -535,6 +535,8 @@ class RemoteWorkspace(Workspace):
 
     def compare(self, run_ids: Sequence[int], **more: Any) -> Comparison:
         """Compare runs: how their configs differ, which is best at what; ``series`` has their curves."""
+        if self.logs:
+            self.writer.flush()
         return RemoteComparison(  # type: ignore[return-value]  # it is read as one
             self.door.post("experiments/compare", {"runs": list(run_ids), **more}, again=True)
         )

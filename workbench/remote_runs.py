@@ -4,7 +4,8 @@
 (:mod:`workbench.writer`), whose points go to a server instead of a database. They go in batches that are
 numbered for each run. The server keeps a batch and its number in one transaction, so that one that is sent
 again, because the connection broke before the answer came, changes nothing. A server that is away is waited
-for: what is logged meanwhile stays queued, and nothing is lost as long as this process lives.
+for: what is logged meanwhile stays queued, and nothing is lost as long as this process lives. One that is
+told to end while no server answers goes after a few seconds (:data:`workbench.signals.PARTING_SECONDS`).
 
 While a run is open something is said every few seconds (:mod:`workbench.heartbeats`). When the process is
 gone, the silence ends the run as lost; who comes back after that gets ``WrongState``.

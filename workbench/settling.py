@@ -157,7 +157,10 @@ def _settle_silent(store: Store, run_ids: Collection[int]) -> bool:
         else:
             continue
         said = f"nothing was heard for {limit} of the process that logged it from elsewhere"
-        found |= store.end_run(run_id, "lost", {"type": "Lost", "message": said}, heard_at=heard_at)
+        if store.end_run(run_id, "lost", {"type": "Lost", "message": said}, heard_at=heard_at):
+            found = True
+            if hearing is not None:
+                hearing.ended(run_id)
     return found
 
 

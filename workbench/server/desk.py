@@ -106,7 +106,7 @@ class WorkbenchServer(LoggingConfigurable):
         return ThreadPoolExecutor(2, thread_name_prefix="workbench-files")
 
     async def on_disk(self, work: Callable[[], _T]) -> _T:
-        """Return what a function returns that reads or writes a part of a file, from a thread."""
+        """Return what a function returns that reads or writes a part of a file, or a large body."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     def _opened(self) -> Workspace:

@@ -89,6 +89,7 @@ class WorkbenchHandler(APIHandler):
         self._parts: list[bytes] = []
         self._received = 0
         self.upload: Upload | None = None
+        self._gone = False  # who asked
 
     @property
     def route(self) -> Route | None:
@@ -136,6 +137,8 @@ class WorkbenchHandler(APIHandler):
             finally:
                 if self.upload is None:
                     self.desk.files -= 1
+                elif self._gone:
+                    self._end_upload()
         except (WorkbenchError, OSError) as error:
             self.refuse(_as_said(self, error))
 
@@ -161,6 +164,7 @@ class WorkbenchHandler(APIHandler):
     def on_connection_close(self) -> None:
         """Leave nothing behind where the one who sends is gone."""
         super().on_connection_close()
+        self._gone = True
         self._end_upload()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -177,6 +181,11 @@ class WorkbenchHandler(APIHandler):
         else:
             self._parts.clear()
         return None
+
+    @property
+    def received_bytes(self) -> int:
+        """How much was sent."""
+        return self._received
 
     async def received(self) -> Upload:
         """Return the file that was sent, all of it on the disk.
@@ -291,7 +300,7 @@ async def _answer(handler: WorkbenchHandler, route: Route, path: dict[str, str])
     try:
         call = _call(handler, route, path)
         if route.body is not None:
-            call = Call(call.path, call.query, _object(handler.sent(), route))
+            call = Call(call.path, call.query, await _body(handler, route))
         elif route.before is not None:
             call = Call(call.path, call.query, await handler.received())
         told = await route.call(handler.desk, call)
@@ -347,6 +356,13 @@ async def _send(handler: WorkbenchHandler, told: FileToSend) -> None:
         return
     finally:
         told.file.close()
+
+
+async def _body(handler: WorkbenchHandler, route: Route) -> Any:
+    """Return what was sent, checked; a large body is read by a thread."""
+    if handler.received_bytes <= BODY_BYTES:
+        return _object(handler.sent(), route)
+    return await handler.desk.on_disk(lambda: _object(handler.sent(), route))
 
 
 def _object(sent: Any, route: Route) -> Any:

@@ -10,7 +10,7 @@ from workbench.server.models import Given, Id, MetricName, Name, Number, RunOut,
 from workbench.values import HIGHEST_STEP, LOWEST_STEP
 
 #: A new run's description may have this many bytes, and a batch of points this many.
-RUN_BYTES, POINTS_BYTES = 2**20, 2**23
+RUN_BYTES, POINTS_BYTES = 2**20, 2**21
 
 #: A notebook that is sent may have this many bytes, with its outputs; as JSON text it may be twice as long.
 NOTEBOOK_BYTES = 2**24
