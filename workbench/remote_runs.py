@@ -34,12 +34,12 @@ from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFile
 from workbench.errors import (
     BadInput,
     Busy,
-    NotFound,
     ServerUnreachable,
     StoreUnavailable,
     TooLarge,
     UnknownArtifact,
     UnknownCheckpoint,
+    UnknownRun,
     WorkbenchError,
     WrongState,
 )
@@ -69,7 +69,8 @@ _POINT_BYTES = 64
 
 _T = TypeVar("_T")
 
-_FINAL = (WrongState, NotFound, BadInput, TooLarge)
+#: After these a run's points will never be taken; anything else may pass, and keeps them queued.
+_FINAL = (WrongState, UnknownRun, BadInput, TooLarge)
 
 
 def not_here(what: str, hint: str) -> WorkbenchError:

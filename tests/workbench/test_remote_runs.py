@@ -463,7 +463,7 @@ def test_a_file_is_not_kept_where_a_link_leads(live: Live, home: wb.Workspace, r
 
 
 def test_files_and_notebooks_have_limits(tmp_path: Path) -> None:
-    flags = ["--WorkbenchServer.most_file_bytes=1000"]
+    flags = ["--WorkbenchServer.most_file_bytes=1000", "--WorkbenchServer.stalled_seconds=1"]
     with live_server(tmp_path / "results", tmp_path / "state", *flags) as live:
         with wb.connect(live.url, live.token) as ws, ws.start_run("e") as run:
             (tmp_path / "small").write_bytes(b"x" * 1000)
@@ -483,6 +483,14 @@ def test_files_and_notebooks_have_limits(tmp_path: Path) -> None:
                 assert answer.status_code in (400, 413)
             assert [one.name for one in run.checkpoints()] == ["small.bin"]
             assert run.artifacts() == []
+            with socket.create_connection(("127.0.0.1", port_of(live)), timeout=30) as connection:
+                head = (
+                    f"PUT {path.removeprefix(live.url[:-1])} HTTP/1.1\r\nHost: 127.0.0.1:{port_of(live)}\r\n"
+                )
+                head += f"Authorization: token {live.token}\r\nContent-Length: 900\r\n\r\n"
+                connection.sendall(head.encode() + b"x" * 100)  # and then nothing more
+                until(lambda: leftovers(live))
+                assert connection.recv(1) == b""  # cut off
         until(lambda: not leftovers(live))
         assert live.alive()
 

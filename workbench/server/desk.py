@@ -18,7 +18,7 @@ from workbench.adapter import Metric, adapters
 from workbench.errors import Busy, WorkbenchError
 from workbench.heartbeats import SILENT_SECONDS, Hearing
 from workbench.search_client import SearchClient
-from workbench.server.uploads import FILE_BYTES
+from workbench.server.uploads import FILE_BYTES, STALLED_SECONDS
 from workbench.store import RunRow
 from workbench.workspace import HOME, Workspace
 
@@ -68,6 +68,12 @@ class WorkbenchServer(LoggingConfigurable):
     most_files = Integer(8, min=1, config=True, help="How many files may be on their way at once.")
     most_file_bytes = Integer(
         FILE_BYTES, min=1, config=True, help="How many bytes a file that is sent may have."
+    )
+    stalled_seconds = Float(
+        STALLED_SECONDS,
+        min=0.1,
+        config=True,
+        help="Seconds after which a file on its way, of which nothing more comes, is given up.",
     )
     silent_seconds = Float(
         SILENT_SECONDS,

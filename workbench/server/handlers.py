@@ -90,6 +90,7 @@ class WorkbenchHandler(APIHandler):
         self._received = 0
         self.upload: Upload | None = None
         self._gone = False  # who asked
+        self._patience: asyncio.TimerHandle | None = None
 
     @property
     def route(self) -> Route | None:
@@ -139,8 +140,18 @@ class WorkbenchHandler(APIHandler):
                     self.desk.files -= 1
                 elif self._gone:
                     self._end_upload()
+                else:
+                    self._wait_for_more()
         except (WorkbenchError, OSError) as error:
             self.refuse(_as_said(self, error))
+
+    def _wait_for_more(self) -> None:
+        """Cut off who sends nothing more, as a machine that has lost its network: places are few."""
+        if self._patience is not None:
+            self._patience.cancel()
+        stream = self.request.connection.stream  # type: ignore[union-attr]
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(self.desk.stalled_seconds, stream.close)
 
     async def _keep_part(self) -> None:
         """Write what has come of a file, by a thread."""
@@ -151,6 +162,8 @@ class WorkbenchHandler(APIHandler):
 
     def _end_upload(self) -> None:
         """Remove what is left of a file on its way, whether it has arrived or was cut off."""
+        if self._patience is not None:
+            self._patience.cancel()
         upload, self.upload = self.upload, None
         if upload is not None:
             self.desk.files -= 1
@@ -174,6 +187,7 @@ class WorkbenchHandler(APIHandler):
             if self.upload is None or self._received > self.body_bytes():
                 self._parts.clear()
                 return None
+            self._wait_for_more()
             self._parts.append(chunk)
             return self._keep_part() if sum(map(len, self._parts)) >= PART_BYTES else None
         if self._received <= self.body_bytes():
@@ -197,6 +211,8 @@ class WorkbenchHandler(APIHandler):
         """
         if self._received > self.body_bytes() or self.upload is None:
             raise self._too_large()
+        if self._patience is not None:
+            self._patience.cancel()
         await self._keep_part()
         return self.upload
 

@@ -21,6 +21,9 @@ FILE_BYTES = 2**32
 #: So many bytes are written, or read, at once.
 PART_BYTES = 2**20
 
+#: Seconds after which who sends a file, and sends nothing more of it, is cut off.
+STALLED_SECONDS = 120.0
+
 #: Seconds after which what a server that was killed left half way is removed.
 _STALE_SECONDS = 86_400.0
 
