@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from workbench import records
 from workbench.errors import BadInput, UnknownArtifact, UnknownCheckpoint
-from workbench.files import copy_whole, delete_file, open_file
+from workbench.files import copy_stream, copy_whole, delete_file, open_file
 from workbench.store import Store
 
 CHECKPOINTS, ARTIFACTS = "checkpoints", "artifacts"
@@ -38,6 +38,20 @@ class KeptFile(os.PathLike[str]):
         """Open it for reading, as a stream of bytes; a link in its place is refused."""
         *_, run, kind, name = self.path.parts
         return open_file(self.path.parents[2], run, kind, name)
+
+    def save(self, target: str | os.PathLike[str]) -> Path:
+        """Copy it to a file, or into a folder, of this machine; what was there is replaced whole.
+
+        Returns
+        -------
+        Path
+            The copy.
+        """
+        path = Path(target)
+        path = path / self.name if path.is_dir() else path
+        with self.open() as file:
+            copy_stream(file, path)
+        return path
 
 
 @dataclass(frozen=True)
@@ -70,10 +84,13 @@ class KeptFiles:
         Where they are recorded.
     folder : Path
         The run's folder, called by its id.
+    put : callable
+        Brings a file to its place, whole.
     """
 
-    def __init__(self, store: Store, folder: Path) -> None:
+    def __init__(self, store: Store, folder: Path, put: Callable[[Path, Path], None] = copy_whole) -> None:
         self._store = store
+        self._put = put
         self._folder = folder
         self._run_id = int(folder.name)
 
@@ -84,7 +101,7 @@ class KeptFiles:
             raise BadInput(f"no file {str(source)!r} to keep as {kind[:-1]} {name!r}")
         target.parent.mkdir(parents=True, exist_ok=True)
         if not (target.exists() and target.samefile(source)):
-            copy_whole(source, target)
+            self._put(source, target)
         return target, target.stat().st_size
 
     def _target(self, kind: str, name: str) -> Path:

@@ -1,8 +1,9 @@
 """A workspace on a server, driven from elsewhere: ``workbench.connect(url, token)``.
 
 What comes back is used as a :class:`~workbench.workspace.Workspace` is: the same methods, the same handles,
-the same classes of errors. What needs the workspace's files or its database here (starting a run, submitting
-a notebook that lies on this machine) raises ``NotSupported`` with a word on what to do instead.
+the same classes of errors. Runs are logged from here (:mod:`workbench.remote_runs`), files and notebooks are
+sent. What is only a path on the server (the workspace's folders, its database) raises ``NotSupported`` with a
+word on what to do instead.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
@@ -26,7 +27,6 @@ from pydantic import BaseModel
 
 from workbench import jobs, records, tracking, wire
 from workbench.adapter import BaseAdapter, Metric, Result
-from workbench.checkpoints import CheckpointFile
 from workbench.errors import (
     BadInput,
     BadOptions,
@@ -35,8 +35,16 @@ from workbench.errors import (
     UnknownIndex,
     UnknownJob,
     UnknownRun,
-    WorkbenchError,
-    WrongState,
+)
+from workbench.remote_runs import (
+    RemoteRun,
+    RemoteWriter,
+    ServerSink,
+    better_of,
+    not_here,
+    seconds_of,
+    sendable,
+    waiting_for_server,
 )
 from workbench.search_client import RemoteSearcher
 from workbench.workspace import Workspace, as_id
@@ -114,10 +122,15 @@ class Door:
 
     def __init__(self, base: str, token: str, timeout: float) -> None:
         self.base = base
+        self._token = token
         headers = {"Authorization": f"token {token}"} if token else {}
         self._http = httpx.Client(base_url=f"{base}/workbench/api/", headers=headers, timeout=timeout)
         self._answers: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self._answering = threading.Lock()
+
+    def again(self, timeout: float) -> Door:
+        """Return another door of the same server, with connections of its own."""
+        return Door(self.base, self._token, timeout)
 
     def close(self) -> None:
         """Close every connection."""
@@ -159,9 +172,35 @@ class Door:
         data = b"" if body is None else wire.dumps(body)
         return self._ask("POST", path, again=again, seconds=seconds, content=data)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Change something; to send it twice does no harm."""
+        return self._ask("PATCH", path, again=True, content=wire.dumps(body))
+
     def delete(self, path: str) -> Any:
         """Delete something."""
         return self._ask("DELETE", path)
+
+    def send_file(self, path: str, file: BinaryIO, asked: Mapping[str, Any]) -> Any:
+        """Send what a file holds from where it stands on, as it is read."""
+        given = {key: value for key, value in asked.items() if value is not None}
+        return self._ask("PUT", path, params=given, content=file)
+
+    def file_parts(self, path: str, size: int) -> Generator[bytes]:
+        """Yield the bytes of a file in parts.
+
+        Raises
+        ------
+        ServerUnreachable
+            The connection broke before all of it had come.
+        """
+        try:
+            with self._http.stream("GET", path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._read(answer)
+                yield from answer.iter_bytes(size)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
 
     def _ask(self, verb: str, path: str, **more: Any) -> Any:
         return self._read(self._send(verb, path, **more))
@@ -231,12 +270,6 @@ class Door:
             raise self._unreachable(error) from None
 
 
-def _not_here(what: str, hint: str) -> WorkbenchError:
-    details = {"adapter": "", "method": what}
-    said = f"{what} is not possible for a workspace on a server"
-    return wire.error_from({"type": "NotSupported", "message": said, "hint": hint, "details": details})
-
-
 # Jobs ------------------------------------------------------------------------------------------
 
 
@@ -246,7 +279,7 @@ def _job_row(told: Mapping[str, Any]) -> records.Job:
     same = ("id", "type", "adapter", "status", "options", "summary", "error", "floors", "source", "run_id")
     columns = {name: told[name] for name in (*same, "attempt")}
     columns |= {f"progress_{name}": progress[name] for name in _PROGRESS}
-    columns |= {name: _seconds(told[name]) for name in ("created_at", "started_at", "finished_at")}
+    columns |= {name: seconds_of(told[name]) for name in ("created_at", "started_at", "finished_at")}
     return records.Job(**columns, notebook=told["notebook"] or "")
 
 
@@ -259,10 +292,6 @@ def _result(told: Mapping[str, Any] | None) -> Result | None:
 
 
 _PROGRESS = ("done", "total", "message", "stages", "rate", "left")
-
-
-def _seconds(text: str | None) -> float | None:
-    return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
 class RemoteJob(jobs.Job):
@@ -290,7 +319,7 @@ class RemoteJob(jobs.Job):
     @property
     def folder(self) -> Path:
         """Not to be had: it is on the server."""
-        raise _not_here("a job's folder", "Its log is job.logs(), and its result job.result.")
+        raise not_here("a job's folder", "Its log is job.logs(), and its result job.result.")
 
     @property
     def notebook(self) -> Path | None:
@@ -307,12 +336,7 @@ class RemoteJob(jobs.Job):
 
     def retry(self) -> jobs.Job:
         """Queue the same again on the server; see :meth:`workbench.jobs.Job.retry`."""
-        row = self.refresh()._row
-        if row.status not in records.FINAL_STATUSES:
-            raise WrongState(f"job {self.id} is {row.status}", hint="Cancel it first, or wait for its end.")
-        if row.source:
-            raise _not_here("retrying a notebook of the server's", "Retry it there, in the jobs panel.")
-        return self._home.submit(row.type, row.adapter, row.options, fail_below=row.floors or None)
+        return RemoteJob(self._home, self._home.door.post(f"jobs/{self.id}/retry"))
 
     def logs(self, tail: int = 200) -> str:
         """Return the last lines of what it printed; empty while there is nothing."""
@@ -428,94 +452,7 @@ def _text(told: Mapping[str, Any]) -> str:
     return "\n".join(told["lines"]) + ("\n" if told["lines"] and not told["open_line"] else "")
 
 
-# Runs ------------------------------------------------------------------------------------------
-
-_NO_LOGGING = "Log where the workspace is: in a notebook on the server, or in a job that is submitted there."
-
-
-class RemoteRun(tracking.Run):
-    """One run on a server, to be read from here."""
-
-    def __init__(self, home: RemoteWorkspace, told: Mapping[str, Any]) -> None:
-        self._home = home
-        self._take(told)
-
-    def _take(self, told: Mapping[str, Any]) -> None:
-        same = ("id", "name", "status", "config", "tags", "directions", "job_id", "error")
-        columns = {name: told[name] for name in same}
-        columns |= {name: _seconds(told[name]) for name in ("created_at", "finished_at")}
-        self._row = records.Run(experiment_id=0, **columns)
-        self.experiment = told["experiment"]
-
-    @property
-    def id(self) -> int:
-        """The run's id."""
-        return self._row.id or 0
-
-    @property
-    def status(self) -> str:
-        """``running``, ``succeeded``, ``failed``, ``cancelled`` or ``lost``."""
-        return self._row.status if self._row.status != "running" else self.refresh()._row.status
-
-    def refresh(self) -> Self:
-        """Read the run again."""
-        self._take(self._home.door.get(f"runs/{self.id}"))
-        return self
-
-    @property
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """What each metric came to."""
-        told = self._home.door.get(f"runs/{self.id}/summary")["summary"]
-        return {
-            name: {key: float(value) if value in _INFINITE else value for key, value in row.items()}
-            for name, row in told.items()
-        }
-
-    def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
-        """Return (step, time in seconds since 1970, value) of a metric, in the order logged."""
-        points = self._home.door.get(f"runs/{self.id}/metrics", name=name, after=after)["points"]
-        return [(step, at, wire.number_from(value)) for step, at, value in points]
-
-    def checkpoints(self) -> list[CheckpointFile]:
-        """Return this run's checkpoints, oldest first; their paths are names on the server."""
-        return [
-            CheckpointFile(
-                name=told["name"],
-                path=Path(told["name"]),
-                size=told["size"],
-                step=told["step"],
-                created_at=datetime.fromisoformat(told["created_at"]),
-            )
-            for told in self._home.door.get(f"runs/{self.id}/checkpoints")["checkpoints"]
-        ]
-
-    def delete_checkpoint(self, name: str) -> None:
-        """Delete one checkpoint on the server."""
-        records.check_file_name(name, "checkpoint")
-        self._home.door.delete(f"runs/{self.id}/checkpoints/{quote(name, safe='')}")
-
-    def flush(self) -> None:
-        """Nothing waits here to be written."""
-
-    def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Not possible from here."""
-        raise _not_here("logging to a run", _NO_LOGGING)
-
-    def log_checkpoint(self, *_: Any, **__: Any) -> Any:
-        """Not possible from here."""
-        raise _not_here("keeping a checkpoint", _NO_LOGGING)
-
-    def finish(self, status: Any = "succeeded", error: BaseException | None = None) -> None:
-        """Not possible from here."""
-        raise _not_here("ending a run", _NO_LOGGING)
-
-    @property
-    def checkpoint_dir(self) -> Path:
-        """Not to be had: it is on the server."""
-        raise _not_here("a run's folder", "List what is in it with run.checkpoints().")
-
-
-_INFINITE = ("Infinity", "-Infinity")
+# Comparing -------------------------------------------------------------------------------------
 
 
 class RemoteComparison:
@@ -555,26 +492,76 @@ class RemoteWorkspace(Workspace):
     def __init__(self, door: Door) -> None:
         self.door = door
 
+    @cached_property
+    def sink(self) -> ServerSink:
+        """Takes points to the server."""
+        return ServerSink(self.door)
+
+    @cached_property
+    def writer(self) -> RemoteWriter:
+        """Sends what is logged from here; made when something is."""
+        return RemoteWriter(self.sink, self.sink)
+
+    @property
+    def logs(self) -> bool:
+        """Whether something was logged from here."""
+        return "writer" in self.__dict__
+
     def __repr__(self) -> str:
         return f"connect({self.door.base!r})"
 
     def __getattr__(self, name: str) -> Any:
         if name in ("path", "store", "database_url", "_writer"):
-            raise _not_here(f"a workspace's {name.strip('_')}", "Do it where the workspace is.")
+            raise not_here(f"a workspace's {name.strip('_')}", "Do it where the workspace is.")
         raise AttributeError(name)
 
     def close(self) -> None:
-        """Close the connections; jobs go on."""
-        self.door.close()
+        """Send what is queued and close the connections; jobs go on."""
+        try:
+            if self.logs:
+                self.writer.flush()
+                self.writer.stop()
+        finally:
+            if self.logs and not self.writer.open_runs:  # a run that was left open is ended with the process
+                self.sink.close()
+            self.door.close()
 
     def _folder(self, name: str) -> Path:
-        raise _not_here(f"the folder {name!r}", "It is on the server.")
+        raise not_here(f"the folder {name!r}", "It is on the server.")
 
     # Runs --------------------------------------------------------------------------------------
 
-    def start_run(self, *given: Any, **more: Any) -> tracking.Run:
-        """Not possible from here."""
-        raise _not_here("starting a run", _NO_LOGGING)
+    def start_run(
+        self,
+        experiment: str,
+        name: str | None = None,
+        config: Mapping[str, Any] | BaseModel | None = None,
+        job_id: int | None = None,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        notes: str = "",
+        seed: int | None = None,
+        better: tracking.Better | Sequence[Metric] | None = None,
+    ) -> tracking.Run:
+        """Start a run on the server that is logged from here; see :meth:`Workspace.start_run`.
+
+        The git revision and what it runs on are those of this machine and folder.
+        """
+        experiment = tracking.check_experiment(experiment)
+        row = tracking.new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
+        key = secrets.token_hex(16)
+        same = ("name", "config", "tags", "notes", "seed", "job_id", "created_at")
+        body = {
+            **{column: getattr(row, column) for column in same},
+            **{column: sendable(getattr(row, column)) for column in ("git", "environment")},
+            **{"key": key, "experiment": experiment, "better": better_of(row)},
+        }
+        # Asked twice with one key it is one run.
+        told = waiting_for_server(lambda: self.door.post("runs", body, again=True))
+        run = RemoteRun(self, told)
+        self.sink.began(run.id, key)
+        self.writer.begin(run.id)
+        return run
 
     def run(self, run_id: int) -> tracking.Run:
         """Return a run by id."""
@@ -623,6 +610,8 @@ class RemoteWorkspace(Workspace):
 
     def compare(self, run_ids: Sequence[int], **more: Any) -> Comparison:
         """Compare runs: how their configs differ, which is best at what; ``series`` has their curves."""
+        if self.logs:
+            self.writer.flush()
         return RemoteComparison(  # type: ignore[return-value]  # it is read as one
             self.door.post("experiments/compare", {"runs": list(run_ids), **more}, again=True)
         )
@@ -652,11 +641,26 @@ class RemoteWorkspace(Workspace):
     def submit_notebook(
         self, path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None
     ) -> jobs.Job:
-        """Not possible from here: the notebook would have to run beside its files."""
-        raise _not_here(
-            "submitting a notebook of this machine",
-            "Put it beside its files on the server, and submit it there: workbench jobs submit NOTEBOOK",
-        )
+        """Send a notebook of this machine, and queue it as a job on the server.
+
+        What is executed is the notebook as it is now, in the folder that the server runs in: what it reads
+        must be there. See :meth:`Workspace.submit_notebook`.
+
+        Raises
+        ------
+        TooLarge
+            It has more bytes than the server takes.
+        """
+        file = jobs.local_notebook(path)
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise BadOptions(f"parameters must be a dictionary, not {parameters!r}")
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{str(file)!r} cannot be read as a notebook: {error}") from None
+        given = tracking.plain(parameters or {}, "parameters")
+        body = {"name": file.name, "notebook": text, "parameters": given}
+        return RemoteJob(self, self.door.post("jobs/notebook", body))
 
     def job(self, job_id: int) -> jobs.Job:
         """Return a job by id."""

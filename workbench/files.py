@@ -25,11 +25,28 @@ _BY_FOLDER = {os.open, os.unlink, os.rename, os.stat} <= os.supports_dir_fd
 
 _ASIDE = ".deleted-"
 
+#: So many bytes of a stream are held at once.
+_STREAM_BYTES = 2**20
+
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file so that ``target`` is, at every moment, the old file or the whole new one."""
     with _beside(target) as beside:
         shutil.copyfile(source, beside)
+
+
+def move_whole(source: Path, target: Path) -> None:
+    """Move a file of the same disk so that ``target`` is, at every moment, the old file or the new one."""
+    with source.open("rb+") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
+    _keep_names(target.parent)
+
+
+def copy_stream(source: BinaryIO, target: Path) -> None:
+    """Write what a stream gives so that ``target`` is, at every moment, the old file or the whole new one."""
+    with _beside(target) as beside, beside.open("wb") as file:
+        shutil.copyfileobj(source, file, _STREAM_BYTES)
 
 
 def write_whole(target: Path, data: bytes) -> None:
@@ -51,8 +68,13 @@ def _beside(target: Path) -> Iterator[Path]:
         # Never a second fsync of the same file: after one that failed nobody knows what is on the disk.
         beside.unlink(missing_ok=True)
         raise
+    _keep_names(target.parent)
+
+
+def _keep_names(path: Path) -> None:
+    """Have what stands in a folder survive a power cut."""
     if os.name == "posix":
-        folder = os.open(target.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

@@ -543,19 +543,25 @@ def submit_notebook(
     *,
     start_worker: bool = True,
     max_attempts: int = MAX_ATTEMPTS,
+    source: str | None = None,
+    cwd: str | None = None,
 ) -> Job:
-    """Queue a notebook of the user's own; see ``Workspace.submit_notebook``."""
-    source = local_notebook(path)
-    checked = check_parameters(source, parameters)
-    data = _read(source)
+    """Queue a notebook of the user's own; see ``Workspace.submit_notebook``.
+
+    ``source`` and ``cwd`` are what it is called and where it is executed if not by its path, which may then
+    be gone as soon as this has returned.
+    """
+    file = local_notebook(path)
+    checked = check_parameters(file, parameters)
+    data = _read(file)
     digest = hashlib.sha256(data).hexdigest()
     row = records.Job(
         type=NOTEBOOK,
         options=plain(checked, "parameters"),
-        source=str(source),
+        source=source or str(file),
         source_sha256=digest,
         # Where it runs when it is opened by hand, so that its relative paths mean the same.
-        cwd=str(source.parent),
+        cwd=cwd or str(file.parent),
         max_attempts=max_attempts,
     )
     # What is executed is what was submitted, however long it is queued and whoever edits it meanwhile.
@@ -566,7 +572,7 @@ def submit_notebook(
             write_whole(copy, data)
     except OSError as error:
         raise StoreError(
-            f"the workspace refused a copy of {source.name}: {error.strerror or error}",
+            f"the workspace refused a copy of {file.name}: {error.strerror or error}",
             hint="Nothing was queued. Free some space, or make the workspace's folder writable.",
         ) from error
     return _queue(home, row, start_worker=start_worker)

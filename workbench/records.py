@@ -120,6 +120,20 @@ class Run(Record, table=True):
     origin: str | None = Field(default=None, unique=True, index=True)
 
 
+class Sender(Record, table=True):
+    """Who logs a run from another machine, and how much of what it sent is kept."""
+
+    #: What it calls itself: random, and known to nobody else.
+    key: str = Field(primary_key=True)
+    run_id: int = Field(sa_column=Column(ForeignKey("run.id"), nullable=False, index=True))
+    #: Whether it started the run: then the run is lost when nothing is heard of it any more.
+    owner: bool = Field(default=False)
+    #: Number of the last batch that is kept; one that comes again changes nothing.
+    received: int = Field(default=0, sa_type=BigInteger)
+    #: When it was heard of last, by the store's clock.
+    heard_at: float = Field(default=0.0, sa_type=Float)
+
+
 class MetricSummary(Record, table=True):
     """One metric of one run: what it came to, kept by the writer while points arrive."""
 

@@ -7,11 +7,12 @@ is true even when no worker is left to correct it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 from workbench import processes, records
 from workbench.errors import StoreError
+from workbench.heartbeats import ABANDONED_SECONDS
 from workbench.processes import Process
 from workbench.store import Store
 
@@ -109,7 +110,10 @@ def settle_gone(store: Store) -> None:
 
 
 def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool:
-    """End as lost the runs whose process was on this host and is gone; say whether there was one.
+    """End as lost the runs whose process is gone; say whether there was one.
+
+    Of a process of this host that can be seen. Who logs from elsewhere over HTTP is known by its signs of
+    life only (:mod:`workbench.heartbeats`): the server that hears them takes silence for an end.
 
     Parameters
     ----------
@@ -135,6 +139,28 @@ def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool
         else:
             continue
         found |= store.end_run(run_id, "lost", {"type": "Lost", "message": said})
+    return _settle_silent(store, [run_id for run_id, host, *_ in running if not host]) or found
+
+
+def _settle_silent(store: Store, run_ids: Collection[int]) -> bool:
+    """End as lost the runs that are logged from elsewhere and were silent for too long."""
+    heard = store.heard_of(run_ids) if run_ids else {}  # a run that was imported has nobody to be heard of
+    if not heard:
+        return False
+    found, now, hearing = False, store.clock(), store.hearing
+    for run_id, heard_at in heard.items():
+        quiet = now - heard_at
+        if hearing is not None and hearing.silent(run_id, quiet):
+            limit = hearing.said()
+        elif quiet > ABANDONED_SECONDS:
+            limit = f"{ABANDONED_SECONDS / 3600:g} h"
+        else:
+            continue
+        said = f"nothing was heard for {limit} of the process that logged it from elsewhere"
+        if store.end_run(run_id, "lost", {"type": "Lost", "message": said}, heard_at=heard_at):
+            found = True
+            if hearing is not None:
+                hearing.ended(run_id)
     return found
 
 

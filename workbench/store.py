@@ -43,7 +43,8 @@ from sqlalchemy.orm import configure_mappers
 from sqlalchemy.orm.attributes import manager_of_class
 
 from workbench import migrations, series
-from workbench.errors import BadInput, MissingExtra, StoreError, StoreUnavailable
+from workbench.errors import BadInput, MissingExtra, StoreError, StoreUnavailable, WrongState
+from workbench.heartbeats import Hearing
 from workbench.mounts import network_filesystem
 from workbench.outcome import STATISTICS, collect
 from workbench.records import (
@@ -55,6 +56,7 @@ from workbench.records import (
     MetricSummary,
     Record,
     Run,
+    Sender,
 )
 from workbench.series import Batch, Curve, Key, Point
 
@@ -99,6 +101,7 @@ def _table(record: type[Record]) -> Table:
 
 _experiments, _runs, _summaries = _table(Experiment), _table(Run), _table(MetricSummary)
 _checkpoints, _artifacts = _table(Checkpoint), _table(Artifact)
+_senders = _table(Sender)
 _jobs, _results = _table(Job), _table(EvalResult)
 
 _SUMMARY_TABLE = select(*(_summaries.c[name] for name in ("run_id", "name", *STATISTICS)))
@@ -171,6 +174,8 @@ class Store:
 
     def __init__(self, url: str | Path) -> None:
         self.url = _parse(url)
+        #: What a server has heard of the runs that are logged to it; None where nobody listens.
+        self.hearing: Hearing | None = None
         configure_mappers()  # which a record's constructor would do, and `_record` calls none
         self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
         try:
@@ -442,9 +447,16 @@ class Store:
         error: Mapping[str, Any] | None = None,
         *,
         finished_at: float | None = None,
+        heard_at: float | None = None,
     ) -> bool:
-        """End a run that is running and collect its outcome, in one; say whether it was running."""
+        """End a run that is running and collect its outcome, in one; say whether it was running.
+
+        With ``heard_at`` only if nothing was heard since of who logs it from elsewhere.
+        """
         wanted = (_runs.c.id == run_id) & (_runs.c.status == "running")
+        if heard_at is not None:
+            silent = select(_senders.c.run_id).where(_senders.c.owner, _senders.c.heard_at == heard_at)
+            wanted &= _runs.c.id.in_(silent)
         change = {
             "status": status,
             "error": dict(error) if error else None,
@@ -591,6 +603,106 @@ class Store:
         if not steps:
             return {}
         return series.at_steps(series.read(connection, [(run_id, name) for name in names]), steps)
+
+    # Runs logged from elsewhere ----------------------------------------------------------------
+
+    def add_sent_run(self, run: Run, experiment: str, key: str) -> Run:
+        """Add a run that is logged from another machine; asked again with the same key, it is the same run.
+
+        Parameters
+        ----------
+        run : Run
+            The new run.
+        experiment : str
+            Its experiment, which is made if it is new.
+        key : str
+            What the sender calls itself.
+        """
+
+        def add() -> Run:
+            with self._writing() as connection:
+                known = select(_runs).join(_senders, _senders.c.run_id == _runs.c.id)
+                there = connection.execute(known.where(_senders.c.key == key)).first()
+                if there is not None:
+                    return _record(Run, there)
+                added = self._add_run(connection, run, experiment)
+                sender = Sender(key=key, run_id=added.id or 0, owner=True, heard_at=self._clock(connection))
+                connection.execute(insert(_senders).values(sender.model_dump()))
+                return added
+
+        return self._adding(add)
+
+    def take_batch(
+        self,
+        run_id: int,
+        key: str,
+        number: int,
+        batches: Mapping[str, Batch],
+        better: Mapping[Key, str | None],
+    ) -> int | None:
+        """Keep a numbered batch that was sent from elsewhere; one that is kept already changes nothing.
+
+        What this has returned from survives a power cut, since its sender forgets it.
+
+        Parameters
+        ----------
+        run_id : int
+            The run.
+        key : str
+            What the sender calls itself; one that was never heard of begins with batch 1.
+        number : int
+            Counted from 1. The number of the last one again, or 0 before the first, is a sign of life.
+        batches : mapping of str to Batch
+            New points by metric.
+        better : mapping of (run id, name) to {"higher", "lower", None}
+            As in :meth:`add_batches`.
+
+        Returns
+        -------
+        int or None
+            The number of the last batch that is kept; None where there is no such run.
+
+        Raises
+        ------
+        WrongState
+            The run is over, or a batch is missing before this one, or the key is another run's.
+        """
+        new = {(run_id, name): batch for name, batch in batches.items() if len(batch.values)}
+        with self._writing() as connection:
+            # On PostgreSQL the run's row is the lock; an SQLite file has one writer at a time.
+            run = connection.execute(select(_runs.c.status).where(_runs.c.id == run_id).with_for_update())
+            status = run.scalar()
+            if status is None:
+                return None
+            found = connection.execute(select(_senders).where(_senders.c.key == key)).first()
+            kept = 0 if found is None else int(found.received)
+            if found is not None and found.run_id != run_id:
+                raise WrongState(f"who sends this logs run {found.run_id}, and not run {run_id}")
+            if status != "running" and (number > kept or not new):
+                raise WrongState(
+                    f"run {run_id} is {status}: nothing more can be logged to it",
+                    hint="It was ended by somebody else, or silent for so long that it was taken for lost.",
+                )
+            if number > kept + 1:
+                raise WrongState(f"batch {number} of run {run_id} comes before batch {kept + 1}")
+            if number == kept + 1 and new:
+                series.append(connection, new, better, sqlite=self.is_sqlite)
+                self._collect(connection, [run_id])
+                kept = number
+            change: dict[str, Any] = {"received": kept, "heard_at": self._clock(connection)}
+            if found is None:
+                sender = Sender(key=key, run_id=run_id, **change)
+                connection.execute(insert(_senders).values(sender.model_dump()))
+            else:
+                connection.execute(update(_senders).where(_senders.c.key == key).values(change))
+        return kept
+
+    def heard_of(self, run_ids: Collection[int]) -> dict[int, float]:
+        """Return when runs that were started from elsewhere were heard of last, by the store's clock."""
+        query = select(_senders.c.run_id, _senders.c.heard_at)
+        with self._reading() as connection:
+            rows = connection.execute(query.where(_senders.c.owner, _senders.c.run_id.in_(run_ids)))
+            return {row.run_id: row.heard_at for row in rows}
 
     # Checkpoints -------------------------------------------------------------------------------
 

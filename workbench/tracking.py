@@ -28,7 +28,8 @@ from pydantic import BaseModel
 from workbench import processes, provenance, records
 from workbench.adapter import Metric
 from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFiles
-from workbench.errors import BadInput, StoreError, UnknownRun, WrongState
+from workbench.errors import BadInput, UnknownRun, WorkbenchError, WrongState
+from workbench.files import move_whole
 from workbench.files import write_whole as write_whole
 from workbench.series import Batch
 from workbench.settling import settle_runs
@@ -175,7 +176,7 @@ class Run:
         """
         change: dict[str, Any] = {}
         if notes is not None:
-            change["notes"] = _notes(notes)
+            change["notes"] = check_notes(notes)
         if tags is not None:
             both = {**self._read().tags, **plain(tags, "tags")}
             change["tags"] = {name: value for name, value in both.items() if value is not None}
@@ -277,24 +278,17 @@ class Run:
 
     def _next_step(self) -> int:
         if self._auto_step is None:
-            self._writer.flush()
-            rows = self._store.summary_table([self._id])[self._id].values()
-            steps = (row["last_step"] for row in rows)
+            steps = (row["last_step"] for row in self.summary.values())
             self._auto_step = max((step for step in steps if step is not None), default=-1)
         return self._auto_step + 1
 
     def _meet(self, name: str) -> None:
-        if not isinstance(name, str) or not name.strip() or len(name) > _NAME_CHARACTERS or "\0" in name:
-            raise BadInput(
-                f"metric name {name!r}: a text of 1 to {_NAME_CHARACTERS} characters is wanted",
-                hint='Such as "val/loss".',
-            )
+        check_metric_name(name)
         self._writer.learn(self.id, name, self._direction(name))
         self._known.add(name)
 
     def _direction(self, name: str) -> str | None:
-        fits = (way for pattern, way in self._row.directions if fnmatch.fnmatchcase(name, pattern))
-        return next(fits, None)
+        return direction_of(name, self._row.directions)
 
     # Reading -----------------------------------------------------------------------------------
 
@@ -408,6 +402,11 @@ class Run:
         self._writer.flush()
         return self._files.keep_if_best(name, path, step, metric, keep_best, better)
 
+    def taking(self) -> Self:
+        """Return this handle, which from now on moves the files that it is given instead of copying them."""
+        self._files = KeptFiles(self._store, self.folder, move_whole)
+        return self
+
     def checkpoints(self) -> list[CheckpointFile]:
         """Return this run's checkpoints whose files are there, oldest first."""
         self._writer.flush()
@@ -489,8 +488,7 @@ class Run:
         try:
             patiently(self._writer.flush)
         finally:
-            said = None if error is None else {"type": type(error).__name__, "message": str(error)}
-            patiently(lambda: self._store.end_run(self.id, status, said))
+            patiently(lambda: self._store.end_run(self.id, status, said_of(error)))
             self._writer.ended(self.id)
             self.refresh()
 
@@ -508,7 +506,7 @@ class Run:
         )
         try:
             self.finish("cancelled" if cancelled else "failed", error)
-        except StoreError as refused:
+        except WorkbenchError as refused:
             error.add_note(f"The run could not be ended either: {refused}")
 
 
@@ -527,32 +525,73 @@ def start(
     better: Better | Sequence[Metric] | None = None,
 ) -> Run:
     """Add a run that is running and return its handle; see ``Workspace.start_run``."""
-    if not isinstance(experiment, str) or not experiment.strip():
-        raise BadInput(f"an experiment needs a name, not {experiment!r}")
-    me = processes.this_process()
+    experiment = check_experiment(experiment)
+    row = new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
+    row.host, (row.pid, row.pid_started) = processes.host(), processes.this_process()
+    row = store.add_run(row, experiment)
+    run = Run(store, writer, runs_folder / str(row.id), row, experiment)
+    writer.begin(run.id)
+    return run
+
+
+def check_experiment(name: Any) -> str:
+    """Return the name of an experiment, or raise where it is none."""
+    if not isinstance(name, str) or not name.strip():
+        raise BadInput(f"an experiment needs a name, not {name!r}")
+    return name.strip()
+
+
+def new_row(
+    name: str | None,
+    config: Mapping[str, Any] | BaseModel | None,
+    job_id: int | None,
+    *,
+    tags: Mapping[str, Any] | None,
+    notes: str,
+    seed: int | None,
+    better: Better | Sequence[Metric] | None,
+) -> records.Run:
+    """Return a new run as it was described, checked, and with this process's surroundings."""
     settings = plain(config or {}, "config")
-    row = records.Run(
+    return records.Run(
         experiment_id=0,
         name=(name or "").strip(),
         config=settings,
         tags=plain(tags or {}, "tags"),
-        notes=_notes(notes),
+        notes=check_notes(notes),
         seed=_seed(settings.get("seed") if seed is None else seed, given=seed is not None),
         git=provenance.git_revision(),
         environment=provenance.environment(processes.host()),
         directions=[[pattern, way] for pattern, way in _directions(better)],
         job_id=job_id,
-        host=processes.host(),
-        pid=me.pid,
-        pid_started=me.started,
     )
-    row = store.add_run(row, experiment.strip())
-    run = Run(store, writer, runs_folder / str(row.id), row, experiment.strip())
-    writer.begin(run.id)
-    return run
 
 
-def _notes(given: Any) -> str:
+def check_metric_name(name: Any) -> None:
+    """Raise where something cannot be a metric's name."""
+    try:
+        fits = name.strip() and len(name) <= _NAME_CHARACTERS and "\0" not in name and name.encode()
+    except (AttributeError, UnicodeEncodeError):  # no text, or half a character
+        fits = False
+    if not fits or not isinstance(name, str):
+        raise BadInput(
+            f"metric name {name!r}: a text of 1 to {_NAME_CHARACTERS} characters is wanted",
+            hint='Such as "val/loss".',
+        )
+
+
+def direction_of(name: str, directions: Sequence[Sequence[str]]) -> str | None:
+    """Return which way a metric is better by what a run declared: the first pattern that fits counts."""
+    return next((way for pattern, way in directions if fnmatch.fnmatchcase(name, pattern)), None)
+
+
+def said_of(error: BaseException | None) -> dict[str, Any] | None:
+    """Return what is kept of an exception that ended a run."""
+    return None if error is None else {"type": type(error).__name__, "message": str(error)}
+
+
+def check_notes(given: Any) -> str:
+    """Return notes, or raise where they are no text that a database can keep."""
     if not isinstance(given, str) or "\0" in given or any("\ud800" <= one <= "\udfff" for one in given):
         raise BadInput(f"notes are a text, not {given!r}")
     return given

@@ -1,4 +1,4 @@
-"""The one thread of a workspace that writes what is logged.
+"""The one thread of a workspace that writes what is logged, to a database or to a server.
 
 Who logs puts a number into a queue and goes on. The thread commits what has come together, at most
 :data:`BATCH_SECONDS` later, and keeps each metric's summary. The queue and the lock that hurries the thread
@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from workbench import signals
 from workbench.errors import StoreError, StoreUnavailable, WorkbenchError
 from workbench.series import Batch, Key
-from workbench.store import Store
 
 #: A logged number is in the database after at most this many seconds, and the time of one commit.
 BATCH_SECONDS = 0.25
@@ -40,6 +39,30 @@ _Many = tuple[Key, Batch]
 _Columns = tuple[list[int], list[float], list[float]]
 
 
+class Sink(Protocol):
+    """Where points go: a database, or a server."""
+
+    def add_batches(self, batches: Mapping[Key, Batch], better: Mapping[Key, str | None]) -> None:
+        """Keep points; what is out of reach raises ``StoreUnavailable`` and is given all of it again."""
+
+    def end_run(self, run_id: int, status: str, error: Mapping[str, Any] | None = None) -> bool:
+        """End a run that is running; say whether it was."""
+
+    def forget_connections(self) -> None:
+        """Leave inherited connections alone in a process that was forked."""
+
+
+class Heart(Protocol):
+    """Tells who is elsewhere that runs go on, also when nothing is logged."""
+
+    @property
+    def beat_seconds(self) -> float:
+        """Seconds between two beats."""
+
+    def beat(self, run_ids: Collection[int]) -> None:
+        """Say that these runs go on, where it is time to; it never raises."""
+
+
 class _Mark:
     """Put behind what is queued; answered when all of that is committed, or cannot be."""
 
@@ -55,12 +78,15 @@ class Writer:
 
     Parameters
     ----------
-    store : Store
+    store : Sink
         Where the points go.
+    heart : Heart, optional
+        Who has to hear that the open runs go on.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Sink, heart: Heart | None = None) -> None:
         self._store = store
+        self._heart = heart
         self._better: dict[Key, str | None] = {}
         self._open: dict[int, None] = {}
         self._starting = threading.Lock()
@@ -97,6 +123,11 @@ class Writer:
     def ended(self, run_id: int) -> None:
         """Note that a run has ended."""
         self._open.pop(run_id, None)
+
+    @property
+    def open_runs(self) -> list[int]:
+        """The runs of this process that have begun and not ended."""
+        return list(self._open)
 
     def learn(self, run_id: int, name: str, better: str | None) -> None:
         """Say which way a metric of a run is better, before its first point."""
@@ -183,6 +214,8 @@ class Writer:
             mark = self._gather()
             self._asked &= mark is None
             error = self._write()
+            if self._heart is not None:
+                self._heart.beat(list(self._open))
             if mark is not None and mark.end is not None and error is None:
                 error = self._end_runs(*mark.end)
             if error is not None and not isinstance(error, StoreUnavailable):
@@ -201,7 +234,7 @@ class Writer:
         """Wait for something and gather what comes soon after it: one transaction for all of it."""
         points = sum(_points(item) for item in self._pending)
         if not self._pending:
-            first = self._queue.get()
+            first = self._first()
             if isinstance(first, _Mark):
                 return first
             self._pending.append(first)
@@ -217,6 +250,15 @@ class Writer:
                 self._pending.append(item)
                 points += _points(item)
         return None
+
+    def _first(self) -> _Call | _Many | _Mark:
+        """Wait for something, and have a heart beat meanwhile."""
+        while True:
+            try:
+                return self._queue.get(timeout=None if self._heart is None else self._heart.beat_seconds)
+            except Empty:
+                if self._heart is not None:
+                    self._heart.beat(list(self._open))
 
     def _write(self) -> WorkbenchError | None:
         """Commit what is pending; return what the database said against it."""

@@ -6,6 +6,9 @@ Every row is asked over one kept connection, one request after another, in the s
 the rows take turns, so that whatever else the machine does falls on all of them alike. The bare handler is a
 tornado server that answers a fixed document of the size of a page of 25 jobs: the least that any of this can
 take. ``--index`` is an index folder of an installed adapter, searched besides the words of the toy one.
+
+Beside them, logging from another machine: what a call of ``run.log`` costs who logs, and how many points a
+second arrive, over HTTP and in the workspace itself, the one after the other with the same numbers.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import httpx
 
@@ -93,12 +97,42 @@ def timed(ask: Callable[[], httpx.Response]) -> float:
     return took
 
 
+def logged(workspace: wb.Workspace, calls: int, metrics: int) -> tuple[float, float, float]:
+    """Return microseconds a call of ``log``, and points a second until all are there: singly, and at once."""
+    names = [f"m{number}" for number in range(metrics)]
+    with workspace.start_run("bench") as run:
+        run.log(dict.fromkeys(names, 0.0))
+        run.flush()
+        start = time.perf_counter()
+        for step in range(calls):
+            run.log(dict.fromkeys(names, step * 0.5), step=step)
+        called = time.perf_counter() - start
+        run.flush()
+        rate = calls * metrics / (time.perf_counter() - start)
+        curve = [step * 0.5 for step in range(calls * metrics)]
+        start = time.perf_counter()
+        run.log_many({"curve": curve})
+        run.flush()
+        return called / calls * 1e6, rate, len(curve) / (time.perf_counter() - start)
+
+
+def measure_logging(live: Any, calls: int) -> None:
+    """Print what logging costs here and over HTTP."""
+    print(f"{'logging':<40} {'us a call':>10} {'points/s':>10} {'log_many points/s':>18}")
+    with wb.Workspace(live.home) as local, wb.connect(live.url, live.token) as remote:
+        for metrics in (1, 10):
+            for name, workspace in (("in the workspace", local), ("over HTTP", remote)):
+                call, rate, many = logged(workspace, calls, metrics)
+                print(f"{f'{name}, {metrics} metrics a call':<40} {call:10.1f} {rate:10,.0f} {many:18,.0f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--index", type=Path, help="an index folder to be searched, too")
     parser.add_argument("--query", default="강아지")
+    parser.add_argument("--calls", type=int, default=20_000, help="calls of run.log")
     given = parser.parse_args()
     tests = doors()
     folder = Path(tempfile.mkdtemp(prefix="bench-http-"))
@@ -157,6 +191,7 @@ def main() -> None:
         finally:
             bare.terminate()
             bare.wait()
+        measure_logging(live, given.calls)
     shutil.rmtree(folder, ignore_errors=True)
     print(f"{given.jobs} jobs, {given.rounds} rounds, milliseconds; load {os.getloadavg()[0]:.1f}")
     print(f"{'':<40} {'p50':>8} {'p95':>8}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -135,19 +136,18 @@ def test_what_needs_the_files_of_the_workspace_says_what_to_do_instead(
     with wb.Workspace(live.home) as home:
         with home.start_run("files") as made:
             made.log({"m": 1})
+            (home.cache / "a").write_bytes(b"1")
+            made.log_checkpoint("a.bin", home.cache / "a")
         job_id = job_row(home, "succeeded")
     run, job = remote.run(made.id), remote.job(job_id)
     for attempt in (
-        lambda: remote.start_run("e"),
-        lambda: remote.submit_notebook("x.ipynb"),
         lambda: remote.path,
         lambda: remote.store,
         lambda: remote.indexes,
         lambda: remote.cache,
-        lambda: run.log({"m": 1}),
-        lambda: run.finish(),
-        lambda: run.log_checkpoint("x", "y"),
+        lambda: run.folder,
         lambda: run.checkpoint_dir,
+        lambda: os.fspath(run.checkpoint("a.bin")),
         lambda: job.folder,
     ):
         with pytest.raises(wb.NotSupported, match="a workspace on a server") as raised:

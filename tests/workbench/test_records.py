@@ -93,7 +93,7 @@ insert into eval_result (job_id, attempt, data, created_at) values (1, 1, '{"sum
 """
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
 def test_what_an_earlier_version_wrote_is_kept(database: str, revision: str) -> None:
     # The engine without the steps, as the first version left its database.
     with pytest.MonkeyPatch.context() as patch:

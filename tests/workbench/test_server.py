@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
@@ -110,10 +111,14 @@ def test_without_a_login_every_route_is_403_and_does_nothing(
     address = re.sub(r"{(\w+)}", lambda found: REAL[found[1]], path).replace(
         "checkpoints/words", "checkpoints/one.bin"
     )
-    answer = live.ask(verb, address, headers=headers, json={"runs": [1]} if verb == "POST" else None)
+    runs = [(run.id, run.status, run.notes, run.tags) for run in owner.runs()]
+    body = None if verb in ("GET", "DELETE") else {"runs": [1], "experiment": "e", "key": "k" * 32}
+    answer = live.ask(verb, address, headers=headers, json=body)
     assert answer.status_code == 403
     assert error_of(answer)["type"] == "AccessDenied"
     assert len(owner.jobs(limit=None)) == before
+    assert [(run.id, run.status, run.notes, run.tags) for run in owner.runs()] == runs
+    assert not list((live.home / "runs").glob(".sent/*"))
     assert [file.name for file in owner.run(1).checkpoints()] == ["one.bin"]
 
 
@@ -138,7 +143,14 @@ def test_the_table_of_the_design_is_there() -> None:
     }  # fmt: skip
     assert promised <= there
     starting = {route.path for route in ROUTES if route.action == "execute"}
-    assert starting == {"jobs/eval", "jobs/index-build", "jobs/train", "jobs/{job_id}/cancel"}
+    assert starting == {
+        "jobs/eval", "jobs/index-build", "jobs/train", "jobs/notebook",
+        "jobs/{job_id}/cancel", "jobs/{job_id}/retry",
+    }  # fmt: skip
+    assert {route.action for route in ROUTES if route.verb in ("PUT", "PATCH")} == {"write"}
+    assert {route.action for route in ROUTES if route.verb == "GET"} == {"read"}
+    logging = {route.path for route in ROUTES if route.verb == "POST" and route.action == "write"}
+    assert logging == {"runs", "runs/{run_id}/points", "runs/{run_id}/end"}
     assert {route.action for route in ROUTES if route.verb == "DELETE"} == {"write"}
 
 
@@ -165,8 +177,16 @@ def test_a_user_may_do_what_the_servers_authorizer_allows_and_no_more(
             ("POST", "jobs/eval"),
             ("POST", "jobs/1/cancel"),
             ("DELETE", "runs/1/checkpoints/x"),
+            ("POST", "runs"),
+            ("PATCH", "runs/1"),
+            ("POST", "runs/1/points"),
+            ("POST", "runs/1/end"),
+            ("PUT", "runs/1/checkpoints/x"),
+            ("PUT", "runs/1/artifacts/x"),
+            ("POST", "jobs/notebook"),
+            ("POST", "jobs/1/retry"),
         ):
-            answer = live.ask(verb, path, json={"adapter": "toy"} if verb == "POST" else None)
+            answer = live.ask(verb, path, json=None if verb == "DELETE" else {"adapter": "toy"})
             assert answer.status_code == 403, path
             assert "not authorized" in error_of(answer)["message"]
         assert live.get("jobs").json()["total"] == 0
@@ -221,10 +241,10 @@ BAD_BODIES = [
 ]
 
 
-@pytest.mark.parametrize("route", WITH_BODY, ids=lambda route: route.path)
+@pytest.mark.parametrize("route", WITH_BODY, ids=lambda route: f"{route.verb} {route.path}")
 @pytest.mark.parametrize(("body", "status"), BAD_BODIES, ids=lambda value: str(value)[:24])
 def test_a_malformed_body_is_refused(live: Live, route: Route, body: bytes, status: int) -> None:
-    answer = live.ask("POST", route.path, content=body)
+    answer = live.ask(route.verb, address(route), content=body)
     if status == 413 and route.body_bytes > BODY_BYTES:
         status = 400
     assert answer.status_code == status, answer.text
@@ -232,6 +252,7 @@ def test_a_malformed_body_is_refused(live: Live, route: Route, body: bytes, stat
     assert len(answer.content) < 20_000
 
 
+_ONE_POINT: dict[str, Any] = {"steps": [1], "times": [1.0], "values": [1.0]}
 WRONG_TYPES = [
     ("jobs/eval", {"adapter": 5}),
     ("jobs/eval", {"options": []}),
@@ -284,7 +305,34 @@ WRONG_TYPES = [
     ("search/image", {"index": "words", "image": 5}),
     ("search/image", {"index": "words", "image": ""}),
     ("search/item", {"index": "words", "item": None}),
-]
+    ("runs", {"key": "k" * 32}),
+    ("runs", {"key": "k", "experiment": "e"}),
+    ("runs", {"key": "../" * 8, "experiment": "e"}),
+    ("runs", {"key": "k" * 32, "experiment": "e", "config": [1]}),
+    ("runs", {"key": "k" * 32, "experiment": "e", "better": {"m": "up"}}),
+    ("runs", {"key": "k" * 32, "experiment": "e", "seed": "x"}),
+    ("runs", {"key": "k" * 32, "experiment": "e", "job_id": 0}),
+    ("runs", {"key": "k" * 32, "experiment": "e", "created_at": 1e30}),
+    ("runs/1/points", {"number": 1}),
+    ("runs/1/points", {"key": "k" * 32, "number": -1}),
+    ("runs/1/points", {"key": "k" * 32, "number": 1, "points": []}),
+    ("runs/1/points", {"key": "k" * 32, "number": 1, "points": {"m": [1]}}),
+    ("runs/1/points", {"key": "k" * 32, "number": 1, "points": {"m": {"steps": [1], "times": [1.0]}}}),
+    ("runs/1/points", {"key": "k" * 32, "number": 1, "points": {"m" * 251: {}}}),
+    *[
+        ("runs/1/points", {"key": "k" * 32, "number": 1, "points": {"m": {**_ONE_POINT, **wrong}}})
+        for wrong in (
+            {"steps": ["1"]}, {"steps": [1.5]}, {"steps": [2**63]}, {"times": [None]}, {"times": [1e300]},
+            {"values": ["NaN"]}, {"values": ["x"]}, {"values": [[1]]}, {"values": [True]},
+        )
+    ],
+    ("runs/1/end", {}),
+    ("runs/1/end", {"status": "running"}),
+    ("runs/1/end", {"status": "failed", "error": "bad"}),
+    ("jobs/notebook", {"name": "a.ipynb"}),
+    ("jobs/notebook", {"name": "a.ipynb", "notebook": {"cells": []}}),
+    ("jobs/notebook", {"name": "a.ipynb", "notebook": "{}", "parameters": [1]}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("path", "body"), WRONG_TYPES)
@@ -292,6 +340,11 @@ def test_what_does_not_fit_the_schema_is_422_with_each_problem(live: Live, path:
     answer = live.post(path, body)
     assert answer.status_code == 422, answer.text
     assert error_of(answer)["details"]["problems"]
+
+
+DEEP: dict[str, Any] = {}
+for _ in range(700):
+    DEEP = {"a": DEEP}
 
 
 @pytest.mark.parametrize(
@@ -315,6 +368,26 @@ def test_what_does_not_fit_the_schema_is_422_with_each_problem(live: Live, path:
         ("search/item", {"index": "words", "item": "dog"}, 501, "NotSupported"),
         ("jobs/99/cancel", None, 404, "UnknownJob"),
         ("jobs/x/cancel", None, 404, "UnknownJob"),
+        ("jobs/99/retry", None, 404, "UnknownJob"),
+        ("runs", {"key": "k" * 32, "experiment": " "}, 400, "BadInput"),
+        ("runs", {"key": "k" * 32, "experiment": "e", "config": {"a\0": 1}}, 400, "BadInput"),
+        ("runs", {"key": "k" * 32, "experiment": "e", "config": DEEP}, 400, "BadInput"),
+        ("runs/99999/points", {"key": "k" * 32, "number": 1}, 404, "UnknownRun"),
+        ("runs/99999/end", {"status": "failed"}, 404, "UnknownRun"),
+        ("runs/1/points", {"key": "k" * 32, "number": 1, "points": {"m": _ONE_POINT}}, 409, "WrongState"),
+        ("runs/1/points", {"key": "k" * 32, "number": 0}, 409, "WrongState"),
+        ("runs/1/points", {"key": "k" * 32, "number": 1, "points": {" ": _ONE_POINT}}, 400, "BadInput"),
+        (
+            "runs/1/points",
+            {"key": "k" * 32, "number": 1, "points": {"m": {**_ONE_POINT, "steps": [1, 2]}}},
+            400,
+            "BadInput",
+        ),
+        ("jobs/notebook", {"name": "../a.ipynb", "notebook": "{}"}, 400, "BadName"),
+        ("jobs/notebook", {"name": "a.txt", "notebook": "{}"}, 400, "BadName"),
+        ("jobs/notebook", {"name": "a.ipynb", "notebook": "{}"}, 400, "BadInput"),
+        ("jobs/notebook", {"name": "a.ipynb", "notebook": "[" * 50_000}, 400, "BadInput"),
+        ("jobs/notebook", {"name": "a.ipynb", "notebook": "x" * (2**24 + 1)}, 413, "TooLarge"),
     ],
 )
 def test_what_is_wrong_otherwise_has_its_own_status(
@@ -392,16 +465,18 @@ def test_another_verb_is_405_and_says_which_there_are(live: Live) -> None:
         assert answer.status_code == 405
         assert answer.headers["Allow"] == "GET"
         error_of(answer)
+    assert live.ask("POST", "runs/1/checkpoints/x").headers["Allow"] == "GET, PUT, DELETE"
 
 
 # Names ----------------------------------------------------------------------------------------------
 
 
+_SENT = b"what was sent"
 NAMED = [route for route in ROUTES if "{" in route.path]
 
 
 @pytest.mark.parametrize("route", NAMED, ids=lambda route: f"{route.verb} {route.path}")
-def test_a_hostile_name_in_a_path_reads_and_deletes_nothing(
+def test_a_hostile_name_in_a_path_reads_writes_and_deletes_nothing(
     live: Live, owner: wb.Workspace, route: Route
 ) -> None:
     secrets = [
@@ -416,7 +491,11 @@ def test_a_hostile_name_in_a_path_reads_and_deletes_nothing(
     for hostile in HOSTILE:
         for name in names:
             path = address(route, **{name: hostile})
-            status, said = raw(live, route.verb, path, live.headers)
+            sent = _SENT if route.before is not None else b"{}" if route.body is not None else b""
+            path += f"?sha256={hashlib.sha256(sent).hexdigest()}" if route.before is not None else ""
+            if route.before is not None and unquote(hostile) == "비밀":
+                continue  # where something may be put, this is as good a name as any
+            status, said = raw(live, route.verb, path, live.headers, sent)
             assert 400 <= status < 500, (path, said)
             assert "secret" not in said.replace(hostile, "").replace("secret.txt", "")
     kept = ("worker", "search", "workbench.db")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
+import numpy as np
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 import workbench as wb
+from workbench import processes, provenance
+from workbench.remote_runs import RemoteRun
 
 from ..conftest import installed, workspace_in
 from .conftest import job_row, live_server, make_index, until
@@ -277,6 +284,327 @@ def test_a_reader_reads_what_a_workspace_says(both: Both) -> None:
     curves = both.ws.curve_reader().series({(run_id, "other"): 4, (run_id, "none"): 1})
     assert curves[run_id, "other"].value.tolist() == [0, 1, 2, 3]
     assert len(curves[run_id, "none"]) == 0
+
+
+# Logging --------------------------------------------------------------------------------------------
+
+
+def test_every_method_of_the_run_of_a_server_takes_what_the_local_one_takes() -> None:
+    for remote, local in ((wb.RemoteWorkspace, wb.Workspace), (RemoteRun, wb.Run)):
+        for name in ("start_run", "submit_notebook", "log", "log_many", "log_artifact", "annotate", "finish"):
+            if hasattr(local, name):
+                mine, theirs = (inspect.signature(getattr(one, name)) for one in (remote, local))
+                assert mine.parameters == theirs.parameters, name
+    mine, theirs = (inspect.signature(one.log_checkpoint) for one in (RemoteRun, wb.Run))
+    assert mine.parameters == theirs.parameters
+
+
+def test_a_run_is_started_logged_and_ended(ws: wb.Workspace, both: Both) -> None:
+    config = {"lr": 0.1, "deep": {"a": [1, None], "path": Path("a/b")}, "seed": 2**70}
+    started = ws.start_run(
+        " logging ",
+        name="first 가",
+        config=config,
+        tags={"who": "나"},
+        notes="tried\nonce",
+        better={"m*": "lower"},
+    )
+    assert isinstance(started, wb.Run)
+    with started as run:
+        assert (run.status, run.name, run.experiment) == ("running", "first 가", "logging")
+        for step, value in enumerate((0.5, math.nan, 0.25, math.inf, -math.inf)):
+            run.log({"m": value, "other": np.float32(step)}, step=step)
+        run.log({"m": 7})  # one more than the last
+        run.log({"m": 8}, step=-5)
+        assert [step for step, _, _ in run.metric_points("m")] == [0, 1, 2, 3, 4, 5, -5]
+        assert (run.summary["m"]["best"], run.summary["m"]["best_step"]) == (0.25, 2)
+        run.log_many({"curve": np.arange(30_000) / 4}, times=np.arange(30_000.0))
+    assert (run.status, run.error) == ("succeeded", None)
+    assert run.created_at <= run.finished_at  # type: ignore[operator]
+    for found in (ws.run(run.id), both.home.run(run.id), ws.runs("logging")[0]):
+        assert (found.name, found.status, found.notes) == ("first 가", "succeeded", "tried\nonce")
+        assert found.config == {"lr": 0.1, "deep": {"a": [1, None], "path": "a/b"}, "seed": 2**70}
+        assert (found.tags, found.seed, found.job_id, found.origin) == ({"who": "나"}, 2**70, None, None)
+        assert found.directions == [("m*", "lower")]
+        assert found.git == provenance.git_revision()
+        assert found.environment == json.loads(json.dumps(provenance.environment(processes.host())))
+        values = [value for _, _, value in found.metric_points("m")]
+        assert [values[0], *values[2:]] == [0.5, 0.25, math.inf, -math.inf, 7.0, 8.0]
+        assert math.isnan(values[1])
+        points = found.metric_points("curve")
+        assert [step for step, _, _ in points] == list(range(-4, 29_996))  # on from the last one
+        assert [value for _, _, value in points] == [at / 4 for at in range(30_000)]
+        assert [time for _, time, _ in points[:2]] == [0.0, 1.0]
+        assert (found.summary["m"]["count"], found.summary["m"]["nonfinite"]) == (7, 3)
+        assert found.outcome["points"] == 30_012
+        assert found.outcome["status"] == "succeeded"
+
+
+def test_a_block_that_raises_fails_its_run(ws: wb.Workspace, both: Both) -> None:
+    for error, status in (
+        (ValueError("half a character \ud800 and\0"), "failed"),
+        (KeyboardInterrupt(), "cancelled"),
+    ):
+        run = ws.start_run("ending")
+        with pytest.raises(type(error)), run:  # noqa: PT012
+            run.log({"m": 1})
+            raise error
+        found = both.home.run(run.id)
+        assert (run.status, found.status) == (status, status)
+        assert run.error == found.error
+        assert found.error is not None
+        assert found.error["type"] == type(error).__name__
+        assert found.summary["m"]["count"] == 1
+        with pytest.raises(wb.WrongState, match=f"is {status}: nothing more can be logged"):
+            run.log({"m": 2})
+        run.finish()  # which it stays
+        assert run.status == status
+
+
+@pytest.mark.parametrize(
+    ("log", "says"),
+    [
+        (lambda run: run.log({"m": "x"}), "metric 'm' is 'x'"),
+        (lambda run: run.log({"m": None}), "metric 'm'"),
+        (lambda run: run.log({"m": 1, "n": 1j}), "metric 'n'"),
+        (lambda run: run.log({"m": [1, 2]}), "metric 'm' is a list"),
+        (lambda run: run.log({"": 1}), "metric name ''"),
+        (lambda run: run.log({" ": 1}), "metric name ' '"),
+        (lambda run: run.log({"m" * 251: 1}), "metric name"),
+        (lambda run: run.log({"a\0": 1}), "metric name"),
+        (lambda run: run.log({"\ud800": 1}), "metric name"),
+        (lambda run: run.log({3: 1}), "metric name 3"),
+        (lambda run: run.log({"m": 1}, step=1.5), "step 1.5"),
+        (lambda run: run.log({"m": 1}, step=2**63), "step"),
+        (lambda run: run.log_many({"m": [1, 2]}, steps=[1]), "one length is wanted"),
+        (lambda run: run.log_many({"m": ["x"]}), "real numbers is wanted"),
+        (lambda run: run.annotate(notes=5), "notes are a text"),
+        (lambda run: run.annotate(tags={"f": print}), "tags.f is a"),
+    ],
+)
+def test_what_cannot_be_logged_is_refused_and_nothing_of_it_is_kept(
+    ws: wb.Workspace, log: Any, says: str
+) -> None:
+    with ws.start_run("refusing") as run, pytest.raises(wb.BadInput, match=says):
+        log(run)
+    assert run.summary == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"experiment": ""}, "an experiment needs a name"),
+        ({"experiment": 5}, "an experiment needs a name"),
+        ({"experiment": "e", "config": {"f": print}}, r"config\.f is a"),
+        ({"experiment": "e", "seed": "x"}, "seed 'x'"),
+        ({"experiment": "e", "notes": 5}, "notes are a text"),
+        ({"experiment": "e", "better": {"m": "up"}}, "better='up'"),
+    ],
+)
+def test_a_run_that_cannot_be_is_not_started(ws: wb.Workspace, given: Any, says: str) -> None:
+    before = [run.id for run in ws.runs()]
+    with pytest.raises(wb.BadInput, match=says):
+        ws.start_run(**given)
+    assert [run.id for run in ws.runs()] == before
+
+
+def test_notes_and_tags_are_written_also_when_it_is_over(ws: wb.Workspace, both: Both) -> None:
+    with ws.start_run("notes", tags={"a": 1, "b": 2}) as run:
+        run.annotate(notes="한 번")
+    assert run.annotate(tags={"a": None, "c": [1.5, "x"]}) is run
+    for found in (run, both.home.run(run.id)):
+        assert (found.notes, found.tags) == ("한 번", {"b": 2, "c": [1.5, "x"]})
+    assert ws.run(run.id).annotate(notes="").notes == ""
+
+
+def test_a_run_found_while_it_goes_on_can_be_logged_to_and_ended(ws: wb.Workspace) -> None:
+    run = ws.start_run("found")
+    run.log({"m": 1})
+    found = ws.run(run.id)
+    found.log({"m": 2})
+    run.log({"m": 3}, step=9)
+    found.log({"m": 4}, step=10)
+    assert [value for _, _, value in run.metric_points("m")] == [1, 2, 3, 4]
+    found.finish("cancelled")
+    assert run.refresh().status == "cancelled"
+    with pytest.raises(wb.WrongState, match="cancelled"):
+        run.log({"m": 5})
+
+
+def test_a_run_of_a_job_is_the_jobs(ws: wb.Workspace, both: Both) -> None:
+    job = job_row(both.home, "cancelled")
+    with ws.start_run("of a job", job_id=job) as run:
+        pass
+    assert (run.job_id, ws.job(job).run_id) == (job, run.id)
+
+
+def test_checkpoints_are_kept_read_and_deleted(ws: wb.Workspace, both: Both, tmp_path: Path) -> None:
+    big = os.urandom(3 * 2**20 + 1)
+    (tmp_path / "file").write_bytes(big)
+    with ws.start_run("keeping", better={"m": "higher"}) as run:
+        run.log({"m": 0.5, "n": math.nan}, step=3)
+        assert run.log_checkpoint("epoch 1 가+@=.bin", tmp_path / "file").name == "epoch 1 가+@=.bin"
+        (tmp_path / "file").write_bytes(b"")
+        run.log_checkpoint("empty.bin", tmp_path / "file", step=4)
+    first, second = run.checkpoints()
+    assert (first.name, first.size, first.step, first.metrics["m"]) == ("epoch 1 가+@=.bin", len(big), 3, 0.5)
+    assert math.isnan(first.metrics["n"])
+    assert (second.name, second.size, second.step, second.metrics) == ("empty.bin", 0, 4, {})
+    kept = run.checkpoint("epoch 1 가+@=.bin")
+    with kept.open() as file:
+        assert file.read(7) == big[:7]
+        assert file.read() == big[7:]
+    assert kept.save(tmp_path) == tmp_path / "epoch 1 가+@=.bin"
+    assert kept.save(tmp_path / "other").read_bytes() == big
+    with ws.run(run.id).checkpoint("empty.bin").open() as file:
+        assert file.read() == b""
+    assert both.home.run(run.id).checkpoint("epoch 1 가+@=.bin").path.read_bytes() == big
+    (tmp_path / "file").write_bytes(b"new")
+    run.log_checkpoint("empty.bin", tmp_path / "file", step=5)  # one of that name is replaced whole
+    assert [(one.size, one.step) for one in run.checkpoints()] == [(len(big), 3), (3, 5)]
+    run.delete_checkpoint("empty.bin")
+    assert [one.name for one in run.checkpoints()] == ["epoch 1 가+@=.bin"]
+    for wrong, error in (("../a", wb.BadName), ("a/b", wb.BadName), ("none", wb.UnknownCheckpoint)):
+        with pytest.raises(error):
+            run.checkpoint(wrong)
+        with pytest.raises(error):
+            run.delete_checkpoint(wrong)
+
+
+def test_the_best_checkpoints_outlive_the_others(ws: wb.Workspace, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with ws.start_run("ranking", better={"m": "higher"}) as run:
+        kept = []
+        for step, value in enumerate((0.1, 0.3, 0.2, math.nan, 0.4)):
+            run.log({"m": value, "free": 1}, step=step)
+            place = run.log_checkpoint(f"{step}.bin", tmp_path / "file", step, keep_best=2, metric="m")
+            kept.append(place is not None)
+        assert kept == [True, True, True, False, True]
+        assert [one.name for one in run.checkpoints()] == ["1.bin", "4.bin"]
+        for more, says in (
+            ({"keep_best": 2}, "go together"),
+            ({"metric": "m"}, "go together"),
+            ({"keep_best": 0, "metric": "m"}, "keep_best=0"),
+            ({"keep_best": True, "metric": "m"}, "keep_best=True"),
+            ({"keep_best": 2, "metric": "free"}, "no direction is declared"),
+            ({"keep_best": 2, "metric": "m", "step": 77}, "no 'm' at step 77"),
+        ):
+            with pytest.raises(wb.BadInput, match=says):
+                run.log_checkpoint("x.bin", tmp_path / "file", **more)
+
+
+def test_artifacts_are_kept_and_read(ws: wb.Workspace, both: Both, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"pages")
+    with ws.start_run("making") as run:
+        assert run.log_artifact("report 가.html", tmp_path / "file").name == "report 가.html"
+    assert [(one.name, one.size) for one in run.artifacts()] == [("report 가.html", 5)]
+    with run.artifact("report 가.html").open() as file:
+        assert file.read() == b"pages"
+    assert both.home.run(run.id).artifact("report 가.html").path.read_bytes() == b"pages"
+    with pytest.raises(wb.UnknownArtifact, match="report"):
+        run.artifact("none")
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "/etc/passwd", "..", "", ".hidden", "con", "a\0b", "x" * 300]
+)
+def test_a_name_that_could_mean_another_place_is_refused(ws: wb.Workspace, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    run = ws.start_run("hostile")
+    for keep in (run.log_checkpoint, run.log_artifact):
+        with pytest.raises(wb.BadName):
+            keep(name, tmp_path / "file")
+    run.finish()
+    assert (run.checkpoints(), run.artifacts()) == ([], [])
+
+
+@pytest.mark.parametrize("what", ["no such file", "."])
+def test_what_is_no_file_is_not_kept(ws: wb.Workspace, tmp_path: Path, what: str) -> None:
+    with ws.start_run("no file") as run:
+        for keep in (run.log_checkpoint, run.log_artifact):
+            with pytest.raises(wb.BadInput, match="no file"):
+                keep("x.bin", tmp_path / what)
+
+
+# Notebooks ------------------------------------------------------------------------------------------
+
+
+def notebook(folder: Path, *cells: str) -> Path:
+    page = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    page.cells[0].metadata["tags"] = ["parameters"]
+    path = folder / "mine 가.ipynb"
+    nbformat.write(page, path)
+    return path
+
+
+def test_a_notebook_of_this_machine_is_a_job(ws: wb.Workspace, tmp_path: Path) -> None:
+    path = notebook(tmp_path, "n: int = 1  # how many\nword = 'a'", "print('counted', n, word)\nassert n < 5")
+    job = ws.submit_notebook(path, {"n": 3, "word": "나"})
+    path.write_text("{}")  # it is executed as it was
+    assert (job.type, job.options, Path(job.source).name) == ("notebook", {"n": 3, "word": "나"}, path.name)
+    job.wait(PATIENCE)
+    assert "counted 3 나" in job.logs()
+    again = job.retry()
+    assert again.id != job.id
+    again.wait(PATIENCE)
+    assert "counted 3 나" in again.logs()
+
+
+def test_a_notebook_that_raises_is_a_job_that_failed(ws: wb.Workspace, tmp_path: Path) -> None:
+    job = ws.submit_notebook(notebook(tmp_path, "n = 1", "raise ValueError('no')"))
+    with pytest.raises(wb.JobFailed, match=r"cell \[2\]: ValueError: no"):
+        job.wait(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"n": "many"}, wb.BadOptions, "n: .*'many'"),
+        ({"nn": 1}, wb.BadOptions, "nn: unknown option"),
+        ([1], wb.BadOptions, "dictionary"),
+        ({"n": print}, wb.BadInput, "."),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused_before_anything_is_queued(
+    ws: wb.Workspace, tmp_path: Path, given: Any, error: type[Exception], says: str
+) -> None:
+    before = ws.count_jobs()
+    with pytest.raises(error, match=says):
+        ws.submit_notebook(notebook(tmp_path, "n: int = 1"), given)
+    assert ws.count_jobs() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("none.ipynb", None, "no notebook"),
+        ("a.txt", "{}", "no notebook"),
+        ("a.ipynb", "no json", "cannot be read as a notebook"),
+        ("a.ipynb", "[]", "not a notebook of format 4"),
+        ("a.ipynb", '{"cells": [], "nbformat": 3}', "not a notebook of format 4"),
+        ("http://h/a.ipynb", None, "no local path"),
+    ],
+)
+def test_what_is_no_notebook_is_refused(
+    ws: wb.Workspace, tmp_path: Path, name: str, text: str | None, says: str
+) -> None:
+    before = ws.count_jobs()
+    path = name if "://" in name else str(tmp_path / name)
+    if text is not None:
+        Path(path).write_text(text)
+    with pytest.raises(wb.BadInput, match=says):
+        ws.submit_notebook(path)
+    assert ws.count_jobs() == before
+
+
+def test_jobs_are_retried_with_what_they_had(ws: wb.Workspace) -> None:
+    job = ws.submit("eval", "toy", {"k": 2}, fail_below={"R@2": 0.0})
+    with pytest.raises(wb.WrongState, match="Cancel it first"):
+        job.retry()
+    job.wait(PATIENCE, check=False)
+    again = job.retry()
+    assert (again.options, again.floors) == (job.options, job.floors)
+    again.cancel()
 
 
 # Search ---------------------------------------------------------------------------------------------

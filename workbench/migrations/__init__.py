@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 #: The newest step.
-HEAD = "0003"
+HEAD = "0004"
 
 
 def upgrade(connection: Any, to: str = HEAD) -> None:

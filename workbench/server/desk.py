@@ -11,12 +11,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from traitlets import Integer, Unicode
+from traitlets import Float, Integer, Unicode
 from traitlets.config import LoggingConfigurable
 
 from workbench.adapter import Metric, adapters
 from workbench.errors import Busy, WorkbenchError
+from workbench.heartbeats import SILENT_SECONDS, Hearing
 from workbench.search_client import SearchClient
+from workbench.server.uploads import FILE_BYTES, STALLED_SECONDS
 from workbench.workspace import HOME, Workspace
 
 _T = TypeVar("_T")
@@ -28,9 +30,10 @@ _SHARED_SECONDS = 0.2
 class ServedWorkspace(Workspace):
     """A workspace that asks the search service what adapters declare, so that none is loaded here."""
 
-    def __init__(self, path: Path, search: SearchClient) -> None:
+    def __init__(self, path: Path, search: SearchClient, silent_seconds: float = SILENT_SECONDS) -> None:
         super().__init__(path)
         self._search = search
+        self.store.hearing = Hearing(silent_seconds)
 
     def _family_metrics(self, families: Collection[str]) -> list[Metric]:
         declared: list[Metric] = []
@@ -59,11 +62,28 @@ class WorkbenchServer(LoggingConfigurable):
         help="How many requests may wait for them, or for a search, before one is refused.",
     )
     most_streams = Integer(64, min=1, config=True, help="How many progress streams may be open.")
+    most_files = Integer(8, min=1, config=True, help="How many files may be on their way at once.")
+    most_file_bytes = Integer(
+        FILE_BYTES, min=1, config=True, help="How many bytes a file that is sent may have."
+    )
+    stalled_seconds = Float(
+        STALLED_SECONDS,
+        min=0.1,
+        config=True,
+        help="Seconds after which a file on its way, of which nothing more comes, is given up.",
+    )
+    silent_seconds = Float(
+        SILENT_SECONDS,
+        min=0.1,
+        config=True,
+        help="Seconds without a sign of life after which a run that is logged from elsewhere is lost.",
+    )
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
         self.streams = 0
         self._waiting = {"database": 0, "search": 0}
+        self.files = 0
         self._opening = Lock()
         self._home: Workspace | None = None
         self._looks: dict[int, tuple[float, asyncio.Task[dict[str, Any]]]] = {}
@@ -84,10 +104,18 @@ class WorkbenchServer(LoggingConfigurable):
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads, thread_name_prefix="workbench-api")
 
+    @cached_property
+    def _disk(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(2, thread_name_prefix="workbench-files")
+
+    async def on_disk(self, work: Callable[[], _T]) -> _T:
+        """Return what a function returns that reads or writes a part of a file, or a large body."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
     def _opened(self) -> Workspace:
         with self._opening:
             if self._home is None:
-                self._home = ServedWorkspace(self.home_path, self.search)
+                self._home = ServedWorkspace(self.home_path, self.search, self.silent_seconds)
             return self._home
 
     async def run(self, work: Callable[[Workspace], _T]) -> _T:

@@ -11,14 +11,15 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http.client import responses
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
-from jupyter_server.utils import url_path_join
+from jupyter_server.utils import ensure_async, url_path_join
 from tornado import web
 from tornado.iostream import StreamClosedError
 
@@ -29,6 +30,8 @@ from workbench.records import FINAL_STATUSES
 from workbench.server.desk import WorkbenchServer
 from workbench.server.openapi import openapi
 from workbench.server.routes import BODY_BYTES, ROUTES, Call, Route
+from workbench.server.run_routes import FileToSend
+from workbench.server.uploads import PART_BYTES, Upload
 
 #: What a page may add to any request; the server itself takes it.
 _SERVERS_OWN = frozenset({"token", "_xsrf", "no_track_activity", "_"})
@@ -38,6 +41,9 @@ _SECONDS = re.compile(rb'"seconds":[-+.\deE]+')
 
 #: Seconds between two looks at a job that is streamed, and after which silence is broken by a comment.
 LOOK_SECONDS, SILENCE_SECONDS = 0.25, 10.0
+
+#: A file's bytes are nothing that a browser should show.
+FILE_TYPE = "application/octet-stream"
 
 _WORDS = {
     403: ("AccessDenied", "Log in, or send the server's token: Authorization: token …"),
@@ -73,30 +79,142 @@ class WorkbenchHandler(APIHandler):
     auth_resource = "workbench"
     _track_activity = False
 
+    #: What is done here, by verb.
+    routes: ClassVar[Mapping[str, Route]] = {}
+
     def initialize(self, desk: WorkbenchServer, **more: Any) -> None:
         """Take what the rules give."""
         self.desk = desk
         self.more = more
         self._parts: list[bytes] = []
         self._received = 0
+        self.upload: Upload | None = None
+        self._gone = False  # who asked
+        self._patience: asyncio.TimerHandle | None = None
+
+    @property
+    def route(self) -> Route | None:
+        """What is asked for; None where it is no route of the table."""
+        return self.routes.get(self.request.method or "")
 
     def body_bytes(self) -> int:
         """Return how much may be sent."""
-        return BODY_BYTES
+        if self.route is None:
+            return BODY_BYTES
+        return self.desk.most_file_bytes if self.route.before is not None else self.route.body_bytes
 
     async def prepare(self) -> None:  # type: ignore[override]
         """Log in, and refuse a body that is too large before it is read."""
         await super().prepare()
-        if not self._finished and int(self.request.headers.get("Content-Length") or 0) > self.body_bytes():
+        if self._finished:
+            return
+        length = int(self.request.headers.get("Content-Length") or 0)
+        takes_file = self.route is not None and self.route.before is not None
+        if takes_file:  # the server's own limit is one of what it holds in memory
+            self.request.connection.set_max_body_size(max(length, self.body_bytes()))  # type: ignore[union-attr]
+        if length > self.body_bytes():
             self.refuse(self._too_large())
+        elif takes_file:
+            await self._begin_upload()
 
-    def data_received(self, chunk: bytes) -> None:
-        """Keep what is sent, up to the limit."""
+    async def _begin_upload(self) -> None:
+        """Make a place for a file, if it is one that is wanted from who sends it."""
+        route = self.route
+        if route is None or route.before is None:
+            return
+        user = self.current_user
+        if not user or not await ensure_async(
+            self.authorizer.is_authorized(self, user, route.action, "workbench")
+        ):
+            return  # which is said, as everywhere, when it is time to answer; nothing is kept until then
+        try:
+            call = _call(self, route, dict(self.path_kwargs))
+            await route.before(self.desk, call)
+            if self.desk.files >= self.desk.most_files:
+                raise Busy(f"{self.desk.most_files} files are on their way already", retry_after=5)
+            self.desk.files += 1
+            try:
+                self.upload = await self.desk.run(lambda home: Upload(home.runs_dir / ".sent"))
+            finally:
+                if self.upload is None:
+                    self.desk.files -= 1
+                elif self._gone:
+                    self._end_upload()
+                else:
+                    self._wait_for_more()
+        except (WorkbenchError, OSError) as error:
+            self.refuse(_as_said(self, error))
+
+    def _wait_for_more(self) -> None:
+        """Cut off who sends nothing more, as a machine that has lost its network: places are few."""
+        if self._patience is not None:
+            self._patience.cancel()
+        stream = self.request.connection.stream  # type: ignore[union-attr]
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(self.desk.stalled_seconds, stream.close)
+
+    async def _keep_part(self) -> None:
+        """Write what has come of a file, by a thread."""
+        upload, data = self.upload, b"".join(self._parts)
+        self._parts.clear()
+        if upload is not None and data:
+            await self.desk.on_disk(lambda: upload.write(data))
+
+    def _end_upload(self) -> None:
+        """Remove what is left of a file on its way, whether it has arrived or was cut off."""
+        if self._patience is not None:
+            self._patience.cancel()
+        upload, self.upload = self.upload, None
+        if upload is not None:
+            self.desk.files -= 1
+            asyncio.get_running_loop().run_in_executor(None, upload.discard)
+
+    def on_finish(self) -> None:
+        """Leave nothing behind."""
+        super().on_finish()
+        self._end_upload()
+
+    def on_connection_close(self) -> None:
+        """Leave nothing behind where the one who sends is gone."""
+        super().on_connection_close()
+        self._gone = True
+        self._end_upload()
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Keep what is sent, up to the limit: in memory, or a file's bytes on the disk."""
         self._received += len(chunk)
+        if self.route is not None and self.route.before is not None:
+            if self.upload is None or self._received > self.body_bytes():
+                self._parts.clear()
+                return None
+            self._wait_for_more()
+            self._parts.append(chunk)
+            return self._keep_part() if sum(map(len, self._parts)) >= PART_BYTES else None
         if self._received <= self.body_bytes():
             self._parts.append(chunk)
         else:
             self._parts.clear()
+        return None
+
+    @property
+    def received_bytes(self) -> int:
+        """How much was sent."""
+        return self._received
+
+    async def received(self) -> Upload:
+        """Return the file that was sent, all of it on the disk.
+
+        Raises
+        ------
+        TooLarge
+            There is more of it than may be.
+        """
+        if self._received > self.body_bytes() or self.upload is None:
+            raise self._too_large()
+        if self._patience is not None:
+            self._patience.cancel()
+        await self._keep_part()
+        return self.upload
 
     def _too_large(self) -> TooLarge:
         most = f"{self.body_bytes():,}"
@@ -167,7 +285,8 @@ class WorkbenchHandler(APIHandler):
 
     def verbs(self) -> list[str]:
         """Return what may be done here."""
-        return [verb for verb in ("GET", "POST", "DELETE") if verb.lower() in type(self).__dict__]
+        verbs = ("GET", "POST", "PUT", "PATCH", "DELETE")
+        return [verb for verb in verbs if verb.lower() in type(self).__dict__]
 
 
 def _guarded(action: str) -> Callable[[Any], Any]:
@@ -189,32 +308,77 @@ def handler_of(routes: list[Route]) -> type[WorkbenchHandler]:
     name = "".join(part.strip("{}").title() for part in re.split(r"[/_-]", routes[0].path)) + "Handler"
     members: dict[str, Any] = {route.verb.lower(): method(route) for route in routes}
     members["_track_activity"] = not all(route.polled for route in routes)
-    most = max(route.body_bytes for route in routes)
-    members["body_bytes"] = lambda self: most
+    members["routes"] = {route.verb: route for route in routes}
     return type(name, (WorkbenchHandler,), members)
 
 
 async def _answer(handler: WorkbenchHandler, route: Route, path: dict[str, str]) -> None:
     try:
-        for value in path.values():
-            check_text(value)
-        given = handler.asked()
-        for value in given.values():
-            check_text(value)
-        if route.query is None and given:
-            raise BadInput(f"{route.path} takes no parameters, not {', '.join(sorted(given))}")
-        query = None if route.query is None else fit(route.query, given, "the query")
-        body = None if route.body is None else _object(handler.sent(), route)
-        told = await route.call(handler.desk, Call(path, query, body))
-    except WorkbenchError as error:
-        handler.refuse(error)
-        return
-    except OSError as error:  # a full disk, say; where on the server is nobody's business
-        handler.log.exception("workbench: %s %s", route.verb, handler.request.path)
-        handler.refuse(StoreError(f"the server's disk refused: {error.strerror or type(error).__name__}"))
+        call = _call(handler, route, path)
+        if route.body is not None:
+            call = Call(call.path, call.query, await _body(handler, route))
+        elif route.before is not None:
+            call = Call(call.path, call.query, await handler.received())
+        told = await route.call(handler.desk, call)
+    except (WorkbenchError, OSError) as error:
+        handler.refuse(_as_said(handler, error))
         return
     handler.set_status(route.status)
+    if route.gives_file:
+        await _send(handler, told)
+        return
     handler.finish(told if isinstance(told, bytes) else wire.dumps(told))
+
+
+def _call(handler: WorkbenchHandler, route: Route, path: dict[str, str]) -> Call:
+    """Return a request as it is checked: its place, and what stands behind the question mark."""
+    for value in path.values():
+        check_text(value)
+    given = handler.asked()
+    for value in given.values():
+        check_text(value)
+    if route.query is None and given:
+        raise BadInput(f"{route.path} takes no parameters, not {', '.join(sorted(given))}")
+    query = None if route.query is None else fit(route.query, given, "the query")
+    return Call(path, query)
+
+
+def _as_said(handler: WorkbenchHandler, error: WorkbenchError | OSError) -> WorkbenchError:
+    """Return an error that may be told: of a full disk, say, not where on the server it is."""
+    if isinstance(error, WorkbenchError):
+        return error
+    handler.log.error("workbench: %s", handler.request.path, exc_info=error)
+    return StoreError(f"the server's disk refused: {error.strerror or type(error).__name__}")
+
+
+async def _send(handler: WorkbenchHandler, told: FileToSend) -> None:
+    """Answer with a file's bytes, a part at a time."""
+    handler.set_header("Content-Length", str(told.size))
+    handler.set_header("Cache-Control", "no-cache")
+    handler.set_header("Content-Disposition", "attachment")
+    handler.set_header("X-Content-Type-Options", "nosniff")
+    handler.set_header("Content-Type", FILE_TYPE)
+    left = told.size
+    try:
+        while left:
+            part = await handler.desk.on_disk(partial(told.file.read, min(PART_BYTES, left)))
+            if not part:
+                raise web.HTTPError(500, "the file became shorter while it was sent")
+            left -= len(part)
+            handler.write(part)
+            await handler.flush()
+        handler.finish(set_content_type=FILE_TYPE)
+    except (StreamClosedError, asyncio.CancelledError):
+        return
+    finally:
+        told.file.close()
+
+
+async def _body(handler: WorkbenchHandler, route: Route) -> Any:
+    """Return what was sent, checked; a large body is read by a thread."""
+    if handler.received_bytes <= BODY_BYTES:
+        return _object(handler.sent(), route)
+    return await handler.desk.on_disk(lambda: _object(handler.sent(), route))
 
 
 def _object(sent: Any, route: Route) -> Any:

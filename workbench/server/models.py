@@ -458,6 +458,7 @@ class CheckpointOut(BaseModel):
     size: int
     step: int | None
     created_at: str
+    metrics: dict[str, Number] = Field({}, description="What was logged at that step.")
 
 
 class CheckpointsOut(BaseModel):

@@ -37,10 +37,13 @@ def openapi(routes: Sequence[Route], server: str) -> dict[str, Any]:
     server : str
         The path that all of them are below.
     """
-    answers = {(model, "serialization") for route in routes for model in (route.answer, ErrorOut)}
-    given = {(model, "validation") for route in routes for model in (route.query, route.body) if model}
-    inputs: list[tuple[type[BaseModel], Any]] = sorted(answers | given, key=lambda pair: pair[0].__name__)
-    refs, definitions = models_json_schema(inputs, ref_template=_REF)
+    said: list[type[BaseModel]] = [route.answer for route in routes if not route.gives_file]
+    taken = [model for route in routes for model in (route.query, route.body) if model]
+    inputs: set[tuple[type[BaseModel], Any]] = {(model, "validation") for model in taken}
+    inputs |= {(model, "serialization") for model in said}
+    inputs.add((ErrorOut, "serialization"))
+    in_order = sorted(inputs, key=lambda pair: pair[0].__name__)
+    refs, definitions = models_json_schema(in_order, ref_template=_REF)
     schemas = dict(definitions.get("$defs", {}))
     paths: dict[str, Any] = {}
     for route in routes:
@@ -88,12 +91,22 @@ def _operation(route: Route, refs: Any, schemas: Any) -> dict[str, Any]:
         statuses |= {400, 413, 422}
         ref = refs[route.body, "validation"]
         out["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref}}}
-    answer = {"application/json": {"schema": refs[route.answer, "serialization"]}}
+    if route.before is not None:
+        out["requestBody"] = {"required": True, "content": _BYTES}
+    answer = _BYTES if route.gives_file else _json(refs[route.answer, "serialization"])
     out["responses"] = {str(route.status): {"description": "Done.", "content": answer}}
-    if route.verb == "GET":
+    if route.verb == "GET" and not route.gives_file:
         out["responses"]["304"] = {"description": "As it was: `If-None-Match` is its ETag."}
     out["responses"] |= {str(status): _error(status) for status in sorted(statuses)}
     return out
+
+
+def _json(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+#: A file's bytes.
+_BYTES: Any = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
 def _error(status: int) -> dict[str, Any]:

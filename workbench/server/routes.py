@@ -26,8 +26,9 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.indexes import index_adapter
-from workbench.server import models
+from workbench.server import models, run_models, run_routes
 from workbench.server.desk import WorkbenchServer
+from workbench.server.run_routes import run_json
 from workbench.settling import settle_runs
 from workbench.store import RunRow
 from workbench.tracking import Run
@@ -79,9 +80,14 @@ class Route:
         Asked again and again by pages: no sign that somebody is at work.
     body_bytes : int
         How much may be sent.
+    before : callable, optional
+        Where a file is sent: what is looked at before any of it is read. The bytes are the body then, and
+        ``Call.body`` the :class:`~workbench.server.uploads.Upload` of them.
+    gives_file : bool
+        Whether the answer is a file's bytes.
     """
 
-    verb: Literal["GET", "POST", "DELETE"]
+    verb: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     action: Literal["read", "write", "execute"]
     does: str
@@ -93,6 +99,8 @@ class Route:
     errors: tuple[int, ...] = ()
     polled: bool = True
     body_bytes: int = BODY_BYTES
+    before: Callable[[WorkbenchServer, Call], Awaitable[Any]] | None = None
+    gives_file: bool = False
 
 
 # Adapters and jobs -----------------------------------------------------------------------------
@@ -202,23 +210,6 @@ async def cancel_job(desk: WorkbenchServer, call: Call) -> Any:
 # Runs ------------------------------------------------------------------------------------------
 
 
-def run_json(run: Run) -> dict[str, Any]:
-    """Return a run as plain JSON, without its metrics."""
-    return {
-        "id": run.id,
-        "name": run.name,
-        "experiment": run.experiment,
-        "status": run.status,
-        "config": run.config,
-        "tags": run.tags,
-        "directions": [list(pair) for pair in run.directions],
-        "job_id": run.job_id,
-        "error": run.error,
-        "created_at": run.created_at.isoformat(),
-        "finished_at": None if run.finished_at is None else run.finished_at.isoformat(),
-    }
-
-
 _SUMMARY = ("last", "min", "max", "best", "best_step", "last_step", "count", "nonfinite", "better")
 
 
@@ -296,11 +287,6 @@ async def experiment_metrics(desk: WorkbenchServer, call: Call) -> Any:
         return {"experiment": _experiment(row), "runs": told, "more": more, **_page(asked)}
 
     return await desk.run(look)
-
-
-async def get_run(desk: WorkbenchServer, call: Call) -> Any:
-    """Return one run."""
-    return await desk.run(lambda home: run_json(home.run(_id(call, "run_id"))))
 
 
 async def run_summary(desk: WorkbenchServer, call: Call) -> Any:
@@ -414,6 +400,7 @@ async def list_checkpoints(desk: WorkbenchServer, call: Call) -> Any:
                     "size": file.size,
                     "step": file.step,
                     "created_at": file.created_at.isoformat(),
+                    "metrics": {name: wire.number_json(value) for name, value in file.metrics.items()},
                 }
                 for file in files
             ]
@@ -539,7 +526,7 @@ ROUTES: tuple[Route, ...] = (
           models.RunTableOut, body=models.RunTableIn),
     Route("POST", "runs/points", "read", "Read the points of many metrics, or what came since.",
           curve_points, models.CurvesOut, body=models.CurvesIn),
-    Route("GET", "runs/{run_id}", "read", "Look at one run.", get_run, models.RunOut),
+    Route("GET", "runs/{run_id}", "read", "Look at one run.", run_routes.get_run, run_models.RunWholeOut),
     Route("GET", "runs/{run_id}/summary", "read", "Read what a run's metrics came to.", run_summary,
           models.SummaryOut),
     Route("GET", "runs/{run_id}/metrics", "read", "Read the points of one metric.", run_points,
@@ -548,6 +535,36 @@ ROUTES: tuple[Route, ...] = (
           models.CheckpointsOut),
     Route("DELETE", "runs/{run_id}/checkpoints/{name}", "write", "Delete one checkpoint of a run.",
           remove_checkpoint, models.DeletedOut, errors=(409,), polled=False),
+    # Logging from another machine.
+    Route("POST", "runs", "write", "Start a run that is logged from another machine.", run_routes.start_run,
+          run_models.RunWholeOut, body=run_models.RunIn, status=201, polled=False,
+          body_bytes=run_models.RUN_BYTES),
+    Route("PATCH", "runs/{run_id}", "write", "Write a run's notes, or add tags.", run_routes.annotate_run,
+          run_models.RunWholeOut, body=run_models.NotesIn, polled=False, body_bytes=run_models.RUN_BYTES),
+    Route("GET", "runs/{run_id}/outcome", "read", "Read what a run has come to.", run_routes.get_outcome,
+          run_models.OutcomeOut),
+    Route("POST", "runs/{run_id}/points", "write", "Log a numbered batch of points, or give a sign of life.",
+          run_routes.add_points, run_models.TakenOut, body=run_models.PointsIn, errors=(409,), polled=False,
+          body_bytes=run_models.POINTS_BYTES),
+    Route("POST", "runs/{run_id}/end", "write", "End a run; one that is over stays as it ended.",
+          run_routes.end_run, run_models.RunWholeOut, body=run_models.EndIn, polled=False),
+    Route("PUT", "runs/{run_id}/checkpoints/{name}", "write", "Send a file as a checkpoint of a run.",
+          run_routes.put_checkpoint, run_models.FileKeptOut, query=run_models.CheckpointQuery,
+          errors=(409, 413), polled=False, before=run_routes.expect_file),
+    Route("GET", "runs/{run_id}/checkpoints/{name}", "read", "Fetch the bytes of a checkpoint.",
+          run_routes.get_checkpoint, run_models.FileOut, errors=(409,), polled=False, gives_file=True),
+    Route("GET", "runs/{run_id}/artifacts", "read", "List a run's artifacts.", run_routes.list_artifacts,
+          run_models.ArtifactsOut),
+    Route("PUT", "runs/{run_id}/artifacts/{name}", "write", "Send a file as an artifact of a run.",
+          run_routes.put_artifact, run_models.FileKeptOut, query=run_models.FileQuery,
+          errors=(409, 413), polled=False, before=run_routes.expect_file),
+    Route("GET", "runs/{run_id}/artifacts/{name}", "read", "Fetch the bytes of an artifact.",
+          run_routes.get_artifact, run_models.FileOut, errors=(409,), polled=False, gives_file=True),
+    Route("POST", "jobs/notebook", "execute", "Send a notebook, and queue it as a job.",
+          run_routes.submit_notebook, models.JobOut, body=run_models.NotebookIn, status=201, polled=False,
+          body_bytes=2 * run_models.NOTEBOOK_BYTES),
+    Route("POST", "jobs/{job_id}/retry", "execute", "Queue the same as a job that has ended again.",
+          run_routes.retry_job, models.JobOut, status=201, errors=(409, 422, 501), polled=False),
     Route("GET", "indexes", "read", "List the indexes.", list_indexes, models.IndexesOut),
     Route("GET", "indexes/{name}", "read", "Tell how an index can be searched.", get_index, models.IndexOut,
           errors=(409,)),
