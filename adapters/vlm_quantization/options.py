@@ -55,15 +55,15 @@ class TrainOptions(CollectionOptions):
         "efficientnet-lite0", title="Picture network", description="Frozen; 'random' is for tests"
     )
     seed: int = Field(0, ge=0, title="Seed")
-    steps: int = Field(750, ge=1, le=1_000_000, title="Steps")
+    steps: int = Field(900, ge=1, le=1_000_000, title="Steps")
     batch: int = Field(256, ge=2, le=65_536, title="Concepts a batch")
-    texts: int = Field(2, ge=1, le=64, title="Texts a concept", description="In a batch, beside one picture")
+    texts: int = Field(1, ge=1, le=64, title="Texts a concept", description="In a batch, beside one picture")
     learning_rate: float = Field(4e-3, gt=0, title="Learning rate", description="Highest, after the warm-up")
     weight_decay: float = Field(1e-4, ge=0, title="Weight decay")
     validate_every: int = Field(150, ge=1, title="Validate every", description="In steps")
     patience: int = Field(6, ge=1, title="Patience", description="Validations without a gain before stopping")
     refit_steps: int = Field(
-        350,
+        400,
         ge=0,
         le=1_000_000,
         title="Refit steps",
