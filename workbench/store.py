@@ -28,6 +28,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -104,7 +105,24 @@ _checkpoints, _artifacts = _table(Checkpoint), _table(Artifact)
 _senders = _table(Sender)
 _jobs, _results = _table(Job), _table(EvalResult)
 
-_SUMMARY_TABLE = select(*(_summaries.c[name] for name in ("run_id", "name", *STATISTICS)))
+# Put together once: that takes as long as asking.
+_IDS: Any = bindparam("ids", expanding=True)
+_SUMMARY_TABLE = (
+    select(*(_summaries.c[name] for name in ("run_id", "name", *STATISTICS)))
+    .where(_summaries.c.run_id.in_(_IDS))
+    .order_by(_summaries.c.id)
+)
+_RUN_TABLE = (
+    select(
+        *(
+            _experiments.c.name.label("experiment") if name == "experiment" else _runs.c[name]
+            for name in RunRow._fields
+        )
+    )
+    .join(_experiments, _experiments.c.id == _runs.c.experiment_id)
+    .order_by(_runs.c.id.desc())
+)
+_RUN_TABLE_OF = _RUN_TABLE.where(_runs.c.id.in_(_IDS))
 
 
 def sqlite_module() -> Any:
@@ -391,15 +409,11 @@ class Store:
 
     def run_table(self, run_ids: Collection[int] | None = None) -> dict[int, RunRow]:
         """Return runs by id, newest first, without what only a run's own page shows; all of them if None."""
-        columns = [
-            _experiments.c.name.label("experiment") if name == "experiment" else _runs.c[name]
-            for name in RunRow._fields
-        ]
-        query = select(*columns).join(_experiments, _experiments.c.id == _runs.c.experiment_id)
-        if run_ids is not None:
-            query = query.where(_runs.c.id.in_(run_ids))
         with self._reading() as connection:
-            found = connection.execute(query.order_by(_runs.c.id.desc()))
+            if run_ids is None:
+                found = connection.execute(_RUN_TABLE)
+            else:
+                found = connection.execute(_RUN_TABLE_OF, {"ids": list(run_ids)})
             return {row[0]: RunRow(*row) for row in found}
 
     def run_marks(self, run_ids: Collection[int]) -> dict[int, str]:
@@ -545,9 +559,8 @@ class Store:
         self, connection: Connection, run_ids: Collection[int]
     ) -> dict[int, dict[str, dict[str, Any]]]:
         out: dict[int, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
-        query = _SUMMARY_TABLE.where(_summaries.c.run_id.in_(run_ids)).order_by(_summaries.c.id)
         # The driver's own rows, and each dict written out: there are thousands, and nothing wants converting.
-        found = connection.execute(query).cursor.fetchall()
+        found = connection.execute(_SUMMARY_TABLE, {"ids": list(run_ids)}).cursor.fetchall()
         for run_id, name, last, low, high, best, best_step, last_step, count, nonfinite, better in found:
             out[run_id][name] = {
                 "last": last,
