@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import workbench as wb
+from tests.faults.report import REPORT
 from workbench import jobs
 
 TOY = Path(__file__).parent / "adapters" / "toy.py"
@@ -50,6 +51,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "the demo's results" if file in shared else file
 
     return ByFile(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell what the fault suite counted to the process that prints it, where this is a worker of it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["faults"] = json.dumps(REPORT.told())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker counted; one that crashed has told nothing."""
+    if told := getattr(node, "workeroutput", {}).get("faults"):
+        REPORT.add(json.loads(told))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much the fault suite broke, and what came of it."""
+    for line in REPORT.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

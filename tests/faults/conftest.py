@@ -7,9 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.faults.report import Report
-
-_REPORT = Report()
+from tests.faults.report import REPORT, Report
 
 
 @pytest.fixture
@@ -21,7 +19,7 @@ def long_form(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def report() -> Report:
     """What was broken, for the lines at the end."""
-    return _REPORT
+    return REPORT
 
 
 def _namespaces(*given: str) -> list[str]:
@@ -56,9 +54,3 @@ def other_host() -> list[str]:
     # Root in a user namespace of its own would be a stranger to the server's socket.
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return [*_namespaces(*user, "--uts"), "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how much was broken, and what came of it."""
-    for line in _REPORT.lines():
-        terminalreporter.write_line(line)

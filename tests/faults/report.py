@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+_COUNTERS = ("kills", "faults", "ends")
 
 
 @dataclass
@@ -17,6 +21,18 @@ class Report:
     settled: list[tuple[float, str]] = field(default_factory=list)
     #: Results that a job was told were kept; every one of them was looked for and found.
     acknowledged: int = 0
+
+    def told(self) -> dict[str, Any]:
+        """Return it as plain JSON, for another process to :meth:`add`."""
+        counters = {name: dict(getattr(self, name)) for name in _COUNTERS}
+        return {**counters, "settled": self.settled, "acknowledged": self.acknowledged}
+
+    def add(self, told: Mapping[str, Any]) -> None:
+        """Add what another process counted."""
+        for name in _COUNTERS:
+            getattr(self, name).update(told[name])
+        self.settled += [(seconds, name) for seconds, name in told["settled"]]
+        self.acknowledged += told["acknowledged"]
 
     def lines(self) -> list[str]:
         """Return it as lines of text; none where nothing was broken."""
@@ -36,3 +52,7 @@ class Report:
 
 def _counted(counter: Counter[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(counter.items())) or "none"
+
+
+#: What this process has counted; the workers of a run tell theirs to the one that prints it.
+REPORT = Report()
