@@ -20,6 +20,11 @@ from workbench.testing import AdapterContract, Outcome
 class Ours(AdapterContract):
     """What the adapters of this project promise beyond the contract."""
 
+    def test_nothing_of_the_contract_is_left_out(self, outcome: Outcome) -> None:
+        """The contract skips what an adapter does not offer; ours offer all of it."""
+        assert outcome.index is not None
+        assert outcome.adapter.offers("search_by_text")
+
     def test_evaluation_has_a_table_and_a_curve(self, outcome: Outcome) -> None:
         kinds = [view.kind for view in outcome.results["eval"].views]
         assert "retrieval_table" in kinds

@@ -1,0 +1,63 @@
+"""What CI may not leave out: a test that is skipped where something is missing fails there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: The variable that CI sets, a test that it is about, and what that test says is missing.
+REQUIRED = [
+    ("WORKBENCH_REQUIRE_BROWSER", "tests/browser/test_compare_parts.py", "no Chromium found"),
+    ("WORKBENCH_REQUIRE_UNSHARE", "tests/faults/test_disk.py", "no namespaces of a test's own here"),
+]
+
+#: Nothing is to be remembered of these runs, and a plugin that they do not need takes long to import.
+_WITHOUT = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
+
+
+@pytest.mark.parametrize("variable", [variable for variable, *_ in REQUIRED])
+def test_ci_sets_the_variable_before_it_runs_the_tests(variable: str) -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert script.index(f"\nexport {variable}=1\n") < script.index("\n.venv/bin/pytest")
+
+
+@pytest.mark.parametrize(("variable", "file", "says"), REQUIRED)
+def test_what_is_missing_skips_and_with_the_variable_fails(
+    tmp_path: Path, variable: str, file: str, says: str
+) -> None:
+    """Run with a path on which there is no program at all."""
+    for required in (False, True):
+        environment = {**os.environ, "PATH": str(tmp_path), variable: "1" if required else ""}
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-n1", *_WITHOUT, str(ROOT / file)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == int(required), done.stdout + done.stderr
+        assert says in done.stdout
+        assert bool(re.search(r"\d+ errors?\b", done.stdout)) is required
+        assert bool(re.search(r"\d+ skipped", done.stdout)) is not required
+
+
+def test_nothing_else_is_skipped_or_expected_to_fail() -> None:
+    """A new skip is a decision: it belongs to this list, with what turns it into a failure."""
+    said = re.compile(r"pytest\.(skip|xfail|importorskip)|mark\.(skip|skipif|xfail)\b")
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("tests", "workbench", "adapters")
+        for path in (ROOT / folder).rglob("*.py")
+        if path != Path(__file__) and said.search(path.read_text(encoding="utf-8"))
+    }
+    # The contract skips what an adapter does not offer; of ours a test says that they offer all of it.
+    assert found == {"tests/browser/conftest.py", "tests/faults/conftest.py", "workbench/testing.py"}
