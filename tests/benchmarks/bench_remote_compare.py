@@ -10,17 +10,15 @@ runs has logged one point of every metric. Requests and bytes (of bodies, not of
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+from bench_http import doors
 
 import workbench as wb
 from workbench import records
@@ -38,17 +36,6 @@ SHAPES = {
 }
 
 LIVE = 3
-
-
-def doors() -> ModuleType:
-    """Return the module of the tests that starts a live server."""
-    spec = importlib.util.spec_from_file_location("doors_of_the_tests", TESTS / "workbench" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def fill(home: wb.Workspace, runs: int, metrics: int, points: int, settings: int) -> list[int]:
