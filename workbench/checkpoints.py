@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from workbench import records
 from workbench.errors import BadInput, UnknownArtifact, UnknownCheckpoint
@@ -20,6 +20,8 @@ from workbench.files import copy_stream, copy_whole, delete_file, open_file
 from workbench.store import Store
 
 CHECKPOINTS, ARTIFACTS = "checkpoints", "artifacts"
+
+_Kept = TypeVar("_Kept", bound="KeptFile")
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,6 @@ class KeptFiles:
     ) -> Path | None:
         """Keep a checkpoint if it is among the best ``keep`` by a metric at its step, and no worse ones."""
         records.check_file_name(name, "checkpoint")
-        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise BadInput(f"keep_best={keep!r}: a whole number from 1 on is wanted")
         value = None if step is None else self._store.at_steps(self._run_id, [step])[step].get(metric)
         if value is None:
             raise BadInput(
@@ -171,12 +171,7 @@ class KeptFiles:
 
     def checkpoint(self, name: str) -> CheckpointFile:
         """Return one checkpoint."""
-        records.check_file_name(name, "checkpoint")
-        found = self.checkpoints()
-        one = next((one for one in found if one.name == name), None)
-        if one is None:
-            raise UnknownCheckpoint(name, [one.name for one in found])
-        return one
+        return named(name, "checkpoint", self.checkpoints)
 
     def delete_checkpoint(self, name: str) -> None:
         """Delete one checkpoint: a regular file of the run's checkpoint folder, and what is recorded of it.
@@ -186,16 +181,18 @@ class KeptFiles:
         records.check_file_name(name, "checkpoint")
         recorded = any(one.name == name for one in self._store.checkpoints(self._run_id))
         at = (self._folder.parent, self._folder.name, CHECKPOINTS, name)
+        there = True
         try:
-            if not recorded:
+            if recorded:
+                delete_file(*at)
+            else:
                 open_file(*at).close()  # a link or a folder is told as what it is
-                raise FileNotFoundError(name)
-            delete_file(*at)
         except FileNotFoundError:
-            # Without its file a record says nothing: it goes too, and the caller hears what there is.
+            there = False
+        if recorded:  # also without its file, since then it says nothing
             self._store.forget_checkpoint(self._run_id, name)
-            raise UnknownCheckpoint(name, [one.name for one in self.checkpoints()]) from None
-        self._store.forget_checkpoint(self._run_id, name)
+        if not (recorded and there):
+            raise UnknownCheckpoint(name, [one.name for one in self.checkpoints()])
 
     # Artifacts -----------------------------------------------------------------------------------
 
@@ -216,12 +213,41 @@ class KeptFiles:
 
     def artifact(self, name: str) -> ArtifactFile:
         """Return one artifact."""
-        records.check_file_name(name, "artifact")
-        found: Sequence[ArtifactFile] = self.artifacts()
-        one = next((one for one in found if one.name == name), None)
-        if one is None:
-            raise UnknownArtifact(name, [one.name for one in found])
-        return one
+        return named(name, "artifact", self.artifacts)
+
+
+def named(name: str, kind: str, files: Callable[[], Sequence[_Kept]]) -> _Kept:
+    """Return the one of a run's checkpoints, or artifacts, that has a name.
+
+    Raises
+    ------
+    BadName
+        A name that could mean a file elsewhere.
+    UnknownCheckpoint, UnknownArtifact
+        There is none.
+    """
+    records.check_file_name(name, kind)
+    found = files()
+    for one in found:
+        if one.name == name:
+            return one
+    unknown = UnknownCheckpoint if kind == "checkpoint" else UnknownArtifact
+    raise unknown(name, [one.name for one in found])
+
+
+def check_ranking(keep_best: Any, metric: str | None) -> None:
+    """Raise where a checkpoint cannot be ranked by what is given.
+
+    Raises
+    ------
+    BadInput
+        One of the two without the other, or no number of checkpoints.
+    """
+    if (keep_best is None) != (metric is None):
+        raise BadInput("keep_best and metric go together", hint='Such as keep_best=3, metric="val/loss".')
+    whole = isinstance(keep_best, int) and not isinstance(keep_best, bool)
+    if keep_best is not None and (not whole or keep_best < 1):
+        raise BadInput(f"keep_best={keep_best!r}: a whole number from 1 on is wanted")
 
 
 def _rank(value: float | None, better: str) -> Any:

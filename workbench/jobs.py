@@ -428,8 +428,7 @@ class Job:
             The adapter has changed meanwhile and takes it no more.
         """
         row = self.refresh()._row
-        if row.status not in records.FINAL_STATUSES:
-            raise WrongState(f"job {self.id} is {row.status}", hint="Cancel it first, or wait for its end.")
+        check_over(row)
         options = row.options
         if row.source:
             if not source_copy(self._home, row.source_sha256).is_file():
@@ -672,6 +671,18 @@ def _queue(home: Workspace, row: records.Job, *, start_worker: bool) -> Job:
             if home.store.move_job(job.id, expect="queued", to="cancelled"):
                 raise
     return job
+
+
+def check_over(row: records.Job) -> None:
+    """Raise unless a job has ended.
+
+    Raises
+    ------
+    WrongState
+        It waits or runs.
+    """
+    if row.status not in records.FINAL_STATUSES:
+        raise WrongState(f"job {row.id} is {row.status}", hint="Cancel it first, or wait for its end.")
 
 
 def check_job(family: BaseAdapter, type: str, options: Any) -> Any:  # noqa: A002

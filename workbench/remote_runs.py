@@ -30,15 +30,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, TypeVar, cast
 from urllib.parse import quote
 
 from workbench import heartbeats, records, tracking, wire
-from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFile
+from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFile, check_ranking, named
 from workbench.errors import (
     BadInput,
     Busy,
     ServerUnreachable,
     StoreUnavailable,
     TooLarge,
-    UnknownArtifact,
-    UnknownCheckpoint,
     UnknownRun,
     WorkbenchError,
     WrongState,
@@ -512,11 +510,7 @@ class RemoteRun(tracking.Run):
             It has more bytes than the server takes.
         """
         step = self._auto_step if step is None else as_step(step)
-        if (keep_best is None) != (metric is None):
-            raise BadInput("keep_best and metric go together", hint='Such as keep_best=3, metric="val/loss".')
-        whole = isinstance(keep_best, int) and not isinstance(keep_best, bool)
-        if keep_best is not None and (not whole or keep_best < 1):
-            raise BadInput(f"keep_best={keep_best!r}: a whole number from 1 on is wanted")
+        check_ranking(keep_best, metric)
         if metric is not None:
             self._flush_if_logged()
         asked = {"step": step, "keep_best": keep_best, "metric": metric}
@@ -566,12 +560,7 @@ class RemoteRun(tracking.Run):
 
     def checkpoint(self, name: str) -> CheckpointFile:
         """Return one checkpoint; ``open()`` is a stream of its bytes, and ``save(path)`` brings it here."""
-        records.check_file_name(name, "checkpoint")
-        found = self.checkpoints()
-        one = next((one for one in found if one.name == name), None)
-        if one is None:
-            raise UnknownCheckpoint(name, [one.name for one in found])
-        return one
+        return named(name, "checkpoint", self.checkpoints)
 
     def delete_checkpoint(self, name: str) -> None:
         """Delete one checkpoint on the server."""
@@ -594,12 +583,7 @@ class RemoteRun(tracking.Run):
 
     def artifact(self, name: str) -> ArtifactFile:
         """Return one artifact; its ``open()`` is a stream of its bytes, and ``save(path)`` brings it here."""
-        records.check_file_name(name, "artifact")
-        found = self.artifacts()
-        one = next((one for one in found if one.name == name), None)
-        if one is None:
-            raise UnknownArtifact(name, [one.name for one in found])
-        return one
+        return named(name, "artifact", self.artifacts)
 
 
 _INFINITE = ("Infinity", "-Infinity")

@@ -95,13 +95,19 @@ class RunReader:
     def declared(self, rows: Iterable[RunRow]) -> list[Metric]:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
         rows = list(rows)
-        for job_id in {row.job_id for row in rows if row.job_id is not None} - self._adapters.keys():
-            job = self._store.job(job_id)
-            self._adapters[job_id] = job.adapter if job else ""
-        families = {self._adapters[row.job_id] for row in rows if row.job_id is not None}
-        known = families & set(adapters()) if families else set()
-        found = [metric for family in sorted(known) for metric in get_adapter(family).metrics]
-        return found + said_directions(rows)
+        job_ids = {row.job_id for row in rows if row.job_id is not None}
+        if unknown := job_ids - self._adapters.keys():
+            self._adapters |= dict.fromkeys(unknown, "") | self._store.job_adapters(unknown)
+        return family_metrics({self._adapters[job_id] for job_id in job_ids}) + said_directions(rows)
+
+
+def family_metrics(families: Collection[str]) -> list[Metric]:
+    """Return what adapters declare of their metrics, in the order of their names; unknown ones nothing."""
+    if not families:  # to look for adapters costs files
+        return []
+    return [
+        metric for family in sorted(set(families) & set(adapters())) for metric in get_adapter(family).metrics
+    ]
 
 
 def said_directions(rows: Iterable[RunRow]) -> list[Metric]:

@@ -47,7 +47,7 @@ from workbench import migrations, series
 from workbench.errors import BadInput, MissingExtra, StoreError, StoreUnavailable, WrongState
 from workbench.heartbeats import Hearing
 from workbench.mounts import network_filesystem
-from workbench.outcome import STATISTICS, collect
+from workbench.outcome import collect
 from workbench.records import (
     Artifact,
     Checkpoint,
@@ -105,10 +105,13 @@ _checkpoints, _artifacts = _table(Checkpoint), _table(Artifact)
 _senders = _table(Sender)
 _jobs, _results = _table(Job), _table(EvalResult)
 
+#: What :meth:`Store.summary_table` reads of each metric, in the order that it takes them apart in.
+_SUMMARY_COLUMNS = ("last", "min", "max", "best", "best_step", "last_step", "count", "nonfinite", "better")
+
 # Put together once: that takes as long as asking.
 _IDS: Any = bindparam("ids", expanding=True)
 _SUMMARY_TABLE = (
-    select(*(_summaries.c[name] for name in ("run_id", "name", *STATISTICS)))
+    select(*(_summaries.c[name] for name in ("run_id", "name", *_SUMMARY_COLUMNS)))
     .where(_summaries.c.run_id.in_(_IDS))
     .order_by(_summaries.c.id)
 )

@@ -27,7 +27,7 @@ from pydantic import BaseModel
 
 from workbench import processes, provenance, records
 from workbench.adapter import Metric
-from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFiles
+from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFiles, check_ranking
 from workbench.errors import BadInput, UnknownRun, WorkbenchError, WrongState
 from workbench.files import move_whole
 from workbench.files import write_whole as write_whole
@@ -389,10 +389,9 @@ class Run:
             There is no such file, or it is a folder; or it cannot be ranked.
         """
         step = self._auto_step if step is None else as_step(step)
-        if keep_best is None and metric is None:
-            return self._files.keep_checkpoint(name, path, step)
+        check_ranking(keep_best, metric)
         if keep_best is None or metric is None:
-            raise BadInput("keep_best and metric go together", hint='Such as keep_best=3, metric="val/loss".')
+            return self._files.keep_checkpoint(name, path, step)
         better = self._direction(metric)
         if better is None:
             raise BadInput(

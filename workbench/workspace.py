@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel
 
 from workbench import indexes, records, tracking
-from workbench.adapter import BaseAdapter, Metric, Searcher, adapters, get_adapter
+from workbench.adapter import BaseAdapter, Metric, Searcher
 from workbench.errors import BadInput, UnknownExperiment, UnknownRun, WrongState
 from workbench.settling import settle_runs
 from workbench.store import RunRow, Store
@@ -298,18 +298,17 @@ class Workspace:
 
     def _declared(self, runs: Sequence[RunRow]) -> list[Metric]:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
+        from workbench.run_data import said_directions
+
         job_ids = {run.job_id for run in runs if run.job_id is not None}
-        rows = [self.store.job(job_id) for job_id in sorted(job_ids)]
-        declared = self._family_metrics({row.adapter for row in rows if row is not None})
-        said = dict.fromkeys((pattern, way) for run in runs for pattern, way in run.directions)
-        return declared + [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
+        families = set(self.store.job_adapters(job_ids).values()) if job_ids else set()
+        return self._family_metrics(families) + said_directions(runs)
 
     def _family_metrics(self, families: Collection[str]) -> list[Metric]:
         """Return what adapters declare of their metrics, in the order of their names."""
-        if not families:  # to look for adapters costs files
-            return []
-        known = sorted(set(families) & set(adapters()))
-        return [metric for family in known for metric in get_adapter(family).metrics]
+        from workbench.run_data import family_metrics
+
+        return family_metrics(families)
 
     def _experiment_names(self) -> dict[int, str]:
         return {experiment.id or 0: experiment.name for experiment in self.store.experiments()}

@@ -14,6 +14,7 @@ import pytest
 
 import workbench as wb
 from workbench import records, remote_compare
+from workbench.outcome import STATISTICS
 from workbench.panels.compare import ComparePanel
 from workbench.panels.results_compare import comparison_html
 from workbench.panels.results_panel import ResultsComparePanel
@@ -190,7 +191,7 @@ def test_what_the_client_asks_at_once_the_server_takes() -> None:
     assert remote_compare.CURVES_ASKED <= models.MOST_SERIES
     assert remote_compare.ALSO_ASKED <= models.MOST_ALSO
     assert 2 * remote_compare.BYTES_ASKED <= routes.BODY_BYTES
-    assert set(routes._SUMMARY) >= remote_compare._WHOLE
+    assert set(STATISTICS) >= remote_compare._WHOLE
 
 
 # How often and how much -------------------------------------------------------------------------------
@@ -444,8 +445,7 @@ def test_results_are_compared_as_their_owner_compares_them(served: Served) -> No
 
 def test_directions_are_the_servers_adapters(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     here = served.home.compare_results([(job := finished(served.home, 0.1))])
-    monkeypatch.setattr("workbench.workspace.adapters", lambda: [])  # a laptop without them
-    monkeypatch.setattr("workbench.run_data.adapters", lambda: [])
+    monkeypatch.setattr("workbench.run_data.adapters", lambda: [])  # a laptop without them
     assert comparison_html(served.remote.compare_results([job])) == comparison_html(here)
     panel = ComparePanel(served.remote, [4])
     assert {row["name"]: row["better"] for row in panel.state["comparison"]["final"]} == {

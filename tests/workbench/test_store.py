@@ -12,6 +12,7 @@ from sqlalchemy import event, text
 import workbench as wb
 from workbench import migrations, mounts, records
 from workbench.errors import StoreUnavailable
+from workbench.outcome import STATISTICS
 from workbench.series import Point
 from workbench.store import Store, is_sound, patiently, sqlite_module
 
@@ -148,6 +149,9 @@ def test_a_summary_is_what_its_points_come_to(store: Store) -> None:
     (summary,) = store.summaries([run_id])[run_id]
     assert (summary.count, summary.nonfinite, summary.last, summary.last_step) == (7, 3, -math.inf, 6)
     assert (summary.min, summary.max, summary.best, summary.best_step) == (0.1, 0.9, 0.9, 2)
+    (row,) = store.summary_table([run_id])[run_id].values()
+    assert tuple(row) == STATISTICS
+    assert row == {name: getattr(summary, name) for name in STATISTICS}
     read = store.points(run_id, "m")
     assert [step for step, _, _ in read] == list(range(7))
     assert [str(value) for _, _, value in read] == [str(value) for value in values]

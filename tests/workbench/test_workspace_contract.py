@@ -290,13 +290,14 @@ def test_a_reader_reads_what_a_workspace_says(both: Both) -> None:
 
 
 def test_every_method_of_the_run_of_a_server_takes_what_the_local_one_takes() -> None:
-    for remote, local in ((wb.RemoteWorkspace, wb.Workspace), (RemoteRun, wb.Run)):
-        for name in ("start_run", "submit_notebook", "log", "log_many", "log_artifact", "annotate", "finish"):
-            if hasattr(local, name):
-                mine, theirs = (inspect.signature(getattr(one, name)) for one in (remote, local))
-                assert mine.parameters == theirs.parameters, name
-    mine, theirs = (inspect.signature(one.log_checkpoint) for one in (RemoteRun, wb.Run))
-    assert mine.parameters == theirs.parameters
+    of_runs = ("log", "log_many", "log_checkpoint", "log_artifact", "annotate", "finish")
+    for remote, local, names in (
+        (wb.RemoteWorkspace, wb.Workspace, ("start_run", "submit_notebook")),
+        (RemoteRun, wb.Run, of_runs),
+    ):
+        for name in names:
+            mine, theirs = (inspect.signature(getattr(one, name)) for one in (remote, local))
+            assert mine.parameters == theirs.parameters, name
 
 
 def test_a_run_is_started_logged_and_ended(ws: wb.Workspace, both: Both) -> None:

@@ -328,9 +328,7 @@ class ExperimentsOut(BaseModel):
     experiments: list[ExperimentOut]
 
 
-class RunOut(BaseModel):
-    """A run, without its metrics."""
-
+class _RunSaid(BaseModel):
     id: int
     name: str
     experiment: str
@@ -340,6 +338,11 @@ class RunOut(BaseModel):
     directions: list[list[str]]
     job_id: int | None
     error: dict[str, Any] | None
+
+
+class RunOut(_RunSaid):
+    """A run, without its metrics."""
+
     created_at: str
     finished_at: str | None
 
@@ -402,18 +405,9 @@ class MarksOut(BaseModel):
     marks: dict[str, str] = Field(description="By id; a run that is not there has none.")
 
 
-class RunRowOut(BaseModel):
+class RunRowOut(_RunSaid):
     """A run and what its metrics came to, as comparing reads it."""
 
-    id: int
-    name: str
-    experiment: str
-    status: str
-    config: dict[str, Any]
-    tags: dict[str, Any]
-    directions: list[list[str]]
-    job_id: int | None
-    error: dict[str, Any] | None
     created_at: float = Field(description="Seconds since 1970.")
     finished_at: float | None
     notes: str

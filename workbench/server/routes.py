@@ -26,6 +26,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.indexes import index_adapter
+from workbench.outcome import STATISTICS
 from workbench.server import models, run_models, run_routes
 from workbench.server.desk import WorkbenchServer
 from workbench.server.run_routes import run_json
@@ -210,9 +211,6 @@ async def cancel_job(desk: WorkbenchServer, call: Call) -> Any:
 # Runs ------------------------------------------------------------------------------------------
 
 
-_SUMMARY = ("last", "min", "max", "best", "best_step", "last_step", "count", "nonfinite", "better")
-
-
 def summary_json(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a run's metrics came to as plain JSON."""
     return {
@@ -220,7 +218,9 @@ def summary_json(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> dict[str
         "name": run.name,
         "experiment": run.experiment,
         "status": run.status,
-        "summary": {name: {key: _number(row.get(key)) for key in _SUMMARY} for name, row in summary.items()},
+        "summary": {
+            name: {key: _number(row.get(key)) for key in STATISTICS} for name, row in summary.items()
+        },
     }
 
 
@@ -348,14 +348,14 @@ async def run_table(desk: WorkbenchServer, call: Call) -> Any:
                 elif (row := rows.get(run_id)) is not None:
                     told.append(_tabled(row, families.get(row.job_id or 0, ""), summaries[run_id]))
                     size += len(told[-1])
-        head = wire.dumps({"columns": _SUMMARY, "left": left})
+        head = wire.dumps({"columns": STATISTICS, "left": left})
         return head[:-1] + b',"runs":[' + b",".join(told) + b"]}"
 
     return await desk.run(look)
 
 
 def _tabled(row: RunRow, adapter: str, summary: Mapping[str, Mapping[str, Any]]) -> bytes:
-    columns = {name: [_number(entry[key]) for key in _SUMMARY] for name, entry in summary.items()}
+    columns = {name: [_number(entry[key]) for key in STATISTICS] for name, entry in summary.items()}
     return wire.dumps({**row._asdict(), "adapter": adapter, "summary": columns})
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from workbench import jobs, records, wire
 from workbench.checkpoints import ARTIFACTS, CHECKPOINTS
 from workbench.errors import BadInput, BadName, TooLarge, WrongState
-from workbench.records import FINAL_STATUSES
 from workbench.series import Batch
 from workbench.server import run_models
 from workbench.server.desk import WorkbenchServer
@@ -301,8 +300,7 @@ async def retry_job(desk: WorkbenchServer, call: Call) -> Any:
     found = await desk.run(look)
     if isinstance(found, dict):
         return found
-    if found.status not in FINAL_STATUSES:
-        raise WrongState(f"job {found.id} is {found.status}", hint="Cancel it first, or wait for its end.")
+    jobs.check_over(found)
     question = {"adapter": found.adapter, "type": found.type, "options": found.options}
     checked = await desk.ask(op="check", **question)
     return await desk.run(
