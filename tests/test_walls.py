@@ -24,10 +24,10 @@ TEXTS = {".py", ".js", ".css", ".html", ".j2", ".mako", ".json", ".ipynb", ".tom
 
 #: Who may import whom: a module imports from its own floor and from those below, never upward.
 FLOORS = [
-    {"errors", "signals"},
-    {"records", "processes", "bars", "keeper", "locks", "logs", "mounts", "migrations", "heartbeats"},
-    {"files", "outcome", "provenance", "values"},
-    {"store", "series", "adapter", "compare"},
+    {"errors"},
+    {"host"},
+    {"bars", "keeper", "heartbeats", "provenance", "values"},
+    {"store", "adapter", "compare"},
     {"tracking", "writer", "checkpoints", "imports", "notebooks", "parameters", "settling", "reporting"},
     {"engine", "run_data", "indexes", "wire"},
     {"workspace", "jobs", "scope", "runner", "attempts", "progress", "search_client"},

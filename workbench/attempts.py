@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from workbench import processes
-from workbench.logs import LogFile
-from workbench.processes import Process
+from workbench.host import processes
+from workbench.host.log import LogFile
+from workbench.host.processes import Process
 
 #: Lines that a runner printed before it had work, at most.
 _EARLY_BYTES = 64 * 2**10

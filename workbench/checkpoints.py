@@ -1,6 +1,6 @@
 """The files a run keeps: checkpoints, of which the best may outlive the others, and artifacts.
 
-A name from outside reaches a file here only by :mod:`workbench.files`: it means one regular file in one
+A name from outside reaches a file here only by :mod:`workbench.host.files`: it means one regular file in one
 folder, or nothing.
 """
 
@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from workbench import records
 from workbench.errors import BadInput, UnknownArtifact, UnknownCheckpoint
-from workbench.files import copy_stream, copy_whole, delete_file, open_file
-from workbench.store import Store
+from workbench.host.files import check_file_name, copy_stream, copy_whole, delete_file, open_file
+from workbench.store import records
+from workbench.store.store import Store
 
 CHECKPOINTS, ARTIFACTS = "checkpoints", "artifacts"
 
@@ -107,7 +107,7 @@ class KeptFiles:
         return target, target.stat().st_size
 
     def _target(self, kind: str, name: str) -> Path:
-        return self._folder / kind / records.check_file_name(name, kind[:-1])
+        return self._folder / kind / check_file_name(name, kind[:-1])
 
     # Checkpoints ---------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class KeptFiles:
         self, name: str, path: str | os.PathLike[str], step: int | None, metric: str, keep: int, better: str
     ) -> Path | None:
         """Keep a checkpoint if it is among the best ``keep`` by a metric at its step, and no worse ones."""
-        records.check_file_name(name, "checkpoint")
+        check_file_name(name, "checkpoint")
         value = None if step is None else self._store.at_steps(self._run_id, [step])[step].get(metric)
         if value is None:
             raise BadInput(
@@ -178,7 +178,7 @@ class KeptFiles:
 
         What stands in the folder without a record (a trainer may be writing it) is no checkpoint.
         """
-        records.check_file_name(name, "checkpoint")
+        check_file_name(name, "checkpoint")
         recorded = any(one.name == name for one in self._store.checkpoints(self._run_id))
         at = (self._folder.parent, self._folder.name, CHECKPOINTS, name)
         there = True
@@ -226,7 +226,7 @@ def named(name: str, kind: str, files: Callable[[], Sequence[_Kept]]) -> _Kept:
     UnknownCheckpoint, UnknownArtifact
         There is none.
     """
-    records.check_file_name(name, kind)
+    check_file_name(name, kind)
     found = files()
     for one in found:
         if one.name == name:

@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 from pydantic import BaseModel
 
-from workbench import jobs, records, tracking, wire
+from workbench import jobs, tracking, wire
 from workbench.adapter import BaseAdapter, Metric, Result
 from workbench.errors import (
     BadInput,
@@ -47,6 +47,7 @@ from workbench.remote_runs import (
     waiting_for_server,
 )
 from workbench.search_client import RemoteSearcher
+from workbench.store import records
 from workbench.workspace import Workspace, as_id
 
 if TYPE_CHECKING:

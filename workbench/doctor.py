@@ -22,9 +22,9 @@ from packaging.utils import canonicalize_name
 from workbench import jobs, notebooks
 from workbench.adapter import adapters, get_adapter
 from workbench.errors import StoreUnavailable, WorkbenchError
-from workbench.mounts import network_filesystem
-from workbench.records import JOB_STATUSES
-from workbench.store import is_sound, sqlite_module
+from workbench.host.mounts import network_filesystem
+from workbench.store.engines import is_sound, sqlite_module
+from workbench.store.records import JOB_STATUSES
 from workbench.workspace import DATABASE_URL, HOME, Workspace
 
 DISTRIBUTION = "notebook-workbench"

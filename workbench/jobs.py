@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel
 
-from workbench import keeper, processes, records, settling, workspace
+from workbench import settling, workspace
 from workbench.adapter import JOB_METHODS, BaseAdapter, Result, check_options, get_adapter
 from workbench.errors import (
     BadInput,
@@ -37,27 +37,32 @@ from workbench.errors import (
     UnknownJob,
     WrongState,
 )
-from workbench.locks import is_locked as is_locked  # whoever asks after a worker's lock finds both here
-from workbench.locks import start_with_lock
-from workbench.locks import take_lock as take_lock
+from workbench.host import processes
+from workbench.host import processes as keeper
+from workbench.host.locks import is_locked as is_locked
+from workbench.host.locks import start_with_lock
+from workbench.host.locks import take_lock as take_lock
+from workbench.host.log import _LOG_MOST, _tail
 from workbench.parameters import check_parameters
+from workbench.store import records
 from workbench.tracking import plain, write_whole
 from workbench.workspace import Workspace
 
 #: Type of a job that executes a notebook of the user's own.
 NOTEBOOK = "notebook"
 
+
 #: A job whose worker vanished is begun so many times in all.
 MAX_ATTEMPTS = 2
+
 
 #: A handle's properties are at most this old, in seconds.
 FRESH_SECONDS = 0.25
 
+
 #: What workers print goes to a new file when it is longer than this, in bytes; the one before is kept.
 WORKER_LOG_BYTES = 4 * 2**20
 
-#: How much of a log's end is read at once, and how much of it at most, in bytes.
-_LOG_BLOCK, _LOG_MOST = 16 * 2**10, 2**20
 
 #: Environment variables by which a worker tells a notebook which job it is.
 JOB, ATTEMPT = "WORKBENCH_JOB", "WORKBENCH_JOB_ATTEMPT"
@@ -796,21 +801,3 @@ def _start_worker(home: Workspace) -> bool:
 def worker_command(home: Workspace) -> list[str]:
     """Return the command that starts a worker in the background."""
     return [sys.executable, "-m", "workbench.background", "--workspace", str(home.path)]
-
-
-def _tail(path: Path, lines: int) -> str:
-    """Return a text file's last lines, reading from its end."""
-    if lines < 1 or not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        at = end = file.seek(0, os.SEEK_END)
-        data = b""
-        while at > 0 and data.count(b"\n") <= lines and end - at < _LOG_MOST:
-            size = min(_LOG_BLOCK, at)
-            at -= size
-            file.seek(at)
-            data = file.read(size) + data
-    found = data.splitlines(keepends=True)
-    if at > 0 and len(found) <= lines:
-        found = found[1:]  # the first one was cut
-    return b"".join(found[-lines:]).decode("utf-8", errors="replace")

@@ -24,13 +24,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from workbench import processes
+from workbench.host import processes
+from workbench.host.processes import DEATHS
 
 #: A worker that dies younger than this, in seconds, so many times in a row is not started again.
 YOUNG_SECONDS, YOUNG_DEATHS = 30.0, 5
-
-#: Environment variable that counts those deaths.
-DEATHS = "WORKBENCH_WORKER_DEATHS"
 
 
 #: Seconds that a keeper is given to leave.

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench import processes
 from workbench.bars import Bar, BarReader
 from workbench.errors import BadInput, NotFound, WorkbenchError
-from workbench.logs import LogFile
+from workbench.host import processes
+from workbench.host.log import LogFile
 from workbench.parameters import declared_parameters
 
 #: Notebook of each job type that every workbench knows.

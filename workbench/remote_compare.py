@@ -19,8 +19,8 @@ from workbench import wire
 from workbench.adapter import Metric
 from workbench.errors import ServerUnreachable, WorkbenchError
 from workbench.run_data import said_directions
-from workbench.series import Curve, Key
-from workbench.store import RunRow
+from workbench.store.points import Curve, Key
+from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:
     from workbench.client import Door

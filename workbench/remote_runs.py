@@ -5,7 +5,7 @@
 numbered for each run. The server keeps a batch and its number in one transaction, so that one that is sent
 again, because the connection broke before the answer came, changes nothing. A server that is away is waited
 for: what is logged meanwhile stays queued, and nothing is lost as long as this process lives. One that is
-told to end while no server answers goes after a few seconds (:data:`workbench.signals.PARTING_SECONDS`).
+told to end while no server answers goes after a few seconds (:data:`workbench.host.signals.PARTING_SECONDS`).
 
 While a run is open something is said every few seconds (:mod:`workbench.heartbeats`). When the process is
 gone, the silence ends the run as lost; who comes back after that gets ``WrongState``.
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, TypeVar, cast
 from urllib.parse import quote
 
-from workbench import heartbeats, records, tracking, wire
+from workbench import heartbeats, tracking, wire
 from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFile, check_ranking, named
 from workbench.errors import (
     BadInput,
@@ -41,8 +41,10 @@ from workbench.errors import (
     WorkbenchError,
     WrongState,
 )
-from workbench.series import Batch, Key
-from workbench.store import patiently
+from workbench.host import files
+from workbench.store import records
+from workbench.store.database import patiently
+from workbench.store.points import Batch, Key
 from workbench.values import as_step, plain
 from workbench.writer import Writer
 
@@ -524,7 +526,7 @@ class RemoteRun(tracking.Run):
     def _send(
         self, kind: str, name: str, path: str | os.PathLike[str], asked: Mapping[str, Any]
     ) -> dict[str, Any]:
-        place = f"{self._place(kind)}/{quote(records.check_file_name(name, kind), safe='')}"
+        place = f"{self._place(kind)}/{quote(files.check_file_name(name, kind), safe='')}"
         source = Path(path)
         if not source.is_file():
             raise BadInput(f"no file {str(source)!r} to keep as {kind} {name!r}")
@@ -564,7 +566,7 @@ class RemoteRun(tracking.Run):
 
     def delete_checkpoint(self, name: str) -> None:
         """Delete one checkpoint on the server."""
-        records.check_file_name(name, "checkpoint")
+        files.check_file_name(name, "checkpoint")
         self._home.door.delete(f"runs/{self.id}/checkpoints/{quote(name, safe='')}")
 
     def artifacts(self) -> list[ArtifactFile]:

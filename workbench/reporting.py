@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from workbench import records
 from workbench.bars import Bar
 from workbench.errors import BadInput, JobCancelled, StoreError
-from workbench.store import Store
+from workbench.store import records
+from workbench.store.store import Store
 
 #: Progress is written to the database at most this often, in seconds.
 PROGRESS_SECONDS = 0.2

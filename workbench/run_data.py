@@ -15,9 +15,11 @@ import numpy as np
 from workbench.adapter import Metric, adapters, get_adapter
 from workbench.compare.curves import AXES, Floats, Line, Series, line, mean_line, smoothed, thinned, x_values
 from workbench.compare.settings import groups
-from workbench.series import Curve
+from workbench.heartbeats import Hearing
 from workbench.settling import settle_runs
-from workbench.store import RunRow, Store
+from workbench.store.points import Curve
+from workbench.store.runs import RunRow
+from workbench.store.store import Store
 
 #: Points that curves keep in memory between two looks (24 bytes each); what is not on a chart goes first.
 MAX_HELD_POINTS = 8_000_000
@@ -45,7 +47,7 @@ class Runs(Protocol):
 
 
 class PointSource(Protocol):
-    """Where points come from: a :class:`~workbench.store.Store`, or a server."""
+    """Where points come from: a :class:`~workbench.store.store.Store`, or a server."""
 
     def curves(
         self, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int] | None = None
@@ -62,11 +64,19 @@ class RunReader:
         Whose runs.
     written : callable, optional
         Called before each look: what this process has logged is in the store then.
+    hearing : Hearing, optional
+        What this process, a server, has heard of the runs that are logged to it.
     """
 
-    def __init__(self, store: Store, written: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        written: Callable[[], object] | None = None,
+        hearing: Hearing | None = None,
+    ) -> None:
         self._store = store
         self._written = written
+        self._hearing = hearing
         self._summaries: dict[int, dict[str, dict[str, Any]]] = {}
         self._adapters: dict[int, str] = {}
 
@@ -74,7 +84,7 @@ class RunReader:
         """Return the newest ids and rows; see :class:`Runs`. Runs whose process vanished are seen to have."""
         if self._written is not None:
             self._written()
-        settle_runs(self._store)
+        settle_runs(self._store, hearing=self._hearing)
         newest = self._store.newest_run() or 0
         listed = range(max(1, newest - limit + 1), newest + 1)
         wanted = {*listed, *also}

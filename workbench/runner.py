@@ -52,7 +52,7 @@ class _Runner:
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
         from workbench import notebooks
-        from workbench.processes import crash_point
+        from workbench.host.processes import crash_point
 
         notebooks.warm_up()
         line = sys.stdin.readline()

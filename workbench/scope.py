@@ -27,7 +27,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
-from workbench import bars, processes, records
+from workbench import bars
 from workbench import workspace as workspaces
 from workbench.adapter import BaseAdapter, Metric, Result, check_options, get_adapter
 from workbench.errors import (
@@ -39,9 +39,11 @@ from workbench.errors import (
     WorkbenchError,
     WrongState,
 )
+from workbench.host import processes
 from workbench.jobs import ATTEMPT, JOB, check_floors, check_job
 from workbench.reporting import Reporter
-from workbench.store import patiently
+from workbench.store import records
+from workbench.store.database import patiently
 from workbench.tracking import Better, Run, plain
 from workbench.workspace import Workspace
 

@@ -16,10 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench import keeper, processes, wire
+from workbench import wire
 from workbench.adapter import BaseAdapter, SampleQuery, Searcher, SearchResult
 from workbench.errors import BadInput, Busy, SearchFailed, TooLarge
-from workbench.locks import is_locked, start_with_lock, take_lock
+from workbench.host import processes
+from workbench.host import processes as keeper
+from workbench.host.locks import is_locked, start_with_lock, take_lock
 
 #: The file that a living service holds locked; it says where the service listens.
 LOCK_NAME = ".search.lock"

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
-from workbench import processes, records
 from workbench.errors import StoreError
-from workbench.heartbeats import ABANDONED_SECONDS
-from workbench.processes import Process
-from workbench.store import Store
+from workbench.heartbeats import ABANDONED_SECONDS, Hearing
+from workbench.host import processes
+from workbench.host.processes import Process
+from workbench.store import records
+from workbench.store.store import Store
 
 #: Seconds between two heartbeats of a worker, and how long a claim holds without one.
 BEAT_SECONDS, LEASE_SECONDS = 2.0, 40.0
@@ -109,7 +110,9 @@ def settle_gone(store: Store) -> None:
     settle_runs(store)
 
 
-def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool:
+def settle_runs(
+    store: Store, runs: Iterable[records.Run] | None = None, *, hearing: Hearing | None = None
+) -> bool:
     """End as lost the runs whose process is gone; say whether there was one.
 
     Of a process of this host that can be seen. Who logs from elsewhere over HTTP is known by its signs of
@@ -121,6 +124,8 @@ def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool
         Where they are.
     runs : iterable of Run, optional
         Those to look at, as they were read; every run that is running if not given.
+    hearing : Hearing, optional
+        What this process, a server, has heard of the runs that are logged to it.
     """
     here, found = processes.host(), False
     if runs is None:
@@ -139,15 +144,16 @@ def settle_runs(store: Store, runs: Iterable[records.Run] | None = None) -> bool
         else:
             continue
         found |= store.end_run(run_id, "lost", {"type": "Lost", "message": said})
-    return _settle_silent(store, [run_id for run_id, host, *_ in running if not host]) or found
+    silent = [run_id for run_id, host, *_ in running if not host]
+    return _settle_silent(store, silent, hearing) or found
 
 
-def _settle_silent(store: Store, run_ids: Collection[int]) -> bool:
+def _settle_silent(store: Store, run_ids: Collection[int], hearing: Hearing | None) -> bool:
     """End as lost the runs that are logged from elsewhere and were silent for too long."""
     heard = store.heard_of(run_ids) if run_ids else {}  # a run that was imported has nobody to be heard of
     if not heard:
         return False
-    found, now, hearing = False, store.clock(), store.hearing
+    found, now = False, store.clock()
     for run_id, heard_at in heard.items():
         quiet = now - heard_at
         if hearing is not None and hearing.silent(run_id, quiet):

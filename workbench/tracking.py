@@ -2,7 +2,8 @@
 
 ``run.log`` puts numbers into a queue and returns; one thread a workspace (:mod:`workbench.writer`) commits
 them in batches, a quarter of a second later, and keeps each metric's summary. Nothing is lost when a run
-ends, when its block raises, when the interpreter exits, or when SIGTERM ends it (:mod:`workbench.signals`).
+ends, when its block raises, when the interpreter exits, or when SIGTERM ends it
+(:mod:`workbench.host.signals`).
 A process that is killed outright loses at most the last half second. What is committed survives the process;
 the end of a run, as every other state, survives a power cut, with all that was logged before it.
 
@@ -25,15 +26,18 @@ from typing import Any, Literal, Self, overload
 
 from pydantic import BaseModel
 
-from workbench import processes, provenance, records
+from workbench import provenance
 from workbench.adapter import Metric
 from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFiles, check_ranking
 from workbench.errors import BadInput, UnknownRun, WorkbenchError, WrongState
-from workbench.files import move_whole
-from workbench.files import write_whole as write_whole
-from workbench.series import Batch
+from workbench.host import processes
+from workbench.host.files import move_whole
+from workbench.host.files import write_whole as write_whole
 from workbench.settling import settle_runs
-from workbench.store import Store, patiently
+from workbench.store import records
+from workbench.store.database import patiently
+from workbench.store.points import Batch
+from workbench.store.store import Store
 from workbench.values import HIGHEST_STEP, LOWEST_STEP, as_column, as_number, as_step
 from workbench.values import plain as plain
 from workbench.writer import BATCH_POINTS, Writer

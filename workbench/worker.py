@@ -21,14 +21,16 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from workbench import jobs, notebooks, processes, records
+from workbench import jobs, notebooks
 from workbench.attempts import Runner, Seldom
 from workbench.errors import StoreError, WorkbenchError
+from workbench.host import processes
+from workbench.host.processes import crash_point
 from workbench.keeper import Keeper
-from workbench.processes import crash_point
 from workbench.reporting import PROGRESS_SECONDS, Pace
 from workbench.runner import INTERRUPTED
 from workbench.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, settle
+from workbench.store import records
 from workbench.workspace import DATABASE_URL, HOME, Workspace
 
 #: Seconds between two looks at the queue and at the running jobs.

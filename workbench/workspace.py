@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
-from workbench import indexes, records, tracking
+from workbench import indexes, tracking
 from workbench.adapter import BaseAdapter, Metric, Searcher
 from workbench.errors import BadInput, UnknownExperiment, UnknownRun, WrongState
 from workbench.settling import settle_runs
-from workbench.store import RunRow, Store
+from workbench.store import records
+from workbench.store.runs import RunRow
+from workbench.store.store import Store
 from workbench.tracking import Run
 from workbench.writer import Writer
 
 if TYPE_CHECKING:
     from workbench.compare import Better, Comparison
     from workbench.compare.results import ResultsComparison
+    from workbench.heartbeats import Hearing
     from workbench.imports import Imported, OnProgress
     from workbench.jobs import Job
     from workbench.run_data import Curves, Runs
@@ -45,6 +48,9 @@ class Workspace:
     BadInput
         The path is a file, or cannot be written.
     """
+
+    #: What a server has heard of the runs that are logged to it; None where nobody listens.
+    hearing: Hearing | None = None
 
     def __init__(
         self, path: str | os.PathLike[str] | None = None, *, database_url: str | None = None
@@ -166,7 +172,7 @@ class Workspace:
         """
         number = as_id(run_id)
         row = None if number is None else self.store.run(number)
-        if row is not None and settle_runs(self.store, [row]):
+        if row is not None and settle_runs(self.store, [row], hearing=self.hearing):
             row = self.store.run(row.id or 0)
         if row is None:
             raise UnknownRun(run_id, self.store.newest_run())
@@ -187,7 +193,7 @@ class Workspace:
             if experiment_id is None:
                 raise UnknownExperiment(experiment, names.values())
         rows = self.store.runs(experiment_id=experiment_id)
-        if settle_runs(self.store, rows):
+        if settle_runs(self.store, rows, hearing=self.hearing):
             rows = self.store.runs(experiment_id=experiment_id)
         return [self._handle(row, names) for row in rows]
 
@@ -225,7 +231,7 @@ class Workspace:
 
         ids = [self._known_id(run_id) for run_id in run_ids]
         self._writer.flush()
-        settle_runs(self.store)
+        settle_runs(self.store, hearing=self.hearing)
         rows, summaries = self.store.run_table(ids), self.store.summary_table(ids)
         for given, run_id in zip(run_ids, ids, strict=True):
             if run_id not in rows:
@@ -241,7 +247,7 @@ class Workspace:
         """Return what reads runs and their summaries again and again, for a panel that compares them."""
         from workbench.run_data import RunReader
 
-        return RunReader(self.store, self._writer.flush)
+        return RunReader(self.store, self._writer.flush, self.hearing)
 
     def curve_reader(self) -> Curves:
         """Return what reads curves once, and then only what was logged since."""

@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from workbench import signals
 from workbench.errors import StoreError, StoreUnavailable, WorkbenchError
-from workbench.series import Batch, Key
+from workbench.host import signals
+from workbench.store.points import Batch, Key
 
 #: A logged number is in the database after at most this many seconds, and the time of one commit.
 BATCH_SECONDS = 0.25

@@ -35,10 +35,10 @@ from pathlib import Path
 from typing import Any
 
 import workbench as wb
-from workbench import records
 from workbench.panels import ComparePanel
 from workbench.run_data import Curves
-from workbench.store import Point
+from workbench.store import records
+from workbench.store.points import Point
 
 RUNS, PARTS, KEYS, METRICS, STEPS, HISTORY, CURVES = 100, 5, 10, 20, 30, 10_000, 20
 

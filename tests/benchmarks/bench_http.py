@@ -31,7 +31,7 @@ from typing import Any
 import httpx
 
 import workbench as wb
-from workbench import records
+from workbench.store import records
 
 TESTS = Path(__file__).parents[1]
 

@@ -23,7 +23,8 @@ from typing import Any
 import nbformat
 
 import workbench as wb
-from workbench import processes, records
+from workbench.host import processes
+from workbench.store import records
 
 TRIVIAL = "k: int = 1\nprint(k)"
 FOREVER = {

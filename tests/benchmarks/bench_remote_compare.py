@@ -21,9 +21,9 @@ import numpy as np
 from bench_http import doors
 
 import workbench as wb
-from workbench import records
 from workbench.panels import ComparePanel
-from workbench.series import Batch
+from workbench.store import records
+from workbench.store.points import Batch
 
 TESTS = Path(__file__).parents[1]
 

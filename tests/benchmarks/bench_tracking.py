@@ -84,7 +84,7 @@ def workbench(folder: Path, scale: float) -> dict[str, Any]:
     import numpy as np
 
     import workbench as wb
-    from workbench.series import Batch
+    from workbench.store.points import Batch
 
     out: dict[str, Any] = {"version": wb.__version__}
     with wb.Workspace(folder) as home:

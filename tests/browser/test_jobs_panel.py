@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 import workbench as wb
-from workbench import processes, records
+from workbench.host import processes
+from workbench.store import records
 
 from .conftest import PATIENCE, Visit, jupyter_lab, run_all
 

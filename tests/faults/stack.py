@@ -21,9 +21,11 @@ from sqlalchemy import select
 
 import workbench as wb
 from tests.faults.report import Report
-from workbench import jobs, processes, records
+from workbench import jobs
 from workbench.errors import StoreError
-from workbench.store import _results
+from workbench.host import processes
+from workbench.store import records
+from workbench.store.tables import _results
 from workbench.workspace import DATABASE_URL, HOME
 
 #: All must be over this long after the last fault, in seconds.

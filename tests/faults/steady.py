@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import workbench as wb
-from workbench import processes
+from workbench.host import processes
 
 
 class Options(wb.Options):

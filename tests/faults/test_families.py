@@ -8,7 +8,7 @@ import sys
 import time
 
 from tests.faults.stack import until
-from workbench import processes
+from workbench.host import processes
 
 #: Each begins four others.
 SWARMS = """

@@ -22,8 +22,8 @@ import httpx
 import pytest
 
 import workbench as wb
-from workbench import records
 from workbench.search_client import LOCK_NAME
+from workbench.store import records
 
 BROKEN = Path(__file__).parents[1] / "adapters" / "broken.py"
 

@@ -10,7 +10,8 @@ import pytest
 
 import workbench as wb
 from tests.conftest import workspace_in
-from workbench import processes, records
+from workbench.host import processes
+from workbench.store import records
 
 #: No survivor so long after the call, in seconds.
 SECONDS = 8.0

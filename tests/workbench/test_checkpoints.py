@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench import files
+from workbench.host import files
 
 
 @pytest.fixture

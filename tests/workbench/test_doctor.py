@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from workbench import cli, doctor, jobs, mounts, notebooks, store
+from workbench import cli, doctor, jobs, notebooks
 from workbench.doctor import LITTLE_FREE, Problem, examine
+from workbench.host import mounts
+from workbench.store import database, engines
 
 GIB = 2**30
 
@@ -134,7 +136,7 @@ def test_an_old_sqlite_is_a_warning(workspace: wb.Workspace, monkeypatch: pytest
     assert problem.level == "warning"
     assert "can corrupt databases" in problem.message
     assert "pysqlite3" in problem.hint
-    assert store.is_sound("3.53.0")
+    assert engines.is_sound("3.53.0")
 
 
 def test_sqlite_on_a_network_file_system_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +164,7 @@ def test_a_missing_browser_is_a_warning(workspace: wb.Workspace, monkeypatch: py
 
 
 def test_a_database_out_of_reach_is_broken(workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 0.1)
     monkeypatch.setenv("WORKBENCH_DATABASE_URL", "postgresql://me:secret@127.0.0.1:9/none")
     report = examine(workspace.path)
     (problem,) = (one for one in report.problems if one.check == "database")

@@ -7,8 +7,8 @@ import time
 import pytest
 
 import workbench as wb
-from workbench import records
 from workbench.heartbeats import ABANDONED_SECONDS, SILENT_SECONDS, Hearing
+from workbench.store import records
 
 
 class Clock:
@@ -39,9 +39,9 @@ def sent(home: wb.Workspace, key: str = "k") -> int:
 
 
 def test_a_run_that_is_silent_for_too_long_is_lost(workspace: wb.Workspace, ahead: Clock) -> None:
-    workspace.store.hearing = Hearing(timer=ahead)
+    workspace.hearing = Hearing(timer=ahead)
     run_id = sent(workspace)
-    workspace.store.hearing.heard(run_id)
+    workspace.hearing.heard(run_id)
     ahead.now += SILENT_SECONDS - 1
     assert workspace.run(run_id).status == "running"
     ahead.now += 2
@@ -55,11 +55,11 @@ def test_a_run_that_is_silent_for_too_long_is_lost(workspace: wb.Workspace, ahea
 
 
 def test_a_sign_of_life_is_enough(workspace: wb.Workspace, ahead: Clock) -> None:
-    workspace.store.hearing = Hearing(timer=ahead)
+    workspace.hearing = Hearing(timer=ahead)
     run_id = sent(workspace)
     for _ in range(10):
         ahead.now += SILENT_SECONDS - 1
-        workspace.store.hearing.heard(run_id)
+        workspace.hearing.heard(run_id)
         assert workspace.runs()[0].status == "running"
 
 
@@ -67,14 +67,14 @@ def test_while_a_server_is_stopped_nobody_is_silent(workspace: wb.Workspace, ahe
     run_id = sent(workspace)
     ahead.now += 10 * SILENT_SECONDS  # workers and whoever looks meanwhile cannot hear, and know that
     assert workspace.run(run_id).status == "running"
-    workspace.store.hearing = Hearing(timer=ahead)  # it is started anew, and counts from then on
+    workspace.hearing = Hearing(timer=ahead)  # it is started anew, and counts from then on
     assert workspace.run(run_id).status == "running"
     ahead.now += SILENT_SECONDS + 1
     assert workspace.run(run_id).status == "lost"
 
 
 def test_what_another_server_hears_counts(workspace: wb.Workspace, ahead: Clock) -> None:
-    workspace.store.hearing = Hearing(timer=ahead)
+    workspace.hearing = Hearing(timer=ahead)
     run_id = sent(workspace)
     ahead.now += SILENT_SECONDS + 1
     with workspace.store._writing() as connection:
@@ -85,7 +85,7 @@ def test_what_another_server_hears_counts(workspace: wb.Workspace, ahead: Clock)
 def test_a_clock_that_jumps_ahead_ends_nothing(
     workspace: wb.Workspace, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace.store.hearing = Hearing(timer=clock)
+    workspace.hearing = Hearing(timer=clock)
     run_id = sent(workspace)
     monkeypatch.setattr(workspace.store, "clock", lambda: time.time() + 10 * SILENT_SECONDS)
     assert workspace.run(run_id).status == "running"
@@ -110,7 +110,7 @@ def test_one_that_spoke_between_the_look_and_the_end_goes_on(workspace: wb.Works
 def test_runs_of_this_machine_and_imported_ones_are_not_listened_for(
     workspace: wb.Workspace, ahead: Clock
 ) -> None:
-    workspace.store.hearing = Hearing(timer=ahead)
+    workspace.hearing = Hearing(timer=ahead)
     local = workspace.start_run("e")
     imported = workspace.store.put_run(records.Run(experiment_id=0, origin="mlflow:1"), "e")
     assert workspace.store.take_batch(local.id, "guest", 0, {}, {}) == 0  # who only visits does not own it

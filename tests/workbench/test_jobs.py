@@ -11,8 +11,10 @@ import nbformat
 import pytest
 
 import workbench as wb
-from workbench import jobs, processes, records
+from workbench import jobs
+from workbench.host import processes
 from workbench.reporting import PROGRESS_SECONDS
+from workbench.store import records
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench import logs
-from workbench.logs import LogFile
+from workbench.host import log as logs
+from workbench.host.log import LogFile
 
 
 def lines(path: Path) -> list[str]:

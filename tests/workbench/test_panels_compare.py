@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench import records, run_data
+from workbench import run_data
 from workbench.panels import compare as module
 from workbench.panels.compare import ComparePanel
-from workbench.store import Point
+from workbench.store import records
+from workbench.store.points import Point
 
 
 def log(workspace: wb.Workspace, name: str, loss: float, **config: Any) -> int:

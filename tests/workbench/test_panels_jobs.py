@@ -12,8 +12,8 @@ import nbformat
 import pytest
 
 import workbench as wb
-from workbench import records
 from workbench.panels.jobs import BUSY_SECONDS, CALM_SECONDS, PAGE_JOBS, STATES, JobsPanel
+from workbench.store import records
 
 PATIENCE = 60.0
 

@@ -3,14 +3,15 @@ import sqlalchemy as sa
 from sqlalchemy import create_engine, inspect
 
 import workbench as wb
-from workbench import migrations, records
-from workbench.series import Batch
-from workbench.store import Store
+from workbench.host import files
+from workbench.store import migrations, records
+from workbench.store.points import Batch
+from workbench.store.store import Store
 
 
 @pytest.mark.parametrize("name", ["epoch-3.safetensors", "강아지 1.bin", "a", "v1+2=3@x", "x" * 200])
 def test_a_plain_file_name_is_itself(name: str) -> None:
-    assert records.check_file_name(name) == name
+    assert files.check_file_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_a_plain_file_name_is_itself(name: str) -> None:
 )
 def test_any_other_name_is_refused_by_name(name: object) -> None:
     with pytest.raises(wb.BadName, match="plain file name"):
-        records.check_file_name(name)  # type: ignore[arg-type]
+        files.check_file_name(name)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

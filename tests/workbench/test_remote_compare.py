@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench import records, remote_compare
-from workbench.outcome import STATISTICS
+from workbench import remote_compare
 from workbench.panels.compare import ComparePanel
 from workbench.panels.results_compare import comparison_html
 from workbench.panels.results_panel import ResultsComparePanel
 from workbench.run_data import Runs
-from workbench.series import SEAL, Batch
 from workbench.server import models, routes
+from workbench.store import records
+from workbench.store.outcome import STATISTICS
+from workbench.store.points import SEAL, Batch
 
 from ..conftest import installed, workspace_in
 from .conftest import Live, job_row, live_server, until

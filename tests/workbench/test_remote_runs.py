@@ -24,9 +24,10 @@ import httpx
 import pytest
 
 import workbench as wb
-from workbench import heartbeats, records, remote_runs
-from workbench.series import Batch
-from workbench.store import Store
+from workbench import heartbeats, remote_runs
+from workbench.store import records
+from workbench.store.points import Batch
+from workbench.store.store import Store
 
 from .conftest import Live, live_server, until
 

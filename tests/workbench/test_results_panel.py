@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench import records
 from workbench.panels.results_panel import ResultsComparePanel
+from workbench.store import records
 
 
 def finished(workspace: wb.Workspace, name: str, score: float, status: str = "succeeded") -> int:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench import processes, wire
+from workbench import wire
+from workbench.host import processes
 from workbench.search_client import LOCK_NAME, SearchClient
 from workbench.search_service.limits import Limits
 

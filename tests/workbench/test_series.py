@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
-from workbench import records, series
-from workbench.series import SEAL, Batch, Point
-from workbench.store import Store
+from workbench.store import points as series
+from workbench.store import records
+from workbench.store.points import SEAL, Batch, Point
+from workbench.store.store import Store
 
 
 @pytest.fixture

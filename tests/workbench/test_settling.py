@@ -9,8 +9,10 @@ from collections.abc import Callable
 import pytest
 
 import workbench as wb
-from workbench import jobs, processes, records, settling
+from workbench import jobs, settling
+from workbench.host import processes
 from workbench.settling import LEASE_SECONDS, Watch
+from workbench.store import records
 
 
 class Clock:

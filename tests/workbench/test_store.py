@@ -10,11 +10,14 @@ import pytest
 from sqlalchemy import event, text
 
 import workbench as wb
-from workbench import migrations, mounts, records
 from workbench.errors import StoreUnavailable
-from workbench.outcome import STATISTICS
-from workbench.series import Point
-from workbench.store import Store, is_sound, patiently, sqlite_module
+from workbench.host import mounts
+from workbench.store import migrations, records
+from workbench.store.database import patiently
+from workbench.store.engines import is_sound, sqlite_module
+from workbench.store.outcome import STATISTICS
+from workbench.store.points import Point
+from workbench.store.store import Store
 
 WORKER = {"worker_id": "w1", "host": "here", "worker_pid": 1, "worker_pid_started": "1"}
 
@@ -172,7 +175,7 @@ def test_best_follows_the_declared_direction_and_guesses_none(
 def test_writers_in_many_processes_lose_nothing(store: Store) -> None:
     run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
     program = (
-        "import sys; from workbench.store import Store, Point\n"
+        "import sys; from workbench.store.store import Store; from workbench.store.points import Point\n"
         "store = Store(sys.argv[1])\n"
         f"for step in range(50): store.add_points([Point({run_id}, 'm', step, 0.0, 1.0)], {{}})"
     )
@@ -185,14 +188,14 @@ def test_writers_in_many_processes_lose_nothing(store: Store) -> None:
 
 def test_opening_an_up_to_date_database_does_without_alembic(store: Store) -> None:
     program = (
-        "import sys; from workbench.store import Store\n"
+        "import sys; from workbench.store.store import Store\n"
         "Store(sys.argv[1]); sys.exit('alembic' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, address(store)], check=True)
 
 
 def test_many_may_open_a_new_database_at_once(database: str) -> None:
-    program = "import sys; from workbench.store import Store; Store(sys.argv[1])"
+    program = "import sys; from workbench.store.store import Store; Store(sys.argv[1])"
     processes = [subprocess.Popen([sys.executable, "-c", program, database]) for _ in range(4)]
     assert [process.wait(60) for process in processes] == [0] * 4
 
@@ -257,7 +260,8 @@ WRITERS, TRANSACTIONS = 16, 1000
 
 _WRITER = """
 import sys, threading
-from workbench.store import Point, Store
+from workbench.store.points import Point
+from workbench.store.store import Store
 store, job_id, run_id = Store(sys.argv[1]), *map(int, sys.argv[2:4])
 failed = []
 
@@ -320,7 +324,7 @@ def test_sixteen_writers_of_a_thousand_transactions_lose_nothing(store: Store) -
 _CLAIMER = """
 import sys
 from pathlib import Path
-from workbench.store import Store
+from workbench.store.store import Store
 store = Store(sys.argv[1])
 worker = {"worker_id": sys.argv[2], "host": sys.argv[2], "worker_pid": 1, "worker_pid_started": "1"}
 while (job := store.claim_job(worker, 30)) is not None:
@@ -348,7 +352,7 @@ def test_no_job_is_run_by_two_workers(store: Store) -> None:
 
 
 def test_a_server_that_went_away_is_waited_for(postgres: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.store.CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("workbench.store.database.CONNECT_SECONDS", 0.1)
     store = Store(postgres.new_database())
     job_id = running(store).id or 0
     postgres.stop()
@@ -382,7 +386,7 @@ def test_a_connection_that_is_cut_is_replaced(postgres: Any) -> None:
 
 
 def test_a_file_that_another_holds_may_be_free_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("workbench.store.engines.BUSY_SECONDS", 0.1)
     store = Store(tmp_path / "workbench.db")
     with store._writing(), pytest.raises(wb.StoreUnavailable, match="locked"):
         running(Store(tmp_path / "workbench.db"))

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench import processes, records
+from workbench.host import processes
+from workbench.store import records
 
 
 def test_a_run_keeps_what_it_was_started_with(workspace: wb.Workspace) -> None:
@@ -228,7 +229,7 @@ def test_a_copy_that_fails_leaves_the_old_checkpoint(
         target.write_text("ha")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("workbench.files.shutil.copyfile", fail)
+    monkeypatch.setattr("workbench.host.files.shutil.copyfile", fail)
     source.write_text("new")
     with pytest.raises(OSError, match="space"):
         run.log_checkpoint("x.bin", source)

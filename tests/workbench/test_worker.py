@@ -11,8 +11,10 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
-from workbench import background, jobs, processes, records, settling
+from workbench import background, jobs, settling
+from workbench.host import processes
 from workbench.keeper import Keeper, keep
+from workbench.store import records
 from workbench.worker import Worker
 
 

@@ -17,7 +17,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import workbench as wb
-from workbench import processes, provenance
+from workbench import provenance
+from workbench.host import processes
 from workbench.remote_runs import RemoteRun
 
 from ..conftest import installed, workspace_in

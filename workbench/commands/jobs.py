@@ -218,7 +218,7 @@ def _types() -> list[str]:
 
 
 def _statuses() -> list[str]:
-    from workbench.records import JOB_STATUSES
+    from workbench.store.records import JOB_STATUSES
 
     return list(JOB_STATUSES)
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from workbench.records import Run
-from workbench.series import Batch, Curve
-from workbench.store import Store
+from workbench.store.points import Batch, Curve
+from workbench.store.records import Run
+from workbench.store.store import Store
 
 #: Points in one transaction at most.
 _BATCH_POINTS = 100_000

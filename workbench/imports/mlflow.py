@@ -15,8 +15,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from workbench.errors import BadInput, MissingExtra, StoreError
 from workbench.imports import ForeignRun, Imported, OnProgress, bring
-from workbench.series import Batch
-from workbench.store import Store, sqlite_module
+from workbench.store.engines import sqlite_module
+from workbench.store.points import Batch
+from workbench.store.store import Store
 
 _STATUS = {
     "RUNNING": "running",

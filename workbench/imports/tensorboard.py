@@ -17,8 +17,8 @@ from typing import Any
 from workbench.errors import BadInput
 from workbench.imports import ForeignRun, Imported, OnProgress, bring
 from workbench.imports.events import Damaged, Other, Scalar, Session, read_events
-from workbench.series import Batch
-from workbench.store import Store
+from workbench.store.points import Batch
+from workbench.store.store import Store
 
 _STATUS = {0: "succeeded", 1: "succeeded", 2: "failed", 3: "running"}
 

@@ -46,7 +46,7 @@ from workbench.panels.assets import assets
 from workbench.panels.compare_html import page_html
 from workbench.panels.live import LivePanel
 from workbench.run_data import ChartWish, chart_lines
-from workbench.store import RunRow
+from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace

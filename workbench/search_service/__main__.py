@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.locks import take_lock
+from workbench.host.locks import take_lock
 from workbench.search_client import LOCK_NAME
 from workbench.search_service.limits import Limits
 from workbench.search_service.service import Service

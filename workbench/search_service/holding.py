@@ -11,8 +11,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from workbench import processes, wire
+from workbench import wire
 from workbench.errors import Busy, SearchFailed
+from workbench.host import processes
 from workbench.search_service.limits import Limits
 
 

@@ -33,7 +33,7 @@ class ServedWorkspace(Workspace):
     def __init__(self, path: Path, search: SearchClient, silent_seconds: float = SILENT_SECONDS) -> None:
         super().__init__(path)
         self._search = search
-        self.store.hearing = Hearing(silent_seconds)
+        self.hearing = Hearing(silent_seconds)
 
     def _family_metrics(self, families: Collection[str]) -> list[Metric]:
         declared: list[Metric] = []

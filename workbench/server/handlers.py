@@ -26,12 +26,12 @@ from tornado.iostream import StreamClosedError
 from workbench import wire
 from workbench.adapter import fit
 from workbench.errors import BadInput, Busy, SearchFailed, StoreError, TooLarge, WorkbenchError
-from workbench.records import FINAL_STATUSES
 from workbench.server.desk import WorkbenchServer
 from workbench.server.openapi import openapi
 from workbench.server.routes import BODY_BYTES, ROUTES, Call, Route
 from workbench.server.run_routes import FileToSend
 from workbench.server.uploads import PART_BYTES, Upload
+from workbench.store.records import FINAL_STATUSES
 
 #: What a page may add to any request; the server itself takes it.
 _SERVERS_OWN = frozenset({"token", "_xsrf", "no_track_activity", "_"})

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from workbench.adapter import MAX_QUERY_CHARACTERS
-from workbench.records import JobStatus
+from workbench.store.records import JobStatus
 
 #: So many of anything on one page at most, and so many runs beside each other.
 MOST_LISTED, MOST_COMPARED = 1000, 100

@@ -26,12 +26,12 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.indexes import index_adapter
-from workbench.outcome import STATISTICS
 from workbench.server import models, run_models, run_routes
 from workbench.server.desk import WorkbenchServer
 from workbench.server.run_routes import run_json
 from workbench.settling import settle_runs
-from workbench.store import RunRow
+from workbench.store.outcome import STATISTICS
+from workbench.store.runs import RunRow
 from workbench.tracking import Run
 from workbench.workspace import Workspace, as_id
 
@@ -319,7 +319,7 @@ async def run_marks(desk: WorkbenchServer, call: Call) -> Any:
     also = [number for number in map(as_id, asked.also.split(",")) if number is not None]
 
     def look(home: Workspace) -> Any:
-        settle_runs(home.store)
+        settle_runs(home.store, hearing=home.hearing)
         newest = home.store.newest_run() or 0
         first = max(1, newest - asked.newest + 1)
         marks = home.store.run_marks({*range(first, newest + 1), *also})

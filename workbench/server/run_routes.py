@@ -11,12 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from workbench import jobs, records, wire
+from workbench import jobs, wire
 from workbench.checkpoints import ARTIFACTS, CHECKPOINTS
 from workbench.errors import BadInput, BadName, TooLarge, WrongState
-from workbench.series import Batch
+from workbench.host import files
 from workbench.server import run_models
 from workbench.server.desk import WorkbenchServer
+from workbench.store import records
+from workbench.store.points import Batch
 from workbench.tracking import Run, check_experiment, check_metric_name, check_notes, direction_of, plain
 from workbench.workspace import Workspace
 
@@ -104,8 +106,8 @@ _JSON_COLUMNS = ("config", "tags", "git", "environment")
 
 
 def _heard(home: Workspace, run_id: int) -> None:
-    if home.store.hearing is not None:
-        home.store.hearing.heard(run_id)
+    if home.hearing is not None:
+        home.hearing.heard(run_id)
 
 
 async def add_points(desk: WorkbenchServer, call: Call) -> Any:
@@ -139,8 +141,8 @@ async def end_run(desk: WorkbenchServer, call: Call) -> Any:
         run = _run(home, call)
         error = None if given.error is None else given.error.model_dump()
         home.store.end_run(run.id, given.status, error, finished_at=given.finished_at)
-        if home.store.hearing is not None:
-            home.store.hearing.ended(run.id)
+        if home.hearing is not None:
+            home.hearing.ended(run.id)
         return whole_json(run.refresh())
 
     return await desk.run(end)
@@ -165,7 +167,7 @@ async def annotate_run(desk: WorkbenchServer, call: Call) -> Any:
 async def expect_file(desk: WorkbenchServer, call: Call) -> Any:
     """Raise where a file is not wanted, before any of it is read."""
     kind = "checkpoint" if isinstance(call.query, run_models.CheckpointQuery) else "artifact"
-    records.check_file_name(call.path["name"], kind)
+    files.check_file_name(call.path["name"], kind)
     await desk.run(lambda home: _run(home, call))
 
 
@@ -239,7 +241,7 @@ async def list_artifacts(desk: WorkbenchServer, call: Call) -> Any:
 async def submit_notebook(desk: WorkbenchServer, call: Call) -> Any:
     """Queue a notebook that was sent; it is executed in the folder that the server runs in."""
     given: run_models.NotebookIn = call.body
-    records.check_file_name(given.name, "notebook")
+    files.check_file_name(given.name, "notebook")
     if not given.name.endswith(".ipynb"):
         raise BadName(f"notebook {given.name!r} has no name of one", hint="It ends in .ipynb.")
 

@@ -16,6 +16,10 @@ LOG_BYTES = 32 * 2**20
 LINE_CHARACTERS = 64 * 2**10
 
 
+#: How much of a log's end is read at once, and how much of it at most, in bytes.
+_LOG_BLOCK, _LOG_MOST = 16 * 2**10, 2**20
+
+
 class LogFile:
     """Writes lines at the end of a log; several processes may, each whole lines.
 
@@ -87,3 +91,21 @@ class LogFile:
         self._cut = written < len(data)
         if self._cut:  # there was room for a part of it
             raise OSError(errno.ENOSPC, "a line was cut")
+
+
+def _tail(path: Path, lines: int) -> str:
+    """Return a text file's last lines, reading from its end."""
+    if lines < 1 or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        at = end = file.seek(0, os.SEEK_END)
+        data = b""
+        while at > 0 and data.count(b"\n") <= lines and end - at < _LOG_MOST:
+            size = min(_LOG_BLOCK, at)
+            at -= size
+            file.seek(at)
+            data = file.read(size) + data
+    found = data.splitlines(keepends=True)
+    if at > 0 and len(found) <= lines:
+        found = found[1:]  # the first one was cut
+    return b"".join(found[-lines:]).decode("utf-8", errors="replace")

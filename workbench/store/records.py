@@ -6,7 +6,6 @@ SQLite keeps no NaN; the store turns one into the other. What happens to rows is
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any, ClassVar, Literal
 
@@ -26,43 +25,17 @@ from sqlalchemy import (
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-from workbench.errors import BadName
-
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+
+
 RunStatus = Literal["running", "succeeded", "failed", "cancelled", "lost"]
+
 
 #: A job in one of these states will not move again.
 FINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
+
+
 JOB_STATUSES: tuple[JobStatus, ...] = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
-
-_FILE_NAME = re.compile(r"[^\W_][\w.+=@ -]{0,199}")
-_WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-
-
-def check_file_name(name: str, what: str = "name") -> str:
-    """Return a name from outside if it can only ever mean one file inside one folder.
-
-    Parameters
-    ----------
-    name : str
-        A letter or digit first, then letters, digits, spaces and ``. _ + = @ -``; at most 200 characters
-        and 255 bytes of UTF-8.
-    what : str
-        What the name is of, for the message.
-
-    Raises
-    ------
-    BadName
-        Anything else: a path, a parent folder, a hidden file, a control character, a name that ends in a
-        dot or a space.
-    """
-    fits = isinstance(name, str) and _FILE_NAME.fullmatch(name) is not None
-    if not fits or name[-1] in ". " or _WINDOWS_DEVICE.fullmatch(name) or len(name.encode()) > 255:
-        raise BadName(
-            f"{what} {name!r} is not a plain file name",
-            hint="Use letters, digits, spaces and . _ + = @ - only, beginning with a letter or a digit.",
-        )
-    return name
 
 
 class Record(SQLModel, registry=registry()):
@@ -114,7 +87,7 @@ class Run(Record, table=True):
     )
     #: The random seed, a whole number of any size; JSON, since those may have more than 64 binary digits.
     seed: Any = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    #: What it came to, collected when it ended; see :mod:`workbench.outcome`.
+    #: What it came to, collected when it ended; see :mod:`workbench.store.outcome`.
     outcome: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     #: Which run of which other tool it was brought from (``mlflow:<id>``): brought again, it is the same run.
     origin: str | None = Field(default=None, unique=True, index=True)

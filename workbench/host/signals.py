@@ -17,17 +17,24 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
 #: Seconds that writing may take before a process that was told to end does so.
 PARTING_SECONDS = 5.0
 
+
 #: Seconds after which a SIGTERM that came in the middle of a transaction is looked at again.
 _SOON = 0.02
 
+
 _Handler = Callable[[int, FrameType | None], Any]
+
+
+class _Inside(threading.local):
+    depth = 0
 
 
 class Parting(Protocol):
@@ -43,10 +50,21 @@ class Parting(Protocol):
 # State of the process, as signals, forks and its end are: one handler, whatever number of workspaces is open.
 # A tuple that is replaced as a whole, since a signal may come in the middle of anything.
 _watched: tuple[weakref.ref[Parting], ...] = ()
+
+
 _previous: list[_Handler | signal.Handlers | int] = []
+
+
 _level = 0
+
+
 _told_at = 0.0
+
+
 _known = False
+
+#: How deep each thread is inside :func:`undisturbed`; signals are handled in the main thread.
+_inside = _Inside()
 
 
 def watch(one: Parting) -> None:
@@ -93,8 +111,8 @@ def _install() -> None:
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     global _level, _told_at
     now = time.monotonic()
-    if _in_transaction(frame) and (not _told_at or now - _told_at < PARTING_SECONDS):
-        # This very thread holds the database: it must go on a little before anybody can write.
+    if _inside.depth and (not _told_at or now - _told_at < PARTING_SECONDS):
+        # This very thread holds the database: it must finish before anybody can write.
         _told_at = _told_at or now
         _thread.start_new_thread(_again, (number,))
         return
@@ -117,12 +135,14 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), number)
 
 
-def _in_transaction(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "workbench.store":
-            return True
-        frame = frame.f_back
-    return False
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """While this thread is inside, it is not told to end: it holds what those who write then need."""
+    _inside.depth += 1
+    try:
+        yield
+    finally:
+        _inside.depth -= 1
 
 
 def _again(number: int) -> None:

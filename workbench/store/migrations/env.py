@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
-from workbench.records import Record
+from workbench.store.records import Record
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Record.metadata,
     render_as_batch=True,
 )
+
+
 context.run_migrations()

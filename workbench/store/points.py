@@ -16,20 +16,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
-from workbench.records import MetricChunk, MetricPoint, MetricSummary, Run
+from workbench.store.records import MetricChunk, MetricPoint, MetricSummary, Run
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+
 #: So many points of a metric make a chunk; a chunk has at most so many.
 SEAL, CHUNK = 1024, 65_536
+
 
 #: Below this many new points plain Python keeps a summary faster than arrays do.
 _FEW = 48
 
+
 #: Ids in one query at most: databases take a limited number of values.
 _IDS = 5000
+
 
 # As text for the driver itself: compiling a statement for each batch costs more than the batch.
 _INSERT_POINTS = "insert into metric_point (metric_id, seq, step, time, value) values (?, ?, ?, ?, ?)"
@@ -76,6 +80,7 @@ class Curve(NamedTuple):
 
 Key = tuple[int, str]
 
+
 _TALLIED = ("better", "count", "nonfinite", "last", "last_step", "min", "max", "best", "best_step", "sealed")
 
 
@@ -84,7 +89,11 @@ def _table(record: Any) -> Table:
 
 
 _runs, _summaries = _table(Run), _table(MetricSummary)
+
+
 _points, _chunks = _table(MetricPoint), _table(MetricChunk)
+
+
 _keep = (
     update(_summaries)
     .where(_summaries.c.id == bindparam("_id"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 _TABLE = Path("/proc/self/mountinfo")
 
+
 #: File systems that are reached over a network: file locks and shared memory do not hold between hosts.
 NETWORK = frozenset(
     {

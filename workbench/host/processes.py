@@ -20,12 +20,17 @@ from typing import NamedTuple
 #: Environment variable that every process of one attempt at a job carries, the grandchildren included.
 TOKEN = "WORKBENCH_JOB_TOKEN"  # noqa: S105  # a mark, not a secret
 
+
 #: Environment variable for tests: ``name`` or ``name@file``; see :func:`crash_point`.
 CRASH_AT = "WORKBENCH_CRASH_AT"
 
 
 #: The process numbering of a Linux machine itself, outside of every container.
 _FIRST_NUMBERING = "4026531836"
+
+
+#: Environment variable that counts those deaths.
+DEATHS = "WORKBENCH_WORKER_DEATHS"
 
 
 class Process(NamedTuple):

@@ -8,6 +8,7 @@ mean something else a moment later.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -17,16 +18,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from workbench.errors import WrongState
+from workbench.errors import BadName, WrongState
 
 #: Whether this system can act on a name inside a folder that is held open; where it cannot (Windows), the
 #: same checks are made on paths, and a swap between check and act is not noticed.
 _BY_FOLDER = {os.open, os.unlink, os.rename, os.stat} <= os.supports_dir_fd
 
+
 _ASIDE = ".deleted-"
+
 
 #: So many bytes of a stream are held at once.
 _STREAM_BYTES = 2**20
+
+
+_FILE_NAME = re.compile(r"[^\W_][\w.+=@ -]{0,199}")
+
+
+_WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 def copy_whole(source: Path, target: Path) -> None:
@@ -188,3 +197,29 @@ def _no_file(names: tuple[str, ...]) -> WrongState:
         f"{'/'.join(names)} is no regular file in a folder of its own: it is left alone",
         hint="A link, a folder or a device stands there; whoever put it there must take it away.",
     )
+
+
+def check_file_name(name: str, what: str = "name") -> str:
+    """Return a name from outside if it can only ever mean one file inside one folder.
+
+    Parameters
+    ----------
+    name : str
+        A letter or digit first, then letters, digits, spaces and ``. _ + = @ -``; at most 200 characters
+        and 255 bytes of UTF-8.
+    what : str
+        What the name is of, for the message.
+
+    Raises
+    ------
+    BadName
+        Anything else: a path, a parent folder, a hidden file, a control character, a name that ends in a
+        dot or a space.
+    """
+    fits = isinstance(name, str) and _FILE_NAME.fullmatch(name) is not None
+    if not fits or name[-1] in ". " or _WINDOWS_DEVICE.fullmatch(name) or len(name.encode()) > 255:
+        raise BadName(
+            f"{what} {name!r} is not a plain file name",
+            hint="Use letters, digits, spaces and . _ + = @ - only, beginning with a letter or a digit.",
+        )
+    return name

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workbench.records import Checkpoint, Run
+from workbench.store.records import Checkpoint, Run
 
 #: What is said of each metric.
 STATISTICS = (

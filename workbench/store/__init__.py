@@ -1,0 +1,1 @@
+"""The database: experiments, runs, metric points, jobs and results, in SQLite or PostgreSQL."""

@@ -1,0 +1,133 @@
+"""Which database there is, and how a connection to it begins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from workbench.errors import BadInput, MissingExtra, StoreError
+from workbench.host.mounts import network_filesystem
+
+#: Seconds a writer waits for its turn before giving up.
+BUSY_SECONDS = 30.0
+
+
+#: SQLite from here on (and these older ones) has no WAL-reset bug, which can corrupt a database that several
+#: processes write.
+SOUND_SQLITE = (3, 51, 3)
+
+
+REPAIRED_SQLITE = frozenset({(3, 50, 7), (3, 44, 6)})
+
+
+def sqlite_module() -> Any:
+    """Return the SQLite driver in use: the newer ``pysqlite3`` where it is installed.
+
+    The SQLite that an interpreter links may have the WAL-reset bug (before 3.51.3, and not 3.50.7 or
+    3.44.6), which can corrupt a database under several writers.
+    """
+    try:
+        from pysqlite3 import dbapi2
+    except ImportError:
+        import sqlite3 as dbapi2
+    return dbapi2
+
+
+def is_sound(version: str) -> bool:
+    """Say whether an SQLite of this version is free of the WAL-reset bug."""
+    number = tuple(int(part) for part in version.split("."))[:3]
+    return number >= SOUND_SQLITE or number in REPAIRED_SQLITE
+
+
+def _parse(url: str | Path) -> URL:
+    if isinstance(url, Path) or "://" not in url:
+        return URL.create("sqlite", database=str(Path(url).absolute()))
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        kind = parsed.get_backend_name()
+    except ArgumentError:
+        raise BadInput("the database URL cannot be read", hint="Give postgresql://user@host/name.") from None
+    if kind not in ("sqlite", "postgresql"):
+        raise BadInput(f"no store for {kind!r} databases", hint="Give an SQLite file or postgresql://…")
+    if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise BadInput("a store in memory would be seen by no worker", hint="Give the path of a file.")
+    return parsed
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    folder = Path(str(url.database)).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind := network_filesystem(folder):
+        raise StoreError(
+            f"{folder} is on a network file system ({kind}), where SQLite's locks do not hold: "
+            "a database there is corrupted sooner or later",
+            hint="Keep the database elsewhere and the workspace here: set WORKBENCH_DATABASE_URL to "
+            "postgresql://user@host/name, or to sqlite:////a/local/folder/workbench.db.",
+        )
+    module = sqlite_module()
+    engine = create_engine(
+        url, module=module, connect_args={"timeout": BUSY_SECONDS}, json_serializer=_to_json
+    )
+    # An SQLite with the bug does without the write-ahead log: slower, and readers wait for writers.
+    journal = "wal" if is_sound(module.sqlite_version) else "truncate"
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where `begin` below says, and how
+        connection.execute(f"pragma journal_mode = {journal}")
+        connection.execute("pragma foreign_keys = on")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if not options.get("writes"):
+            connection.exec_driver_sql("begin")
+            return
+        raw = cast(Any, connection.connection.dbapi_connection)
+        raw.execute(f"pragma synchronous = {'full' if options.get('durable', True) else 'normal'}")
+        raw.execute("begin immediate")
+
+    return engine
+
+
+def _postgres_engine(url: URL) -> Engine:
+    try:
+        return create_engine(url, pool_pre_ping=True, json_serializer=_to_json)
+    except ModuleNotFoundError:
+        raise MissingExtra("the PostgreSQL driver (psycopg)", "postgres") from None
+
+
+def _storable(value: Any) -> Any:
+    """Return a value whose texts any database takes.
+
+    A file's name that is no UTF-8 reaches an error's message as half characters, and text from a process may
+    hold a NUL: neither can be stored, and neither may keep a job's end from being written.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _to_json(value: Any) -> str:
+    said = json.dumps(value, ensure_ascii=False)
+    # A file name that is no UTF-8 reaches Python as half characters; a run must end with them too.
+    return said if said.isascii() or _is_text(said) else json.dumps(value)
+
+
+def _is_text(said: str) -> bool:
+    try:
+        said.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""Reading what runs logged: summaries and points."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select
+
+from workbench.store import points as series
+from workbench.store.database import Database
+from workbench.store.points import Curve, Key
+from workbench.store.records import MetricSummary
+from workbench.store.tables import _summaries
+
+#: What :meth:`Store.summary_table` reads of each metric, in the order that it takes them apart in.
+_SUMMARY_COLUMNS = ("last", "min", "max", "best", "best_step", "last_step", "count", "nonfinite", "better")
+
+
+# Put together once: that takes as long as asking.
+_IDS: Any = bindparam("ids", expanding=True)
+
+
+_SUMMARY_TABLE = (
+    select(*(_summaries.c[name] for name in ("run_id", "name", *_SUMMARY_COLUMNS)))
+    .where(_summaries.c.run_id.in_(_IDS))
+    .order_by(_summaries.c.id)
+)
+
+
+class Metrics(Database):
+    """What runs logged."""
+
+    def summaries(self, run_ids: Collection[int]) -> dict[int, list[MetricSummary]]:
+        """Return the metric summaries of some runs, by run, in the order they first appeared."""
+        out: dict[int, list[MetricSummary]] = {run_id: [] for run_id in run_ids}
+        query = select(_summaries).where(_summaries.c.run_id.in_(run_ids)).order_by(_summaries.c.id)
+        for summary in self._all(MetricSummary, query):
+            out[summary.run_id].append(summary)
+        return out
+
+    def summary_table(self, run_ids: Collection[int]) -> dict[int, dict[str, dict[str, Any]]]:
+        """Return by run and metric name, in the order they first appeared, what each metric came to.
+
+        Plain values, quick for many runs at once: ``last``, ``min``, ``max``, ``best``, ``best_step``,
+        ``last_step``, ``count``, ``nonfinite`` and ``better``. ``last`` is None where it was NaN.
+        """
+        with self._reading() as connection:
+            return self._summary_table(connection, run_ids)
+
+    def _summary_table(
+        self, connection: Connection, run_ids: Collection[int]
+    ) -> dict[int, dict[str, dict[str, Any]]]:
+        out: dict[int, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
+        # The driver's own rows, and each dict written out: there are thousands, and nothing wants converting.
+        found = connection.execute(_SUMMARY_TABLE, {"ids": list(run_ids)}).cursor.fetchall()
+        for run_id, name, last, low, high, best, best_step, last_step, count, nonfinite, better in found:
+            out[run_id][name] = {
+                "last": last,
+                "min": low,
+                "max": high,
+                "best": best,
+                "best_step": best_step,
+                "last_step": last_step,
+                "count": count,
+                "nonfinite": nonfinite,
+                "better": better,
+            }
+        return out
+
+    def curves(
+        self, keys: Sequence[Key], after: Mapping[Key, int] | None = None, most: int | None = None
+    ) -> dict[Key, Curve]:
+        """Return the points of many metrics at once, in the order logged.
+
+        Parameters
+        ----------
+        keys : sequence of (run id, metric name)
+            Which.
+        after : mapping of (run id, metric name) to int, optional
+            Only what comes after that ``seq``; all, for those not in it.
+        most : int, optional
+            At most so many points in all: some metrics whole or from their first on, the others not at all.
+
+        Returns
+        -------
+        dict of (run id, metric name) to Curve
+            One for every key; of length 0 where there is no such metric, or nothing new. The arrays may be
+            read-only.
+        """
+        with self._reading() as connection:
+            return series.read(connection, keys, after, most)
+
+    def points(self, run_id: int, name: str, *, after: int = -1) -> list[tuple[int, float, float]]:
+        """Return (step, time, value) of one metric in the order logged, from sequence ``after`` + 1 on."""
+        key = (run_id, name)
+        curve = self.curves([key], {key: after})[key]
+        return list(zip(curve.step.tolist(), curve.time.tolist(), curve.value.tolist(), strict=True))
+
+    def at_steps(self, run_id: int, steps: Collection[int]) -> dict[int, dict[str, float]]:
+        """Return by step the metrics of a run that were logged at it, the value logged last of each."""
+        with self._reading() as connection:
+            names = self._summary_table(connection, [run_id])[run_id]
+            return self._at_steps(connection, run_id, names, steps)
+
+    def _at_steps(
+        self, connection: Connection, run_id: int, names: Iterable[str], steps: Collection[int]
+    ) -> dict[int, dict[str, float]]:
+        if not steps:
+            return {}
+        return series.at_steps(series.read(connection, [(run_id, name) for name in names]), steps)

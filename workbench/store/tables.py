@@ -1,0 +1,35 @@
+"""The tables that records describe, as queries name them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sqlalchemy import Table
+
+from workbench.store.records import (
+    Artifact,
+    Checkpoint,
+    EvalResult,
+    Experiment,
+    Job,
+    MetricSummary,
+    Record,
+    Run,
+    Sender,
+)
+
+
+def _table(record: type[Record]) -> Table:
+    return cast(Table, record.__table__)  # type: ignore[attr-defined]  # SQLModel sets it on table classes
+
+
+_experiments, _runs, _summaries = _table(Experiment), _table(Run), _table(MetricSummary)
+
+
+_checkpoints, _artifacts = _table(Checkpoint), _table(Artifact)
+
+
+_senders = _table(Sender)
+
+
+_jobs, _results = _table(Job), _table(EvalResult)
