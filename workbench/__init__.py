@@ -11,21 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench import panels
-    from workbench.adapter import (
-        BaseAdapter,
-        Hit,
-        JobContext,
-        Metric,
-        Options,
-        Result,
-        SampleQuery,
-        Samples,
-        Searcher,
-        SearchResult,
-        View,
-        adapters,
-        get_adapter,
-    )
+    from workbench.adapter.contract import BaseAdapter, JobContext
+    from workbench.adapter.options import Options
+    from workbench.adapter.registry import adapters, get_adapter
     from workbench.client import RemoteWorkspace, connect
     from workbench.errors import (
         AccessDenied,
@@ -58,8 +46,11 @@ if TYPE_CHECKING:
     )
     from workbench.jobs import Job
     from workbench.panels.results import show
+    from workbench.results.hits import Hit, SampleQuery, SearchResult
+    from workbench.results.result import Metric, Result, Samples, View
+    from workbench.runs.run import Run
     from workbench.scope import JobScope, job_scope
-    from workbench.tracking import Run
+    from workbench.search.searcher import Searcher
     from workbench.workspace import Workspace
 
 _HOMES = {
@@ -67,30 +58,30 @@ _HOMES = {
     "BadInput": "errors",
     "BadName": "errors",
     "BadOptions": "errors",
-    "BaseAdapter": "adapter",
+    "BaseAdapter": "adapter.contract",
     "BelowFloor": "errors",
     "Busy": "errors",
     "CorruptFile": "errors",
-    "Hit": "adapter",
+    "Hit": "results.hits",
     "Job": "jobs",
     "JobCancelled": "errors",
-    "JobContext": "adapter",
+    "JobContext": "adapter.contract",
     "JobError": "errors",
     "JobFailed": "errors",
     "JobScope": "scope",
-    "Metric": "adapter",
+    "Metric": "results.result",
     "MissingExtra": "errors",
     "NotFound": "errors",
     "NotSupported": "errors",
-    "Options": "adapter",
+    "Options": "adapter.options",
     "RemoteWorkspace": "client",
-    "Result": "adapter",
-    "Run": "tracking",
-    "SampleQuery": "adapter",
-    "Samples": "adapter",
+    "Result": "results.result",
+    "Run": "runs.run",
+    "SampleQuery": "results.hits",
+    "Samples": "results.result",
     "SearchFailed": "errors",
-    "SearchResult": "adapter",
-    "Searcher": "adapter",
+    "SearchResult": "results.hits",
+    "Searcher": "search.searcher",
     "ServerUnreachable": "errors",
     "StoreError": "errors",
     "StoreUnavailable": "errors",
@@ -102,13 +93,13 @@ _HOMES = {
     "UnknownIndex": "errors",
     "UnknownJob": "errors",
     "UnknownRun": "errors",
-    "View": "adapter",
+    "View": "results.result",
     "WorkbenchError": "errors",
     "Workspace": "workspace",
     "WrongState": "errors",
-    "adapters": "adapter",
+    "adapters": "adapter.registry",
     "connect": "client",
-    "get_adapter": "adapter",
+    "get_adapter": "adapter.registry",
     "job_scope": "scope",
     "panels": "",
     "show": "panels.results",

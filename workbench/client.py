@@ -25,8 +25,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 from pydantic import BaseModel
 
-from workbench import jobs, tracking, wire
-from workbench.adapter import BaseAdapter, Metric, Result
+from workbench import jobs, wire
+from workbench.adapter.contract import BaseAdapter
 from workbench.errors import (
     BadInput,
     BadOptions,
@@ -36,6 +36,7 @@ from workbench.errors import (
     UnknownJob,
     UnknownRun,
 )
+from workbench.home import as_id
 from workbench.remote_runs import (
     RemoteRun,
     RemoteWriter,
@@ -46,9 +47,13 @@ from workbench.remote_runs import (
     sendable,
     waiting_for_server,
 )
+from workbench.results.result import Metric, Result
+from workbench.runs import description
+from workbench.runs.run import Run
 from workbench.search_client import RemoteSearcher
 from workbench.store import records
-from workbench.workspace import Workspace, as_id
+from workbench.values import plain
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from workbench.compare import Comparison
@@ -542,14 +547,14 @@ class RemoteWorkspace(Workspace):
         tags: Mapping[str, Any] | None = None,
         notes: str = "",
         seed: int | None = None,
-        better: tracking.Better | Sequence[Metric] | None = None,
-    ) -> tracking.Run:
+        better: description.Better | Sequence[Metric] | None = None,
+    ) -> Run:
         """Start a run on the server that is logged from here; see :meth:`Workspace.start_run`.
 
         The git revision and what it runs on are those of this machine and folder.
         """
-        experiment = tracking.check_experiment(experiment)
-        row = tracking.new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
+        experiment = description.check_experiment(experiment)
+        row = description.new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
         key = secrets.token_hex(16)
         same = ("name", "config", "tags", "notes", "seed", "job_id", "created_at")
         body = {
@@ -564,7 +569,7 @@ class RemoteWorkspace(Workspace):
         self.writer.begin(run.id)
         return run
 
-    def run(self, run_id: int) -> tracking.Run:
+    def run(self, run_id: int) -> Run:
         """Return a run by id."""
         number = as_id(run_id)
         if number is None:
@@ -572,9 +577,9 @@ class RemoteWorkspace(Workspace):
             raise UnknownRun(run_id, newest[0]["id"] if newest else None)
         return RemoteRun(self, self.door.get(f"runs/{number}"))
 
-    def runs(self, experiment: str | None = None) -> list[tracking.Run]:
+    def runs(self, experiment: str | None = None) -> list[Run]:
         """Return runs, newest first; those of one experiment if it is named."""
-        found: list[tracking.Run] = []
+        found: list[Run] = []
         while True:
             page = self.door.get("runs", experiment=experiment, limit=_PAGE, offset=len(found))
             found += [RemoteRun(self, told) for told in page["runs"]]
@@ -634,7 +639,7 @@ class RemoteWorkspace(Workspace):
             raise BadOptions(f"options must be a dictionary, not {options!r}")
         body = {
             "adapter": adapter.name if isinstance(adapter, BaseAdapter) else adapter or None,
-            "options": tracking.plain(options or {}, "options"),
+            "options": plain(options or {}, "options"),
             "fail_below": jobs.check_floors(fail_below) or None,
         }
         return RemoteJob(self, self.door.post(f"jobs/{_JOB_PATHS[type]}", body))
@@ -659,7 +664,7 @@ class RemoteWorkspace(Workspace):
             text = file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise BadInput(f"{str(file)!r} cannot be read as a notebook: {error}") from None
-        given = tracking.plain(parameters or {}, "parameters")
+        given = plain(parameters or {}, "parameters")
         body = {"name": file.name, "notebook": text, "parameters": given}
         return RemoteJob(self, self.door.post("jobs/notebook", body))
 
@@ -725,7 +730,7 @@ class RemoteWorkspace(Workspace):
         field = "query" if by == "text" else by
         body = {"index": question["index"], field: question[by], "k": question["k"]}
         try:
-            body["options"] = tracking.plain(question["options"], "options")
+            body["options"] = plain(question["options"], "options")
             json.dumps(body)
         except TypeError as error:
             raise BadInput(f"a search takes plain values: {error}") from None

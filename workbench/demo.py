@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from workbench.adapter import BaseAdapter
+from workbench.adapter.contract import BaseAdapter
 from workbench.errors import BadInput
 from workbench.jobs import Job
 from workbench.progress import JobProgress

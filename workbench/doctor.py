@@ -20,12 +20,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from workbench import jobs, notebooks
-from workbench.adapter import adapters, get_adapter
+from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import StoreUnavailable, WorkbenchError
+from workbench.home import DATABASE_URL, HOME
 from workbench.host.mounts import network_filesystem
 from workbench.store.engines import is_sound, sqlite_module
 from workbench.store.records import JOB_STATUSES
-from workbench.workspace import DATABASE_URL, HOME, Workspace
+from workbench.workspace import Workspace
 
 DISTRIBUTION = "notebook-workbench"
 

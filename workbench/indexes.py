@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from workbench.adapter import Searcher, get_adapter
+from workbench.adapter.registry import get_adapter
 from workbench.errors import CorruptFile, UnknownIndex
+from workbench.search.searcher import Searcher
 
 _MANIFEST = "manifest.json"
 

@@ -24,28 +24,32 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel
 
-from workbench import settling, workspace
-from workbench.adapter import JOB_METHODS, BaseAdapter, Result, check_options, get_adapter
+from workbench import settling
+from workbench.adapter.contract import BaseAdapter
+from workbench.adapter.options import check_job
+from workbench.adapter.registry import get_adapter
 from workbench.errors import (
     BadInput,
     BadOptions,
     CorruptFile,
     JobCancelled,
     JobFailed,
-    NotSupported,
     StoreError,
     UnknownJob,
     WrongState,
 )
+from workbench.home import DATABASE_URL, as_id
 from workbench.host import processes
 from workbench.host import processes as keeper
+from workbench.host.files import write_whole
 from workbench.host.locks import is_locked as is_locked
 from workbench.host.locks import start_with_lock
 from workbench.host.locks import take_lock as take_lock
 from workbench.host.log import _LOG_MOST, _tail
 from workbench.parameters import check_parameters
+from workbench.results.result import Result
 from workbench.store import records
-from workbench.tracking import plain, write_whole
+from workbench.values import plain
 from workbench.workspace import Workspace
 
 #: Type of a job that executes a notebook of the user's own.
@@ -690,23 +694,9 @@ def check_over(row: records.Job) -> None:
         raise WrongState(f"job {row.id} is {row.status}", hint="Cancel it first, or wait for its end.")
 
 
-def check_job(family: BaseAdapter, type: str, options: Any) -> Any:  # noqa: A002
-    """Return a job's checked options, or raise with what is wrong with its type or its options."""
-    if type not in (offered := family.job_types()):
-        known = type in JOB_METHODS
-        if known:
-            raise NotSupported(family.name, f"{type} jobs", hint=f"It offers: {', '.join(offered) or 'none'}")
-        raise BadInput(
-            f"no job type {type!r}. Adapter {family.name!r} offers: {', '.join(offered) or 'none'}"
-        )
-    if options is not None and not isinstance(options, (Mapping, BaseModel)):
-        raise BadOptions(f"options must be a dictionary, not {options!r}")
-    return check_options(family, type, options)
-
-
 def find(home: Workspace, job_id: int) -> Job:
     """Return a job by id; see ``Workspace.job``."""
-    number = workspace.as_id(job_id)
+    number = as_id(job_id)
     row = None if number is None else home.store.job(number)
     if row is None:
         raise UnknownJob(job_id, home.store.newest_job())
@@ -788,7 +778,7 @@ def _start_worker(home: Workspace) -> bool:
     private = (JOB, ATTEMPT, processes.TOKEN, keeper.DEATHS)
     environment = {key: value for key, value in os.environ.items() if key not in private}
     if home.database_url:
-        environment[workspace.DATABASE_URL] = home.database_url
+        environment[DATABASE_URL] = home.database_url
     log = home.path / "worker.log"
     if log.is_file() and log.stat().st_size > WORKER_LOG_BYTES:
         log.replace(log.with_name("worker.log.1"))

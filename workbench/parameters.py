@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, create_model
 from pydantic import Field as ModelField
 
-from workbench.adapter import Options, fit
+from workbench.adapter.options import Options, fit
 from workbench.errors import BadInput, BadOptions
 
 _TYPES: Mapping[str, Any] = {

@@ -16,8 +16,8 @@ from urllib.parse import quote
 import numpy as np
 
 from workbench import wire
-from workbench.adapter import Metric
 from workbench.errors import ServerUnreachable, WorkbenchError
+from workbench.results.result import Metric
 from workbench.run_data import said_directions
 from workbench.store.points import Curve, Key
 from workbench.store.runs import RunRow

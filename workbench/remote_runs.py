@@ -1,14 +1,15 @@
 """Runs on a server, logged and read from here.
 
 ``run.log`` is the same cheap call as on the machine of the workspace: the same queue and the same thread
-(:mod:`workbench.writer`), whose points go to a server instead of a database. They go in batches that are
-numbered for each run. The server keeps a batch and its number in one transaction, so that one that is sent
-again, because the connection broke before the answer came, changes nothing. A server that is away is waited
-for: what is logged meanwhile stays queued, and nothing is lost as long as this process lives. One that is
-told to end while no server answers goes after a few seconds (:data:`workbench.host.signals.PARTING_SECONDS`).
+(:mod:`workbench.store.writer`), whose points go to a server instead of a database. They go in batches that
+are numbered for each run. The server keeps a batch and its number in one transaction, so that one that is
+sent again, because the connection broke before the answer came, changes nothing. A server that is away is
+waited for: what is logged meanwhile stays queued, and nothing is lost as long as this process lives. One that
+is told to end while no server answers goes after a few seconds
+(:data:`workbench.host.signals.PARTING_SECONDS`).
 
-While a run is open something is said every few seconds (:mod:`workbench.heartbeats`). When the process is
-gone, the silence ends the run as lost; who comes back after that gets ``WrongState``.
+While a run is open something is said every few seconds (:mod:`workbench.runs.heartbeats`). When the process
+is gone, the silence ends the run as lost; who comes back after that gets ``WrongState``.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, TypeVar, cast
 from urllib.parse import quote
 
-from workbench import heartbeats, tracking, wire
-from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFile, check_ranking, named
+from workbench import wire
 from workbench.errors import (
     BadInput,
     Busy,
@@ -42,11 +42,13 @@ from workbench.errors import (
     WrongState,
 )
 from workbench.host import files
+from workbench.runs import description, heartbeats, run
+from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFile, check_ranking, named
 from workbench.store import records
 from workbench.store.database import patiently
 from workbench.store.points import Batch, Key
+from workbench.store.writer import Writer
 from workbench.values import as_step, plain
-from workbench.writer import Writer
 
 if TYPE_CHECKING:
     from workbench.client import Door, RemoteWorkspace
@@ -323,7 +325,7 @@ def waiting_for_server(call: Callable[[], _T]) -> _T:
 # Runs ------------------------------------------------------------------------------------------
 
 
-class RemoteRun(tracking.Run):
+class RemoteRun(run.Run):
     """One run on a server, logged or read from here."""
 
     def __init__(self, home: RemoteWorkspace, told: Mapping[str, Any]) -> None:
@@ -432,7 +434,7 @@ class RemoteRun(tracking.Run):
     def annotate(self, *, notes: str | None = None, tags: Mapping[str, Any] | None = None) -> Self:
         """Write notes, or add tags; also to a run that is over. See :meth:`workbench.Run.annotate`."""
         body = {
-            "notes": None if notes is None else tracking.check_notes(notes),
+            "notes": None if notes is None else description.check_notes(notes),
             "tags": None if tags is None else plain(tags, "tags"),
         }
         # To write the same again does no harm.
@@ -474,7 +476,7 @@ class RemoteRun(tracking.Run):
         try:
             self.flush()
         finally:
-            said = tracking.said_of(error)
+            said = description.said_of(error)
             self._take(waiting_for_server(lambda: end(self._home.door, self.id, status, said)))
             self._note_end()
 
@@ -499,7 +501,7 @@ class RemoteRun(tracking.Run):
         keep_best: int | None = None,
         metric: str | None = None,
     ) -> Path | None:
-        """Send a file to be kept as a checkpoint; see :meth:`workbench.tracking.Run.log_checkpoint`.
+        """Send a file to be kept as a checkpoint; see :meth:`workbench.runs.run.Run.log_checkpoint`.
 
         Returns
         -------
@@ -519,7 +521,7 @@ class RemoteRun(tracking.Run):
         return Path(name) if self._send("checkpoint", name, path, asked)["kept"] else None
 
     def log_artifact(self, name: str, path: str | os.PathLike[str]) -> Path:
-        """Send a file to be kept; see :meth:`workbench.tracking.Run.log_artifact`."""
+        """Send a file to be kept; see :meth:`workbench.runs.run.Run.log_artifact`."""
         self._send("artifact", name, path, {})
         return Path(name)
 

@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from workbench.adapter import Metric, adapters, get_adapter
+from workbench.adapter.registry import adapters, get_adapter
 from workbench.compare.curves import AXES, Floats, Line, Series, line, mean_line, smoothed, thinned, x_values
 from workbench.compare.settings import groups
-from workbench.heartbeats import Hearing
-from workbench.settling import settle_runs
+from workbench.results.result import Metric
+from workbench.runs.heartbeats import Hearing
+from workbench.runs.settling import settle_runs
 from workbench.store.points import Curve
 from workbench.store.runs import RunRow
 from workbench.store.store import Store

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-import math
 import os
 import sys
 import time
@@ -28,8 +27,9 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel
 
 from workbench import bars
-from workbench import workspace as workspaces
-from workbench.adapter import BaseAdapter, Metric, Result, check_options, get_adapter
+from workbench.adapter.contract import BaseAdapter
+from workbench.adapter.options import check_job, check_options
+from workbench.adapter.registry import get_adapter
 from workbench.errors import (
     BadInput,
     BadOptions,
@@ -39,12 +39,16 @@ from workbench.errors import (
     WorkbenchError,
     WrongState,
 )
+from workbench.home import HOME
 from workbench.host import processes
-from workbench.jobs import ATTEMPT, JOB, check_floors, check_job
+from workbench.jobs import ATTEMPT, JOB, check_floors
 from workbench.reporting import Reporter
+from workbench.results.result import Metric, Result, _plain_result
+from workbench.runs.description import Better
+from workbench.runs.run import Run
 from workbench.store import records
 from workbench.store.database import patiently
-from workbench.tracking import Better, Run, plain
+from workbench.values import plain
 from workbench.workspace import Workspace
 
 _T = TypeVar("_T")
@@ -262,7 +266,7 @@ class JobScope:
     def _attach(self) -> records.Job | None:
         """Take up the job that a worker runs this notebook for; None by hand."""
         given = os.environ.get(JOB, "")
-        home = os.environ.get(workspaces.HOME, "")
+        home = os.environ.get(HOME, "")
         if not given or not home or Path(home).resolve() != self.workspace.path:
             return None
         row = self.workspace.store.job(int(given))
@@ -391,26 +395,6 @@ def _options(given: Any) -> Any:
     if not isinstance(read, dict):
         raise BadOptions(f"options must be a JSON object, not {given!r}", hint="Such as '{\"k\": 3}'.")
     return read
-
-
-def _plain_result(result: Result) -> dict[str, Any]:
-    """Return a result as JSON; a metric that is no number is left out with a word, elsewhere it is null."""
-    data = result.model_dump()
-    odd = sorted(name for name, value in result.metrics.items() if not math.isfinite(value))
-    data["metrics"] = {name: value for name, value in result.metrics.items() if name not in odd}
-    data["warnings"] = [*result.warnings, *(f"{name} is {result.metrics[name]}" for name in odd)]
-    data["views"] = [_without_nan(plain_view) for plain_view in data["views"]]
-    return {key: plain(value, f"result.{key}") for key, value in data.items()}
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell() -> int | None:

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from workbench import wire
-from workbench.adapter import BaseAdapter, SampleQuery, Searcher, SearchResult
+from workbench.adapter.contract import BaseAdapter
 from workbench.errors import BadInput, Busy, SearchFailed, TooLarge
 from workbench.host import processes
 from workbench.host import processes as keeper
 from workbench.host.locks import is_locked, start_with_lock, take_lock
+from workbench.results.hits import SampleQuery, SearchResult
+from workbench.search.searcher import Searcher
 
 #: The file that a living service holds locked; it says where the service listens.
 LOCK_NAME = ".search.lock"

@@ -23,19 +23,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
-from workbench.adapter import (
-    JOB_METHODS,
-    BaseAdapter,
-    Options,
-    Result,
-    Searcher,
-    adapters,
-    check_options,
-    get_adapter,
-)
+from workbench.adapter.contract import JOB_METHODS, BaseAdapter
+from workbench.adapter.options import Options, check_options
+from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, NotSupported
 from workbench.panels.results import render_html
+from workbench.results.result import Result
 from workbench.scope import job_scope
+from workbench.search.searcher import Searcher
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:

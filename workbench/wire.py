@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench import errors
-from workbench.adapter import MAX_IMAGE_BYTES, Hit, SearchResult
 from workbench.errors import WorkbenchError
+from workbench.results.hits import Hit, SearchResult
+from workbench.search.searcher import MAX_IMAGE_BYTES
 
 #: A request may have this many bytes: a picture as base64, and some words about it.
 REQUEST_BYTES = MAX_IMAGE_BYTES * 4 // 3 + 2**16

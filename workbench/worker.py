@@ -24,6 +24,7 @@ from typing import IO, Any
 from workbench import jobs, notebooks
 from workbench.attempts import Runner, Seldom
 from workbench.errors import StoreError, WorkbenchError
+from workbench.home import DATABASE_URL, HOME
 from workbench.host import processes
 from workbench.host.processes import crash_point
 from workbench.keeper import Keeper
@@ -31,7 +32,7 @@ from workbench.reporting import PROGRESS_SECONDS, Pace
 from workbench.runner import INTERRUPTED
 from workbench.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, settle
 from workbench.store import records
-from workbench.workspace import DATABASE_URL, HOME, Workspace
+from workbench.workspace import Workspace
 
 #: Seconds between two looks at the queue and at the running jobs.
 LOOK_SECONDS = 0.05

@@ -5,35 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from workbench import indexes, tracking
-from workbench.adapter import BaseAdapter, Metric, Searcher
-from workbench.errors import BadInput, UnknownExperiment, UnknownRun, WrongState
-from workbench.settling import settle_runs
+from workbench import indexes
+from workbench.adapter.contract import BaseAdapter
+from workbench.errors import UnknownExperiment, UnknownRun, WrongState
+from workbench.home import Home, as_id
+from workbench.results.result import Metric
+from workbench.runs import description
+from workbench.runs.run import Run, start
+from workbench.runs.settling import settle_runs
+from workbench.search.searcher import Searcher
 from workbench.store import records
 from workbench.store.runs import RunRow
-from workbench.store.store import Store
-from workbench.tracking import Run
-from workbench.writer import Writer
 
 if TYPE_CHECKING:
     from workbench.compare import Better, Comparison
     from workbench.compare.results import ResultsComparison
-    from workbench.heartbeats import Hearing
-    from workbench.imports import Imported, OnProgress
     from workbench.jobs import Job
     from workbench.run_data import Curves, Runs
-
-#: Environment variables: the workspace folder, and a database elsewhere than in it.
-HOME = "WORKBENCH_HOME"
-DATABASE_URL = "WORKBENCH_DATABASE_URL"
+    from workbench.runs.imports import Imported, OnProgress
 
 
-class Workspace:
+class Workspace(Home):
     """One folder holding the database and every artifact.
 
     Parameters
@@ -49,69 +45,6 @@ class Workspace:
         The path is a file, or cannot be written.
     """
 
-    #: What a server has heard of the runs that are logged to it; None where nobody listens.
-    hearing: Hearing | None = None
-
-    def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, database_url: str | None = None
-    ) -> None:
-        self.path = Path(path or os.environ.get(HOME) or "results").expanduser().resolve()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(
-                f"{self.path} cannot be a workspace: {error.strerror or error}",
-                hint="Give a folder that can be written, by path, --workspace or $WORKBENCH_HOME.",
-            ) from None
-        self.database_url = database_url or os.environ.get(DATABASE_URL) or ""
-        self.store = Store(self.database_url or self.path / "workbench.db")
-        self._writer = Writer(self.store)
-
-    def __repr__(self) -> str:
-        return f"Workspace({str(self.path)!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Write what is queued and close the database; jobs go on."""
-        try:
-            self._writer.stop()
-        finally:
-            self.store.close()
-
-    # Folders -----------------------------------------------------------------------------------
-
-    @property
-    def cache(self) -> Path:
-        """A folder for what can be made again."""
-        return self._folder("cache")
-
-    @property
-    def indexes(self) -> Path:
-        """The folder that holds one folder an index."""
-        return self._folder("indexes")
-
-    @property
-    def jobs_dir(self) -> Path:
-        """The folder that holds one folder a job: its executed notebook and its log."""
-        return self._folder("jobs")
-
-    @property
-    def runs_dir(self) -> Path:
-        """The folder that holds one folder a run."""
-        return self._folder("runs")
-
-    def _folder(self, name: str) -> Path:
-        folder = self.path / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
     # Runs --------------------------------------------------------------------------------------
 
     def start_run(
@@ -124,7 +57,7 @@ class Workspace:
         tags: Mapping[str, Any] | None = None,
         notes: str = "",
         seed: int | None = None,
-        better: tracking.Better | Sequence[Metric] | None = None,
+        better: description.Better | Sequence[Metric] | None = None,
     ) -> Run:
         """Start a run; use it in a ``with`` statement, or call its ``finish``.
 
@@ -148,7 +81,7 @@ class Workspace:
             Direction by metric name or glob pattern (``{"val/*": "higher"}``). A metric without one has no
             best value.
         """
-        return tracking.start(
+        return start(
             self.store,
             self._writer,
             self.runs_dir,
@@ -345,7 +278,7 @@ class Workspace:
         MissingExtra
             A server was named, and MLflow's client is not installed.
         """
-        from workbench.imports.mlflow import import_mlflow
+        from workbench.runs.imports.mlflow import import_mlflow
 
         return import_mlflow(self.store, uri, on_progress)
 
@@ -374,7 +307,7 @@ class Workspace:
         BadInput
             There are no event files.
         """
-        from workbench.imports.tensorboard import import_tensorboard
+        from workbench.runs.imports.tensorboard import import_tensorboard
 
         return import_tensorboard(self.store, Path(folder), experiment, on_progress)
 
@@ -516,11 +449,3 @@ class Workspace:
 
             return SearchClient(self.path).open_search(name)
         return indexes.open_index(self.indexes, name)
-
-
-def as_id(given: Any) -> int | None:
-    """Return an id that was typed, or None where it cannot be one."""
-    if isinstance(given, bool) or not isinstance(given, (int, str)):
-        return None
-    number = int(given) if str(given).isascii() and str(given).isdigit() else 0
-    return number if 0 < number < 2**31 else None

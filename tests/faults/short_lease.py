@@ -8,8 +8,8 @@ from workbench import settling
 LEASE = 6.0
 settling.LEASE_SECONDS, settling.BEAT_SECONDS, settling.QUIET_SECONDS = LEASE, 0.4, 1.0
 
+from workbench.home import Workspace  # noqa: E402
 from workbench.worker import Worker  # noqa: E402  # it takes them over
-from workbench.workspace import Workspace  # noqa: E402
 
 if __name__ == "__main__":
     with Workspace(sys.argv[1]) as home:

@@ -23,10 +23,10 @@ import workbench as wb
 from tests.faults.report import Report
 from workbench import jobs
 from workbench.errors import StoreError
+from workbench.home import DATABASE_URL, HOME
 from workbench.host import processes
 from workbench.store import records
 from workbench.store.tables import _results
-from workbench.workspace import DATABASE_URL, HOME
 
 #: All must be over this long after the last fault, in seconds.
 END_SECONDS = 60.0

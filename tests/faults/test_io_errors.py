@@ -18,7 +18,8 @@ import pytest
 
 from tests.faults.report import Report
 from tests.faults.stack import Stack, stack, until
-from workbench import notebooks, tracking
+from workbench import notebooks
+from workbench.runs import run
 
 #: A failure is true where it says that something could not be written.
 REASONS = (
@@ -203,7 +204,7 @@ def test_a_file_that_cannot_be_brought_to_the_disk_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     target = tmp_path / "file"
-    tracking.write_whole(target, b"old")
+    run.write_whole(target, b"old")
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(5, "Input/output error")
@@ -212,10 +213,10 @@ def test_a_file_that_cannot_be_brought_to_the_disk_leaves_the_old_one(
         patch.setattr(os, "fsync", Failing(1) if fails == "fsync" else os.fsync)
         patch.setattr(os, "replace", refuse if fails == "replace" else os.replace)
         with pytest.raises(OSError, match="Input/output error"):
-            tracking.write_whole(target, b"new")
+            run.write_whole(target, b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
-    tracking.write_whole(target, b"new")
+    run.write_whole(target, b"new")
     assert target.read_bytes() == b"new"
 
 

@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 import workbench as wb
-from workbench.adapter import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, check_options
+from workbench.adapter.options import check_options
+from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS
 
 
 def searcher() -> wb.Searcher:
@@ -144,7 +145,7 @@ def test_samples_that_are_none_are_refused(ids: list[str], scores: dict[str, obj
 
 
 def test_packed_scores_that_would_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import workbench.adapter as module
+    import workbench.results.result as module
 
     packed = wb.Samples(ids=list("abcdefgh"), scores={"m": [0.0] * 8}).model_dump()
     monkeypatch.setattr(module, "MAX_SAMPLES", 4)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import workbench as wb
-from workbench.heartbeats import ABANDONED_SECONDS, SILENT_SECONDS, Hearing
+from workbench.runs.heartbeats import ABANDONED_SECONDS, SILENT_SECONDS, Hearing
 from workbench.store import records
 
 

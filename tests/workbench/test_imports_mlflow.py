@@ -14,7 +14,7 @@ import pytest
 
 import workbench as wb
 from workbench import cli
-from workbench.imports import mlflow as reader
+from workbench.runs.imports import mlflow as reader
 
 #: Write runs into a store, and print what MLflow reads from it.
 _WRITE = """
@@ -190,7 +190,7 @@ def test_a_server_is_asked_through_its_client_and_says_the_same(
     _, uri, _ = written
     program = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"
-        "import workbench as wb\nfrom workbench.imports import bring, mlflow\n"
+        "import workbench as wb\nfrom workbench.runs.imports import bring, mlflow\n"
         "from collections import Counter\n"
         "home = wb.Workspace(sys.argv[1])\n"
         "print(bring(home.store, list(mlflow._from_server(sys.argv[2], Counter())), {}).new)"

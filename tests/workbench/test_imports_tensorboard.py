@@ -13,7 +13,7 @@ import pytest
 
 import workbench as wb
 from workbench import cli
-from workbench.imports import events
+from workbench.runs.imports import events
 
 #: Write with PyTorch's own writer; it is loaded elsewhere, since it warns and we count that as errors.
 _WRITE = """

@@ -13,7 +13,7 @@ import pytest
 
 import workbench as wb
 from workbench import notebooks
-from workbench.adapter import JOB_METHODS
+from workbench.adapter.contract import JOB_METHODS
 from workbench.attempts import Runner
 from workbench.host import processes
 from workbench.parameters import declared_parameters

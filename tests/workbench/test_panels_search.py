@@ -13,8 +13,8 @@ import pytest
 from pydantic import Field
 
 import workbench as wb
-from workbench.adapter import MAX_IMAGE_BYTES, Searcher
 from workbench.panels.search import SearchPanel, search_page
+from workbench.search.searcher import MAX_IMAGE_BYTES, Searcher
 
 from .conftest import make_index
 

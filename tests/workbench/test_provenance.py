@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from workbench import provenance
+from workbench.runs import provenance
 
 
 def git(folder: Path, *words: str) -> str:

@@ -24,7 +24,8 @@ import httpx
 import pytest
 
 import workbench as wb
-from workbench import heartbeats, remote_runs
+from workbench import remote_runs
+from workbench.runs import heartbeats
 from workbench.store import records
 from workbench.store.points import Batch
 from workbench.store.store import Store

@@ -12,8 +12,9 @@ import pytest
 
 import workbench as wb
 from tests.conftest import workspace_in
-from workbench import cli, scaffold
-from workbench.scaffold import write_adapter
+from workbench import cli
+from workbench.adapter import scaffold
+from workbench.adapter.scaffold import write_adapter
 
 PACKAGE = [
     "README.md",

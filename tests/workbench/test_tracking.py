@@ -381,7 +381,7 @@ def test_many_threads_log_to_one_run_and_nothing_is_lost(workspace: wb.Workspace
 def test_a_full_queue_makes_who_logs_wait_instead_of_filling_the_memory(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.writer.QUEUE_POINTS", 100)
+    monkeypatch.setattr("workbench.store.writer.QUEUE_POINTS", 100)
     run = workspace.start_run("e")
     for step in range(2000):
         run.log({"m": 1.0}, step=step)

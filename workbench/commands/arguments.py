@@ -172,13 +172,13 @@ def options(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def _adapters() -> list[str]:
-    from workbench.adapter import adapters
+    from workbench.adapter.registry import adapters
 
     return adapters()
 
 
 def _option_names(adapter: str | None, task: str) -> list[str]:
-    from workbench.adapter import get_adapter
+    from workbench.adapter.registry import get_adapter
 
     return [f"{name}=" for name in get_adapter(adapter).options(task).model_fields]
 

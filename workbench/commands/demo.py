@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
 
 
 def _demo(home: Workspace, given: argparse.Namespace) -> int:
-    from workbench.adapter import get_adapter
+    from workbench.adapter.registry import get_adapter
     from workbench.demo import headlines, run_demo
 
     adapter = get_adapter(given.adapter)

@@ -212,7 +212,7 @@ def _outcome(job: Job) -> str:
 
 
 def _types() -> list[str]:
-    from workbench.adapter import adapters, get_adapter
+    from workbench.adapter.registry import adapters, get_adapter
 
     return sorted({kind for name in adapters() for kind in get_adapter(name).job_types()})
 

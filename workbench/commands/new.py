@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
 
 
 def _adapter(given: argparse.Namespace) -> int:
-    from workbench.scaffold import write_adapter
+    from workbench.adapter.scaffold import write_adapter
 
     folder, files = write_adapter(given.name, Path(given.into))
     if given.json:

@@ -10,7 +10,7 @@ from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table
 
 if TYPE_CHECKING:
-    from workbench.tracking import Run
+    from workbench.runs.run import Run
     from workbench.workspace import Workspace
 
 

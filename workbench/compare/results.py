@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from workbench.adapter import Result, View
 from workbench.compare.bootstrap import Interval, paired_intervals
 from workbench.compare.finals import (
     Better,
@@ -20,6 +19,7 @@ from workbench.compare.finals import (
 )
 from workbench.compare.settings import config_rows
 from workbench.errors import BadInput
+from workbench.results.result import Result, View
 
 #: Confidence of the intervals.
 LEVEL = 0.95

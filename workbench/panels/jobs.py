@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from workbench.adapter import adapters, get_adapter
+from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, WorkbenchError
 from workbench.jobs import NOTEBOOK, local_notebook
 from workbench.panels.assets import assets

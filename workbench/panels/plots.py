@@ -13,8 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.adapter import Result, View
 from workbench.errors import BadInput
+from workbench.results.result import Result, View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,10 +13,10 @@ from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from workbench.adapter import Result, View
 from workbench.compare import best_marks, cell_number, number_text
 from workbench.errors import BadInput
 from workbench.panels.assets import assets
+from workbench.results.result import Result, View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from workbench.adapter import View
 from workbench.compare import best_marks, cell_number, delta_text
 from workbench.compare.results import LEVEL, ResultsComparison, ViewGroup
 from workbench.errors import BadInput
 from workbench.panels.assets import assets
 from workbench.panels.results import cell_html, table_html, view_html
+from workbench.results.result import View
 
 _ARROWS = {"higher": " ↑ best", "lower": " ↓ best"}
 _LEFT = 'class="wb-text" align="left" style="text-align:left"'

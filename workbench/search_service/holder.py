@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench import wire
-from workbench.adapter import JOB_METHODS, BaseAdapter, Searcher, get_adapter
+from workbench.adapter.contract import JOB_METHODS, BaseAdapter
+from workbench.adapter.registry import get_adapter
 from workbench.errors import BadInput, BadOptions, NotSupported, SearchFailed, WorkbenchError
 from workbench.indexes import open_index
+from workbench.search.searcher import Searcher
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,8 +107,8 @@ class AdapterDesk:
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Check the options of a job."""
         # Here and not above: with it comes the database, which a search does without.
-        from workbench.jobs import check_job
-        from workbench.tracking import plain
+        from workbench.adapter.options import check_job
+        from workbench.values import plain
 
         if self._adapter is None or question.get("type") not in JOB_METHODS:
             raise BadInput(f"no job type {question.get('type')!r}")

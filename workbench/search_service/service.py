@@ -22,7 +22,7 @@ from typing import IO, Any
 import psutil
 
 from workbench import wire
-from workbench.adapter import adapters
+from workbench.adapter.registry import adapters
 from workbench.errors import BadInput, Busy, UnknownAdapter, WorkbenchError
 from workbench.indexes import index_adapter, index_stamp
 from workbench.search_client import LOCK_NAME

@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 from traitlets import Float, Integer, Unicode
 from traitlets.config import LoggingConfigurable
 
-from workbench.adapter import Metric, adapters
+from workbench.adapter.registry import adapters
 from workbench.errors import Busy, WorkbenchError
-from workbench.heartbeats import SILENT_SECONDS, Hearing
+from workbench.home import HOME
+from workbench.results.result import Metric
+from workbench.runs.heartbeats import SILENT_SECONDS, Hearing
 from workbench.search_client import SearchClient
 from workbench.server.uploads import FILE_BYTES, STALLED_SECONDS
-from workbench.workspace import HOME, Workspace
+from workbench.workspace import Workspace
 
 _T = TypeVar("_T")
 

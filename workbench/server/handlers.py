@@ -24,7 +24,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from workbench import wire
-from workbench.adapter import fit
+from workbench.adapter.options import fit
 from workbench.errors import BadInput, Busy, SearchFailed, StoreError, TooLarge, WorkbenchError
 from workbench.server.desk import WorkbenchServer
 from workbench.server.openapi import openapi

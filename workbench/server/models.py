@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from workbench.adapter import MAX_QUERY_CHARACTERS
+from workbench.search.searcher import MAX_QUERY_CHARACTERS
 from workbench.store.records import JobStatus
 
 #: So many of anything on one page at most, and so many runs beside each other.

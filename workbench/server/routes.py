@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from workbench import jobs, wire
-from workbench.adapter import MAX_IMAGE_BYTES, adapters
+from workbench.adapter.registry import adapters
 from workbench.errors import (
     BadInput,
     SearchFailed,
@@ -25,15 +25,17 @@ from workbench.errors import (
     UnknownExperiment,
     WorkbenchError,
 )
+from workbench.home import as_id
 from workbench.indexes import index_adapter
+from workbench.runs.run import Run
+from workbench.runs.settling import settle_runs
+from workbench.search.searcher import MAX_IMAGE_BYTES
 from workbench.server import models, run_models, run_routes
 from workbench.server.desk import WorkbenchServer
 from workbench.server.run_routes import run_json
-from workbench.settling import settle_runs
 from workbench.store.outcome import STATISTICS
 from workbench.store.runs import RunRow
-from workbench.tracking import Run
-from workbench.workspace import Workspace, as_id
+from workbench.workspace import Workspace
 
 #: A request's body may have this many bytes, unless its route says otherwise.
 BODY_BYTES = 2**18

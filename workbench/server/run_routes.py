@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from workbench import jobs, wire
-from workbench.checkpoints import ARTIFACTS, CHECKPOINTS
 from workbench.errors import BadInput, BadName, TooLarge, WrongState
 from workbench.host import files
+from workbench.runs.description import check_experiment, check_metric_name, check_notes, direction_of
+from workbench.runs.kept_files import ARTIFACTS, CHECKPOINTS
+from workbench.runs.run import Run
 from workbench.server import run_models
 from workbench.server.desk import WorkbenchServer
 from workbench.store import records
 from workbench.store.points import Batch
-from workbench.tracking import Run, check_experiment, check_metric_name, check_notes, direction_of, plain
+from workbench.values import plain
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.adapter import MAX_IMAGE_BYTES
 from workbench.errors import BadInput, WorkbenchError
+from workbench.search.searcher import MAX_IMAGE_BYTES
 
 _HERE = Path(__file__).parent
 

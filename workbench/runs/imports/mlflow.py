@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from workbench.errors import BadInput, MissingExtra, StoreError
-from workbench.imports import ForeignRun, Imported, OnProgress, bring
+from workbench.runs.imports import ForeignRun, Imported, OnProgress, bring
 from workbench.store.engines import sqlite_module
 from workbench.store.points import Batch
 from workbench.store.store import Store
@@ -27,11 +27,14 @@ _STATUS = {
     "KILLED": "cancelled",
 }
 
+
 #: The numbers that files of runs have for a status.
 _NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 
+
 #: MLflow's databases hold the greatest number there is in place of infinity.
 _GREATEST = 1.7976931348623157e308
+
 
 _HINT = "Give sqlite:///path/mlflow.db, postgresql://…, the folder mlruns, or https://server."
 
@@ -174,7 +177,11 @@ def _from_database(uri: str, passed_over: Counter[str]) -> Iterator[ForeignRun]:
 _RUNS = """select r.run_uuid, r.name, r.status, r.start_time, r.end_time, r.user_id, r.artifact_uri, e.name
     from runs r join experiments e on e.experiment_id = r.experiment_id
     where r.lifecycle_stage = 'active' and e.lifecycle_stage = 'active' order by r.start_time, r.run_uuid"""
+
+
 _PARAMS, _TAGS = (f"select run_uuid, key, value from {table}" for table in ("params", "tags"))  # noqa: S608
+
+
 _DELETED = """select count(*) from runs r join experiments e on e.experiment_id = r.experiment_id
     where r.lifecycle_stage <> 'active' or e.lifecycle_stage <> 'active'"""
 

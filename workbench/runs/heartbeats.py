@@ -13,8 +13,10 @@ from collections.abc import Callable
 #: Seconds after which who logs from elsewhere says that it is there, if it has nothing else to say.
 BEAT_SECONDS = 5.0
 
+
 #: Seconds of silence after which the server that listens takes a run for lost.
 SILENT_SECONDS = 90.0
+
 
 #: The same for who only looks and cannot hear: the server may be stopped, and its runs go on meanwhile.
 ABANDONED_SECONDS = 86_400.0

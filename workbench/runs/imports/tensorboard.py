@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import BadInput
-from workbench.imports import ForeignRun, Imported, OnProgress, bring
-from workbench.imports.events import Damaged, Other, Scalar, Session, read_events
+from workbench.runs.imports import ForeignRun, Imported, OnProgress, bring
+from workbench.runs.imports.events import Damaged, Other, Scalar, Session, read_events
 from workbench.store.points import Batch
 from workbench.store.store import Store
 

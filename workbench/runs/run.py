@@ -1,11 +1,11 @@
 """What people hold while they log: a run.
 
-``run.log`` puts numbers into a queue and returns; one thread a workspace (:mod:`workbench.writer`) commits
-them in batches, a quarter of a second later, and keeps each metric's summary. Nothing is lost when a run
-ends, when its block raises, when the interpreter exits, or when SIGTERM ends it
-(:mod:`workbench.host.signals`).
-A process that is killed outright loses at most the last half second. What is committed survives the process;
-the end of a run, as every other state, survives a power cut, with all that was logged before it.
+``run.log`` puts numbers into a queue and returns; one thread a workspace (:mod:`workbench.store.writer`)
+commits them in batches, a quarter of a second later, and keeps each metric's summary. Nothing is lost when a
+run ends, when its block raises, when the interpreter exits, or when SIGTERM ends it
+(:mod:`workbench.host.signals`). A process that is killed outright loses at most the last half second. What is
+committed survives the process; the end of a run, as every other state, survives a power cut, with all that
+was logged before it.
 
 A value is one real number. NaN and infinity are kept, drawn as gaps, counted as ``nonfinite``, and never a
 metric's minimum, maximum or best. Points stay in the order they were logged: a step that goes backwards, as
@@ -14,11 +14,9 @@ after a restart from a checkpoint, is kept as it is.
 
 from __future__ import annotations
 
-import fnmatch
-import operator
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,25 +24,27 @@ from typing import Any, Literal, Self, overload
 
 from pydantic import BaseModel
 
-from workbench import provenance
-from workbench.adapter import Metric
-from workbench.checkpoints import ArtifactFile, CheckpointFile, KeptFiles, check_ranking
 from workbench.errors import BadInput, UnknownRun, WorkbenchError, WrongState
 from workbench.host import processes
 from workbench.host.files import move_whole
-from workbench.host.files import write_whole as write_whole
-from workbench.settling import settle_runs
+from workbench.results.result import Metric
+from workbench.runs.description import (
+    Better,
+    check_experiment,
+    check_metric_name,
+    check_notes,
+    direction_of,
+    new_row,
+    said_of,
+)
+from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFiles, check_ranking
+from workbench.runs.settling import settle_runs
 from workbench.store import records
 from workbench.store.database import patiently
 from workbench.store.points import Batch
 from workbench.store.store import Store
-from workbench.values import HIGHEST_STEP, LOWEST_STEP, as_column, as_number, as_step
-from workbench.values import plain as plain
-from workbench.writer import BATCH_POINTS, Writer
-
-_NAME_CHARACTERS = 250
-
-Better = Mapping[str, Literal["higher", "lower"]]
+from workbench.store.writer import BATCH_POINTS, Writer
+from workbench.values import HIGHEST_STEP, LOWEST_STEP, as_column, as_number, as_step, plain
 
 
 class Run:
@@ -535,96 +535,3 @@ def start(
     run = Run(store, writer, runs_folder / str(row.id), row, experiment)
     writer.begin(run.id)
     return run
-
-
-def check_experiment(name: Any) -> str:
-    """Return the name of an experiment, or raise where it is none."""
-    if not isinstance(name, str) or not name.strip():
-        raise BadInput(f"an experiment needs a name, not {name!r}")
-    return name.strip()
-
-
-def new_row(
-    name: str | None,
-    config: Mapping[str, Any] | BaseModel | None,
-    job_id: int | None,
-    *,
-    tags: Mapping[str, Any] | None,
-    notes: str,
-    seed: int | None,
-    better: Better | Sequence[Metric] | None,
-) -> records.Run:
-    """Return a new run as it was described, checked, and with this process's surroundings."""
-    settings = plain(config or {}, "config")
-    return records.Run(
-        experiment_id=0,
-        name=(name or "").strip(),
-        config=settings,
-        tags=plain(tags or {}, "tags"),
-        notes=check_notes(notes),
-        seed=_seed(settings.get("seed") if seed is None else seed, given=seed is not None),
-        git=provenance.git_revision(),
-        environment=provenance.environment(processes.host()),
-        directions=[[pattern, way] for pattern, way in _directions(better)],
-        job_id=job_id,
-    )
-
-
-def check_metric_name(name: Any) -> None:
-    """Raise where something cannot be a metric's name."""
-    try:
-        fits = name.strip() and len(name) <= _NAME_CHARACTERS and "\0" not in name and name.encode()
-    except (AttributeError, UnicodeEncodeError):  # no text, or half a character
-        fits = False
-    if not fits or not isinstance(name, str):
-        raise BadInput(
-            f"metric name {name!r}: a text of 1 to {_NAME_CHARACTERS} characters is wanted",
-            hint='Such as "val/loss".',
-        )
-
-
-def direction_of(name: str, directions: Sequence[Sequence[str]]) -> str | None:
-    """Return which way a metric is better by what a run declared: the first pattern that fits counts."""
-    return next((way for pattern, way in directions if fnmatch.fnmatchcase(name, pattern)), None)
-
-
-def said_of(error: BaseException | None) -> dict[str, Any] | None:
-    """Return what is kept of an exception that ended a run."""
-    return None if error is None else {"type": type(error).__name__, "message": str(error)}
-
-
-def check_notes(given: Any) -> str:
-    """Return notes, or raise where they are no text that a database can keep."""
-    if not isinstance(given, str) or "\0" in given or any("\ud800" <= one <= "\udfff" for one in given):
-        raise BadInput(f"notes are a text, not {given!r}")
-    return given
-
-
-def _seed(value: Any, *, given: bool) -> int | None:
-    """Return a seed; one in a config may be anything and counts only if it is a whole number."""
-    if value is None:
-        return None
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except (TypeError, RuntimeError):
-        if given:
-            raise BadInput(f"seed {value!r}: a whole number is wanted") from None
-        return None
-
-
-def _directions(better: Better | Sequence[Metric] | None) -> Iterator[tuple[str, str]]:
-    if better is None:
-        return
-    pairs: list[tuple[str, Any]] = (
-        list(better.items())
-        if isinstance(better, Mapping)
-        else [(metric.name, metric.better) for metric in better]
-    )
-    for pattern, way in pairs:
-        if way is None:
-            continue
-        if way not in ("higher", "lower"):
-            raise BadInput(f"better={way!r} for {pattern!r}: 'higher' or 'lower' is wanted")
-        yield pattern, way

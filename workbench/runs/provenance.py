@@ -19,6 +19,7 @@ from typing import Any
 #: Seconds that git is given; a very large tree is then kept without the word on changes.
 GIT_SECONDS = 2.0
 
+
 #: Distributions whose version may explain a difference between two runs.
 PACKAGES = (
     "notebook-workbench",
@@ -40,10 +41,14 @@ PACKAGES = (
     "timm",
 )
 
+
 #: A word of a command is kept up to here; a program given by ``-c`` is one word.
 _WORD_CHARACTERS = 500
 
+
 _SECRET = re.compile(r"(?i)(pass(word|wd)?|secret|token|api[-_]?key|credential)")
+
+
 _IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 

@@ -1,8 +1,8 @@
 """Bring in runs that other tools recorded, without loss, and once only however often it is done.
 
-A reader (:mod:`~workbench.imports.mlflow`, :mod:`~workbench.imports.tensorboard`) says what there is as
-:class:`ForeignRun`; :func:`bring` puts it into the store. A run is known by its ``origin``. Brought again it
-is the same run: what it has grown by is added, and its state is what the other tool says now.
+A reader (:mod:`~workbench.runs.imports.mlflow`, :mod:`~workbench.runs.imports.tensorboard`) says what there
+is as :class:`ForeignRun`; :func:`bring` puts it into the store. A run is known by its ``origin``. Brought
+again it is the same run: what it has grown by is added, and its state is what the other tool says now.
 """
 
 from __future__ import annotations

@@ -21,21 +21,30 @@ from workbench.store.points import Batch, Key
 #: A logged number is in the database after at most this many seconds, and the time of one commit.
 BATCH_SECONDS = 0.25
 
+
 #: The same where SIGTERM would end the process before anybody could write.
 HASTY_SECONDS = 0.01
+
 
 #: Points in one transaction at most, so that no batch holds the write lock for long.
 BATCH_POINTS = 50_000
 
+
 #: The writer is allowed to be this far behind; then who logs waits instead of filling the memory.
 QUEUE_POINTS = 1_000_000
+
 
 #: Seconds between two tries while the database refuses.
 _RETRY_SECONDS = 0.5
 
+
 #: One call of ``log``: run, step, time, (name, value) pairs; or one metric's points from ``log_many``.
 _Call = tuple[int, int, float, Sequence[tuple[str, float]]]
+
+
 _Many = tuple[Key, Batch]
+
+
 _Columns = tuple[list[int], list[float], list[float]]
 
 

@@ -12,11 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from workbench.adapter import adapters
+from workbench.adapter.registry import adapters
 from workbench.errors import BadInput, BadName
 
-_TEMPLATE = Path(__file__).parent / "templates" / "adapter"
+_TEMPLATE = Path(__file__).parent / "template"
+
+
 _SUFFIX = ".tmpl"
+
 
 #: Names of packages that would stand in the way of ours or of the tests'.
 _TAKEN = frozenset({"workbench", "adapters", "tests", "test"})

@@ -16,7 +16,9 @@ from typing import Any, BinaryIO, NamedTuple
 #: A record longer than this holds a picture or a graph, not a number: its data is passed over.
 _LONG = 2**20
 
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
 
 #: Element types of a tensor: how one value of ``tensor_content`` is read, and which field holds a list.
 _TENSOR = {
@@ -30,6 +32,8 @@ _TENSOR = {
     10: ("<?", 11),
     19: ("<e", 13),
 }
+
+
 _BFLOAT16 = 14
 
 

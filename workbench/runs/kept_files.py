@@ -21,6 +21,7 @@ from workbench.store.store import Store
 
 CHECKPOINTS, ARTIFACTS = "checkpoints", "artifacts"
 
+
 _Kept = TypeVar("_Kept", bound="KeptFile")
 
 

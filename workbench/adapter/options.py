@@ -1,0 +1,81 @@
+"""Options of an adapter's tasks, checked against its schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from workbench.adapter.contract import JOB_METHODS, BaseAdapter
+from workbench.errors import BadInput, BadOptions, NotSupported
+
+#: Of a value that is refused, an error shows at most so much.
+_SHOWN_CHARACTERS = 200
+
+
+def check_job(family: BaseAdapter, type: str, options: Any) -> Any:  # noqa: A002
+    """Return a job's checked options, or raise with what is wrong with its type or its options."""
+    if type not in (offered := family.job_types()):
+        known = type in JOB_METHODS
+        if known:
+            raise NotSupported(family.name, f"{type} jobs", hint=f"It offers: {', '.join(offered) or 'none'}")
+        raise BadInput(
+            f"no job type {type!r}. Adapter {family.name!r} offers: {', '.join(offered) or 'none'}"
+        )
+    if options is not None and not isinstance(options, (Mapping, BaseModel)):
+        raise BadOptions(f"options must be a dictionary, not {options!r}")
+    return check_options(family, type, options)
+
+
+class Options(BaseModel):
+    """Base for options: unknown names are refused, defaults are checked."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+def check_options(adapter: BaseAdapter, task: str, options: Mapping[str, Any] | BaseModel | None) -> Any:
+    """Check options against an adapter's schema and return the filled-in model.
+
+    Raises
+    ------
+    BadOptions
+        Every problem at once, each with its field.
+    NotSupported
+        The adapter has no such task.
+    """
+    schema = adapter.options(task)
+    if isinstance(options, schema):
+        return options
+    raw = options.model_dump() if isinstance(options, BaseModel) else dict(options or {})
+    return fit(schema, raw, f"{adapter.name} {task}")
+
+
+def fit(schema: type[BaseModel], raw: Mapping[str, Any], what: str) -> Any:
+    """Return values as a schema takes them.
+
+    Raises
+    ------
+    BadOptions
+        Every problem at once, each with its field; the message begins with ``what``.
+    """
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as error:
+        allowed = ", ".join(field.alias or name for name, field in schema.model_fields.items())
+        problems = []
+        for problem in error.errors(include_url=False):
+            where = ".".join(str(part) for part in problem["loc"])
+            said = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                said = f"unknown option; allowed: {allowed}"
+            problems.append((where, f"{said} (given: {_shown(problem['input'])})"))
+        text = "; ".join(f"{where}: {said}" if where else said for where, said in problems)
+        raise BadOptions(f"{what}: {text}", problems) from None
+
+
+def _shown(given: Any) -> str:
+    text = repr(given)
+    return (
+        text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text):,} characters)"
+    )

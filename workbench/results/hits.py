@@ -1,0 +1,123 @@
+"""What a search finds."""
+
+from __future__ import annotations
+
+from typing import Any
+import base64
+from dataclasses import dataclass
+from dataclasses import field
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import overload
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result of a search.
+
+    Attributes
+    ----------
+    id : str
+        Item id, unique within the index.
+    score : float
+        Higher is better; its range is the adapter's.
+    distance : float or None
+        Lower is better, where the method has one.
+    caption, subtitle : str
+        First and second line of text under a picture (two languages, say).
+    thumbnail : bytes or None
+        An encoded picture (PNG, JPEG or WebP); None for an item that is text.
+    label : str
+        The score as people read it, such as ``"3/64"``.
+    meter : float
+        How full the little bar beside the label is, 0 to 1.
+    """
+
+    id: str
+    score: float
+    distance: float | None = None
+    caption: str = ""
+    subtitle: str = ""
+    thumbnail: bytes | None = field(default=None, repr=False)
+    label: str = ""
+    meter: float = 0.0
+
+    def to_json(self, *, thumbnails: bool = True) -> dict[str, Any]:
+        """Return the hit as plain JSON; the thumbnail, if wanted, as base64 text."""
+        out: dict[str, Any] = {
+            "id": self.id,
+            "score": self.score,
+            "distance": self.distance,
+            "caption": self.caption,
+            "subtitle": self.subtitle,
+            "label": self.label,
+            "meter": self.meter,
+        }
+        if thumbnails and self.thumbnail is not None:
+            out["thumbnail"] = base64.b64encode(self.thumbnail).decode("ascii")
+        return out
+
+
+class SearchResult(Sequence[Hit]):
+    """Hits, best first, with the time each part took.
+
+    Parameters
+    ----------
+    hits : sequence of Hit
+        Best first.
+    took_ms : mapping of str to float
+        Milliseconds a part, such as ``{"encode": 3.2, "search": 0.4}``.
+    note : str
+        A sentence for the reader, such as "the index holds 12 items, so 12 are shown".
+    cutoff : int or None
+        Number of leading hits that are nearer than unrelated items usually are; None where unknown.
+    """
+
+    def __init__(
+        self,
+        hits: Sequence[Hit],
+        took_ms: Mapping[str, float] | None = None,
+        *,
+        note: str = "",
+        cutoff: int | None = None,
+    ) -> None:
+        self.hits = tuple(hits)
+        self.took_ms = dict(took_ms or {})
+        self.note = note
+        self.cutoff = cutoff
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        lines = [f"{hit.label or format(hit.score, '.3f'):>10}  {hit.caption}" for hit in self.hits[:20]]
+        more = [f"           … {len(self) - 20} more"] if len(self) > 20 else []
+        return "\n".join([f"{len(self)} hits", *lines, *more])
+
+    def to_json(self, *, thumbnails: bool = True) -> dict[str, Any]:
+        """Return ``{"hits": [...], "took_ms": {...}, "note", "cutoff"}``."""
+        return {
+            "hits": [hit.to_json(thumbnails=thumbnails) for hit in self.hits],
+            "took_ms": self.took_ms,
+            "note": self.note,
+            "cutoff": self.cutoff,
+        }
+
+
+@dataclass(frozen=True)
+class SampleQuery:
+    """A query worth trying: its text and its language tag (``"en"``, ``"ko"``)."""
+
+    text: str
+    language: str = ""

@@ -1,0 +1,1 @@
+"""Runs: logging them, describing them, their files, and settling those whose process is gone."""
