@@ -21,7 +21,8 @@ import pytest
 
 import workbench as wb
 from tests.faults.report import REPORT
-from workbench import jobs
+from workbench.host import locks
+from workbench.jobs import workers
 
 TOY = Path(__file__).parent / "adapters" / "toy.py"
 
@@ -108,14 +109,14 @@ def workspace_in(folder: Path) -> Iterator[wb.Workspace]:
         patch.setenv("WORKBENCH_WORKER_IDLE", "20")
         with wb.Workspace(folder) as home:
             yield home
-            lock = jobs.worker_lock(home)
+            lock = workers.worker_lock(home)
             with suppress(OSError, ValueError):
                 # Where nobody holds it, the number in it may by now be anybody's.
-                if jobs.is_locked(lock) and (pid := int(lock.read_text())) != os.getpid():
+                if locks.is_locked(lock) and (pid := int(lock.read_text())) != os.getpid():
                     os.kill(pid, signal.SIGTERM)
             search = home.path / ".search.lock"
             with suppress(OSError, ValueError, KeyError):
-                if jobs.is_locked(search):
+                if locks.is_locked(search):
                     os.kill(json.loads(search.read_text())["pid"], signal.SIGTERM)
 
 

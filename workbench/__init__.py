@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         WorkbenchError,
         WrongState,
     )
-    from workbench.jobs import Job
+    from workbench.jobs.job import Job
     from workbench.panels.results import show
     from workbench.results.hits import Hit, SampleQuery, SearchResult
     from workbench.results.result import Metric, Result, Samples, View
@@ -63,7 +63,7 @@ _HOMES = {
     "Busy": "errors",
     "CorruptFile": "errors",
     "Hit": "results.hits",
-    "Job": "jobs",
+    "Job": "jobs.job",
     "JobCancelled": "errors",
     "JobContext": "adapter.contract",
     "JobError": "errors",

@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 from pydantic import BaseModel
 
-from workbench import jobs, wire
+from workbench import wire
 from workbench.adapter.contract import BaseAdapter
 from workbench.errors import (
     BadInput,
@@ -37,6 +37,8 @@ from workbench.errors import (
     UnknownRun,
 )
 from workbench.home import as_id
+from workbench.jobs import floors, submission
+from workbench.jobs.job import Job
 from workbench.remote_runs import (
     RemoteRun,
     RemoteWriter,
@@ -50,15 +52,15 @@ from workbench.remote_runs import (
 from workbench.results.result import Metric, Result
 from workbench.runs import description
 from workbench.runs.run import Run
-from workbench.search_client import RemoteSearcher
+from workbench.search.elsewhere import RemoteSearcher
 from workbench.store import records
 from workbench.values import plain
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from workbench.compare import Comparison
+    from workbench.compare.reading import Curves, Runs
     from workbench.remote_compare import Families
-    from workbench.run_data import Curves, Runs
 
 #: Seconds for one answer; a search that opens its index first takes longest.
 ANSWER_SECONDS = 180.0
@@ -300,7 +302,7 @@ def _result(told: Mapping[str, Any] | None) -> Result | None:
 _PROGRESS = ("done", "total", "message", "stages", "rate", "left")
 
 
-class RemoteJob(jobs.Job):
+class RemoteJob(Job):
     """One job on a server, looked at from here.
 
     Its ``notebook`` is a path on the server.
@@ -340,8 +342,8 @@ class RemoteJob(jobs.Job):
             self.refresh()
         return self._result
 
-    def retry(self) -> jobs.Job:
-        """Queue the same again on the server; see :meth:`workbench.jobs.Job.retry`."""
+    def retry(self) -> Job:
+        """Queue the same again on the server; see :meth:`workbench.jobs.job.Job.retry`."""
         return RemoteJob(self._home, self._home.door.post(f"jobs/{self.id}/retry"))
 
     def logs(self, tail: int = 200) -> str:
@@ -380,11 +382,11 @@ class RemoteJob(jobs.Job):
     def wait(
         self,
         timeout: float | None = None,
-        on_progress: Callable[[jobs.Job], object] | None = None,
+        on_progress: Callable[[Job], object] | None = None,
         *,
         check: bool = True,
     ) -> Self:
-        """Return when the job has ended; see :meth:`workbench.jobs.Job.wait`.
+        """Return when the job has ended; see :meth:`workbench.jobs.job.Job.wait`.
 
         The server tells of every change over one connection. Where that breaks, or the server is started
         anew, it is asked again.
@@ -420,7 +422,7 @@ class RemoteJob(jobs.Job):
                     raise
             time.sleep(0.5)
 
-    def _follow(self, deadline: float | None, on_progress: Callable[[jobs.Job], object] | None) -> None:
+    def _follow(self, deadline: float | None, on_progress: Callable[[Job], object] | None) -> None:
         """Take what the server tells, until the job's end or the deadline."""
 
         def left() -> float:
@@ -600,8 +602,8 @@ class RemoteWorkspace(Workspace):
 
     def curve_reader(self) -> Curves:
         """Return what reads curves once, and then only what was logged since."""
+        from workbench.compare.reading import Curves
         from workbench.remote_compare import RemotePoints
-        from workbench.run_data import Curves
 
         return Curves(RemotePoints(self.door))
 
@@ -631,7 +633,7 @@ class RemoteWorkspace(Workspace):
         options: Mapping[str, Any] | BaseModel | None = None,
         *,
         fail_below: Mapping[str, float] | str | None = None,
-    ) -> jobs.Job:
+    ) -> Job:
         """Queue a job on the server, whose adapter checks the options before anything is queued."""
         if type not in _JOB_PATHS:
             raise BadInput(f"no job type {type!r}. There are: {', '.join(_JOB_PATHS)}")
@@ -640,13 +642,13 @@ class RemoteWorkspace(Workspace):
         body = {
             "adapter": adapter.name if isinstance(adapter, BaseAdapter) else adapter or None,
             "options": plain(options or {}, "options"),
-            "fail_below": jobs.check_floors(fail_below) or None,
+            "fail_below": floors.check_floors(fail_below) or None,
         }
         return RemoteJob(self, self.door.post(f"jobs/{_JOB_PATHS[type]}", body))
 
     def submit_notebook(
         self, path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None
-    ) -> jobs.Job:
+    ) -> Job:
         """Send a notebook of this machine, and queue it as a job on the server.
 
         What is executed is the notebook as it is now, in the folder that the server runs in: what it reads
@@ -657,7 +659,7 @@ class RemoteWorkspace(Workspace):
         TooLarge
             It has more bytes than the server takes.
         """
-        file = jobs.local_notebook(path)
+        file = submission.local_notebook(path)
         if parameters is not None and not isinstance(parameters, Mapping):
             raise BadOptions(f"parameters must be a dictionary, not {parameters!r}")
         try:
@@ -668,7 +670,7 @@ class RemoteWorkspace(Workspace):
         body = {"name": file.name, "notebook": text, "parameters": given}
         return RemoteJob(self, self.door.post("jobs/notebook", body))
 
-    def job(self, job_id: int) -> jobs.Job:
+    def job(self, job_id: int) -> Job:
         """Return a job by id."""
         number = as_id(job_id)
         if number is None:
@@ -682,7 +684,7 @@ class RemoteWorkspace(Workspace):
         status: str | Collection[str] | None = None,
         limit: int | None = 100,
         offset: int = 0,
-    ) -> list[jobs.Job]:
+    ) -> list[Job]:
         """Return jobs, newest first, one page at a time."""
         if (limit is not None and limit < 0) or offset < 0:
             raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
@@ -690,7 +692,7 @@ class RemoteWorkspace(Workspace):
             end = None if limit is None else offset + limit
             several = [job for one in status for job in self.jobs(type, one, end)]
             return sorted(several, key=lambda job: -job.id)[offset:end]
-        found: list[jobs.Job] = []
+        found: list[Job] = []
         while limit is None or len(found) < limit:
             most = _PAGE if limit is None else min(limit - len(found), _PAGE)
             page = self.door.polled("jobs", type=type, status=status, limit=most, offset=offset + len(found))

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.adapter.contract import BaseAdapter
 from workbench.errors import BadInput
-from workbench.jobs import Job
+from workbench.jobs.job import Job
 from workbench.progress import JobProgress
 from workbench.workspace import Workspace
 

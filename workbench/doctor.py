@@ -19,11 +19,13 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from workbench import jobs, notebooks
 from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import StoreUnavailable, WorkbenchError
 from workbench.home import DATABASE_URL, HOME
+from workbench.host.locks import is_locked
 from workbench.host.mounts import network_filesystem
+from workbench.jobs import workers
+from workbench.notebooks import shipped
 from workbench.store.engines import is_sound, sqlite_module
 from workbench.store.records import JOB_STATUSES
 from workbench.workspace import Workspace
@@ -268,7 +270,7 @@ def _queue(patient: _Patient) -> Iterator[Problem]:
     patient.found["jobs"] = (
         ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
     )
-    alive = jobs.is_locked(jobs.worker_lock(home))
+    alive = is_locked(workers.worker_lock(home))
     patient.found["worker"] = "alive" if alive else "none; it starts with the next job"
     if (waiting := counts["queued"]) and not alive:
         said = f"{waiting} job{' is' if waiting == 1 else 's are'} queued and no worker runs"
@@ -296,10 +298,10 @@ def _adapters(patient: _Patient) -> Iterator[Problem]:
 
 
 def _notebooks(patient: _Patient) -> Iterator[Problem]:
-    patient.found["notebooks"] = str(notebooks.notebooks_folder())
-    for kind in notebooks.JOB_NOTEBOOKS:
+    patient.found["notebooks"] = str(shipped.notebooks_folder())
+    for kind in shipped.JOB_NOTEBOOKS:
         try:
-            notebooks.job_notebook(kind)
+            shipped.job_notebook(kind)
         except WorkbenchError as error:
             yield Problem("broken", "notebooks", error.message, error.hint)
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 if TYPE_CHECKING:
-    from workbench.jobs import Job
+    from workbench.jobs.job import Job
 
 #: Without a terminal a line is printed this often, in seconds, and when the job says it does something else.
 LINE_SECONDS = 5.0

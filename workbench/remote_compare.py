@@ -16,9 +16,9 @@ from urllib.parse import quote
 import numpy as np
 
 from workbench import wire
+from workbench.compare.reading import said_directions
 from workbench.errors import ServerUnreachable, WorkbenchError
 from workbench.results.result import Metric
-from workbench.run_data import said_directions
 from workbench.store.points import Curve, Key
 from workbench.store.runs import RunRow
 
@@ -75,7 +75,7 @@ class Families:
 
 
 class RemoteRuns:
-    """Reads runs and what they came to from a server; see :class:`workbench.run_data.Runs`.
+    """Reads runs and what they came to from a server; see :class:`workbench.compare.reading.Runs`.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class RemoteRuns:
 
 
 class RemotePoints:
-    """The points of a server's metrics; see :class:`workbench.run_data.PointSource`.
+    """The points of a server's metrics; see :class:`workbench.compare.reading.PointSource`.
 
     Parameters
     ----------

@@ -12,7 +12,6 @@ papermill, it makes a row of its own and ends it itself.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import sys
@@ -26,23 +25,16 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
-from workbench import bars
 from workbench.adapter.contract import BaseAdapter
 from workbench.adapter.options import check_job, check_options
 from workbench.adapter.registry import get_adapter
-from workbench.errors import (
-    BadInput,
-    BadOptions,
-    BelowFloor,
-    JobCancelled,
-    StoreError,
-    WorkbenchError,
-    WrongState,
-)
+from workbench.errors import BadInput, BadOptions, JobCancelled, StoreError, WorkbenchError, WrongState
 from workbench.home import HOME
 from workbench.host import processes
-from workbench.jobs import ATTEMPT, JOB, check_floors
-from workbench.reporting import Reporter
+from workbench.jobs.floors import _below, check_floors
+from workbench.jobs.reporting import Reporter
+from workbench.jobs.workers import ATTEMPT, JOB
+from workbench.notebooks import bars
 from workbench.results.result import Metric, Result, _plain_result
 from workbench.runs.description import Better
 from workbench.runs.run import Run
@@ -366,23 +358,6 @@ def job_scope(
     ...     job.finish(job.adapter.evaluate(job.options, job))
     """
     return JobScope(type, adapter, options, workspace=workspace, fail_below=fail_below)
-
-
-def _below(result: Result | None, floors: Mapping[str, float]) -> BelowFloor | None:
-    """Return what a result does not reach, or None."""
-    if not floors:
-        return None
-    metrics = {} if result is None else result.metrics
-    said = []
-    for name, floor in floors.items():
-        value = metrics.get(name)
-        if value is None:
-            near = difflib.get_close_matches(name, metrics, n=1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
-            said.append(f"there is no metric {name!r}{meant}; there are: {', '.join(metrics) or 'none'}")
-        elif not value >= floor:  # NaN is below every floor
-            said.append(f"{name} is {value:.6g}, its floor is {floor:g}")
-    return BelowFloor("; ".join(said)) if said else None
 
 
 def _options(given: Any) -> Any:

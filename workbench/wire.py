@@ -5,27 +5,13 @@ A message on a socket is four bytes that count what follows (big end first), the
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import math
-import socket
-import struct
 from collections.abc import Mapping
 from typing import Any
 
 from workbench import errors
 from workbench.errors import WorkbenchError
-from workbench.results.hits import Hit, SearchResult
-from workbench.search.searcher import MAX_IMAGE_BYTES
-
-#: A request may have this many bytes: a picture as base64, and some words about it.
-REQUEST_BYTES = MAX_IMAGE_BYTES * 4 // 3 + 2**16
-
-#: An answer may have this many bytes: some hundred thumbnails.
-ANSWER_BYTES = 2**26
-
-_LENGTH = struct.Struct(">I")
 
 # Errors ----------------------------------------------------------------------------------------
 
@@ -47,6 +33,7 @@ STATUS: Mapping[type[WorkbenchError], int] = {
     errors.StoreError: 503,
 }
 
+
 #: What an error carries besides its message and its hint.
 _DETAILS: Mapping[type[WorkbenchError], tuple[str, ...]] = {
     errors.BadOptions: ("problems",),
@@ -56,6 +43,7 @@ _DETAILS: Mapping[type[WorkbenchError], tuple[str, ...]] = {
     errors.MissingExtra: ("extra",),
     errors.NotSupported: ("adapter", "method"),
 }
+
 
 _BY_NAME: Mapping[str, type[WorkbenchError]] = {
     name: thing
@@ -137,88 +125,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-# Search ----------------------------------------------------------------------------------------
-
-
-def result_from(data: Mapping[str, Any]) -> SearchResult:
-    """Return the result that ``SearchResult.to_json`` wrote."""
-    hits = []
-    for told in data["hits"]:
-        fields = {name: value for name, value in told.items() if name in Hit.__dataclass_fields__}
-        if fields.get("thumbnail") is not None:
-            fields["thumbnail"] = base64.b64decode(fields["thumbnail"])
-        fields["score"] = number_from(fields["score"])
-        hits.append(Hit(**fields))
-    took = {name: number_from(value) for name, value in data.get("took_ms", {}).items()}
-    return SearchResult(hits, took, note=str(data.get("note", "")), cutoff=data.get("cutoff"))
-
-
-def picture_text(data: bytes) -> str:
-    """Return the bytes of a picture as base64 text."""
-    return base64.b64encode(data).decode("ascii")
-
-
-def picture_from(text: str) -> bytes:
-    """Return the bytes of a picture that came as base64 text.
-
-    Raises
-    ------
-    BadInput
-        It is no base64.
-    """
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise errors.BadInput(
-            f"the picture is no base64 text ({error})", hint="Send base64 of its bytes."
-        ) from None
-
-
-# Messages --------------------------------------------------------------------------------------
-
-
-def framed(data: bytes) -> bytes:
-    """Return a message with its length before it."""
-    return _LENGTH.pack(len(data)) + data
-
-
-def length_of(head: bytes, most: int) -> int:
-    """Return the length that a message's first four bytes say.
-
-    Raises
-    ------
-    TooLarge
-        More than ``most``.
-    """
-    length: int = _LENGTH.unpack(head)[0]
-    if length > most:
-        raise errors.TooLarge(f"a message of {length:,} bytes; at most {most:,} are taken")
-    return length
-
-
-HEAD_BYTES = _LENGTH.size
-
-
-def receive(connection: socket.socket, most: int) -> bytes:
-    """Return the next message of a blocking socket.
-
-    Raises
-    ------
-    EOFError
-        The other side closed the connection.
-    TooLarge
-        The message has more than ``most`` bytes.
-    """
-    return _exactly(connection, length_of(_exactly(connection, HEAD_BYTES), most))
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        part = connection.recv(min(count - len(data), 2**20))
-        if not part:
-            raise EOFError("the connection was closed")
-        data += part
-    return bytes(data)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from workbench import indexes
 from workbench.adapter.contract import BaseAdapter
 from workbench.errors import UnknownExperiment, UnknownRun, WrongState
 from workbench.home import Home, as_id
@@ -17,15 +16,16 @@ from workbench.results.result import Metric
 from workbench.runs import description
 from workbench.runs.run import Run, start
 from workbench.runs.settling import settle_runs
+from workbench.search import indexes
 from workbench.search.searcher import Searcher
 from workbench.store import records
 from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:
     from workbench.compare import Better, Comparison
+    from workbench.compare.reading import Curves, Runs
     from workbench.compare.results import ResultsComparison
-    from workbench.jobs import Job
-    from workbench.run_data import Curves, Runs
+    from workbench.jobs.job import Job
     from workbench.runs.imports import Imported, OnProgress
 
 
@@ -178,13 +178,13 @@ class Workspace(Home):
 
     def run_reader(self) -> Runs:
         """Return what reads runs and their summaries again and again, for a panel that compares them."""
-        from workbench.run_data import RunReader
+        from workbench.compare.reading import RunReader
 
         return RunReader(self.store, self._writer.flush, self.hearing)
 
     def curve_reader(self) -> Curves:
         """Return what reads curves once, and then only what was logged since."""
-        from workbench.run_data import Curves
+        from workbench.compare.reading import Curves
 
         return Curves(self.store)
 
@@ -237,7 +237,7 @@ class Workspace(Home):
 
     def _declared(self, runs: Sequence[RunRow]) -> list[Metric]:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
-        from workbench.run_data import said_directions
+        from workbench.compare.reading import said_directions
 
         job_ids = {run.job_id for run in runs if run.job_id is not None}
         families = set(self.store.job_adapters(job_ids).values()) if job_ids else set()
@@ -245,7 +245,7 @@ class Workspace(Home):
 
     def _family_metrics(self, families: Collection[str]) -> list[Metric]:
         """Return what adapters declare of their metrics, in the order of their names."""
-        from workbench.run_data import family_metrics
+        from workbench.compare.reading import family_metrics
 
         return family_metrics(families)
 
@@ -342,9 +342,9 @@ class Workspace(Home):
         BadInput, NotSupported, UnknownAdapter
             A type that the adapter does not offer, or no such adapter.
         """
-        from workbench import jobs
+        from workbench.jobs import submission
 
-        return jobs.submit(self, type, adapter, options, fail_below=fail_below)
+        return submission.submit(self, type, adapter, options, fail_below=fail_below)
 
     def submit_notebook(
         self, path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None
@@ -368,9 +368,9 @@ class Workspace(Home):
         BadInput
             No such notebook, or its parameters cell cannot be read.
         """
-        from workbench import jobs
+        from workbench.jobs import submission
 
-        return jobs.submit_notebook(self, path, parameters)
+        return submission.submit_notebook(self, path, parameters)
 
     def job(self, job_id: int) -> Job:
         """Return a job by id.
@@ -380,9 +380,9 @@ class Workspace(Home):
         UnknownJob
             There is none.
         """
-        from workbench import jobs
+        from workbench.jobs import submission
 
-        return jobs.find(self, job_id)
+        return submission.find(self, job_id)
 
     def jobs(
         self,
@@ -404,9 +404,9 @@ class Workspace(Home):
         offset : int
             How many of the newest to pass over.
         """
-        from workbench import jobs
+        from workbench.jobs import submission
 
-        return jobs.listed(self, type, status, limit, offset)
+        return submission.listed(self, type, status, limit, offset)
 
     def count_jobs(
         self,
@@ -445,7 +445,7 @@ class Workspace(Home):
             Its manifest cannot be read, or names no adapter.
         """
         if service:
-            from workbench.search_client import SearchClient
+            from workbench.search.client import SearchClient
 
             return SearchClient(self.path).open_search(name)
         return indexes.open_index(self.indexes, name)

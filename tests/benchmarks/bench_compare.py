@@ -35,8 +35,8 @@ from pathlib import Path
 from typing import Any
 
 import workbench as wb
+from workbench.compare.reading import Curves
 from workbench.panels import ComparePanel
-from workbench.run_data import Curves
 from workbench.store import records
 from workbench.store.points import Point
 

@@ -2,14 +2,14 @@
 
 import sys
 
-from workbench import settling
+from workbench.jobs import settling
 
 #: Seconds; the proportions are those of the real ones.
 LEASE = 6.0
 settling.LEASE_SECONDS, settling.BEAT_SECONDS, settling.QUIET_SECONDS = LEASE, 0.4, 1.0
 
 from workbench.home import Workspace  # noqa: E402
-from workbench.worker import Worker  # noqa: E402  # it takes them over
+from workbench.jobs.worker.worker import Worker  # noqa: E402  # it takes them over
 
 if __name__ == "__main__":
     with Workspace(sys.argv[1]) as home:

@@ -21,10 +21,12 @@ from sqlalchemy import select
 
 import workbench as wb
 from tests.faults.report import Report
-from workbench import jobs
 from workbench.errors import StoreError
 from workbench.home import DATABASE_URL, HOME
 from workbench.host import processes
+from workbench.host.locks import is_locked
+from workbench.jobs import submission
+from workbench.jobs.workers import worker_lock
 from workbench.store import records
 from workbench.store.tables import _results
 
@@ -72,7 +74,7 @@ class Stack:
     def submit(self, *, max_attempts: int = 2, **options: float | str) -> wb.Job:
         """Queue a job whose value is its number in the queue."""
         given = {"notes": str(self.notes), "value": float(len(self.handles) + 1), **options}
-        job = jobs.submit(self.home, "eval", "steady", given, max_attempts=max_attempts)
+        job = submission.submit(self.home, "eval", "steady", given, max_attempts=max_attempts)
         self.handles[job.id] = job
         return job
 
@@ -104,7 +106,7 @@ class Stack:
             )
         self.workers.append(worker)
         # From then on whoever submits starts none in the background.
-        until(lambda: jobs.is_locked(jobs.worker_lock(self.home)), 60, f"a worker begins {self.home.path}")
+        until(lambda: is_locked(worker_lock(self.home)), 60, f"a worker begins {self.home.path}")
         return worker
 
     def keep_workers(self, count: int) -> None:
@@ -138,7 +140,9 @@ class Stack:
         worker, runner = row.worker_pid, row.pid
         children = _children(runner)
         kernel = next((pid for pid in children if "ipykernel" in _command(pid)), None)
-        keeper = next((pid for pid in _children(worker) if "workbench.keeper" in _command(pid)), None)
+        keeper = next(
+            (pid for pid in _children(worker) if "workbench.jobs.worker.keeper" in _command(pid)), None
+        )
         targets = {
             "runner": [runner],
             "kernel": [kernel],
@@ -210,7 +214,7 @@ class Stack:
             self.report.acknowledged += 1
 
     def _judge_success(self, job: wb.Job) -> None:
-        if job.type == jobs.NOTEBOOK:
+        if job.type == submission.NOTEBOOK:
             return
         value = job.options["value"]
         assert job.result is not None, f"job {job.id} succeeded and its result is lost"
@@ -240,7 +244,7 @@ class Stack:
         place, found = str(self.home.path), []
         for pid in _pids():
             words = _command(pid)
-            known = ("workbench.background", "worker --slots", "short_lease.py")
+            known = ("workbench.jobs.worker.background", "worker --slots", "short_lease.py")
             if place in words and any(word in words for word in known):
                 found.append(pid)
         return found

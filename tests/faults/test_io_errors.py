@@ -18,7 +18,7 @@ import pytest
 
 from tests.faults.report import Report
 from tests.faults.stack import Stack, stack, until
-from workbench import notebooks
+from workbench.notebooks import saving
 from workbench.runs import run
 
 #: A failure is true where it says that something could not be written.
@@ -169,7 +169,7 @@ def test_a_notebook_whose_fsync_fails_is_written_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "notebook.ipynb"
-    saver = notebooks._Saver(path)
+    saver = saving._Saver(path)
     saver.notebook = nbformat.v4.new_notebook()
     saver.save(force=True)
     old = path.read_bytes()
@@ -190,12 +190,12 @@ def test_a_notebook_whose_fsync_fails_is_written_anew(
 def test_the_last_save_that_fails_is_the_reason_only_where_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saver = notebooks._Saver(tmp_path / "notebook.ipynb")
+    saver = saving._Saver(tmp_path / "notebook.ipynb")
     saver.notebook = nbformat.v4.new_notebook()
     monkeypatch.setattr(os, "fsync", Failing(2))
     saver.save_at_last(ValueError("what went wrong"))
     assert "could not be saved: Input/output error" in capsys.readouterr().err
-    with pytest.raises(notebooks.NotSaved, match="could not be saved: Input/output error"):
+    with pytest.raises(saving.NotSaved, match="could not be saved: Input/output error"):
         saver.save_at_last()
 
 

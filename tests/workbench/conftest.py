@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 import workbench as wb
-from workbench.search_client import LOCK_NAME
+from workbench.search.client import LOCK_NAME
 from workbench.store import records
 
 BROKEN = Path(__file__).parents[1] / "adapters" / "broken.py"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from workbench.bars import Bar, BarReader, follow
+from workbench.notebooks.bars import Bar, BarReader, follow
 
 
 def stream(text: str, name: str = "stderr") -> dict[str, object]:

@@ -11,8 +11,9 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
-from workbench import cli, jobs
+from workbench import cli
 from workbench.demo import filled_in
+from workbench.jobs import submission
 
 SUBMIT = ("jobs", "submit", "eval", "--adapter", "toy")
 
@@ -224,7 +225,7 @@ def test_the_workspace_may_be_named_before_the_command(
 
 def test_jobs_are_listed_shown_and_cancelled(command: Cli) -> None:
     assert "No job yet" in command("jobs", "list")
-    job = jobs.submit(command.home, "eval", "toy", {"fail": "글자"}, start_worker=False)
+    job = submission.submit(command.home, "eval", "toy", {"fail": "글자"}, start_worker=False)
     job.folder.mkdir(parents=True)
     (job.folder / "log.txt").write_text("one\ntwo\n")
     table = command("jobs", "list")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench import jobs
 from workbench.client import Door, _address
+from workbench.jobs import job as jobs
 from workbench.panels.search import SearchPanel, search_page
 
 from ..conftest import installed

@@ -15,10 +15,11 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
-from workbench import cli, jobs
+from workbench import cli
 from workbench.commands import arguments
 from workbench.commands.completion import SHELLS
 from workbench.commands.documents import DOCUMENTS, ERROR, Shape, in_words
+from workbench.jobs import submission
 
 PLAIN: Mapping[str, Callable[[Any], bool]] = {
     "text": lambda value: isinstance(value, str),
@@ -211,7 +212,7 @@ def test_what_was_not_foreseen_is_a_document_and_a_trace(
 def test_a_failure_without_words_is_listed(
     workspace: wb.Workspace, toy: wb.BaseAdapter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = jobs.submit(workspace, "eval", "toy", start_worker=False)
+    job = submission.submit(workspace, "eval", "toy", start_worker=False)
     for now, then, change in (
         ("queued", "running", {}),
         ("running", "failed", {"error": {"cell": 3, "type": "ValueError", "message": ""}}),

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from workbench import cli, doctor, jobs, notebooks
+from workbench import cli, doctor
 from workbench.doctor import LITTLE_FREE, Problem, examine
 from workbench.host import mounts
+from workbench.jobs import submission
+from workbench.notebooks import shipped
 from workbench.store import database, engines
 
 GIB = 2**30
@@ -228,7 +230,7 @@ def test_a_workspace_that_cannot_be_written_is_broken(
 
 @pytest.mark.usefixtures("toy")
 def test_a_queue_that_nobody_serves_is_broken(workspace: wb.Workspace) -> None:
-    jobs.submit(workspace, "eval", "toy", start_worker=False)
+    submission.submit(workspace, "eval", "toy", start_worker=False)
     problem = only(workspace, "jobs")
     assert (problem.level, problem.message) == ("broken", "1 job is queued and no worker runs")
     assert "workbench worker" in problem.hint
@@ -251,8 +253,8 @@ def test_adapters_that_are_missing_or_ill_are_broken(
 def test_missing_notebooks_are_broken(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(notebooks, "notebooks_folder", lambda: tmp_path)
-    assert len(found(workspace, "notebooks")) == len(notebooks.JOB_NOTEBOOKS)
+    monkeypatch.setattr(shipped, "notebooks_folder", lambda: tmp_path)
+    assert len(found(workspace, "notebooks")) == len(shipped.JOB_NOTEBOOKS)
 
 
 def test_a_check_that_falls_ill_does_not_stop_the_others(

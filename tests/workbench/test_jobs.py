@@ -11,9 +11,10 @@ import nbformat
 import pytest
 
 import workbench as wb
-from workbench import jobs
 from workbench.host import processes
-from workbench.reporting import PROGRESS_SECONDS
+from workbench.jobs import queue, submission, workers
+from workbench.jobs.job import Progress
+from workbench.jobs.reporting import PROGRESS_SECONDS
 from workbench.store import records
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def queued(workspace: wb.Workspace, toy: wb.BaseAdapter) -> wb.Job:
     """A queued job that no worker comes for."""
-    return jobs.submit(workspace, "eval", "toy", {"k": 4}, start_worker=False)
+    return submission.submit(workspace, "eval", "toy", {"k": 4}, start_worker=False)
 
 
 # Submitting, looking, cancelling --------------------------------------------------------------------
@@ -33,7 +34,7 @@ def test_a_submitted_job_is_queued_with_all_its_options(queued: wb.Job, workspac
     assert (found.type, found.adapter, found.status, found.attempt) == ("eval", "toy", "queued", 0)
     assert found.options["k"] == 4
     assert found.options["steps"] == 3
-    assert found.progress == jobs.Progress()
+    assert found.progress == Progress()
     assert found.progress.fraction is None
     assert (found.result, found.error, found.notebook, found.started_at, found.logs()) == (None,) * 4 + ("",)
 
@@ -77,7 +78,7 @@ def test_cancelling_a_queued_job_is_at_once_and_twice_is_the_same(queued: wb.Job
 
 
 def test_waiting_says_that_the_job_goes_on(queued: wb.Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "ensure_worker", lambda home: False)
+    monkeypatch.setattr(workers, "ensure_worker", lambda home: False)
     with pytest.raises(TimeoutError, match=r"queued after 0\.1 s"):
         queued.wait(0.1)
 
@@ -104,7 +105,7 @@ def test_a_handle_notices_by_itself(queued: wb.Job, workspace: wb.Workspace) -> 
 
 def test_lists_are_filtered_and_paged(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:
     for kind in ("train", "eval", "eval"):
-        jobs.submit(workspace, kind, "toy", start_worker=False)
+        submission.submit(workspace, kind, "toy", start_worker=False)
     workspace.job(1).cancel()
     assert [job.id for job in workspace.jobs(status="queued", limit=1)] == [3]
     assert [job.id for job in workspace.jobs(type="train")] == [1]
@@ -133,7 +134,7 @@ def test_a_job_as_json_is_json(queued: wb.Job) -> None:
 
 @pytest.mark.parametrize(("done", "total", "fraction"), [(1, 4, 0.25), (5, 4, 1), (-1, 4, 0), (1, 0, None)])
 def test_a_fraction_stays_between_nothing_and_all(done: float, total: float, fraction: float | None) -> None:
-    assert jobs.Progress(done, total).fraction == fraction
+    assert Progress(done, total).fraction == fraction
 
 
 def test_the_end_of_a_log_is_read_from_its_end(queued: wb.Job) -> None:
@@ -369,12 +370,12 @@ def test_a_job_that_nobody_could_run_is_not_queued(
     def refuse(home: wb.Workspace) -> bool:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(jobs, "_start_worker", refuse)
+    monkeypatch.setattr(workers, "_start_worker", refuse)
     with pytest.raises(wb.StoreError, match=r"no worker can be started for .*: No space left on device"):
         workspace.submit("eval", "toy")
     assert workspace.store.count_jobs("queued") == 0
     # One that is there already is cancelled, looked at and waited for all the same.
-    job = jobs.submit(workspace, "eval", "toy", start_worker=False)
+    job = submission.submit(workspace, "eval", "toy", start_worker=False)
     workspace.store.claim_job({"worker_id": "w", "host": "elsewhere"}, 60)
     assert workspace.jobs()[0].id == job.id
     assert job.cancel().status == "cancelling"
@@ -388,7 +389,7 @@ def test_a_notebook_that_cannot_be_copied_is_not_queued(
 
     mine = tmp_path / "나의 노트.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), mine)
-    monkeypatch.setattr(jobs, "write_whole", refuse)
+    monkeypatch.setattr(submission, "write_whole", refuse)
     with pytest.raises(wb.StoreError, match=r"refused a copy of 나의 노트\.ipynb: No space left"):
         workspace.submit_notebook(mine)
     assert workspace.store.count_jobs() == 0
@@ -401,12 +402,12 @@ def test_a_folder_whose_name_no_database_keeps_is_refused(
     odd.mkdir()
     monkeypatch.chdir(odd)
     with pytest.raises(wb.BadInput, match="no UTF-8"):
-        jobs.submit(workspace, "eval", "toy", start_worker=False)
+        submission.submit(workspace, "eval", "toy", start_worker=False)
     assert workspace.store.count_jobs() == 0
     fine = tmp_path / "강 ☕\t1"
     fine.mkdir()
     monkeypatch.chdir(fine)
-    jobs.submit(workspace, "eval", "toy", start_worker=False)
+    submission.submit(workspace, "eval", "toy", start_worker=False)
 
 
 def test_a_copy_that_is_not_what_was_submitted_is_neither_executed_nor_kept(
@@ -414,15 +415,15 @@ def test_a_copy_that_is_not_what_was_submitted_is_neither_executed_nor_kept(
 ) -> None:
     mine = tmp_path / "mine.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), mine)
-    job = jobs.submit_notebook(workspace, mine, start_worker=False)
+    job = submission.submit_notebook(workspace, mine, start_worker=False)
     row = workspace.store.job(job.id)
     assert row is not None
-    copy = jobs.source_copy(workspace, row.source_sha256)
+    copy = queue.source_copy(workspace, row.source_sha256)
     whole = copy.read_bytes()
     copy.write_bytes(whole[:40])
     with pytest.raises(wb.CorruptFile, match="not the notebook that was submitted"):
-        jobs.whole_source(workspace, row.source_sha256)
-    jobs.submit_notebook(workspace, mine, start_worker=False)
+        queue.whole_source(workspace, row.source_sha256)
+    submission.submit_notebook(workspace, mine, start_worker=False)
     assert copy.read_bytes() == whole
 
 
@@ -447,10 +448,10 @@ def test_a_log_is_followed_letter_by_letter(workspace: wb.Workspace) -> None:
 def test_what_workers_print_is_kept_within_bounds(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "WORKER_LOG_BYTES", 10)
-    monkeypatch.setattr(jobs, "worker_command", lambda home: ["true"])
+    monkeypatch.setattr(workers, "WORKER_LOG_BYTES", 10)
+    monkeypatch.setattr(workers, "worker_command", lambda home: ["true"])
     log = workspace.path / "worker.log"
     log.write_text("much too long")
-    assert jobs.ensure_worker(workspace)
+    assert workers.ensure_worker(workspace)
     assert log.read_text() == ""
     assert log.with_name("worker.log.1").read_text() == "much too long"

@@ -12,11 +12,11 @@ import nbformat
 import pytest
 
 import workbench as wb
-from workbench import notebooks
 from workbench.adapter.contract import JOB_METHODS
-from workbench.attempts import Runner
 from workbench.host import processes
-from workbench.parameters import declared_parameters
+from workbench.jobs.worker.attempt import Runner
+from workbench.notebooks import shipped
+from workbench.notebooks.parameters import declared_parameters
 
 
 @dataclass
@@ -143,20 +143,20 @@ def test_an_interrupt_stops_at_the_cell_and_keeps_what_was_printed(tmp_path: Pat
 
 
 def test_every_job_type_has_its_notebook() -> None:
-    assert set(notebooks.JOB_NOTEBOOKS) == set(JOB_METHODS)
+    assert set(shipped.JOB_NOTEBOOKS) == set(JOB_METHODS)
     for kind in JOB_METHODS:
-        path = notebooks.job_notebook(kind)
+        path = shipped.job_notebook(kind)
         more = {"fail_below"} if kind == "eval" else set()
         assert {"adapter", "options", "workspace"} | more == {
             found.name for found in declared_parameters(path)
         }
     with pytest.raises(wb.NotFound, match="train"):
-        notebooks.job_notebook("dance")
+        shipped.job_notebook("dance")
 
 
-@pytest.mark.parametrize("kind", notebooks.JOB_NOTEBOOKS)
+@pytest.mark.parametrize("kind", shipped.JOB_NOTEBOOKS)
 def test_a_job_notebook_is_a_page_for_people(kind: str) -> None:
-    page = nbformat.read(notebooks.job_notebook(kind), as_version=4)
+    page = nbformat.read(shipped.job_notebook(kind), as_version=4)
     nbformat.validate(page)
     assert page.cells[0].cell_type == "markdown"
     assert page.cells[0].source.startswith("# ")
@@ -172,10 +172,10 @@ def test_the_notebooks_of_an_installed_package_lie_inside_it(
 ) -> None:
     package = tmp_path / "site-packages" / "workbench"
     (package.parent / "notebooks").mkdir(parents=True)  # somebody else's
-    monkeypatch.setattr(notebooks, "__file__", str(package / "notebooks.py"))
-    assert notebooks.notebooks_folder() == package / "_notebooks"
+    monkeypatch.setattr(shipped, "__file__", str(package / "notebooks" / "shipped.py"))
+    assert shipped.notebooks_folder() == package / "_notebooks"
     with pytest.raises(wb.NotFound, match="Install the package again"):
-        notebooks.job_notebook("eval")
+        shipped.job_notebook("eval")
 
 
 # Processes, which all of this stands on -------------------------------------------------------------

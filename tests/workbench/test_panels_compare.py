@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench import run_data
+from workbench.compare import reading
 from workbench.panels import compare as module
 from workbench.panels.compare import ComparePanel
 from workbench.store import records
@@ -343,9 +343,9 @@ def test_points_that_are_held_are_not_read_again(
     panel: ComparePanel, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    read = run_data.curve_points
+    read = reading.curve_points
     monkeypatch.setattr(
-        run_data,
+        reading,
         "curve_points",
         lambda store, keys, after: asked.append((list(keys), dict(after))) or read(store, keys, after),
     )

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 import workbench as wb
-from workbench.parameters import Parameter, check_parameters, declared_parameters, parameters_model
+from workbench.notebooks.parameters import Parameter, check_parameters, declared_parameters, parameters_model
 
 
 def page(folder: Path, source: str | list[str], tag: str = "parameters") -> Path:

@@ -14,10 +14,10 @@ import pytest
 
 import workbench as wb
 from workbench import remote_compare
+from workbench.compare.reading import Runs
 from workbench.panels.compare import ComparePanel
 from workbench.panels.results_compare import comparison_html
 from workbench.panels.results_panel import ResultsComparePanel
-from workbench.run_data import Runs
 from workbench.server import models, routes
 from workbench.store import records
 from workbench.store.outcome import STATISTICS
@@ -446,7 +446,7 @@ def test_results_are_compared_as_their_owner_compares_them(served: Served) -> No
 
 def test_directions_are_the_servers_adapters(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     here = served.home.compare_results([(job := finished(served.home, 0.1))])
-    monkeypatch.setattr("workbench.run_data.adapters", lambda: [])  # a laptop without them
+    monkeypatch.setattr("workbench.compare.reading.adapters", lambda: [])  # a laptop without them
     assert comparison_html(served.remote.compare_results([job])) == comparison_html(here)
     panel = ComparePanel(served.remote, [4])
     assert {row["name"]: row["better"] for row in panel.state["comparison"]["final"]} == {

@@ -8,8 +8,9 @@ from contextlib import nullcontext
 import pytest
 
 import workbench as wb
-from workbench import jobs, scope
-from workbench.reporting import Pace
+from workbench import scope
+from workbench.jobs import job as jobs
+from workbench.jobs.reporting import Pace
 
 
 @pytest.fixture

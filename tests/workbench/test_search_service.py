@@ -19,8 +19,9 @@ import pytest
 import workbench as wb
 from workbench import wire
 from workbench.host import processes
-from workbench.search_client import LOCK_NAME, SearchClient
-from workbench.search_service.limits import Limits
+from workbench.search import messages
+from workbench.search.client import LOCK_NAME, SearchClient
+from workbench.search.service.limits import Limits
 
 from .conftest import make_index, until
 
@@ -74,7 +75,7 @@ def test_an_index_is_searched_as_if_it_were_opened_here(
 def test_thumbnails_and_notes_come_whole() -> None:
     hits = [wb.Hit("a", 0.5, 3.0, "dog", "개", b"\x89PNG\0\xff", "3/8", 0.4), wb.Hit("b", float("-inf"))]
     told = json.loads(wire.dumps(wb.SearchResult(hits, {"search": 0.25}, note="two", cutoff=1).to_json()))
-    back = wire.result_from(told)
+    back = messages.result_from(told)
     assert back.hits == tuple(hits)
     assert (back.took_ms, back.note, back.cutoff) == ({"search": 0.25}, "two", 1)
 
@@ -356,12 +357,12 @@ def test_an_index_that_eats_the_memory_is_stopped(client: SearchClient, limits: 
         (b"\0\0", None),
         (struct.pack(">I", 2**32 - 1), "TooLarge"),
         (struct.pack(">I", 10) + b"{", None),
-        (wire.framed(b"{"), "BadInput"),
-        (wire.framed(b"[]"), "BadInput"),
-        (wire.framed(b"\xff\xfe"), "BadInput"),
-        (wire.framed(b'{"op": "search"}'), "UnknownIndex"),
-        (wire.framed(b'{"op": ["search"]}'), "BadInput"),
-        (wire.framed(b"[" * 100_000), "BadInput"),
+        (messages.framed(b"{"), "BadInput"),
+        (messages.framed(b"[]"), "BadInput"),
+        (messages.framed(b"\xff\xfe"), "BadInput"),
+        (messages.framed(b'{"op": "search"}'), "UnknownIndex"),
+        (messages.framed(b'{"op": ["search"]}'), "BadInput"),
+        (messages.framed(b"[" * 100_000), "BadInput"),
     ],
 )
 def test_nonsense_is_refused_and_the_next_is_served(
@@ -375,9 +376,9 @@ def test_nonsense_is_refused_and_the_next_is_served(
         raw.shutdown(socket.SHUT_WR)
         if says is None:
             with pytest.raises(EOFError):
-                wire.receive(raw, wire.ANSWER_BYTES)
+                messages.receive(raw, messages.ANSWER_BYTES)
         else:
-            assert json.loads(wire.receive(raw, wire.ANSWER_BYTES))["error"]["type"] == says
+            assert json.loads(messages.receive(raw, messages.ANSWER_BYTES))["error"]["type"] == says
     assert client.open_search("words").by_text("dog", 1)[0].id == "dog"
 
 
@@ -389,7 +390,7 @@ def test_one_who_hangs_up_while_waiting_is_not_searched_for(client: SearchClient
         until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 1)
         with socket.socket(socket.AF_UNIX) as raw:
             raw.connect(client.start())
-            raw.sendall(wire.framed(json.dumps(question).encode()))
+            raw.sendall(messages.framed(json.dumps(question).encode()))
             until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 2)
         assert slow.result(30)
     until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 0)
@@ -405,7 +406,7 @@ def test_limits_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch, t
 
 def test_a_visitor_loads_neither_the_database_nor_an_adapter(client: SearchClient) -> None:
     program = (
-        "import sys, workbench.search_client as c, pathlib\n"
+        "import sys, workbench.search.client as c, pathlib\n"
         f"s = c.SearchClient(pathlib.Path({str(client.home)!r})).open_search('words')\n"
         "assert s.by_text('dog', 1)[0].id == 'dog'\n"
         "print([name for name in ('torch', 'sqlalchemy', 'toy_adapter', 'numpy') if name in sys.modules])"

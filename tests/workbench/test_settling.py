@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 import workbench as wb
-from workbench import jobs, settling
 from workbench.host import processes
-from workbench.settling import LEASE_SECONDS, Watch
+from workbench.jobs import settling, workers
+from workbench.jobs.settling import LEASE_SECONDS, Watch
 from workbench.store import records
 
 
@@ -162,7 +162,7 @@ def test_the_last_failure_is_kept_when_attempts_run_out(
 def test_whoever_looks_sees_the_truth_when_no_worker_is_left(
     workspace: wb.Workspace, claimed: Callable[..., int], look: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "ensure_worker", lambda home: started.append(home))
+    monkeypatch.setattr(workers, "ensure_worker", lambda home: started.append(home))
     started: list[wb.Workspace] = []
     me = processes.this_process()
     job_id = claimed(processes.host(), me.pid, me.started)
@@ -184,14 +184,14 @@ def test_jobs_that_wait_here_get_a_worker_and_others_do_not(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[wb.Workspace] = []
-    monkeypatch.setattr(jobs, "ensure_worker", lambda home: started.append(home))
+    monkeypatch.setattr(workers, "ensure_worker", lambda home: started.append(home))
     workspace.store.add_job(records.Job(type="eval"))  # queued by somebody who wanted no worker
     workspace.jobs()
     assert started == []
     workspace.store.add_job(records.Job(type="eval", host=processes.host()))
     workspace.jobs()
     assert started == [workspace]
-    with jobs.worker_lock(workspace).open("ab") as held:
+    with workers.worker_lock(workspace).open("ab") as held:
         import fcntl
 
         fcntl.flock(held, fcntl.LOCK_EX)

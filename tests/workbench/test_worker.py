@@ -11,11 +11,13 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
-from workbench import background, jobs, settling
 from workbench.host import processes
-from workbench.keeper import Keeper, keep
+from workbench.host.locks import is_locked
+from workbench.jobs import settling, submission, workers
+from workbench.jobs.worker import background
+from workbench.jobs.worker.keeper import Keeper, keep
+from workbench.jobs.worker.worker import Worker
 from workbench.store import records
-from workbench.worker import Worker
 
 
 def until(happened: Callable[[], object], seconds: float = 30) -> None:
@@ -34,7 +36,7 @@ def home(toy_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def endless(home: wb.Workspace, **more: int) -> wb.Job:
     """A job that goes on for a minute; returned when its cell is running."""
-    job = jobs.submit(home, "eval", "toy", {"seconds": 60}, **more)
+    job = submission.submit(home, "eval", "toy", {"seconds": 60}, **more)
     until(lambda: job.refresh().progress.message == "waiting")
     return job
 
@@ -161,25 +163,25 @@ def test_a_run_whose_process_vanished_is_lost(workspace: wb.Workspace) -> None:
 
 def test_a_worker_with_nothing_to_do_leaves(workspace: wb.Workspace) -> None:
     Worker(workspace, idle_seconds=0).run()
-    assert not jobs.is_locked(jobs.worker_lock(workspace))
+    assert not is_locked(workers.worker_lock(workspace))
 
 
 def test_a_second_worker_in_the_background_leaves_at_once(workspace: wb.Workspace) -> None:
     first, second = (Worker(workspace, idle_seconds=600) for _ in range(2))
     assert first._take_lock()
-    assert jobs.is_locked(jobs.worker_lock(workspace))
-    assert not jobs.ensure_worker(workspace)
+    assert is_locked(workers.worker_lock(workspace))
+    assert not workers.ensure_worker(workspace)
     second.run()
     first._drop_lock()
-    assert not jobs.is_locked(jobs.worker_lock(workspace))
+    assert not is_locked(workers.worker_lock(workspace))
 
 
 def test_a_job_queued_while_a_worker_leaves_is_seen(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:
     leaving = Worker(workspace, idle_seconds=0)
     assert leaving._take_lock()
-    jobs.submit(workspace, "eval", "toy", start_worker=False)
+    submission.submit(workspace, "eval", "toy", start_worker=False)
     assert not leaving._may_leave()
-    assert jobs.is_locked(jobs.worker_lock(workspace))
+    assert is_locked(workers.worker_lock(workspace))
     leaving._drop_lock()
 
 
@@ -187,7 +189,7 @@ def test_a_worker_leaves_a_workspace_that_is_gone(workspace: wb.Workspace) -> No
     staying = Worker(workspace)
     assert staying._take_lock()
     assert not staying._may_leave()
-    jobs.worker_lock(workspace).unlink()
+    workers.worker_lock(workspace).unlink()
     assert staying._may_leave()
     staying._drop_lock()
 
@@ -299,7 +301,7 @@ def test_a_worker_goes_on_when_the_system_refuses_something(
             raise error
         return True
 
-    monkeypatch.setattr("workbench.worker._PAUSE_AFTER_REFUSAL", 0.0)
+    monkeypatch.setattr("workbench.jobs.worker.worker._PAUSE_AFTER_REFUSAL", 0.0)
     monkeypatch.setattr(worker, "_may_leave", refuse)
     with Path("/dev/full").open("w") as nowhere:  # and it cannot even say so
         monkeypatch.setattr("sys.stderr", nowhere)
@@ -308,7 +310,7 @@ def test_a_worker_goes_on_when_the_system_refuses_something(
         with contextlib.suppress(OSError):
             nowhere.close()
     assert len(seen) == 3
-    assert not jobs.is_locked(jobs.worker_lock(workspace))
+    assert not is_locked(workers.worker_lock(workspace))
 
 
 def test_a_worker_that_fails_itself_uses_up_the_attempt(
@@ -317,7 +319,7 @@ def test_a_worker_that_fails_itself_uses_up_the_attempt(
     def fail() -> None:
         raise RuntimeError("a mistake of ours")
 
-    job = jobs.submit(workspace, "eval", "toy", {"seconds": 60}, start_worker=False, max_attempts=1)
+    job = submission.submit(workspace, "eval", "toy", {"seconds": 60}, start_worker=False, max_attempts=1)
     worker = Worker(workspace)
     monkeypatch.setattr(worker, "_heed_cancels", fail)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
@@ -362,8 +364,8 @@ def test_a_worker_that_cannot_open_the_database_waits_for_it(
         return wb.Workspace(path)
 
     monkeypatch.setattr("workbench.workspace.Workspace", open_later)
-    monkeypatch.setattr("workbench.background.Runner", lambda: Spare())
-    monkeypatch.setattr("workbench.worker.Worker.run", lambda self: opened.append("ran"))
+    monkeypatch.setattr("workbench.jobs.worker.background.Runner", lambda: Spare())
+    monkeypatch.setattr("workbench.jobs.worker.worker.Worker.run", lambda self: opened.append("ran"))
     assert background.main(["--workspace", str(workspace.path)]) == 0
     assert opened == [str(workspace.path)] * 3 + ["ran"]
     assert capsys.readouterr().err.count("unable to open") == 1

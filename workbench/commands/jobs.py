@@ -23,7 +23,7 @@ from workbench.commands.output import complain, print_document, print_table, say
 from workbench.errors import BadInput, JobCancelled, WorkbenchError
 
 if TYPE_CHECKING:
-    from workbench.jobs import Job
+    from workbench.jobs.job import Job
     from workbench.workspace import Workspace
 
 
@@ -91,8 +91,8 @@ def _submit(home: Workspace, given: argparse.Namespace) -> int:
 
 def _parameters(given: argparse.Namespace) -> dict[str, Any]:
     """Return the options as a notebook's parameters: what it declares as text stays as it was typed."""
-    from workbench.jobs import local_notebook
-    from workbench.parameters import declared_parameters
+    from workbench.jobs.submission import local_notebook
+    from workbench.notebooks.parameters import declared_parameters
 
     declared = {one.name: one.type for one in declared_parameters(local_notebook(given.type))}
     typed = dict(pair.partition("=")[::2] for pair in given.option)

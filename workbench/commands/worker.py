@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
 
 
 def _worker(home: Workspace, given: argparse.Namespace) -> int:
-    from workbench.worker import Worker
+    from workbench.jobs.worker.worker import Worker
 
     if given.slots < 1:
         raise BadInput(f"--slots {given.slots}: at least 1 is wanted")

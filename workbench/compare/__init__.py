@@ -18,7 +18,7 @@ metric whose direction nobody declared is shown and never crowned.
 
 from __future__ import annotations
 
-from workbench.compare.comparison import ComparedRun, Comparison, RunRecord, compare
+from workbench.compare.comparison import Comparison, compare
 from workbench.compare.finals import (
     STATISTICS,
     Better,
@@ -32,6 +32,7 @@ from workbench.compare.finals import (
     metric_order,
     number_text,
 )
+from workbench.compare.records import ComparedRun, RunRecord
 from workbench.compare.settings import MISSING, ConfigRow, config_rows, flatten, groups, setting_text
 
 __all__ = [

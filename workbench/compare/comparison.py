@@ -5,53 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from workbench.compare import writing
 from workbench.compare.finals import Better, DeclaredMetric, final_rows
+from workbench.compare.records import ComparedRun, RunRecord
 from workbench.compare.settings import ConfigRow, config_rows
 from workbench.errors import BadInput
-
-
-class ComparedRun(Protocol):
-    """What is read of a run; a :class:`RunRecord` or an open run will do."""
-
-    @property
-    def id(self) -> int:
-        """The run's id."""
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-
-    @property
-    def experiment(self) -> str:
-        """The experiment it belongs to."""
-
-    @property
-    def status(self) -> str:
-        """How far it is."""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """Its settings, nested as they were given."""
-
-    @property
-    def summary(self) -> Mapping[str, Mapping[str, Any]]:
-        """For each metric its ``last``, ``min``, ``max``, ``best`` and, where declared, ``better``."""
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run as plain data."""
-
-    id: int
-    name: str
-    experiment: str
-    status: str
-    config: Mapping[str, Any]
-    summary: Mapping[str, Mapping[str, Any]]
 
 
 def compare(

@@ -6,12 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from workbench.compare.settings import MISSING, setting_text
-
-if TYPE_CHECKING:
-    from workbench.compare.comparison import Comparison
+from workbench.compare.finals import FinalRow
+from workbench.compare.records import RunRecord
+from workbench.compare.settings import MISSING, ConfigRow, setting_text
 
 _ARROWS = {"higher": "↑", "lower": "↓"}
 
@@ -43,7 +42,31 @@ _LATEX = {
 }
 
 
-def to_csv(comparison: Comparison) -> str:
+class Compared(Protocol):
+    """What is written of a comparison."""
+
+    @property
+    def runs(self) -> Sequence[RunRecord]:
+        """The runs, in the order of the columns."""
+
+    @property
+    def config(self) -> Sequence[ConfigRow]:
+        """Every setting."""
+
+    @property
+    def differences(self) -> Sequence[ConfigRow]:
+        """The settings in which the runs differ."""
+
+    @property
+    def final(self) -> Sequence[FinalRow]:
+        """The final numbers, one row per metric."""
+
+    @property
+    def statistic(self) -> str:
+        """Which number of each metric counts."""
+
+
+def to_csv(comparison: Compared) -> str:
     """Write one line a run: ``id, name, experiment, status``, every setting, every final number.
 
     Settings are named ``config:<path>`` and numbers by their metric. A setting that a run does not have is
@@ -73,7 +96,7 @@ def _harmless(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.match(text) else text
 
 
-def to_markdown(comparison: Comparison) -> str:
+def to_markdown(comparison: Compared) -> str:
     """Write what differs and the final numbers as two Markdown tables, the best in bold."""
     names = [_markdown(run.name or f"run {run.id}") for run in comparison.runs]
     parts = []
@@ -91,7 +114,7 @@ def to_markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _head(comparison: Comparison) -> str:
+def _head(comparison: Compared) -> str:
     return "Final" if comparison.statistic == "last" else comparison.statistic.capitalize()
 
 
@@ -109,7 +132,7 @@ def _markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], side: s
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, marks, *rows))
 
 
-def to_latex(comparison: Comparison) -> str:
+def to_latex(comparison: Compared) -> str:
     r"""Write what differs and the final numbers as two LaTeX tables, the best in bold.
 
     The preamble needs ``\usepackage{booktabs}`` and, for texts that are not ASCII, an engine that reads them

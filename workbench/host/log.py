@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 #: A log ends here, with a word about it, in bytes; the executed notebook keeps what its cells printed.
@@ -93,19 +95,83 @@ class LogFile:
             raise OSError(errno.ENOSPC, "a line was cut")
 
 
-def _tail(path: Path, lines: int) -> str:
-    """Return a text file's last lines, reading from its end."""
-    if lines < 1 or not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        at = end = file.seek(0, os.SEEK_END)
-        data = b""
-        while at > 0 and data.count(b"\n") <= lines and end - at < _LOG_MOST:
-            size = min(_LOG_BLOCK, at)
-            at -= size
+class LogReader:
+    """Reads a log that is still being written.
+
+    Parameters
+    ----------
+    path : Path
+        The file; while there is none, the log is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def size(self) -> int:
+        """Return how many bytes it has."""
+        return self._path.stat().st_size if self._path.is_file() else 0
+
+    def tail(self, lines: int) -> str:
+        """Return its last lines, reading from its end; at most its last MiB is looked at."""
+        if lines < 1 or not self._path.is_file():
+            return ""
+        with self._path.open("rb") as file:
+            at = end = file.seek(0, os.SEEK_END)
+            data = b""
+            while at > 0 and data.count(b"\n") <= lines and end - at < _LOG_MOST:
+                size = min(_LOG_BLOCK, at)
+                at -= size
+                file.seek(at)
+                data = file.read(size) + data
+        found = data.splitlines(keepends=True)
+        if at > 0 and len(found) <= lines:
+            found = found[1:]  # the first one was cut
+        return b"".join(found[-lines:]).decode("utf-8", errors="replace")
+
+    def after(self, at: int) -> tuple[str, int]:
+        """Return what it holds after ``at`` bytes, and how many to skip the next time.
+
+        At most a MiB at once, and never half a character.
+        """
+        if not self._path.is_file():
+            return "", at
+        with self._path.open("rb") as file:
             file.seek(at)
-            data = file.read(size) + data
-    found = data.splitlines(keepends=True)
-    if at > 0 and len(found) <= lines:
-        found = found[1:]  # the first one was cut
-    return b"".join(found[-lines:]).decode("utf-8", errors="replace")
+            data = file.read(_LOG_MOST)
+        cut = len(data)
+        while cut > max(len(data) - 4, 0) and data[cut - 1] & 0xC0 == 0x80:
+            cut -= 1  # the tail of a character
+        if cut and data[cut - 1] >= 0xC0:  # and its head, where the tail is not all there
+            need = 2 if data[cut - 1] < 0xE0 else 3 if data[cut - 1] < 0xF0 else 4
+            cut = cut - 1 if len(data) - cut + 1 < need else len(data)
+        else:
+            cut = len(data)
+        return data[:cut].decode("utf-8", errors="replace"), at + cut
+
+    def follow(self, ended: Callable[[], bool], pause: float) -> Iterator[str]:
+        """Yield its lines as they come, from the first on, until nobody writes it any more.
+
+        Parameters
+        ----------
+        ended : callable
+            Whether the writer has ended. It is called before each look, so that what was printed before the
+            end is there then.
+        pause : float
+            Seconds between two looks.
+        """
+        at, cut = 0, ""
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode  # a look may end inside a letter
+        while True:
+            over = ended()
+            if self._path.is_file():
+                with self._path.open("rb") as file:
+                    file.seek(at)
+                    text = file.read()
+                at += len(text)
+                *lines, cut = (cut + decode(text)).split("\n")
+                yield from lines
+            if over:
+                if cut:
+                    yield cut
+                return
+            time.sleep(pause)

@@ -40,12 +40,12 @@ from workbench.compare import (
     number_text,
     setting_text,
 )
+from workbench.compare.charts import ChartWish, chart_lines
 from workbench.compare.curves import AXES, Line
 from workbench.errors import BadInput, UnknownRun, WorkbenchError
 from workbench.panels.assets import assets
 from workbench.panels.compare_html import page_html
 from workbench.panels.live import LivePanel
-from workbench.run_data import ChartWish, chart_lines
 from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:

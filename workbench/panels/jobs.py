@@ -34,15 +34,15 @@ import traitlets
 
 from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, WorkbenchError
-from workbench.jobs import NOTEBOOK, local_notebook
+from workbench.jobs.submission import NOTEBOOK, local_notebook
+from workbench.notebooks.parameters import parameters_model
 from workbench.panels.assets import assets
 from workbench.panels.fields import form_fields, initial_values
 from workbench.panels.live import LivePanel
 from workbench.panels.results import render_html
-from workbench.parameters import parameters_model
 
 if TYPE_CHECKING:
-    from workbench.jobs import Job
+    from workbench.jobs.job import Job
     from workbench.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)

@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from workbench.errors import BadInput, BadOptions, NotSupported, WorkbenchError
-from workbench.indexes import index_adapter, newest_index
 from workbench.panels.assets import assets
 from workbench.panels.fields import form_fields, initial_values
 from workbench.panels.panel import Panel
 from workbench.results.hits import SearchResult
+from workbench.search.client import SearchClient
+from workbench.search.indexes import index_adapter, newest_index
 from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, Searcher
-from workbench.search_client import SearchClient
 
 if TYPE_CHECKING:
     from IPython.display import HTML

@@ -19,7 +19,7 @@ from workbench.errors import Busy, WorkbenchError
 from workbench.home import HOME
 from workbench.results.result import Metric
 from workbench.runs.heartbeats import SILENT_SECONDS, Hearing
-from workbench.search_client import SearchClient
+from workbench.search.client import SearchClient
 from workbench.server.uploads import FILE_BYTES, STALLED_SECONDS
 from workbench.workspace import Workspace
 

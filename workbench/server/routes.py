@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from workbench import jobs, wire
+from workbench import wire
 from workbench.adapter.registry import adapters
 from workbench.errors import (
     BadInput,
@@ -26,9 +26,12 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.home import as_id
-from workbench.indexes import index_adapter
+from workbench.jobs import submission
+from workbench.jobs.floors import check_floors
 from workbench.runs.run import Run
 from workbench.runs.settling import settle_runs
+from workbench.search import messages
+from workbench.search.indexes import index_adapter
 from workbench.search.searcher import MAX_IMAGE_BYTES
 from workbench.server import models, run_models, run_routes
 from workbench.server.desk import WorkbenchServer
@@ -138,12 +141,12 @@ async def get_adapter(desk: WorkbenchServer, call: Call) -> Any:
 def _submit(job_type: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any]]:
     async def submit(desk: WorkbenchServer, call: Call) -> Any:
         given: models.JobIn = call.body
-        floors = jobs.check_floors(given.fail_below)
+        floors = check_floors(given.fail_below)
         adapter = given.adapter or only_adapter()
         question = {"adapter": adapter, "type": job_type, "options": given.options}
         checked = await desk.ask(op="check", **question)
         return await desk.run(
-            lambda home: jobs.submit_checked(
+            lambda home: submission.submit_checked(
                 home, job_type, checked["adapter"], checked["options"], fail_below=floors
             ).to_json()
         )
@@ -424,7 +427,7 @@ async def remove_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
 
 async def compare(desk: WorkbenchServer, call: Call) -> Any:
     """Put runs beside each other: how their configs differ, their curves, and which is best at what."""
-    from workbench.run_data import thinned_curves
+    from workbench.compare.reading import thinned_curves
 
     asked: models.CompareIn = call.body
 
@@ -574,7 +577,7 @@ ROUTES: tuple[Route, ...] = (
           models.SearchOut, body=models.TextSearchIn, errors=(404, 409, 501), polled=False),
     Route("POST", "search/image", "read", "Search an index with a picture.", _search("image", "image"),
           models.SearchOut, body=models.ImageSearchIn, errors=(404, 409, 501), polled=False,
-          body_bytes=wire.REQUEST_BYTES),
+          body_bytes=messages.REQUEST_BYTES),
     Route("POST", "search/item", "read", "Search an index with one of its own items.",
           _search("item", "item"), models.SearchOut, body=models.ItemSearchIn, errors=(404, 409, 501),
           polled=False),

@@ -11,9 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from workbench import jobs, wire
+from workbench import wire
 from workbench.errors import BadInput, BadName, TooLarge, WrongState
 from workbench.host import files
+from workbench.jobs import queue, submission
 from workbench.runs.description import check_experiment, check_metric_name, check_notes, direction_of
 from workbench.runs.kept_files import ARTIFACTS, CHECKPOINTS
 from workbench.runs.run import Run
@@ -257,7 +258,7 @@ async def submit_notebook(desk: WorkbenchServer, call: Call) -> Any:
             path = Path(folder) / given.name
             path.write_bytes(data)
             try:
-                job = jobs.submit_notebook(
+                job = submission.submit_notebook(
                     home, path, given.parameters, source=given.name, cwd=str(Path.cwd())
                 )
             except BadInput as error:  # who sent it knows nothing of the folder
@@ -304,11 +305,11 @@ async def retry_job(desk: WorkbenchServer, call: Call) -> Any:
     found = await desk.run(look)
     if isinstance(found, dict):
         return found
-    jobs.check_over(found)
+    queue.check_over(found)
     question = {"adapter": found.adapter, "type": found.type, "options": found.options}
     checked = await desk.ask(op="check", **question)
     return await desk.run(
-        lambda home: jobs.submit_checked(
+        lambda home: submission.submit_checked(
             home, found.type, checked["adapter"], checked["options"], fail_below=found.floors
         ).to_json()
     )

@@ -15,19 +15,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from workbench.bars import Bar
 from workbench.errors import BadInput, JobCancelled, StoreError
+from workbench.notebooks.bars import Bar
 from workbench.store import records
 from workbench.store.store import Store
 
 #: Progress is written to the database at most this often, in seconds.
 PROGRESS_SECONDS = 0.2
 
+
 #: Without news, look this often whether the job is cancelled, in seconds.
 _LOOK_SECONDS = 1.0
 
+
 #: A pace is taken over the last so many seconds, and not before it was watched for so long.
 PACE_SECONDS, _SHORTEST_PACE = 15.0, 1.0
+
 
 _MESSAGE_CHARACTERS = 1000
 

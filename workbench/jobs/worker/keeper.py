@@ -47,7 +47,7 @@ class Keeper:
     """
 
     def __init__(self, restart: Sequence[str], silent_seconds: float = math.inf) -> None:
-        self._command = [sys.executable, "-m", "workbench.keeper", str(silent_seconds), *restart]
+        self._command = [sys.executable, "-m", "workbench.jobs.worker.keeper", str(silent_seconds), *restart]
         self._process: subprocess.Popen[bytes] | None = None
         self._tokens: set[str] = set()
 

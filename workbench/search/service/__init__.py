@@ -1,7 +1,7 @@
 """One service a workspace that holds opened indexes for many visitors, and asks adapters on behalf of others.
 
 Whoever asks (the HTTP API, the kernels of a published page, a notebook) sends a question over a local socket
-and gets the answer; see :mod:`workbench.search_client` for that side. The service itself runs no adapter's
+and gets the answer; see :mod:`workbench.search.client` for that side. The service itself runs no adapter's
 code: each opened index, and each adapter that is only asked about its options, lives in a process of its own,
 a *holder*. One that crashes, hangs or eats the memory is killed and started anew for the next question, and
 nobody else notices.

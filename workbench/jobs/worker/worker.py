@@ -21,37 +21,46 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from workbench import jobs, notebooks
-from workbench.attempts import Runner, Seldom
 from workbench.errors import StoreError, WorkbenchError
-from workbench.home import DATABASE_URL, HOME
+from workbench.home import DATABASE_URL, HOME, Home
 from workbench.host import processes
+from workbench.host.locks import take_lock
 from workbench.host.processes import crash_point
-from workbench.keeper import Keeper
-from workbench.reporting import PROGRESS_SECONDS, Pace
-from workbench.runner import INTERRUPTED
-from workbench.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, settle
+from workbench.jobs import queue, workers
+from workbench.jobs.reporting import PROGRESS_SECONDS, Pace
+from workbench.jobs.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, settle
+from workbench.jobs.worker.attempt import Runner, Seldom
+from workbench.jobs.worker.keeper import Keeper
+from workbench.jobs.worker.runner import INTERRUPTED
+from workbench.notebooks import shipped
 from workbench.store import records
-from workbench.workspace import Workspace
 
 #: Seconds between two looks at the queue and at the running jobs.
 LOOK_SECONDS = 0.05
 
+
 #: Seconds a cancelled notebook is given to stop at its cell before everything of it is killed.
 GRACE_SECONDS = 5.0
+
 
 #: Without a beat for so many seconds, what a worker runs that others could take for dead is stopped.
 SILENT_SECONDS = 0.75 * LEASE_SECONDS
 
+
 #: Seconds without a job after which a worker in the background leaves; ``$WORKBENCH_WORKER_IDLE``.
 IDLE_SECONDS = 60.0
+
+
 IDLE = "WORKBENCH_WORKER_IDLE"
+
 
 #: Seconds after which the same refusal is printed again.
 _SAY_AGAIN_SECONDS = 60.0
 
+
 #: Seconds to wait after the database refused something.
 _PAUSE_AFTER_REFUSAL = 1.0
+
 
 #: Seconds a worker that leaves goes on trying to write what ended.
 _LAST_WORDS_SECONDS = 10.0
@@ -79,7 +88,7 @@ class Worker:
 
     Parameters
     ----------
-    home : Workspace
+    home : Home
         Whose jobs.
     slots : int
         How many at once.
@@ -93,7 +102,7 @@ class Worker:
 
     def __init__(
         self,
-        home: Workspace,
+        home: Home,
         *,
         slots: int = 1,
         idle_seconds: float | None = None,
@@ -117,7 +126,7 @@ class Worker:
         self._watch = Watch(home.store)
         # A file's database has no others: who cannot write to it cannot take a job either.
         self._silent_seconds = math.inf if home.store.is_sqlite else SILENT_SECONDS
-        self._keeper = Keeper(jobs.worker_command(home), self._silent_seconds)
+        self._keeper = Keeper(workers.worker_command(home), self._silent_seconds)
         self._stopping = False
         self._beat = Seldom(BEAT_SECONDS)
         self._renewed_at = self._busy_at = time.monotonic()
@@ -237,12 +246,12 @@ class Worker:
         runtime = processes.runtime_folder(runner.token)
         runtime.mkdir(mode=0o700)
         if job.source:
-            source = jobs.whole_source(self.home, job.source_sha256)
+            source = queue.whole_source(self.home, job.source_sha256)
             parameters = job.options
         else:
-            source = notebooks.job_notebook(job.type)
+            source = shipped.job_notebook(job.type)
             parameters = {"adapter": job.adapter, "options": job.options, "workspace": str(self.home.path)}
-        environment = {HOME: str(self.home.path), jobs.JOB: str(job.id), jobs.ATTEMPT: str(job.attempt)}
+        environment = {HOME: str(self.home.path), workers.JOB: str(job.id), workers.ATTEMPT: str(job.attempt)}
         if self.home.database_url:
             environment[DATABASE_URL] = self.home.database_url
         return {
@@ -402,7 +411,7 @@ class Worker:
         self.stop()
 
     def _may_leave(self) -> bool:
-        if self._lock is not None and not _is_same_file(self._lock, jobs.worker_lock(self.home)):
+        if self._lock is not None and not _is_same_file(self._lock, workers.worker_lock(self.home)):
             return True  # the workspace was deleted, or moved away
         if self.idle_seconds is None or self._running or self._unsure:
             return False
@@ -417,7 +426,7 @@ class Worker:
 
     def _take_lock(self) -> bool:
         if self._lock is None:
-            self._lock = jobs.take_lock(jobs.worker_lock(self.home), seconds=0.5)
+            self._lock = take_lock(workers.worker_lock(self.home), seconds=0.5)
         if self._lock is None:
             return False
         with contextlib.suppress(OSError):  # a full disk: it is the lock that counts, not what it says

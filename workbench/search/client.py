@@ -12,28 +12,30 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from workbench import wire
-from workbench.adapter.contract import BaseAdapter
 from workbench.errors import BadInput, Busy, SearchFailed, TooLarge
 from workbench.host import processes
 from workbench.host import processes as keeper
 from workbench.host.locks import is_locked, start_with_lock, take_lock
-from workbench.results.hits import SampleQuery, SearchResult
-from workbench.search.searcher import Searcher
+from workbench.search import messages
+from workbench.search.elsewhere import RemoteSearcher
 
 #: The file that a living service holds locked; it says where the service listens.
 LOCK_NAME = ".search.lock"
 
+
 #: What the service and those that hold its indexes print, in the workspace.
 LOG_NAME = "search-service.log"
+
 
 #: Seconds a service may take until it listens, and a question until it is answered; an index that is opened
 #: for the first time is part of that.
 START_SECONDS, PATIENCE_SECONDS = 30.0, 240.0
+
 
 #: So often a question is asked again when the service is gone before it answered: searching changes nothing.
 _TRIES = 3
@@ -67,8 +69,8 @@ class SearchClient:
         for _ in range(_TRIES):
             try:
                 with self._connection(deadline) as connection:
-                    connection.sendall(wire.framed(data))
-                    return _answer(wire.receive(connection, wire.ANSWER_BYTES))
+                    connection.sendall(messages.framed(data))
+                    return _answer(messages.receive(connection, messages.ANSWER_BYTES))
             except TimeoutError:
                 raise _no_answer(self.patience) from None
             except (OSError, EOFError):
@@ -94,10 +96,10 @@ class SearchClient:
         except OSError:  # it said where it listened, and is dead
             reader, writer = await asyncio.open_unix_connection(await asyncio.to_thread(self.start))
         try:
-            writer.write(wire.framed(data))
+            writer.write(messages.framed(data))
             await writer.drain()
-            head = await reader.readexactly(wire.HEAD_BYTES)
-            return await reader.readexactly(wire.length_of(head, wire.ANSWER_BYTES))
+            head = await reader.readexactly(messages.HEAD_BYTES)
+            return await reader.readexactly(messages.length_of(head, messages.ANSWER_BYTES))
         finally:
             writer.close()
 
@@ -158,7 +160,7 @@ class SearchClient:
             for name, value in os.environ.items()
             if name not in private and not name.startswith("WORKBENCH_JOB")
         }
-        command = [sys.executable, "-m", "workbench.search_service", "--workspace", str(self.home)]
+        command = [sys.executable, "-m", "workbench.search.service", "--workspace", str(self.home)]
         with lock:
             start_with_lock(command, lock, self.home / LOG_NAME, environment)
 
@@ -173,63 +175,13 @@ class SearchClient:
         return RemoteSearcher(self.ask({"op": "describe", "index": name}), self.ask)
 
 
-class RemoteAdapter(BaseAdapter):
-    """What is known here of an adapter that runs elsewhere: its names, and which methods it offers."""
-
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self.__dict__.update(name=str(told["adapter"]), title=str(told.get("adapter_title", "")))
-        self._offered = frozenset(told["offers"])
-
-    def offers(self, method: str) -> bool:
-        """Say whether the adapter has a method of the contract."""
-        return method in self._offered
-
-
-class RemoteSearcher(Searcher):
-    """A searcher whose index is opened in another process, or on another machine.
-
-    Parameters
-    ----------
-    told : mapping
-        What is known of the index: ``index``, ``adapter``, ``offers``, ``schema``, ``about``, ``samples``.
-    ask : callable
-        Sends a question and returns the answer, both plain JSON.
-    """
-
-    def __init__(
-        self, told: Mapping[str, Any], ask: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-    ) -> None:
-        super().__init__(RemoteAdapter(told), None, str(told["index"]))
-        self._told = told
-        self._send = ask
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """JSON schema of the search options."""
-        return dict(self._told["schema"])
-
-    def describe(self) -> dict[str, Any]:
-        """Return title, subtitle, count and credits of the index."""
-        return dict(self._told["about"])
-
-    def sample_queries(self) -> list[SampleQuery]:
-        """Return queries worth trying."""
-        return [SampleQuery(one["text"], one["language"]) for one in self._told["samples"]]
-
-    def _ask(self, method: Callable[..., SearchResult], query: Any, k: int, options: Any) -> SearchResult:
-        by = method.__name__.removeprefix("search_by_")
-        asked = query if by != "image" else wire.picture_text(query)
-        request = {"op": "search", "index": self.name, "by": by, by: asked, "k": k, "options": options}
-        return wire.result_from(self._send(request))
-
-
 def _request(request: Mapping[str, Any]) -> bytes:
     try:
         data = json.dumps(request).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(f"a search takes plain values: {error}") from None
-    if len(data) > wire.REQUEST_BYTES:
-        raise TooLarge(f"the question has {len(data):,} bytes; at most {wire.REQUEST_BYTES:,} are taken")
+    if len(data) > messages.REQUEST_BYTES:
+        raise TooLarge(f"the question has {len(data):,} bytes; at most {messages.REQUEST_BYTES:,} are taken")
     return data
 
 

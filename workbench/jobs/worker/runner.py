@@ -21,7 +21,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.notebooks import Execution
+    from workbench.notebooks.execution import Execution
+
 
 DONE, FAILED, INTERRUPTED = 0, 1, 75
 
@@ -51,17 +52,17 @@ class _Runner:
         for name in ("rfc3987_syntax", "isoduration"):
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
-        from workbench import notebooks
         from workbench.host.processes import crash_point
+        from workbench.notebooks import execution
 
-        notebooks.warm_up()
+        execution.warm_up()
         line = sys.stdin.readline()
         if not line:
             return DONE
         given: dict[str, Any] = json.loads(line)
         os.environ.update(given["environment"])
         crash_point("runner-began")
-        self._execution = notebooks.Execution(
+        self._execution = execution.Execution(
             source=Path(given["source"]),
             output=Path(given["output"]),
             parameters=given["parameters"],
@@ -74,9 +75,9 @@ class _Runner:
         self._execution.interrupted |= self._stopping
         try:
             self._execution.run()
-        except notebooks.Interrupted:
+        except execution.Interrupted:
             return INTERRUPTED
-        except notebooks.CellFailed as error:
+        except execution.CellFailed as error:
             print(f"{error}", file=sys.stderr, flush=True)
             self._fail(error.cell, error.type, error.said)
             return FAILED

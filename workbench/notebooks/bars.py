@@ -16,8 +16,13 @@ from typing import Any, NamedTuple
 #: A stream's unfinished line is cut to this many characters; so many widgets of bars are remembered.
 _LINE_CHARACTERS, _WIDGETS = 4096, 64
 
+
 _SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
 _NUMBER = r"(?P<{}>\d+(?:\.\d+)?)(?P<{}>[kMGT]?)"
+
+
 _KNOWN = re.compile(
     r" *(?:(?P<name>[^|]*?): *)?\d+%\|[^|]*\| *"
     + _NUMBER.format("done", "ds")
@@ -25,8 +30,14 @@ _KNOWN = re.compile(
     + _NUMBER.format("total", "ts")
     + r"\S* \[[\d:]+<"
 )
+
+
 _UNKNOWN = re.compile(r"(?:(?P<name>[^|]*?): )?" + _NUMBER.format("done", "ds") + r"[^\d\s/%|]+ \[[\d:]+, ")
+
+
 _MARKS = re.compile(r"\r|\n|\x1b\[A")
+
+
 _TAGS = re.compile(r"<[^>]*>")
 
 

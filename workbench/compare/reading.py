@@ -7,14 +7,12 @@ points are read that were logged since.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from workbench.adapter.registry import adapters, get_adapter
-from workbench.compare.curves import AXES, Floats, Line, Series, line, mean_line, smoothed, thinned, x_values
-from workbench.compare.settings import groups
+from workbench.compare.curves import Series, thinned
 from workbench.results.result import Metric
 from workbench.runs.heartbeats import Hearing
 from workbench.runs.settling import settle_runs
@@ -205,90 +203,3 @@ def joined(one: Series, other: Series) -> Series:
         np.concatenate([one.time, other.time]),
         np.concatenate([one.value, other.value]),
     )
-
-
-@dataclass(frozen=True)
-class ChartWish:
-    """How curves are to be drawn.
-
-    Attributes
-    ----------
-    axis : str
-        ``"step"``, ``"time"``, ``"relative"`` or a metric.
-    smoothing : float
-        Weight of the exponential mean, 0 to below 1.
-    buckets : int
-        How finely; see :func:`workbench.compare.curves.thinned`.
-    average : str or None
-        Average over runs that are the same but for this setting.
-    window : (float, float) or None
-        Only what lies between these places of the axis.
-    """
-
-    axis: str = "step"
-    smoothing: float = 0.0
-    buckets: int = 280
-    average: str | None = None
-    window: tuple[float, float] | None = None
-
-
-def chart_lines(
-    metric: str,
-    runs: Sequence[RunRow],
-    held: Mapping[tuple[int, str], Series],
-    wish: ChartWish,
-) -> list[Line]:
-    """Return the lines of one metric's chart; a run that never logged it has none.
-
-    Parameters
-    ----------
-    metric : str
-        What stands on the vertical axis.
-    runs : sequence of RunRow
-        In their order.
-    held : mapping of (run id, metric) to Series
-        Their curves, and those of the metric on the axis if one stands there.
-    wish : ChartWish
-        How.
-    """
-    curves: dict[int, tuple[Floats, Floats]] = {}
-    for run in runs:
-        series = held.get((run.id, metric))
-        if series is None or not len(series):
-            continue
-        against = held.get((run.id, wish.axis)) if wish.axis not in AXES else None
-        if wish.axis not in AXES and against is None:
-            continue
-        x = x_values(series, wish.axis, start=run.created_at, against=against)
-        curves[run.id] = (x, series.value)
-    if wish.average is not None:
-        found = groups([run.config for run in runs], (wish.average,))
-        members = [[runs[place].id for place in group if runs[place].id in curves] for group in found]
-        return [
-            _mean(group, curves, wish)
-            if len(group) > 1
-            else line(group[0], *_cut(*curves[group[0]], wish), buckets=wish.buckets)
-            for group in members
-            if group
-        ]
-    return [line(run_id, *_cut(*curve, wish), buckets=wish.buckets) for run_id, curve in curves.items()]
-
-
-def _mean(group: Sequence[int], curves: Mapping[int, tuple[Floats, Floats]], wish: ChartWish) -> Line:
-    cut = [_cut(*curves[run_id], wish) for run_id in group]
-    return mean_line(group, cut, buckets=wish.buckets)
-
-
-def _cut(x: Floats, y: Floats, wish: ChartWish) -> tuple[Floats, Floats]:
-    """Smooth over everything, then cut to the window and one point on either side of it."""
-    y = smoothed(y, wish.smoothing)
-    if wish.window is None:
-        return x, y
-    low, high = wish.window
-    inside = (x >= low) & (x <= high)
-    if not inside.any():
-        return x[:0], y[:0]
-    near = inside.copy()
-    near[1:] |= inside[:-1]
-    near[:-1] |= inside[1:]
-    return x[near], y[near]

@@ -1,4 +1,4 @@
-"""How the service begins: ``python -m workbench.search_service --workspace DIR``."""
+"""How the service begins: ``python -m workbench.search.service --workspace DIR``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.host.locks import take_lock
-from workbench.search_client import LOCK_NAME
-from workbench.search_service.limits import Limits
-from workbench.search_service.service import Service
+from workbench.search.client import LOCK_NAME
+from workbench.search.service.limits import Limits
+from workbench.search.service.service import Service
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve one workspace's searches until nobody asks any more."""
     parser = argparse.ArgumentParser(
-        prog="python -m workbench.search_service", description="Hold the opened indexes of a workspace."
+        prog="python -m workbench.search.service", description="Hold the opened indexes of a workspace."
     )
     parser.add_argument("--workspace", required=True)
     parser.add_argument(

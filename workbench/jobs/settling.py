@@ -7,12 +7,15 @@ is true even when no worker is left to correct it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from workbench.errors import StoreError
+from workbench.home import Home
 from workbench.host import processes
+from workbench.host.locks import is_locked
 from workbench.host.processes import Process
+from workbench.jobs import workers
 from workbench.runs.settling import settle_runs
 from workbench.store import records
 from workbench.store.store import Store
@@ -102,6 +105,26 @@ def gone_here(job: records.Job) -> bool:
         return False
     by_worker = (job.worker_pid, job.worker_pid_started)
     return not processes.alive(*(by_worker if job.worker_id else (job.pid, job.pid_started)))
+
+
+def look_after(home: Home, rows: Collection[records.Job]) -> bool:
+    """See to it that what rows say is true; return whether some of it was not.
+
+    What is said to run and is gone is settled, and what was queued here and waits gets a worker. A worker
+    does this too; this is for when none is left.
+    """
+    gone = [row for row in rows if gone_here(row)]
+    here = processes.host()
+    waiting = any(row.status == "queued" and row.host == here for row in rows)
+    try:
+        if gone:
+            settle_gone(home.store)
+        idle = waiting and not is_locked(workers.worker_lock(home))
+        if idle or (gone and home.store.count_jobs("queued")):
+            workers.ensure_worker(home)
+    except (StoreError, OSError):  # somebody who may only read: what is known is shown as it is
+        return False
+    return bool(gone)
 
 
 def settle_gone(store: Store) -> None:

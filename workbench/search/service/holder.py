@@ -1,6 +1,6 @@
 """The process that holds one opened index, or one adapter that is asked about its options.
 
-``python -m workbench.search_service.holder --socket N --index FOLDER NAME`` or ``--adapter NAME``. It answers
+``python -m workbench.search.service.holder --socket N --index FOLDER NAME`` or ``--adapter NAME``. It answers
 one question after another over the open socket of number N, and ends when the other side closes it. Adapters
 are other people's code: whatever one raises becomes an answer, and whatever it prints goes to the log.
 """
@@ -20,10 +20,12 @@ from workbench import wire
 from workbench.adapter.contract import JOB_METHODS, BaseAdapter
 from workbench.adapter.registry import get_adapter
 from workbench.errors import BadInput, BadOptions, NotSupported, SearchFailed, WorkbenchError
-from workbench.indexes import open_index
+from workbench.search import messages
+from workbench.search.indexes import open_index
 from workbench.search.searcher import Searcher
 
 _LOG = logging.getLogger(__name__)
+
 
 _METHODS = ("search_by_text", "search_by_image", "search_by_item")
 
@@ -66,7 +68,7 @@ class IndexDesk:
         if by == "text":
             return self._searcher.by_text(asked, k, **named).to_json()
         if by == "image":
-            return self._searcher.by_image(wire.picture_from(asked), k, **named).to_json()
+            return self._searcher.by_image(messages.picture_from(asked), k, **named).to_json()
         return self._searcher.by_item(asked, k, **named).to_json()
 
 
@@ -128,7 +130,7 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any]) -> bytes:
     try:
         ok = desk.open() if question.get("op") == "open" else desk.answer(question)
         data = wire.dumps({"ok": ok})
-        if len(data) > wire.ANSWER_BYTES:
+        if len(data) > messages.ANSWER_BYTES:
             raise SearchFailed(f"the answer has {len(data):,} bytes", hint="Ask for fewer results.")
     except WorkbenchError as error:
         return wire.dumps({"error": wire.error_json(error)})
@@ -145,7 +147,7 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any]) -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer until the other side closes."""
-    parser = argparse.ArgumentParser(prog="python -m workbench.search_service.holder")
+    parser = argparse.ArgumentParser(prog="python -m workbench.search.service.holder")
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--index", nargs=2, metavar=("FOLDER", "NAME"))
     parser.add_argument("--adapter")
@@ -155,10 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with socket.socket(fileno=given.socket) as connection:
         while True:
             try:
-                question = json.loads(wire.receive(connection, wire.REQUEST_BYTES))
+                question = json.loads(messages.receive(connection, messages.REQUEST_BYTES))
             except (EOFError, ConnectionError):
                 return 0
-            connection.sendall(wire.framed(_said(desk, question)))
+            connection.sendall(messages.framed(_said(desk, question)))
 
 
 if __name__ == "__main__":

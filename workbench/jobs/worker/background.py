@@ -1,4 +1,4 @@
-"""How a worker in the background begins: ``python -m workbench.background --workspace DIR``.
+"""How a worker in the background begins: ``python -m workbench.jobs.worker.background --workspace DIR``.
 
 Its first runner is started before anything else is imported, so that the two import side by side.
 """
@@ -13,13 +13,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.attempts import Runner
+from workbench.jobs.worker.attempt import Runner
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker that leaves when there is nothing to do."""
     parser = argparse.ArgumentParser(
-        prog="python -m workbench.background", description="Run the jobs of a workspace, then leave."
+        prog="python -m workbench.jobs.worker.background",
+        description="Run the jobs of a workspace, then leave.",
     )
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--slots", type=int, default=1)
@@ -33,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spare = Runner()
 
     from workbench.errors import WorkbenchError
-    from workbench.worker import IDLE, IDLE_SECONDS, Worker
-    from workbench.workspace import Workspace
+    from workbench.home import Home
+    from workbench.jobs.worker.worker import IDLE, IDLE_SECONDS, Worker
 
     idle = float(os.environ.get(IDLE) or IDLE_SECONDS)
     deadline, pause, said = time.monotonic() + idle, 0.5, ""
     while True:
         try:
-            home = Workspace(given.workspace)
+            home = Home(given.workspace)
             break
         except WorkbenchError as error:
             # Whoever looks at a job that waits would start the next one at once: better to wait here, with

@@ -39,7 +39,9 @@ class Runner:
         fcntl.fcntl(read_end, fcntl.F_SETFL, os.O_NONBLOCK)
         self._reports = os.fdopen(read_end, "rb", buffering=0)
         self._unread = b""
-        command = processes.dies_with_parent([sys.executable, "-m", "workbench.runner", str(write_end)])
+        command = processes.dies_with_parent(
+            [sys.executable, "-m", "workbench.jobs.worker.runner", str(write_end)]
+        )
         self.process = subprocess.Popen(  # noqa: S603  # this interpreter and our own module
             command,
             stdin=subprocess.PIPE,

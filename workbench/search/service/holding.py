@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from workbench import wire
 from workbench.errors import Busy, SearchFailed
 from workbench.host import processes
-from workbench.search_service.limits import Limits
+from workbench.search import messages
+from workbench.search.service.limits import Limits
 
 
 class Gone(Exception):  # not an error of anybody's: ask the next holder
@@ -101,10 +101,10 @@ class Holding:
         try:
             async with asyncio.timeout(seconds):
                 reader, writer = await self._started()
-                writer.write(wire.framed(json.dumps(question).encode()))
+                writer.write(messages.framed(json.dumps(question).encode()))
                 await writer.drain()
-                head = await reader.readexactly(wire.HEAD_BYTES)
-                return await reader.readexactly(wire.length_of(head, wire.ANSWER_BYTES))
+                head = await reader.readexactly(messages.HEAD_BYTES)
+                return await reader.readexactly(messages.length_of(head, messages.ANSWER_BYTES))
         except TimeoutError:
             self.broke = True
             await self.end()
@@ -122,7 +122,7 @@ class Holding:
         if self._reader is not None and self._writer is not None:
             return self._reader, self._writer
         ours, theirs = socket.socketpair()
-        program = [sys.executable, "-m", "workbench.search_service.holder", "--socket", str(theirs.fileno())]
+        program = [sys.executable, "-m", "workbench.search.service.holder", "--socket", str(theirs.fileno())]
         try:
             # A session of its own, so that what it starts is found; killed by the system with the service.
             self.process = await asyncio.create_subprocess_exec(

@@ -24,18 +24,22 @@ import psutil
 from workbench import wire
 from workbench.adapter.registry import adapters
 from workbench.errors import BadInput, Busy, UnknownAdapter, WorkbenchError
-from workbench.indexes import index_adapter, index_stamp
-from workbench.search_client import LOCK_NAME
-from workbench.search_service.holding import Gone, Holding
-from workbench.search_service.limits import Limits
+from workbench.search import messages
+from workbench.search.client import LOCK_NAME
+from workbench.search.indexes import index_adapter, index_stamp
+from workbench.search.service.holding import Gone, Holding
+from workbench.search.service.limits import Limits
 
 _LOG = logging.getLogger(__name__)
+
 
 #: Seconds between two looks at memory and at who is idle.
 _LOOK_SECONDS = 1.0
 
+
 #: The log is begun anew by a service that finds it larger than this many bytes.
 _LOG_BYTES = 4 * 2**20
+
 
 #: Begin of the name of the folder that holds the socket; nobody else may enter it.
 _FOLDER = "wb-search-"
@@ -119,8 +123,8 @@ class Service:
             _check_peer(writer)
             if self._connections > self.limits.connections:
                 raise Busy("the search service is asked by too many at once", retry_after=2)
-            head = await reader.readexactly(wire.HEAD_BYTES)
-            data = await reader.readexactly(wire.length_of(head, wire.REQUEST_BYTES))
+            head = await reader.readexactly(messages.HEAD_BYTES)
+            data = await reader.readexactly(messages.length_of(head, messages.REQUEST_BYTES))
             watcher = asyncio.create_task(_watch(reader, gone))
             answer = await self._answer(json.loads(data), gone)
         except WorkbenchError as error:
@@ -138,7 +142,7 @@ class Service:
                 watcher.cancel()
         with contextlib.suppress(OSError):
             if answer:
-                writer.write(wire.framed(answer))
+                writer.write(messages.framed(answer))
                 await writer.drain()
             writer.close()
 

@@ -17,22 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench.bars import Bar, BarReader
-from workbench.errors import BadInput, NotFound, WorkbenchError
+from workbench.errors import BadInput, WorkbenchError
 from workbench.host import processes
 from workbench.host.log import LogFile
-from workbench.parameters import declared_parameters
-
-#: Notebook of each job type that every workbench knows.
-JOB_NOTEBOOKS: Mapping[str, str] = {
-    "train": "train.ipynb",
-    "eval": "evaluate.ipynb",
-    "index_build": "build_index.ipynb",
-}
-
-#: The executed notebook is saved this often while something comes from the kernel, in seconds.
-SAVE_SECONDS = 1.0
-
+from workbench.notebooks.bars import Bar, BarReader
+from workbench.notebooks.parameters import declared_parameters
+from workbench.notebooks.saving import SAVE_SECONDS, _Saver
 
 #: What a progress bar says is reported at most this often, in seconds.
 REPORT_SECONDS = 0.2
@@ -58,36 +48,8 @@ class CellFailed(WorkbenchError):
         self.said = message
 
 
-class NotSaved(WorkbenchError):
-    """A notebook was executed, and its last state could not be written."""
-
-
 class Interrupted(WorkbenchError):
     """A notebook was stopped because somebody asked for it."""
-
-
-def notebooks_folder() -> Path:
-    """Return the folder of the job notebooks: the checkout's, or the copy inside an installed package."""
-    package = Path(__file__).parent
-    checkout = package.parent / "notebooks"
-    # A folder of that name beside an installed package could be anybody's.
-    return checkout if (package.parent / "pyproject.toml").is_file() else package / "_notebooks"
-
-
-def job_notebook(type: str) -> Path:  # noqa: A002
-    """Return the notebook that runs jobs of a type.
-
-    Raises
-    ------
-    NotFound
-        There is none for that type, or it is not installed.
-    """
-    if type not in JOB_NOTEBOOKS:
-        raise NotFound(f"no notebook for jobs of type {type!r}. There are: {', '.join(JOB_NOTEBOOKS)}")
-    path = notebooks_folder() / JOB_NOTEBOOKS[type]
-    if not path.is_file():
-        raise NotFound(f"the notebook {path} is missing", hint="Install the package again.")
-    return path
 
 
 @dataclass
@@ -354,69 +316,3 @@ def _engine() -> Any:
             return client.execute()
 
     return Engine
-
-
-class _Saver:
-    """Writes the notebook where it belongs, whole or not at all."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.notebook: Any = None
-        self.changed = False
-        self._saved_at = 0.0
-
-    def save(self, *, force: bool = False, touch: bool = False) -> None:
-        self.changed |= touch
-        due = self.changed and time.monotonic() - self._saved_at >= SAVE_SECONDS
-        if self.notebook is None or not (force or due):
-            return
-        self._saved_at = time.monotonic()
-        try:
-            self._write()
-        except OSError as error:
-            if force:
-                raise
-            # A disk that is full for a while is no reason to stop; the last save has to succeed.
-            with contextlib.suppress(OSError):
-                print(f"the notebook could not be saved: {error}", file=sys.stderr, flush=True)
-            return
-        self.changed = False
-
-    def save_at_last(self, failure: BaseException | None = None) -> None:
-        """Save when nothing more will come; a failure that is there already stays the reason of the end.
-
-        Raises
-        ------
-        WorkbenchError
-            It could not be saved, and nothing else was wrong.
-        """
-        try:
-            self.save(force=True)
-        except OSError as error:
-            said = f"the executed notebook could not be saved: {error.strerror or error}"
-            if failure is None:
-                hint = "Its outputs since the last save are lost; a result that the job had kept is kept."
-                raise NotSaved(said, hint=hint) from error
-            with contextlib.suppress(OSError):
-                print(said, file=sys.stderr, flush=True)
-
-    def _write(self) -> None:
-        import nbformat.v4
-
-        # Without nbformat's validation, which costs more than the rest: papermill validated what came in.
-        text: str = nbformat.v4.writes(self.notebook)  # type: ignore[no-untyped-call]
-        beside = self.path.with_name(f".{self.path.name}.part")
-        try:
-            with beside.open("w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                # Without this a power cut may leave the new name with nothing in it.
-                os.fsync(file.fileno())
-            processes.crash_point("notebook-written")
-            beside.replace(self.path)
-        except BaseException:
-            # After a failed fsync nobody knows what of the file is on the disk: it is never tried again, the
-            # next save writes a new one. And what is cut off only takes room on a full disk.
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise

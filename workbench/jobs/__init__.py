@@ -1,0 +1,1 @@
+"""Jobs: submitting them, looking at them, and the workers that run them."""

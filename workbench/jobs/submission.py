@@ -1,0 +1,173 @@
+"""Submit a job, and find the ones there are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from workbench.adapter.contract import BaseAdapter
+from workbench.adapter.options import check_job
+from workbench.adapter.registry import get_adapter
+from workbench.errors import BadInput, StoreError, UnknownJob
+from workbench.home import Home, as_id
+from workbench.host.files import write_whole
+from workbench.jobs.floors import check_floors
+from workbench.jobs.job import Job
+from workbench.jobs.queue import MAX_ATTEMPTS, is_whole, queue, source_copy
+from workbench.jobs.settling import look_after
+from workbench.notebooks.parameters import check_parameters
+from workbench.store import records
+from workbench.values import plain
+
+#: Type of a job that executes a notebook of the user's own.
+NOTEBOOK = "notebook"
+
+
+def submit(
+    home: Home,
+    type: str,  # noqa: A002
+    adapter: str | BaseAdapter | None = None,
+    options: Mapping[str, Any] | BaseModel | None = None,
+    *,
+    fail_below: Mapping[str, float] | str | None = None,
+    start_worker: bool = True,
+    max_attempts: int = MAX_ATTEMPTS,
+) -> Job:
+    """Queue a job; see ``Workspace.submit``.
+
+    ``max_attempts`` counts the times it is begun: again only when its worker vanished, never when it failed.
+    """
+    family = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter)
+    checked = plain(check_job(family, type, options), "options")
+    return submit_checked(
+        home,
+        type,
+        family.name,
+        checked,
+        fail_below=fail_below,
+        start_worker=start_worker,
+        max_attempts=max_attempts,
+    )
+
+
+def submit_checked(
+    home: Home,
+    type: str,  # noqa: A002
+    adapter: str,
+    options: Mapping[str, Any],
+    *,
+    fail_below: Mapping[str, float] | str | None = None,
+    start_worker: bool = True,
+    max_attempts: int = 2,
+) -> Job:
+    """Queue a job whose options were checked by its adapter already, in another process perhaps."""
+    row = records.Job(
+        type=type,
+        adapter=adapter,
+        options=dict(options),
+        floors=check_floors(fail_below),
+        cwd=str(Path.cwd()),
+        max_attempts=max_attempts,
+    )
+    return Job(home, queue(home, row, start_worker=start_worker))
+
+
+def submit_notebook(
+    home: Home,
+    path: str | os.PathLike[str],
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    start_worker: bool = True,
+    max_attempts: int = MAX_ATTEMPTS,
+    source: str | None = None,
+    cwd: str | None = None,
+) -> Job:
+    """Queue a notebook of the user's own; see ``Workspace.submit_notebook``.
+
+    ``source`` and ``cwd`` are what it is called and where it is executed if not by its path, which may then
+    be gone as soon as this has returned.
+    """
+    file = local_notebook(path)
+    checked = check_parameters(file, parameters)
+    data = _read(file)
+    digest = hashlib.sha256(data).hexdigest()
+    row = records.Job(
+        type=NOTEBOOK,
+        options=plain(checked, "parameters"),
+        source=source or str(file),
+        source_sha256=digest,
+        # Where it runs when it is opened by hand, so that its relative paths mean the same.
+        cwd=cwd or str(file.parent),
+        max_attempts=max_attempts,
+    )
+    # What is executed is what was submitted, however long it is queued and whoever edits it meanwhile.
+    copy = source_copy(home, digest)
+    try:
+        if not is_whole(copy, digest):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(copy, data)
+    except OSError as error:
+        raise StoreError(
+            f"the workspace refused a copy of {file.name}: {error.strerror or error}",
+            hint="Nothing was queued. Free some space, or make the workspace's folder writable.",
+        ) from error
+    return Job(home, queue(home, row, start_worker=start_worker))
+
+
+def local_notebook(path: str | os.PathLike[str]) -> Path:
+    """Return a notebook's resolved path on this machine.
+
+    Raises
+    ------
+    BadInput
+        It is an address, is not there, or is no notebook.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text or "://" in text or "\0" in text:
+        raise BadInput(f"{text!r} is no local path", hint="Give the path of an .ipynb file on this machine.")
+    source = Path(text).expanduser().resolve()
+    if source.suffix != ".ipynb" or not source.is_file():
+        raise BadInput(f"no notebook {str(source)!r}", hint="Give the path of an .ipynb file.")
+    return source
+
+
+def _read(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{source} cannot be read: {error.strerror or error}") from None
+
+
+def find(home: Home, job_id: int) -> Job:
+    """Return a job by id; see ``Workspace.job``."""
+    number = as_id(job_id)
+    row = None if number is None else home.store.job(number)
+    if row is None:
+        raise UnknownJob(job_id, home.store.newest_job())
+    return Job(home, row).refresh() if look_after(home, [row]) else Job(home, row)
+
+
+def listed(
+    home: Home,
+    type: str | None,  # noqa: A002
+    status: str | Collection[str] | None,
+    limit: int | None,
+    offset: int,
+) -> list[Job]:
+    """Return one page of jobs; see ``Workspace.jobs``."""
+    wanted = () if status is None else (status,) if isinstance(status, str) else tuple(status)
+    if unknown := [one for one in wanted if one not in records.JOB_STATUSES]:
+        raise BadInput(f"no job status {unknown[0]!r}. There are: {', '.join(records.JOB_STATUSES)}")
+    if (limit is not None and limit < 0) or offset < 0:
+        raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
+    read = partial(home.store.job_rows, type=type, status=status, limit=limit, offset=offset)
+    rows = read()
+    if look_after(home, rows):
+        rows = read()
+    return [Job(home, row) for row in rows]

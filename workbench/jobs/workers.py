@@ -1,0 +1,72 @@
+"""See to it that a worker runs in the background."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from workbench.errors import StoreError
+from workbench.home import DATABASE_URL, Home
+from workbench.host import processes
+from workbench.host import processes as keeper
+from workbench.host.locks import start_with_lock, take_lock
+
+#: What workers print goes to a new file when it is longer than this, in bytes; the one before is kept.
+WORKER_LOG_BYTES = 4 * 2**20
+
+
+#: Environment variables by which a worker tells a notebook which job it is.
+JOB, ATTEMPT = "WORKBENCH_JOB", "WORKBENCH_JOB_ATTEMPT"
+
+
+# Workers ---------------------------------------------------------------------------------------
+
+
+def worker_lock(home: Home) -> Path:
+    """Return the file that a worker holds locked for as long as it lives."""
+    return home.path / ".worker.lock"
+
+
+def ensure_worker(home: Home) -> bool:
+    """Start a worker in the background if none is alive on this host; say whether one was started.
+
+    Call it after the row is queued: a worker about to leave lets go of its lock first and then looks at
+    the queue once more, so a job is never left between the two.
+
+    Raises
+    ------
+    StoreError
+        The system refuses a file in the workspace, or a process.
+    """
+    try:
+        return _start_worker(home)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StoreError(
+            f"no worker can be started for {home.path}: {why}",
+            hint="Free some space, make the folder writable, or run one elsewhere: workbench worker",
+        ) from error
+
+
+def _start_worker(home: Home) -> bool:
+    lock = take_lock(worker_lock(home), seconds=0.003)
+    if lock is None:
+        return False
+    private = (JOB, ATTEMPT, processes.TOKEN, keeper.DEATHS)
+    environment = {key: value for key, value in os.environ.items() if key not in private}
+    if home.database_url:
+        environment[DATABASE_URL] = home.database_url
+    log = home.path / "worker.log"
+    if log.is_file() and log.stat().st_size > WORKER_LOG_BYTES:
+        log.replace(log.with_name("worker.log.1"))
+    # It is born with the lock, so that of many who submit at once one starts a worker.
+    with lock:
+        start_with_lock(worker_command(home), lock, log, environment)
+    return True
+
+
+def worker_command(home: Home) -> list[str]:
+    """Return the command that starts a worker in the background."""
+    return [sys.executable, "-m", "workbench.jobs.worker.background", "--workspace", str(home.path)]

@@ -1,0 +1,1 @@
+"""Job notebooks: finding them, checking their parameters, executing and saving them."""
