@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         WrongState,
     )
     from workbench.jobs.job import Job
-    from workbench.panels.results import show
+    from workbench.panels.results.show import show
     from workbench.results.hits import Hit, SampleQuery, SearchResult
     from workbench.results.result import Metric, Result, Samples, View
     from workbench.runs.run import Run
@@ -102,7 +102,7 @@ _HOMES = {
     "get_adapter": "adapter.registry",
     "job_scope": "scope",
     "panels": "",
-    "show": "panels.results",
+    "show": "panels.results.show",
 }
 
 __all__ = [

@@ -27,7 +27,7 @@ from workbench.adapter.contract import JOB_METHODS, BaseAdapter
 from workbench.adapter.options import Options, check_options
 from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, NotSupported
-from workbench.panels.results import render_html
+from workbench.panels.results.show import render_html
 from workbench.results.result import Result
 from workbench.scope import job_scope
 from workbench.search.searcher import Searcher

@@ -127,7 +127,7 @@ def cancels(home: wb.Workspace, folder: Path, times: int) -> dict[str, Any]:
 
 def lists(home: wb.Workspace, times: int) -> dict[str, Any]:
     """Time listing 1,000 jobs, and one page of the panel."""
-    from workbench.panels.jobs import JobsPanel
+    from workbench.panels.jobs.panel import JobsPanel
 
     missing = 1000 - home.count_jobs()
     options = {f"option_{number}": number for number in range(20)}

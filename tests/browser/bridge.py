@@ -12,7 +12,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
-from workbench.panels.live import LivePanel
+from workbench.panels.base.live import LivePanel
 
 #: JupyterLab's own names for the colours of its dark theme.
 _DARK = """

@@ -22,7 +22,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 import workbench as wb
-from workbench import voila
+from workbench.publish import page as voila
 
 from ..conftest import workspace_in
 from .shapes import make_index

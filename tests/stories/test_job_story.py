@@ -3,7 +3,7 @@
 import nbformat
 
 import workbench as wb
-from workbench.panels.results import render_html
+from workbench.panels.results.show import render_html
 
 
 def test_submit_a_job_until_its_table_shows(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:

@@ -12,7 +12,7 @@ import pytest
 import workbench as wb
 from tests.conftest import installed, workspace_in
 from workbench import cli
-from workbench.demo import filled_in
+from workbench.commands.demo import filled_in
 from workbench.jobs import submission
 
 SUBMIT = ("jobs", "submit", "eval", "--adapter", "toy")

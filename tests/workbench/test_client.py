@@ -15,7 +15,8 @@ import pytest
 import workbench as wb
 from workbench.client import Door, _address
 from workbench.jobs import job as jobs
-from workbench.panels.search import SearchPanel, search_page
+from workbench.panels.search.page import search_page
+from workbench.panels.search.panel import SearchPanel
 
 from ..conftest import installed
 from .conftest import Live, job_row, live_server, make_index, until

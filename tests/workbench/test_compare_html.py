@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workbench.compare.curves import Line
-from workbench.panels.compare_html import chart_svg, log_ticks, number, ticks
+from workbench.panels.compare.html import chart_svg, log_ticks, number, ticks
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 import workbench as wb
 from workbench.compare.results import NamedResult, ResultsComparison
-from workbench.panels.results import render_html
+from workbench.panels.results.show import render_html
 
 
 def result(shift: float = 0.0, *, ids: list[str] | None = None, seed: int = 1, **more: Any) -> wb.Result:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from workbench import cli, doctor
-from workbench.doctor import LITTLE_FREE, Problem, examine
+from workbench import cli
+from workbench.commands import examination
+from workbench.commands.examination import LITTLE_FREE, Problem, examine
 from workbench.host import mounts
 from workbench.jobs import submission
 from workbench.notebooks import shipped
@@ -28,11 +29,11 @@ def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "jupyter"
     for name in ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(name, str(folder))
-    config = {"ServerApp": {"jpserver_extensions": {doctor.SERVER_EXTENSION: True}}}
+    config = {"ServerApp": {"jpserver_extensions": {examination.SERVER_EXTENSION: True}}}
     (folder / "jupyter_server_config.d").mkdir(parents=True)
     (folder / "jupyter_server_config.d" / "workbench.json").write_text(json.dumps(config))
     shutil.copytree(
-        Path(wb.__file__).parent / "labextension", folder / "labextensions" / doctor.LAB_EXTENSION
+        Path(wb.__file__).parent / "labextension", folder / "labextensions" / examination.LAB_EXTENSION
     )
     return folder
 
@@ -66,7 +67,7 @@ def test_a_warning_exits_0_and_what_is_broken_exits_1(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    for free, code, level in ((LITTLE_FREE - 1, 0, "warning"), (doctor.LEAST_FREE - 1, 1, "broken")):
+    for free, code, level in ((LITTLE_FREE - 1, 0, "warning"), (examination.LEAST_FREE - 1, 1, "broken")):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage(100 * GIB, 0, free))
         assert cli.run(["doctor", "--workspace", str(workspace.path)]) == code
         assert f"{level}: the disk is nearly full" in capsys.readouterr().out
@@ -87,14 +88,14 @@ def test_looking_makes_nothing(tmp_path: Path) -> None:
 
 def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let some packages not be installed."""
-    real = doctor.version
+    real = examination.version
 
     def version(name: str) -> str:
         if name in names:
-            raise doctor.PackageNotFoundError(name)
+            raise examination.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(examination, "version", version)
 
 
 def test_a_missing_extra_is_named_with_its_command(
@@ -117,7 +118,7 @@ def test_a_missing_or_outdated_requirement_is_broken(
     problem = only(workspace, "packages")
     assert (problem.level, "papermill" in problem.message) == ("broken", True)
     assert "pip install 'papermill>=" in problem.hint
-    monkeypatch.setattr(doctor, "version", lambda name: "0.0.1")
+    monkeypatch.setattr(examination, "version", lambda name: "0.0.1")
     assert len(only(workspace, "packages").message.split(",")) > 10
     assert requires("notebook-workbench")
 
@@ -125,7 +126,7 @@ def test_a_missing_or_outdated_requirement_is_broken(
 def test_a_package_that_is_only_a_folder_is_said(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without(monkeypatch, doctor.DISTRIBUTION)
+    without(monkeypatch, examination.DISTRIBUTION)
     assert "not installed as a package" in only(workspace, "packages").message
 
 
@@ -133,7 +134,7 @@ def test_an_old_sqlite_is_a_warning(workspace: wb.Workspace, monkeypatch: pytest
     class Old:
         sqlite_version = "3.40.1"
 
-    monkeypatch.setattr(doctor, "sqlite_module", lambda: Old)
+    monkeypatch.setattr(examination, "sqlite_module", lambda: Old)
     problem = only(workspace, "database")
     assert problem.level == "warning"
     assert "can corrupt databases" in problem.message
@@ -184,12 +185,12 @@ def test_a_database_that_is_none_is_broken(tmp_path: Path) -> None:
 
 def test_a_disabled_server_extension_is_a_warning(workspace: wb.Workspace, jupyter: Path) -> None:
     (jupyter / "jupyter_server_config.json").write_text(
-        json.dumps({"ServerApp": {"jpserver_extensions": {doctor.SERVER_EXTENSION: False}}})
+        json.dumps({"ServerApp": {"jpserver_extensions": {examination.SERVER_EXTENSION: False}}})
     )
     problem = only(workspace, "jupyter")
     assert problem.level == "warning"
-    assert f"{doctor.SERVER_EXTENSION} is disabled" in problem.message
-    assert problem.hint == f"jupyter server extension enable {doctor.SERVER_EXTENSION}"
+    assert f"{examination.SERVER_EXTENSION} is disabled" in problem.message
+    assert problem.hint == f"jupyter server extension enable {examination.SERVER_EXTENSION}"
 
 
 def test_a_lab_extension_that_is_disabled_or_missing_is_a_warning(
@@ -197,12 +198,12 @@ def test_a_lab_extension_that_is_disabled_or_missing_is_a_warning(
 ) -> None:
     (jupyter / "labconfig").mkdir()
     (jupyter / "labconfig" / "page_config.json").write_text(
-        json.dumps({"disabledExtensions": {doctor.LAB_EXTENSION: True}})
+        json.dumps({"disabledExtensions": {examination.LAB_EXTENSION: True}})
     )
     problem = only(workspace, "jupyter")
     assert (problem.level, problem.hint) == (
         "warning",
-        f"jupyter labextension enable {doctor.LAB_EXTENSION}",
+        f"jupyter labextension enable {examination.LAB_EXTENSION}",
     )
 
 
@@ -239,14 +240,14 @@ def test_a_queue_that_nobody_serves_is_broken(workspace: wb.Workspace) -> None:
 def test_adapters_that_are_missing_or_ill_are_broken(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "adapters", lambda: ["ill"])
+    monkeypatch.setattr(examination, "adapters", lambda: ["ill"])
 
     def ill(name: str) -> None:
         raise ImportError("no module named 'torch'")
 
-    monkeypatch.setattr(doctor, "get_adapter", ill)
+    monkeypatch.setattr(examination, "get_adapter", ill)
     assert "ImportError: no module named 'torch'" in only(workspace, "adapters").message
-    monkeypatch.setattr(doctor, "adapters", list)
+    monkeypatch.setattr(examination, "adapters", list)
     assert "no adapter is installed" in only(workspace, "adapters").message
 
 
@@ -263,7 +264,7 @@ def test_a_check_that_falls_ill_does_not_stop_the_others(
     def ill(_: object) -> list[Problem]:
         raise RuntimeError("out of my depth")
 
-    monkeypatch.setitem(doctor.CHECKS, "disk", ill)
+    monkeypatch.setitem(examination.CHECKS, "disk", ill)
     report = examine(workspace.path)
     assert "out of my depth" in next(one for one in report.problems if one.check == "disk").message
     assert "notebooks" in report.found

@@ -16,8 +16,8 @@ import pytest
 
 import workbench as wb
 from workbench.compare import reading
-from workbench.panels import compare as module
-from workbench.panels.compare import ComparePanel
+from workbench.panels.compare import view as module
+from workbench.panels.compare.panel import ComparePanel
 from workbench.store import records
 from workbench.store.points import Point
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 import workbench as wb
-from workbench.panels.fields import form_fields, initial_values
+from workbench.panels.base.fields import form_fields, initial_values
 
 
 class Shade(Enum):

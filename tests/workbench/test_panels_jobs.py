@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 import workbench as wb
-from workbench.panels.jobs import BUSY_SECONDS, CALM_SECONDS, PAGE_JOBS, STATES, JobsPanel
+from workbench.panels.jobs.panel import BUSY_SECONDS, CALM_SECONDS, PAGE_JOBS, STATES, JobsPanel
 from workbench.store import records
 
 PATIENCE = 60.0

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from workbench.panels.live import Poller
+from workbench.panels.base.live import Poller
 
 PATIENCE = 10.0
 

@@ -13,7 +13,8 @@ import pytest
 from pydantic import Field
 
 import workbench as wb
-from workbench.panels.search import SearchPanel, search_page
+from workbench.panels.search.page import search_page
+from workbench.panels.search.panel import SearchPanel
 from workbench.search.searcher import MAX_IMAGE_BYTES, Searcher
 
 from .conftest import make_index

@@ -15,9 +15,9 @@ import pytest
 import workbench as wb
 from workbench import remote_compare
 from workbench.compare.reading import Runs
-from workbench.panels.compare import ComparePanel
-from workbench.panels.results_compare import comparison_html
-from workbench.panels.results_panel import ResultsComparePanel
+from workbench.panels.compare.panel import ComparePanel
+from workbench.panels.results.panel import ResultsComparePanel
+from workbench.panels.results.side_by_side import comparison_html
 from workbench.server import models, routes
 from workbench.store import records
 from workbench.store.outcome import STATISTICS

@@ -14,7 +14,8 @@ from PIL import Image
 
 import workbench as wb
 from workbench.panels import save_figures
-from workbench.panels.results import figure, render_html
+from workbench.panels.results.html import figure
+from workbench.panels.results.show import render_html
 
 
 class Reader(HTMLParser):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench.panels.results_panel import ResultsComparePanel
+from workbench.panels.results.panel import ResultsComparePanel
 from workbench.store import records
 
 

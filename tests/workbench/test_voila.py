@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from workbench import voila
+from workbench.publish import page as voila
 
 
 def test_the_settings_give_nothing_away() -> None:
@@ -31,7 +31,7 @@ def test_every_setting_is_one_that_voila_knows() -> None:
     from voila.app import Voila
     from voila.configuration import VoilaConfiguration
 
-    from workbench.voila.kernels import VisitorKernels
+    from workbench.publish.kernels import VisitorKernels
 
     owners = {
         owner.__name__: owner

@@ -10,7 +10,7 @@ from workbench.commands.exit_codes import DONE, FAILED
 from workbench.commands.output import print_document
 
 if TYPE_CHECKING:
-    from workbench.doctor import Report
+    from workbench.commands.examination import Report
 
 
 def add(commands: Any) -> None:
@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from workbench.doctor import examine
+    from workbench.commands.examination import examine
 
     report = examine(given.workspace)
     if given.json:

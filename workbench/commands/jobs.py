@@ -101,7 +101,7 @@ def _parameters(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _follow(job: Job) -> int:
-    from workbench.progress import JobProgress
+    from workbench.commands.progress import JobProgress
 
     try:
         with JobProgress() as shown:

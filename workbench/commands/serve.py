@@ -33,11 +33,11 @@ def serve_index(
     home: Workspace, index: str | None, port: int, open_browser: bool, *, as_json: bool = False
 ) -> int:
     """Publish a search page until somebody stops it."""
-    from workbench import voila
+    from workbench.publish import page
 
     # Being told to end is as good as Ctrl-C: the server and its kernels must not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    process, url = voila.serve(home.path, index, port, open_browser)
+    process, url = page.serve(home.path, index, port, open_browser)
     try:
         if as_json:
             print_document({"url": url, "workspace": str(home.path), "index": index})

@@ -10,23 +10,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.panels.compare import ComparePanel
-    from workbench.panels.jobs import JobsPanel
-    from workbench.panels.plots import save_figures
-    from workbench.panels.results import figure, render_html, show
-    from workbench.panels.results_panel import ResultsComparePanel
-    from workbench.panels.search import SearchPanel, search_page
+    from workbench.panels.compare.panel import ComparePanel
+    from workbench.panels.jobs.panel import JobsPanel
+    from workbench.panels.results.html import figure
+    from workbench.panels.results.panel import ResultsComparePanel
+    from workbench.panels.results.plots import save_figures
+    from workbench.panels.results.show import render_html, show
+    from workbench.panels.search.page import search_page
+    from workbench.panels.search.panel import SearchPanel
 
 _HOMES = {
-    "ComparePanel": "compare",
-    "JobsPanel": "jobs",
-    "ResultsComparePanel": "results_panel",
-    "SearchPanel": "search",
-    "figure": "results",
-    "render_html": "results",
-    "save_figures": "plots",
-    "search_page": "search",
-    "show": "results",
+    "ComparePanel": "compare.panel",
+    "JobsPanel": "jobs.panel",
+    "ResultsComparePanel": "results.panel",
+    "SearchPanel": "search.panel",
+    "figure": "results.html",
+    "render_html": "results.show",
+    "save_figures": "results.plots",
+    "search_page": "search.page",
+    "show": "results.show",
 }
 
 __all__ = [

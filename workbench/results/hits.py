@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
 import base64
-from dataclasses import dataclass
-from dataclasses import field
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from typing import overload
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-from dataclasses import dataclass
-from typing import Any
-from pydantic import BaseModel
-from pydantic import ConfigDict
-from collections import Counter
-from collections.abc import Mapping
-from pydantic import field_serializer
-from pydantic import field_validator
-import math
-from pydantic import model_validator
-from collections.abc import Sequence
-from array import array
 import base64
+import math
 import sys
 import zlib
-from pydantic import Field
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+
 from workbench.values import plain
 
 

@@ -19,7 +19,7 @@ from adapters.vlm_quantization import options as schemas
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.evaluator import evaluate_codes
 from adapters.vlm_quantization.protocols import PROTOCOLS
-from workbench.panels.results import render_html
+from workbench.panels.results.show import render_html
 
 from . import shapes
 

@@ -14,7 +14,7 @@ from typing import Any
 import traitlets
 
 from workbench.errors import WorkbenchError
-from workbench.panels.panel import Panel
+from workbench.panels.base.panel import Panel
 
 _LOG = logging.getLogger(__name__)
 

@@ -36,28 +36,36 @@ from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, WorkbenchError
 from workbench.jobs.submission import NOTEBOOK, local_notebook
 from workbench.notebooks.parameters import parameters_model
-from workbench.panels.assets import assets
-from workbench.panels.fields import form_fields, initial_values
-from workbench.panels.live import LivePanel
-from workbench.panels.results import render_html
+from workbench.panels.base.assets import assets
+from workbench.panels.base.fields import form_fields, initial_values
+from workbench.panels.base.live import LivePanel
+from workbench.panels.results.show import render_html
 
 if TYPE_CHECKING:
     from workbench.jobs.job import Job
     from workbench.workspace import Workspace
 
+
 _LOG = logging.getLogger(__name__)
+
 
 #: Seconds between looks while a job moves, and while none does.
 BUSY_SECONDS, CALM_SECONDS = 0.5, 2.0
 
+
 #: So many jobs a page, newest first; so many lines of a log are shown.
 PAGE_JOBS, LOG_LINES = 25, 200
+
 
 #: Rows of jobs that have ended are remembered, so many of them, since they never change.
 _REMEMBERED_ROWS = 500
 
+
 _SETTLED = frozenset({"succeeded", "failed", "cancelled"})
+
+
 _GOING_ON = ("queued", "running", "cancelling")
+
 
 #: What the filter by state offers, with the states that each stands for.
 STATES: Mapping[str, tuple[str, ...]] = {
@@ -67,8 +75,13 @@ STATES: Mapping[str, tuple[str, ...]] = {
     "cancelled": ("cancelled",),
 }
 
+
 _LABELS = {"train": "Train", "eval": "Evaluate", "index_build": "Build index", NOTEBOOK: "Notebook"}
+
+
 _BUTTON_ORDER = ("index_build", "eval", "train")
+
+
 _NAMING_OPTIONS = ("name", "index", "experiment")
 
 
@@ -83,8 +96,8 @@ class JobsPanel(LivePanel):
         Offer this adapter's jobs only; all installed ones otherwise.
     """
 
-    _esm = assets("dom.js", "forms.js", "jobs.js")
-    _css = assets("theme.css", "jobs.css", "results.css")
+    _esm = assets("base/dom.js", "jobs/forms.js", "jobs/jobs.js")
+    _css = assets("base/theme.css", "jobs/jobs.css", "results/results.css")
 
     setup = traitlets.Dict().tag(sync=True)
 

@@ -32,14 +32,18 @@ from workbench.workspace import Workspace
 
 DISTRIBUTION = "notebook-workbench"
 
+
 #: Names of the Jupyter Server extension and of the JupyterLab extension that come with this package.
 SERVER_EXTENSION, LAB_EXTENSION = "workbench.server", "notebook-workbench"
+
 
 #: Packages whose versions matter when something does not work.
 _TELLING = ("jupyterlab", "voila", "papermill", "ipykernel", "SQLAlchemy", "torch")
 
+
 #: Free bytes below which jobs are about to fail, and below which it is time to tidy up.
 LEAST_FREE, LITTLE_FREE = 500 * 2**20, 2 * 2**30
+
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

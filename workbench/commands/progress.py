@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 if TYPE_CHECKING:
     from workbench.jobs.job import Job
 
+
 #: Without a terminal a line is printed this often, in seconds, and when the job says it does something else.
 LINE_SECONDS = 5.0
 

@@ -12,22 +12,31 @@ import numpy as np
 
 from workbench.compare import Comparison, setting_text
 from workbench.compare.curves import Floats, Line, thinned
-from workbench.panels.assets import assets
+from workbench.panels.base.assets import assets
 
 #: So many runs stand in the tables, and so many of them as columns; more are rows.
 STATIC_RUNS, COLUMNS = 20, 6
 
+
 #: A saved notebook is opened by people: its curves are drawn as finely as they are looked at.
 _BUCKETS, _STATIC_CHARTS = 60, 4
+
 
 _COLOURS = (
     *("#3155d6", "#c26a10", "#1d8a5f", "#8a4fc4", "#c0392b"),
     *("#4b7f9e", "#96730a", "#c2418f", "#5a6b1f", "#5b5f8a"),
 )
+
+
 _DASHES = ("", "6 3", "2 3")
+
+
 _ARROWS = {"higher": " ↑ best", "lower": " ↓ best"}
 
+
 _WIDTH, _HEIGHT = 540, 220
+
+
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 26
 
 
@@ -64,7 +73,7 @@ def page_html(
     note = f'<p class="wb-note">The first {shown} of {len(comparison.runs)} runs.</p>' if more else ""
     charts = _charts([(m, line) for m, line in lines], comparison, slots, axis, log)
     body = _settings(comparison, slots, shown) + charts + _finals(comparison, slots, shown) + note
-    return f'<div class="wb-result"><style>{assets("results.css")}</style>{body}</div>'
+    return f'<div class="wb-result"><style>{assets("results/results.css")}</style>{body}</div>'
 
 
 def _mark(slot: int) -> str:

@@ -26,20 +26,25 @@ from workbench.search.searcher import MAX_IMAGE_BYTES
 
 _HERE = Path(__file__).parent
 
+
 #: What a Jupyter data path holds: the page's template, and a kernel of the interpreter that publishes.
 SHARE = _HERE / "share"
+
 
 #: A file that every Voila serves without starting a kernel; asking for the page would start one.
 HEALTH_PATH = "voila/static/voila-style.js"
 
+
 #: The server's log, in the workspace; each start begins it anew.
 LOG_NAME = "search-page.log"
+
 
 #: Environment variables that a visitor's kernel gets to see.
 PASSED_ON = frozenset(
     {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV"}
     | {"PYTHONPATH", "PYTHONUTF8", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "LD_LIBRARY_PATH"}
 )
+
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -72,7 +77,7 @@ def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[
             "http_header_envs": [],
             "preheat_kernel": preheat,
             "default_pool_size": 1,
-            "multi_kernel_manager_class": "workbench.voila.kernels.VisitorKernels",
+            "multi_kernel_manager_class": "workbench.publish.kernels.VisitorKernels",
             # What the panels need; every other extension is code a visitor would load for nothing.
             "extension_allowlist": [
                 "@voila-dashboards/widgets-manager8",

@@ -17,12 +17,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
-from workbench.panels.assets import assets
-from workbench.panels.live import LivePanel
-from workbench.panels.results_compare import comparison_html
+from workbench.panels.base.assets import assets
+from workbench.panels.base.live import LivePanel
+from workbench.panels.results.side_by_side import comparison_html
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
+
 
 #: Seconds between looks for new jobs, how many are listed, and how many are chosen at the start.
 LOOK_SECONDS, LISTED_JOBS, CHOSEN_AT_START = 2.0, 100, 2
@@ -41,8 +42,8 @@ class ResultsComparePanel(LivePanel):
         Which jobs are listed.
     """
 
-    _esm = assets("dom.js", "compare_results.js")
-    _css = assets("theme.css", "compare_results.css")
+    _esm = assets("base/dom.js", "results/side_by_side.js")
+    _css = assets("base/theme.css", "results/side_by_side.css")
 
     def __init__(
         self,

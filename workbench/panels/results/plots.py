@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
 #: One colour a series, readable on white, and the name under which a theme may replace it.
 SERIES_COLOURS = ("#3155d6", "#c26a10", "#1d8a5f", "#8a4fc4", "#c0392b", "#4b7f9e")
+
+
 _INK, _MUTED, _LINE = "#1c1d1f", "#6b6f76", "#e6e6e3"
+
+
 _THEME = {
     _INK: "var(--wb-page-ink, var(--jp-content-font-color1, #1c1d1f))",
     _MUTED: "var(--wb-muted, #6b6f76)",
@@ -30,8 +35,10 @@ _THEME = {
     **{colour: f"var(--wb-s{place}, {colour})" for place, colour in enumerate(SERIES_COLOURS)},
 }
 
+
 #: A line of more points than these is drawn without a mark at each.
 _MARKED = 32
+
 
 #: Faces that have Korean, in order of preference; the first installed one stands behind the Latin face.
 _KOREAN_FACES = (

@@ -21,31 +21,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import traitlets
 
-from workbench.compare import (
-    STATISTICS,
-    Better,
-    Comparison,
-    ConfigRow,
-    FinalRow,
-    RunRecord,
-    best_marks,
-    number_text,
-    setting_text,
-)
+from workbench.compare import Comparison, RunRecord
 from workbench.compare.charts import ChartWish, chart_lines
 from workbench.compare.curves import AXES, Line
 from workbench.errors import BadInput, UnknownRun, WorkbenchError
-from workbench.panels.assets import assets
-from workbench.panels.compare_html import page_html
-from workbench.panels.live import LivePanel
+from workbench.panels.base.assets import assets
+from workbench.panels.base.live import LivePanel
+from workbench.panels.compare.html import page_html
+from workbench.panels.compare.state import _listed, _plain, packed
+from workbench.panels.compare.view import CHARTS_AT_START, MAX_SENT_POINTS, View, changed
 from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:
@@ -55,127 +45,16 @@ if TYPE_CHECKING:
 #: Seconds between looks at the runs.
 LOOK_SECONDS = 1.0
 
+
 #: So many of the newest runs are chosen at the start, and so many are listed.
 CHOSEN_AT_START, LISTED_RUNS = 3, 300
 
-#: So many charts at most, so many of them at the start, and so many points in all of them together.
-MAX_CHARTS, CHARTS_AT_START, MAX_SENT_POINTS = 12, 2, 30_000
 
 #: A point of a chart may stand for as many as this share of a pixel's column; four points a bucket are kept.
 _PIXELS_A_BUCKET, _POINTS_A_BUCKET, _FEWEST_BUCKETS = 2, 4, 24
 
-#: So much of a run's notes is shown beside its name.
-_NOTE_CHARACTERS = 300
 
 _KINDS = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
-
-
-@dataclass(frozen=True)
-class View:
-    """How a comparison is shown; each field may be given to :meth:`ComparePanel.set`.
-
-    Attributes
-    ----------
-    metrics : list of str or None
-        Which have a chart; None for the first few that have curves.
-    axis : str
-        ``"step"``, ``"time"``, ``"relative"`` or the name of a metric.
-    smoothing : float
-        Weight of the moving mean, 0 to 0.999.
-    log : bool
-        Whether the values stand on a logarithmic scale.
-    average : str or None
-        A setting to average over: runs that are the same but for it become a mean with a band.
-    window : (float, float) or None
-        The part of the axis that is shown.
-    width : int
-        Pixels of a chart.
-    baseline : int or None
-        Id of the run that others are held against.
-    better : dict of str to {"higher", "lower", None}
-        Directions that hold instead of the declared ones.
-    statistic : {"last", "best", "min", "max"}
-        Which number of each metric stands in the table.
-    differences : bool
-        Whether only settings that differ are shown.
-    column : str or None
-        The metric in the list of runs; None for the first with a direction.
-    """
-
-    metrics: list[str] | None = None
-    axis: str = "step"
-    smoothing: float = 0.0
-    log: bool = False
-    average: str | None = None
-    window: tuple[float, float] | None = None
-    width: int = 540
-    baseline: int | None = None
-    better: dict[str, Better | None] = field(default_factory=dict)
-    statistic: str = "last"
-    differences: bool = True
-    column: str | None = None
-
-
-def changed(view: View, change: Mapping[str, Any]) -> View:
-    """Return a view with some fields changed.
-
-    Raises
-    ------
-    BadInput
-        A field that there is not, or a value that does not fit it.
-    """
-    for name, value in change.items():
-        check = _CHECKS.get(name)
-        if check is None:
-            raise BadInput(f"no setting {name!r} of a comparison", hint=f"There are: {', '.join(_CHECKS)}.")
-        if not check(value):
-            raise BadInput(f"{name}={value!r} does not fit", hint="See workbench.panels.compare.View.")
-    change = dict(change)
-    if change.get("window") is not None:
-        low, high = change["window"]
-        change["window"] = (float(low), float(high))
-    if "axis" in change and change["axis"] != view.axis:
-        change.setdefault("window", None)  # places on another axis
-    return replace(view, **change)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_window(value: Any) -> bool:
-    pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
-    return value is None or (pair and value[0] < value[1])
-
-
-def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-_CHECKS: Mapping[str, Any] = {
-    "metrics": lambda value: (
-        value is None
-        or (
-            isinstance(value, list)
-            and len(value) <= MAX_CHARTS
-            and all(isinstance(one, str) for one in value)
-        )
-    ),
-    "axis": lambda value: isinstance(value, str) and bool(value),
-    "smoothing": lambda value: _is_number(value) and 0 <= value <= 0.999,
-    "log": lambda value: isinstance(value, bool),
-    "average": _is_text,
-    "window": _is_window,
-    "width": lambda value: _is_number(value) and 100 <= value <= 4000,
-    "baseline": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
-    "better": lambda value: (
-        isinstance(value, dict)
-        and all(isinstance(name, str) and way in ("higher", "lower", None) for name, way in value.items())
-    ),
-    "statistic": lambda value: value in STATISTICS,
-    "differences": lambda value: isinstance(value, bool),
-    "column": _is_text,
-}
 
 
 class ComparePanel(LivePanel):
@@ -191,8 +70,8 @@ class ComparePanel(LivePanel):
         How to show them; see :class:`View`.
     """
 
-    _esm = assets("dom.js", "compare_charts.js", "compare_tables.js", "compare.js")
-    _css = assets("theme.css", "compare.css")
+    _esm = assets("base/dom.js", "compare/charts.js", "compare/tables.js", "compare/compare.js")
+    _css = assets("base/theme.css", "compare/compare.css")
 
     curves = traitlets.Dict().tag(sync=True)
     live = traitlets.Dict().tag(sync=True)
@@ -410,123 +289,3 @@ def _members(
         return [(row.id,) for row in rows]
     found = groups([row.config for row in rows], (average,))
     return [tuple(rows[place].id for place in group) for group in found]
-
-
-def packed(lines: Sequence[tuple[str, Line]]) -> dict[str, Any]:
-    """Return lines as one piece of float32 with a table of what stands where."""
-    parts: list[Any] = []
-    table = []
-    at = 0
-    for metric, line in lines:
-        known = line.x[np.isfinite(line.x)]
-        x0 = float(known.min()) if len(known) else 0.0
-        band = line.low is not None and line.high is not None
-        arrays = [line.x - x0, line.y, *([line.low, line.high] if band else [])]
-        table.append(
-            {
-                "metric": metric,
-                "runs": list(line.runs),
-                "at": at,
-                "count": len(line.x),
-                "band": band,
-                "x0": x0,
-            }
-        )
-        parts += arrays
-        at += len(line.x) * len(arrays)
-    data = np.concatenate(parts) if parts else np.empty(0)
-    return {"lines": table, "data": data.astype("<f4").tobytes()}
-
-
-def _plain(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as the page reads it: each text of a setting once, marks as places."""
-    ids = [run.id for run in comparison.runs]
-    return {
-        "base": 0 if comparison.baseline is None else ids.index(comparison.baseline),
-        "config": [_plain_setting(row) for row in comparison.config],
-        "final": [_plain_final(row) for row in comparison.final],
-    }
-
-
-def _plain_setting(row: ConfigRow) -> dict[str, Any]:
-    if not row.differs:
-        return {
-            "key": row.key,
-            "texts": [setting_text(row.values[0])],
-            "which": None,
-            "odd": [],
-            "number": False,
-        }
-    texts: dict[str, int] = {}
-    which = [texts.setdefault(text, len(texts)) for text in row.texts]
-    numbers = all(_is_number(value) for value in row.values)
-    odd = [place for place, mark in enumerate(row.odd) if mark]
-    return {"key": row.key, "texts": list(texts), "which": which, "odd": odd, "number": numbers}
-
-
-def _plain_final(row: FinalRow) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "better": row.better,
-        "description": row.description,
-        "values": [value if value is not None and math.isfinite(value) else None for value in row.values],
-        "texts": list(row.texts),
-        "deltas": list(row.deltas),
-        "best": [place for place, mark in enumerate(row.best) if mark],
-    }
-
-
-def _listed(
-    shown: Sequence[RunRow],
-    summaries: Mapping[int, Mapping[str, Mapping[str, Any]]],
-    declared: Sequence[Any],
-    view: View,
-) -> dict[str, Any]:
-    """Return the list of runs, with one metric beside each."""
-    from workbench.compare import final_rows
-
-    rows = final_rows([summaries[row.id] for row in shown], declared, better=view.better)
-    ways = [row for row in rows if row.better]
-    wanted = next((row for row in rows if row.name == view.column), None) or next(iter(ways or rows), None)
-    texts: Sequence[str] = [""] * len(shown)
-    values: Sequence[float | None] = [None] * len(shown)
-    marks: Sequence[bool] = [False] * len(shown)
-    if wanted is not None:
-        # The best of each run where there is a direction, else the last.
-        statistic = "best" if wanted.better else "last"
-        values = [_best(summaries[row.id].get(wanted.name), wanted.better, statistic) for row in shown]
-        texts = ["" if value is None else number_text(value, wanted.format) for value in values]
-        marks = best_marks(values, wanted.better)
-    return {
-        "runs": [
-            {
-                "id": row.id,
-                "name": row.name,
-                "experiment": row.experiment,
-                "status": row.status,
-                "tags": [_tag(name, value) for name, value in row.tags.items()],
-                "notes": row.notes[:_NOTE_CHARACTERS],
-                "began": row.created_at,
-                "ended": row.finished_at,
-                "value": text,
-                "number": value if value is not None and math.isfinite(value) else None,
-                "best": mark,
-            }
-            for row, text, value, mark in zip(shown, texts, values, marks, strict=True)
-        ],
-        "metrics": [row.name for row in rows],
-        "column": wanted.name if wanted is not None else None,
-        "column_better": wanted.better if wanted is not None else None,
-    }
-
-
-def _best(entry: Mapping[str, Any] | None, better: Better | None, statistic: str) -> float | None:
-    """Return a run's best value by the direction in force, which may not be the one it was logged with."""
-    if entry is None:
-        return None
-    value = entry.get({"higher": "max", "lower": "min"}[better] if better else statistic)
-    return None if value is None else float(value)
-
-
-def _tag(name: str, value: Any) -> str:
-    return name if value is True else f"{name}={setting_text(value)}"

@@ -9,11 +9,13 @@ from typing import Any
 from workbench.compare import best_marks, cell_number, delta_text
 from workbench.compare.results import LEVEL, ResultsComparison, ViewGroup
 from workbench.errors import BadInput
-from workbench.panels.assets import assets
-from workbench.panels.results import cell_html, table_html, view_html
+from workbench.panels.base.assets import assets
+from workbench.panels.results.html import cell_html, table_html, view_html
 from workbench.results.result import View
 
 _ARROWS = {"higher": " ↑ best", "lower": " ↓ best"}
+
+
 _LEFT = 'class="wb-text" align="left" style="text-align:left"'
 
 
@@ -38,7 +40,7 @@ def comparison_html(comparison: ResultsComparison) -> str:
             ) from error
         if body:
             parts.append(f'<section class="wb-view"><h4>{escape(group.title)}</h4>{body}</section>')
-    return f'<div class="wb-result"><style>{assets("results.css")}</style>{"".join(parts)}</div>'
+    return f'<div class="wb-result"><style>{assets("results/results.css")}</style>{"".join(parts)}</div>'
 
 
 def _heads(names: Sequence[str], side: str = "right") -> str:
@@ -217,7 +219,7 @@ def _row_group(
 
 def _curves(group: ViewGroup, comparison: ResultsComparison, names: Sequence[str]) -> str:
     """Draw the curves of all results into one plot, on all places that any of them has."""
-    from workbench.panels.plots import curve_html
+    from workbench.panels.results.plots import curve_html
 
     views = [view for view in group.views if view]
     series = []

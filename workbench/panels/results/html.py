@@ -15,51 +15,28 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.compare import best_marks, cell_number, number_text
 from workbench.errors import BadInput
-from workbench.panels.assets import assets
+from workbench.panels.base.assets import assets
 from workbench.results.result import Result, View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from workbench.compare.results import ResultsComparison
 
 #: So many warnings are listed openly; more are folded behind their count.
 _OPEN_WARNINGS = 5
 
+
 _PICTURE_TYPES = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"RIFF", "webp"))
 
 
-def show(result: Result | ResultsComparison) -> None:
-    """Display a result, or results beside each other, in a notebook.
+def result_html(result: Result) -> str:
+    """Return a result as one piece of HTML; every text in it is escaped.
 
     Raises
     ------
     BadInput
-        Something else than a result, or a view that cannot be drawn.
+        A view of an unknown kind, or data that do not fit their kind.
     """
-    from IPython.display import display
-
-    display(_Shown(result))  # type: ignore[no-untyped-call]
-
-
-def render_html(result: Result | ResultsComparison) -> str:
-    """Return a result, or results beside each other, as one piece of HTML; every text in it is escaped.
-
-    Raises
-    ------
-    BadInput
-        Something else than a result, a view of an unknown kind, or data that do not fit their kind.
-    """
-    if not isinstance(result, Result):
-        from workbench.compare.results import ResultsComparison
-        from workbench.panels.results_compare import comparison_html
-
-        if isinstance(result, ResultsComparison):
-            return comparison_html(result)
-        raise BadInput(
-            f"only a Result can be shown, not {type(result).__name__}",
-            hint="job.result is None until the job has succeeded." if result is None else "",
-        )
     views = list(result.views)
     if not views and result.metrics:
         rows = [{"name": name, "value": value} for name, value in sorted(result.metrics.items())]
@@ -68,7 +45,7 @@ def render_html(result: Result | ResultsComparison) -> str:
     parts = [lead, _warnings(result.warnings), *(view_html(view) for view in views)]
     if not any(parts):
         parts = ['<p class="wb-none">This result holds nothing to show.</p>']
-    return f'<div class="wb-result"><style>{assets("results.css")}</style>{"".join(parts)}</div>'
+    return f'<div class="wb-result"><style>{assets("results/results.css")}</style>{"".join(parts)}</div>'
 
 
 def figure(view: View) -> Figure:
@@ -79,29 +56,11 @@ def figure(view: View) -> Figure:
     BadInput
         A view of another kind, or data that do not fit.
     """
-    from workbench.panels.plots import curve_figure
+    from workbench.panels.results.plots import curve_figure
 
     if view.kind != "curve":
         raise BadInput(f"a view of kind {view.kind!r} has no figure; only 'curve' has one")
     return curve_figure(view)
-
-
-class _Shown:
-    """What ``show`` displays; drawn at once, so that an error is raised where ``show`` was called."""
-
-    def __init__(self, result: Result | ResultsComparison) -> None:
-        self._html = render_html(result)
-        if not isinstance(result, Result):
-            self._text = repr(result)
-            return
-        lines = [result.summary, *(f"{name} = {value:.4g}" for name, value in sorted(result.metrics.items()))]
-        self._text = "\n".join(line for line in lines if line) or "a result with nothing to show"
-
-    def __repr__(self) -> str:
-        return self._text
-
-    def _repr_html_(self) -> str:
-        return self._html
 
 
 def view_html(view: View) -> str:
@@ -233,7 +192,7 @@ def _retrieval_head(columns: Sequence[Mapping[str, Any]], textual: Sequence[bool
 
 
 def _curve(view: View) -> str:
-    from workbench.panels.plots import curve_html
+    from workbench.panels.results.plots import curve_html
 
     return curve_html(view)
 

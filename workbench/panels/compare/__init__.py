@@ -1,0 +1,1 @@
+"""The panel that compares runs, and its page without a kernel."""

@@ -1,0 +1,137 @@
+"""What the compare panel sends to the page, in plain JSON and packed arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.compare import Better, Comparison, ConfigRow, FinalRow, best_marks, number_text, setting_text
+from workbench.compare.curves import Line
+from workbench.panels.compare.view import View, _is_number
+from workbench.store.runs import RunRow
+
+#: So much of a run's notes is shown beside its name.
+_NOTE_CHARACTERS = 300
+
+
+def packed(lines: Sequence[tuple[str, Line]]) -> dict[str, Any]:
+    """Return lines as one piece of float32 with a table of what stands where."""
+    parts: list[Any] = []
+    table = []
+    at = 0
+    for metric, line in lines:
+        known = line.x[np.isfinite(line.x)]
+        x0 = float(known.min()) if len(known) else 0.0
+        band = line.low is not None and line.high is not None
+        arrays = [line.x - x0, line.y, *([line.low, line.high] if band else [])]
+        table.append(
+            {
+                "metric": metric,
+                "runs": list(line.runs),
+                "at": at,
+                "count": len(line.x),
+                "band": band,
+                "x0": x0,
+            }
+        )
+        parts += arrays
+        at += len(line.x) * len(arrays)
+    data = np.concatenate(parts) if parts else np.empty(0)
+    return {"lines": table, "data": data.astype("<f4").tobytes()}
+
+
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as the page reads it: each text of a setting once, marks as places."""
+    ids = [run.id for run in comparison.runs]
+    return {
+        "base": 0 if comparison.baseline is None else ids.index(comparison.baseline),
+        "config": [_plain_setting(row) for row in comparison.config],
+        "final": [_plain_final(row) for row in comparison.final],
+    }
+
+
+def _plain_setting(row: ConfigRow) -> dict[str, Any]:
+    if not row.differs:
+        return {
+            "key": row.key,
+            "texts": [setting_text(row.values[0])],
+            "which": None,
+            "odd": [],
+            "number": False,
+        }
+    texts: dict[str, int] = {}
+    which = [texts.setdefault(text, len(texts)) for text in row.texts]
+    numbers = all(_is_number(value) for value in row.values)
+    odd = [place for place, mark in enumerate(row.odd) if mark]
+    return {"key": row.key, "texts": list(texts), "which": which, "odd": odd, "number": numbers}
+
+
+def _plain_final(row: FinalRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "better": row.better,
+        "description": row.description,
+        "values": [value if value is not None and math.isfinite(value) else None for value in row.values],
+        "texts": list(row.texts),
+        "deltas": list(row.deltas),
+        "best": [place for place, mark in enumerate(row.best) if mark],
+    }
+
+
+def _listed(
+    shown: Sequence[RunRow],
+    summaries: Mapping[int, Mapping[str, Mapping[str, Any]]],
+    declared: Sequence[Any],
+    view: View,
+) -> dict[str, Any]:
+    """Return the list of runs, with one metric beside each."""
+    from workbench.compare import final_rows
+
+    rows = final_rows([summaries[row.id] for row in shown], declared, better=view.better)
+    ways = [row for row in rows if row.better]
+    wanted = next((row for row in rows if row.name == view.column), None) or next(iter(ways or rows), None)
+    texts: Sequence[str] = [""] * len(shown)
+    values: Sequence[float | None] = [None] * len(shown)
+    marks: Sequence[bool] = [False] * len(shown)
+    if wanted is not None:
+        # The best of each run where there is a direction, else the last.
+        statistic = "best" if wanted.better else "last"
+        values = [_best(summaries[row.id].get(wanted.name), wanted.better, statistic) for row in shown]
+        texts = ["" if value is None else number_text(value, wanted.format) for value in values]
+        marks = best_marks(values, wanted.better)
+    return {
+        "runs": [
+            {
+                "id": row.id,
+                "name": row.name,
+                "experiment": row.experiment,
+                "status": row.status,
+                "tags": [_tag(name, value) for name, value in row.tags.items()],
+                "notes": row.notes[:_NOTE_CHARACTERS],
+                "began": row.created_at,
+                "ended": row.finished_at,
+                "value": text,
+                "number": value if value is not None and math.isfinite(value) else None,
+                "best": mark,
+            }
+            for row, text, value, mark in zip(shown, texts, values, marks, strict=True)
+        ],
+        "metrics": [row.name for row in rows],
+        "column": wanted.name if wanted is not None else None,
+        "column_better": wanted.better if wanted is not None else None,
+    }
+
+
+def _best(entry: Mapping[str, Any] | None, better: Better | None, statistic: str) -> float | None:
+    """Return a run's best value by the direction in force, which may not be the one it was logged with."""
+    if entry is None:
+        return None
+    value = entry.get({"higher": "max", "lower": "min"}[better] if better else statistic)
+    return None if value is None else float(value)
+
+
+def _tag(name: str, value: Any) -> str:
+    return name if value is True else f"{name}={setting_text(value)}"

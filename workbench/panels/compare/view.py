@@ -1,0 +1,122 @@
+"""What a reader chose to see: which runs, charts and axes; checked when the page sends it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from workbench.compare import STATISTICS, Better
+from workbench.errors import BadInput
+
+#: So many charts at most, so many of them at the start, and so many points in all of them together.
+MAX_CHARTS, CHARTS_AT_START, MAX_SENT_POINTS = 12, 2, 30_000
+
+
+@dataclass(frozen=True)
+class View:
+    """How a comparison is shown; each field may be given to :meth:`ComparePanel.set`.
+
+    Attributes
+    ----------
+    metrics : list of str or None
+        Which have a chart; None for the first few that have curves.
+    axis : str
+        ``"step"``, ``"time"``, ``"relative"`` or the name of a metric.
+    smoothing : float
+        Weight of the moving mean, 0 to 0.999.
+    log : bool
+        Whether the values stand on a logarithmic scale.
+    average : str or None
+        A setting to average over: runs that are the same but for it become a mean with a band.
+    window : (float, float) or None
+        The part of the axis that is shown.
+    width : int
+        Pixels of a chart.
+    baseline : int or None
+        Id of the run that others are held against.
+    better : dict of str to {"higher", "lower", None}
+        Directions that hold instead of the declared ones.
+    statistic : {"last", "best", "min", "max"}
+        Which number of each metric stands in the table.
+    differences : bool
+        Whether only settings that differ are shown.
+    column : str or None
+        The metric in the list of runs; None for the first with a direction.
+    """
+
+    metrics: list[str] | None = None
+    axis: str = "step"
+    smoothing: float = 0.0
+    log: bool = False
+    average: str | None = None
+    window: tuple[float, float] | None = None
+    width: int = 540
+    baseline: int | None = None
+    better: dict[str, Better | None] = field(default_factory=dict)
+    statistic: str = "last"
+    differences: bool = True
+    column: str | None = None
+
+
+def changed(view: View, change: Mapping[str, Any]) -> View:
+    """Return a view with some fields changed.
+
+    Raises
+    ------
+    BadInput
+        A field that there is not, or a value that does not fit it.
+    """
+    for name, value in change.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            raise BadInput(f"no setting {name!r} of a comparison", hint=f"There are: {', '.join(_CHECKS)}.")
+        if not check(value):
+            raise BadInput(f"{name}={value!r} does not fit", hint="See workbench.panels.compare.view.View.")
+    change = dict(change)
+    if change.get("window") is not None:
+        low, high = change["window"]
+        change["window"] = (float(low), float(high))
+    if "axis" in change and change["axis"] != view.axis:
+        change.setdefault("window", None)  # places on another axis
+    return replace(view, **change)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_window(value: Any) -> bool:
+    pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
+    return value is None or (pair and value[0] < value[1])
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+_CHECKS: Mapping[str, Any] = {
+    "metrics": lambda value: (
+        value is None
+        or (
+            isinstance(value, list)
+            and len(value) <= MAX_CHARTS
+            and all(isinstance(one, str) for one in value)
+        )
+    ),
+    "axis": lambda value: isinstance(value, str) and bool(value),
+    "smoothing": lambda value: _is_number(value) and 0 <= value <= 0.999,
+    "log": lambda value: isinstance(value, bool),
+    "average": _is_text,
+    "window": _is_window,
+    "width": lambda value: _is_number(value) and 100 <= value <= 4000,
+    "baseline": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
+    "better": lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(name, str) and way in ("higher", "lower", None) for name, way in value.items())
+    ),
+    "statistic": lambda value: value in STATISTICS,
+    "differences": lambda value: isinstance(value, bool),
+    "column": _is_text,
+}

@@ -1,0 +1,1 @@
+"""The panel that submits jobs and watches them."""

@@ -1,0 +1,1 @@
+"""Results of jobs, drawn by their views: alone and side by side."""

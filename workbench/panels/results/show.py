@@ -1,0 +1,64 @@
+"""Show a result or a comparison in a notebook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.errors import BadInput
+from workbench.panels.results.html import result_html
+from workbench.results.result import Result
+
+if TYPE_CHECKING:
+    from workbench.compare.results import ResultsComparison
+
+
+def render_html(result: Result | ResultsComparison) -> str:
+    """Return a result, or results beside each other, as one piece of HTML; every text in it is escaped.
+
+    Raises
+    ------
+    BadInput
+        Something else than a result, a view of an unknown kind, or data that do not fit their kind.
+    """
+    if isinstance(result, Result):
+        return result_html(result)
+    from workbench.compare.results import ResultsComparison  # which brings numpy
+    from workbench.panels.results.side_by_side import comparison_html
+
+    if isinstance(result, ResultsComparison):
+        return comparison_html(result)
+    raise BadInput(
+        f"only a Result can be shown, not {type(result).__name__}",
+        hint="job.result is None until the job has succeeded." if result is None else "",
+    )
+
+
+def show(result: Result | ResultsComparison) -> None:
+    """Display a result, or results beside each other, in a notebook.
+
+    Raises
+    ------
+    BadInput
+        Something else than a result, or a view that cannot be drawn.
+    """
+    from IPython.display import display
+
+    display(_Shown(result))  # type: ignore[no-untyped-call]
+
+
+class _Shown:
+    """What ``show`` displays; drawn at once, so that an error is raised where ``show`` was called."""
+
+    def __init__(self, result: Result | ResultsComparison) -> None:
+        self._html = render_html(result)
+        if not isinstance(result, Result):
+            self._text = repr(result)
+            return
+        lines = [result.summary, *(f"{name} = {value:.4g}" for name, value in sorted(result.metrics.items()))]
+        self._text = "\n".join(line for line in lines if line) or "a result with nothing to show"
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def _repr_html_(self) -> str:
+        return self._html

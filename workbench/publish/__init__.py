@@ -1,0 +1,1 @@
+"""Publish the search page to people without a kernel of their own."""
