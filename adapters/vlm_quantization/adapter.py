@@ -61,7 +61,7 @@ class VlmQuantization(BaseAdapter):
             from adapters.vlm_quantization.search import SearchOptions
 
             return SearchOptions
-        schemas = {
+        schemas: dict[str, type[BaseModel]] = {
             "train": options.TrainOptions,
             "eval": options.EvalOptions,
             "index_build": options.IndexOptions,

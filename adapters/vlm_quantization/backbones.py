@@ -148,14 +148,15 @@ class RandomProjection:
     def __init__(self, seed: int = 0) -> None:
         self.fingerprint = f"{self.name}/{seed}"
         rng = np.random.Generator(np.random.PCG64(seed))
-        self._matrix = rng.standard_normal((16 * 16 * 3, self.dim)).astype(np.float32) / 16
+        # float32 by name, here and below: to numpy's stubs, float32 by a plain number is float64
+        self._matrix = rng.standard_normal((16 * 16 * 3, self.dim)).astype(np.float32) / np.float32(16)
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Return projected pixels, float32, shape (n, 64)."""
         if not images:
             return np.empty((0, self.dim), np.float32)
         pixels = np.stack([_pixels(image, 16) for image in images]).reshape(len(images), -1)
-        return (pixels.astype(np.float32) / 127.5 - 1) @ self._matrix
+        return (pixels.astype(np.float32) / np.float32(127.5) - 1) @ self._matrix
 
 
 #: The towers a configuration may name.

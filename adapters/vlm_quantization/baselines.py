@@ -89,11 +89,13 @@ class Baseline:
         groups = [(max(self.lengths), self.lengths)] if self.nested else [(b, (b,)) for b in self.lengths]
         records: list[MetricRecord] = []
         for made, lengths in groups:
-            codes = [
+            query_codes, gallery_codes = (
                 self.codes(features, side, made)
                 for features, side in zip((query, gallery), sides, strict=True)
-            ]
-            records += evaluate_codes(*codes, relevance, bits=lengths, ks=ks, protocol=protocol, radii=())
+            )
+            records += evaluate_codes(
+                query_codes, gallery_codes, relevance, bits=lengths, ks=ks, protocol=protocol, radii=()
+            )
         return records
 
 

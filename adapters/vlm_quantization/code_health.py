@@ -99,7 +99,8 @@ def side_health(
 
 def shares_of_ones(codes: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return how often each bit is one, float64 (bits,)."""
-    return np.unpackbits(codes, axis=1).mean(axis=0)
+    shares: NDArray[np.float64] = np.unpackbits(codes, axis=1).mean(axis=0)
+    return shares
 
 
 def _entropy(share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,7 +113,8 @@ def _correlation(signs: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = signs - signs.mean(axis=0)
     norms = np.linalg.norm(centred, axis=0)
     centred = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
-    return centred.T @ centred
+    out: NDArray[np.float64] = centred.T @ centred
+    return out
 
 
 def _rounding(margins: NDArray[np.float32]) -> float:
@@ -164,10 +166,11 @@ def tie_health(
         holds = (ends[:, None, :] >= places[:, None]).argmax(axis=2)  # the distance of each place
         tied[length] += np.take_along_axis(sizes, holds, axis=1).sum(axis=0)
         seen[length] |= (sizes > 0).any(axis=0)
-    return [
-        PairHealth(length, *(tied[length] / len(query_codes)).tolist(), int(seen[length].sum()))
-        for length in lengths
-    ]
+    out = []
+    for length in lengths:
+        first, tenth = (tied[length] / len(query_codes)).tolist()
+        out.append(PairHealth(length, first, tenth, int(seen[length].sum())))
+    return out
 
 
 def agreement(

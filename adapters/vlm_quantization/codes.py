@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 #: Width of the one stored code, in bits.
-CODE_BITS = 128
+CODE_BITS: Final = 128
 
 #: Lengths a code may be read at, in bits; each is a whole number of bytes of the stored code.
 CODE_LENGTHS = (8, 16, 32, 64, 128)

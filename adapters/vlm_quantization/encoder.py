@@ -91,7 +91,7 @@ class HashEncoder:
 
     def encode_features(self, features: NDArray[np.float32]) -> Encoded:
         """Encode frozen picture features, float32, shape (n, image_dim)."""
-        centred = features - self._tensors["image.mean"]
+        centred: NDArray[np.float32] = features - self._tensors["image.mean"]
         return self._encode("image", centred @ self._tensors["image.projection"])
 
     def encode_texts(self, texts: Sequence[str]) -> Encoded:
@@ -120,4 +120,5 @@ class HashEncoder:
 
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    unit: NDArray[np.float32] = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return unit

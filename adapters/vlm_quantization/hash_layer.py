@@ -6,7 +6,7 @@ is the first B signs and nothing has to be stored or computed twice.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +33,13 @@ class _SignThrough(torch.autograd.Function):
     """Sign forwards; backwards the gradient of a clamp to [-1, 1] (Bengio, Léonard & Courville, 2013)."""
 
     @staticmethod
-    def forward(ctx, margins: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+    def forward(ctx: Any, margins: Tensor) -> Tensor:
         ctx.save_for_backward(margins)
         return signs(margins)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        margins: Tensor
         (margins,) = ctx.saved_tensors
         return gradient * (margins.abs() <= 1)
 
@@ -50,7 +51,8 @@ def signs(margins: Tensor) -> Tensor:
 
 def sign_straight_through(margins: Tensor) -> Tensor:
     """Return signs whose gradient is that of a clamp, so that training can pass through them."""
-    return _SignThrough.apply(margins)
+    through: Tensor = _SignThrough.apply(margins)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return through
 
 
 class NestedHashLayer(nn.Module):
@@ -75,7 +77,8 @@ class NestedHashLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return margins, shape (n, bits): how far each bit is from its threshold, in deviations."""
-        return self.norm(self.linear(x))
+        margins: Tensor = self.norm(self.linear(x))
+        return margins
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> NDArray[np.uint8]:

@@ -62,13 +62,27 @@ class CollectionItem(Protocol):
 class Collection(Protocol):
     """What is read of a collection of captioned pictures."""
 
-    name: str
-    items: Sequence[Any]
-    languages: Sequence[str]
-    credits: Sequence[str]
-    fingerprint: str
+    @property
+    def name(self) -> str:
+        """What people call it."""
 
-    def open(self, i: int) -> Image:
+    @property
+    def items(self) -> Sequence[Any]:
+        """What is read of each picture, as :class:`CollectionItem`."""
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """Language tags of the captions."""
+
+    @property
+    def credits(self) -> Sequence[str]:
+        """Attributions that have to be shown with the pictures."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex): equal only for equal collections."""
+
+    def open(self, i: int, /) -> Image:
         """Open picture ``i`` as RGB."""
 
 

@@ -237,9 +237,10 @@ def open_rows(path: Path) -> NDArray[Any]:
         The file is not a plain array.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise wb.CorruptFile(path, f"not a plain array: {error}", hint="Build the index again.") from None
+    return rows
 
 
 # --- writing ------------------------------------------------------------------------------------------------
@@ -282,7 +283,7 @@ def write_rows(path: Path, parts: Iterable[NDArray[Any]], shape: Sequence[int], 
             "fortran_order": False,
             "shape": tuple(shape),
         }
-        np.lib.format.write_array_header_1_0(out, header)  # type: ignore[arg-type]
+        np.lib.format.write_array_header_1_0(out, header)
         for part in parts:
             out.write(np.ascontiguousarray(part, dtype).tobytes())
     return out.seal
@@ -345,7 +346,7 @@ def _exchange(one: Path, other: Path) -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def crash_point(name: str) -> None:

@@ -108,7 +108,7 @@ def average_precision(
         groups = groups.up_to(k)
     if groups.single:
         precisions = (groups.found + 1) / (groups.before + 1)
-        sums = np.bincount(groups.query, precisions, minlength=len(relevant))[None].repeat(3, axis=0)
+        sums = _summed(groups, [precisions], len(relevant)).repeat(3, axis=0)
     else:
         places = groups.size if k is None else np.minimum(groups.size, k - groups.before)
         sums = _summed(groups, _precisions(groups, places, n_gallery), len(relevant))

@@ -68,6 +68,9 @@ class CrossModalHashModel(nn.Module):
         Share of a text's n-grams left out while training, so that no word hangs on one n-gram.
     """
 
+    image_mean: Tensor
+    image_projection: Tensor
+
     def __init__(self, config: ModelConfig, *, dropout: float = 0.0, ngram_dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
@@ -130,7 +133,8 @@ class CrossModalHashModel(nn.Module):
 
     def image_vectors(self, components: Tensor) -> Tensor:
         """Return unit vectors, shape (n, dim), of what :meth:`components` returned."""
-        return self.image(components)
+        vectors: Tensor = self.image(components)
+        return vectors
 
     def text_vectors(self, rows: Tensor, offsets: Tensor) -> Tensor:
         """Return unit vectors of texts given as embedding rows, shape (n, dim).
@@ -147,7 +151,8 @@ class CrossModalHashModel(nn.Module):
             keep = torch.rand(len(rows)) >= self.ngram_dropout
             weights = keep.float() / (1 - self.ngram_dropout)
         bags = self.embedding(rows, offsets, per_sample_weights=weights)
-        return self.text(F.normalize(bags, dim=1) * self.config.text_width**0.5)
+        vectors: Tensor = self.text(F.normalize(bags, dim=1) * self.config.text_width**0.5)
+        return vectors
 
     def text_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the embedding rows of texts and where each begins."""
@@ -183,7 +188,7 @@ class CrossModalHashModel(nn.Module):
                 tower.second.bias.copy_(tensors[f"{side}.out.bias"])
                 tower.skip.weight.copy_(tensors[f"{side}.skip.weight"])
                 code.linear.weight.copy_(tensors[f"{side}.code.weight"])
-                code.norm.running_mean.copy_(tensors[f"{side}.code.threshold"])
+                code.norm.get_buffer("running_mean").copy_(tensors[f"{side}.code.threshold"])
         return model.eval()
 
     def _tensors(self) -> dict[str, NDArray[np.float32]]:
@@ -197,7 +202,7 @@ class CrossModalHashModel(nn.Module):
             ("text", self.text, self.text_code),
         ):
             # a deviation only scales a margin, never its sign: folded away, the threshold is all that stays
-            deviation = (code.norm.running_var + code.norm.eps).sqrt()
+            deviation = (code.norm.get_buffer("running_var") + code.norm.eps).sqrt()
             tensors |= {
                 f"{side}.in.weight": tower.first.weight,
                 f"{side}.in.bias": tower.first.bias,
@@ -205,7 +210,7 @@ class CrossModalHashModel(nn.Module):
                 f"{side}.out.bias": tower.second.bias,
                 f"{side}.skip.weight": tower.skip.weight,
                 f"{side}.code.weight": code.linear.weight / deviation[:, None],
-                f"{side}.code.threshold": code.norm.running_mean / deviation,
+                f"{side}.code.threshold": code.norm.get_buffer("running_mean") / deviation,
             }
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
 

@@ -243,10 +243,11 @@ def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
             y = [number(100 * kept.get(bits, math.nan)) for bits in CODE_LENGTHS]
             one: dict[str, Any] = {"name": f"{task.arrow}, {task.language}", "y": y}
             level = task.draws.get((FLOAT, None, name))
-            codes = [task.draws.get((LEARNED, bits, name)) for bits in CODE_LENGTHS]
-            if level is not None and all(code is not None for code in codes):
+            drawn = [task.draws.get((LEARNED, bits, name)) for bits in CODE_LENGTHS]
+            codes = [code for code in drawn if code is not None]
+            if level is not None and len(codes) == len(drawn):
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    ratios = np.where(level > 0, 100 * np.stack(codes) / level, np.nan)  # type: ignore[arg-type]
+                    ratios = np.where(level > 0, 100 * np.stack(codes) / level, np.nan)
                 low, high = uncertainty.interval(ratios)
                 one |= {"low": [number(v) for v in low], "high": [number(v) for v in high]}
             series.append(one)

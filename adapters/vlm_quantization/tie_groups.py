@@ -69,8 +69,15 @@ class TieGroups:
 
     def taken(self, rows: NDArray[np.int64]) -> TieGroups:
         """Return some of the groups."""
-        parts = (self.query, self.size, self.relevant, self.before, self.found, self.grades)
-        return TieGroups(*(part[rows] for part in parts), single=self.single)
+        return TieGroups(
+            self.query[rows],
+            self.size[rows],
+            self.relevant[rows],
+            self.before[rows],
+            self.found[rows],
+            self.grades[rows],
+            single=self.single,
+        )
 
 
 def _ranges(stop: int, step: int, start: int = 0) -> Iterator[tuple[int, int]]:
@@ -169,7 +176,9 @@ def code_groups(
 
 def _differing(queries: Sequence[NDArray[Any]], gallery: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
     """Return how many bits differ in some words of two codes, (queries, gallery)."""
-    differing = [np.bitwise_count(one[:, None] ^ other) for one, other in zip(queries, gallery, strict=True)]
+    differing: list[NDArray[np.uint8]] = [
+        np.bitwise_count(one[:, None] ^ other) for one, other in zip(queries, gallery, strict=True)
+    ]
     for more in differing[1:]:
         differing[0] += more
     return differing[0]
@@ -210,8 +219,8 @@ def _histograms(
         for at, length in enumerate(run):
             if at:  # fold what this length adds into the distance
                 folded = np.zeros((*joint.shape[:-2], levels * (length + 1)), np.intp)
-                for more in range(joint.shape[-2]):
-                    folded[..., levels * more : levels * more + joint.shape[-1]] += joint[..., more, :]
+                for step in range(joint.shape[-2]):
+                    folded[..., levels * step : levels * step + joint.shape[-1]] += joint[..., step, :]
                 joint = folded
             counts = joint.reshape(rows, -1, levels * (length + 1)).sum(axis=1)
             yield length, counts.reshape(rows, length + 1, levels)
@@ -247,7 +256,7 @@ def code_orders(
     query_words, gallery_words = _words(query_codes, lengths), _words(gallery_codes, lengths)
     low = int(levels - 1).bit_length()
     high = low + int(n_gallery).bit_length()
-    kind = np.uint32 if high + 8 <= 32 else np.uint64
+    kind: type[np.unsignedinteger[Any]] = np.uint32 if high + 8 <= 32 else np.uint64
     rows = np.arange(n_gallery, dtype=kind) << kind(low)
     for start, stop in _ranges(len(query_codes), max(1, PAIRS_PER_CHUNK // n_gallery)):
         grades = relevance.block(start, stop)
@@ -285,8 +294,9 @@ def _singles(ranked: NDArray[Any], levels: int) -> TieGroups:
         grades = ones[:, None]
     else:
         grades = (ranked[query, place][:, None] == np.arange(1, levels)).astype(np.float64)
-    place, found = place.astype(np.float64), found.astype(np.float64)
-    return TieGroups(query, ones, ones, place, found, grades, single=True)
+    return TieGroups(
+        query, ones, ones, place.astype(np.float64), found.astype(np.float64), grades, single=True
+    )
 
 
 def cosine_scorer(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> Scorer:

@@ -179,7 +179,7 @@ def _steps(
         model.train()
         loss, parts = _loss(model, batches, components, options)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimiser.step()
         schedule.step()
         yield step, parts

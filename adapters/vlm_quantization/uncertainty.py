@@ -93,7 +93,7 @@ def interval(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends of the percentile interval along the last axis; NaN where there is none."""
     tail = (1 - level) / 2
-    bad = np.isnan(draws).all(axis=-1, keepdims=True)
+    bad: NDArray[np.bool_] = np.all(np.isnan(draws), axis=-1, keepdims=True)
     ends = np.nanquantile(np.where(bad, 0, draws), [tail, 1 - tail], axis=-1)
     low, high = np.where(bad[..., 0], np.nan, ends)
     return low, high
@@ -162,7 +162,7 @@ def paired_difference(
         raise wb.BadInput("no query counts in both results: there is nothing to compare")
     draws = bootstrap(difference, groups=groups, resamples=resamples, seed=seed)
     low, high = interval(draws)
-    turned = min(np.mean(draws >= 0), np.mean(draws <= 0))
+    turned = min(float(np.mean(draws >= 0)), float(np.mean(draws <= 0)))
     return Difference(
         value=float(difference[counts].mean()),
         low=float(low[0]),

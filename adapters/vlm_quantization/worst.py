@@ -64,7 +64,8 @@ def _worst(task: Task, count: int) -> list[int]:
         return []
     order = np.argsort(np.where(np.isnan(record.per_query), 2, record.per_query), kind="stable")
     counted = int((~np.isnan(record.per_query)).sum())
-    return order[: min(count, counted)].tolist()
+    rows: list[int] = order[: min(count, counted)].tolist()
+    return rows
 
 
 def _ranked(task: Task, query: int) -> tuple[list[int], np.ndarray[Any, Any]]:
