@@ -18,7 +18,7 @@ from workbench.compare.reading import Runs
 from workbench.panels.compare.panel import ComparePanel
 from workbench.panels.results.panel import ResultsComparePanel
 from workbench.panels.results.side_by_side import comparison_html
-from workbench.server import models, routes
+from workbench.server.api import comparing, route
 from workbench.store import records
 from workbench.store.outcome import STATISTICS
 from workbench.store.points import SEAL, Batch
@@ -156,7 +156,7 @@ def test_more_than_one_answer_holds_comes_in_several(served: Served) -> None:
         with served.home.start_run("wide", config={"text": "x" * 300_000}) as run:
             pass
         wide.append(run.id)
-    half = routes.ANSWER_POINTS // 2 + 10
+    half = comparing.ANSWER_POINTS // 2 + 10
     keys = [(run.id, name) for name in ("a", "b", "c")]
     numbers = np.arange(half)
     batch = Batch(numbers.tolist(), numbers.astype(float).tolist(), (numbers / 7).tolist())
@@ -169,7 +169,7 @@ def test_more_than_one_answer_holds_comes_in_several(served: Served) -> None:
     assert served.told().count(("runs/table", 200)) > 1
     counts = dict.fromkeys(keys, half)
     same(served.home.curve_reader().series(counts), served.remote.curve_reader().series(counts))
-    assert served.told() == [("runs/points", 200)] * (3 * half // routes.ANSWER_POINTS + 1)
+    assert served.told() == [("runs/points", 200)] * (3 * half // comparing.ANSWER_POINTS + 1)
 
 
 def test_many_long_names_are_asked_for_in_several_questions(served: Served) -> None:
@@ -188,10 +188,10 @@ def test_many_runs_that_are_not_among_the_newest_are_asked_for_in_several_addres
 
 
 def test_what_the_client_asks_at_once_the_server_takes() -> None:
-    assert remote_compare.RUNS_ASKED <= models.MOST_TABLED
-    assert remote_compare.CURVES_ASKED <= models.MOST_SERIES
-    assert remote_compare.ALSO_ASKED <= models.MOST_ALSO
-    assert 2 * remote_compare.BYTES_ASKED <= routes.BODY_BYTES
+    assert remote_compare.RUNS_ASKED <= comparing.MOST_TABLED
+    assert remote_compare.CURVES_ASKED <= comparing.MOST_SERIES
+    assert remote_compare.ALSO_ASKED <= comparing.MOST_ALSO
+    assert 2 * remote_compare.BYTES_ASKED <= route.BODY_BYTES
     assert set(STATISTICS) >= remote_compare._WHOLE
 
 

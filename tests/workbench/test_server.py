@@ -22,7 +22,8 @@ import httpx
 import pytest
 
 import workbench as wb
-from workbench.server.routes import BODY_BYTES, ROUTES, Route
+from workbench.server.api.route import BODY_BYTES, Route
+from workbench.server.api.table import ROUTES
 
 from ..conftest import installed
 from .conftest import Live, job_row, live_server, make_index, until

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 import workbench as wb
-from workbench.server.routes import ROUTES
+from workbench.server.api.table import ROUTES
 
 from ..conftest import installed
 from .conftest import Live, job_row, live_server, make_index

@@ -363,7 +363,7 @@ def test_a_worker_that_cannot_open_the_database_waits_for_it(
             raise wb.StoreError("the database refused: unable to open database file")
         return wb.Workspace(path)
 
-    monkeypatch.setattr("workbench.workspace.Workspace", open_later)
+    monkeypatch.setattr("workbench.home.Home", open_later)
     monkeypatch.setattr("workbench.jobs.worker.background.Runner", lambda: Spare())
     monkeypatch.setattr("workbench.jobs.worker.worker.Worker.run", lambda self: opened.append("ran"))
     assert background.main(["--workspace", str(workspace.path)]) == 0

@@ -1,7 +1,7 @@
 """The HTTP API: an extension of the Jupyter server, under its base URL, its login and its XSRF rules.
 
 Installing the package enables it (``enable.json`` lands in ``etc/jupyter/jupyter_server_config.d``). Every
-route stands once in :mod:`workbench.server.routes`; the handlers and ``openapi.json`` are made from there.
+route stands once in :mod:`workbench.server.api.table`; the handlers and ``openapi.json`` are made from there.
 Nothing slow happens on the server's loop, and no adapter's code runs in its process: the database is asked
 in a few threads, and adapters and indexes in the search service.
 """
@@ -17,7 +17,7 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(server: Any) -> None:
     from workbench.server.desk import WorkbenchServer
-    from workbench.server.handlers import rules
+    from workbench.server.rules import rules
 
     desk = WorkbenchServer(parent=server)
     server.web_app.add_handlers(".*$", rules(server.web_app.settings["base_url"], desk))

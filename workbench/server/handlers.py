@@ -14,62 +14,36 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http.client import responses
-from itertools import groupby
 from typing import Any, ClassVar
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
-from jupyter_server.utils import ensure_async, url_path_join
+from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.iostream import StreamClosedError
 
 from workbench import wire
 from workbench.adapter.options import fit
 from workbench.errors import BadInput, Busy, SearchFailed, StoreError, TooLarge, WorkbenchError
+from workbench.server.api.kept_files import FileToSend
+from workbench.server.api.route import BODY_BYTES, Call, Route
+from workbench.server.checks import _SERVERS_OWN, _no_constant, _object, check_text, check_texts
 from workbench.server.desk import WorkbenchServer
-from workbench.server.openapi import openapi
-from workbench.server.routes import BODY_BYTES, ROUTES, Call, Route
-from workbench.server.run_routes import FileToSend
 from workbench.server.uploads import PART_BYTES, Upload
-from workbench.store.records import FINAL_STATUSES
-
-#: What a page may add to any request; the server itself takes it.
-_SERVERS_OWN = frozenset({"token", "_xsrf", "no_track_activity", "_"})
 
 #: A running job's seconds grow by themselves, which is no change of the job.
 _SECONDS = re.compile(rb'"seconds":[-+.\deE]+')
 
-#: Seconds between two looks at a job that is streamed, and after which silence is broken by a comment.
-LOOK_SECONDS, SILENCE_SECONDS = 0.25, 10.0
 
 #: A file's bytes are nothing that a browser should show.
 FILE_TYPE = "application/octet-stream"
+
 
 _WORDS = {
     403: ("AccessDenied", "Log in, or send the server's token: Authorization: token …"),
     404: ("NotFound", "The routes stand in workbench/api/openapi.json."),
     405: ("NotSupported", "The routes stand in workbench/api/openapi.json."),
 }
-
-
-def rules(base_url: str, desk: WorkbenchServer) -> list[tuple[str, type[web.RequestHandler], dict[str, Any]]]:
-    """Return the handlers of every route, by the patterns of their paths."""
-    by_path = [(path, list(routes)) for path, routes in groupby(_fixed_first(), key=lambda route: route.path)]
-    api = url_path_join(base_url, "workbench", "api")
-    shared = {"desk": desk}
-    found: list[tuple[str, type[web.RequestHandler], dict[str, Any]]] = [
-        (url_path_join(api, "openapi.json"), OpenApiHandler, {**shared, "server": api}),
-        (url_path_join(api, r"jobs/(?P<job_id>[^/]+)/events"), EventsHandler, shared),
-    ]
-    for path, routes in by_path:
-        pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)
-        found.append((url_path_join(api, pattern), handler_of(routes), shared))
-    return [*found, (url_path_join(api, "?(.*)"), NowhereHandler, shared)]
-
-
-def _fixed_first() -> list[Route]:
-    """Return the routes by path, those without parameters before those that would swallow them."""
-    return sorted(ROUTES, key=lambda route: (route.path.count("{"), route.path))
 
 
 @web.stream_request_body
@@ -296,22 +270,6 @@ def _guarded(action: str) -> Callable[[Any], Any]:
     return guard
 
 
-def handler_of(routes: list[Route]) -> type[WorkbenchHandler]:
-    """Return the handler of one path, with a method for each of its verbs."""
-
-    def method(route: Route) -> Any:
-        async def answer(self: WorkbenchHandler, **path: str) -> None:
-            await _answer(self, route, path)
-
-        return _guarded(route.action)(answer)
-
-    name = "".join(part.strip("{}").title() for part in re.split(r"[/_-]", routes[0].path)) + "Handler"
-    members: dict[str, Any] = {route.verb.lower(): method(route) for route in routes}
-    members["_track_activity"] = not all(route.polled for route in routes)
-    members["routes"] = {route.verb: route for route in routes}
-    return type(name, (WorkbenchHandler,), members)
-
-
 async def _answer(handler: WorkbenchHandler, route: Route, path: dict[str, str]) -> None:
     try:
         call = _call(handler, route, path)
@@ -379,123 +337,3 @@ async def _body(handler: WorkbenchHandler, route: Route) -> Any:
     if handler.received_bytes <= BODY_BYTES:
         return _object(handler.sent(), route)
     return await handler.desk.on_disk(lambda: _object(handler.sent(), route))
-
-
-def _object(sent: Any, route: Route) -> Any:
-    if not isinstance(sent, dict):
-        raise BadInput(
-            f"the request's body is {type(sent).__name__}, not an object", hint="Send a JSON object."
-        )
-    assert route.body is not None  # noqa: S101  # whoever calls has looked
-    return fit(route.body, sent, "the body")
-
-
-def check_text(text: str) -> None:
-    """Refuse a text that no database or file name can hold.
-
-    Raises
-    ------
-    BadInput
-        A NUL character, or half a character.
-    """
-    if "\0" in text:
-        raise BadInput("a text holds a NUL character")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BadInput("a text holds half a character (a lone surrogate)") from None
-
-
-def check_texts(value: Any) -> None:
-    """Refuse JSON that holds such a text anywhere."""
-    if isinstance(value, str):
-        check_text(value)
-    elif isinstance(value, dict):
-        check_texts(list(value))
-        check_texts(list(value.values()))
-    elif isinstance(value, list):
-        for item in value:
-            check_texts(item)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-class OpenApiHandler(WorkbenchHandler):
-    """The schema of all this."""
-
-    @_guarded("read")
-    async def get(self) -> None:
-        """Answer with the OpenAPI document."""
-        self.finish(wire.dumps(openapi(ROUTES, self.more["server"])))
-
-
-class NowhereHandler(WorkbenchHandler):
-    """What is no route: unknown, once it is known who asks."""
-
-    @_guarded("read")
-    async def get(self, path: str) -> None:
-        """Say that there is no such route."""
-        raise web.HTTPError(404, "no such route")
-
-    post = delete = put = patch = get
-
-
-class EventsHandler(WorkbenchHandler):
-    """A job's progress as server-sent events, until it has ended or nobody listens any more."""
-
-    @_guarded("read")
-    async def get(self, job_id: str) -> None:
-        """Stream ``progress`` events, then ``end``."""
-        if self.desk.streams >= self.desk.most_streams:
-            self.refuse(Busy(f"{self.desk.most_streams} streams are open already", retry_after=5))
-            return
-        self.desk.streams += 1
-        try:
-            await self._stream(job_id)
-        except WorkbenchError as error:
-            if not self._headers_written:
-                self.refuse(error)
-                return
-            self.write(_event("error", {"error": wire.error_json(error)}))
-            self.finish(set_content_type="text/event-stream")
-        except StreamClosedError:
-            return
-        finally:
-            self.desk.streams -= 1
-
-    async def _stream(self, job_id: str) -> None:
-        check_text(job_id)
-        number = await self.desk.run(lambda home: home.job(job_id).id)  # type: ignore[arg-type]
-        seen: Any = None
-        said = asyncio.get_running_loop().time()
-        while True:
-            job = await self.desk.look(number)
-            if not self._headers_written:
-                self.set_header("Content-Type", "text/event-stream")
-                self.set_header("Cache-Control", "no-cache")
-                self.set_header("X-Accel-Buffering", "no")
-                self.write(b"retry: 2000\n\n")
-            now = {name: job[name] for name in ("id", "status", "progress", "attempt")}
-            if now != seen:
-                seen = now
-                self.write(_event("progress", now))
-            elif asyncio.get_running_loop().time() - said > SILENCE_SECONDS:
-                self.write(b": still here\n\n")
-            else:
-                await asyncio.sleep(LOOK_SECONDS)
-                if self.request.connection.stream.closed():  # type: ignore[union-attr]
-                    return
-                continue
-            said = asyncio.get_running_loop().time()
-            if job["status"] in FINAL_STATUSES:
-                self.write(_event("end", job))
-                self.finish(set_content_type="text/event-stream")
-                return
-            await self.flush()
-            await asyncio.sleep(LOOK_SECONDS)
-
-
-def _event(name: str, data: Any) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + wire.dumps(data) + b"\n\n"

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from workbench import __version__
-from workbench.server.models import ErrorOut
-from workbench.server.routes import Route
+from workbench.server.api.fields import ErrorOut
+from workbench.server.api.route import Route
 
 _REF = "#/components/schemas/{model}"
 

@@ -1,0 +1,80 @@
+"""Adapters over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from workbench.adapter.registry import adapters
+from workbench.errors import BadInput, UnknownAdapter, WorkbenchError
+from workbench.server.api.route import Call
+from workbench.server.desk import WorkbenchServer
+
+
+class MetricOut(BaseModel):
+    """A metric that an adapter reports, or a family of them by a pattern."""
+
+    name: str
+    better: Literal["higher", "lower"] | None
+    format: str
+    description: str
+
+
+class AdapterOut(BaseModel):
+    """A model family."""
+
+    name: str
+    title: str
+    job_types: list[str]
+    options: dict[str, dict[str, Any]] = Field(
+        description="JSON schema of the options by job type, and `search`."
+    )
+    metrics: list[MetricOut]
+    problem: str = Field(description="Why it cannot be used; empty where it can.")
+
+
+class AdaptersOut(BaseModel):
+    """The model families."""
+
+    adapters: list[AdapterOut]
+
+
+# Adapters and jobs -----------------------------------------------------------------------------
+
+
+async def list_adapters(desk: WorkbenchServer, call: Call) -> Any:
+    """Tell of every adapter; one that breaks is listed with what is wrong with it."""
+    names = adapters()
+    told = await asyncio.gather(
+        *(desk.ask(op="adapter", adapter=name) for name in names), return_exceptions=True
+    )
+    listed = []
+    for name, one in zip(names, told, strict=True):
+        if isinstance(one, WorkbenchError):
+            said = {"title": name, "job_types": [], "options": {}, "metrics": [], "problem": one.message}
+            listed.append({"name": name, **said})
+        elif isinstance(one, BaseException):
+            raise one
+        else:
+            listed.append({**one, "problem": ""})
+    return {"adapters": listed}
+
+
+async def get_adapter(desk: WorkbenchServer, call: Call) -> Any:
+    """Tell of one adapter."""
+    name = call.path["name"]
+    if name not in (names := adapters()):
+        raise UnknownAdapter(name, names)
+    return {**await desk.ask(op="adapter", adapter=name), "problem": ""}
+
+
+def only_adapter() -> str:
+    """Return the name of the one adapter that is installed."""
+    names = adapters()
+    if not names:
+        raise UnknownAdapter("", ())
+    if len(names) > 1:
+        raise BadInput(f"which adapter? Installed: {', '.join(names)}", hint="Give its name.")
+    return names[0]

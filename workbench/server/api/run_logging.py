@@ -1,0 +1,174 @@
+"""Runs that are logged from another machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from workbench import wire
+from workbench.errors import BadInput
+from workbench.runs.description import check_experiment, check_metric_name, check_notes, direction_of
+from workbench.server.api.fields import Given, Id, MetricName, Name, Number
+from workbench.server.api.route import Call
+from workbench.server.api.runs import _run, whole_json
+from workbench.server.desk import WorkbenchServer
+from workbench.store import records
+from workbench.store.points import Batch
+from workbench.values import HIGHEST_STEP, LOWEST_STEP, plain
+from workbench.workspace import Workspace
+
+_JSON_COLUMNS = ("config", "tags", "git", "environment")
+
+
+#: A new run's description may have this many bytes, and a batch of points this many.
+RUN_BYTES, POINTS_BYTES = 2**20, 2**21
+
+
+#: Seconds since 1970 up to the year 9999.
+_Moment = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]
+
+
+_Key = Annotated[str, Field(pattern="^[0-9a-zA-Z]{16,64}$", description="What the sender calls itself.")]
+
+
+_Step = Annotated[int, Field(ge=LOWEST_STEP, le=HIGHEST_STEP)]
+
+
+# Coming in -------------------------------------------------------------------------------------
+
+
+class RunIn(Given):
+    """A run that begins elsewhere."""
+
+    key: _Key
+    experiment: Annotated[str, Field(min_length=1, max_length=1000)]
+    name: Name = Field("", description="`run-<id>` if it is empty.")
+    config: dict[str, Any] = Field({}, description="What it is started with.")
+    tags: dict[str, Any] = Field({}, description="Words to find it by.")
+    notes: Annotated[str, Field(max_length=100_000)] = Field("", description="What to remember of it.")
+    seed: int | None = Field(None, description="The random seed.")
+    git: dict[str, Any] = Field({}, description="`commit`, `branch` and `dirty` of where it runs.")
+    environment: dict[str, Any] = Field({}, description="What it runs on.")
+    better: dict[MetricName, Literal["higher", "lower"]] = Field(
+        {}, description="Direction by metric name or pattern; the first that fits counts."
+    )
+    job_id: Id | None = Field(None, description="The job that makes it.")
+    created_at: _Moment | None = Field(
+        None, description="Seconds since 1970, by the clock that times points."
+    )
+
+
+class ColumnsIn(Given):
+    """New points of one metric, in the order they were logged: three lists of one length."""
+
+    steps: list[_Step]
+    times: list[_Moment] = Field(description="Seconds since 1970.")
+    values: list[Number]
+
+
+class PointsIn(Given):
+    """A numbered batch of points; without any, a sign of life."""
+
+    key: _Key
+    number: int = Field(
+        ge=0,
+        lt=2**53,
+        description="Counted from 1 for each sender; one that is kept already changes nothing.",
+    )
+    points: dict[MetricName, ColumnsIn] = Field({}, description="By metric.")
+
+
+class ErrorIn(Given):
+    """What ended a run."""
+
+    type: Annotated[str, Field(max_length=1000)]
+    message: Annotated[str, Field(max_length=100_000)]
+
+
+class EndIn(Given):
+    """How a run ends."""
+
+    status: Literal["succeeded", "failed", "cancelled", "lost"]
+    error: ErrorIn | None = None
+    finished_at: _Moment | None = Field(
+        None, description="Seconds since 1970, by the clock that times points."
+    )
+
+
+class TakenOut(BaseModel):
+    """Up to where a sender's points are kept."""
+
+    run_id: int
+    received: int = Field(description="Number of the last batch that is kept, on the disk.")
+
+
+async def start_run(desk: WorkbenchServer, call: Call) -> Any:
+    """Add a run that is logged from elsewhere."""
+    given: RunIn = call.body
+
+    def start(home: Workspace) -> Any:
+        experiment = check_experiment(given.experiment)
+        try:
+            described = {name: plain(getattr(given, name), name) for name in _JSON_COLUMNS}
+        except RecursionError:
+            raise BadInput("the run's description nests too deeply") from None
+        row = records.Run(
+            experiment_id=0,
+            name=given.name.strip(),
+            notes=check_notes(given.notes),
+            seed=given.seed,
+            directions=[[pattern, way] for pattern, way in given.better.items()],
+            job_id=given.job_id,
+            **described,
+        )
+        if given.created_at is not None:
+            row.created_at = given.created_at
+        row = home.store.add_sent_run(row, experiment, given.key)
+        _heard(home, row.id or 0)
+        return whole_json(home._handle(row, home._experiment_names()))
+
+    return await desk.run(start)
+
+
+def _heard(home: Workspace, run_id: int) -> None:
+    if home.hearing is not None:
+        home.hearing.heard(run_id)
+
+
+async def add_points(desk: WorkbenchServer, call: Call) -> Any:
+    """Keep a batch of points, or note a sign of life."""
+    given: PointsIn = call.body
+
+    def add(home: Workspace) -> Any:
+        batches = {name: _batch(name, columns) for name, columns in given.points.items()}
+        run = _run(home, call)
+        better = {(run.id, name): direction_of(name, run.directions) for name in batches}
+        received = home.store.take_batch(run.id, given.key, given.number, batches, better)
+        _heard(home, run.id)
+        return {"run_id": run.id, "received": received}
+
+    return await desk.run(add)
+
+
+def _batch(name: str, columns: ColumnsIn) -> Batch:
+    check_metric_name(name)
+    lengths = {len(columns.steps), len(columns.times), len(columns.values)}
+    if len(lengths) != 1:
+        raise BadInput(f"steps, times and values of metric {name!r} differ in length")
+    return Batch(columns.steps, columns.times, [wire.number_from(value) for value in columns.values])
+
+
+async def end_run(desk: WorkbenchServer, call: Call) -> Any:
+    """End a run; one that is over stays as it ended."""
+    given: EndIn = call.body
+
+    def end(home: Workspace) -> Any:
+        run = _run(home, call)
+        error = None if given.error is None else given.error.model_dump()
+        home.store.end_run(run.id, given.status, error, finished_at=given.finished_at)
+        if home.hearing is not None:
+            home.hearing.ended(run.id)
+        return whole_json(run.refresh())
+
+    return await desk.run(end)

@@ -1,0 +1,306 @@
+"""Runs and experiments over HTTP, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from workbench import wire
+from workbench.errors import BadInput, UnknownExperiment
+from workbench.home import as_id
+from workbench.runs.run import Run
+from workbench.server.api import fields
+from workbench.server.api.fields import Asked, Given, Number, Page, _typed
+from workbench.server.api.route import Call, _id
+from workbench.server.desk import WorkbenchServer
+from workbench.store.outcome import STATISTICS
+from workbench.workspace import Workspace
+
+
+class RunsQuery(Page):
+    """Which runs."""
+
+    experiment: Asked | None = Field(None, description="Only runs of the experiment of this name.")
+
+
+class PointsQuery(Given):
+    """Which points."""
+
+    name: Asked = Field(description="The metric.")
+    after: Annotated[int, BeforeValidator(_typed)] = Field(
+        -1, ge=-1, lt=2**31, description="Only points after that many, less one."
+    )
+
+
+class ExperimentOut(BaseModel):
+    """An experiment."""
+
+    id: int
+    name: str
+    created_at: str
+
+
+class ExperimentsOut(BaseModel):
+    """The experiments, by name."""
+
+    experiments: list[ExperimentOut]
+
+
+class _RunSaid(BaseModel):
+    id: int
+    name: str
+    experiment: str
+    status: str
+    config: dict[str, Any]
+    tags: dict[str, Any]
+    directions: list[list[str]]
+    job_id: int | None
+    error: dict[str, Any] | None
+
+
+class RunOut(_RunSaid):
+    """A run, without its metrics."""
+
+    created_at: str
+    finished_at: str | None
+
+
+class RunsOut(BaseModel):
+    """One page of runs, newest first."""
+
+    runs: list[RunOut]
+    more: bool = Field(description="Whether there are older ones.")
+    limit: int
+    offset: int
+
+
+class MetricSummaryOut(BaseModel):
+    """What one metric came to."""
+
+    last: Number
+    min: Number
+    max: Number
+    best: Number
+    best_step: int | None
+    last_step: int | None
+    count: int
+    nonfinite: int
+    better: Literal["higher", "lower"] | None
+
+
+class SummaryOut(BaseModel):
+    """What a run's metrics came to, by name."""
+
+    id: int
+    name: str
+    experiment: str
+    status: str
+    summary: dict[str, MetricSummaryOut]
+
+
+class ExperimentMetricsOut(BaseModel):
+    """What the metrics of an experiment's runs came to."""
+
+    experiment: ExperimentOut
+    runs: list[SummaryOut]
+    more: bool
+    limit: int
+    offset: int
+
+
+class PointsOut(BaseModel):
+    """The points of one metric, in the order they were logged."""
+
+    name: str
+    points: list[list[Number]] = Field(description="Step, seconds since 1970, value.")
+
+
+class NotesIn(Given):
+    """What a person wants to remember of a run."""
+
+    notes: Annotated[str, Field(max_length=100_000)] | None = Field(
+        None, description="In place of those that are there; they stay if it is null."
+    )
+    tags: dict[str, Any] | None = Field(
+        None, description="To be added or replaced; one whose value is null is removed."
+    )
+
+
+# Going out -------------------------------------------------------------------------------------
+
+
+class RunWholeOut(RunOut):
+    """A run with all that only its own page shows, without its metrics."""
+
+    notes: str
+    seed: int | None
+    git: dict[str, Any]
+    environment: dict[str, Any]
+    origin: str | None
+
+
+class OutcomeOut(BaseModel):
+    """What a run came to, as it stands while it runs."""
+
+    outcome: dict[str, Any]
+
+
+# Runs ------------------------------------------------------------------------------------------
+
+
+def summary_json(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a run's metrics came to as plain JSON."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "experiment": run.experiment,
+        "status": run.status,
+        "summary": {
+            name: {key: _number(row.get(key)) for key in STATISTICS} for name, row in summary.items()
+        },
+    }
+
+
+def _number(value: Any) -> Any:
+    return wire.number_json(value) if isinstance(value, float) else value
+
+
+async def list_experiments(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the experiments by name."""
+    return await desk.run(
+        lambda home: {"experiments": [_experiment(row) for row in home.store.experiments()]}
+    )
+
+
+def _experiment(row: Any) -> dict[str, Any]:
+    return {"id": row.id, "name": row.name, "created_at": _moment(row.created_at)}
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _some_runs(home: Workspace, experiment: str | None, page: fields.Page) -> tuple[list[Run], bool]:
+    """Return one page of runs, newest first, and whether there are older ones."""
+    names = {row.name: row.id for row in home.store.experiments()}
+    if experiment is not None and experiment not in names:
+        raise UnknownExperiment(experiment, names)
+    rows = home.store.runs(
+        experiment_id=None if experiment is None else names[experiment],
+        limit=page.limit + 1,
+        offset=page.offset,
+    )
+    by_id = {number or 0: name for name, number in names.items()}
+    return [home._handle(row, by_id) for row in rows[: page.limit]], len(rows) > page.limit
+
+
+async def list_runs(desk: WorkbenchServer, call: Call) -> Any:
+    """Return one page of runs."""
+    asked: RunsQuery = call.query
+
+    def look(home: Workspace) -> Any:
+        runs, more = _some_runs(home, asked.experiment, asked)
+        return {"runs": [run_json(run) for run in runs], "more": more, **_page(asked)}
+
+    return await desk.run(look)
+
+
+def _page(page: fields.Page) -> dict[str, int]:
+    return {"limit": page.limit, "offset": page.offset}
+
+
+async def experiment_metrics(desk: WorkbenchServer, call: Call) -> Any:
+    """Return what the metrics of an experiment's runs came to, one page of runs."""
+    asked: fields.Page = call.query
+
+    def look(home: Workspace) -> Any:
+        number = as_id(call.path["experiment_id"])
+        row = None if number is None else home.store.experiment(number)
+        if row is None:
+            raise UnknownExperiment(call.path["experiment_id"], [one.id for one in home.store.experiments()])
+        runs, more = _some_runs(home, row.name, asked)
+        summaries = home.store.summaries([run.id for run in runs])
+        told = [summary_json(run, {one.name: one.model_dump() for one in summaries[run.id]}) for run in runs]
+        return {"experiment": _experiment(row), "runs": told, "more": more, **_page(asked)}
+
+    return await desk.run(look)
+
+
+async def run_summary(desk: WorkbenchServer, call: Call) -> Any:
+    """Return what a run's metrics came to."""
+
+    def look(home: Workspace) -> Any:
+        run = home.run(_id(call, "run_id"))
+        return summary_json(run, run.summary)
+
+    return await desk.run(look)
+
+
+async def run_points(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the points of one metric of a run, in the order they were logged."""
+    asked: PointsQuery = call.query
+
+    def look(home: Workspace) -> Any:
+        points = home.run(_id(call, "run_id")).metric_points(asked.name, after=asked.after)
+        return {
+            "name": asked.name,
+            "points": [[step, at, wire.number_json(value)] for step, at, value in points],
+        }
+
+    return await desk.run(look)
+
+
+# Runs ------------------------------------------------------------------------------------------
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """Return a run as plain JSON, without its metrics."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "experiment": run.experiment,
+        "status": run.status,
+        "config": run.config,
+        "tags": run.tags,
+        "directions": [list(pair) for pair in run.directions],
+        "job_id": run.job_id,
+        "error": run.error,
+        "created_at": run.created_at.isoformat(),
+        "finished_at": None if run.finished_at is None else run.finished_at.isoformat(),
+    }
+
+
+def whole_json(run: Run) -> dict[str, Any]:
+    """Return a run as plain JSON with all that only its own page shows."""
+    same = ("notes", "seed", "git", "environment", "origin")
+    return {**run_json(run), **{name: getattr(run, name) for name in same}}
+
+
+def _run(home: Workspace, call: Call) -> Run:
+    return home.run(call.path["run_id"])  # type: ignore[arg-type]  # it says what is wrong with it
+
+
+async def get_run(desk: WorkbenchServer, call: Call) -> Any:
+    """Return one run."""
+    return await desk.run(lambda home: whole_json(_run(home, call)))
+
+
+async def get_outcome(desk: WorkbenchServer, call: Call) -> Any:
+    """Return what a run has come to."""
+    return await desk.run(lambda home: {"outcome": _run(home, call).outcome})
+
+
+async def annotate_run(desk: WorkbenchServer, call: Call) -> Any:
+    """Write notes, or add tags."""
+    given: NotesIn = call.body
+
+    def annotate(home: Workspace) -> Any:
+        try:
+            return whole_json(_run(home, call).annotate(notes=given.notes, tags=given.tags))
+        except RecursionError:
+            raise BadInput("the tags nest too deeply") from None
+
+    return await desk.run(annotate)
