@@ -42,13 +42,6 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 #: Circles of today, each to be cut by the move of its modules; nothing may be added.
 CIRCLES: set[frozenset[str]] = {
     frozenset({"workbench.client", "workbench.remote_compare", "workbench.remote_runs"}),
-    frozenset(f"adapters.vlm_quantization.{name}" for name in ("data", "emoji", "jsonl", "splits")),
-    frozenset(
-        f"adapters.vlm_quantization.{name}"
-        for name in (
-            *("adapter", "eval_job", "evaluation", "health_report", "metric_names", "report", "worst"),
-        )
-    ),
 }
 
 #: Faces that import what they hand on only when it is first used.

@@ -22,7 +22,10 @@ import workbench as wb
 
 #: Pixels a side of a picture; it is drawn larger and reduced, for smooth edges.
 SIDE = 96
+
+
 _FINE = 4
+
 
 #: English word, Korean word, colour.
 COLOURS = (
@@ -35,6 +38,7 @@ COLOURS = (
     ("black", "검은색", "#1c1c1c"),
     ("pink", "분홍색", "#f08cb8"),
 )
+
 
 _Points = list[tuple[float, float]]
 
@@ -79,7 +83,7 @@ def write_dummy_collection(out: Path, n: int = 24, seed: int = 0) -> Path:
     Returns
     -------
     Path
-        The JSONL file, ``out/shapes.jsonl``; read it with ``CaptionedImages.from_jsonl``.
+        The JSONL file, ``out/shapes.jsonl``; read it with ``open_collection``.
 
     Raises
     ------
@@ -148,12 +152,14 @@ def write_dummy_checkpoint(out: Path, collection: Path, steps: int = 40, seed: i
         The checkpoint, ``out/refit.safetensors``, which has seen the whole collection; beside it
         ``best.safetensors``, which has not seen what its splits hold out.
     """
-    from adapters.vlm_quantization import train
-    from adapters.vlm_quantization.backbones import image_tower
-    from adapters.vlm_quantization.data import CaptionedImages, make_splits
+    from adapters.vlm_quantization.data.sources import open_collection
+    from adapters.vlm_quantization.data.splits import make_splits
+    from adapters.vlm_quantization.encoding import checkpoint
     from adapters.vlm_quantization.options import TrainOptions
+    from adapters.vlm_quantization.towers.registry import image_tower
+    from adapters.vlm_quantization.train import train
 
-    pictures = CaptionedImages.from_jsonl(collection)
+    pictures = open_collection(collection)
     tower = image_tower("random")
     features = tower.features([pictures.open(row) for row in range(len(pictures))])
     options = TrainOptions(
@@ -173,7 +179,7 @@ def write_dummy_checkpoint(out: Path, collection: Path, steps: int = 40, seed: i
     out.mkdir(parents=True, exist_ok=True)
     splits = make_splits(pictures, options.split_seed)
     train.train(pictures, splits, features, tower.fingerprint, options, _Folder(out), lambda *_: None)
-    return out / train.REFIT
+    return out / checkpoint.REFIT
 
 
 def _draw(outline: _Points, paint: str, chance: random.Random) -> Image.Image:

@@ -11,22 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoded, Encoder, pack_codes
+from adapters.vlm_quantization.codes import CODE_BITS, pack_codes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-__all__ = [
-    "CODE_BITS",
-    "CODE_LENGTHS",
-    "Encoded",
-    "Encoder",
-    "NestedHashLayer",
-    "pack_codes",
-    "sign_straight_through",
-    "signs",
-]
 
 
 class _SignThrough(torch.autograd.Function):

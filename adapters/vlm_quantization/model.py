@@ -10,14 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.vlm_quantization.backbones import ngram_rows
-from adapters.vlm_quantization.checkpoint import ModelConfig, Provenance, read_checkpoint, write_checkpoint
+from adapters.vlm_quantization.encoding.checkpoint import (
+    ModelConfig,
+    Provenance,
+    read_checkpoint,
+    write_checkpoint,
+)
 from adapters.vlm_quantization.hash_layer import NestedHashLayer
+from adapters.vlm_quantization.towers.dummy import DummyTextModel, DummyVisionModel
+from adapters.vlm_quantization.towers.ngrams import ngram_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+__all__ = ["CrossModalHashModel", "Dropout", "DummyTextModel", "DummyVisionModel", "Tower", "stack_rows"]
 
 
 class Dropout(nn.Module):

@@ -84,7 +84,8 @@ def flickr(queries: int) -> dict[str, Any]:
     """Compare with the loop, one thread: time, and equality where it can be."""
     import numpy as np
 
-    from adapters.vlm_quantization.evaluator import SharedLabel, evaluate_codes, evaluate_scores
+    from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
+    from adapters.vlm_quantization.metrics.relevance import SharedLabel
 
     codes = data(queries, 18_015, 24)
     relevance = SharedLabel(*codes[2:])
@@ -151,7 +152,8 @@ def torchmetrics(queries: int) -> dict[str, Any]:
 
 def coco(queries: int) -> dict[str, Any]:
     """Time a large gallery, five lengths, on the threads there are, with the peak of memory."""
-    from adapters.vlm_quantization.evaluator import SharedLabel, evaluate_codes
+    from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
+    from adapters.vlm_quantization.metrics.relevance import SharedLabel
 
     codes = data(queries, 117_218, 80)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
@@ -168,7 +170,8 @@ def coco_float(queries: int) -> dict[str, Any]:
     """Time a cosine ranking of the same size, in chunks."""
     import numpy as np
 
-    from adapters.vlm_quantization.evaluator import SharedLabel, evaluate_scores
+    from adapters.vlm_quantization.metrics.evaluator import evaluate_scores
+    from adapters.vlm_quantization.metrics.relevance import SharedLabel
 
     few = max(1, queries // 10)
     codes = data(few, 117_218, 80)

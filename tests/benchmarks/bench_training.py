@@ -26,15 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
-from adapters.vlm_quantization import train
-from adapters.vlm_quantization.backbones import image_tower
 from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded, pack_codes
-from adapters.vlm_quantization.data import CaptionedImages, check_leakage, make_splits
-from adapters.vlm_quantization.encoder import HashEncoder
-from adapters.vlm_quantization.evaluator import SameItem, evaluate_codes, evaluate_scores
-from adapters.vlm_quantization.features import picture_features
+from adapters.vlm_quantization.data.emoji.emoji import open_emoji
+from adapters.vlm_quantization.data.leakage import check_leakage
+from adapters.vlm_quantization.data.splits import Splits, make_splits
+from adapters.vlm_quantization.encoding import checkpoint
+from adapters.vlm_quantization.encoding.encoder import HashEncoder
+from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
+from adapters.vlm_quantization.metrics.relevance import SameItem
 from adapters.vlm_quantization.options import TrainOptions
-from adapters.vlm_quantization.splits import Splits
+from adapters.vlm_quantization.towers.features import picture_features
+from adapters.vlm_quantization.towers.registry import image_tower
+from adapters.vlm_quantization.train import train, validation
 
 QUERIES = Path(__file__).parents[1] / "bench" / "everyday_queries.json"
 
@@ -51,7 +54,7 @@ class Bench:
     def __init__(self, workspace: wb.Workspace, changes: dict[str, Any]) -> None:
         self.workspace = workspace
         self.changes = changes
-        self.collection = CaptionedImages.emoji(workspace.cache)
+        self.collection = open_emoji(workspace.cache)
         self.splits: Splits = make_splits(self.collection, 0)
         check_leakage(self.collection, self.splits)
         tower = image_tower(TrainOptions().image_tower)
@@ -87,7 +90,7 @@ class Bench:
         fits = {} if itq_seed is None else self._itq(encoder, itq_seed)
         out: dict[str, float] = {}
         for language in self.collection.languages:
-            texts, concepts = train.caption_queries(self.collection, rows, language)
+            texts, concepts = validation.caption_queries(self.collection, rows, language)
             said = encoder.encode_texts(texts)
             relevance = SameItem(concepts, shown)
             out[f"{language} float"] = _recall(evaluate_scores(said.features, pictures.features, relevance))
@@ -109,7 +112,7 @@ class Bench:
         texts = [
             text
             for language in self.collection.languages
-            for text in train.caption_queries(self.collection, rows, language)[0]
+            for text in validation.caption_queries(self.collection, rows, language)[0]
         ]
         said = encoder.encode_texts(texts).features
         return {length: ITQ(pictures, said, length, seed) for length in CODE_LENGTHS}
@@ -241,11 +244,11 @@ def main() -> None:
         answers: dict[str, list[dict[str, bool]]] = {}
         for seed in range(given.seeds):
             folder = bench.trained(seed)
-            encoder = HashEncoder.load(folder / train.BEST)
+            encoder = HashEncoder.load(folder / checkpoint.BEST)
             measured = bench.measure(encoder, seed)
             strange.append(bench.measure(encoder, seed, "test_concepts"))
             for length in () if given.no_single else CODE_LENGTHS[:-1]:
-                alone = HashEncoder.load(bench.trained(seed, (length,)) / train.BEST)
+                alone = HashEncoder.load(bench.trained(seed, (length,)) / checkpoint.BEST)
                 measured |= {
                     name.replace("codes", "only"): value
                     for name, value in bench.measure(alone).items()
@@ -253,7 +256,7 @@ def main() -> None:
                 }
             found.append(measured)
             for which in {"both": ("known", "fresh"), "none": ()}.get(given.everyday, (given.everyday,)):
-                refit = HashEncoder.load(folder / train.REFIT)
+                refit = HashEncoder.load(folder / checkpoint.REFIT)
                 answers.setdefault(which, []).append(everyday(bench, refit, which))
         for title, one in (("drawings", found), ("concepts", strange)):
             print(f"\nHeld-out {title}, text → image\n")

@@ -289,7 +289,6 @@ def test_a_server_comes_up(project: Path, block: Block) -> None:
 
 
 def test_the_collection_is_read_as_shown(tmp_path: Path) -> None:
-    from adapters.vlm_quantization.data import CaptionedImages
 
     (block,) = (block for block in BLOCKS if block.language == "json")
     (line,) = block.text.splitlines()
@@ -297,7 +296,9 @@ def test_the_collection_is_read_as_shown(tmp_path: Path) -> None:
     (tmp_path / shown["image"]).parent.mkdir(parents=True)
     Image.new("RGB", (40, 40), "orange").save(tmp_path / shown["image"])
     (tmp_path / "captions.jsonl").write_text(line + "\n", encoding="utf-8")
-    (item,) = CaptionedImages.from_jsonl(tmp_path / "captions.jsonl").items
+    from adapters.vlm_quantization.data import open_collection
+
+    (item,) = open_collection(tmp_path / "captions.jsonl").items
     assert item.captions == {name: tuple(texts) for name, texts in shown["captions"].items()}
     assert list(item.labels) == shown["labels"]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from adapters.vlm_quantization.data import CaptionedImages
+from adapters.vlm_quantization.data.emoji.emoji import open_emoji
 
 
 @pytest.fixture(scope="session")
@@ -11,4 +11,4 @@ def emoji_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def emoji(emoji_cache):
     """The default collection, drawn once a session."""
-    return CaptionedImages.emoji(emoji_cache)
+    return open_emoji(emoji_cache)

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from adapters.vlm_quantization.data import CaptionedImages, Item, picture_digest
+from adapters.vlm_quantization.data.collection import CaptionedImages, Item, picture_digest
 from adapters.vlm_quantization.options import TrainOptions
 
 COLOURS = {

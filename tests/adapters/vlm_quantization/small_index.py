@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adapters.vlm_quantization import index_builder, index_files
 from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoded, pack_codes
-from adapters.vlm_quantization.index_builder import build_index
+from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index import shards
+from adapters.vlm_quantization.index.build import build_index
 
 N_CONCEPTS = 30
 
@@ -115,7 +116,7 @@ def build(folder, name="small", *, collection=None, encoder=None, **options):
 
 
 if __name__ == "__main__":
-    index_builder.SHARD_ITEMS = 16
+    shards.SHARD_ITEMS = 16
     if "--no-exchange" in sys.argv:
-        index_files._exchange = lambda one, other: False
+        files._exchange = lambda one, other: False
     build(sys.argv[1], sys.argv[2])

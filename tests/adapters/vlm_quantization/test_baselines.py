@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization import baselines
-from adapters.vlm_quantization.baselines import (
+from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes
+from adapters.vlm_quantization.evaluate import baselines
+from adapters.vlm_quantization.evaluate.baselines import (
     evaluate_float_query,
     evaluate_rescored,
     fit_baselines,
     retention,
 )
-from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes
-from adapters.vlm_quantization.evaluator import SameItem, evaluate_codes, evaluate_scores
+from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
+from adapters.vlm_quantization.metrics.relevance import SameItem
 
 NAMES = ["sign of the float", "random hyperplanes", "PCA-sign", "ITQ", "ITQ, one centre"]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization.backbones import ngram_rows
-from adapters.vlm_quantization.batches import Batches, Texts
-from adapters.vlm_quantization.data import make_splits
+from adapters.vlm_quantization.data.splits import make_splits
+from adapters.vlm_quantization.towers.ngrams import ngram_rows
+from adapters.vlm_quantization.train.batches import Batches, Texts
 
 from . import shapes
 

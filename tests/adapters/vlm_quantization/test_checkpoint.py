@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import workbench as wb
-from adapters.vlm_quantization.checkpoint import MAX_BYTES, ModelConfig, Provenance, read_checkpoint
-from adapters.vlm_quantization.encoder import HashEncoder
+from adapters.vlm_quantization.encoding.checkpoint import MAX_BYTES, ModelConfig, Provenance, read_checkpoint
+from adapters.vlm_quantization.encoding.encoder import HashEncoder
 from adapters.vlm_quantization.model import CrossModalHashModel
 
 SMALL = ModelConfig(
@@ -57,7 +57,7 @@ def test_the_encoder_needs_no_training_library(path: Path) -> None:
     import sys
 
     code = (
-        "import sys, pathlib; from adapters.vlm_quantization.encoder import HashEncoder;"
+        "import sys, pathlib; from adapters.vlm_quantization.encoding.encoder import HashEncoder;"
         f"encoder = HashEncoder.load(pathlib.Path({str(path)!r}));"
         "assert encoder.encode_texts(['비']).codes.shape == (1, 16);"
         "assert 'torch' not in sys.modules"

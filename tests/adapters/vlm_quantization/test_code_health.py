@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization.code_health import agreement, shares_of_ones, side_health, tie_health
 from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes
+from adapters.vlm_quantization.metrics.code_health import agreement, shares_of_ones, side_health, tie_health
 
 
 def random_bits(n=400, seed=0):

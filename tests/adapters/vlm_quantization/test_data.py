@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from adapters.vlm_quantization.data import CaptionedImages, Item, picture_digest
+from adapters.vlm_quantization.data.collection import CaptionedImages, Item, picture_digest
 
 
 def test_languages_come_in_order_of_how_many_items_have_them():

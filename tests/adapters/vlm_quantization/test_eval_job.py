@@ -14,11 +14,13 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from adapters.vlm_quantization import eval_job, evaluation, single_length, train
 from adapters.vlm_quantization import options as schemas
 from adapters.vlm_quantization.codes import CODE_LENGTHS
-from adapters.vlm_quantization.evaluator import evaluate_codes
-from adapters.vlm_quantization.protocols import PROTOCOLS
+from adapters.vlm_quantization.evaluate import job as eval_job
+from adapters.vlm_quantization.evaluate import tasks as evaluation
+from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
+from adapters.vlm_quantization.metrics.protocols import PROTOCOLS
+from adapters.vlm_quantization.train import single_length, train, validation
 from workbench.panels.results.show import render_html
 
 from . import shapes
@@ -65,12 +67,12 @@ def test_seeds_are_runs_of_one_job(home: wb.Workspace) -> None:
     ]
     assert [run.name for run in runs] == ["nested-128-s0", "nested-128-s3"]
     assert job.result.made["run"] in job.result.made["runs"]
-    best = max(runs, key=lambda run: run.summary[train.DECIDING]["max"])
+    best = max(runs, key=lambda run: run.summary[validation.DECIDING]["max"])
     assert job.result.made["run"] == best.id
     table = job.result.views[0]
     assert table.title == "Over 2 seeds"
-    row = next(row for row in table.data["rows"] if row["name"] == train.DECIDING)
-    values = [run.summary[train.DECIDING]["max"] for run in runs]
+    row = next(row for row in table.data["rows"] if row["name"] == validation.DECIDING)
+    values = [run.summary[validation.DECIDING]["max"] for run in runs]
     assert row["value"] == pytest.approx(np.mean(values))
     assert row["low"] <= min(values) <= max(values) <= row["high"]
 
@@ -246,7 +248,7 @@ def test_the_run_card_has_what_it_takes_to_make_the_numbers_again(
 
 
 def evaluation_encoder(run: wb.Run) -> Any:
-    from adapters.vlm_quantization.adapter import open_encoder
+    from adapters.vlm_quantization.job_inputs import open_encoder
 
     return open_encoder(run, "best.safetensors")
 
@@ -278,7 +280,7 @@ def test_pictures_find_pictures_and_texts_find_texts_but_not_themselves(home: wb
 
 
 def home_items() -> int:
-    from adapters.vlm_quantization.data import make_splits
+    from adapters.vlm_quantization.data.splits import make_splits
 
     return len(make_splits(shapes.collection(), 0).test_concepts)
 
@@ -327,9 +329,9 @@ def test_separately_trained_codes_are_measured_at_their_own_length(
 
 
 def test_the_code_measured_is_the_sign_of_the_margins(home: wb.Workspace, result: wb.Result) -> None:
-    from adapters.vlm_quantization.backbones import image_tower
-    from adapters.vlm_quantization.data import make_splits
-    from adapters.vlm_quantization.features import picture_features
+    from adapters.vlm_quantization.data.splits import make_splits
+    from adapters.vlm_quantization.towers.features import picture_features
+    from adapters.vlm_quantization.towers.registry import image_tower
 
     run = home.run(result.made["run"])
     collection = shapes.collection()

@@ -7,21 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import workbench as wb
-from adapters.vlm_quantization import tie_groups
 from adapters.vlm_quantization.codes import CODE_LENGTHS
-from adapters.vlm_quantization.evaluator import (
-    PROTOCOLS,
-    Graded,
-    Judged,
-    Protocol,
-    SameItem,
-    SharedLabel,
-    evaluate_codes,
-    evaluate_ranking,
-    evaluate_scores,
-    precision_recall_curve,
-)
-from adapters.vlm_quantization.relevance import itself
+from adapters.vlm_quantization.metrics import code_rankings, tie_groups
+from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_ranking, evaluate_scores
+from adapters.vlm_quantization.metrics.precision_recall import precision_recall_curve
+from adapters.vlm_quantization.metrics.protocols import PROTOCOLS, Protocol
+from adapters.vlm_quantization.metrics.relevance import Graded, Judged, SameItem, SharedLabel, itself
 
 from . import oracle
 
@@ -287,7 +278,7 @@ def test_a_prefix_evaluates_as_the_short_code_does(task, bits):
 def test_lengths_counted_together_are_as_each_alone():
     """A gallery large enough that lengths share joint histograms: 8 with 16 and 32, and 64 with 128."""
     queries, gallery = random_codes(6, 1), random_codes(9_000, 2)
-    assert tie_groups._counted_together(CODE_LENGTHS, 9_000) == [[8, 16, 32], [64, 128]]
+    assert code_rankings._counted_together(CODE_LENGTHS, 9_000) == [[8, 16, 32], [64, 128]]
     relevance = SharedLabel(random_labels(6, 3), random_labels(9_000, 4))
     together = evaluate_codes(queries, gallery, relevance)
     alone = [evaluate_codes(queries, gallery, relevance, bits=(bits,)) for bits in CODE_LENGTHS]

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.vlm_quantization.backbones import RandomProjection
-from adapters.vlm_quantization.features import kept_features, picture_features
+from adapters.vlm_quantization.towers.dummy import DummyVisionModel
+from adapters.vlm_quantization.towers.features import kept_features, picture_features
 
 from . import shapes
 
 
-class Counting(RandomProjection):
+class Counting(DummyVisionModel):
     looked = 0
 
     def features(self, images):  # type: ignore[no-untyped-def]
@@ -35,7 +35,7 @@ def test_features_are_computed_once(tmp_path: Path, tower: Counting) -> None:
 def test_other_pictures_or_another_tower_are_not_taken_for_these(tmp_path: Path, tower: Counting) -> None:
     picture_features(shapes.collection(), tower, tmp_path)
     assert kept_features(shapes.collection(seed=1), tower, tmp_path) is None
-    assert kept_features(shapes.collection(), RandomProjection(seed=1), tmp_path) is None
+    assert kept_features(shapes.collection(), DummyVisionModel(seed=1), tmp_path) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from adapters.vlm_quantization import index_builder, index_files
 from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded
-from adapters.vlm_quantization.index_builder import build_index
-from adapters.vlm_quantization.index_files import read_manifest
-from adapters.vlm_quantization.search import load_index
+from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index import shards, thresholds
+from adapters.vlm_quantization.index.build import build_index
+from adapters.vlm_quantization.index.format import read_manifest
+from adapters.vlm_quantization.index.opened import load_index
 
 from . import small_index
 from .small_index import (
@@ -33,7 +34,7 @@ N_SHARDS = -(-N_IMAGES // 16) + -(-N_CAPTIONS // 16)
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch):
-    monkeypatch.setattr(index_builder, "SHARD_ITEMS", 16)
+    monkeypatch.setattr(shards, "SHARD_ITEMS", 16)
 
 
 def open_small(path):
@@ -132,8 +133,8 @@ def test_the_manifest_says_what_it_is_made_of_and_from(tmp_path):
 
 def test_thresholds_are_where_one_unrelated_pair_in_a_thousand_lies(tmp_path, monkeypatch):
     assert set(read_manifest(build(tmp_path).path).thresholds["captions-images"].values()) == {None}
-    monkeypatch.setattr(index_builder, "UNRELATED_PAIRS_MIN", 1_000)
-    monkeypatch.setattr(index_builder, "UNRELATED_TAIL", 0.05)
+    monkeypatch.setattr(thresholds, "UNRELATED_PAIRS_MIN", 1_000)
+    monkeypatch.setattr(thresholds, "UNRELATED_TAIL", 0.05)
     index = open_small(build(tmp_path, "again").path)
     images, captions = index.sides["images"], index.sides["captions"]
     pairs = [
@@ -291,7 +292,7 @@ def test_without_an_atomic_exchange_a_kill_between_the_renames_is_repaired(tmp_p
 
 
 def test_without_an_atomic_exchange_an_index_is_replaced_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(index_files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     build(tmp_path, collection=SmallCollection(broken=["plain:000"]))
     build(tmp_path)
     assert names_in(tmp_path) == ["small"]

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from adapters.vlm_quantization import jsonl
-from adapters.vlm_quantization.data import CaptionedImages, check_leakage, make_splits
+from adapters.vlm_quantization.data import jsonl
+from adapters.vlm_quantization.data.jsonl import read_jsonl
+from adapters.vlm_quantization.data.leakage import check_leakage
+from adapters.vlm_quantization.data.splits import make_splits
 
 
 def png(colour, size=(10, 10)):
@@ -54,7 +56,7 @@ def test_a_collection_is_read(folder):
         {"id": "파랑", "image": "pictures/blue.png", "captions": {"en": "blue square"}},
         {"image": "pictures/초록.png", "captions": {"en": ["", "green square"], "ko": [" "]}},
     )
-    collection = CaptionedImages.from_jsonl(path)
+    collection = read_jsonl(path)
     red, blue, green = collection.items
     assert not collection.problems
     assert collection.problem_summary == ""
@@ -106,7 +108,7 @@ def test_a_collection_is_read(folder):
 def test_a_bad_line_is_reported_and_stops_nothing(folder, bad, said):
     good = {"id": "first", "image": "pictures/blue.png", "captions": {"en": ["blue"]}}
     path = write(folder, good, bad, line(id="last"))
-    collection = CaptionedImages.from_jsonl(path)
+    collection = read_jsonl(path)
     assert [item.id for item in collection.items] == ["first", "last"]
     (problem,) = collection.problems
     assert problem.line == 2
@@ -118,7 +120,7 @@ def test_a_bad_line_is_reported_and_stops_nothing(folder, bad, said):
 
 def test_many_problems_are_counted_in_order_and_the_first_are_named(folder):
     path = write(folder, line(image="broken.png"), "{", line(), "{", line(image="no.png"))
-    collection = CaptionedImages.from_jsonl(path)
+    collection = read_jsonl(path)
     assert [problem.line for problem in collection.problems] == [1, 2, 4, 5]
     assert collection.problem_summary.startswith("4 lines were left out of collection: line 1: broken.png")
     assert collection.problem_summary.endswith("; and 1 more")
@@ -130,30 +132,30 @@ def test_many_problems_are_counted_in_order_and_the_first_are_named(folder):
 )
 def test_nothing_left_is_an_error_that_names_the_first_problems(folder, lines, said):
     with pytest.raises(wb.BadInput, match=said):
-        CaptionedImages.from_jsonl(write(folder, *lines))
+        read_jsonl(write(folder, *lines))
 
 
 def test_a_collection_that_is_not_there_is_named(tmp_path):
     with pytest.raises(wb.BadInput, match=r"no\.jsonl cannot be read"):
-        CaptionedImages.from_jsonl(tmp_path / "no.jsonl")
+        read_jsonl(tmp_path / "no.jsonl")
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(folder):
     path = folder / "collection.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(line()).encode() + b"\r\n\r\n")
-    assert len(CaptionedImages.from_jsonl(path)) == 1
+    assert len(read_jsonl(path)) == 1
 
 
 def test_composed_and_decomposed_korean_are_the_same_text(folder):
     path = write(folder, line(captions={"ko": ["\u1100\u1161\u11bc"]}))
-    assert CaptionedImages.from_jsonl(path).items[0].caption("ko") == "강"
+    assert read_jsonl(path).items[0].caption("ko") == "강"
 
 
 def test_pictures_with_equal_captions_are_one_concept_and_stay_together(folder):
     for number in range(40):
         (folder / f"{number}.png").write_bytes(png("red", (10, 10 + number)))
     lines = [{"image": f"{number}.png", "captions": {"en": [f"thing {number // 2}"]}} for number in range(40)]
-    collection = CaptionedImages.from_jsonl(write(folder, *lines))
+    collection = read_jsonl(write(folder, *lines))
     assert len({item.concept for item in collection.items}) == 20
     splits = make_splits(collection)
     assert splits.counts == {
@@ -167,7 +169,7 @@ def test_equal_pictures_with_other_captions_stay_together(folder):
     for number in range(30):
         (folder / f"{number}.png").write_bytes(png("red", (10, 10 + number // 2)))
     lines = [{"image": f"{n}.png", "captions": {"en": [f"thing {n}"]}} for n in range(30)]
-    collection = CaptionedImages.from_jsonl(write(folder, *lines))
+    collection = read_jsonl(write(folder, *lines))
     for seed in range(5):
         assert check_leakage(collection, make_splits(collection, seed))["pictures"] == 15
 
@@ -185,16 +187,16 @@ def test_pictures_are_decoded_once_and_again_when_they_change(folder, tmp_path, 
         return original(data, **options)
 
     monkeypatch.setattr(jsonl, "decode_picture", counted)
-    first = CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    first = read_jsonl(path, cache_dir=tmp_path / "cache")
     assert sorted(decoded) == ["broken.png", "pictures/blue.png", "pictures/red.png"]
     decoded.clear()
-    second = CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    second = read_jsonl(path, cache_dir=tmp_path / "cache")
     assert decoded == ["broken.png"]  # what was broken is looked at again
     assert second.fingerprint == first.fingerprint
     assert second.problems == first.problems
     (folder / "pictures/red.png").write_bytes(png("pink"))
     decoded.clear()
-    third = CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    third = read_jsonl(path, cache_dir=tmp_path / "cache")
     assert sorted(decoded) == ["broken.png", "pictures/red.png"]  # several are decoded at once, in any order
     assert third.fingerprint != first.fingerprint
 
@@ -202,22 +204,22 @@ def test_pictures_are_decoded_once_and_again_when_they_change(folder, tmp_path, 
 @pytest.mark.parametrize("kept", [b"", b"{", b"[1]", b'{"pictures/red.png": 3}', b"\xff"])
 def test_a_broken_memory_of_pictures_is_ignored(folder, tmp_path, kept):
     path = write(folder, line())
-    fresh = CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    fresh = read_jsonl(path, cache_dir=tmp_path / "cache")
     os.utime(folder / "pictures/red.png", (1, 1))
-    CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache")
+    read_jsonl(path, cache_dir=tmp_path / "cache")
     (memory,) = (tmp_path / "cache").iterdir()
     memory.write_bytes(kept)
-    assert CaptionedImages.from_jsonl(path, cache_dir=tmp_path / "cache").fingerprint == fresh.fingerprint
+    assert read_jsonl(path, cache_dir=tmp_path / "cache").fingerprint == fresh.fingerprint
 
 
 def test_progress_is_told(folder):
     told = []
-    CaptionedImages.from_jsonl(write(folder, line()), progress=lambda *what: told.append(what))
+    read_jsonl(write(folder, line()), progress=lambda *what: told.append(what))
     assert told == [(0, 1, "opening pictures"), (1, 1, "opening pictures")]
 
 
 def test_a_picture_that_breaks_later_is_named(folder):
-    collection = CaptionedImages.from_jsonl(write(folder, line()))
+    collection = read_jsonl(write(folder, line()))
     (folder / "pictures/red.png").unlink()
     with pytest.raises(wb.BadInput, match=r"red\.png: cannot be read"):
         collection.open(0)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from adapters.vlm_quantization import losses
+from adapters.vlm_quantization.train import losses
 
 
 def contrastive(scores: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:

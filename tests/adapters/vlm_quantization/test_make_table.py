@@ -8,10 +8,10 @@ import tarfile
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization import make_table
-from adapters.vlm_quantization.base_words import base_word
-from adapters.vlm_quantization.emoji import read_table
-from adapters.vlm_quantization.make_table import COLUMNS, TABLES, code_of, main, table_text
+from adapters.vlm_quantization.data.emoji import make_table
+from adapters.vlm_quantization.data.emoji.base_words import base_word
+from adapters.vlm_quantization.data.emoji.emoji import read_table
+from adapters.vlm_quantization.data.emoji.make_table import COLUMNS, TABLES, code_of, main, table_text
 
 # An excerpt of the three packages, in their own layout.
 ANNOTATIONS = {
@@ -106,7 +106,7 @@ def test_the_table_is_derived_byte_by_byte(packages, tmp_path, capsys):
     assert "Licence of cldr-annotations-full, © somebody" in notice
     assert "Licence of emojibase-data, © somebody" in notice
     assert hashlib.sha256(first).hexdigest() in notice
-    command = [sys.executable, "-m", "adapters.vlm_quantization.make_table", *map(str, packages)]
+    command = [sys.executable, "-m", "adapters.vlm_quantization.data.emoji.make_table", *map(str, packages)]
     subprocess.run([*command, "--out", str(tmp_path / "again")], check=True, capture_output=True, timeout=60)
     assert (tmp_path / "again/emoji.tsv").read_bytes() == first
     assert (tmp_path / "again/NOTICE").read_text(encoding="utf-8") == notice

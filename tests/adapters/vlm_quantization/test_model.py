@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.vlm_quantization.checkpoint import ModelConfig
+from adapters.vlm_quantization.encoding.checkpoint import ModelConfig
 from adapters.vlm_quantization.model import CrossModalHashModel, Dropout
 
 

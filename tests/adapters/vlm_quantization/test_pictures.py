@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from adapters.vlm_quantization.pictures import MAX_PIXELS, decode_picture
+from adapters.vlm_quantization.data.pictures import MAX_PIXELS, decode_picture
 
 
 def encoded(picture, kind="PNG", **options):

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import workbench as wb
-from adapters.vlm_quantization import protocols
-from adapters.vlm_quantization.evaluator import Judged, SameItem, evaluate_codes, evaluate_scores
-from adapters.vlm_quantization.protocols import PROTOCOLS, Protocol
+from adapters.vlm_quantization.metrics import protocols
+from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
+from adapters.vlm_quantization.metrics.protocols import PROTOCOLS, Protocol
+from adapters.vlm_quantization.metrics.relevance import Judged, SameItem
 
 from . import oracle, published
 

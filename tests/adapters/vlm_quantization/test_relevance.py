@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.vlm_quantization.relevance import Graded, Judged, SameItem, SharedLabel
+from adapters.vlm_quantization.metrics.relevance import Graded, Judged, SameItem, SharedLabel
 
 
 @settings(deadline=None, max_examples=40)

@@ -9,18 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import workbench as wb
-from adapters.vlm_quantization import index_builder, index_files
 from adapters.vlm_quantization.codes import CODE_LENGTHS
-from adapters.vlm_quantization.index_files import read_manifest
-from adapters.vlm_quantization.search import (
-    SearchOptions,
-    cosine_search,
-    hamming_search,
-    load_index,
-    search_image,
-    search_item,
-    search_text,
-)
+from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index import thresholds
+from adapters.vlm_quantization.index.format import read_manifest
+from adapters.vlm_quantization.index.opened import load_index
+from adapters.vlm_quantization.index.ranking import cosine_search, hamming_search
+from adapters.vlm_quantization.search.options import SearchOptions
+from adapters.vlm_quantization.search.queries import search_image, search_item, search_text
 
 from .oracle import hamming
 from .small_index import (
@@ -35,8 +31,8 @@ from .small_index import (
 @pytest.fixture(scope="module")
 def index_path(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_builder, "UNRELATED_PAIRS_MIN", 1_000)
-        patch.setattr(index_builder, "UNRELATED_TAIL", 0.01)
+        patch.setattr(thresholds, "UNRELATED_PAIRS_MIN", 1_000)
+        patch.setattr(thresholds, "UNRELATED_TAIL", 0.01)
         folder = tmp_path_factory.mktemp("search")
         model = folder / "model.safetensors"
         model.write_bytes(bytes(range(256)) * 4)
@@ -388,8 +384,8 @@ def test_checksums_can_be_skipped(copy):
 def reseal(folder, change):
     """Change the manifest and seal it again, as whoever has something in mind would."""
     manifest = read_manifest(folder)
-    changed = index_files.Manifest(**change(manifest.model_dump()))
-    (folder / "manifest.json").write_text(index_files.manifest_text(changed))
+    changed = files.Manifest(**change(manifest.model_dump()))
+    (folder / "manifest.json").write_text(files.manifest_text(changed))
 
 
 @pytest.mark.parametrize(
@@ -397,7 +393,7 @@ def reseal(folder, change):
 )
 def test_a_manifest_that_names_a_file_outside_is_refused(copy, name):
     (copy.parent / "secret").write_text("secret")
-    seal = {"size": 6, "sha256": index_files.sha256_of(copy.parent / "secret")}
+    seal = {"size": 6, "sha256": files.sha256_of(copy.parent / "secret")}
     reseal(copy, lambda body: {**body, "files": {**body["files"], name: seal}})
     with pytest.raises(wb.CorruptFile, match="names a file outside its folder"):
         load(copy)
@@ -444,7 +440,7 @@ def test_a_manifest_of_another_kind_is_refused(copy, text, said):
 def test_a_sealed_manifest_with_missing_fields_is_refused(copy):
     body = json.loads((copy / "manifest.json").read_text())
     del body["checksum"], body["counts"]
-    body["checksum"] = index_files._checksum(body)
+    body["checksum"] = files._checksum(body)
     (copy / "manifest.json").write_text(json.dumps(body))
     with pytest.raises(wb.CorruptFile, match=r"fields do not fit: .*counts"):
         load(copy)
@@ -453,7 +449,7 @@ def test_a_sealed_manifest_with_missing_fields_is_refused(copy):
 def test_arrays_with_objects_in_them_are_never_unpickled(copy):
     np.save(copy / "images.codes.npy", np.array([print], object), allow_pickle=True)
     path = copy / "images.codes.npy"
-    seal = {"size": path.stat().st_size, "sha256": index_files.sha256_of(path)}
+    seal = {"size": path.stat().st_size, "sha256": files.sha256_of(path)}
     reseal(copy, lambda body: {**body, "files": {**body["files"], path.name: seal}})
     with pytest.raises(wb.CorruptFile, match=r"images.codes.npy: not a plain array"):
         load(copy)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization.data import CaptionedImages, Item, LeakageError, check_leakage, make_splits
-from adapters.vlm_quantization.splits import PARTS
+from adapters.vlm_quantization.data.collection import CaptionedImages, Item
+from adapters.vlm_quantization.data.leakage import LeakageError, check_leakage
+from adapters.vlm_quantization.data.splits import PARTS, make_splits
 
 SEEDS = range(5)
 
@@ -99,8 +100,8 @@ def test_other_seeds_hold_out_other_concepts(emoji, splits):
 def test_a_seed_gives_the_same_splits_in_every_process(emoji, emoji_cache, splits):
     code = (
         "import sys; from pathlib import Path\n"
-        "from adapters.vlm_quantization.data import CaptionedImages, make_splits\n"
-        "emoji = CaptionedImages.emoji(Path(sys.argv[1])); print(emoji.fingerprint)\n"
+        "from adapters.vlm_quantization.data import make_splits, open_collection\n"
+        "emoji = open_collection('emoji', cache_dir=Path(sys.argv[1])); print(emoji.fingerprint)\n"
         "print(*make_splits(emoji, 3).fingerprints.values())"
     )
     wanted = f"{emoji.fingerprint}\n{' '.join(splits[3].fingerprints.values())}\n"

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapters.vlm_quantization import train
-from adapters.vlm_quantization.backbones import RandomProjection
-from adapters.vlm_quantization.batches import Batches
 from adapters.vlm_quantization.codes import CODE_LENGTHS
-from adapters.vlm_quantization.data import make_splits
-from adapters.vlm_quantization.encoder import HashEncoder
-from adapters.vlm_quantization.features import picture_features
+from adapters.vlm_quantization.data.splits import make_splits
+from adapters.vlm_quantization.encoding import checkpoint
+from adapters.vlm_quantization.encoding.encoder import HashEncoder
 from adapters.vlm_quantization.model import CrossModalHashModel
+from adapters.vlm_quantization.towers.dummy import DummyVisionModel
+from adapters.vlm_quantization.towers.features import picture_features
+from adapters.vlm_quantization.train import train
+from adapters.vlm_quantization.train.batches import Batches, _drawn
+from adapters.vlm_quantization.train.losses import length_weights
 
 from . import shapes
 
@@ -36,7 +38,7 @@ class Notebook:
 def fit(folder: Path, progress: Any = lambda *_: None, **changes: Any) -> tuple[Notebook, train.Trained]:
     folder.mkdir(parents=True, exist_ok=True)
     collection = shapes.collection()
-    features = picture_features(collection, RandomProjection(), folder)
+    features = picture_features(collection, DummyVisionModel(), folder)
     run = Notebook(folder)
     splits = make_splits(collection, 0)
     options = shapes.options(**changes)
@@ -50,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Notebook, t
     return folder, *fit(folder)
 
 
-def codes(folder: Path, name: str = train.BEST) -> np.ndarray:
+def codes(folder: Path, name: str = checkpoint.BEST) -> np.ndarray:
     encoder = HashEncoder.load(folder / name)
     images = [shapes.collection().open(row) for row in range(6)]
     return np.concatenate(
@@ -70,7 +72,7 @@ def test_trained_codes_are_prefixes_at_every_length(trained: tuple[Path, Noteboo
     import torch
 
     folder, *_ = trained
-    model = CrossModalHashModel.load(folder / train.BEST)
+    model = CrossModalHashModel.load(folder / checkpoint.BEST)
     with torch.no_grad():
         margins = model.text_code(model.text_vectors(*model.text_rows(["red circle", "파란 사각형"])))
     whole = codes(folder)[:2]
@@ -96,7 +98,7 @@ def test_interrupted_training_leaves_a_checkpoint_that_works(tmp_path: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, interrupt)
-    encoder = HashEncoder.load(tmp_path / train.LAST)
+    encoder = HashEncoder.load(tmp_path / checkpoint.LAST)
     assert encoder.checkpoint.provenance.step == 40
     assert encoder.encode_texts(["red"]).codes.shape == (1, 16)
 
@@ -111,7 +113,7 @@ def test_it_stops_early_when_validation_no_longer_gains(tmp_path: Path) -> None:
 def test_the_test_parts_are_never_read(tmp_path: Path) -> None:
     collection = shapes.collection()
     splits = make_splits(collection, 0)
-    features = picture_features(collection, RandomProjection(), tmp_path)
+    features = picture_features(collection, DummyVisionModel(), tmp_path)
     held = np.concatenate([splits.test_drawings, splits.test_concepts])
     assert len(held) > 5
     # the refit is there to read them; what is evaluated must not have, with or without it
@@ -139,7 +141,7 @@ def test_the_refit_knows_what_was_held_out_and_says_so(
         said, shown = encoder.encode_texts(texts).features, encoder.encode_images(images).features
         return float((said * shown).sum(1).mean())
 
-    best, refit = HashEncoder.load(tmp_path / train.BEST), HashEncoder.load(tmp_path / train.REFIT)
+    best, refit = HashEncoder.load(tmp_path / checkpoint.BEST), HashEncoder.load(tmp_path / checkpoint.REFIT)
     assert agreement(refit) > agreement(best) + 0.1
     assert refit.checkpoint.provenance.split != splits.fingerprints["train"]
     assert best.checkpoint.provenance.split == splits.fingerprints["train"]
@@ -149,7 +151,7 @@ def test_the_refit_knows_what_was_held_out_and_says_so(
 def test_any_number_of_steps_can_be_taken(tmp_path: Path, steps: int) -> None:
     _, done = fit(tmp_path, steps=steps, refit_steps=steps)
     assert done.steps == steps
-    assert (tmp_path / train.REFIT).is_file()
+    assert (tmp_path / checkpoint.REFIT).is_file()
 
 
 @pytest.mark.parametrize("length", [8, 64])
@@ -170,7 +172,7 @@ def test_drawings_by_another_hand_are_mixed_pushed_and_no_more() -> None:
         options = shapes.options(noise=0, style_noise=style)
         batches = Batches(collection, rows, options)
         batch = batches.draw()
-        drawn = train._drawn(batch, components, torch.from_numpy(batches.pairs), options).numpy()
+        drawn = _drawn(batch, components, torch.from_numpy(batches.pairs), options).numpy()
         for place, (first, second) in enumerate(batch.pictures):
             share = batch.mix[place]
             between = share * components[first].numpy() + (1 - share) * components[second].numpy()
@@ -182,7 +184,7 @@ def test_drawings_by_another_hand_are_mixed_pushed_and_no_more() -> None:
 def test_pictures_without_a_second_drawing_can_be_trained_on(tmp_path: Path) -> None:
     collection = shapes.collection()
     collection.items = collection.items[::2]
-    features = picture_features(collection, RandomProjection(), tmp_path)
+    features = picture_features(collection, DummyVisionModel(), tmp_path)
     splits = make_splits(collection, 0)
     run = Notebook(tmp_path)
     done = train.train(collection, splits, features, "random/0", shapes.options(), run, lambda *_: None)
@@ -201,4 +203,4 @@ def test_pictures_without_a_second_drawing_can_be_trained_on(tmp_path: Path) -> 
 def test_short_lengths_count_by_a_power(
     lengths: tuple[int, ...], power: float, wanted: dict[int, float]
 ) -> None:
-    assert train.length_weights(lengths, power) == pytest.approx(wanted)
+    assert length_weights(lengths, power) == pytest.approx(wanted)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization.uncertainty import bootstrap, interval, over_seeds, paired_difference
+from adapters.vlm_quantization.metrics.uncertainty import bootstrap, interval, over_seeds, paired_difference
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_more_queries():
@@ -35,7 +35,7 @@ def test_the_same_seed_draws_the_same_queries_for_every_metric():
 def test_draws_do_not_depend_on_how_many_fit_at_once(monkeypatch):
     values = np.random.default_rng(2).random((2, 40))
     whole = bootstrap(values, resamples=50)
-    monkeypatch.setattr("adapters.vlm_quantization.uncertainty.WEIGHTS_AT_ONCE", 100)
+    monkeypatch.setattr("adapters.vlm_quantization.metrics.uncertainty.WEIGHTS_AT_ONCE", 100)
     assert np.allclose(bootstrap(values, resamples=50), whole)
 
 

@@ -1,0 +1,192 @@
+"""Collections of captioned pictures: the one made from packages, and a user's own.
+
+Everything that trains, evaluates or indexes takes a :class:`CaptionedImages` and, where it needs to keep
+some of it back, the :class:`~adapters.vlm_quantization.data.splits.Splits` of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters.vlm_quantization.data.pictures import decode_picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+#: ``progress(done, total, message)``, as a job's progress callback takes it.
+Progress = Callable[[float, float | None, str], None]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture with its texts.
+
+    Attributes
+    ----------
+    id : str
+        Unique in its collection.
+    concept : str
+        What it shows; pictures of one concept have the same captions, and each is a right answer to them.
+    captions : mapping of str to tuple of str
+        Language to captions; the first one is the name people see.
+    image : bytes or Path
+        The encoded picture, or the file that holds it.
+    digest : str
+        SHA-256 (hex) of the decoded pixels, see :func:`picture_digest`.
+    keywords : mapping of str to tuple of str
+        Language to further words that describe it.
+    labels : tuple of str
+        What makes two items relevant to each other under label protocols.
+    style : str
+        Who drew it, where a concept has several pictures.
+    group : str
+        A broad heading for display.
+    base : str
+        The word it shares with its siblings (man running, woman running); they are never split apart.
+    flag : bool
+        A country or region flag: results are told with and without these.
+    """
+
+    id: str
+    concept: str
+    captions: Mapping[str, tuple[str, ...]]
+    image: bytes | Path = field(repr=False)
+    digest: str = field(default="", repr=False)
+    keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    style: str = ""
+    group: str = ""
+    base: str = ""
+    flag: bool = False
+
+    def caption(self, language: str = "") -> str:
+        """Return the name in a language, or in the first language there is."""
+        names = self.captions.get(language) or next(iter(self.captions.values()))
+        return names[0]
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 (hex) of everything there is to this item, texts and pixels."""
+        row = [
+            self.id,
+            self.concept,
+            sorted((language, list(texts)) for language, texts in self.captions.items()),
+            sorted((language, list(texts)) for language, texts in self.keywords.items()),
+            list(self.labels),
+            self.style,
+            self.group,
+            self.base,
+            self.flag,
+            self.digest,
+        ]
+        return hashlib.sha256(json.dumps(row, ensure_ascii=False).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A line of a collection that could not be used, counted from 1."""
+
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}"
+
+
+class CaptionedImages:
+    """Pictures with captions in one or more languages.
+
+    Parameters
+    ----------
+    name : str
+        What people call the collection.
+    items : sequence of Item
+        In a stable order.
+    credits : sequence of str
+        Attributions that have to be shown with the pictures.
+    problems : sequence of Problem
+        Lines that were left out, with the reason.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        items: Sequence[Item],
+        *,
+        credits: Sequence[str] = (),  # noqa: A002 - the attribute's name people know it by
+        problems: Sequence[Problem] = (),
+    ) -> None:
+        self.name = name
+        self.items = tuple(items)
+        self.credits = list(credits)
+        self.problems = list(problems)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"<CaptionedImages {self.name!r}: {len(self)} pictures, {'/'.join(self.languages)}>"
+
+    def open(self, index: int) -> Image:
+        """Decode the picture of an item to RGB.
+
+        Raises
+        ------
+        BadInput
+            The picture is gone or broken since the collection was opened.
+        """
+        item = self.items[index]
+        return decode_picture(item.image, name=item.id if isinstance(item.image, bytes) else "")
+
+    def digest(self, index: int) -> str:
+        """Return the digest of an item's pixels, decoding the picture if the item does not know it."""
+        return self.items[index].digest or picture_digest(self.open(index))
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """Language tags of the captions, those of most items first."""
+        counts: dict[str, int] = {}
+        for item in self.items:
+            for language in item.captions:
+                counts[language] = counts.get(language, 0) + 1
+        return tuple(sorted(counts, key=lambda language: (-counts[language], language)))
+
+    def names(self, rows: Iterable[int], language: str) -> dict[str, str]:
+        """Return the concepts of some items with their name in a language, each once, in the items' order.
+
+        Concepts without a name in that language are left out.
+        """
+        out: dict[str, str] = {}
+        for row in rows:
+            item = self.items[row]
+            if item.captions.get(language):
+                out.setdefault(item.concept, item.captions[language][0])
+        return out
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of every item's texts and pixels: equal only for equal collections."""
+        return hashlib.sha256("".join(item.content for item in self.items).encode()).hexdigest()
+
+    @property
+    def problem_summary(self) -> str:
+        """One sentence about the lines that were left out; empty when there are none."""
+        if not self.problems:
+            return ""
+        first = "; ".join(str(problem) for problem in self.problems[:3])
+        more = f"; and {len(self.problems) - 3} more" if len(self.problems) > 3 else ""
+        lines = "1 line was" if len(self.problems) == 1 else f"{len(self.problems)} lines were"
+        return f"{lines} left out of {self.name}: {first}{more}"
+
+
+def picture_digest(picture: Image) -> str:
+    """Return the SHA-256 (hex) of a decoded picture: its size and its RGB pixels."""
+    size = f"{picture.width}x{picture.height}:".encode()
+    return hashlib.sha256(size + picture.convert("RGB").tobytes()).hexdigest()

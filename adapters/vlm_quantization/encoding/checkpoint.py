@@ -1,0 +1,186 @@
+"""A trained model as one safetensors file: weights, configuration, preprocessing and fingerprints inside.
+
+Everything is checked before anything is built: the header, the format, the configuration, and each tensor's
+name, shape, type and values. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from adapters.vlm_quantization.codes import CODE_BITS
+from workbench import CorruptFile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+#: What the file says it is; a later format gets another number.
+FORMAT = "nested-code-model/1"
+
+
+#: A checkpoint larger than this is refused before it is read: ours are about 20 MB.
+MAX_BYTES = 2 * 2**30
+
+
+LAST = "last.safetensors"
+
+
+BEST = "best.safetensors"
+
+
+REFIT = "refit.safetensors"
+
+
+class ModelConfig(BaseModel):
+    """Everything that fixes the model's shape and how its inputs are prepared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_tower: str = "efficientnet-lite0"
+    image_dim: int = Field(1280, ge=1, le=65_536)
+    image_components: int = Field(320, ge=1, le=65_536)
+    hidden: int = Field(512, ge=1, le=65_536)
+    dim: int = Field(256, ge=1, le=65_536)
+    text_buckets: int = Field(16_384, ge=16, le=1_048_576)
+    text_width: int = Field(128, ge=1, le=65_536)
+    bits: Literal[128] = CODE_BITS
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor in the file, by name."""
+        return {
+            "image.mean": (self.image_dim,),
+            "image.projection": (self.image_dim, self.image_components),
+            "text.embedding": (self.text_buckets, self.text_width),
+            **{
+                f"{side}.{name}": shape
+                for side, width in (("image", self.image_components), ("text", self.text_width))
+                for name, shape in (
+                    ("in.weight", (self.hidden, width)),
+                    ("in.bias", (self.hidden,)),
+                    ("out.weight", (self.dim, self.hidden)),
+                    ("out.bias", (self.dim,)),
+                    ("skip.weight", (self.dim, width)),
+                    ("code.weight", (self.bits, self.dim)),
+                    ("code.threshold", (self.bits,)),
+                )
+            },
+        }
+
+
+class Provenance(BaseModel):
+    """Where a model comes from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tower: str = ""
+    data: str = ""
+    split: str = ""
+    seed: int = 0
+    step: int = 0
+
+
+class Checkpoint(BaseModel):
+    """A checked checkpoint in memory."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    config: ModelConfig
+    provenance: Provenance
+    tensors: dict[str, Any]
+    fingerprint: str
+
+
+def write_checkpoint(
+    path: Path, config: ModelConfig, provenance: Provenance, tensors: dict[str, NDArray[np.float32]]
+) -> None:
+    """Write a checkpoint file; the caller moves it to its final place.
+
+    Raises
+    ------
+    ValueError
+        A tensor is missing, left over, or of another shape.
+    """
+    from safetensors.numpy import save_file
+
+    shapes = config.shapes()
+    if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
+        raise ValueError(f"tensors do not fit the configuration: {sorted(set(tensors) ^ set(shapes))}")
+    metadata = {
+        "format": FORMAT,
+        "config": config.model_dump_json(),
+        "provenance": provenance.model_dump_json(),
+        "digest": _digest(tensors),
+    }
+    contiguous = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}
+    save_file(contiguous, path, metadata)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Raises
+    ------
+    CorruptFile
+        The file is missing, too large, not safetensors, of another format, altered, or does not fit itself.
+    """
+    path = Path(path)
+    hint = "Train again, or give another checkpoint; list them with: workbench runs"
+    if not path.is_file():
+        raise CorruptFile(path, "there is no such file", hint=hint)
+    if path.stat().st_size > MAX_BYTES:
+        raise CorruptFile(path, f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read", hint=hint)
+    try:
+        return _read(path)
+    except CorruptFile:
+        raise
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CorruptFile(
+            path, f"its configuration is not valid: {where}: {first['msg']}", hint=hint
+        ) from None
+    except Exception as error:  # safetensors raises its own type, and any of several for a broken header
+        raise CorruptFile(path, f"not a readable safetensors file ({error})", hint=hint) from None
+
+
+def _read(path: Path) -> Checkpoint:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise CorruptFile(path, f"format {metadata.get('format')!r}; this version reads {FORMAT!r}")
+        config = ModelConfig.model_validate(json.loads(metadata.get("config", "")))
+        provenance = Provenance.model_validate(json.loads(metadata.get("provenance", "")))
+        shapes = config.shapes()
+        names = set(file.keys())
+        if names != set(shapes):
+            raise CorruptFile(path, f"tensors missing or left over: {', '.join(sorted(names ^ set(shapes)))}")
+        for name, shape in shapes.items():
+            part = file.get_slice(name)
+            if tuple(part.get_shape()) != shape or part.get_dtype() != "F32":
+                raise CorruptFile(
+                    path, f"{name} is {part.get_dtype()} {tuple(part.get_shape())}, not F32 {shape}"
+                )
+        tensors = {name: file.get_tensor(name) for name in shapes}
+    digest = _digest(tensors)
+    if digest != metadata.get("digest"):
+        raise CorruptFile(path, "the weights were altered after they were written (checksum)")
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise CorruptFile(path, "a weight is not a finite number")
+    return Checkpoint(config=config, provenance=provenance, tensors=tensors, fingerprint=digest)
+
+
+def _digest(tensors: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + b"\0")
+        digest.update(np.ascontiguousarray(tensors[name], "<f4").data)
+    return digest.hexdigest()

@@ -1,0 +1,48 @@
+"""An encoder that knows the features of a collection's pictures already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adapters.vlm_quantization.data.collection import CaptionedImages, picture_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from adapters.vlm_quantization.codes import Encoded
+    from adapters.vlm_quantization.encoding.encoder import HashEncoder
+
+
+class KnownPictures:
+    """An encoder that does not look twice at a picture whose features are known.
+
+    Parameters
+    ----------
+    encoder : HashEncoder
+    collection : CaptionedImages
+    features : ndarray, float32, shape (n, d)
+        Of the collection's pictures, in its order.
+    """
+
+    def __init__(
+        self, encoder: HashEncoder, collection: CaptionedImages, features: NDArray[np.float32]
+    ) -> None:
+        self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
+        self.encode_texts = encoder.encode_texts
+        self._encoder = encoder
+        self._features = features
+        self._rows = {item.digest: row for row, item in enumerate(collection.items)}
+
+    def encode_images(self, images: Sequence[Image]) -> Encoded:
+        """Encode RGB pictures; those of the collection are recognised by their pixels."""
+        rows = [self._rows.get(picture_digest(image)) for image in images]
+        new = [place for place, row in enumerate(rows) if row is None]
+        features = self._features[[row or 0 for row in rows]]
+        if new:
+            features[new] = self._encoder.tower.features([images[place] for place in new])
+        return self._encoder.encode_features(features)

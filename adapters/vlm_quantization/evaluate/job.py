@@ -1,0 +1,196 @@
+"""The eval job: from its options to a result, with what has to be known to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.data.leakage import check_leakage
+from adapters.vlm_quantization.data.sources import open_collection
+from adapters.vlm_quantization.data.splits import make_splits
+from adapters.vlm_quantization.evaluate import measuring, metric_names, tasks
+from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
+from adapters.vlm_quantization.evaluate.report.card import _leakage, _run_card
+from adapters.vlm_quantization.evaluate.report.worst import worst_views
+from adapters.vlm_quantization.evaluate.seeds import _metrics_of_run, _other_seeds, _refuse_other_data
+from adapters.vlm_quantization.job_inputs import choose_run, open_encoder, stages
+from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
+from adapters.vlm_quantization.metrics.protocols import protocol_of
+from adapters.vlm_quantization.towers.features import picture_features
+from adapters.vlm_quantization.train import single_length
+from adapters.vlm_quantization.views import seeds_view
+from workbench import Result, View
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.evaluate.tasks import Task
+    from adapters.vlm_quantization.options import EvalOptions
+    from workbench import JobContext, Run
+
+
+#: Rankings that are explained where they are named in the report.
+WORDS = {
+    tasks.LEARNED: "the code of this model; each length is a prefix of the longest",
+    single_length.NAME: single_length.WORDS,
+}
+
+
+def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
+    """Evaluate a checkpoint on held-out drawings and held-out concepts, and write the report.
+
+    Raises
+    ------
+    workbench.BadInput
+        A run, checkpoint or collection that cannot be used, or nothing held out to evaluate on.
+    """
+    run = choose_run(job, options.run, options.checkpoint)
+    encoder = open_encoder(run, options.checkpoint)
+    others = _other_seeds(job, run, options)
+    stage = _shares(job, options, len(others))
+    with stage("pictures"):
+        collection = open_collection(
+            run.config["collection"], cache_dir=job.workspace.cache, progress=job.progress
+        )
+        features = picture_features(collection, encoder.tower, job.workspace.cache, job.progress)
+    splits = make_splits(collection, run.config["split_seed"])
+    _refuse_other_data(run, options.checkpoint, encoder, splits, collection)
+    checked = check_leakage(collection, splits)
+    measured_on = splits if options.flags else splits.without_flags(collection)
+
+    with stage("measuring"):
+        found = measuring.evaluate(collection, measured_on, encoder, features, options, job)
+    words = dict(WORDS)
+    if options.baselines:
+        words |= {one.name: one.words for one in measuring.fitted_on(found)}
+    if options.single_length:
+        with stage("separately trained codes"):
+            _add_single_lengths(collection, measured_on, encoder, features, run, found, options, job)
+    metrics = metric_names.metrics_of(found, options.ks)
+    metrics |= metric_names.headlines(metrics, [task.language for task in found])
+    by_seed = {int(encoder.checkpoint.provenance.seed): metrics}
+    for seed, other in others.items():
+        with stage(f"seed {seed}", "seed"):
+            by_seed[seed] = _metrics_of_run(other, options, collection, splits, measured_on, features, job)
+
+    with stage("report"):
+        views = _views(collection, found, metrics, by_seed, words, options, job.progress)
+    views += [_leakage(checked, splits), _run_card(run, options, encoder, collection, measured_on)]
+    last = max(options.ks)
+    at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
+    wanted = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
+    return Result(
+        summary=f"{_said(at, metrics)} (run {run.id})",
+        metrics=metrics,
+        headline=[name for name in metrics if name.startswith(wanted) and not name.startswith("i2t/mAP")],
+        views=views,
+        made={"run": run.id, "checkpoint": options.checkpoint},
+        warnings=[collection.problem_summary] if collection.problems else [],
+        samples=metric_names.samples_of(found, options.ks, metrics),
+    )
+
+
+def _shares(job: JobContext, options: EvalOptions, n_seeds: int) -> Callable[..., Any]:
+    """Return stages whose shares of the whole are about what each costs."""
+    costs = {"pictures": 3.0, "measuring": 3.0, "seed": 2.0, "report": 1.0}
+    total = sum(costs.values()) + (n_seeds - 1) * costs["seed"]
+    if options.single_length:
+        costs["separately trained codes"] = 60.0
+        total += 60.0
+    return lambda name, kind="": stages(job)(name, costs[kind or name] / total)
+
+
+def _add_single_lengths(
+    collection: CaptionedImages,
+    splits: Splits,
+    encoder: HashEncoder,
+    features: NDArray[np.float32],
+    run: Run,
+    found: Sequence[Task],
+    options: EvalOptions,
+    job: JobContext,
+) -> None:
+    """Train a code for each length alone and measure it on the same tasks."""
+    models = single_length.train_single_lengths(
+        collection, splits, features, encoder.checkpoint.provenance.tower, run.config, job.progress
+    )
+    for length, model in models.items():
+        for task in tasks.tasks(collection, splits, model, features, options):
+            nested = next(one for one in found if one.prefix == task.prefix)
+            if task.itself is None:
+                nested.records.setdefault(single_length.NAME, []).extend(
+                    evaluate_codes(
+                        task.queries.codes,
+                        task.gallery.codes,
+                        task.relevance,
+                        bits=(length,),
+                        ks=(max(options.ks),),
+                        protocol=protocol_of(options.protocol),
+                        radii=(),
+                    )
+                )
+    for task in found:
+        names = ("mAP", f"R@{max(options.ks)}")
+        task.resample(
+            ((single_length.NAME, bits, name) for bits in CODE_LENGTHS for name in names), options.resamples
+        )
+
+
+def _said(name: str, metrics: Mapping[str, float]) -> str:
+    """Return the one number for a list of jobs, with what it is of the float's."""
+    if not name:
+        return "nothing could be counted"
+    direction, _, metric = name.partition("/")
+    kept = metrics.get(f"{direction}/retention@128")
+    share = "" if kept is None else f", {kept:.0%} of the float's"
+    arrow = tasks.DIRECTIONS[direction][2]
+    return f"{arrow} {metric.removesuffix('@128')} {metrics[name]:.3f} at 128 bits{share}"
+
+
+# --- the report ---------------------------------------------------------------------------------------------
+
+
+def _views(
+    collection: CaptionedImages,
+    found: Sequence[Task],
+    metrics: Mapping[str, float],
+    by_seed: Mapping[int, Mapping[str, float]],
+    words: Mapping[str, str],
+    options: EvalOptions,
+    progress: Callable[..., None],
+) -> list[View]:
+    name = f"R@{max(options.ks)}"
+    parts: list[Callable[[], View | list[View]]] = [
+        lambda: tables.summary(found, metrics, options.ks),
+        lambda: seeds_view(by_seed, _claims(metrics, name)) if len(by_seed) > 1 else [],
+        lambda: tables.retrieval_tables(found, options.ks),
+        lambda: curves.length_curves(found, name),
+        lambda: curves.retention_curves(found, name),
+        lambda: tables.ties_table(found, options.ks),
+        lambda: against_baselines.baseline_views(found, name, words),
+        lambda: curves.precision_recall_views(found),
+        lambda: health.health_views(found),
+        lambda: worst_views(collection, found, options.worst),
+    ]
+    views: list[View] = []
+    for done, part in enumerate(parts):
+        progress(done, len(parts), "writing the report")
+        made = part()
+        views += made if isinstance(made, list) else [made]
+    return views
+
+
+def _claims(metrics: Mapping[str, float], name: str) -> list[str]:
+    lengths = [*map(str, CODE_LENGTHS), "float"]
+    return [
+        full
+        for way in ("t2i", "i2t")
+        for what in (name, "mAP")
+        for b in lengths
+        if (full := f"{way}/{what}@{b}") in metrics
+    ]

@@ -1,0 +1,140 @@
+"""Measure the codes and the features of a checkpoint on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.evaluate import baselines
+from adapters.vlm_quantization.evaluate.tasks import (
+    FLOAT,
+    FLOAT_QUERY,
+    LEARNED,
+    RESCORED,
+    Progress,
+    Task,
+    tasks,
+)
+from adapters.vlm_quantization.job_inputs import stages
+from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
+from adapters.vlm_quantization.metrics.protocols import protocol_of
+
+if TYPE_CHECKING:
+    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.options import EvalOptions
+
+
+#: Texts that baselines are fitted on, at most; more change nothing and cost time.
+MAX_FITTED_TEXTS = 4_000
+
+
+def measure(task: Task, fitted: Sequence[baselines.Baseline], options: EvalOptions) -> None:
+    """Measure a task by every method and keep the records on it."""
+    rules = protocol_of(options.protocol)
+    ks, query, gallery = options.ks, task.queries, task.gallery
+    floats: dict[str, Any] = {"ks": ks, "protocol": rules, "itself": task.itself}
+    task.fitted = fitted
+    task.records[LEARNED] = evaluate_codes(query.codes, gallery.codes, task.relevance, **floats)
+    task.records[FLOAT] = evaluate_scores(query.features, gallery.features, task.relevance, **floats)
+    if task.itself is not None or not options.baselines:
+        return
+    given: dict[str, Any] = {"ks": (max(ks),), "protocol": rules}
+    task.records[RESCORED] = baselines.evaluate_rescored(
+        query.codes, gallery.codes, query.features, gallery.features, task.relevance, **given
+    )
+    task.records[FLOAT_QUERY] = baselines.evaluate_float_query(
+        query.margins, gallery.codes, task.relevance, **given
+    )
+    for baseline in fitted:
+        task.records[baseline.name] = baseline.evaluate(
+            query.features, gallery.features, (query.kind, gallery.kind), task.relevance, **given
+        )
+
+
+def fit(
+    collection: CaptionedImages,
+    splits: Splits,
+    encoder: HashEncoder,
+    features: NDArray[np.float32],
+    progress: Progress | None = None,
+) -> list[baselines.Baseline]:
+    """Fit the baselines on the training part: its pictures, and the names and keywords of what they show."""
+    said = []
+    for row in splits.train.tolist():
+        item = collection.items[row]
+        for texts in (*item.captions.values(), *item.keywords.values()):
+            said += texts
+    chosen = sorted(set(said))
+    if len(chosen) > MAX_FITTED_TEXTS:
+        rng = np.random.Generator(np.random.PCG64(0))
+        chosen = [chosen[place] for place in np.sort(rng.permutation(len(chosen))[:MAX_FITTED_TEXTS])]
+    images = encoder.encode_features(features[splits.train]).features
+    texts = encoder.encode_texts(chosen).features
+
+    def say(done: int, total: int) -> None:
+        if progress:
+            progress(done, total, "fitting baselines")
+
+    return baselines.fit_baselines(images, texts, progress=say)
+
+
+def fitted_on(found: Sequence[Task]) -> list[baselines.Baseline]:
+    """Return the baselines that tasks were measured with."""
+    return list(found[0].fitted)
+
+
+def evaluate(
+    collection: CaptionedImages,
+    splits: Splits,
+    encoder: HashEncoder,
+    features: NDArray[np.float32],
+    options: EvalOptions,
+    job: Any,
+) -> list[Task]:
+    """Measure a checkpoint on every held-out part, in every direction and language asked for.
+
+    Parameters
+    ----------
+    collection, splits, encoder
+        What is measured on what.
+    features : ndarray, float32, shape (n, d)
+        Frozen features of all pictures of the collection.
+    options : EvalOptions
+    job : workbench.JobContext
+        Hears about progress, and stops the work when it was cancelled.
+
+    Raises
+    ------
+    workbench.BadInput
+        Nothing was held out.
+    """
+    stage = stages(job)
+    with stage("baselines", 0.5 if options.baselines else 0.01):
+        fitted = fit(collection, splits, encoder, features, job.progress) if options.baselines else []
+    found = list(tasks(collection, splits, encoder, features, options))
+    if not found:
+        raise wb.BadInput(f"{collection.name!r} is too small: no held-out pictures to evaluate on")
+    with stage("ranking", 0.4):
+        for done, task in enumerate(found):
+            job.progress(done, len(found), task.words)
+            measure(task, fitted, options)
+            task.resample(_claims(task, options.ks), options.resamples)
+    return found
+
+
+def _claims(task: Task, ks: Sequence[int]) -> list[tuple[str, int | None, str]]:
+    """Return what gets an interval: everything the main table shows, and the headline of every method."""
+    main = ["mAP", "MRR", *(f"R@{k}" for k in ks), f"hit@{max(ks)}", f"NDCG@{max(ks)}"]
+    out: list[tuple[str, int | None, str]] = []
+    for method in task.records:
+        lengths = (None,) if method == FLOAT else CODE_LENGTHS
+        names = main if method in (FLOAT, LEARNED) else ["mAP", f"R@{max(ks)}"]
+        out += [(method, bits, name) for bits in lengths for name in names]
+    return out

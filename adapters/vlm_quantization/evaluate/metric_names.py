@@ -1,0 +1,93 @@
+"""What an evaluation measured, as numbers by name: for a job's result, and for comparing two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+import workbench as wb
+from adapters.vlm_quantization.evaluate import baselines
+from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
+
+
+def metrics_of(found: Sequence[Task], ks: Sequence[int]) -> dict[str, float]:
+    """Return every number by its name, such as ``drawings/en/t2i/R@10@64`` or ``…/ITQ/R@10@64``.
+
+    The learned code and the float features have all that a reader may want; other methods have R@k and mAP
+    at the largest k. ``retention@64`` is the learned code's R@k over that of the float features.
+    """
+    out: dict[str, float] = {}
+    last = max(ks)
+    kept = {"mAP", "MRR", "MedR", f"NDCG@{last}", "P@r2", "R@r2"}
+    kept |= {f"{what}@{k}" for k in ks for what in ("P", "R", "hit")}
+    for task in found:
+        for method, records in task.records.items():
+            own = method in (FLOAT, LEARNED)
+            inner = "" if own else f"{method}/"
+            for record in records:
+                if record.name in (kept if own else {f"R@{last}"}) and record.value == record.value:
+                    length = "float" if record.bits is None else record.bits
+                    out[f"{task.prefix}/{inner}{record.name}@{length}"] = record.value
+        shares = baselines.retention(task.records[LEARNED], task.records[FLOAT], f"R@{last}")
+        out |= {f"{task.prefix}/retention@{b}": share for b, share in shares.items() if share == share}
+    return out
+
+
+def headlines(metrics: Mapping[str, float], languages: Sequence[str]) -> dict[str, float]:
+    """Return ``t2i/R@10@128`` and the like: held-out drawings (else concepts), mean over languages."""
+    for part in ("drawings", "concepts"):
+        prefix = f"{part}/{languages[0]}/"
+        names = [name.removeprefix(prefix) for name in metrics if name.startswith(prefix)]
+        if names:
+            spoken = [language for language in languages if f"{part}/{language}/{names[0]}" in metrics]
+            return {
+                name: sum(metrics[f"{part}/{language}/{name}"] for language in spoken) / len(spoken)
+                for name in names
+                if all(f"{part}/{language}/{name}" in metrics for language in spoken)
+            }
+    return {}
+
+
+def samples_of(found: Sequence[Task], ks: Sequence[int], metrics: Mapping[str, float]) -> list[wb.Samples]:
+    """Return what single queries scored, so that two results can be compared query by query.
+
+    One entry a task for its R@k, and one a direction for the headline, whose queries are those of all
+    languages: there only where each language has as many that count, since only then is the mean over
+    languages the mean over queries.
+    """
+    last = max(ks)
+    out = []
+    for task in found:
+        scores = {}
+        for method in (LEARNED, FLOAT):
+            for record in task.records[method]:
+                if record.name in ("mAP", f"R@{last}"):
+                    length = "float" if record.bits is None else record.bits
+                    name = f"{task.prefix}/{record.name}@{length}"
+                    if name in metrics:
+                        scores[name] = _kept(record.per_query)
+        out.append(wb.Samples(ids=task.query_ids, scores=scores))
+    part = found[0].part
+    for direction in dict.fromkeys(task.direction for task in found):
+        together = [task for task in found if (task.part, task.direction) == (part, direction)]
+        scores = {}
+        for method in (LEARNED, FLOAT):
+            for first in together[0].records[method]:
+                length = "float" if first.bits is None else first.bits
+                name = f"{direction}/{first.name}@{length}"
+                each = [task.record(method, first.name, first.bits) for task in together]
+                rows = [record.per_query for record in each if record is not None]
+                counted = {int((~np.isnan(row)).sum()) for row in rows}
+                if first.name in ("mAP", f"R@{last}") and name in metrics and len(counted) == 1:
+                    scores[name] = _kept(np.concatenate(rows))
+        if scores:
+            out.append(wb.Samples(ids=[one for task in together for one in task.query_ids], scores=scores))
+    return out
+
+
+def _kept(per_query: NDArray[np.float64]) -> list[float]:
+    """Return scores as they are stored, so that a result read back is the same."""
+    scores: list[float] = per_query.astype(np.float32).tolist()
+    return scores

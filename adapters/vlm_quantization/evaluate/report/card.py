@@ -1,0 +1,89 @@
+"""What an evaluation stands on: run, data, versions, leakage."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adapters.vlm_quantization import views
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.metrics.protocols import protocol_of
+from workbench import View
+
+if TYPE_CHECKING:
+    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.options import EvalOptions
+    from workbench import Run
+
+
+#: Packages whose versions a number may depend on.
+PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow")
+
+
+def _leakage(checked: Mapping[str, int], splits: Splits) -> View:
+    words = {
+        "items": "Items, each in exactly one part",
+        "pictures": "Different pictures, none in two parts",
+        "concepts": "Concepts, none on both sides of the concept split",
+        "base_words": "Base words, none on both sides of the concept split",
+        "held_out_drawings": "Held-out drawings, each with its concept in training in another drawing",
+    }
+    rows = [(words.get(key, key), count) for key, count in checked.items()]
+    return views.card(
+        rows,
+        "Leakage check: passed",
+        ("Checked", "Count"),
+        [
+            "Checked before anything is measured; a leak stops the evaluation. Pictures are the same where "
+            "their pixels are.",
+            *splits.notes,
+        ],
+    )
+
+
+def _run_card(
+    run: Run, options: EvalOptions, encoder: HashEncoder, collection: CaptionedImages, splits: Splits
+) -> View:
+    trained, config = encoder.checkpoint.provenance, encoder.checkpoint.config
+    rules = protocol_of(options.protocol)
+    rows: list[tuple[str, Any]] = [
+        ("Run", f"{run.id} ({run.name}), experiment {run.experiment}"),
+        ("Checkpoint", f"{options.checkpoint}, step {trained.step}, seed {trained.seed}"),
+        ("Weights (SHA-256)", encoder.fingerprint),
+        ("Collection", f"{collection.name}: {len(collection):,} pictures, {', '.join(collection.languages)}"),
+        ("Data (SHA-256)", collection.fingerprint),
+        *((f"Split {part.replace('_', ' ')} (SHA-256)", mark) for part, mark in splits.fingerprints.items()),
+        ("Flags", "counted" if options.flags else "left out"),
+        ("Picture network", trained.tower or config.image_tower),
+        ("Pictures", "on white, RGB, sized by the network"),
+        ("Texts", f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows"),
+        ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold a bit"),
+        ("Protocol", options.protocol),
+        ("Order of ties in what is shown", "(distance, item id)"),
+        ("Intervals", f"{options.resamples:,} bootstrap draws over queries, seed 0"),
+        *(("Version", version) for version in _versions()),
+    ]
+    return views.card(
+        rows,
+        "Run card",
+        ("What", "Value"),
+        [
+            "With these, the same command gives the same numbers.",
+            rules.words,
+            f"Options: {options.model_copy(update={'run': run.id}).model_dump_json()}",
+        ],
+    )
+
+
+def _versions() -> list[str]:
+    out = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        try:
+            out.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return [*out, f"{platform.system()} {platform.machine()}"]

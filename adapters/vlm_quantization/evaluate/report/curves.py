@@ -1,0 +1,94 @@
+"""Curves of the report: by length, retention, precision over recall."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.evaluate import baselines
+from adapters.vlm_quantization.evaluate.report.parts import _by_length, _by_part, _series
+from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
+from adapters.vlm_quantization.metrics import uncertainty
+from adapters.vlm_quantization.metrics.precision_recall import precision_recall_curve
+from adapters.vlm_quantization.views import number
+
+#: Recalls at which a precision-recall curve is drawn.
+RECALLS = tuple(round(0.05 * step, 2) for step in range(1, 21))
+
+
+def length_curves(found: Sequence[Task], name: str) -> list[wb.View]:
+    """Return, for each part, a metric over code length, the float beside."""
+    out = []
+    for split, members in _by_part(found):
+        series: list[dict[str, Any]] = []
+        for task in members:
+            label = f"{task.arrow}, {task.language}"
+            series.append(_series(task, LEARNED, name, label))
+            level = task.record(FLOAT, name, None)
+            if level is not None:
+                flat = [number(level.value)] * len(CODE_LENGTHS)
+                series.append({"name": f"{label}, float", "y": flat, "dashed": True})
+        out.append(_by_length(f"{name} by code length: {split}", name, series))
+    return out
+
+
+def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
+    """Return, for each part, what share of the float ranking's metric the learned code keeps."""
+    out = []
+    for split, members in _by_part(found):
+        series = []
+        for task in members:
+            kept = baselines.retention(task.records[LEARNED], task.records[FLOAT], name)
+            y = [number(100 * kept.get(bits, math.nan)) for bits in CODE_LENGTHS]
+            one: dict[str, Any] = {"name": f"{task.arrow}, {task.language}", "y": y}
+            level = task.draws.get((FLOAT, None, name))
+            drawn = [task.draws.get((LEARNED, bits, name)) for bits in CODE_LENGTHS]
+            codes = [code for code in drawn if code is not None]
+            if level is not None and len(codes) == len(drawn):
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    ratios = np.where(level > 0, 100 * np.stack(codes) / level, np.nan)
+                low, high = uncertainty.interval(ratios)
+                one |= {"low": [number(v) for v in low], "high": [number(v) for v in high]}
+            series.append(one)
+        series.append({"name": "float", "y": [100.0] * len(CODE_LENGTHS), "dashed": True})
+        out.append(_by_length(f"Kept of the float {name}: {split}", f"% of float {name}", series))
+    return out
+
+
+def precision_recall_views(found: Sequence[Task]) -> list[wb.View]:
+    """Return precision over recall at every length for the first task of each direction."""
+    out = []
+    for direction in dict.fromkeys(task.direction for task in found):
+        task = next(task for task in found if task.direction == direction)
+        if task.itself is not None:
+            continue
+        curves = precision_recall_curve(
+            task.queries.codes,
+            task.gallery.codes,
+            task.relevance,
+            features=(task.queries.features, task.gallery.features),
+        )
+        series: list[dict[str, Any]] = []
+        for curve in curves:
+            y = [number(value) for value in curve.at(RECALLS)]
+            label = FLOAT if curve.bits is None else f"{curve.bits} bits"
+            series.append({"name": label, "y": y, "dashed": curve.bits is None})
+        if series:
+            data = {"x_label": "Recall", "y_label": "Precision", "x": list(RECALLS), "series": series}
+            out.append(
+                wb.View(
+                    kind="curve",
+                    title=f"Precision and recall: {task.words}",
+                    data={**data, "x_scale": "linear"},
+                    notes=[
+                        "Mean precision and mean recall of the first k, for k from 1 to the whole gallery; "
+                        "ties by expectation. A line begins where the first place ends."
+                    ],
+                )
+            )
+    return out

@@ -1,0 +1,50 @@
+"""Pieces that tables and curves of the report share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.evaluate.tasks import Task
+from adapters.vlm_quantization.views import number
+
+
+def _with_interval(task: Task, method: str, bits: int | None, name: str) -> dict[str, float | None] | None:
+    record = task.record(method, name, bits)
+    if record is None or math.isnan(record.value):
+        return None
+    low, high = task.interval(method, name, bits) or (None, None)
+    return {"value": record.value, "low": low, "high": high}
+
+
+def _series(task: Task, method: str, name: str, label: str) -> dict[str, Any]:
+    records = [task.record(method, name, bits) for bits in CODE_LENGTHS]
+    one: dict[str, Any] = {"name": label, "y": [record and number(record.value) for record in records]}
+    bands = [task.interval(method, name, bits) for bits in CODE_LENGTHS]
+    if all(bands):
+        one["low"] = [band and band[0] for band in bands]
+        one["high"] = [band and band[1] for band in bands]
+    return one
+
+
+def _by_length(title: str, y_label: str, series: list[dict[str, Any]], notes: Sequence[str] = ()) -> wb.View:
+    data = {
+        "x_label": "Code length (bits)",
+        "y_label": y_label,
+        "x": list(CODE_LENGTHS),
+        "x_scale": "log2",
+        "series": series,
+    }
+    return wb.View(
+        kind="curve", title=title, data=data, notes=[*notes, "Shaded: 95 % interval over queries."]
+    )
+
+
+def _by_part(found: Sequence[Task]) -> list[tuple[str, list[Task]]]:
+    return [
+        (split, [task for task in found if task.split == split])
+        for split in dict.fromkeys(task.split for task in found)
+    ]

@@ -1,0 +1,208 @@
+"""The evaluation report: what was measured, written down as generic views for somebody who sees it first.
+
+It reads from the outside in: the headline and the rules, every number with its interval, what ties could have
+done, how the code stands against the float it came from and against codes nobody had to learn, why (the
+bits themselves), where it fails (pictures), and what has to be known to make the numbers again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.evaluate.report.parts import _by_part, _with_interval
+from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
+from adapters.vlm_quantization.metrics import code_health, uncertainty
+from adapters.vlm_quantization.metrics.records import MetricRecord
+from adapters.vlm_quantization.views import number
+
+_WORDS = {
+    "mAP": "mAP: mean average precision",
+    "R": "R@k: share of the relevant items among the first k (true recall)",
+    "hit": "hit@k: share of queries with any relevant item among the first k",
+    "MedR": "MedR: median rank of the first relevant item",
+}
+
+
+def summary(
+    found: Sequence[Task], metrics: Mapping[str, float], ks: Sequence[int], n_runs: int = 1
+) -> wb.View:
+    """Return the headline with its intervals, and the rules in words."""
+    last, part = max(ks), found[0].part
+    rows: list[dict[str, Any]] = []
+    for direction in dict.fromkeys(task.direction for task in found):
+        members = [task for task in found if (task.part, task.direction) == (part, direction)]
+        languages = ", ".join(task.language for task in members)
+        for name, method, bits in (
+            (f"R@{last}", LEARNED, 128),
+            (f"R@{last}", LEARNED, 64),
+            (f"R@{last}", FLOAT, None),
+            ("mAP", LEARNED, 128),
+        ):
+            row = _headline_row(members, method, bits, name)
+            if row:
+                length = "float cosine" if bits is None else f"{bits} bits"
+                row["name"] = f"{name}, {members[0].arrow}, {length}"
+                row["note"] = f"{members[0].split}; mean over {languages}" if len(members) > 1 else languages
+                rows.append(row)
+        kept = metrics.get(f"{direction}/retention@128")
+        if kept is not None:
+            rows.append(
+                {
+                    "name": f"Kept of the float at 128 bits, {members[0].arrow}",
+                    "value": kept,
+                    "format": ".1%",
+                    "note": f"R@{last} of the code over R@{last} of the float cosine",
+                }
+            )
+    first = found[0]
+    random_order = min(last, first.gallery_size) / first.gallery_size
+    rows.append(
+        {
+            "name": f"R@{last} by chance",
+            "value": random_order,
+            "format": ".3f",
+            "note": f"gallery of {first.gallery_size:,} in random order",
+        }
+    )
+    return wb.View(kind="metrics_table", title="Summary", data={"rows": rows}, notes=_rules(found))
+
+
+def _headline_row(members: Sequence[Task], method: str, bits: int | None, name: str) -> dict[str, Any] | None:
+    records = [task.record(method, name, bits) for task in members]
+    values = [record.value for record in records if record and not math.isnan(record.value)]
+    if not values:
+        return None
+    draws = [one for task in members if (one := task.draws.get((method, bits, name))) is not None]
+    row: dict[str, Any] = {"value": float(np.mean(values)), "format": ".3f"}
+    if len(draws) == len(values):
+        low, high = uncertainty.interval(np.mean(draws, axis=0))
+        row |= {"low": number(float(low)), "high": number(float(high))}
+    return row
+
+
+def _rules(found: Sequence[Task]) -> list[str]:
+    record = found[0].records[LEARNED][0]
+    relevances = ", ".join(dict.fromkeys(task.relevance.words for task in found))
+    notes = [
+        f"{record.rules.words} Relevant: {relevances}. Source of the rules: {record.rules.source}.",
+        "Figures in brackets are 95 % bootstrap intervals over queries; queries about one thing are drawn "
+        "together. They say what other queries would give, not what another training run would.",
+    ]
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for task in found:
+        first = task.records[LEARNED][0]
+        counts = (
+            f"{first.n_queries:,} queries, {first.n_without_relevant:,} of them without a relevant item; "
+            f"gallery of {task.gallery_size:,}; split {task.fingerprint[:12]}."
+        )
+        alike.setdefault((task.split, task.arrow, counts), []).append(task.language)
+    notes += [
+        f"{split.capitalize()}, {arrow} ({', '.join(languages)}): {counts}"
+        for (split, arrow, counts), languages in alike.items()
+    ]
+    return notes
+
+
+def retrieval_tables(found: Sequence[Task], ks: Sequence[int]) -> list[wb.View]:
+    """Return a table a part: length by direction and language, each value with its interval over queries."""
+    out = []
+    for split, members in _by_part(found):
+        order = ["mAP", "MedR", *(f"R@{k}" for k in ks)]
+        if any(_value(task, f"hit@{max(ks)}") != _value(task, f"R@{max(ks)}") for task in members):
+            order.append(f"hit@{max(ks)}")  # several relevant items a query: the two kinds of recall differ
+        rows = [
+            {
+                "task": f"{task.arrow}, {task.language}",
+                "length": "float cosine" if bits is None else f"{bits} bits",
+                **{name: _with_interval(task, method, bits, name) for name in order},
+            }
+            for task in members
+            for method, bits in (*((LEARNED, b) for b in CODE_LENGTHS), (FLOAT, None))
+        ]
+        words = dict.fromkeys(name.split("@")[0] for name in order)
+        out.append(
+            wb.View(
+                kind="retrieval_table",
+                title=f"Retrieval: {split}",
+                data={"columns": _columns_of(order), "rows": rows},
+                notes=[
+                    "Brackets: 95 % interval over queries. Bold: the best of a direction and language.",
+                    "; ".join(_WORDS[name] for name in words) + ".",
+                ],
+            )
+        )
+    return out
+
+
+def _columns_of(names: Sequence[str]) -> list[dict[str, Any]]:
+    groups = {"mAP": "Whole ranking", "MedR": "First relevant"}
+    columns: list[dict[str, Any]] = [
+        {"key": "task", "label": "Direction, language"},
+        {"key": "length", "label": "Length"},
+    ]
+    for name in names:
+        median = name == "MedR"
+        columns.append(
+            {
+                "key": name,
+                "label": name,
+                "format": ".1f" if median else ".3f",
+                "better": "lower" if median else "higher",
+                "group": groups.get(name, "Among the first k"),
+            }
+        )
+    return columns
+
+
+def _value(task: Task, name: str) -> float:
+    record = task.record(LEARNED, name, max(CODE_LENGTHS))
+    return math.nan if record is None else record.value
+
+
+def ties_table(found: Sequence[Task], ks: Sequence[int]) -> wb.View:
+    """Return what the order of tied items could have made of the numbers."""
+    names = ["mAP", f"R@{min(ks)}", f"R@{max(ks)}"]
+    columns: list[dict[str, Any]] = [
+        {"key": "split", "label": "Split"},
+        {"key": "task", "label": "Direction, language"},
+        {"key": "length", "label": "Length"},
+        *({"key": n, "label": n, "format": ".3f", "group": "Value (worst – best order)"} for n in names),
+        {"key": "first", "label": "rank 1", "format": ".1f", "group": "Items tied at"},
+        {"key": "tenth", "label": "rank 10", "format": ".1f", "group": "Items tied at"},
+    ]
+    rows = []
+    for task in found:
+        health = code_health.tie_health(task.queries.codes, task.gallery.codes)
+        for one in health:
+            row: dict[str, Any] = {
+                "split": task.split,
+                "task": f"{task.arrow}, {task.language}",
+                "length": f"{one.bits} bits",
+                "first": one.tied_first,
+                "tenth": one.tied_tenth,
+            }
+            row |= {name: _with_bounds(task.record(LEARNED, name, one.bits)) for name in names}
+            rows.append(row)
+    return wb.View(
+        kind="retrieval_table",
+        title="What ties could have done",
+        data={"columns": columns, "rows": rows},
+        notes=[
+            "At short codes many items stand at one distance, and a sort has to order them somehow. "
+            "Brackets: "
+            "the same ranking with every tie in the worst and in the best order. No order, and no library's "
+            "sort, can leave them.",
+        ],
+    )
+
+
+def _with_bounds(record: MetricRecord | None) -> dict[str, float] | None:
+    if record is None or math.isnan(record.value):
+        return None
+    return {"value": record.value, "low": record.low, "high": record.high}

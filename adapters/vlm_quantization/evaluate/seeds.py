@@ -1,0 +1,84 @@
+"""The same training with other seeds, beside the one evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adapters.vlm_quantization.evaluate import measuring, metric_names
+from adapters.vlm_quantization.job_inputs import checkpoint_names, open_encoder
+from workbench import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.options import EvalOptions
+    from workbench import JobContext, Run
+
+
+def _refuse_other_data(
+    run: Run, checkpoint: str, encoder: HashEncoder, splits: Splits, collection: CaptionedImages
+) -> None:
+    if encoder.checkpoint.provenance.split != splits.fingerprints["train"]:
+        raise BadInput(
+            f"{checkpoint} of run {run.id} was trained on other data, or on another split of it, "
+            f"than the {collection.name!r} of today",
+            hint="It may have seen the held-out pictures. Evaluate best.safetensors, or train again.",
+        )
+
+
+# --- seeds --------------------------------------------------------------------------------------------------
+
+
+def _other_seeds(job: JobContext, run: Run, options: EvalOptions) -> dict[int, Run]:
+    """Return the newest run of each further seed that is like the chosen one in all but its seed.
+
+    Raises
+    ------
+    workbench.BadInput
+        There is none for a seed.
+    """
+    wanted = [seed for seed in dict.fromkeys(options.seeds) if seed != run.config.get("seed")]
+    out: dict[int, Run] = {}
+    for other in job.workspace.runs(run.experiment) if wanted else ():
+        seed = other.config.get("seed")
+        if (
+            seed in wanted
+            and seed not in out
+            and _apart_from_seed(other.config) == _apart_from_seed(run.config)
+            and options.checkpoint in checkpoint_names(other)
+        ):
+            out[seed] = other
+    missing = [seed for seed in wanted if seed not in out]
+    if missing:
+        raise BadInput(
+            f"no run of experiment {run.experiment!r} is as run {run.id} with seed "
+            f"{', '.join(map(str, missing))} and has {options.checkpoint}",
+            hint=f"Train them with seeds={list(options.seeds)} and the same options.",
+        )
+    return {seed: out[seed] for seed in wanted}
+
+
+def _apart_from_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in ("seed", "seeds", "name")}
+
+
+def _metrics_of_run(
+    run: Run,
+    options: EvalOptions,
+    collection: CaptionedImages,
+    splits: Splits,
+    measured_on: Splits,
+    features: NDArray[np.float32],
+    job: JobContext,
+) -> dict[str, float]:
+    encoder = open_encoder(run, options.checkpoint)
+    _refuse_other_data(run, options.checkpoint, encoder, splits, collection)
+    short = options.model_copy(update={"resamples": 10})
+    found = measuring.evaluate(collection, measured_on, encoder, features, short, job)
+    metrics = metric_names.metrics_of(found, options.ks)
+    return metrics | metric_names.headlines(metrics, [task.language for task in found])

@@ -1,0 +1,299 @@
+"""One checkpoint measured on what was held out: every ranking task, the baselines, and how sure all of it is.
+
+What is measured here is written down for a reader by :mod:`adapters.vlm_quantization.evaluate.report.tables`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+import workbench as wb
+from adapters.vlm_quantization.codes import Encoded
+from adapters.vlm_quantization.evaluate import baselines
+from adapters.vlm_quantization.metrics import uncertainty
+from adapters.vlm_quantization.metrics.records import MetricRecord
+from adapters.vlm_quantization.metrics.relevance import Graded, Relevance, SameItem, SharedLabel
+
+if TYPE_CHECKING:
+    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.options import EvalOptions
+
+
+#: The parts an evaluation reports, as the reader sees them and as metric names say them.
+PARTS = {
+    "test_drawings": ("held-out drawings", "drawings"),
+    "test_concepts": ("held-out concepts", "concepts"),
+}
+
+
+#: What queries and gallery are, by the name of a direction, and how the reader sees it.
+DIRECTIONS = {
+    "t2i": ("text", "image", "text → image"),
+    "i2t": ("image", "text", "image → text"),
+    "i2i": ("image", "image", "image → image"),
+    "t2t": ("text", "text", "text → text"),
+}
+
+
+#: Names of the rankings of the learned code itself.
+FLOAT, LEARNED, RESCORED, FLOAT_QUERY = "float cosine", "nested code", "rescored", "float query"
+
+
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Pictures or texts of a part, encoded.
+
+    Attributes
+    ----------
+    kind : {"image", "text"}
+    ids : list of str
+        One a row, unique: a picture's item id, or language and concept of a text.
+    concepts : list of str
+        What each row shows or names.
+    labels : list of tuple of str
+        Labels of each row.
+    shown : list of str
+        What a reader sees: a text, or a picture's caption.
+    rows : ndarray, int64, shape (n,)
+        Items of the collection; for a text, the first item of its concept.
+    codes, features, margins
+        Packed codes, unit float features, and the distances of each bit from its threshold.
+    """
+
+    kind: str
+    ids: list[str]
+    concepts: list[str]
+    labels: list[tuple[str, ...]]
+    shown: list[str]
+    rows: NDArray[np.int64] = field(repr=False)
+    codes: NDArray[np.uint8] = field(repr=False)
+    features: NDArray[np.float32] = field(repr=False)
+    margins: NDArray[np.float32] = field(repr=False)
+
+
+@dataclass
+class Task:
+    """One ranking task: a part, a direction and a language, and everything measured of it.
+
+    Attributes
+    ----------
+    part, direction, language : str
+        Keys: ``"drawings"``, ``"t2i"``, ``"en"``.
+    split, arrow : str
+        As the reader sees part and direction.
+    fingerprint : str
+        Of the split.
+    queries, gallery : Side
+    relevance : Relevance
+    itself : ndarray or None
+        Row of the gallery that is the query itself.
+    fitted : sequence of Baseline
+        The baselines it was measured with.
+    records : dict of str to list of MetricRecord
+        By method: the float features, the learned code, what is made of both, and the baselines.
+    """
+
+    part: str
+    direction: str
+    language: str
+    split: str
+    arrow: str
+    fingerprint: str
+    queries: Side
+    gallery: Side
+    relevance: Relevance
+    itself: NDArray[np.int64] | None = None
+    fitted: Sequence[baselines.Baseline] = ()
+    records: dict[str, list[MetricRecord]] = field(default_factory=dict)
+    draws: dict[tuple[str, int | None, str], NDArray[np.float64]] = field(default_factory=dict, repr=False)
+
+    @property
+    def prefix(self) -> str:
+        """How metric names begin: ``drawings/en/t2i``."""
+        return f"{self.part}/{self.language}/{self.direction}"
+
+    @property
+    def words(self) -> str:
+        """Part, direction and language for a reader."""
+        return f"{self.split}, {self.arrow}, {self.language}"
+
+    @property
+    def gallery_size(self) -> int:
+        """How many items a query is ranked against: without itself."""
+        return len(self.gallery.ids) - (self.itself is not None)
+
+    @property
+    def query_ids(self) -> list[str]:
+        """Return ids that say the same question wherever it is asked: with the split's fingerprint."""
+        return [f"{self.fingerprint[:8]}:{self.language}:{one}" for one in self.queries.ids]
+
+    def record(self, method: str, name: str, bits: int | None) -> MetricRecord | None:
+        """Return one record, or None where it was not measured."""
+        found = self.records.get(method, ())
+        return next((one for one in found if one.name == name and one.bits == bits), None)
+
+    def interval(self, method: str, name: str, bits: int | None) -> tuple[float, float] | None:
+        """Return the 95 % bootstrap interval of a mean over queries; None where there is none."""
+        draws = self.draws.get((method, bits, name))
+        if draws is None:
+            return None
+        low, high = uncertainty.interval(draws)
+        return None if np.isnan(low) else (float(low), float(high))
+
+    def resample(self, wanted: Iterable[tuple[str, int | None, str]], resamples: int) -> None:
+        """Draw queries again and again and keep the means; all metrics see the same draws."""
+        keys, rows = [], []
+        for method, bits, name in wanted:
+            record = self.record(method, name, bits)
+            if record is not None and name != "MedR":
+                keys.append((method, bits, name))
+                rows.append(record.per_query)
+        if rows:
+            drawn = uncertainty.bootstrap(np.stack(rows), groups=self.queries.concepts, resamples=resamples)
+            self.draws |= dict(zip(keys, drawn, strict=True))
+
+
+def encode_part(
+    collection: CaptionedImages,
+    rows: NDArray[np.int64],
+    encoder: HashEncoder,
+    features: NDArray[np.float32],
+) -> tuple[Side, dict[str, Side]]:
+    """Encode the pictures of a part and, by language, the names of what they show, each name once."""
+    items = [collection.items[row] for row in rows.tolist()]
+    encoded = encoder.encode_features(features[rows])
+    pictures = Side(
+        kind="image",
+        ids=[f"img:{item.id}" for item in items],
+        concepts=[item.concept for item in items],
+        labels=[item.labels for item in items],
+        shown=[item.caption() for item in items],
+        rows=rows,
+        codes=encoded.codes,
+        features=encoded.features,
+        margins=margins(encoder, encoded, "image"),
+    )
+    first = {item.concept: row for item, row in zip(reversed(items), reversed(rows.tolist()), strict=True)}
+    texts = {}
+    for language in collection.languages:
+        names = collection.names(rows.tolist(), language)
+        if names:
+            concepts, said = list(names), list(names.values())
+            encoded = encoder.encode_texts(said)
+            at = [first[concept] for concept in concepts]
+            texts[language] = Side(
+                kind="text",
+                ids=concepts,
+                concepts=concepts,
+                labels=[collection.items[row].labels for row in at],
+                shown=said,
+                rows=np.array(at, np.int64),
+                codes=encoded.codes,
+                features=encoded.features,
+                margins=margins(encoder, encoded, "text"),
+            )
+    return pictures, texts
+
+
+def margins(encoder: HashEncoder, encoded: Encoded, side: str) -> NDArray[np.float32]:
+    """Return how far each bit is from its threshold, float32 (n, bits); the code is their signs."""
+    tensors = encoder.checkpoint.tensors
+    out: NDArray[np.float32] = encoded.features @ tensors[f"{side}.code.weight"].T
+    out -= tensors[f"{side}.code.threshold"]
+    return out
+
+
+def tasks(
+    collection: CaptionedImages,
+    splits: Splits,
+    encoder: HashEncoder,
+    features: NDArray[np.float32],
+    options: EvalOptions,
+) -> Iterator[Task]:
+    """Yield every ranking task there are queries for, part by part."""
+    for part, (split, short) in PARTS.items():
+        rows = getattr(splits, part)
+        if not len(rows):
+            continue
+        pictures, texts = encode_part(collection, rows, encoder, features)
+        for direction in options.directions:
+            for language, said in texts.items():
+                if direction == "i2i" and language != next(iter(texts)):
+                    continue  # pictures have no language
+                query, gallery, itself = _sides(direction, pictures, said, texts)
+                yield Task(
+                    part=short,
+                    direction=direction,
+                    language=language if direction != "i2i" else "any",
+                    split=split,
+                    arrow=DIRECTIONS[direction][2],
+                    fingerprint=splits.fingerprints[part],
+                    queries=query,
+                    gallery=gallery,
+                    relevance=_relevance(options.relevance, query, gallery),
+                    itself=itself,
+                )
+
+
+def _sides(
+    direction: str, pictures: Side, said: Side, texts: Mapping[str, Side]
+) -> tuple[Side, Side, NDArray[np.int64] | None]:
+    """Return queries, gallery and who in the gallery is the query itself."""
+    if direction == "t2i":
+        return said, pictures, None
+    if direction == "i2t":
+        return pictures, said, None
+    if direction == "i2i":
+        return pictures, pictures, np.arange(len(pictures.ids))
+    together = _joined(texts)
+    start = 0
+    for other in texts.values():
+        if other is said:
+            break
+        start += len(other.ids)
+    return said, together, np.arange(start, start + len(said.ids))
+
+
+def _joined(texts: Mapping[str, Side]) -> Side:
+    """Return the names in all languages as one gallery."""
+    sides = list(texts.values())
+    return Side(
+        kind="text",
+        ids=[f"{language}:{one}" for language, side in texts.items() for one in side.ids],
+        concepts=[one for side in sides for one in side.concepts],
+        labels=[one for side in sides for one in side.labels],
+        shown=[one for side in sides for one in side.shown],
+        rows=np.concatenate([side.rows for side in sides]),
+        codes=np.concatenate([side.codes for side in sides]),
+        features=np.concatenate([side.features for side in sides]),
+        margins=np.concatenate([side.margins for side in sides]),
+    )
+
+
+def _relevance(kind: str, query: Side, gallery: Side) -> Relevance:
+    if kind == "item":
+        return SameItem(query.concepts, gallery.concepts)
+    names = sorted({label for side in (query, gallery) for labels in side.labels for label in labels})
+    if not names:
+        raise wb.BadInput(
+            f"relevance by {kind!r} needs labels, and nothing of this collection has any",
+            hint="Give items labels, or evaluate with relevance=item.",
+        )
+    place = {name: column for column, name in enumerate(names)}
+    tables = []
+    for side in (query, gallery):
+        table = np.zeros((len(side.labels), len(names)), bool)
+        for row, labels in enumerate(side.labels):
+            table[row, [place[label] for label in labels]] = True
+        tables.append(table)
+    return SharedLabel(*tables) if kind == "labels" else Graded(*tables)

@@ -1,0 +1,1 @@
+"""An index on disk: building it in shards, opening it, ranking its codes."""

@@ -1,0 +1,300 @@
+"""Build an index folder from a collection and an encoder.
+
+The folder appears whole or not at all. Work is done in a hidden folder beside the final one: each shard of
+items is encoded and put on the disk before the next, so a build that was killed goes on where it was, as long
+as collection, model and settings are the same. At the end the shards are poured into the files that
+:mod:`adapters.vlm_quantization.index.format` describes, and one rename puts the folder in its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoder
+from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index.entries import Collection, _captions, _Entry, _images
+from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Progress, _shard_items, _Shards
+from adapters.vlm_quantization.index.thresholds import _thresholds
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that could not be read, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What a build made.
+
+    Attributes
+    ----------
+    path : Path
+        The index folder.
+    name : str
+        Its name.
+    images, captions : int
+        Items on each side.
+    skipped : tuple of Skipped
+        Pictures left out; their captions are indexed all the same.
+    size : int
+        Bytes on disk.
+    resumed : int
+        Shards taken over from a build that was killed.
+    seconds : float
+        How long it took.
+    """
+
+    path: Path
+    name: str
+    images: int
+    captions: int
+    skipped: tuple[Skipped, ...]
+    size: int
+    resumed: int
+    seconds: float
+
+
+def build_index(
+    indexes: Path,
+    collection: Collection,
+    encoder: Encoder,
+    *,
+    name: str,
+    title: str = "",
+    model_file: Path | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> IndexReport:
+    """Build ``indexes / name``, replacing an index of that name only when the new one is whole.
+
+    Parameters
+    ----------
+    indexes : Path
+        The folder that holds one folder an index.
+    collection : Collection
+        Captioned pictures.
+    encoder : Encoder
+        Makes the codes and features of both sides.
+    name : str
+        Name of the folder: letters of any script, digits, ``. _ -``.
+    title : str
+        Shown to people; the collection's name if empty.
+    model_file : Path, optional
+        The checkpoint behind the encoder, copied into the index so that queries can be encoded anywhere.
+    batch_size : int
+        Items encoded at a time.
+    progress : callable, optional
+        Called as ``progress(done, total, message)``; what it raises stops the build, which can be resumed.
+    provenance : mapping, optional
+        Plain JSON to remember: the job, the run.
+
+    Raises
+    ------
+    workbench.BadName
+        The name cannot name a folder.
+    workbench.BadInput
+        Items of one id, an encoder that breaks its promises (shape, unit norm, NaN), or no readable picture.
+    workbench.WrongState
+        What stands at that name is not an index.
+    workbench.Busy
+        The same index is being built by another process.
+    """
+    started = time.perf_counter()
+    files.check_name(name)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise wb.BadInput(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    final = Path(indexes) / name
+    if final.exists() and not (final / files.MANIFEST).is_file():
+        raise wb.WrongState(f"{final} is there and is not an index", hint="Choose another name, or move it.")
+    sides = {"images": _images(collection), "captions": _captions(collection)}
+    fingerprint = _fingerprint(collection, encoder, model_file, batch_size, sides)
+
+    Path(indexes).mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(final, keep=fingerprint)
+    work = final.with_name(f".{name}.building-{fingerprint[:12]}")
+    with _locked(work):
+        shards = _Shards(work / "shards", collection, encoder, sides, batch_size, progress)
+        shards.complete()
+        built = work / "index"
+        shutil.rmtree(built, ignore_errors=True)
+        built.mkdir()
+        seals = _pour(built, shards, sides, encoder.dim, model_file)
+        skipped = tuple(Skipped(**problem) for problem in shards.problems())
+        counts = {side: shards.count(side) for side in files.SIDES}
+        about = _about(collection, encoder, name, title, model_file, provenance)
+        manifest = files.Manifest(
+            **about,
+            counts={**counts, "skipped": len(skipped)},
+            thresholds=_thresholds(built, shards),
+            files=seals,
+        )
+        with files.sealed(built / files.MANIFEST) as out:
+            out.write(files.manifest_text(manifest).encode())
+        files.sync_folder(built)
+        files.crash_point("index:before-publish")
+        files.publish(built, final)
+        files.crash_point("index:after-publish")
+    _clear_leftovers(final, keep="")
+    return IndexReport(
+        path=final,
+        name=name,
+        images=counts["images"],
+        captions=counts["captions"],
+        skipped=skipped,
+        size=sum(path.stat().st_size for path in final.iterdir()),
+        resumed=shards.resumed,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _about(
+    collection: Collection,
+    encoder: Encoder,
+    name: str,
+    title: str,
+    model_file: Path | None,
+    provenance: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the part of the manifest that is known before anything is encoded."""
+    return {
+        "format": files.FORMAT,
+        "adapter": files.ADAPTER,
+        "name": name,
+        "title": title or collection.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_bits": CODE_BITS,
+        "code_lengths": list(CODE_LENGTHS),
+        "feature_dim": encoder.dim,
+        "languages": list(collection.languages),
+        "model": {
+            "name": encoder.name,
+            "fingerprint": encoder.fingerprint,
+            "file": files.MODEL if model_file else None,
+        },
+        "data": {"name": collection.name, "fingerprint": collection.fingerprint},
+        "credits": list(collection.credits),
+        "provenance": dict(provenance or {}),
+    }
+
+
+def _fingerprint(
+    collection: Collection,
+    encoder: Encoder,
+    model_file: Path | None,
+    batch_size: int,
+    sides: Mapping[str, Sequence[_Entry]],
+) -> str:
+    """Digest all that decides what is in the shards."""
+    digest = hashlib.sha256()
+    for part in (
+        files.FORMAT,
+        collection.fingerprint,
+        encoder.fingerprint,
+        model_file and files.sha256_of(model_file),
+        _shard_items(batch_size),
+        THUMBNAIL_PIXELS,
+        *(len(entries) for entries in sides.values()),
+    ):
+        digest.update(f"{part}\n".encode())
+    return digest.hexdigest()
+
+
+# --- the folder ---------------------------------------------------------------------------------------------
+
+
+def _pour(
+    built: Path,
+    shards: _Shards,
+    sides: Mapping[str, Sequence[_Entry]],
+    dim: int,
+    model_file: Path | None,
+) -> dict[str, files.FileSeal]:
+    """Write the files of an index from its shards, one shard in memory at a time."""
+    seals: dict[str, files.FileSeal] = {}
+    for side in files.SIDES:
+        n = shards.count(side)
+        if not n and side == "images":
+            reasons = "; ".join(f"{p['id']}: {p['reason']}" for p in shards.problems()[:3])
+            raise wb.BadInput(f"none of the {len(sides[side])} pictures can be read. {reasons}".strip())
+        name = files.codes_file(side)
+        parts = shards.read(side, "codes")
+        seals[name] = files.write_rows(built / name, parts, (n, CODE_BITS // 8), np.uint8)
+        name = files.features_file(side)
+        seals[name] = files.write_rows(built / name, shards.read(side, "features"), (n, dim), np.float32)
+        name = files.items_file(side)
+        seals[name] = files.write_lines(built / name, shards.kept(side))
+    with files.sealed(built / files.THUMBNAILS) as out:
+        for part in shards.read("images", "thumbnails"):
+            out.write(part.tobytes())
+    seals[files.THUMBNAILS] = out.seal
+    lengths = np.concatenate(list(shards.read("images", "lengths")))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    seals[files.THUMBNAIL_OFFSETS] = files.write_rows(
+        built / files.THUMBNAIL_OFFSETS, [offsets], offsets.shape, np.int64
+    )
+    if model_file is not None:
+        with model_file.open("rb") as source, files.sealed(built / files.MODEL) as out:
+            shutil.copyfileobj(source, out)
+        seals[files.MODEL] = out.seal
+    return seals
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Hold a work folder alone; it is deleted when the build ends well, kept to resume when it does not."""
+    work.mkdir(exist_ok=True)
+    try:
+        lock = (work / "lock").open("w")
+    except FileNotFoundError:  # its builder ended and deleted it a moment ago
+        raise wb.Busy(f"{work.name}: this index was just built by another process") from None
+    with lock:
+        if not _take(lock):
+            raise wb.Busy(
+                f"{work.name}: this index is being built by another process", hint="Wait for it to end."
+            )
+        yield
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _take(lock: io.TextIOWrapper) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two builds of one index at once are the user's to avoid
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _clear_leftovers(final: Path, *, keep: str) -> None:
+    """Bring back an index that a crash left aside, and delete what dead builds of that name left."""
+    old = files.aside(final)
+    if old.exists():
+        if final.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(final)
+    ours = re.compile(re.escape(f".{final.name}.building-") + "[0-9a-f]{12}")
+    for work in final.parent.glob(f".{final.name}.building-*"):
+        if ours.fullmatch(work.name) and not (keep and work.name.endswith(keep[:12])):
+            with suppress(wb.Busy), _locked(work):
+                pass  # nobody is at it, and leaving deletes it

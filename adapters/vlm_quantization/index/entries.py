@@ -1,0 +1,127 @@
+"""What is indexed: pictures and captions of a collection, in the order of their ids."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import workbench as wb
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class CollectionItem(Protocol):
+    """What is read of one picture of a collection."""
+
+    id: str
+    concept: str
+    captions: Mapping[str, Sequence[str]]
+    labels: Sequence[str]
+    style: str
+    group: str
+    flag: bool
+
+
+class Collection(Protocol):
+    """What is read of a collection of captioned pictures."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def items(self) -> Sequence[Any]:
+        """What is read of each picture, as :class:`CollectionItem`."""
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """Language tags of the captions."""
+
+    @property
+    def credits(self) -> Sequence[str]:
+        """Attributions that have to be shown with the pictures."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex): equal only for equal collections."""
+
+    def open(self, i: int, /) -> Image:
+        """Open picture ``i`` as RGB."""
+
+
+# --- what is indexed ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An item to index: what is stored of it, and what is encoded (a picture's number, or a text)."""
+
+    item: dict[str, Any]
+    source: Any
+
+
+def _sorted_by_id(entries: list[_Entry]) -> list[_Entry]:
+    entries.sort(key=lambda entry: entry.item["id"])
+    for one, other in itertools.pairwise(entries):
+        if one.item["id"] == other.item["id"]:
+            raise wb.BadInput(f"two items have the id {one.item['id']!r}; ids must be unique")
+    return entries
+
+
+def _first_names(item: CollectionItem, languages: Sequence[str]) -> list[str]:
+    return [item.captions[language][0] for language in languages if item.captions.get(language)]
+
+
+def _images(collection: Collection) -> list[_Entry]:
+    entries = []
+    for i, item in enumerate(collection.items):
+        caption, subtitle, *_ = [*_first_names(item, collection.languages), "", ""]
+        entries.append(
+            _Entry(
+                {
+                    "id": item.id,
+                    "concept": item.concept,
+                    "caption": caption,
+                    "subtitle": subtitle,
+                    "captions": {language: list(names) for language, names in item.captions.items()},
+                    "labels": list(item.labels),
+                    "style": item.style,
+                    "group": item.group,
+                    "flag": bool(item.flag),
+                },
+                i,
+            )
+        )
+    return _sorted_by_id(entries)
+
+
+def _captions(collection: Collection) -> list[_Entry]:
+    """Return one entry a distinct text of a concept, whatever the number of its drawings."""
+    entries = []
+    seen: set[tuple[str, str]] = set()
+    numbers: dict[tuple[str, str], int] = {}
+    for item in collection.items:
+        for language in collection.languages:
+            for text in item.captions.get(language, ()):
+                if (item.concept, text) in seen:
+                    continue
+                seen.add((item.concept, text))
+                number = numbers.get((item.concept, language), 0)
+                numbers[item.concept, language] = number + 1
+                others = [other for other in collection.languages if other != language]
+                entries.append(
+                    _Entry(
+                        {
+                            "id": f"{item.concept}:{language}:{number}",
+                            "concept": item.concept,
+                            "caption": text,
+                            "subtitle": next(iter(_first_names(item, others)), ""),
+                            "language": language,
+                        },
+                        text,
+                    )
+                )
+    return _sorted_by_id(entries)

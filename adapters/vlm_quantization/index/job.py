@@ -1,0 +1,72 @@
+"""The index_build job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters.vlm_quantization.data.sources import open_collection
+from adapters.vlm_quantization.encoding.checkpoint import BEST, REFIT
+from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
+from adapters.vlm_quantization.index.build import build_index
+from adapters.vlm_quantization.job_inputs import checkpoint_names, choose_run, open_encoder, problems_of
+from adapters.vlm_quantization.towers.features import kept_features
+from workbench import Result, View
+
+if TYPE_CHECKING:
+    from adapters.vlm_quantization.options import IndexOptions
+    from workbench import JobContext, Run
+
+
+def run_index_build(options: IndexOptions, job: JobContext) -> Result:
+    """Build an index of a collection with a checkpoint; it appears whole or not at all."""
+    run, checkpoint = choose_published(job, options.run, options.checkpoint)
+    encoder = open_encoder(run, checkpoint)
+    collection = open_collection(
+        options.collection or run.config["collection"],
+        cache_dir=job.workspace.cache,
+        progress=job.progress,
+    )
+    known = kept_features(collection, encoder.tower, job.workspace.cache)
+    report = build_index(
+        job.workspace.indexes,
+        collection,
+        encoder if known is None else KnownPictures(encoder, collection, known),
+        name=options.name,
+        title=collection.name,
+        model_file=Path(run.checkpoint(checkpoint)),
+        progress=job.progress,
+        provenance={"job": job.id, "run": run.id, "collection": collection.name},
+    )
+    rows: list[dict[str, Any]] = [
+        {"name": "Pictures", "value": report.images},
+        {"name": "Captions", "value": report.captions},
+        {"name": "Skipped", "value": len(report.skipped)},
+        {"name": "Size (MB)", "value": round(report.size / 1e6, 1)},
+        {"name": "Seconds", "value": round(report.seconds, 1)},
+    ]
+    return Result(
+        summary=f"{report.images:,} pictures, {report.captions:,} captions",
+        metrics={"pictures": report.images, "captions": report.captions, "skipped": len(report.skipped)},
+        views=[
+            View(
+                kind="metrics_table",
+                title=f"Index {report.name}",
+                data={"rows": rows},
+                notes=[f"Model: {checkpoint} of run {run.id} ({run.name})."],
+            )
+        ],
+        made={"index": report.name, "run": run.id, "checkpoint": checkpoint},
+        warnings=[
+            *problems_of(collection),
+            *(f"{skipped.id}: {skipped.reason}" for skipped in report.skipped),
+        ],
+    )
+
+
+def choose_published(job: JobContext, run_id: int | None, checkpoint: str) -> tuple[Run, str]:
+    """Return a run and the checkpoint to publish: the one named, else the refit, else the best."""
+    if checkpoint:
+        return choose_run(job, run_id, checkpoint), checkpoint
+    run = choose_run(job, run_id, BEST)
+    return run, REFIT if REFIT in checkpoint_names(run) else BEST

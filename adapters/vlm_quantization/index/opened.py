@@ -1,0 +1,230 @@
+"""An opened index."""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_BITS, Encoder
+from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index.ranking import FAISS_THREADS, PrefixCodes, cosine_search
+from adapters.vlm_quantization.search.options import METHODS
+
+#: Languages by the names they give themselves.
+LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
+
+
+# --- an opened index ----------------------------------------------------------------------------------------
+
+
+class ItemLines:
+    """Items of a JSON-lines file, memory-mapped and parsed one by one when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        empty = path.stat().st_size == 0
+        self._bytes = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, mode="r")
+        self._ends = np.flatnonzero(self._bytes == ord("\n"))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        start = self._ends[row - 1] + 1 if row else 0
+        item: dict[str, Any] = json.loads(self._bytes[start : self._ends[row]].tobytes())
+        return item
+
+    def find(self, item_id: str) -> int | None:
+        """Return the row of an item by bisection, or None; rows are sorted by id."""
+        row = bisect.bisect_left(range(len(self)), item_id, key=lambda row: self[row]["id"])
+        return row if row < len(self) and self[row]["id"] == item_id else None
+
+
+class Side:
+    """One side of an index: pictures or captions.
+
+    Attributes
+    ----------
+    items : ItemLines
+        What is known of each row.
+    codes : ndarray, uint8, shape (n, 16)
+    features : ndarray, float32, shape (n, d)
+        Both memory-mapped.
+    """
+
+    def __init__(self, folder: Path, name: str, manifest: files.Manifest) -> None:
+        n = manifest.counts.get(name, -1)
+        self.name = name
+        self.items = ItemLines(folder / files.items_file(name))
+        self.codes = _rows(folder / files.codes_file(name), np.uint8, (n, CODE_BITS // 8))
+        self.features = _rows(folder / files.features_file(name), np.float32, (n, manifest.feature_dim))
+        if len(self.items) != n:
+            raise wb.CorruptFile(
+                folder / files.items_file(name), f"has {len(self.items)} items, the manifest says {n}"
+            )
+        self.prefixes = PrefixCodes(self.codes)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def _rows(path: Path, dtype: type, shape: tuple[int, int]) -> NDArray[Any]:
+    rows = files.open_rows(path)
+    if rows.dtype != dtype or rows.shape != shape:
+        raise wb.CorruptFile(path, f"holds {rows.dtype} {rows.shape} instead of {np.dtype(dtype)} {shape}")
+    return rows
+
+
+class Index:
+    """An index folder, opened and checked. Make one with :func:`load_index`.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    manifest : Manifest
+        What it is made of.
+    encoder : Encoder
+        The model that made it, for queries.
+    sides : mapping of str to Side
+        ``"images"`` and ``"captions"``.
+    """
+
+    def __init__(
+        self, path: Path, manifest: files.Manifest, encoder: Encoder, *, threads: int = FAISS_THREADS
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.encoder = encoder
+        self.threads = threads
+        self.sides: Mapping[str, Side] = {name: Side(path, name, manifest) for name in files.SIDES}
+        blob = path / files.THUMBNAILS
+        self._thumbnails = np.memmap(blob, np.uint8, mode="r")
+        self._offsets = files.open_rows(path / files.THUMBNAIL_OFFSETS)
+        if (
+            self._offsets.shape != (len(self.sides["images"]) + 1,)
+            or self._offsets[0] != 0
+            or self._offsets[-1] != len(self._thumbnails)
+            or (np.diff(self._offsets) < 0).any()
+        ):
+            raise wb.CorruptFile(path / files.THUMBNAIL_OFFSETS, f"does not fit {blob.name}")
+
+    def __len__(self) -> int:
+        return len(self.sides["images"])
+
+    def __repr__(self) -> str:
+        return f"<Index {self.manifest.name!r}: {len(self)} pictures, {len(self.sides['captions'])} captions>"
+
+    def thumbnail(self, row: int) -> bytes:
+        """Return the encoded thumbnail of a picture by row."""
+        return self._thumbnails[self._offsets[row] : self._offsets[row + 1]].tobytes()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a search page says of the index."""
+        spoken = " or ".join(LANGUAGE_NAMES.get(tag, tag) for tag in self.manifest.languages)
+        pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
+        return {
+            "title": "Image search",
+            "subtitle": f"{self.manifest.title}: {pictures} · type in {spoken}, or drop a picture",
+            "count": len(self),
+            "credits": self.manifest.credits,
+        }
+
+    def search(
+        self,
+        code: NDArray[np.uint8],
+        feature: NDArray[np.float32],
+        *,
+        side: str = "images",
+        bits: int = 64,
+        method: str = "hamming",
+        k: int = 20,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | NDArray[np.float64]]:
+        """Rank one side for one encoded query.
+
+        Parameters
+        ----------
+        code : ndarray, uint8, shape (16,)
+            Used by ``"hamming"``.
+        feature : ndarray, float32, shape (d,)
+            Used by ``"cosine"``.
+        side : {"images", "captions"}
+            What is looked for.
+        bits, method, k
+            As in :class:`SearchOptions`.
+
+        Returns
+        -------
+        rows, values : ndarray
+            Distances for ``"hamming"``, cosines for ``"cosine"``; best first, ties by item id.
+
+        Raises
+        ------
+        workbench.BadInput
+            A side, length, method, k or query that cannot be used; the message says what is allowed.
+        """
+        if side not in self.sides:
+            raise wb.BadInput(f"no side {side!r}. Allowed: {', '.join(files.SIDES)}")
+        if method == "hamming":
+            return self.sides[side].prefixes.search(code, bits=bits, k=k, threads=self.threads)
+        if method == "cosine":
+            return cosine_search(self.sides[side].features, feature, k=k)
+        raise wb.BadInput(f"no method {method!r}. Allowed: {', '.join(METHODS)}")
+
+
+def load_index(
+    path: Path,
+    encoder_loader: Callable[[Path | None], Encoder],
+    *,
+    verify: bool = True,
+    threads: int = FAISS_THREADS,
+) -> Index:
+    """Open an index folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    encoder_loader : callable
+        Given the checkpoint inside the folder (None where the index carries none), returns the encoder.
+    verify : bool
+        Read every file and compare its SHA-256. Sizes, shapes and the manifest are checked always.
+    threads : int
+        Threads of one Hamming search.
+
+    Raises
+    ------
+    workbench.UnknownIndex
+        There is no such folder.
+    workbench.CorruptFile
+        A file is missing, altered or does not fit the others; the message names it.
+    workbench.BadInput
+        The encoder is not the one that made the index.
+    """
+    path = Path(path)
+    if not path.exists() and files.aside(path).exists():
+        path = files.aside(path)  # a crash while the index was being replaced; the next build settles it
+    if not path.is_dir():
+        known = sorted(other.parent.name for other in path.parent.glob(f"[!.]*/{files.MANIFEST}"))
+        raise wb.UnknownIndex(path.name, known)
+    manifest = files.read_manifest(path)
+    files.check_files(path, manifest, checksums=verify)
+    if (file := manifest.model.get("file")) is not None and file not in manifest.files:
+        raise wb.CorruptFile(path / files.MANIFEST, f"does not seal the checkpoint {file!r}")
+    encoder = encoder_loader(None if file is None else path / file)
+    if encoder.fingerprint != manifest.model["fingerprint"]:
+        raise wb.BadInput(
+            f"index {manifest.name!r} was made by model {manifest.model['name']!r} of fingerprint "
+            f"{manifest.model['fingerprint']}, not by {encoder.name!r} of {encoder.fingerprint}",
+            hint="Open it with the model that made it, or build it again.",
+        )
+    return Index(path, manifest, encoder, threads=threads)

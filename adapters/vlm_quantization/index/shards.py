@@ -1,0 +1,198 @@
+"""Shards of an index that is being built, so that a killed build goes on where it was."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_BITS, Encoded, Encoder
+from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index.entries import Collection, _Entry
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+#: Longest side of a thumbnail, in pixels.
+THUMBNAIL_PIXELS = 128
+
+
+#: A shard holds at least this many items: enough to make its fsync cheap, few enough to lose little.
+SHARD_ITEMS = 256
+
+
+Progress = Callable[[float, float, str], None]
+
+
+# --- shards -------------------------------------------------------------------------------------------------
+
+
+def _shard_items(batch_size: int) -> int:
+    """Return how many items a shard holds: whole batches, so that resuming changes no batch."""
+    return max(1, -(-SHARD_ITEMS // batch_size)) * batch_size
+
+
+_SHARD_PARTS = ("codes", "features", "kept", "thumbnails", "lengths", "problems")
+
+
+class _Shards:
+    """The encoded parts of an index under construction, each a file of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        collection: Collection,
+        encoder: Encoder,
+        sides: Mapping[str, list[_Entry]],
+        batch_size: int,
+        progress: Progress | None,
+    ) -> None:
+        self._folder = folder
+        self._collection = collection
+        self._encoder = encoder
+        self._sides = sides
+        self._batch_size = batch_size
+        self._progress = progress or (lambda done, total, message: None)
+        self.resumed = 0
+
+    def _plan(self) -> Iterator[tuple[str, Path, int, int]]:
+        size = _shard_items(self._batch_size)
+        for side, entries in self._sides.items():
+            for number, start in enumerate(range(0, len(entries), size)):
+                path = self._folder / f"{side}-{number:05d}.npz"
+                yield side, path, start, min(start + size, len(entries))
+
+    def complete(self) -> None:
+        """Encode what is not there yet."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        total = sum(len(entries) for entries in self._sides.values())
+        done = made = 0
+        for side, path, start, stop in self._plan():
+            if self._is_whole(path):
+                self.resumed += 1
+                self._progress(done + stop - start, total, f"{side} encoded before")
+            else:
+                self._make(side, path, start, stop, done, total)
+                made += 1
+                files.crash_point(f"index:shard:{made}")
+            done += stop - start
+
+    @staticmethod
+    def _is_whole(path: Path) -> bool:
+        try:
+            # numpy leaves the file open when it turns out to be no archive, so it is opened here.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
+                for part in _SHARD_PARTS:
+                    shard[part]  # reading a part checks its CRC
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            path.unlink()
+            return False
+        return True
+
+    def _make(self, side: str, path: Path, start: int, stop: int, done: int, total: int) -> None:
+        codes: list[NDArray[np.uint8]] = []
+        features: list[NDArray[np.float32]] = []
+        kept: list[int] = []
+        thumbnails: list[bytes] = []
+        problems: list[dict[str, str]] = []
+        for at in range(start, stop, self._batch_size):
+            self._progress(done + at - start, total, f"encoding {side}")
+            rows: Sequence[int] = range(at, min(at + self._batch_size, stop))
+            if side == "images":
+                rows, pictures = self._open(rows, problems)
+                thumbnails += map(_thumbnail, pictures)
+                encoded = self._encoder.encode_images(pictures) if pictures else None
+            else:
+                encoded = self._encoder.encode_texts([self._sides[side][row].source for row in rows])
+            if encoded is not None:
+                _check_encoded(encoded, self._encoder, [self._sides[side][row].item["id"] for row in rows])
+                codes.append(encoded.codes)
+                features.append(np.asarray(encoded.features, np.float32))
+                kept += rows
+        data = io.BytesIO()
+        np.savez(
+            data,
+            codes=np.concatenate([np.empty((0, CODE_BITS // 8), np.uint8), *codes]),
+            features=np.concatenate([np.empty((0, self._encoder.dim), np.float32), *features]),
+            kept=np.array(kept, np.int64),
+            thumbnails=np.frombuffer(b"".join(thumbnails), np.uint8),
+            lengths=np.array([len(picture) for picture in thumbnails], np.int64),
+            problems=np.frombuffer(json.dumps(problems).encode(), np.uint8),
+        )
+        files.write_atomically(path, data.getvalue())
+        self._progress(done + stop - start, total, f"encoding {side}")
+
+    def _open(self, rows: Sequence[int], problems: list[dict[str, str]]) -> tuple[list[int], list[Image]]:
+        """Open pictures; one that cannot be read becomes a problem and no more."""
+        opened, pictures = [], []
+        for row in rows:
+            entry = self._sides["images"][row]
+            try:
+                pictures.append(self._collection.open(entry.source))
+            except Exception as error:  # decoders raise anything from OSError to SyntaxError
+                problems.append({"id": entry.item["id"], "reason": f"{type(error).__name__}: {error}"})
+            else:
+                opened.append(row)
+        return opened, pictures
+
+    def read(self, side: str, key: str) -> Iterator[NDArray[Any]]:
+        """Yield one part of every shard of a side, in order."""
+        for of, path, _, _ in self._plan():
+            if of == side:
+                with np.load(path, allow_pickle=False) as shard:
+                    yield shard[key]
+
+    def count(self, side: str) -> int:
+        """Return how many items of a side were encoded."""
+        return sum(len(kept) for kept in self.read(side, "kept"))
+
+    def kept(self, side: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of a side that were encoded, in order of rows."""
+        for rows in self.read(side, "kept"):
+            for row in rows:
+                yield self._sides[side][row].item
+
+    def problems(self) -> list[dict[str, str]]:
+        """Return the pictures that were skipped, with reasons."""
+        return [problem for part in self.read("images", "problems") for problem in json.loads(part.tobytes())]
+
+
+def _thumbnail(picture: Image) -> bytes:
+    small = picture.convert("RGB")
+    small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    data = io.BytesIO()
+    small.save(data, "WEBP", quality=85, method=0)  # four times as fast as the default, a little larger
+    return data.getvalue()
+
+
+def _check_encoded(encoded: Encoded, encoder: Encoder, ids: Sequence[str]) -> None:
+    """Refuse what an encoder must not return before it reaches the disk."""
+    codes, features = np.asarray(encoded.codes), np.asarray(encoded.features)
+    if codes.dtype != np.uint8 or codes.shape != (len(ids), CODE_BITS // 8):
+        raise wb.BadInput(
+            f"encoder {encoder.name!r} returned codes {codes.dtype} {codes.shape} for {len(ids)} items; "
+            f"they must be uint8 ({len(ids)}, {CODE_BITS // 8})"
+        )
+    if features.dtype.kind != "f" or features.shape != (len(ids), encoder.dim):
+        raise wb.BadInput(
+            f"encoder {encoder.name!r} returned features {features.dtype} {features.shape} for {len(ids)} "
+            f"items; they must be float ({len(ids)}, {encoder.dim})"
+        )
+    # A NaN fails the comparison, so one check finds it, infinity, and a wrong norm.
+    norms = np.linalg.norm(features.astype(np.float64), axis=1)
+    bad = [item_id for item_id, unit in zip(ids, np.abs(norms - 1) < 1e-2, strict=True) if not unit]
+    if bad:
+        raise wb.BadInput(
+            f"encoder {encoder.name!r} returned features that are not finite or not of unit norm for "
+            f"{len(bad)} items, the first is {bad[0]!r}"
+        )

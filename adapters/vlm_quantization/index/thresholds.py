@@ -1,0 +1,55 @@
+"""The distance and the score beyond which a hit is no better than chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index.shards import _Shards
+
+#: An item counts as near a query when only this share of unrelated pairs is as near.
+UNRELATED_TAIL = 1e-3
+
+
+#: Items drawn from each side to measure how near unrelated pairs are, and the fewest pairs that say anything.
+UNRELATED_SAMPLE = 1_000
+
+
+UNRELATED_PAIRS_MIN = 10_000
+
+
+def _thresholds(built: Path, shards: _Shards) -> dict[str, dict[str, float | None]]:
+    """Measure how near unrelated items are, for each pair of sides, length and method.
+
+    Items of different concepts count as unrelated. The threshold of a length is the largest distance within
+    which at most :data:`UNRELATED_TAIL` of the pairs lie (-1: even equal codes are commoner than that);
+    for cosine it is the score that as many exceed.
+    """
+    random = np.random.default_rng(0)
+    drawn: dict[str, tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.str_]]] = {}
+    for side in files.SIDES:
+        concepts = np.array([item["concept"] for item in shards.kept(side)], dtype=str)
+        rows = np.sort(random.permutation(len(concepts))[:UNRELATED_SAMPLE])
+        codes = files.open_rows(built / files.codes_file(side))[rows]
+        features = files.open_rows(built / files.features_file(side))[rows]
+        drawn[side] = codes, features, concepts[rows]
+    out: dict[str, dict[str, float | None]] = {}
+    for one, other in (("images", "images"), ("captions", "images"), ("captions", "captions")):
+        (codes, features, concepts), (codes2, features2, concepts2) = drawn[one], drawn[other]
+        unrelated = concepts[:, None] != concepts2
+        pairs = int(unrelated.sum())
+        tails: dict[str, float | None] = dict.fromkeys([*map(str, CODE_LENGTHS), "cosine"])
+        if pairs >= UNRELATED_PAIRS_MIN:
+            distances = np.bitwise_count(codes[:, None, :] ^ codes2).cumsum(axis=2, dtype=np.uint8)
+            for length in CODE_LENGTHS:
+                counts = np.bincount(distances[:, :, length // 8 - 1][unrelated], minlength=length + 1)
+                within = counts.cumsum() <= UNRELATED_TAIL * pairs
+                tails[str(length)] = float(within.sum() - 1)
+            scores = (features @ features2.T)[unrelated]
+            tails["cosine"] = float(np.quantile(scores, 1 - UNRELATED_TAIL))
+        out[files.pair_key(one, other)] = tails
+    return out

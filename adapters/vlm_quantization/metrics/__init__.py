@@ -1,0 +1,1 @@
+"""Retrieval metrics with ties by expectation, and the protocols they follow."""

@@ -1,0 +1,204 @@
+"""Whether a code uses its bits: balance, entropy, correlation, rounding, ties, agreement of the two sides.
+
+A metric says how good a code is; these say why. All of them are of the codes themselves, at every length, and
+need no relevance but that of each picture to its own text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.metrics.code_rankings import code_groups
+from adapters.vlm_quantization.metrics.relevance import SameItem
+
+
+@dataclass(frozen=True)
+class SideHealth:
+    """The codes of one side at one length.
+
+    Attributes
+    ----------
+    bits : int
+        Code length.
+    n : int
+        Codes looked at.
+    balance : float
+        Mean share of the rarer value of a bit, 0 to 0.5; half is best.
+    entropy : float
+        Mean entropy of a bit, 0 to 1.
+    distinct : float
+        Distinct codes over codes: how many items share theirs with nobody, roughly.
+    correlation, highest_correlation : float
+        Mean and greatest absolute correlation of two bits, 0 to 1. Bits that never change count as 0.
+    rounding : float
+        Mean of 1 - cosine between the margins of an item and their signs; 0 loses nothing. NaN without
+        margins.
+    """
+
+    bits: int
+    n: int
+    balance: float
+    entropy: float
+    distinct: float
+    correlation: float
+    highest_correlation: float
+    rounding: float
+
+
+def side_health(
+    codes: NDArray[np.uint8],
+    margins: NDArray[np.float32] | None = None,
+    *,
+    lengths: Sequence[int] = CODE_LENGTHS,
+) -> list[SideHealth]:
+    """Look at the codes of one side.
+
+    Parameters
+    ----------
+    codes : ndarray, uint8, shape (n, w)
+        Packed codes.
+    margins : ndarray, float32, shape (n, 8 w), optional
+        How far each bit was from its threshold.
+    lengths : sequence of int
+
+    Raises
+    ------
+    workbench.BadInput
+        No codes.
+    """
+    if not len(codes):
+        raise wb.BadInput("there are no codes to look at")
+    signs = np.unpackbits(codes, axis=1).astype(np.float64)
+    shares = signs.mean(axis=0)
+    correlation = np.abs(_correlation(signs))
+    out = []
+    for length in lengths:
+        part = shares[:length]
+        others = correlation[:length, :length][~np.eye(length, dtype=bool)]
+        rounding = np.nan if margins is None else _rounding(margins[:, :length])
+        out.append(
+            SideHealth(
+                bits=length,
+                n=len(codes),
+                balance=float(np.minimum(part, 1 - part).mean()),
+                entropy=float(_entropy(part).mean()),
+                distinct=len(np.unique(codes[:, : length // 8], axis=0)) / len(codes),
+                correlation=float(others.mean()),
+                highest_correlation=float(others.max()),
+                rounding=float(rounding),
+            )
+        )
+    return out
+
+
+def shares_of_ones(codes: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return how often each bit is one, float64 (bits,)."""
+    shares: NDArray[np.float64] = np.unpackbits(codes, axis=1).mean(axis=0)
+    return shares
+
+
+def _entropy(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    inside = np.clip(share, 1e-12, 1 - 1e-12)
+    out: NDArray[np.float64] = -(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside))
+    return out
+
+
+def _correlation(signs: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = signs - signs.mean(axis=0)
+    norms = np.linalg.norm(centred, axis=0)
+    centred = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
+    out: NDArray[np.float64] = centred.T @ centred
+    return out
+
+
+def _rounding(margins: NDArray[np.float32]) -> float:
+    norms = np.linalg.norm(margins, axis=1)
+    cosine = np.abs(margins).sum(axis=1) / np.maximum(norms, 1e-12) / margins.shape[1] ** 0.5
+    return float(1 - cosine.mean())
+
+
+@dataclass(frozen=True)
+class PairHealth:
+    """Queries and gallery together at one length.
+
+    Attributes
+    ----------
+    bits : int
+        Code length.
+    tied_first, tied_tenth : float
+        Mean number of items at the distance of the first, and of the tenth, place of a ranking.
+    distances : int
+        Distances that occur between queries and gallery.
+    """
+
+    bits: int
+    tied_first: float
+    tied_tenth: float
+    distances: int
+
+
+def tie_health(
+    query_codes: NDArray[np.uint8],
+    gallery_codes: NDArray[np.uint8],
+    *,
+    lengths: Sequence[int] = CODE_LENGTHS,
+) -> list[PairHealth]:
+    """Look at how many items stand at one distance where it matters.
+
+    Parameters
+    ----------
+    query_codes, gallery_codes : ndarray, uint8, shape (n, w)
+    lengths : sequence of int
+    """
+    everything = SameItem(np.zeros(len(query_codes), np.int64), np.zeros(len(gallery_codes), np.int64))
+    tied = {length: np.zeros(2) for length in lengths}
+    seen = {length: np.zeros(length + 1, bool) for length in lengths}
+    places = np.array([1, min(10, len(gallery_codes))])
+    for _, _, length, _, counts in code_groups(query_codes, gallery_codes, everything, sorted(lengths)):
+        sizes = counts.sum(axis=2)
+        ends = sizes.cumsum(axis=1)
+        holds = (ends[:, None, :] >= places[:, None]).argmax(axis=2)  # the distance of each place
+        tied[length] += np.take_along_axis(sizes, holds, axis=1).sum(axis=0)
+        seen[length] |= (sizes > 0).any(axis=0)
+    out = []
+    for length in lengths:
+        first, tenth = (tied[length] / len(query_codes)).tolist()
+        out.append(PairHealth(length, first, tenth, int(seen[length].sum())))
+    return out
+
+
+def agreement(
+    image_codes: NDArray[np.uint8],
+    text_codes: NDArray[np.uint8],
+    pairs: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how often each bit of a picture equals that of its text, and of a text of something else.
+
+    Parameters
+    ----------
+    image_codes, text_codes : ndarray, uint8, shape (n, w) and (m, w)
+    pairs : ndarray, int64, shape (n,)
+        The row of each picture's own text; -1 for a picture without one, which is left out.
+
+    Returns
+    -------
+    own, others : ndarray, float64, shape (bits,)
+        0 to 1. ``others`` is over all texts but the picture's own, in closed form; a code that tells things
+        apart has it near one half. NaN where no picture has a text.
+    """
+    there = pairs >= 0
+    images = np.unpackbits(image_codes[there], axis=1).astype(np.float64)
+    texts = np.unpackbits(text_codes, axis=1).astype(np.float64)
+    if not len(images) or len(texts) < 2:
+        nothing = np.full(8 * image_codes.shape[1], np.nan)
+        return nothing, nothing
+    own = (images == texts[pairs[there]]).mean(axis=0)
+    ones = texts.mean(axis=0)
+    all_texts = (images * ones + (1 - images) * (1 - ones)).mean(axis=0)
+    return own, (all_texts * len(texts) - own) / (len(texts) - 1)

@@ -1,0 +1,302 @@
+"""How well one side finds the other, said so that ties cannot flatter it.
+
+A ranking by Hamming distance is full of ties: at 8 bits, a gallery of thousands falls on nine distances. What
+a metric is then depends on how a sort happened to break them. Here every metric stands between the value of
+the worst order of the ties (``low``) and of the best (``high``), and is by default the **expectation over all
+orders**, in closed form.
+
+==============  ================================================================================
+name            value of a query
+==============  ================================================================================
+``mAP``         average precision, cut and divided as the protocol says; ``mAP@k`` of the first k
+``P@k``         share of the first k that is relevant
+``R@k``         true recall: share of the relevant items that is among the first k
+``hit@k``       hit rate: whether any of the first k is relevant
+``NDCG@k``      discounted gain of the first k over that of the best ranking
+``MRR``         one over the rank of the first relevant item
+``MedR``        rank of the first relevant item; the *median* over queries
+``P@r2``        share of what lies within Hamming distance 2 that is relevant (0 where nothing does)
+``R@r2``        share of the relevant items that lies within Hamming distance 2
+==============  ================================================================================
+
+How a ranking becomes tie groups is in :mod:`adapters.vlm_quantization.metrics.tie_groups`, how those become
+metrics in :mod:`adapters.vlm_quantization.metrics.metrics`, the rules by name in
+:mod:`adapters.vlm_quantization.metrics.protocols`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.metrics.checks import (
+    LONGEST,
+    check_codes,
+    check_relevance,
+    code_lengths,
+    id_order,
+    moved,
+    rows_of_queries,
+    unit_rows,
+    whole_numbers,
+)
+from adapters.vlm_quantization.metrics.code_rankings import code_groups, code_orders
+from adapters.vlm_quantization.metrics.protocols import Protocol, protocol_of
+from adapters.vlm_quantization.metrics.records import Measured, MetricRecord
+from adapters.vlm_quantization.metrics.relevance import Relevance
+from adapters.vlm_quantization.metrics.score_rankings import Scorer, cosine_scorer, score_groups
+
+
+def evaluate_codes(
+    query_codes: NDArray[np.uint8],
+    gallery_codes: NDArray[np.uint8],
+    relevance: Relevance,
+    *,
+    bits: Sequence[int] = CODE_LENGTHS,
+    ks: Sequence[int] = (1, 5, 10),
+    protocol: str | Protocol = "default",
+    radii: Sequence[int] = (2,),
+    itself: ArrayLike | None = None,
+    gallery_ids: ArrayLike | None = None,
+) -> list[MetricRecord]:
+    """Evaluate rankings by Hamming distance at every code length.
+
+    Parameters
+    ----------
+    query_codes, gallery_codes : ndarray, uint8, shape (n, w)
+        Packed codes, 16 bytes for 128 bits; the code of length B is the first ``B // 8`` bytes of a row.
+    relevance : SameItem, SharedLabel, Graded or Judged
+        Who is relevant to whom.
+    bits : sequence of int
+        Code lengths, multiples of 8 up to the width of the codes.
+    ks : sequence of int
+        Cuts, from 1; one beyond the gallery is the whole gallery.
+    protocol : str or Protocol
+        A key of :data:`PROTOCOLS`, or rules of one's own.
+    radii : sequence of int
+        Hamming distances, from 0, within which precision and recall are measured.
+    itself : array_like of int, shape (n_queries,), optional
+        For queries that are items of the gallery: the row of each, which is left out of its ranking; -1 for
+        none. See :func:`adapters.vlm_quantization.metrics.relevance.itself`.
+    gallery_ids : array_like, shape (n_gallery,), optional
+        Item ids, by which protocols that order ties by id order them; the row number if not given.
+
+    Returns
+    -------
+    list of MetricRecord
+        By length in the order given; for each, mAP, then ``mAP@k``, ``P@k``, ``R@k``, ``hit@k`` and
+        ``NDCG@k`` for every k, then MRR, MedR, and ``P@r`` and ``R@r`` for every radius.
+
+    Raises
+    ------
+    workbench.BadInput
+        Codes, lengths, cuts, radii or protocol that cannot be used; a query without a relevant item where
+        the protocol calls that an error.
+
+    Notes
+    -----
+    Working memory does not grow with the numbers of queries and items beyond a row of the gallery.
+    """
+    rules = protocol_of(protocol)
+    cuts = whole_numbers(ks, "a cut k", 1)
+    within = whole_numbers(radii, "a radius", 0)
+    check_codes(query_codes, "query codes")
+    check_codes(gallery_codes, "gallery codes")
+    if query_codes.shape[1] != gallery_codes.shape[1]:
+        raise wb.BadInput(
+            f"query codes have {query_codes.shape[1]} bytes a row and gallery codes {gallery_codes.shape[1]}"
+        )
+    lengths = code_lengths(bits, min(query_codes.shape[1] * 8, LONGEST))
+    check_relevance(relevance, len(query_codes), len(gallery_codes))
+    own = rows_of_queries(itself, len(query_codes), len(gallery_codes))
+    order = id_order(rules, gallery_ids, len(gallery_codes))
+    if order is not None:
+        gallery_codes, relevance = gallery_codes[order], relevance.reordered(order)
+        own = None if own is None else moved(own, order)
+
+    measured = {length: Measured(relevance, cuts, rules, own, within) for length in lengths}
+    for start, stop, length, groups, counts in code_groups(
+        query_codes, gallery_codes, relevance, lengths, own
+    ):
+        measured[length].add(start, stop, groups, counts)
+    if rules.ties.startswith("id"):
+        for start, stop, length, groups in code_orders(query_codes, gallery_codes, relevance, lengths, own):
+            measured[length].settle(start, stop, groups)
+    return [record for length in bits for record in measured[int(length)].records("hamming", int(length))]
+
+
+def mean_average_precision(
+    query_codes: NDArray[np.uint8],
+    gallery_codes: NDArray[np.uint8],
+    relevance: Relevance,
+    *,
+    bits: int,
+    k: int | None = None,
+) -> float:
+    """Return the mean average precision of rankings by Hamming distance, by the default protocol.
+
+    Ties count by their expectation over all orders; see :func:`evaluate_codes` for bounds, values per query
+    and other protocols.
+
+    Parameters
+    ----------
+    query_codes, gallery_codes : ndarray, uint8, shape (n, w)
+        Packed codes, 16 bytes for 128 bits.
+    relevance : SameItem, SharedLabel, Graded or Judged
+        Who is relevant to whom.
+    bits : int
+        Code length, a multiple of 8 up to the width of the codes.
+    k : int, optional
+        Only the first ``k`` of each ranking count; the whole ranking if not given.
+
+    Returns
+    -------
+    float
+        From 0 to 1; NaN where no query has a relevant item.
+
+    Raises
+    ------
+    workbench.BadInput
+        Codes, length or cut that cannot be used.
+    """
+    name = "mAP" if k is None else f"mAP@{k}"
+    return _one(query_codes, gallery_codes, relevance, name, bits, () if k is None else (k,))
+
+
+def precision_at_k(
+    query_codes: NDArray[np.uint8],
+    gallery_codes: NDArray[np.uint8],
+    relevance: Relevance,
+    *,
+    k: int,
+    bits: int,
+) -> float:
+    """Return the share of the first ``k`` that is relevant, by Hamming distance and the default protocol.
+
+    Parameters, errors and ties are those of :func:`mean_average_precision`.
+    """
+    return _one(query_codes, gallery_codes, relevance, f"P@{k}", bits, (k,))
+
+
+def _one(
+    query_codes: NDArray[np.uint8],
+    gallery_codes: NDArray[np.uint8],
+    relevance: Relevance,
+    name: str,
+    bits: int,
+    ks: Sequence[int],
+) -> float:
+    records = evaluate_codes(query_codes, gallery_codes, relevance, bits=(bits,), ks=ks, radii=())
+    return next(record.value for record in records if record.name == name)
+
+
+def evaluate_scores(
+    query_features: NDArray[np.floating[Any]],
+    gallery_features: NDArray[np.floating[Any]],
+    relevance: Relevance,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    protocol: str | Protocol = "default",
+    itself: ArrayLike | None = None,
+    gallery_ids: ArrayLike | None = None,
+    bits: int | None = None,
+    method: str = "cosine",
+) -> list[MetricRecord]:
+    """Evaluate the ranking by cosine similarity of float features.
+
+    Parameters
+    ----------
+    query_features, gallery_features : ndarray, float, shape (n, d)
+        Features; rows are brought to unit L2 norm, rows of zeros stay zero.
+    relevance, ks, protocol, itself, gallery_ids
+        As for :func:`evaluate_codes`.
+    bits : int, optional
+        Code length for the records, where one side's features are a code's signs.
+    method : str
+        What the records say ranked the gallery.
+
+    Returns
+    -------
+    list of MetricRecord
+        With ``bits=None`` and ``method="cosine"``. Items of equal score (in float32; equal rows always are)
+        are ties.
+
+    Raises
+    ------
+    workbench.BadInput
+        Features that are not finite or do not fit, cuts or protocol that cannot be used.
+    """
+    queries = unit_rows(query_features, "query features")
+    gallery = unit_rows(gallery_features, "gallery features")
+    if queries.shape[1] != gallery.shape[1]:
+        raise wb.BadInput(
+            f"query features have {queries.shape[1]} columns and gallery features {gallery.shape[1]}"
+        )
+    check_relevance(relevance, len(queries), len(gallery))
+    return evaluate_ranking(
+        cosine_scorer(queries, gallery),
+        relevance,
+        ks=ks,
+        protocol=protocol,
+        itself=itself,
+        gallery_ids=gallery_ids,
+        bits=bits,
+        method=method,
+    )
+
+
+def evaluate_ranking(
+    scorer: Scorer,
+    relevance: Relevance,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    protocol: str | Protocol = "default",
+    itself: ArrayLike | None = None,
+    gallery_ids: ArrayLike | None = None,
+    bits: int | None = None,
+    method: str = "scores",
+) -> list[MetricRecord]:
+    """Evaluate any ranking given as scores, a range of queries at a time.
+
+    Parameters
+    ----------
+    scorer : callable
+        ``scorer(start, stop)`` returns float32 ``(stop - start, n_gallery)``, higher is nearer, no NaN.
+    relevance, ks, protocol, itself, gallery_ids
+        As for :func:`evaluate_codes`.
+    bits, method
+        As for :func:`evaluate_scores`.
+
+    Returns
+    -------
+    list of MetricRecord
+
+    Raises
+    ------
+    workbench.BadInput
+        Cuts or protocol that cannot be used.
+    """
+    rules = protocol_of(protocol)
+    cuts = whole_numbers(ks, "a cut k", 1)
+    own = rows_of_queries(itself, relevance.n_queries, relevance.n_gallery)
+    order = id_order(rules, gallery_ids, relevance.n_gallery)
+    if order is not None:
+        relevance = relevance.reordered(order)
+        own = None if own is None else moved(own, order)
+        plain = scorer
+
+        def scorer(start: int, stop: int) -> NDArray[np.float32]:
+            return plain(start, stop)[:, order]
+
+    measured = Measured(relevance, cuts, rules, own)
+    for start, stop, groups in score_groups(scorer, relevance, own):
+        measured.add(start, stop, groups)
+    if rules.ties.startswith("id"):
+        for start, stop, groups in score_groups(scorer, relevance, own, by_row=True):
+            measured.settle(start, stop, groups)
+    return measured.records(method, bits)

@@ -1,0 +1,312 @@
+"""The rules behind a number, by the name of the line of work that uses them.
+
+Every published mAP of a retrieval code follows some script: where the ranking is cut, what average precision
+is divided by, in which order items at one distance stand, what becomes of a query without a relevant item.
+Figures of different lines cannot be laid side by side; those of one can be made again by its name::
+
+    evaluate_codes(query_codes, gallery_codes, relevance, protocol="djsrh")
+
+Each function below is one protocol; its docstring names where it was read. Where that code leaves the order
+of ties to a sort that promises none (``numpy.argsort`` and ``torch.sort`` without ``stable``), the order here
+is that of the gallery's rows, which is what a stable sort gives; the bounds beside every value say what
+another order could have made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import workbench as wb
+
+Divisor = Literal["relevant", "reachable", "hits", "first"]
+
+
+Ties = Literal["expected", "pessimistic", "optimistic", "id", "id descending"]
+
+
+Empty = Literal["skip", "zero", "error"]
+
+
+_DIVISORS: dict[str, str] = {
+    "relevant": "divided by the number of relevant items in the gallery",
+    "reachable": "divided by the number of relevant items, or by the cut where that is smaller",
+    "hits": "divided by the number of relevant items before the cut",
+    "first": "the mean of the precisions at the first so many relevant items, wherever they rank",
+}
+
+
+_TIES: dict[str, str] = {
+    "expected": "ties by closed-form expectation over all their orders",
+    "pessimistic": "ties in the worst order",
+    "optimistic": "ties in the best order",
+    "id": "ties by item id",
+    "id descending": "ties by item id, the last first",
+}
+
+
+_EMPTY: dict[str, str] = {
+    "skip": "queries without a relevant item are left out and counted",
+    "zero": "queries without a relevant item count as zero",
+    "error": "a query without a relevant item is an error",
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules behind a number.
+
+    Attributes
+    ----------
+    name : str
+        What a caller types.
+    source : str
+        Where the rules come from.
+    k : int or None
+        Where the ranking is cut for ``mAP``; None for the whole ranking.
+    divisor : {"relevant", "reachable", "hits", "first"}
+        What the average precision of a query is divided by: all relevant items, at most k of them, those
+        before the cut; ``"first"`` averages over the first k relevant items wherever they rank.
+    ties : {"expected", "pessimistic", "optimistic", "id", "id descending"}
+        What is done with items at one distance.
+    empty : {"skip", "zero", "error"}
+        What is done with queries that have no relevant item in the gallery.
+    misses : {"zero", "skip"}
+        What the average precision of a query without a relevant item *before the cut* is: zero, or not
+        counted. Only a divisor of ``"hits"`` leaves the question open.
+    recall : {"true", "hit"}
+        What ``R@k`` says: the share of the relevant items that is found, or whether any is.
+    precision : {"reachable", "k"}
+        What ``P@k`` divides by in a gallery smaller than k: the gallery, or k all the same.
+    gain : {"exponential", "linear"}
+        Gain of a grade g in NDCG: 2^g - 1, or g.
+    splits : mapping of str to mapping of str to int
+        Sizes of query set, gallery and training set by data set, as that line uses them.
+    ks_by_data : mapping of str to (int or None)
+        Other cuts the line uses for certain data sets.
+    """
+
+    name: str
+    source: str
+    k: int | None = None
+    divisor: Divisor = "reachable"
+    ties: Ties = "expected"
+    empty: Empty = "skip"
+    misses: Literal["zero", "skip"] = "zero"
+    recall: Literal["true", "hit"] = "true"
+    precision: Literal["reachable", "k"] = "reachable"
+    gain: Literal["exponential", "linear"] = "exponential"
+    splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
+    ks_by_data: Mapping[str, int | None] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("divisor", _DIVISORS), ("ties", _TIES), ("empty", _EMPTY)):
+            given = getattr(self, name)
+            if given not in allowed:
+                raise wb.BadInput(
+                    f"protocol {self.name!r}: no {name} {given!r}. Allowed: {', '.join(allowed)}"
+                )
+        if self.k is not None and (isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1):
+            raise wb.BadInput(f"protocol {self.name!r}: k must be at least 1 or None, not {self.k!r}")
+
+    @property
+    def words(self) -> str:
+        """The rules as sentences for a reader."""
+        if self.divisor == "first" and self.k is None:
+            cut = "AP over the whole ranking, " + _DIVISORS["relevant"]
+        elif self.divisor == "first":
+            cut = f"AP: {_DIVISORS['first']} (at most {self.k:,})"
+        elif self.k is None:  # nothing is cut, so everything relevant is before the cut
+            cut = f"AP over the whole ranking, {_DIVISORS['relevant']}"
+        else:
+            cut = f"AP over the first {self.k:,}, {_DIVISORS[self.divisor]}"
+        recall = "; R@k is a hit rate (any relevant item among the first k)" if self.recall == "hit" else ""
+        return f"Protocol “{self.name}”: {cut}; {_TIES[self.ties]}; {_EMPTY[self.empty]}{recall}."
+
+
+def default() -> Protocol:
+    """Ours: the whole ranking, true recall, ties by expectation, with the worst and the best order as bounds.
+
+    Any cut and any order of ties is a free parameter that can change which of two models wins, so there is
+    none. A query nobody could answer says nothing of the model: it is left out, and counted where the
+    reader sees it. Expectations: McSherry and Najork, ECIR 2008; He, Cakir, Bargal and Sclaroff, CVPR 2018.
+    """
+    return Protocol(name="default", source="McSherry and Najork, ECIR 2008; He et al., CVPR 2018")
+
+
+def dcmh() -> Protocol:
+    """Deep cross-modal hashing (Jiang and Li, CVPR 2017).
+
+    Read in github.com/jiangqy/DCMH-CVPR2017, ``calcMapTopkMapTopkPreTopkRecLabel.m``: mAP over the whole
+    ranking, ties as MATLAB's stable sort leaves them (row order), a query without a relevant item adds
+    nothing while the divisor stays the number of queries. Its top-k mAP divides by the hits before the
+    cut. Split of MIRFLICKR-25K from ``DCMH_demo.m`` and ``DCMH_demo.py``: 2,000 random queries, the other
+    18,015 are the gallery, 10,000 of those train.
+    """
+    return Protocol(
+        name="dcmh",
+        source="github.com/jiangqy/DCMH-CVPR2017",
+        divisor="hits",
+        ties="id",
+        empty="zero",
+        precision="k",
+        splits={"MIRFLICKR-25K": {"query": 2_000, "gallery": 18_015, "train": 10_000}},
+    )
+
+
+def mith() -> Protocol:
+    """Multi-granularity interactive transformer hashing (Liu et al., ACM MM 2023), and kin of its script.
+
+    Read in github.com/DarrenZZhang/MITH, ``utils/calc_utils.py`` (``calc_map_k``): the mean of the precisions
+    at the first k relevant items wherever they rank, k = all in its own runs; a query without a relevant
+    item adds nothing while the divisor stays the number of queries. Splits from ``run_MITH.sh``; the
+    gallery is all that is no query, and contains the training pictures (``load_data.py``).
+    """
+    return Protocol(
+        name="mith",
+        source="github.com/DarrenZZhang/MITH",
+        divisor="first",
+        ties="id",
+        empty="zero",
+        splits={
+            "MIRFLICKR-25K": {"query": 2_000, "train": 10_000},
+            "MS COCO": {"query": 5_000, "train": 10_000},
+            "NUS-WIDE": {"query": 2_100, "train": 10_500},
+        },
+    )
+
+
+def ucch() -> Protocol:
+    """Unsupervised contrastive cross-modal hashing (Hu et al., TPAMI 2023).
+
+    Read in github.com/penghu-cs/UCCH, ``UCCH.py`` (``fx_calc_map_multilabel_k``): whole ranking in the runs
+    of the paper (k = 0), divided by the hits before the cut; a query without a hit before the cut is left
+    out of the mean altogether. Splits from ``src/cmdataset.py``: the last rows are the queries, all others
+    train and are the gallery.
+    """
+    return Protocol(
+        name="ucch",
+        source="github.com/penghu-cs/UCCH",
+        divisor="hits",
+        ties="id",
+        empty="skip",
+        misses="skip",
+        splits={
+            "MIRFLICKR-25K": {"query": 2_000},
+            "NUS-WIDE-TC10": {"query": 2_100},
+            "IAPR TC-12": {"query": 2_000},
+            "MS COCO": {"query": 5_000},
+        },
+    )
+
+
+def djsrh() -> Protocol:
+    """Deep joint-semantics reconstructing hashing (Su, Zhong and Zhang, ICCV 2019), and its successors.
+
+    Read in github.com/zs-zhong/DJSRH, ``metric.py`` (``calculate_top_map``) and ``train.py`` (``topk=50``):
+    the first 50, divided by the hits among them; a query without one adds nothing while the divisor stays
+    the number of queries. Splits from ``datasets.py``: 160 queries of the first label and 80 of each other
+    (MIRFlickr, 2,000 in all, at least 5,000 to train on), 200 of each of ten labels (NUS-WIDE); the gallery
+    is all that is no query.
+    """
+    return Protocol(
+        name="djsrh",
+        source="github.com/zs-zhong/DJSRH",
+        k=50,
+        divisor="hits",
+        ties="id",
+        empty="zero",
+        splits={
+            "MIRFLICKR-25K": {"query": 2_000, "train": 5_000},
+            "NUS-WIDE": {"query": 2_000, "train": 5_000},
+        },
+    )
+
+
+def deephash() -> Protocol:
+    """Image hashing as swuxyj's benchmark reports it.
+
+    Read in github.com/swuxyj/DeepHash-pytorch, ``utils/tools.py`` (``CalcTopMap``, ``config_dataset``): the
+    first 5,000 (NUS-WIDE, COCO; 1,000 for ImageNet, all but the last for the others, whose ``topK=-1`` is a
+    slice), divided by the hits among them; a query without one adds nothing while the divisor stays the
+    number of queries. Splits from its ``data/`` folder and ``cifar_dataset``.
+    """
+    return Protocol(
+        name="deephash",
+        source="github.com/swuxyj/DeepHash-pytorch",
+        k=5_000,
+        divisor="hits",
+        ties="id",
+        empty="zero",
+        splits={
+            "CIFAR-10": {"query": 1_000, "gallery": 54_000, "train": 5_000},
+            "NUS-WIDE-21": {"query": 2_100, "train": 10_500},
+            "MS COCO": {"query": 5_000, "train": 10_000},
+            "ImageNet-100": {"query": 5_000, "train": 13_000},
+            "MIRFLICKR-25K": {"query": 1_000, "gallery": 20_000, "train": 4_000},
+        },
+        ks_by_data={"CIFAR-10": None, "MIRFLICKR-25K": None, "ImageNet-100": 1_000},
+    )
+
+
+def clip() -> Protocol:
+    """Image-text retrieval as CLIP and its kin report it (Radford et al., ICML 2021).
+
+    Read in github.com/LAION-AI/CLIP_benchmark, ``clip_benchmark/metrics/zeroshot_retrieval.py``: ``R@k`` of a
+    query is 1 if any relevant item is among its k highest scores, else 0, and its own comment says that
+    this is no recall. Every query has a relevant item there; one that had none would count as a miss.
+    Its usual test sets (Karpathy's splits) are 5,000 pictures of COCO and 1,000 of Flickr30k, five captions
+    each.
+    """
+    return Protocol(
+        name="clip",
+        source="github.com/LAION-AI/CLIP_benchmark",
+        ties="id",
+        empty="zero",
+        recall="hit",
+        precision="k",
+        splits={"MS COCO": {"images": 5_000, "captions": 25_000}, "Flickr30k": {"images": 1_000}},
+    )
+
+
+def trec() -> Protocol:
+    """Text retrieval as trec_eval reports it (Buckley and Voorhees; NIST).
+
+    Read in github.com/usnistgov/trec_eval, ``m_map.c``, ``m_map_cut.c``, ``m_P.c``, ``m_recall.c``,
+    ``m_ndcg_cut.c``, ``m_recip_rank.c``, ``form_res_rels.c``: everything relevant divides, cut or not; P@k
+    divides by k even where fewer items were returned; gains are linear in the grade; items of one score
+    stand with the later document id first; only topics with judgements are averaged over. Where items have no
+    ids, their row number is their id.
+    """
+    return Protocol(
+        name="trec",
+        source="github.com/usnistgov/trec_eval",
+        divisor="relevant",
+        ties="id descending",
+        empty="skip",
+        precision="k",
+        gain="linear",
+    )
+
+
+#: The protocols by name.
+PROTOCOLS: dict[str, Protocol] = {
+    make.__name__: make() for make in (default, dcmh, mith, ucch, djsrh, deephash, clip, trec)
+}
+
+
+def protocol_of(given: str | Protocol) -> Protocol:
+    """Return a protocol by its name, or as it is given.
+
+    Raises
+    ------
+    workbench.BadInput
+        No protocol of that name; the message lists the known ones.
+    """
+    if isinstance(given, Protocol):
+        return given
+    try:
+        return PROTOCOLS[given]
+    except (KeyError, TypeError):
+        raise wb.BadInput(f"no protocol {given!r}. Known: {', '.join(sorted(PROTOCOLS))}") from None

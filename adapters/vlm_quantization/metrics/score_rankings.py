@@ -1,0 +1,124 @@
+"""Rankings by score, as groups of ties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.vlm_quantization.metrics.relevance import Relevance
+from adapters.vlm_quantization.metrics.tie_groups import (
+    PAIRS_PER_CHUNK,
+    TieGroups,
+    _ranges,
+    _singles,
+    _without,
+)
+
+#: Scores of the queries of a range, float32 (stop - start, n_gallery); higher is nearer.
+Scorer = Callable[[int, int], NDArray[np.float32]]
+
+
+def cosine_scorer(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> Scorer:
+    """Return the inner products of rows, so computed that equal rows of the gallery tie exactly.
+
+    A matrix product may round equal rows differently by where they stand. Multiplying each distinct row once,
+    in sorted order, makes duplicates tie and makes the gallery's order immaterial.
+
+    Parameters
+    ----------
+    queries, gallery : ndarray, float32, shape (n, d)
+    """
+    whole_row = np.dtype((np.void, gallery.dtype.itemsize * gallery.shape[1]))
+    as_bytes = np.ascontiguousarray(gallery).view(whole_row)
+    _, first, inverse = np.unique(as_bytes[:, 0], return_index=True, return_inverse=True)
+    distinct = np.ascontiguousarray(gallery[first].T)
+
+    def scores(start: int, stop: int) -> NDArray[np.float32]:
+        return np.take(queries[start:stop] @ distinct, inverse, axis=1)
+
+    return scores
+
+
+def score_groups(
+    scorer: Scorer,
+    relevance: Relevance,
+    itself: NDArray[np.int64] | None = None,
+    *,
+    by_row: bool = False,
+) -> Iterator[tuple[int, int, TieGroups]]:
+    """Yield ``(start, stop, groups)`` for ranges of queries, by float scores, the highest first.
+
+    Parameters
+    ----------
+    scorer : callable
+        ``scorer(start, stop)`` returns float32 (stop - start, n_gallery); equal scores are ties.
+    relevance : Relevance
+        Who is relevant to whom.
+    itself : ndarray, int64, shape (n_queries,), optional
+        As for :func:`code_groups`.
+    by_row : bool
+        Order items of one score by their rows instead of keeping them tied.
+    """
+    rows = max(1, PAIRS_PER_CHUNK // relevance.n_gallery)
+    # A product of few rows leaves most of the processor idle: multiply for several chunks at once.
+    for first, last in _ranges(relevance.n_queries, 16 * rows):
+        products = scorer(first, last)
+        for start, stop in _ranges(last, rows, first):
+            scores = products[start - first : stop - first] + np.float32(0)  # no negative zero
+            grades = relevance.block(start, stop)
+            if itself is not None:
+                scores, grades = _without(scores, grades, itself[start:stop], -np.inf)
+            ranked = _ordered(scores, grades, relevance.levels) if by_row else None
+            yield start, stop, ranked or _from_scores(scores, grades, relevance.levels)
+
+
+def _descending(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return whole numbers that ascend where the scores descend."""
+    as_int = scores.view(np.int32)
+    ascending = np.where(as_int >= 0, as_int, np.int32(-(2**31)) - as_int).astype(np.int64)
+    return np.negative(ascending, out=ascending)
+
+
+def _ordered(scores: NDArray[np.float32], grades: Any, levels: int) -> TieGroups:
+    keys = _descending(scores) << 32
+    keys |= np.arange(scores.shape[1])
+    keys.sort(axis=1)
+    order = keys & (2**32 - 1)
+    return _singles(np.take_along_axis(grades, order, axis=1), levels)
+
+
+def _from_scores(scores: NDArray[np.float32], grades: Any, levels: int) -> TieGroups:
+    """Return the groups of equal scores, the highest first."""
+    rows, n = scores.shape
+    # The bits of a float32 as an integer that descends with the score; the lowest bits say the grade. Sorting
+    # these integers in place is several times faster than an argsort.
+    shift = int(levels - 1).bit_length()
+    keys = (_descending(scores) << shift) | grades
+    keys.sort(axis=1)
+    grade = keys & ((1 << shift) - 1)
+    keys >>= shift
+    opens = np.ones((rows, n), bool)
+    np.not_equal(keys[:, 1:], keys[:, :-1], out=opens[:, 1:])
+
+    starts = np.flatnonzero(opens)
+    size = np.diff(starts, append=rows * n)
+    hits_before = np.concatenate([[0], np.cumsum(grade > 0)])
+    group_hits = hits_before[starts + size] - hits_before[starts]
+    kept = np.flatnonzero(group_hits)
+    starts, query = starts[kept], starts[kept] // n
+    by_grade = group_hits[kept].astype(np.float64)[:, None]
+    if levels > 2:
+        flat = grade.ravel()
+        sums = [np.concatenate([[0], np.cumsum(flat == level)]) for level in range(1, levels)]
+        by_grade = np.stack([one[starts + size[kept]] - one[starts] for one in sums], axis=1).astype(float)
+    return TieGroups(
+        query,
+        size[kept].astype(np.float64),
+        group_hits[kept].astype(np.float64),
+        (starts - query * n).astype(np.float64),
+        (hits_before[starts] - hits_before[query * n]).astype(np.float64),
+        by_grade,
+    )

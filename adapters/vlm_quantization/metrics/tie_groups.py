@@ -1,0 +1,100 @@
+"""Rankings reduced to tie groups: how many items lie at one distance, and how many of them are relevant.
+
+A ranking by Hamming distance is full of ties. All that a metric needs of it are its *tie groups*. For codes
+these are histograms of distances, and one pass over the packed bytes yields them for all lengths, since a
+short code is the first bytes of the long one; nothing is sorted. For float scores they come from one sort,
+and equal scores are ties too. Groups without a relevant item add nothing to any metric but precision within a
+radius, and are dropped at once.
+
+Where a protocol wants ties in the order of ids, a ranking is sorted after all, and each relevant item becomes
+a group of its own; the same formulas (:mod:`adapters.vlm_quantization.metrics.metrics`) then have no choice
+left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Query-gallery pairs looked at together. The working arrays take about 25 bytes a pair, whatever the
+#: numbers of queries and items; this many fit a processor's cache and leave little to call overhead.
+PAIRS_PER_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class TieGroups:
+    """The tie groups that hold a relevant item, of a range of queries, in the order of their rank.
+
+    Attributes
+    ----------
+    query : ndarray, int64, shape (g,)
+        Counts from the start of the range, ascending.
+    size, relevant : ndarray, float64, shape (g,)
+        So many items share one distance, so many of them are relevant.
+    before, found : ndarray, float64, shape (g,)
+        So many items are nearer, so many of those are relevant.
+    grades : ndarray, float64, shape (g, levels - 1)
+        How many of the relevant items have each grade from 1.
+    single : bool
+        Whether every group is one item, so that there is one order only.
+    """
+
+    query: NDArray[np.int64]
+    size: NDArray[np.float64]
+    relevant: NDArray[np.float64]
+    before: NDArray[np.float64]
+    found: NDArray[np.float64]
+    grades: NDArray[np.float64]
+    single: bool = False
+
+    def up_to(self, before: int, found: int | None = None) -> TieGroups:
+        """Return the groups with fewer than ``before`` items, and ``found`` relevant ones, nearer."""
+        keep = self.before < before
+        if found is not None:
+            keep &= self.found < found
+        return self if keep.all() else self.taken(np.flatnonzero(keep))
+
+    def taken(self, rows: NDArray[np.int64]) -> TieGroups:
+        """Return some of the groups."""
+        return TieGroups(
+            self.query[rows],
+            self.size[rows],
+            self.relevant[rows],
+            self.before[rows],
+            self.found[rows],
+            self.grades[rows],
+            single=self.single,
+        )
+
+
+def _ranges(stop: int, step: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    for at in range(start, stop, step):
+        yield at, min(at + step, stop)
+
+
+def _without(values: Any, grades: Any, itself: NDArray[np.int64], last: float) -> tuple[Any, Any]:
+    """Return values and grades with the queries themselves at the end of the ranking, not relevant."""
+    there = np.flatnonzero(itself >= 0)
+    values, grades = values.copy(), grades.copy()
+    values[there, itself[there]] = last
+    grades[there, itself[there]] = 0
+    return values, grades
+
+
+def _singles(ranked: NDArray[Any], levels: int) -> TieGroups:
+    """Return a group for each relevant item of ranked grades (queries, items)."""
+    query, place = np.nonzero(ranked)
+    starts = np.searchsorted(query, np.arange(len(ranked)))
+    found = np.arange(len(query)) - starts[query]
+    ones = np.ones(len(query))
+    if levels == 2:
+        grades = ones[:, None]
+    else:
+        grades = (ranked[query, place][:, None] == np.arange(1, levels)).astype(np.float64)
+    return TieGroups(
+        query, ones, ones, place.astype(np.float64), found.astype(np.float64), grades, single=True
+    )

@@ -1,0 +1,196 @@
+"""How far a number may be off: over other queries, over other seeds, and between two results.
+
+A bootstrap interval says what another draw of queries from the same kind would have given; it knows nothing
+of another training run. An interval over seeds says what another run would have given on the same queries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import workbench as wb
+
+#: Draws of a bootstrap; the ends of a 95 % interval then rest on 25 draws each.
+RESAMPLES = 1_000
+
+
+#: Weights drawn at once, as a bound on memory (float32).
+WEIGHTS_AT_ONCE = 1 << 22
+
+
+#: 97.5 % points of Student's t, by degrees of freedom from 1.
+_T = np.fromstring(
+    "12.706 4.303 3.182 2.776 2.571 2.447 2.365 2.306 2.262 2.228 "
+    "2.201 2.179 2.160 2.145 2.131 2.120 2.110 2.101 2.093 2.086 "
+    "2.080 2.074 2.069 2.064 2.060 2.056 2.052 2.048 2.045 2.042",
+    sep=" ",
+)
+
+
+def bootstrap(
+    values: ArrayLike, *, groups: Sequence[str] | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return means over queries drawn with replacement.
+
+    Parameters
+    ----------
+    values : array_like, float, shape (m, n_queries)
+        Per-query values of m metrics; NaN for a query that does not count for one. All metrics see the same
+        draws, so differences and ratios of the results are paired.
+    groups : sequence of str, optional
+        One a query: queries of one group (two drawings of one thing) are drawn together, since they are
+        right or wrong together.
+    resamples : int
+        How many draws.
+    seed : int
+        The same seed, the same draws.
+
+    Returns
+    -------
+    ndarray, float64, shape (m, resamples)
+        NaN where no query that counts was drawn.
+
+    Raises
+    ------
+    workbench.BadInput
+        No queries, groups of another number, or a number of draws below 1.
+    """
+    table = np.atleast_2d(np.asarray(values, np.float64))
+    if table.ndim != 2 or not table.shape[1] or resamples < 1:
+        raise wb.BadInput(
+            f"values must be (metrics, queries) and draws at least 1, not {table.shape}, {resamples}"
+        )
+    if groups is not None and len(groups) != table.shape[1]:
+        raise wb.BadInput(f"{len(groups)} groups were given for {table.shape[1]} queries")
+    counts = ~np.isnan(table)
+    sums, numbers = np.where(counts, table, 0), counts.astype(np.float64)
+    if groups is not None:
+        _, member = np.unique(np.asarray(groups), return_inverse=True)
+        sums, numbers = (_gathered(one, member) for one in (sums, numbers))
+    n = sums.shape[1]
+    rng = np.random.Generator(np.random.PCG64(seed))
+    out = np.empty((len(table), resamples))
+    step = max(1, WEIGHTS_AT_ONCE // n)
+    for start in range(0, resamples, step):
+        stop = min(start + step, resamples)
+        drawn = rng.integers(0, n, (stop - start, n))
+        offsets = np.arange(0, (stop - start) * n, n)[:, None]
+        weights = np.bincount((drawn + offsets).ravel(), minlength=(stop - start) * n).reshape(-1, n)
+        with np.errstate(invalid="ignore"):
+            out[:, start:stop] = (sums @ weights.T) / (numbers @ weights.T)
+    return out
+
+
+def _gathered(table: NDArray[np.float64], member: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.stack([np.bincount(member, row) for row in table])
+
+
+def interval(
+    draws: NDArray[np.float64], level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the percentile interval along the last axis; NaN where there is none."""
+    tail = (1 - level) / 2
+    bad: NDArray[np.bool_] = np.all(np.isnan(draws), axis=-1, keepdims=True)
+    ends = np.nanquantile(np.where(bad, 0, draws), [tail, 1 - tail], axis=-1)
+    low, high = np.where(bad[..., 0], np.nan, ends)
+    return low, high
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One result less another on the queries they share.
+
+    Attributes
+    ----------
+    value, low, high : float
+        Mean difference and its bootstrap interval.
+    p : float
+        Two-sided: how often a draw of queries turns the sign, at least one in the number of draws.
+    n : int
+        Queries that count in both.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    @property
+    def words(self) -> str:
+        """The difference as a sentence for a reader."""
+        sure = "beyond chance" if self.low > 0 or self.high < 0 else "within chance"
+        return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f}), {sure}, {self.n:,} queries"
+
+
+def paired_difference(
+    one: ArrayLike,
+    other: ArrayLike,
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """Compare two results query by query.
+
+    Parameters
+    ----------
+    one, other : array_like, float, shape (n_queries,)
+        Values of the same queries in the same order; NaN for one that does not count.
+    groups, resamples, seed
+        As for :func:`bootstrap`.
+
+    Returns
+    -------
+    Difference
+        ``one`` less ``other``.
+
+    Raises
+    ------
+    workbench.BadInput
+        Not the same number of queries, or none that counts in both.
+    """
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise wb.BadInput(f"two results pair query by query, but {a.shape} and {b.shape} were given")
+    difference = a - b
+    counts = ~np.isnan(difference)
+    if not counts.any():
+        raise wb.BadInput("no query counts in both results: there is nothing to compare")
+    draws = bootstrap(difference, groups=groups, resamples=resamples, seed=seed)
+    low, high = interval(draws)
+    turned = min(float(np.mean(draws >= 0)), float(np.mean(draws <= 0)))
+    return Difference(
+        value=float(difference[counts].mean()),
+        low=float(low[0]),
+        high=float(high[0]),
+        p=float(min(1.0, max(2 * turned, 1 / resamples))),
+        n=int(counts.sum()),
+    )
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of a metric over runs that differ in their seed, and half its 95 % t interval.
+
+    Returns
+    -------
+    mean, half : float
+        ``half`` is NaN for a single run.
+
+    Raises
+    ------
+    workbench.BadInput
+        No value.
+    """
+    if not len(values):
+        raise wb.BadInput("no value to take a mean of")
+    n = len(values)
+    if n == 1:
+        return float(values[0]), math.nan
+    t = _T[n - 2] if n - 2 < len(_T) else 1.96
+    return float(np.mean(values)), float(t * np.std(values, ddof=1) / math.sqrt(n))

@@ -1,0 +1,39 @@
+"""Options of a search."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+import workbench as wb
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+
+METHODS = ("hamming", "cosine")
+
+
+def _as_length(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+
+
+class SearchOptions(wb.Options):
+    """What a search can be asked for besides its query and k."""
+
+    bits: Annotated[Literal[8, 16, 32, 64, 128], BeforeValidator(_as_length)] = Field(
+        128,
+        title="Code length",
+        description="How many leading bits of the stored code are compared; short codes are coarser.",
+        json_schema_extra={"x-labels": {str(length): str(length) for length in CODE_LENGTHS}},
+    )
+    method: Literal["hamming", "cosine"] = Field(
+        "hamming",
+        title="Method",
+        description="Hamming compares codes; cosine compares the float features, whatever the code length.",
+        json_schema_extra={"x-labels": {"hamming": "Hamming", "cosine": "Cosine"}},
+    )
+    target: Literal["pictures", "captions"] = Field(
+        "pictures",
+        title="Find",
+        description="What is looked for.",
+        json_schema_extra={"x-labels": {"pictures": "Pictures", "captions": "Captions"}},
+    )

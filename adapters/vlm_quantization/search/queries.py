@@ -1,0 +1,144 @@
+"""Search an index: exact by Hamming distance on prefixes of the stored code, or by cosine of the features.
+
+Rows of an index are sorted by item id, so hits of one distance or score stand in the order of their ids,
+whatever library ranked them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import workbench as wb
+from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index.opened import Index
+from adapters.vlm_quantization.index.ranking import check_k
+from adapters.vlm_quantization.search.options import SearchOptions
+
+_SIDE_OF_TARGET = {"pictures": "images", "captions": "captions"}
+
+
+_NOUN = {"images": ("picture", "pictures"), "captions": ("caption", "captions")}
+
+
+# --- queries of people --------------------------------------------------------------------------------------
+
+
+def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.SearchResult:
+    """Find pictures or captions by a text.
+
+    Raises
+    ------
+    workbench.BadInput
+        An empty query, or ``k`` below 1.
+    """
+    if not query.strip():
+        raise wb.BadInput("the query is empty", hint="Type a word or two.")
+    start = time.perf_counter()
+    encoded = index.encoder.encode_texts([query.strip()])
+    took = (time.perf_counter() - start) * 1e3
+    return _answer(index, encoded.codes[0], encoded.features[0], "captions", k, options, took)
+
+
+def search_image(index: Index, data: bytes, k: int, options: SearchOptions) -> wb.SearchResult:
+    """Find pictures or captions by an encoded picture (JPEG, PNG, WebP).
+
+    Raises
+    ------
+    workbench.BadInput
+        Bytes that are no such picture, or ``k`` below 1.
+    """
+    from adapters.vlm_quantization.data.pictures import decode_picture
+
+    start = time.perf_counter()
+    encoded = index.encoder.encode_images([decode_picture(data)])
+    took = (time.perf_counter() - start) * 1e3
+    return _answer(index, encoded.codes[0], encoded.features[0], "images", k, options, took)
+
+
+def search_item(index: Index, item_id: str, k: int, options: SearchOptions) -> wb.SearchResult:
+    """Find more like an item of the index, picture or caption; the item itself is left out.
+
+    Raises
+    ------
+    workbench.NotFound
+        No item of that id.
+    """
+    for name, side in index.sides.items():
+        row = side.items.find(item_id)
+        if row is not None:
+            return _answer(index, side.codes[row], side.features[row], name, k, options, 0.0, leave_out=row)
+    raise wb.NotFound(f"no item {item_id!r} in index {index.manifest.name!r}")
+
+
+def _answer(
+    index: Index,
+    code: NDArray[np.uint8],
+    feature: NDArray[np.float32],
+    query_side: str,
+    k: int,
+    options: SearchOptions,
+    encode_ms: float,
+    *,
+    leave_out: int | None = None,
+) -> wb.SearchResult:
+    """Rank, and turn rows into hits."""
+    name = _SIDE_OF_TARGET[options.target]
+    side = index.sides[name]
+    itself = leave_out is not None and name == query_side
+    start = time.perf_counter()
+    rows, values = index.search(
+        code, feature, side=name, bits=options.bits, method=options.method, k=check_k(k) + itself
+    )
+    if itself:
+        kept = rows != leave_out
+        rows, values = rows[kept][:k], values[kept][:k]
+    searched = time.perf_counter()
+    hits = [_hit(index, name, row, value, options) for row, value in zip(rows, values, strict=True)]
+    took = {
+        "encode": encode_ms,
+        "search": (searched - start) * 1e3,
+        "fetch": (time.perf_counter() - searched) * 1e3,
+    }
+    there = len(side) - itself
+    note = ""
+    if k > there:
+        noun = _NOUN[name][there != 1]
+        other = "other " if itself else ""
+        note = f"the index holds {there:,} {other}{noun}, so {there:,} {'is' if there == 1 else 'are'} shown"
+    return wb.SearchResult(hits, took, note=note, cutoff=_cutoff(index, query_side, name, values, options))
+
+
+def _hit(index: Index, side: str, row: int, value: float, options: SearchOptions) -> wb.Hit:
+    item = index.sides[side].items[int(row)]
+    if options.method == "hamming":
+        score, distance = 1 - float(value) / options.bits, float(value)
+        label = f"{int(value)}/{options.bits}"
+    else:
+        score, distance = float(value), None
+        label = f"{score:z.2f}"
+    return wb.Hit(
+        id=item["id"],
+        score=score,
+        distance=distance,
+        caption=item["caption"],
+        subtitle=item["subtitle"],
+        thumbnail=index.thumbnail(int(row)) if side == "images" else None,
+        label=label,
+        meter=min(max(score, 0.0), 1.0),
+    )
+
+
+def _cutoff(
+    index: Index, query_side: str, side: str, values: NDArray[Any], options: SearchOptions
+) -> int | None:
+    """Count the leading hits that are nearer than all but one in a thousand unrelated pairs are."""
+    tails = index.manifest.thresholds.get(files.pair_key(query_side, side), {})
+    if options.method == "hamming":
+        limit = tails.get(str(options.bits))
+        return None if limit is None else int((values <= limit).sum())
+    limit = tails.get("cosine")
+    return None if limit is None else int((values > limit).sum())

@@ -1,0 +1,1 @@
+"""Frozen encoders: one protocol, one registry, one file each."""

@@ -1,0 +1,82 @@
+"""Features of the frozen picture network, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adapters.vlm_quantization.data.collection import CaptionedImages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from adapters.vlm_quantization.data.collection import Progress
+    from adapters.vlm_quantization.towers.tower import ImageTower
+
+
+#: Pictures decoded and encoded between two words about progress; bounds what is decoded at once.
+CHUNK = 128
+
+
+def picture_features(
+    collection: CaptionedImages, tower: ImageTower, cache: Path, progress: Progress | None = None
+) -> NDArray[np.float32]:
+    """Return the features of every picture of a collection, from disk where they have been computed before.
+
+    The file's name is a digest of the pictures' pixels and the tower's fingerprint, so it can never be taken
+    for another's; it is written beside and renamed, so it is whole or not there.
+
+    Parameters
+    ----------
+    collection : CaptionedImages
+    tower : ImageTower
+    cache : Path
+        Folder for files that can be made again.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+
+    Returns
+    -------
+    ndarray, float32, shape (n, tower.dim)
+    """
+    kept = kept_features(collection, tower, cache)
+    if kept is not None:
+        return kept
+    path = _path(collection, tower, cache)
+    shape = (len(collection), tower.dim)
+    out = np.empty(shape, np.float32)
+    for start in range(0, len(out), CHUNK):
+        rows = range(start, min(start + CHUNK, len(out)))
+        out[rows.start : rows.stop] = tower.features([collection.open(row) for row in rows])
+        if progress:
+            progress(rows.stop, len(out), "picture features")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        np.save(file, out)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    return out
+
+
+def kept_features(collection: CaptionedImages, tower: ImageTower, cache: Path) -> NDArray[np.float32] | None:
+    """Return the features kept on disk, or None where they have not been computed or are not whole."""
+    try:
+        kept: NDArray[np.float32] = np.load(_path(collection, tower, cache), allow_pickle=False)
+    except (EOFError, OSError, ValueError):
+        return None
+    fits = kept.shape == (len(collection), tower.dim) and kept.dtype == np.float32
+    return kept if fits and bool(np.isfinite(kept).all()) else None
+
+
+def _path(collection: CaptionedImages, tower: ImageTower, cache: Path) -> Path:
+    digest = hashlib.sha256(tower.fingerprint.encode())
+    for item in collection.items:
+        digest.update(item.digest.encode())
+    return cache / "features" / f"{digest.hexdigest()[:32]}.npy"

@@ -1,0 +1,33 @@
+"""What a picture tower is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+
+class ImageTower(Protocol):
+    """A frozen map from pictures to feature vectors."""
+
+    name: str
+    dim: int
+    fingerprint: str
+
+    def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """Return one row a picture, shape (n, dim)."""
+
+
+def _pixels(image: Image, size: int) -> NDArray[np.uint8]:
+    from PIL import Image as Pillow
+
+    rgb = image.convert("RGB")
+    if rgb.size != (size, size):
+        rgb = rgb.resize((size, size), Pillow.Resampling.BILINEAR)
+    return np.asarray(rgb)

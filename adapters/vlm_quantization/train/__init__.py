@@ -1,0 +1,1 @@
+"""The train job: batches, losses, validation and the loop."""

@@ -1,0 +1,232 @@
+"""What training is shown: texts and the concepts they describe, and batches drawn from them by a seed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from adapters.vlm_quantization.towers.ngrams import ngram_rows
+from workbench import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from adapters.vlm_quantization.data.collection import CaptionedImages, Item
+    from adapters.vlm_quantization.options import TrainOptions
+
+
+_WORD = re.compile(r"[^\W_]+", re.UNICODE)
+
+
+class Texts:
+    """Every text of the concepts that are trained on, and which concepts each describes.
+
+    Besides names and keywords their single words are texts too. A word describes every concept that has it,
+    so that a query of two words can be made of them (:meth:`positives` of both).
+
+    Attributes
+    ----------
+    names, keywords, words : list
+        For each concept a list of languages, each a list of text numbers.
+    rows : list of list of int
+        For each text the rows of its n-grams.
+    """
+
+    def __init__(self, concepts: Sequence[Item], languages: Sequence[str], buckets: int) -> None:
+        numbers: dict[str, int] = {}
+        described: list[tuple[int, int]] = []
+        self.names: list[list[list[int]]] = []
+        self.keywords: list[list[list[int]]] = []
+        self.words: list[list[list[int]]] = []
+        for place, item in enumerate(concepts):
+            for kept in (self.names, self.keywords, self.words):
+                kept.append([])
+            for language in languages:
+                names, keywords = item.captions.get(language, ()), item.keywords.get(language, ())
+                for texts, kept in (
+                    (names, self.names),
+                    (keywords, self.keywords),
+                    (_words((*names, *keywords)), self.words),
+                ):
+                    row = [numbers.setdefault(text.casefold(), len(numbers)) for text in texts]
+                    kept[place].append(row)
+                    described += [(number, place) for number in row]
+        pairs = np.unique(np.array(described, np.int64).reshape(-1, 2), axis=0)
+        self.rows = [ngram_rows(text, buckets) for text in numbers]
+        self._concepts = pairs[:, 1]
+        self._starts = np.searchsorted(pairs[:, 0], np.arange(len(numbers) + 1))
+        self._n_concepts = len(concepts)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def positives(self, texts: NDArray[np.int64], concepts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which text describes which concept, shape (len(texts), len(concepts)).
+
+        Memory is of the size of the answer and of the texts' own lists, never texts times all concepts.
+        """
+        column = np.full(self._n_concepts, -1)
+        column[concepts] = np.arange(len(concepts))
+        counts = self._starts[texts + 1] - self._starts[texts]
+        row = np.repeat(np.arange(len(texts)), counts)
+        within = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
+        found = column[self._concepts[np.repeat(self._starts[texts], counts) + within]]
+        out = np.zeros((len(texts), len(concepts)), bool)
+        out[row[found >= 0], found[found >= 0]] = True
+        return out
+
+
+def _words(texts: Iterable[str]) -> list[str]:
+    """Return the different words of texts, in the order met."""
+    return list(dict.fromkeys(word for text in texts for word in _WORD.findall(text.casefold())))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees; n concepts, one picture and t texts of each.
+
+    Attributes
+    ----------
+    concepts : ndarray, int64, shape (n,)
+        Places of the concepts among those drawn from.
+    pictures : ndarray, int64, shape (n, 2)
+        Two pictures of each (the same one twice where there is no other), as rows of the collection.
+    mix : ndarray, float32, shape (n, 1)
+        Share of the first of the two.
+    other, push : ndarray, int64, shape (n,), and float32, shape (n, 1)
+        Which pair of drawings lends its difference, and how much of it; empty where no pair exists.
+    rows : list of list of int
+        Rows of the n-grams of each text; first one text of every concept, then another of every concept.
+    positives : ndarray, bool, shape (t * n, n)
+        Which text describes which concept.
+    """
+
+    concepts: NDArray[np.int64]
+    pictures: NDArray[np.int64]
+    mix: NDArray[np.float32]
+    other: NDArray[np.int64]
+    push: NDArray[np.float32]
+    rows: list[list[int]]
+    positives: NDArray[np.bool_]
+
+
+class Batches:
+    """Draws batches: concepts, a picture and some texts of each.
+
+    Parameters
+    ----------
+    collection : CaptionedImages
+    rows : ndarray, int64
+        The items drawn from, and no others.
+    options : TrainOptions
+    unseen : ndarray, int64, optional
+        Items whose concepts fill half of every batch, since nothing is known of them yet.
+    two_words : float
+        How often a text is two words of a concept, as people ask, instead of its name or a keyword.
+
+    Attributes
+    ----------
+    pictures : list of ndarray of int64
+        For each concept its rows of the collection.
+    pairs : ndarray, int64, shape (m, 2)
+        Rows of two drawings of one concept, for every concept that has two.
+
+    Raises
+    ------
+    BadInput
+        Fewer than two concepts: there would be nothing to tell apart.
+    """
+
+    def __init__(
+        self,
+        collection: CaptionedImages,
+        rows: NDArray[np.int64],
+        options: TrainOptions,
+        unseen: NDArray[np.int64] | None = None,
+        two_words: float = 0.0,
+    ) -> None:
+        by_concept: dict[str, list[int]] = {}
+        for row in rows.tolist():
+            by_concept.setdefault(collection.items[row].concept, []).append(row)
+        if len(by_concept) < 2:
+            raise BadInput(f"{len(by_concept)} concepts to train on; at least 2 are needed")
+        self.pictures = [np.array(rows) for rows in by_concept.values()]
+        pairs = [rows[:2] for rows in by_concept.values() if len(rows) > 1]
+        self.pairs = np.array(pairs, np.int64).reshape(-1, 2)
+        concepts = [collection.items[rows[0]] for rows in by_concept.values()]
+        self.texts = Texts(concepts, collection.languages, options.text_buckets)
+        self.options = options
+        self.two_words = two_words
+        new = {collection.items[row].concept for row in ([] if unseen is None else unseen.tolist())}
+        self._new = np.array([concept in new for concept in by_concept])
+        self._rng = np.random.Generator(np.random.PCG64(options.seed))
+
+    def draw(self) -> Batch:
+        """Return the next batch; the same ones in the same order for one seed."""
+        rng = self._rng
+        size = min(self.options.batch, len(self.pictures))
+        new = rng.permutation(np.flatnonzero(self._new))[: size // 2]
+        concepts = np.concatenate([new, rng.permutation(np.flatnonzero(~self._new))[: size - len(new)]])
+        n = len(concepts)
+        # at once: one call a number would take longer than the step
+        chance = rng.random((n, 2))
+        pictures = [
+            [_pick(self.pictures[concept], one[0]), _pick(self.pictures[concept], one[1])]
+            for concept, one in zip(concepts, chance, strict=True)
+        ]
+        again = np.tile(concepts, self.options.texts)
+        texts = np.array(
+            [self._text(c, one) for c, one in zip(again, rng.random((len(again), 6)), strict=True)]
+        )
+        rows = self.texts.rows
+        return Batch(
+            concepts=concepts,
+            pictures=np.array(pictures, np.int64),
+            mix=rng.random((n, 1)).astype(np.float32),
+            other=rng.integers(max(1, len(self.pairs)), size=n if len(self.pairs) else 0),
+            push=rng.standard_normal((n if len(self.pairs) else 0, 1)).astype(np.float32),
+            rows=[rows[a] if a == b else rows[a] + rows[b] for a, b in texts.tolist()],
+            positives=self.texts.positives(texts[:, 0], concepts)
+            & self.texts.positives(texts[:, 1], concepts),
+        )
+
+    def _text(self, concept: int, chance: NDArray[np.float64]) -> tuple[int, int]:
+        """Return a text of a concept twice, or two of its words."""
+        names, keywords = self.texts.names[concept], self.texts.keywords[concept]
+        place = _pick([place for place, texts in enumerate(names) if texts or keywords[place]], chance[0])
+        words = self.texts.words[concept][place]
+        if len(words) > 1 and chance[1] < self.two_words:
+            first = int(chance[2] * len(words))
+            second = (first + 1 + int(chance[3] * (len(words) - 1))) % len(words)
+            return words[first], words[second]
+        use_name = names[place] and (not keywords[place] or chance[4] < self.options.name_share)
+        text = _pick(names[place] if use_name else keywords[place], chance[5])
+        return text, text
+
+
+def _pick(choices: Sequence[int] | NDArray[np.int64], chance: float) -> int:
+    """Return one of the choices by a number from 0 to below 1."""
+    return int(choices[int(chance * len(choices))])
+
+
+def _drawn(batch: Batch, components: Tensor, pairs: Tensor, options: TrainOptions) -> Tensor:
+    """Return components of pictures nobody drew: what stands for a drawing by another hand.
+
+    Between two drawings of a thing lies the thing, so the two are mixed; and what tells two drawings of some
+    other thing apart would mostly tell two of this one apart, so some of that is added. Noise is for what
+    is left.
+    """
+    two = components[torch.from_numpy(batch.pictures)]
+    share = torch.from_numpy(batch.mix)
+    x = two[:, 0] * share + two[:, 1] * (1 - share)
+    if len(batch.other) and options.style_noise:
+        other = components[pairs[torch.from_numpy(batch.other)]]
+        x = x + (other[:, 0] - other[:, 1]) * torch.from_numpy(batch.push) * options.style_noise
+    return x + torch.randn_like(x) * options.noise

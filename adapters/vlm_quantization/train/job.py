@@ -1,0 +1,94 @@
+"""The train job."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from adapters.vlm_quantization import views as shared_views
+from adapters.vlm_quantization.data.leakage import check_leakage
+from adapters.vlm_quantization.data.sources import open_collection
+from adapters.vlm_quantization.data.splits import make_splits
+from adapters.vlm_quantization.encoding.checkpoint import BEST
+from adapters.vlm_quantization.job_inputs import problems_of, stages
+from adapters.vlm_quantization.towers.features import picture_features
+from adapters.vlm_quantization.towers.registry import image_tower
+from adapters.vlm_quantization.train import train
+from adapters.vlm_quantization.train.validation import DECIDING
+from workbench import Result, View
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.options import TrainOptions
+    from workbench import JobContext, Run
+
+
+def run_training(options: TrainOptions, job: JobContext) -> Result:
+    """Train hash heads and a text tower; the run keeps the curves and the checkpoints."""
+    cache = job.workspace.cache
+    collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
+    splits = make_splits(collection, options.split_seed)
+    checked = check_leakage(collection, splits)
+    tower = image_tower(options.image_tower)
+    features = picture_features(collection, tower, cache, job.progress)
+    seeds = list(dict.fromkeys(options.seeds)) or [options.seed]
+    done: dict[int, tuple[Run, Any]] = {}
+    for seed in seeds:
+        several = len(seeds) > 1
+        own = options.model_copy(
+            update={
+                "seed": seed,
+                "seeds": (),
+                "name": f"{options.name}-s{seed}" if several else options.name,
+            }
+        )
+        with (
+            stages(job)(f"seed {seed}", 1 / len(seeds)) if several else nullcontext(),
+            job.start_run(own.experiment, name=own.name, config=own.model_dump()) as run,
+        ):
+            trained = train.train(collection, splits, features, tower.fingerprint, own, run, job.progress)
+        done[seed] = (run, trained)
+    return _trained(done, collection, splits, checked)
+
+
+def _trained(
+    done: Mapping[int, tuple[Run, Any]],
+    collection: CaptionedImages,
+    splits: Splits,
+    checked: Mapping[str, int],
+) -> Result:
+    """Return what training leaves: the run, or of several seeds the best on validation and all of them."""
+    best = max(done, key=lambda seed: done[seed][1].best.get(DECIDING, 0.0))
+    run, trained = done[best]
+    found = trained.best
+    headline = found.get("val/R@10@128")
+    score = "" if headline is None else f", validation R@10 {headline:.3f} at 128 bits"
+    counts = ", ".join(f"{count:,} {part.replace('_', ' ')}" for part, count in splits.counts.items())
+    notes = [
+        f"Collection {collection.name}: {len(collection):,} pictures; {counts}.",
+        f"Leakage check passed: {checked['items']:,} items, {checked['concepts']:,} concepts.",
+        *splits.notes,
+    ]
+    views = [View(kind="metrics_table", title="Validation", data=_validation_rows(found), notes=notes)]
+    made: dict[str, Any] = {"run": run.id, "checkpoint": BEST}
+    summary = f"step {trained.best_step} of {trained.steps}{score}"
+    if len(done) > 1:
+        by_seed = {seed: one.best for seed, (_, one) in done.items()}
+        views.insert(0, shared_views.seeds_view(by_seed, list(found)))
+        made["runs"] = [one.id for one, _ in done.values()]
+        summary = f"{len(done)} seeds, the best {best}: {summary}"
+    return Result(
+        summary=summary,
+        metrics=found,
+        headline=[DECIDING],
+        views=views,
+        made=made,
+        warnings=problems_of(collection),
+    )
+
+
+def _validation_rows(metrics: Mapping[str, float]) -> dict[str, Any]:
+    return {"rows": [{"name": name, "value": value} for name, value in metrics.items()]}

@@ -1,0 +1,181 @@
+"""What training minimises: contrast at every code length, and terms that keep bits useful."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adapters.vlm_quantization.codes import CODE_BITS
+from adapters.vlm_quantization.hash_layer import sign_straight_through
+from adapters.vlm_quantization.model import CrossModalHashModel, stack_rows
+from adapters.vlm_quantization.train import losses
+from adapters.vlm_quantization.train.batches import Batches, _drawn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from adapters.vlm_quantization.options import TrainOptions
+
+
+class Targets(NamedTuple):
+    """How each row's, and each column's, weight is to be spread; all zero where there is nothing to find.
+
+    Attributes
+    ----------
+    rows, columns : Tensor, float, shape (n, m)
+        Rows of the first, columns of the second sum to one or to zero.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+
+class LogShares(NamedTuple):
+    """Logarithms of the shares that scores give along each row, and along each column; shape (n, m)."""
+
+    rows: Tensor
+    columns: Tensor
+
+
+def spread(positives: Tensor) -> Targets:
+    """Return targets spread evenly over positives.
+
+    As in supervised contrastive learning (Khosla et al., NeurIPS 2020, the variant with the mean outside the
+    logarithm).
+
+    Parameters
+    ----------
+    positives : Tensor, bool, shape (n, m)
+        Which pairs belong together.
+    """
+    marks = positives.float()
+    return Targets(marks / marks.sum(1, keepdim=True).clamp(min=1), marks / marks.sum(0).clamp(min=1))
+
+
+def softened(scores: Tensor) -> Targets:
+    """Return targets as a teacher's scores share them out; no gradient flows into the teacher.
+
+    Parameters
+    ----------
+    scores : Tensor, float, shape (n, m)
+        Already divided by the teacher's temperature.
+    """
+    fixed = scores.detach()
+    return Targets(fixed.softmax(1), fixed.softmax(0))
+
+
+def log_shares(scores: Tensor) -> LogShares:
+    """Return what :func:`cross_entropy` takes of scores, to be made once for several targets.
+
+    Parameters
+    ----------
+    scores : Tensor, float, shape (n, m)
+        Similarity divided by a temperature.
+    """
+    return LogShares(F.log_softmax(scores, 1), F.log_softmax(scores, 0))
+
+
+def cross_entropy(logs: LogShares, targets: Targets) -> Tensor:
+    """Return the mean of the two directions, in nats; a row or column without a target counts nothing."""
+    sums = []
+    for along, log, target in zip((1, 0), logs, targets, strict=True):
+        sums.append(-(log * target).sum() / target.sum(along).count_nonzero().clamp(min=1))
+    return (sums[0] + sums[1]) / 2
+
+
+def code_scores(
+    queries: Tensor, gallery: Tensor, lengths: Sequence[int], temperature: float
+) -> dict[int, Tensor]:
+    """Return scores by codes of each length, all from one product over the bits.
+
+    Parameters
+    ----------
+    queries, gallery : Tensor, float, shape (n, 128) and (m, 128)
+        Margins; their signs are compared, with the straight-through gradient.
+    lengths : sequence of int
+        In bits, ascending.
+    temperature : float
+        Of the similarity ``1 - 2 d / length`` at 128 bits, where d is the Hamming distance. A shorter code
+        has fewer steps between the same ends, so its temperature grows with sqrt(128 / length).
+
+    Returns
+    -------
+    dict of int to Tensor, float, shape (n, m)
+    """
+    left, right = sign_straight_through(queries), sign_straight_through(gallery)
+    out: dict[int, Tensor] = {}
+    agreed: Tensor | None = None
+    done = 0
+    for length in lengths:
+        more = left[:, done:length] @ right[:, done:length].T
+        agreed, done = more if agreed is None else agreed + more, length
+        out[length] = agreed * (1 / (length * temperature * (128 / length) ** 0.5))
+    return out
+
+
+def quantisation(margins: Tensor) -> Tensor:
+    """Mean squared distance of margins from their signs: small when signs lose little."""
+    return (margins.abs() - 1).square().mean()
+
+
+def balance(margins: Tensor) -> Tensor:
+    """Mean squared average of each bit's sign over the batch: zero when each bit is on half the time."""
+    return sign_straight_through(margins).mean(0).square().mean()
+
+
+def decorrelation(margins: Tensor) -> Tensor:
+    """Mean squared correlation between different bits over the batch: small when no two say the same."""
+    codes = sign_straight_through(margins)
+    gram = codes.T @ codes / len(codes)
+    return (gram - torch.diag(gram.diagonal())).square().mean()
+
+
+def _loss(
+    model: CrossModalHashModel, batches: Batches, components: Tensor, options: TrainOptions
+) -> tuple[Tensor, dict[str, Tensor]]:
+    batch = batches.draw()
+    positives = torch.from_numpy(batch.positives)
+    seen = model.image_vectors(_drawn(batch, components, torch.from_numpy(batches.pairs), options))
+    said = model.text_vectors(*stack_rows(batch.rows))
+    similarity = said @ seen.T / options.float_temperature
+    image_margins, text_margins = model.image_code(seen), model.text_code(said)
+    marks = losses.spread(positives)
+    parts = {"float": losses.cross_entropy(losses.log_shares(similarity), marks)}
+    weights = length_weights(options.lengths, options.short_weight)
+    scores = losses.code_scores(text_margins, image_margins, sorted(weights), options.temperature)
+    logs = {length: losses.log_shares(one) for length, one in scores.items()}
+    by_length = {length: losses.cross_entropy(one, marks) for length, one in logs.items()}
+    loss = parts["float"] + _weighted(by_length, weights)
+    both = (image_margins, text_margins)
+    for name, weight, term in (
+        ("quantisation", options.quantisation, losses.quantisation),
+        ("balance", options.balance, losses.balance),
+        ("decorrelation", options.decorrelation, losses.decorrelation),
+    ):
+        if weight:
+            parts[name] = (term(both[0]) + term(both[1])) / 2
+            loss = loss + 2 * weight * parts[name]
+    if options.distillation:
+        taught = losses.softened(similarity)
+        each = {length: losses.cross_entropy(one, taught) for length, one in logs.items()}
+        parts["distillation"] = _weighted(each, weights)
+        loss = loss + options.distillation * parts["distillation"]
+    parts |= {f"code@{length}": value for length, value in by_length.items()}
+    return loss, {"loss": loss, **parts}
+
+
+def _weighted(by_length: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:
+    return torch.stack([weights[length] * value for length, value in by_length.items()]).sum()
+
+
+def length_weights(lengths: Sequence[int], power: float) -> dict[int, float]:
+    """Return what each code length counts, together one: ``(128 / length) ** power`` before that.
+
+    A short code is the harder to learn, and its bits are part of every longer one: what it gains costs the
+    long ones little.
+    """
+    plain = {length: (CODE_BITS / length) ** power for length in lengths}
+    return {length: weight / sum(plain.values()) for length, weight in plain.items()}

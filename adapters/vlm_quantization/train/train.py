@@ -1,0 +1,203 @@
+"""Train the hash heads and the text tower on frozen picture features.
+
+Each step takes some concepts, one picture and one text of each (the name or a keyword, in any language), and
+asks that texts and pictures of one concept, or of concepts that share that text, find each other: by float
+similarity, and by the codes at every length at once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from adapters.vlm_quantization.encoding.checkpoint import BEST, LAST, REFIT, ModelConfig, Provenance
+from adapters.vlm_quantization.model import CrossModalHashModel
+from adapters.vlm_quantization.train.batches import Batches
+from adapters.vlm_quantization.train.losses import _loss
+from adapters.vlm_quantization.train.validation import DECIDING, Validation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from adapters.vlm_quantization.data.collection import CaptionedImages, Progress
+    from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.options import TrainOptions
+
+
+class Recorder(Protocol):
+    """The part of a run that training needs."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Take numbers of a step."""
+
+    def log_checkpoint(self, name: str, path: Path) -> Path:
+        """Keep a copy of a file under a name, whole or not at all."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves: the best model's numbers on validation and where it was found."""
+
+    steps: int
+    best_step: int
+    best: dict[str, float]
+    seconds: float
+    stopped_early: bool
+
+
+def train(
+    collection: CaptionedImages,
+    splits: Splits,
+    features: NDArray[np.float32],
+    tower: str,
+    options: TrainOptions,
+    run: Recorder,
+    progress: Progress,
+) -> Trained:
+    """Train, log to a run, and leave ``best.safetensors`` and ``last.safetensors`` among its checkpoints.
+
+    Both files are written at every validation, whole or not at all, so that whenever training is interrupted
+    the last one written can be used. Neither has seen a held-out picture, in training or in choosing.
+
+    With ``refit_steps`` the best model then goes on over all pictures, held out or not, and is kept as
+    ``refit.safetensors``: the one to publish, since a search page should know everything there is. Nothing
+    can be measured with it, and an evaluation refuses it by its provenance.
+
+    Parameters
+    ----------
+    collection : CaptionedImages
+    splits : Splits
+    features : ndarray, float32, shape (n, d)
+        Frozen features of all pictures of the collection.
+    tower : str
+        Fingerprint of the network that made them.
+    options : TrainOptions
+    run : Recorder
+        Receives metrics and checkpoints.
+    progress : callable
+        ``progress(done, total, message)``.
+    """
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    started = time.monotonic()
+    batches = Batches(collection, splits.train, options)
+    model = _model(features, splits, batches.pairs, options)
+    components = model.components(torch.from_numpy(features))
+    validation = Validation(collection, splits, components, options.lengths)
+    origin = Provenance(
+        tower=tower, data=collection.fingerprint, split=splits.fingerprints["train"], seed=options.seed
+    )
+    total = options.steps + options.refit_steps
+    best: dict[str, float] = {}
+    best_step, best_weights, since, step = 0, model.state_dict(), 0, 0
+    for step, parts in _steps(model, batches, components, options, options.steps):
+        progress(step, total, f"training, loss {float(parts['loss'].detach()):.2f}")
+        if step % 10 == 0 or step == options.steps:
+            run.log({f"train/{name}": float(value.detach()) for name, value in parts.items()}, step=step)
+        if step % options.validate_every and step != options.steps:
+            continue
+        measured = validation.measure(model.eval())
+        run.log(measured, step=step)
+        better = not best or measured[DECIDING] > best[DECIDING]
+        _keep(model, origin.model_copy(update={"step": step}), run, [LAST, BEST] if better else [LAST])
+        if better:
+            best, best_step, since = measured, step, 0
+            best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        else:
+            since += 1
+            if since >= options.patience:
+                break
+    if options.refit_steps:
+        model.load_state_dict(best_weights)
+        for more in _refit(model, collection, splits, components, options):
+            progress(total - options.refit_steps + more, total, "refit on all pictures")
+        update = {"split": f"all of {collection.fingerprint}", "step": best_step + options.refit_steps}
+        _keep(model.eval(), origin.model_copy(update=update), run, [REFIT])
+    return Trained(step, best_step, best, time.monotonic() - started, step < options.steps)
+
+
+def _refit(
+    model: CrossModalHashModel,
+    collection: CaptionedImages,
+    splits: Splits,
+    components: Tensor,
+    options: TrainOptions,
+) -> Iterator[int]:
+    """Go on over all pictures, with less noise: what is searched is what is seen here, not other drawings.
+
+    Some texts are two words of a concept, as a visitor may ask for it. Training proper leaves that out: it
+    costs a little where names are asked for, which is what is measured.
+    """
+    update = {
+        "noise": options.noise / 3,
+        "style_noise": 0.0,
+        "dropout": options.dropout / 2,
+        "ngram_dropout": options.ngram_dropout / 2,
+    }
+    gentle = options.model_copy(update=update)
+    model.regularise(gentle.dropout, gentle.ngram_dropout)
+    unseen = np.concatenate([splits.val_concepts, splits.test_concepts])
+    everything = Batches(collection, np.arange(len(collection)), gentle, unseen, options.two_words)
+    for step, _ in _steps(model, everything, components, gentle, options.refit_steps):
+        yield step
+
+
+def _steps(
+    model: CrossModalHashModel,
+    batches: Batches,
+    components: Tensor,
+    options: TrainOptions,
+    steps: int,
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Take steps, each with its number from 1 and the parts of its loss; warm up, then fade out."""
+    rate = options.learning_rate
+    optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
+    # the schedule divides by its way up less one step, so the way up is never shorter than two
+    total = max(steps, 4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rate, total_steps=total, pct_start=max(0.1, 2 / total)
+    )
+    for step in range(1, steps + 1):
+        model.train()
+        loss, parts = _loss(model, batches, components, options)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimiser.step()
+        schedule.step()
+        yield step, parts
+
+
+def _model(
+    features: NDArray[np.float32], splits: Splits, pairs: NDArray[np.int64], options: TrainOptions
+) -> CrossModalHashModel:
+    seen = features[splits.train]
+    config = ModelConfig(
+        image_tower=options.image_tower,
+        image_dim=features.shape[1],
+        image_components=min(options.components, *seen.shape),
+        hidden=options.hidden,
+        dim=options.dim,
+        text_buckets=options.text_buckets,
+        text_width=options.text_width,
+    )
+    model = CrossModalHashModel(config, dropout=options.dropout, ngram_dropout=options.ngram_dropout)
+    torch.nn.init.normal_(model.embedding.weight, std=0.05)
+    model.fit_components(seen, features[pairs], options.agreement)
+    return model
+
+
+def _keep(model: CrossModalHashModel, provenance: Provenance, run: Recorder, names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / LAST
+        model.save(path, provenance)
+        for name in names:
+            run.log_checkpoint(name, path)

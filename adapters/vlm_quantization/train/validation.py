@@ -1,0 +1,87 @@
+"""Validation while training: which metric decides, and what it is measured on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded
+from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
+from adapters.vlm_quantization.metrics.relevance import SameItem
+from adapters.vlm_quantization.model import CrossModalHashModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.splits import Splits
+
+
+#: What validation decides by: mean R@10 of text→image over lengths, languages and both kinds of held-out.
+DECIDING = "val/R@10"
+
+
+class Validation:
+    """Measures a model on the validation parts: text to picture and back, per language and length."""
+
+    def __init__(
+        self,
+        collection: CaptionedImages,
+        splits: Splits,
+        components: Tensor,
+        lengths: Sequence[int] = CODE_LENGTHS,
+    ) -> None:
+        self._lengths = tuple(lengths)
+        self._sides = []
+        for part in ("val_drawings", "val_concepts"):
+            rows = getattr(splits, part)
+            if len(rows):
+                queries = {
+                    language: caption_queries(collection, rows, language) for language in collection.languages
+                }
+                gallery = [collection.items[row].concept for row in rows]
+                self._sides.append((components[torch.from_numpy(rows)], gallery, queries))
+
+    @torch.no_grad()
+    def measure(self, model: CrossModalHashModel) -> dict[str, float]:
+        """Return ``val/R@10@64``, ``val/mAP@64``, ``val/R@10@float``: means over parts and languages."""
+        found: dict[str, list[float]] = {}
+        for components, gallery, queries in self._sides:
+            pictures = _encoded(model.image_vectors(components), model.image_code)
+            for texts, concepts in queries.values():
+                if not texts:
+                    continue
+                said = _encoded(model.text_vectors(*model.text_rows(texts)), model.text_code)
+                relevance = SameItem(concepts, gallery)
+                records = evaluate_codes(said.codes, pictures.codes, relevance, ks=(10,))
+                records += evaluate_scores(said.features, pictures.features, relevance, ks=(10,))
+                for record in records:
+                    if record.name in ("mAP", "R@10"):
+                        length = "float" if record.bits is None else record.bits
+                        found.setdefault(f"val/{record.name}@{length}", []).append(record.value)
+        means = {name: float(np.mean(values)) for name, values in found.items()}
+        coded = [means[f"val/R@10@{length}"] for length in self._lengths] if means else [0.0]
+        return {**means, DECIDING: float(np.mean(coded))}
+
+
+def caption_queries(
+    collection: CaptionedImages, rows: NDArray[np.int64], language: str
+) -> tuple[list[str], list[str]]:
+    """Return each concept's name in a language once, and the concepts, for the pictures of ``rows``."""
+    names: dict[str, str] = {}
+    for row in rows.tolist():
+        item = collection.items[row]
+        if item.captions.get(language):
+            names.setdefault(item.concept, item.captions[language][0])
+    return list(names.values()), list(names)
+
+
+def _encoded(vectors: Tensor, layer: Callable[[Tensor], Tensor]) -> Encoded:
+    from adapters.vlm_quantization.codes import pack_codes
+
+    return Encoded(pack_codes((layer(vectors) >= 0).numpy()), vectors.numpy())
