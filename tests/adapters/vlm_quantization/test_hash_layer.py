@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes, signs
-from adapters.vlm_quantization.hash_layer import NestedHashLayer, sign_straight_through
+from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.hash_layer import NestedHashLayer, pack_codes, sign_straight_through, signs
 
 
 def test_zero_counts_as_one() -> None:
