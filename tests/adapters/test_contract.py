@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import toy
-from vlm_quantization import shapes
 
 import workbench as wb
 from adapters.vlm_quantization.dummy import write_dummy_collection
+from tests.adapters.vlm_quantization import shapes
 from workbench.testing import AdapterContract, Outcome
 
 

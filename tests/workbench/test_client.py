@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 import workbench as wb
+from tests.conftest import installed
+from tests.workbench.conftest import Live, job_row, live_server, make_index, until
 from workbench.client import Door, _address
 from workbench.jobs import job as jobs
 from workbench.panels.search.page import search_page
 from workbench.panels.search.panel import SearchPanel
-
-from ..conftest import installed
-from .conftest import Live, job_row, live_server, make_index, until
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from tests.conftest import installed, workspace_in
+from tests.workbench.conftest import Live, job_row, live_server, until
 from workbench import remote_compare
 from workbench.compare.reading import Runs
 from workbench.panels.compare.panel import ComparePanel
@@ -22,9 +24,6 @@ from workbench.server.api import comparing, route
 from workbench.store import records
 from workbench.store.outcome import STATISTICS
 from workbench.store.points import SEAL, Batch
-
-from ..conftest import installed, workspace_in
-from .conftest import Live, job_row, live_server, until
 
 
 @dataclass

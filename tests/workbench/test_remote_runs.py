@@ -24,13 +24,12 @@ import httpx
 import pytest
 
 import workbench as wb
+from tests.workbench.conftest import Live, live_server, until
 from workbench import remote_runs
 from workbench.runs import heartbeats
 from workbench.store import records
 from workbench.store.points import Batch
 from workbench.store.store import Store
-
-from .conftest import Live, live_server, until
 
 
 @pytest.fixture(scope="module")

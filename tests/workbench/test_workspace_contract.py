@@ -17,12 +17,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import workbench as wb
+from tests.conftest import installed, workspace_in
+from tests.workbench.conftest import job_row, live_server, make_index, until
 from workbench.host import processes
 from workbench.remote_runs import RemoteRun
 from workbench.runs import provenance
-
-from ..conftest import installed, workspace_in
-from .conftest import job_row, live_server, make_index, until
 
 PATIENCE = 120
 

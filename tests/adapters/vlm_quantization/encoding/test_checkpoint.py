@@ -62,7 +62,7 @@ def test_the_encoder_needs_no_training_library(path: Path) -> None:
         "assert encoder.encode_texts(['비']).codes.shape == (1, 16);"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[4])
 
 
 def rewrite_header(path: Path, change: object) -> None:

@@ -15,10 +15,9 @@ import jsonschema
 import pytest
 
 import workbench as wb
+from tests.conftest import installed
+from tests.workbench.conftest import Live, job_row, live_server, make_index
 from workbench.server.api.table import ROUTES
-
-from ..conftest import installed
-from .conftest import Live, job_row, live_server, make_index
 
 #: What schemathesis holds every answer to. That what fits a schema is always taken is not among it: an
 #: adapter may refuse, a run may not be there.

@@ -22,11 +22,10 @@ import httpx
 import pytest
 
 import workbench as wb
+from tests.conftest import installed
+from tests.workbench.conftest import Live, job_row, live_server, make_index, until
 from workbench.server.api.route import BODY_BYTES, Route
 from workbench.server.api.table import ROUTES
-
-from ..conftest import installed
-from .conftest import Live, job_row, live_server, make_index, until
 
 #: Names that mean another place, or none: plain, encoded once and twice, absolute, control characters, long.
 HOSTILE = (

@@ -17,13 +17,12 @@ from typing import Any
 import pytest
 
 import workbench as wb
+from tests.workbench.conftest import make_index, until
 from workbench import wire
 from workbench.host import processes
 from workbench.search import messages
 from workbench.search.client import LOCK_NAME, SearchClient
 from workbench.search.service.limits import Limits
-
-from .conftest import make_index, until
 
 #: Short enough for a test that waits for a hanging adapter.
 QUICK = {"answer_seconds": 1.5, "open_seconds": 20, "check_seconds": 3}

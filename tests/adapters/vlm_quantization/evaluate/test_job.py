@@ -21,9 +21,8 @@ from adapters.vlm_quantization.evaluate import tasks as evaluation
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
 from adapters.vlm_quantization.metrics.protocols import PROTOCOLS
 from adapters.vlm_quantization.train import single_length, train, validation
+from tests.adapters.vlm_quantization import shapes
 from workbench.panels.results.show import render_html
-
-from . import shapes
 
 ADAPTER = "vlm_quantization"
 

@@ -7,8 +7,7 @@ import workbench as wb
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from adapters.vlm_quantization.train.batches import Batches, Texts
-
-from . import shapes
+from tests.adapters.vlm_quantization import shapes
 
 
 def batches(two_words: float = 0.0, **changes: Any) -> Batches:

@@ -17,7 +17,7 @@ from workbench.jobs.job import Progress
 from workbench.jobs.reporting import PROGRESS_SECONDS
 from workbench.store import records
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from adapters.vlm_quantization.towers.features import picture_features
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.batches import Batches, _drawn
 from adapters.vlm_quantization.train.losses import length_weights
-
-from . import shapes
+from tests.adapters.vlm_quantization import shapes
 
 
 class Notebook:

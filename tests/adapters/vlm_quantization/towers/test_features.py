@@ -5,8 +5,7 @@ import pytest
 
 from adapters.vlm_quantization.towers.dummy import DummyVisionModel
 from adapters.vlm_quantization.towers.features import kept_features, picture_features
-
-from . import shapes
+from tests.adapters.vlm_quantization import shapes
 
 
 class Counting(DummyVisionModel):

@@ -17,9 +17,8 @@ from adapters.vlm_quantization.index.opened import load_index
 from adapters.vlm_quantization.index.ranking import cosine_search, hamming_search
 from adapters.vlm_quantization.search.options import SearchOptions
 from adapters.vlm_quantization.search.queries import search_image, search_item, search_text
-
-from .oracle import hamming
-from .small_index import (
+from tests.adapters.vlm_quantization.oracle import hamming
+from tests.adapters.vlm_quantization.small_index import (
     N_CONCEPTS,
     SmallCollection,
     SmallEncoder,

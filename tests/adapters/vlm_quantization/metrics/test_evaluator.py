@@ -13,8 +13,7 @@ from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate
 from adapters.vlm_quantization.metrics.precision_recall import precision_recall_curve
 from adapters.vlm_quantization.metrics.protocols import PROTOCOLS, Protocol
 from adapters.vlm_quantization.metrics.relevance import Graded, Judged, SameItem, SharedLabel, itself
-
-from . import oracle
+from tests.adapters.vlm_quantization import oracle
 
 KS = (1, 2, 5, 50)
 

@@ -13,11 +13,10 @@ import pytest
 from pydantic import Field
 
 import workbench as wb
+from tests.workbench.conftest import make_index
 from workbench.panels.search.page import search_page
 from workbench.panels.search.panel import SearchPanel
 from workbench.search.searcher import MAX_IMAGE_BYTES, Searcher
-
-from .conftest import make_index
 
 
 class Options(wb.Options):

@@ -17,9 +17,8 @@ from adapters.vlm_quantization.index import shards, thresholds
 from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.index.format import read_manifest
 from adapters.vlm_quantization.index.opened import load_index
-
-from . import small_index
-from .small_index import (
+from tests.adapters.vlm_quantization import small_index
+from tests.adapters.vlm_quantization.small_index import (
     N_CONCEPTS,
     SmallCollection,
     SmallEncoder,

@@ -13,8 +13,7 @@ from adapters.vlm_quantization.metrics import protocols
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
 from adapters.vlm_quantization.metrics.protocols import PROTOCOLS, Protocol
 from adapters.vlm_quantization.metrics.relevance import Judged, SameItem
-
-from . import oracle, published
+from tests.adapters.vlm_quantization import oracle, published
 
 NAMES = {"default", "dcmh", "mith", "ucch", "djsrh", "deephash", "clip", "trec"}
 KS = (1, 3, 7)
