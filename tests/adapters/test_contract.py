@@ -9,10 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import toy
-
 import workbench as wb
 from adapters.vlm_quantization.dummy import write_dummy_collection
+from tests.adapters import toy
 from tests.adapters.vlm_quantization import shapes
 from workbench.testing import AdapterContract, Outcome
 

@@ -6,9 +6,10 @@ Trains the demo's configuration with several seeds, and beside it on the same sp
 - ITQ (Gong & Lazebnik, CVPR 2011) fitted on the training pictures and texts of the same float model,
 - codes trained for one length alone,
 
-and asks the refit, which a page publishes, the everyday queries of ``tests/benchmarks/everyday_queries.json``.
-Nothing here chooses anything. Every training is a run of the workspace given; a second call trains only what
-is missing there. From the repository, on a quiet machine (five seeds are 25 trainings)::
+and asks the refit, which a page publishes, the everyday queries of
+``tests/benchmarks/everyday_queries.json``. Nothing here chooses anything. Every training is a run of the
+workspace given; a second call trains only what is missing there. From the repository, on a quiet machine
+(five seeds are 25 trainings)::
 
     .venv/bin/pip install -e ".[demo]"
     .venv/bin/python tests/benchmarks/bench_training.py --workspace /tmp/training --seeds 5

@@ -22,10 +22,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 import workbench as wb
+from tests.browser.shapes import make_index
+from tests.conftest import workspace_in
 from workbench.publish import page as voila
-
-from ..conftest import workspace_in
-from .shapes import make_index
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"

@@ -15,9 +15,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 import workbench as wb
-
-from ..conftest import workspace_in
-from .conftest import PATIENCE, Visit, jupyter_lab, run_all
+from tests.browser.conftest import PATIENCE, Visit, jupyter_lab, run_all
+from tests.conftest import workspace_in
 
 pytestmark = pytest.mark.browser
 

@@ -11,12 +11,11 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 import workbench as wb
+from tests.browser.bridge import Bridge
+from tests.browser.conftest import PATIENCE
+from tests.workbench.conftest import live_server
+from tests.workbench.panels.results.test_panel import finished
 from workbench.panels import ComparePanel, ResultsComparePanel
-
-from ..workbench.conftest import live_server
-from ..workbench.test_results_panel import finished
-from .bridge import Bridge
-from .conftest import PATIENCE
 
 pytestmark = pytest.mark.browser
 

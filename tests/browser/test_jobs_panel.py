@@ -11,10 +11,9 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 import workbench as wb
+from tests.browser.conftest import PATIENCE, Visit, jupyter_lab, run_all
 from workbench.host import processes
 from workbench.store import records
-
-from .conftest import PATIENCE, Visit, jupyter_lab, run_all
 
 pytestmark = pytest.mark.browser
 

@@ -15,9 +15,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 import workbench as wb
-
-from ..conftest import installed, workspace_in
-from .conftest import NOTEBOOKS, PATIENCE, Visit, jupyter_lab
+from tests.browser.conftest import NOTEBOOKS, PATIENCE, Visit, jupyter_lab
+from tests.conftest import installed, workspace_in
 
 pytestmark = pytest.mark.browser
 

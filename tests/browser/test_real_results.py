@@ -12,8 +12,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 import workbench as wb
-
-from .conftest import PATIENCE, Visit, jupyter_lab, published, run_all
+from tests.browser.conftest import PATIENCE, Visit, jupyter_lab, published, run_all
 
 pytestmark = pytest.mark.browser
 

@@ -13,9 +13,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 import workbench as wb
-
-from .conftest import PATIENCE, Visit, published
-from .shapes import draw
+from tests.browser.conftest import PATIENCE, Visit, published
+from tests.browser.shapes import draw
 
 pytestmark = pytest.mark.browser
 

@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 import workbench as wb
-
-from .conftest import PATIENCE, Visit, jupyter_lab, run_all
+from tests.browser.conftest import PATIENCE, Visit, jupyter_lab, run_all
 
 pytestmark = pytest.mark.browser
 

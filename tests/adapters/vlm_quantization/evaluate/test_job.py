@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from adapters.vlm_quantization.evaluate import job as eval_job
 from adapters.vlm_quantization.evaluate import tasks as evaluation
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
 from adapters.vlm_quantization.metrics.protocols import PROTOCOLS
+from adapters.vlm_quantization.train import job as train_job
 from adapters.vlm_quantization.train import single_length, train, validation
 from tests.adapters.vlm_quantization import shapes
 from workbench.panels.results.show import render_html
@@ -33,8 +33,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[wb.Workspace]:
     folder = tmp_path_factory.mktemp("eval")
     given = shapes.options(experiment="shapes", seeds=(0, 3)).model_dump()
     with pytest.MonkeyPatch.context() as patch, wb.Workspace(folder / "results") as workspace:
-        for module in (sys.modules["adapters.vlm_quantization.adapter"], eval_job):
-            patch.setattr(module, "open_collection", lambda *_: shapes.collection())
+        for module in (train_job, eval_job):
+            patch.setattr(module, "open_collection", lambda *_, **__: shapes.collection())
         with wb.job_scope("train", ADAPTER, given, workspace=workspace) as job:
             job.finish(job.adapter.train(job.options, job))
         yield workspace
