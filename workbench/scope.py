@@ -31,11 +31,11 @@ from workbench.adapter.registry import get_adapter
 from workbench.errors import BadInput, BadOptions, JobCancelled, StoreError, WorkbenchError, WrongState
 from workbench.home import HOME
 from workbench.host import processes
-from workbench.jobs.floors import _below, check_floors
+from workbench.jobs.floors import below_floor, check_floors
 from workbench.jobs.reporting import Reporter
 from workbench.jobs.workers import ATTEMPT, JOB
 from workbench.notebooks import bars
-from workbench.results.result import Metric, Result, _plain_result
+from workbench.results.result import Metric, Result, plain_result
 from workbench.runs.description import Better
 from workbench.runs.run import Run
 from workbench.store import records
@@ -215,7 +215,7 @@ class JobScope:
         with contextlib.suppress(StoreError):  # progress may be lost, what follows may not
             self._reporter.flush()
         processes.crash_point("result-before")
-        data = _plain_result(result)
+        data = plain_result(result)
         # Saved twice it is the same result: so it may be tried until the database is back.
         if not patiently(lambda: self.workspace.store.save_result(self.id, row.attempt, data)):
             raise WrongState(f"job {self.id} is no longer this process's to finish")
@@ -233,7 +233,7 @@ class JobScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        below = None if error is not None else _below(self._result, self._entered().floors)
+        below = None if error is not None else below_floor(self._result, self._entered().floors)
         try:
             assert self._reporter is not None  # noqa: S101
             self._reporter.stop()

@@ -169,7 +169,7 @@ def test_a_notebook_whose_fsync_fails_is_written_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "notebook.ipynb"
-    saver = saving._Saver(path)
+    saver = saving.NotebookSaver(path)
     saver.notebook = nbformat.v4.new_notebook()
     saver.save(force=True)
     old = path.read_bytes()
@@ -190,7 +190,7 @@ def test_a_notebook_whose_fsync_fails_is_written_anew(
 def test_the_last_save_that_fails_is_the_reason_only_where_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saver = saving._Saver(tmp_path / "notebook.ipynb")
+    saver = saving.NotebookSaver(tmp_path / "notebook.ipynb")
     saver.notebook = nbformat.v4.new_notebook()
     monkeypatch.setattr(os, "fsync", Failing(2))
     saver.save_at_last(ValueError("what went wrong"))

@@ -40,7 +40,7 @@ def check_floors(given: Any) -> dict[str, float]:
     return {str(name): float(floor) for name, floor in given.items()}
 
 
-def _below(result: Result | None, floors: Mapping[str, float]) -> BelowFloor | None:
+def below_floor(result: Result | None, floors: Mapping[str, float]) -> BelowFloor | None:
     """Return what a result does not reach, or None."""
     if not floors:
         return None

@@ -22,7 +22,7 @@ from workbench.host import processes
 from workbench.host.log import LogFile
 from workbench.notebooks.bars import Bar, BarReader
 from workbench.notebooks.parameters import declared_parameters
-from workbench.notebooks.saving import SAVE_SECONDS, _Saver
+from workbench.notebooks.saving import SAVE_SECONDS, NotebookSaver
 
 #: What a progress bar says is reported at most this often, in seconds.
 REPORT_SECONDS = 0.2
@@ -107,7 +107,7 @@ class Execution:
         """
         self._check()
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        saver = _Saver(self.output)
+        saver = NotebookSaver(self.output)
         try:
             with LogFile(self.log) as log:
                 self._execute(saver, log)
@@ -116,7 +116,7 @@ class Execution:
             raise
         saver.save_at_last()
 
-    def _execute(self, saver: _Saver, log: LogFile) -> None:
+    def _execute(self, saver: NotebookSaver, log: LogFile) -> None:
         import papermill
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError
@@ -253,7 +253,7 @@ def _engine() -> Any:
 
     class Client(PapermillNotebookClient):  # type: ignore[misc]
         execution: Execution
-        saver: _Saver
+        saver: NotebookSaver
         job_log: LogFile
 
         def create_kernel_manager(self) -> Any:
@@ -293,7 +293,7 @@ def _engine() -> Any:
     class Engine(NBClientEngine):  # type: ignore[misc]
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **keywords: Any) -> Any:
-            saver: _Saver = keywords["saver"]
+            saver: NotebookSaver = keywords["saver"]
             saver.notebook = nb_man.nb
             nb_man.save = lambda **_: saver.save(touch=True)
             nb_man.autosave_cell_every = 0

@@ -20,7 +20,7 @@ class NotSaved(WorkbenchError):
     """A notebook was executed, and its last state could not be written."""
 
 
-class _Saver:
+class NotebookSaver:
     """Writes the notebook where it belongs, whole or not at all."""
 
     def __init__(self, path: Path) -> None:
@@ -30,6 +30,7 @@ class _Saver:
         self._saved_at = 0.0
 
     def save(self, *, force: bool = False, touch: bool = False) -> None:
+        """Save the notebook if something has changed and it is time; at once with ``force``."""
         self.changed |= touch
         due = self.changed and time.monotonic() - self._saved_at >= SAVE_SECONDS
         if self.notebook is None or not (force or due):

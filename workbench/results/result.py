@@ -188,7 +188,7 @@ class Result(BaseModel):
         return self
 
 
-def _plain_result(result: Result) -> dict[str, Any]:
+def plain_result(result: Result) -> dict[str, Any]:
     """Return a result as JSON; a metric that is no number is left out with a word, elsewhere it is null."""
     data = result.model_dump()
     odd = sorted(name for name, value in result.metrics.items() if not math.isfinite(value))

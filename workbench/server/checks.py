@@ -9,10 +9,11 @@ from workbench.errors import BadInput
 from workbench.server.api.route import Route
 
 #: What a page may add to any request; the server itself takes it.
-_SERVERS_OWN = frozenset({"token", "_xsrf", "no_track_activity", "_"})
+SERVER_ARGUMENTS = frozenset({"token", "_xsrf", "no_track_activity", "_"})
 
 
-def _object(sent: Any, route: Route) -> Any:
+def json_object(sent: Any, route: Route) -> Any:
+    """Return a body as its route's schema takes it."""
     if not isinstance(sent, dict):
         raise BadInput(
             f"the request's body is {type(sent).__name__}, not an object", hint="Send a JSON object."
@@ -49,5 +50,6 @@ def check_texts(value: Any) -> None:
             check_texts(item)
 
 
-def _no_constant(name: str) -> None:
+def refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which JSON does not have."""
     raise ValueError(f"{name} is no JSON")

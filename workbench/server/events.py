@@ -10,7 +10,7 @@ from tornado.iostream import StreamClosedError
 from workbench import wire
 from workbench.errors import Busy, WorkbenchError
 from workbench.server.checks import check_text
-from workbench.server.handlers import WorkbenchHandler, _guarded
+from workbench.server.handlers import WorkbenchHandler, guarded
 from workbench.store.records import FINAL_STATUSES
 
 #: Seconds between two looks at a job that is streamed, and after which silence is broken by a comment.
@@ -20,7 +20,7 @@ LOOK_SECONDS, SILENCE_SECONDS = 0.25, 10.0
 class EventsHandler(WorkbenchHandler):
     """A job's progress as server-sent events, until it has ended or nobody listens any more."""
 
-    @_guarded("read")
+    @guarded("read")
     async def get(self, job_id: str) -> None:
         """Stream ``progress`` events, then ``end``."""
         if self.desk.streams >= self.desk.most_streams:

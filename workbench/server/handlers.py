@@ -27,7 +27,7 @@ from workbench.adapter.options import fit
 from workbench.errors import BadInput, Busy, SearchFailed, StoreError, TooLarge, WorkbenchError
 from workbench.server.api.kept_files import FileToSend
 from workbench.server.api.route import BODY_BYTES, Call, Route
-from workbench.server.checks import _SERVERS_OWN, _no_constant, _object, check_text, check_texts
+from workbench.server.checks import SERVER_ARGUMENTS, check_text, check_texts, json_object, refuse_constant
 from workbench.server.desk import WorkbenchServer
 from workbench.server.uploads import PART_BYTES, Upload
 
@@ -208,7 +208,7 @@ class WorkbenchHandler(APIHandler):
             raise self._too_large()
         data = b"".join(self._parts)
         try:
-            found = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+            found = json.loads(data.decode("utf-8"), parse_constant=refuse_constant)
             if b"\\u" in data:  # half a character, which nothing can write down again, or none at all
                 check_texts(found)
         except (ValueError, RecursionError) as error:
@@ -222,7 +222,7 @@ class WorkbenchHandler(APIHandler):
             return {
                 name: values[-1].decode("utf-8")
                 for name, values in self.request.query_arguments.items()
-                if name not in _SERVERS_OWN
+                if name not in SERVER_ARGUMENTS
             }
         except UnicodeDecodeError:
             raise BadInput("the query is not UTF-8") from None
@@ -263,14 +263,17 @@ class WorkbenchHandler(APIHandler):
         return [verb for verb in verbs if verb.lower() in type(self).__dict__]
 
 
-def _guarded(action: str) -> Callable[[Any], Any]:
+def guarded(action: str) -> Callable[[Any], Any]:
+    """Return a decorator: logged in, and allowed to do ``action``."""
+
     def guard(method: Any) -> Any:
         return web.authenticated(authorized(action=action, resource="workbench")(method))
 
     return guard
 
 
-async def _answer(handler: WorkbenchHandler, route: Route, path: dict[str, str]) -> None:
+async def answer_of(handler: WorkbenchHandler, route: Route, path: dict[str, str]) -> None:
+    """Answer a request by its route; what goes wrong is answered as an error."""
     try:
         call = _call(handler, route, path)
         if route.body is not None:
@@ -335,5 +338,5 @@ async def _send(handler: WorkbenchHandler, told: FileToSend) -> None:
 async def _body(handler: WorkbenchHandler, route: Route) -> Any:
     """Return what was sent, checked; a large body is read by a thread."""
     if handler.received_bytes <= BODY_BYTES:
-        return _object(handler.sent(), route)
-    return await handler.desk.on_disk(lambda: _object(handler.sent(), route))
+        return json_object(handler.sent(), route)
+    return await handler.desk.on_disk(lambda: json_object(handler.sent(), route))

@@ -14,7 +14,7 @@ from workbench.server.api.route import Route
 from workbench.server.api.table import ROUTES
 from workbench.server.desk import WorkbenchServer
 from workbench.server.events import EventsHandler
-from workbench.server.handlers import WorkbenchHandler, _answer, _guarded
+from workbench.server.handlers import WorkbenchHandler, answer_of, guarded
 from workbench.server.openapi import openapi
 
 
@@ -43,9 +43,9 @@ def handler_of(routes: list[Route]) -> type[WorkbenchHandler]:
 
     def method(route: Route) -> Any:
         async def answer(self: WorkbenchHandler, **path: str) -> None:
-            await _answer(self, route, path)
+            await answer_of(self, route, path)
 
-        return _guarded(route.action)(answer)
+        return guarded(route.action)(answer)
 
     name = "".join(part.strip("{}").title() for part in re.split(r"[/_-]", routes[0].path)) + "Handler"
     members: dict[str, Any] = {route.verb.lower(): method(route) for route in routes}
@@ -57,7 +57,7 @@ def handler_of(routes: list[Route]) -> type[WorkbenchHandler]:
 class OpenApiHandler(WorkbenchHandler):
     """The schema of all this."""
 
-    @_guarded("read")
+    @guarded("read")
     async def get(self) -> None:
         """Answer with the OpenAPI document."""
         self.finish(wire.dumps(openapi(ROUTES, self.more["server"])))
@@ -66,7 +66,7 @@ class OpenApiHandler(WorkbenchHandler):
 class NowhereHandler(WorkbenchHandler):
     """What is no route: unknown, once it is known who asks."""
 
-    @_guarded("read")
+    @guarded("read")
     async def get(self, path: str) -> None:
         """Say that there is no such route."""
         raise web.HTTPError(404, "no such route")

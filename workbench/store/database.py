@@ -16,7 +16,7 @@ from sqlalchemy.orm.attributes import manager_of_class
 from workbench.errors import StoreError, StoreUnavailable
 from workbench.host.signals import undisturbed
 from workbench.store import migrations
-from workbench.store.engines import _parse, _postgres_engine, _sqlite_engine, sqlite_module
+from workbench.store.engines import parse_url, postgres_engine, sqlite_engine, sqlite_module
 from workbench.store.records import Record
 
 _R = TypeVar("_R", bound=Record)
@@ -51,9 +51,9 @@ class Database:
     """
 
     def __init__(self, url: str | Path) -> None:
-        self.url = _parse(url)
-        configure_mappers()  # which a record's constructor would do, and `_record` calls none
-        self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        self.url = parse_url(url)
+        configure_mappers()  # which a record's constructor would do, and `as_record` calls none
+        self._engine = sqlite_engine(self.url) if self.is_sqlite else postgres_engine(self.url)
         try:
             self._migrate()
         except BaseException:
@@ -176,7 +176,7 @@ class Database:
     def _all(self, record: type[_R], query: Select[Any]) -> list[_R]:
         def read() -> list[_R]:
             with self._reading() as connection:
-                return [_record(record, row) for row in connection.execute(query)]
+                return [as_record(record, row) for row in connection.execute(query)]
 
         return patiently(read, CONNECT_SECONDS)  # a connection that was cut is no reason to know nothing
 
@@ -186,7 +186,7 @@ class Database:
                 return connection.execute(query).first()
 
         row = patiently(read, CONNECT_SECONDS)
-        return None if row is None else _record(record, row)
+        return None if row is None else as_record(record, row)
 
 
 def patiently(call: Callable[[], _T], seconds: float = 30.0) -> _T:
@@ -270,7 +270,7 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _record(record: type[_R], row: Row[Any]) -> _R:
+def as_record(record: type[_R], row: Row[Any]) -> _R:
     """Return a row as its record.
 
     What comes out of the database was checked on its way in, and a constructor that sets one attribute after
@@ -282,10 +282,11 @@ def _record(record: type[_R], row: Row[Any]) -> _R:
     return made
 
 
-def _values(record: Record) -> dict[str, Any]:
+def new_values(record: Record) -> dict[str, Any]:
     """Return a new row's columns, without the id that the database gives."""
     return record.model_dump(exclude={"id"})
 
 
-def _new_id(connection: Connection, statement: Any, table: Table) -> int:
+def new_id(connection: Connection, statement: Any, table: Table) -> int:
+    """Insert a row and return its id."""
     return int(connection.execute(statement.returning(table.c.id)).scalar_one())

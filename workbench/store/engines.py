@@ -44,7 +44,14 @@ def is_sound(version: str) -> bool:
     return number >= SOUND_SQLITE or number in REPAIRED_SQLITE
 
 
-def _parse(url: str | Path) -> URL:
+def parse_url(url: str | Path) -> URL:
+    """Return a database's URL, from a path or a text.
+
+    Raises
+    ------
+    BadInput
+        It cannot be read, or names a database that is not supported.
+    """
     if isinstance(url, Path) or "://" not in url:
         return URL.create("sqlite", database=str(Path(url).absolute()))
     try:
@@ -61,7 +68,14 @@ def _parse(url: str | Path) -> URL:
     return parsed
 
 
-def _sqlite_engine(url: URL) -> Engine:
+def sqlite_engine(url: URL) -> Engine:
+    """Return an engine for an SQLite file, whose folder is made if it is missing.
+
+    Raises
+    ------
+    StoreError
+        The file is on a network file system, where SQLite's locks do not hold.
+    """
     folder = Path(str(url.database)).parent
     folder.mkdir(parents=True, exist_ok=True)
     if kind := network_filesystem(folder):
@@ -79,7 +93,7 @@ def _sqlite_engine(url: URL) -> Engine:
     journal = "wal" if is_sound(module.sqlite_version) else "truncate"
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
+    def prepare(connection: Any, as_record: Any) -> None:
         connection.isolation_level = None  # transactions begin where `begin` below says, and how
         connection.execute(f"pragma journal_mode = {journal}")
         connection.execute("pragma foreign_keys = on")
@@ -97,14 +111,21 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _postgres_engine(url: URL) -> Engine:
+def postgres_engine(url: URL) -> Engine:
+    """Return an engine for a PostgreSQL server.
+
+    Raises
+    ------
+    MissingExtra
+        The driver is not installed.
+    """
     try:
         return create_engine(url, pool_pre_ping=True, json_serializer=_to_json)
     except ModuleNotFoundError:
         raise MissingExtra("the PostgreSQL driver (psycopg)", "postgres") from None
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """Return a value whose texts any database takes.
 
     A file's name that is no UTF-8 reaches an error's message as half characters, and text from a process may
@@ -115,8 +136,8 @@ def _storable(value: Any) -> Any:
             value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, Mapping):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    return [_storable(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {storable(key): storable(item) for key, item in value.items()}
+    return [storable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _to_json(value: Any) -> str:

@@ -9,11 +9,11 @@ from sqlalchemy import insert, select, update
 
 from workbench.errors import WrongState
 from workbench.store import points as series
-from workbench.store.database import _record
+from workbench.store.database import as_record
 from workbench.store.points import Batch, Key, Point
 from workbench.store.records import Run, Sender
 from workbench.store.runs import Runs
-from workbench.store.tables import _runs, _senders
+from workbench.store.tables import RUNS, SENDERS
 
 
 class Ingest(Runs):
@@ -61,13 +61,13 @@ class Ingest(Runs):
 
         def add() -> Run:
             with self._writing() as connection:
-                known = select(_runs).join(_senders, _senders.c.run_id == _runs.c.id)
-                there = connection.execute(known.where(_senders.c.key == key)).first()
+                known = select(RUNS).join(SENDERS, SENDERS.c.run_id == RUNS.c.id)
+                there = connection.execute(known.where(SENDERS.c.key == key)).first()
                 if there is not None:
-                    return _record(Run, there)
+                    return as_record(Run, there)
                 added = self._add_run(connection, run, experiment)
                 sender = Sender(key=key, run_id=added.id or 0, owner=True, heard_at=self._clock(connection))
-                connection.execute(insert(_senders).values(sender.model_dump()))
+                connection.execute(insert(SENDERS).values(sender.model_dump()))
                 return added
 
         return self._adding(add)
@@ -110,11 +110,11 @@ class Ingest(Runs):
         new = {(run_id, name): batch for name, batch in batches.items() if len(batch.values)}
         with self._writing() as connection:
             # On PostgreSQL the run's row is the lock; an SQLite file has one writer at a time.
-            run = connection.execute(select(_runs.c.status).where(_runs.c.id == run_id).with_for_update())
+            run = connection.execute(select(RUNS.c.status).where(RUNS.c.id == run_id).with_for_update())
             status = run.scalar()
             if status is None:
                 return None
-            found = connection.execute(select(_senders).where(_senders.c.key == key)).first()
+            found = connection.execute(select(SENDERS).where(SENDERS.c.key == key)).first()
             kept = 0 if found is None else int(found.received)
             if found is not None and found.run_id != run_id:
                 raise WrongState(f"who sends this logs run {found.run_id}, and not run {run_id}")
@@ -132,14 +132,14 @@ class Ingest(Runs):
             change: dict[str, Any] = {"received": kept, "heard_at": self._clock(connection)}
             if found is None:
                 sender = Sender(key=key, run_id=run_id, **change)
-                connection.execute(insert(_senders).values(sender.model_dump()))
+                connection.execute(insert(SENDERS).values(sender.model_dump()))
             else:
-                connection.execute(update(_senders).where(_senders.c.key == key).values(change))
+                connection.execute(update(SENDERS).where(SENDERS.c.key == key).values(change))
         return kept
 
     def heard_of(self, run_ids: Collection[int]) -> dict[int, float]:
         """Return when runs that were started from elsewhere were heard of last, by the store's clock."""
-        query = select(_senders.c.run_id, _senders.c.heard_at)
+        query = select(SENDERS.c.run_id, SENDERS.c.heard_at)
         with self._reading() as connection:
-            rows = connection.execute(query.where(_senders.c.owner, _senders.c.run_id.in_(run_ids)))
+            rows = connection.execute(query.where(SENDERS.c.owner, SENDERS.c.run_id.in_(run_ids)))
             return {row.run_id: row.heard_at for row in rows}

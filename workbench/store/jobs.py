@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Select, func, insert, select, update
 
-from workbench.store.database import _new_id, _record, _values
-from workbench.store.engines import _storable
+from workbench.store.database import as_record, new_id, new_values
+from workbench.store.engines import storable
 from workbench.store.records import EvalResult, Job
 from workbench.store.runs import Runs
-from workbench.store.tables import _jobs, _results, _runs
+from workbench.store.tables import JOBS, RESULTS, RUNS
 
 
 class Jobs(Runs):
@@ -20,17 +20,17 @@ class Jobs(Runs):
 
     def add_job(self, job: Job) -> Job:
         """Add a job as it is; return it with its id."""
-        row = _storable(_values(job))
+        row = storable(new_values(job))
 
         def add() -> int:
             with self._writing() as connection:
-                return _new_id(connection, insert(_jobs).values(row), _jobs)
+                return new_id(connection, insert(JOBS).values(row), JOBS)
 
         return Job(**{**row, "id": self._adding(add)})
 
     def job(self, job_id: int) -> Job | None:
         """Return a job."""
-        return self._one(Job, select(_jobs).where(_jobs.c.id == job_id))
+        return self._one(Job, select(JOBS).where(JOBS.c.id == job_id))
 
     def jobs(
         self,
@@ -64,29 +64,29 @@ class Jobs(Runs):
         type: str | None = None,  # noqa: A002  # the word for it everywhere
     ) -> int:
         """Return how many jobs there are."""
-        query = select(func.count()).select_from(_jobs)
+        query = select(func.count()).select_from(JOBS)
         if type is not None:
-            query = query.where(_jobs.c.type == type)
+            query = query.where(JOBS.c.type == type)
         if status is not None:
-            query = query.where(_jobs.c.status.in_([status] if isinstance(status, str) else status))
+            query = query.where(JOBS.c.status.in_([status] if isinstance(status, str) else status))
         with self._reading() as connection:
             return connection.execute(query).scalar_one()
 
     def job_adapters(self, job_ids: Collection[int]) -> dict[int, str]:
         """Return whose adapter's some jobs are, by id."""
-        query = select(_jobs.c.id, _jobs.c.adapter).where(_jobs.c.id.in_(job_ids))
+        query = select(JOBS.c.id, JOBS.c.adapter).where(JOBS.c.id.in_(job_ids))
         with self._reading() as connection:
             return {row.id: row.adapter for row in connection.execute(query)}
 
     def job_types(self) -> list[str]:
         """Return the types of the jobs there are, sorted."""
         with self._reading() as connection:
-            return sorted(connection.execute(select(_jobs.c.type).distinct()).scalars())
+            return sorted(connection.execute(select(JOBS.c.type).distinct()).scalars())
 
     def newest_job(self) -> int | None:
         """Return the highest job id."""
         with self._reading() as connection:
-            return connection.execute(select(func.max(_jobs.c.id))).scalar()
+            return connection.execute(select(func.max(JOBS.c.id))).scalar()
 
     def claim_job(self, worker: Mapping[str, Any], lease_seconds: float) -> Job | None:
         """Take the oldest queued job for a worker, or return None; one job is never taken by two.
@@ -100,7 +100,7 @@ class Jobs(Runs):
         lease_seconds : float
             How long the claim holds if it is never renewed.
         """
-        oldest = select(_jobs.c.id).where(_jobs.c.status == "queued").order_by(_jobs.c.id).limit(1)
+        oldest = select(JOBS.c.id).where(JOBS.c.status == "queued").order_by(JOBS.c.id).limit(1)
         with self._reading() as connection:  # no write lock for the many times there is nothing
             if connection.execute(oldest).first() is None:
                 return None
@@ -111,7 +111,7 @@ class Jobs(Runs):
             now = self._clock(connection)
             change = {
                 "status": "running",
-                "attempt": _jobs.c.attempt + 1,
+                "attempt": JOBS.c.attempt + 1,
                 "started_at": now,
                 "finished_at": None,
                 "heartbeat_at": now,
@@ -129,11 +129,11 @@ class Jobs(Runs):
                 "progress_left": None,
                 **worker,
             }
-            mine = (_jobs.c.id == job_id) & (_jobs.c.status == "queued")
-            if connection.execute(update(_jobs).where(mine).values(change)).rowcount != 1:
+            mine = (JOBS.c.id == job_id) & (JOBS.c.status == "queued")
+            if connection.execute(update(JOBS).where(mine).values(change)).rowcount != 1:
                 return None
-            row = connection.execute(select(_jobs).where(_jobs.c.id == job_id)).one()
-        return _record(Job, row)
+            row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).one()
+        return as_record(Job, row)
 
     def move_job(
         self,
@@ -167,13 +167,13 @@ class Jobs(Runs):
         now = time.time()
         if to in ("succeeded", "failed", "cancelled"):
             change.setdefault("finished_at", now)
-        change = _storable(change)
+        change = storable(change)
         with self._writing() as connection:
-            done = connection.execute(update(_jobs).where(wanted).values(status=to, **change))
+            done = connection.execute(update(JOBS).where(wanted).values(status=to, **change))
             if done.rowcount == 1 and runs:
-                left = (_runs.c.job_id == job_id) & (_runs.c.status == "running")
+                left = (RUNS.c.job_id == job_id) & (RUNS.c.status == "running")
                 ended = {"status": runs, "error": change.get("error"), "finished_at": now}
-                stopped = update(_runs).where(left).values(ended).returning(_runs.c.id)
+                stopped = update(RUNS).where(left).values(ended).returning(RUNS.c.id)
                 self._collect(connection, connection.execute(stopped).scalars().all())
             return done.rowcount == 1
 
@@ -188,46 +188,46 @@ class Jobs(Runs):
     ) -> str | None:
         """Change columns of a running attempt; return the job's status, or None if nothing changed."""
         wanted = _expected(job_id, expect, attempt)
-        changed = update(_jobs).where(wanted).values(_storable(change)).returning(_jobs.c.status)
+        changed = update(JOBS).where(wanted).values(storable(change)).returning(JOBS.c.status)
         with self._writing(durable=durable) as connection:
             status = connection.execute(changed).scalar()
         return None if status is None else str(status)
 
     def renew_leases(self, worker_id: str, lease_seconds: float) -> dict[int, tuple[str, int]]:
         """Renew a worker's leases; return (status, attempt) of each job it still holds, by id."""
-        wanted = (_jobs.c.worker_id == worker_id) & _jobs.c.status.in_(("running", "cancelling"))
+        wanted = (JOBS.c.worker_id == worker_id) & JOBS.c.status.in_(("running", "cancelling"))
         with self._writing(durable=False) as connection:
             now = self._clock(connection)
             change = {"heartbeat_at": now, "lease_until": now + lease_seconds}
-            connection.execute(update(_jobs).where(wanted).values(change))
-            rows = connection.execute(select(_jobs.c.id, _jobs.c.status, _jobs.c.attempt).where(wanted)).all()
+            connection.execute(update(JOBS).where(wanted).values(change))
+            rows = connection.execute(select(JOBS.c.id, JOBS.c.status, JOBS.c.attempt).where(wanted)).all()
         return {job_id: (status, attempt) for job_id, status, attempt in rows}
 
     def held_jobs(self, worker_id: str) -> dict[int, tuple[str, int]]:
         """Return (status, attempt) of each job a worker holds, by id."""
-        wanted = (_jobs.c.worker_id == worker_id) & _jobs.c.status.in_(("running", "cancelling"))
+        wanted = (JOBS.c.worker_id == worker_id) & JOBS.c.status.in_(("running", "cancelling"))
         with self._reading() as connection:
-            rows = connection.execute(select(_jobs.c.id, _jobs.c.status, _jobs.c.attempt).where(wanted)).all()
+            rows = connection.execute(select(JOBS.c.id, JOBS.c.status, JOBS.c.attempt).where(wanted)).all()
         return {job_id: (status, attempt) for job_id, status, attempt in rows}
 
     def save_result(self, job_id: int, attempt: int, data: Mapping[str, Any]) -> bool:
         """Keep what a running attempt returned; say whether it was still that attempt's turn."""
         wanted = _expected(job_id, ("running", "cancelling"), attempt)
-        row = _storable({"attempt": attempt, "data": dict(data), "created_at": time.time()})
+        row = storable({"attempt": attempt, "data": dict(data), "created_at": time.time()})
         summary = str(row["data"].get("summary", ""))
         with self._writing() as connection:
-            if connection.execute(update(_jobs).where(wanted).values(summary=summary)).rowcount != 1:
+            if connection.execute(update(JOBS).where(wanted).values(summary=summary)).rowcount != 1:
                 return False
-            mine = _results.c.job_id == job_id
-            if connection.execute(update(_results).where(mine).values(row)).rowcount == 0:
-                connection.execute(insert(_results).values(job_id=job_id, **row))
+            mine = RESULTS.c.job_id == job_id
+            if connection.execute(update(RESULTS).where(mine).values(row)).rowcount == 0:
+                connection.execute(insert(RESULTS).values(job_id=job_id, **row))
         return True
 
     def result(self, job_id: int) -> EvalResult | None:
         """Return what a job's latest attempt returned."""
-        current = select(_jobs.c.attempt).where(_jobs.c.id == job_id).scalar_subquery()
-        wanted = (_results.c.job_id == job_id) & (_results.c.attempt == current)
-        return self._one(EvalResult, select(_results).where(wanted))
+        current = select(JOBS.c.attempt).where(JOBS.c.id == job_id).scalar_subquery()
+        wanted = (RESULTS.c.job_id == job_id) & (RESULTS.c.attempt == current)
+        return self._one(EvalResult, select(RESULTS).where(wanted))
 
 
 def _some_jobs(
@@ -237,15 +237,15 @@ def _some_jobs(
     limit: int | None,
     offset: int,
 ) -> Select[Any]:
-    query = select(_jobs).order_by(_jobs.c.id.desc()).limit(limit).offset(offset)
+    query = select(JOBS).order_by(JOBS.c.id.desc()).limit(limit).offset(offset)
     if kind is not None:
-        query = query.where(_jobs.c.type == kind)
+        query = query.where(JOBS.c.type == kind)
     if status is not None:
-        query = query.where(_jobs.c.status.in_([status] if isinstance(status, str) else status))
-    return query if host is None else query.where(_jobs.c.host == host)
+        query = query.where(JOBS.c.status.in_([status] if isinstance(status, str) else status))
+    return query if host is None else query.where(JOBS.c.host == host)
 
 
 def _expected(job_id: int, expect: str | Collection[str], attempt: int | None) -> ColumnElement[bool]:
     states = [expect] if isinstance(expect, str) else list(expect)
-    wanted = (_jobs.c.id == job_id) & _jobs.c.status.in_(states)
-    return wanted if attempt is None else wanted & (_jobs.c.attempt == attempt)
+    wanted = (JOBS.c.id == job_id) & JOBS.c.status.in_(states)
+    return wanted if attempt is None else wanted & (JOBS.c.attempt == attempt)

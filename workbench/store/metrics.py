@@ -11,20 +11,20 @@ from workbench.store import points as series
 from workbench.store.database import Database
 from workbench.store.points import Curve, Key
 from workbench.store.records import MetricSummary
-from workbench.store.tables import _summaries
+from workbench.store.tables import SUMMARIES
 
 #: What :meth:`Store.summary_table` reads of each metric, in the order that it takes them apart in.
 _SUMMARY_COLUMNS = ("last", "min", "max", "best", "best_step", "last_step", "count", "nonfinite", "better")
 
 
 # Put together once: that takes as long as asking.
-_IDS: Any = bindparam("ids", expanding=True)
+IDS: Any = bindparam("ids", expanding=True)
 
 
 _SUMMARY_TABLE = (
-    select(*(_summaries.c[name] for name in ("run_id", "name", *_SUMMARY_COLUMNS)))
-    .where(_summaries.c.run_id.in_(_IDS))
-    .order_by(_summaries.c.id)
+    select(*(SUMMARIES.c[name] for name in ("run_id", "name", *_SUMMARY_COLUMNS)))
+    .where(SUMMARIES.c.run_id.in_(IDS))
+    .order_by(SUMMARIES.c.id)
 )
 
 
@@ -34,7 +34,7 @@ class Metrics(Database):
     def summaries(self, run_ids: Collection[int]) -> dict[int, list[MetricSummary]]:
         """Return the metric summaries of some runs, by run, in the order they first appeared."""
         out: dict[int, list[MetricSummary]] = {run_id: [] for run_id in run_ids}
-        query = select(_summaries).where(_summaries.c.run_id.in_(run_ids)).order_by(_summaries.c.id)
+        query = select(SUMMARIES).where(SUMMARIES.c.run_id.in_(run_ids)).order_by(SUMMARIES.c.id)
         for summary in self._all(MetricSummary, query):
             out[summary.run_id].append(summary)
         return out

@@ -32,7 +32,7 @@ _FEW = 48
 
 
 #: Ids in one query at most: databases take a limited number of values.
-_IDS = 5000
+IDS = 5000
 
 
 # As text for the driver itself: compiling a statement for each batch costs more than the batch.
@@ -88,15 +88,15 @@ def _table(record: Any) -> Table:
     return cast(Table, record.__table__)
 
 
-_runs, _summaries = _table(Run), _table(MetricSummary)
+RUNS, SUMMARIES = _table(Run), _table(MetricSummary)
 
 
 _points, _chunks = _table(MetricPoint), _table(MetricChunk)
 
 
 _keep = (
-    update(_summaries)
-    .where(_summaries.c.id == bindparam("_id"))
+    update(SUMMARIES)
+    .where(SUMMARIES.c.id == bindparam("_id"))
     .values({name: bindparam(f"_{name}") for name in _TALLIED})
 )
 
@@ -143,16 +143,16 @@ def append(
 
 def _tallies(connection: Connection, run_ids: Collection[int], sqlite: bool) -> dict[Key, _Tally]:
     if not sqlite:  # SQLite has one writer at a time; here the run's row is the lock
-        ordered = select(_runs.c.id).where(_runs.c.id.in_(run_ids)).order_by(_runs.c.id)
+        ordered = select(RUNS.c.id).where(RUNS.c.id.in_(run_ids)).order_by(RUNS.c.id)
         connection.execute(ordered.with_for_update())
-    columns = [_summaries.c[name] for name in ("run_id", "name", "id", *_TALLIED)]
-    found = connection.execute(select(*columns).where(_summaries.c.run_id.in_(run_ids)))
+    columns = [SUMMARIES.c[name] for name in ("run_id", "name", "id", *_TALLIED)]
+    found = connection.execute(select(*columns).where(SUMMARIES.c.run_id.in_(run_ids)))
     return {(run_id, name): _Tally(*rest) for run_id, name, *rest in found}
 
 
 def _new_tally(connection: Connection, run_id: int, name: str, better: str | None) -> _Tally:
     row = MetricSummary(run_id=run_id, name=name, better=better).model_dump(exclude={"id"})
-    made = connection.execute(insert(_summaries).values(row).returning(_summaries.c.id))
+    made = connection.execute(insert(SUMMARIES).values(row).returning(SUMMARIES.c.id))
     return _Tally(int(made.scalar_one()), better)
 
 
@@ -300,7 +300,7 @@ def _alike(seen: Mapping[int, int]) -> Iterator[list[int]]:
     """
     some: list[int] = []
     for metric_id in sorted(seen, key=seen.__getitem__):
-        if some and (len(some) == _IDS or seen[metric_id] - seen[some[0]] > CHUNK):
+        if some and (len(some) == IDS or seen[metric_id] - seen[some[0]] > CHUNK):
             yield some
             some = []
         some.append(metric_id)
@@ -312,11 +312,11 @@ def _found(connection: Connection, keys: Sequence[Key]) -> Iterator[tuple[Key, i
     asked = set(keys)
     run_ids = sorted({run_id for run_id, _ in asked})
     names = {name for _, name in asked}
-    columns = (_summaries.c.run_id, _summaries.c.name, _summaries.c.id, _summaries.c.count)
-    for at in range(0, len(run_ids), _IDS):
-        query = select(*columns).where(_summaries.c.run_id.in_(run_ids[at : at + _IDS]))
-        if len(names) <= _IDS:
-            query = query.where(_summaries.c.name.in_(names))
+    columns = (SUMMARIES.c.run_id, SUMMARIES.c.name, SUMMARIES.c.id, SUMMARIES.c.count)
+    for at in range(0, len(run_ids), IDS):
+        query = select(*columns).where(SUMMARIES.c.run_id.in_(run_ids[at : at + IDS]))
+        if len(names) <= IDS:
+            query = query.where(SUMMARIES.c.name.in_(names))
         for run_id, name, metric_id, count in connection.execute(query):
             if (run_id, name) in asked:
                 yield (run_id, name), metric_id, count

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, Connection, Text, func, insert, select, update
 
-from workbench.store.database import _new_id, _record, _values
-from workbench.store.engines import _storable
-from workbench.store.metrics import _IDS, Metrics
+from workbench.store.database import as_record, new_id, new_values
+from workbench.store.engines import storable
+from workbench.store.metrics import IDS, Metrics
 from workbench.store.outcome import collect
 from workbench.store.records import Checkpoint, Experiment, Run
-from workbench.store.tables import _checkpoints, _experiments, _jobs, _runs, _senders, _summaries
+from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS, SUMMARIES
 
 
 class RunRow(NamedTuple):
@@ -37,16 +37,16 @@ class RunRow(NamedTuple):
 _RUN_TABLE = (
     select(
         *(
-            _experiments.c.name.label("experiment") if name == "experiment" else _runs.c[name]
+            EXPERIMENTS.c.name.label("experiment") if name == "experiment" else RUNS.c[name]
             for name in RunRow._fields
         )
     )
-    .join(_experiments, _experiments.c.id == _runs.c.experiment_id)
-    .order_by(_runs.c.id.desc())
+    .join(EXPERIMENTS, EXPERIMENTS.c.id == RUNS.c.experiment_id)
+    .order_by(RUNS.c.id.desc())
 )
 
 
-_RUN_TABLE_OF = _RUN_TABLE.where(_runs.c.id.in_(_IDS))
+_RUN_TABLE_OF = _RUN_TABLE.where(RUNS.c.id.in_(IDS))
 
 
 class Runs(Metrics):
@@ -54,12 +54,12 @@ class Runs(Metrics):
 
     def experiments(self) -> list[Experiment]:
         """Return every experiment, by name."""
-        return self._all(Experiment, select(_experiments).order_by(_experiments.c.name))
+        return self._all(Experiment, select(EXPERIMENTS).order_by(EXPERIMENTS.c.name))
 
     def experiment(self, key: str | int) -> Experiment | None:
         """Return an experiment by name or id."""
-        column = _experiments.c.id if isinstance(key, int) else _experiments.c.name
-        return self._one(Experiment, select(_experiments).where(column == key))
+        column = EXPERIMENTS.c.id if isinstance(key, int) else EXPERIMENTS.c.name
+        return self._one(Experiment, select(EXPERIMENTS).where(column == key))
 
     def add_run(self, run: Run, experiment: str) -> Run:
         """Add a run, and its experiment if that is new; return the run with its ids.
@@ -75,14 +75,14 @@ class Runs(Metrics):
 
     def _add_run(self, connection: Connection, run: Run, experiment: str) -> Run:
         # What is JSON escapes any text by itself; a column of text does not.
-        texts = {name: _storable(value) for name, value in _values(run).items() if isinstance(value, str)}
+        texts = {name: storable(value) for name, value in new_values(run).items() if isinstance(value, str)}
         experiment_id = _experiment_id(connection, experiment, run.created_at)
-        row = {**_values(run), **texts, "experiment_id": experiment_id}
-        run_id = _new_id(connection, insert(_runs).values(row), _runs)
+        row = {**new_values(run), **texts, "experiment_id": experiment_id}
+        run_id = new_id(connection, insert(RUNS).values(row), RUNS)
         row["name"] = run.name or f"run-{run_id}"
-        connection.execute(update(_runs).where(_runs.c.id == run_id).values(name=row["name"]))
+        connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(name=row["name"]))
         if run.job_id is not None:
-            connection.execute(update(_jobs).where(_jobs.c.id == run.job_id).values(run_id=run_id))
+            connection.execute(update(JOBS).where(JOBS.c.id == run.job_id).values(run_id=run_id))
         return Run(**{**row, "id": run_id})
 
     def put_run(self, run: Run, experiment: str) -> Run:
@@ -92,7 +92,7 @@ class Runs(Metrics):
         is as ``run`` says, its state too.
         """
         with self._writing() as connection:
-            there = connection.execute(select(_runs).where(_runs.c.origin == run.origin)).first()
+            there = connection.execute(select(RUNS).where(RUNS.c.origin == run.origin)).first()
             if there is None:
                 added = self._add_run(connection, run, experiment)
                 self._collect(connection, [added.id or 0])
@@ -104,19 +104,19 @@ class Runs(Metrics):
                 "tags": {**there.tags, **run.tags},
                 "outcome": there.outcome,
             }
-            row = {**_values(run), **kept}
-            connection.execute(update(_runs).where(_runs.c.id == there.id).values(row))
+            row = {**new_values(run), **kept}
+            connection.execute(update(RUNS).where(RUNS.c.id == there.id).values(row))
             self._collect(connection, [there.id])
         return Run(**row)
 
     def change_run(self, run_id: int, **change: Any) -> None:
         """Change columns of a run that say nothing of its state, such as its notes and tags."""
         with self._writing() as connection:
-            connection.execute(update(_runs).where(_runs.c.id == run_id).values(change))
+            connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(change))
 
     def run(self, run_id: int) -> Run | None:
         """Return a run."""
-        return self._one(Run, select(_runs).where(_runs.c.id == run_id))
+        return self._one(Run, select(RUNS).where(RUNS.c.id == run_id))
 
     def runs(
         self,
@@ -129,15 +129,15 @@ class Runs(Metrics):
         offset: int = 0,
     ) -> list[Run]:
         """Return runs, newest first."""
-        query = select(_runs).order_by(_runs.c.id.desc()).limit(limit).offset(offset)
+        query = select(RUNS).order_by(RUNS.c.id.desc()).limit(limit).offset(offset)
         if experiment_id is not None:
-            query = query.where(_runs.c.experiment_id == experiment_id)
+            query = query.where(RUNS.c.experiment_id == experiment_id)
         if ids is not None:
-            query = query.where(_runs.c.id.in_(ids))
+            query = query.where(RUNS.c.id.in_(ids))
         if job_id is not None:
-            query = query.where(_runs.c.job_id == job_id)
+            query = query.where(RUNS.c.job_id == job_id)
         if status is not None:
-            query = query.where(_runs.c.status == status)
+            query = query.where(RUNS.c.status == status)
         return self._all(Run, query)
 
     def run_table(self, run_ids: Collection[int] | None = None) -> dict[int, RunRow]:
@@ -155,37 +155,37 @@ class Runs(Metrics):
         Of a run that is running, also when it has logged more points. Texts are compared as they lie in the
         database: nothing of them is read.
         """
-        read = [_runs.c[name] for name in RunRow._fields if name != "experiment"]
+        read = [RUNS.c[name] for name in RunRow._fields if name != "experiment"]
         columns = [one.cast(Text) if isinstance(one.type, JSON) else one for one in read]
-        table = select(*columns).where(_runs.c.id.in_(run_ids))
+        table = select(*columns).where(RUNS.c.id.in_(run_ids))
         counts = (
-            select(_summaries.c.run_id, func.sum(_summaries.c.count))
-            .join(_runs, _runs.c.id == _summaries.c.run_id)
-            .where(_runs.c.id.in_(run_ids), _runs.c.status == "running")
-            .group_by(_summaries.c.run_id)
+            select(SUMMARIES.c.run_id, func.sum(SUMMARIES.c.count))
+            .join(RUNS, RUNS.c.id == SUMMARIES.c.run_id)
+            .where(RUNS.c.id.in_(run_ids), RUNS.c.status == "running")
+            .group_by(SUMMARIES.c.run_id)
         )
         with self._reading() as connection:
             # Counted first: what is logged between the two questions changes the mark the next time.
             logged = {run_id: int(count) for run_id, count in connection.execute(counts)}
             return {
                 row[0]: blake2b(repr((*row, logged.get(row[0]))).encode(), digest_size=9).hexdigest()
-                for row in connection.execute(table.order_by(_runs.c.id.desc()))
+                for row in connection.execute(table.order_by(RUNS.c.id.desc()))
             }
 
     def run_of(self, origin: str) -> Run | None:
         """Return the run that was brought from somewhere."""
-        return self._one(Run, select(_runs).where(_runs.c.origin == origin))
+        return self._one(Run, select(RUNS).where(RUNS.c.origin == origin))
 
     def running(self) -> list[tuple[int, str, int | None, str]]:
         """Return (id, host, pid, when that process started) of the runs that are running."""
-        query = select(_runs.c.id, _runs.c.host, _runs.c.pid, _runs.c.pid_started)
+        query = select(RUNS.c.id, RUNS.c.host, RUNS.c.pid, RUNS.c.pid_started)
         with self._reading() as connection:
-            return [tuple(row) for row in connection.execute(query.where(_runs.c.status == "running"))]
+            return [tuple(row) for row in connection.execute(query.where(RUNS.c.status == "running"))]
 
     def newest_run(self) -> int | None:
         """Return the highest run id."""
         with self._reading() as connection:
-            return connection.execute(select(func.max(_runs.c.id))).scalar()
+            return connection.execute(select(func.max(RUNS.c.id))).scalar()
 
     def end_run(
         self,
@@ -200,17 +200,17 @@ class Runs(Metrics):
 
         With ``heard_at`` only if nothing was heard since of who logs it from elsewhere.
         """
-        wanted = (_runs.c.id == run_id) & (_runs.c.status == "running")
+        wanted = (RUNS.c.id == run_id) & (RUNS.c.status == "running")
         if heard_at is not None:
-            silent = select(_senders.c.run_id).where(_senders.c.owner, _senders.c.heard_at == heard_at)
-            wanted &= _runs.c.id.in_(silent)
+            silent = select(SENDERS.c.run_id).where(SENDERS.c.owner, SENDERS.c.heard_at == heard_at)
+            wanted &= RUNS.c.id.in_(silent)
         change = {
             "status": status,
             "error": dict(error) if error else None,
             "finished_at": time.time() if finished_at is None else finished_at,
         }
         with self._writing() as connection:
-            if connection.execute(update(_runs).where(wanted).values(change)).rowcount != 1:
+            if connection.execute(update(RUNS).where(wanted).values(change)).rowcount != 1:
                 return False
             self._collect(connection, [run_id])
         return True
@@ -218,26 +218,26 @@ class Runs(Metrics):
     def outcome(self, run_id: int) -> dict[str, Any] | None:
         """Return what a run has come to: what was collected at its end, or how it stands now."""
         with self._reading() as connection:
-            row = connection.execute(select(_runs).where(_runs.c.id == run_id)).first()
+            row = connection.execute(select(RUNS).where(RUNS.c.id == run_id)).first()
             if row is None:
                 return None
             stored: dict[str, Any] | None = row.outcome
-            return stored or self._outcome(connection, _record(Run, row))
+            return stored or self._outcome(connection, as_record(Run, row))
 
     def _collect(self, connection: Connection, run_ids: Collection[int]) -> None:
         """Write the outcomes of runs that have ended, again where more was logged since."""
-        ended = select(_runs).where(_runs.c.id.in_(run_ids), _runs.c.status != "running")
+        ended = select(RUNS).where(RUNS.c.id.in_(run_ids), RUNS.c.status != "running")
         for row in connection.execute(ended).all():
-            outcome = self._outcome(connection, _record(Run, row))
-            connection.execute(update(_runs).where(_runs.c.id == row.id).values(outcome=outcome))
+            outcome = self._outcome(connection, as_record(Run, row))
+            connection.execute(update(RUNS).where(RUNS.c.id == row.id).values(outcome=outcome))
 
     def _outcome(self, connection: Connection, run: Run) -> dict[str, Any]:
         run_id = run.id or 0
         summaries = self._summary_table(connection, [run_id])[run_id]
         rows = connection.execute(
-            select(_checkpoints).where(_checkpoints.c.run_id == run_id).order_by(_checkpoints.c.id)
+            select(CHECKPOINTS).where(CHECKPOINTS.c.run_id == run_id).order_by(CHECKPOINTS.c.id)
         )
-        checkpoints = [_record(Checkpoint, row) for row in rows]
+        checkpoints = [as_record(Checkpoint, row) for row in rows]
         steps = {one.step for one in checkpoints if one.step is not None}
         values = self._at_steps(connection, run_id, summaries, steps)
         return collect(run, summaries, checkpoints, values)
@@ -245,7 +245,7 @@ class Runs(Metrics):
 
 def _experiment_id(connection: Connection, name: str, created_at: float) -> int:
     """Return the id of an experiment, which is made if it is new."""
-    found = connection.execute(select(_experiments.c.id).where(_experiments.c.name == name)).scalar()
+    found = connection.execute(select(EXPERIMENTS.c.id).where(EXPERIMENTS.c.name == name)).scalar()
     if found is not None:
         return int(found)
-    return _new_id(connection, insert(_experiments).values(name=name, created_at=created_at), _experiments)
+    return new_id(connection, insert(EXPERIMENTS).values(name=name, created_at=created_at), EXPERIMENTS)

@@ -23,13 +23,13 @@ def _table(record: type[Record]) -> Table:
     return cast(Table, record.__table__)  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 
 
-_experiments, _runs, _summaries = _table(Experiment), _table(Run), _table(MetricSummary)
+EXPERIMENTS, RUNS, SUMMARIES = _table(Experiment), _table(Run), _table(MetricSummary)
 
 
-_checkpoints, _artifacts = _table(Checkpoint), _table(Artifact)
+CHECKPOINTS, ARTIFACTS = _table(Checkpoint), _table(Artifact)
 
 
-_senders = _table(Sender)
+SENDERS = _table(Sender)
 
 
-_jobs, _results = _table(Job), _table(EvalResult)
+JOBS, RESULTS = _table(Job), _table(EvalResult)

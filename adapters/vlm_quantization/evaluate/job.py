@@ -11,9 +11,9 @@ from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.evaluate import measuring, metric_names, tasks
 from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
-from adapters.vlm_quantization.evaluate.report.card import _leakage, _run_card
+from adapters.vlm_quantization.evaluate.report.card import leakage_view, run_card
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
-from adapters.vlm_quantization.evaluate.seeds import _metrics_of_run, _other_seeds, _refuse_other_data
+from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, other_seeds, refuse_other_data
 from adapters.vlm_quantization.job_inputs import choose_run, open_encoder, stages
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
 from adapters.vlm_quantization.metrics.protocols import protocol_of
@@ -51,7 +51,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     """
     run = choose_run(job, options.run, options.checkpoint)
     encoder = open_encoder(run, options.checkpoint)
-    others = _other_seeds(job, run, options)
+    others = other_seeds(job, run, options)
     stage = _shares(job, options, len(others))
     with stage("pictures"):
         collection = open_collection(
@@ -59,7 +59,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
         )
         features = picture_features(collection, encoder.tower, job.workspace.cache, job.progress)
     splits = make_splits(collection, run.config["split_seed"])
-    _refuse_other_data(run, options.checkpoint, encoder, splits, collection)
+    refuse_other_data(run, options.checkpoint, encoder, splits, collection)
     checked = check_leakage(collection, splits)
     measured_on = splits if options.flags else splits.without_flags(collection)
 
@@ -76,11 +76,11 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     by_seed = {int(encoder.checkpoint.provenance.seed): metrics}
     for seed, other in others.items():
         with stage(f"seed {seed}", "seed"):
-            by_seed[seed] = _metrics_of_run(other, options, collection, splits, measured_on, features, job)
+            by_seed[seed] = metrics_of_run(other, options, collection, splits, measured_on, features, job)
 
     with stage("report"):
         views = _views(collection, found, metrics, by_seed, words, options, job.progress)
-    views += [_leakage(checked, splits), _run_card(run, options, encoder, collection, measured_on)]
+    views += [leakage_view(checked, splits), run_card(run, options, encoder, collection, measured_on)]
     last = max(options.ks)
     at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
     wanted = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))

@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from workbench import JobContext, Run
 
 
-def _refuse_other_data(
+def refuse_other_data(
     run: Run, checkpoint: str, encoder: HashEncoder, splits: Splits, collection: CaptionedImages
 ) -> None:
+    """Refuse a checkpoint that may have seen what is held out.
+
+    Raises
+    ------
+    BadInput
+        It was trained on other data, or on another split.
+    """
     if encoder.checkpoint.provenance.split != splits.fingerprints["train"]:
         raise BadInput(
             f"{checkpoint} of run {run.id} was trained on other data, or on another split of it, "
@@ -34,7 +41,7 @@ def _refuse_other_data(
 # --- seeds --------------------------------------------------------------------------------------------------
 
 
-def _other_seeds(job: JobContext, run: Run, options: EvalOptions) -> dict[int, Run]:
+def other_seeds(job: JobContext, run: Run, options: EvalOptions) -> dict[int, Run]:
     """Return the newest run of each further seed that is like the chosen one in all but its seed.
 
     Raises
@@ -67,7 +74,7 @@ def _apart_from_seed(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in ("seed", "seeds", "name")}
 
 
-def _metrics_of_run(
+def metrics_of_run(
     run: Run,
     options: EvalOptions,
     collection: CaptionedImages,
@@ -76,8 +83,9 @@ def _metrics_of_run(
     features: NDArray[np.float32],
     job: JobContext,
 ) -> dict[str, float]:
+    """Return the metrics of another run, measured as the first one was."""
     encoder = open_encoder(run, options.checkpoint)
-    _refuse_other_data(run, options.checkpoint, encoder, splits, collection)
+    refuse_other_data(run, options.checkpoint, encoder, splits, collection)
     short = options.model_copy(update={"resamples": 10})
     found = measuring.evaluate(collection, measured_on, encoder, features, short, job)
     metrics = metric_names.metrics_of(found, options.ks)

@@ -25,9 +25,9 @@ import numpy as np
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoder
 from adapters.vlm_quantization.index import format as files
-from adapters.vlm_quantization.index.entries import Collection, _captions, _Entry, _images
-from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Progress, _shard_items, _Shards
-from adapters.vlm_quantization.index.thresholds import _thresholds
+from adapters.vlm_quantization.index.entries import Collection, Entry, caption_entries, picture_entries
+from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Progress, Shards, shard_items
+from adapters.vlm_quantization.index.thresholds import chance_thresholds
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,14 @@ def build_index(
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
         raise wb.WrongState(f"{final} is there and is not an index", hint="Choose another name, or move it.")
-    sides = {"images": _images(collection), "captions": _captions(collection)}
+    sides = {"images": picture_entries(collection), "captions": caption_entries(collection)}
     fingerprint = _fingerprint(collection, encoder, model_file, batch_size, sides)
 
     Path(indexes).mkdir(parents=True, exist_ok=True)
     _clear_leftovers(final, keep=fingerprint)
     work = final.with_name(f".{name}.building-{fingerprint[:12]}")
     with _locked(work):
-        shards = _Shards(work / "shards", collection, encoder, sides, batch_size, progress)
+        shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.complete()
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
@@ -142,7 +142,7 @@ def build_index(
         manifest = files.Manifest(
             **about,
             counts={**counts, "skipped": len(skipped)},
-            thresholds=_thresholds(built, shards),
+            thresholds=chance_thresholds(built, shards),
             files=seals,
         )
         with files.sealed(built / files.MANIFEST) as out:
@@ -199,7 +199,7 @@ def _fingerprint(
     encoder: Encoder,
     model_file: Path | None,
     batch_size: int,
-    sides: Mapping[str, Sequence[_Entry]],
+    sides: Mapping[str, Sequence[Entry]],
 ) -> str:
     """Digest all that decides what is in the shards."""
     digest = hashlib.sha256()
@@ -208,7 +208,7 @@ def _fingerprint(
         collection.fingerprint,
         encoder.fingerprint,
         model_file and files.sha256_of(model_file),
-        _shard_items(batch_size),
+        shard_items(batch_size),
         THUMBNAIL_PIXELS,
         *(len(entries) for entries in sides.values()),
     ):
@@ -221,8 +221,8 @@ def _fingerprint(
 
 def _pour(
     built: Path,
-    shards: _Shards,
-    sides: Mapping[str, Sequence[_Entry]],
+    shards: Shards,
+    sides: Mapping[str, Sequence[Entry]],
     dim: int,
     model_file: Path | None,
 ) -> dict[str, files.FileSeal]:

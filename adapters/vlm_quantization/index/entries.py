@@ -56,14 +56,14 @@ class Collection(Protocol):
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """An item to index: what is stored of it, and what is encoded (a picture's number, or a text)."""
 
     item: dict[str, Any]
     source: Any
 
 
-def _sorted_by_id(entries: list[_Entry]) -> list[_Entry]:
+def _sorted_by_id(entries: list[Entry]) -> list[Entry]:
     entries.sort(key=lambda entry: entry.item["id"])
     for one, other in itertools.pairwise(entries):
         if one.item["id"] == other.item["id"]:
@@ -75,12 +75,13 @@ def _first_names(item: CollectionItem, languages: Sequence[str]) -> list[str]:
     return [item.captions[language][0] for language in languages if item.captions.get(language)]
 
 
-def _images(collection: Collection) -> list[_Entry]:
+def picture_entries(collection: Collection) -> list[Entry]:
+    """Return the pictures of a collection, sorted by id."""
     entries = []
     for i, item in enumerate(collection.items):
         caption, subtitle, *_ = [*_first_names(item, collection.languages), "", ""]
         entries.append(
-            _Entry(
+            Entry(
                 {
                     "id": item.id,
                     "concept": item.concept,
@@ -98,7 +99,7 @@ def _images(collection: Collection) -> list[_Entry]:
     return _sorted_by_id(entries)
 
 
-def _captions(collection: Collection) -> list[_Entry]:
+def caption_entries(collection: Collection) -> list[Entry]:
     """Return one entry a distinct text of a concept, whatever the number of its drawings."""
     entries = []
     seen: set[tuple[str, str]] = set()
@@ -113,7 +114,7 @@ def _captions(collection: Collection) -> list[_Entry]:
                 numbers[item.concept, language] = number + 1
                 others = [other for other in collection.languages if other != language]
                 entries.append(
-                    _Entry(
+                    Entry(
                         {
                             "id": f"{item.concept}:{language}:{number}",
                             "concept": item.concept,

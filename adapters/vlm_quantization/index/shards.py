@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_BITS, Encoded, Encoder
 from adapters.vlm_quantization.index import format as files
-from adapters.vlm_quantization.index.entries import Collection, _Entry
+from adapters.vlm_quantization.index.entries import Collection, Entry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,7 +35,7 @@ Progress = Callable[[float, float, str], None]
 # --- shards -------------------------------------------------------------------------------------------------
 
 
-def _shard_items(batch_size: int) -> int:
+def shard_items(batch_size: int) -> int:
     """Return how many items a shard holds: whole batches, so that resuming changes no batch."""
     return max(1, -(-SHARD_ITEMS // batch_size)) * batch_size
 
@@ -43,7 +43,7 @@ def _shard_items(batch_size: int) -> int:
 _SHARD_PARTS = ("codes", "features", "kept", "thumbnails", "lengths", "problems")
 
 
-class _Shards:
+class Shards:
     """The encoded parts of an index under construction, each a file of its own."""
 
     def __init__(
@@ -51,7 +51,7 @@ class _Shards:
         folder: Path,
         collection: Collection,
         encoder: Encoder,
-        sides: Mapping[str, list[_Entry]],
+        sides: Mapping[str, list[Entry]],
         batch_size: int,
         progress: Progress | None,
     ) -> None:
@@ -64,7 +64,7 @@ class _Shards:
         self.resumed = 0
 
     def _plan(self) -> Iterator[tuple[str, Path, int, int]]:
-        size = _shard_items(self._batch_size)
+        size = shard_items(self._batch_size)
         for side, entries in self._sides.items():
             for number, start in enumerate(range(0, len(entries), size)):
                 path = self._folder / f"{side}-{number:05d}.npz"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.index import format as files
-from adapters.vlm_quantization.index.shards import _Shards
+from adapters.vlm_quantization.index.shards import Shards
 
 #: An item counts as near a query when only this share of unrelated pairs is as near.
 UNRELATED_TAIL = 1e-3
@@ -22,7 +22,7 @@ UNRELATED_SAMPLE = 1_000
 UNRELATED_PAIRS_MIN = 10_000
 
 
-def _thresholds(built: Path, shards: _Shards) -> dict[str, dict[str, float | None]]:
+def chance_thresholds(built: Path, shards: Shards) -> dict[str, dict[str, float | None]]:
     """Measure how near unrelated items are, for each pair of sides, length and method.
 
     Items of different concepts count as unrelated. The threshold of a length is the largest distance within

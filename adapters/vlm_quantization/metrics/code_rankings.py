@@ -13,9 +13,9 @@ from adapters.vlm_quantization.metrics.relevance import Relevance
 from adapters.vlm_quantization.metrics.tie_groups import (
     PAIRS_PER_CHUNK,
     TieGroups,
-    _ranges,
-    _singles,
-    _without,
+    index_ranges,
+    single_items,
+    without_rows,
 )
 
 #: Bins of histograms (queries times distances times grades) that are turned into metrics together; this is
@@ -89,10 +89,10 @@ def code_groups(
     query_words, gallery_words = _words(query_codes, lengths), _words(gallery_codes, lengths)
     rows = max(1, PAIRS_PER_CHUNK // n_gallery)
     block = max(1, BINS_PER_BLOCK // ((max(lengths) + 1) * levels))
-    for first, last in _ranges(len(query_codes), block):
+    for first, last in index_ranges(len(query_codes), block):
         counts = {length: np.empty((last - first, length + 1, levels), np.intp) for length in lengths}
         own = np.zeros(last - first, np.uint8)
-        for start, stop in _ranges(last, rows, first):
+        for start, stop in index_ranges(last, rows, first):
             grades = relevance.block(start, stop)
             added = (
                 _differing([word[start:stop] for word in of_queries], of_gallery)
@@ -196,18 +196,18 @@ def code_orders(
     high = low + int(n_gallery).bit_length()
     kind: type[np.unsignedinteger[Any]] = np.uint32 if high + 8 <= 32 else np.uint64
     rows = np.arange(n_gallery, dtype=kind) << kind(low)
-    for start, stop in _ranges(len(query_codes), max(1, PAIRS_PER_CHUNK // n_gallery)):
+    for start, stop in index_ranges(len(query_codes), max(1, PAIRS_PER_CHUNK // n_gallery)):
         grades = relevance.block(start, stop)
         distance = np.zeros(grades.shape, np.uint8)
         for length, of_queries, of_gallery in zip(lengths, query_words, gallery_words, strict=True):
             distance += _differing([word[start:stop] for word in of_queries], of_gallery)
             ranked = distance
             if itself is not None:  # the query itself stands last, beyond every distance, and is irrelevant
-                ranked, grades = _without(distance, grades, itself[start:stop], 255)
+                ranked, grades = without_rows(distance, grades, itself[start:stop], 255)
             # Distance, row and grade in one number: sorting that in place is many times faster than an
             # argsort.
             keys = ranked.astype(kind) << kind(high)
             keys |= rows
             keys |= grades
             keys.sort(axis=1)
-            yield start, stop, length, _singles(keys & kind((1 << low) - 1), levels)
+            yield start, stop, length, single_items(keys & kind((1 << low) - 1), levels)

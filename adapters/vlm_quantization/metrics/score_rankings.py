@@ -12,9 +12,9 @@ from adapters.vlm_quantization.metrics.relevance import Relevance
 from adapters.vlm_quantization.metrics.tie_groups import (
     PAIRS_PER_CHUNK,
     TieGroups,
-    _ranges,
-    _singles,
-    _without,
+    index_ranges,
+    single_items,
+    without_rows,
 )
 
 #: Scores of the queries of a range, float32 (stop - start, n_gallery); higher is nearer.
@@ -64,13 +64,13 @@ def score_groups(
     """
     rows = max(1, PAIRS_PER_CHUNK // relevance.n_gallery)
     # A product of few rows leaves most of the processor idle: multiply for several chunks at once.
-    for first, last in _ranges(relevance.n_queries, 16 * rows):
+    for first, last in index_ranges(relevance.n_queries, 16 * rows):
         products = scorer(first, last)
-        for start, stop in _ranges(last, rows, first):
+        for start, stop in index_ranges(last, rows, first):
             scores = products[start - first : stop - first] + np.float32(0)  # no negative zero
             grades = relevance.block(start, stop)
             if itself is not None:
-                scores, grades = _without(scores, grades, itself[start:stop], -np.inf)
+                scores, grades = without_rows(scores, grades, itself[start:stop], -np.inf)
             ranked = _ordered(scores, grades, relevance.levels) if by_row else None
             yield start, stop, ranked or _from_scores(scores, grades, relevance.levels)
 
@@ -87,7 +87,7 @@ def _ordered(scores: NDArray[np.float32], grades: Any, levels: int) -> TieGroups
     keys |= np.arange(scores.shape[1])
     keys.sort(axis=1)
     order = keys & (2**32 - 1)
-    return _singles(np.take_along_axis(grades, order, axis=1), levels)
+    return single_items(np.take_along_axis(grades, order, axis=1), levels)
 
 
 def _from_scores(scores: NDArray[np.float32], grades: Any, levels: int) -> TieGroups:

@@ -71,12 +71,13 @@ class TieGroups:
         )
 
 
-def _ranges(stop: int, step: int, start: int = 0) -> Iterator[tuple[int, int]]:
+def index_ranges(stop: int, step: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of parts of at most ``step``."""
     for at in range(start, stop, step):
         yield at, min(at + step, stop)
 
 
-def _without(values: Any, grades: Any, itself: NDArray[np.int64], last: float) -> tuple[Any, Any]:
+def without_rows(values: Any, grades: Any, itself: NDArray[np.int64], last: float) -> tuple[Any, Any]:
     """Return values and grades with the queries themselves at the end of the ranking, not relevant."""
     there = np.flatnonzero(itself >= 0)
     values, grades = values.copy(), grades.copy()
@@ -85,7 +86,7 @@ def _without(values: Any, grades: Any, itself: NDArray[np.int64], last: float) -
     return values, grades
 
 
-def _singles(ranked: NDArray[Any], levels: int) -> TieGroups:
+def single_items(ranked: NDArray[Any], levels: int) -> TieGroups:
     """Return a group for each relevant item of ranked grades (queries, items)."""
     query, place = np.nonzero(ranked)
     starts = np.searchsorted(query, np.arange(len(ranked)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
-from adapters.vlm_quantization.towers.tower import _pixels
+from adapters.vlm_quantization.towers.tower import pixels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ class DummyVisionModel:
         """Return projected pixels, float32, shape (n, 64)."""
         if not images:
             return np.empty((0, self.dim), np.float32)
-        pixels = np.stack([_pixels(image, 16) for image in images]).reshape(len(images), -1)
+        pixels = np.stack([pixels_of(image, 16) for image in images]).reshape(len(images), -1)
         return (pixels.astype(np.float32) / np.float32(127.5) - 1) @ self._matrix
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adapters.vlm_quantization.towers.tower import _pixels
+from adapters.vlm_quantization.towers.tower import pixels_of
 from workbench import MissingExtra
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class EfficientNetLite:
         with torch.inference_mode():
             for start in range(0, len(images), BATCH):
                 part = images[start : start + BATCH]
-                pixels = torch.from_numpy(np.stack([_pixels(image, self.size) for image in part]))
+                pixels = torch.from_numpy(np.stack([pixels_of(image, self.size) for image in part]))
                 x = pixels.permute(0, 3, 1, 2).float().sub_(127.0).div_(128.0)
                 x = x.contiguous(memory_format=torch.channels_last)
                 out[start : start + len(part)] = self._pooled(x).numpy()

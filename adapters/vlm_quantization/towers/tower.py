@@ -24,7 +24,8 @@ class ImageTower(Protocol):
         """Return one row a picture, shape (n, dim)."""
 
 
-def _pixels(image: Image, size: int) -> NDArray[np.uint8]:
+def pixels_of(image: Image, size: int) -> NDArray[np.uint8]:
+    """Return a picture's RGB pixels at a size, uint8, shape (size, size, 3)."""
     from PIL import Image as Pillow
 
     rgb = image.convert("RGB")

@@ -216,7 +216,7 @@ def _pick(choices: Sequence[int] | NDArray[np.int64], chance: float) -> int:
     return int(choices[int(chance * len(choices))])
 
 
-def _drawn(batch: Batch, components: Tensor, pairs: Tensor, options: TrainOptions) -> Tensor:
+def drawn_rows(batch: Batch, components: Tensor, pairs: Tensor, options: TrainOptions) -> Tensor:
     """Return components of pictures nobody drew: what stands for a drawing by another hand.
 
     Between two drawings of a thing lies the thing, so the two are mixed; and what tells two drawings of some

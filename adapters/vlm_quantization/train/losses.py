@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from adapters.vlm_quantization.codes import CODE_BITS
 from adapters.vlm_quantization.hash_layer import sign_straight_through
 from adapters.vlm_quantization.model import CrossModalHashModel, stack_rows
-from adapters.vlm_quantization.train import losses
-from adapters.vlm_quantization.train.batches import Batches, _drawn
+from adapters.vlm_quantization.train.batches import Batches, drawn_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,21 +132,22 @@ def decorrelation(margins: Tensor) -> Tensor:
     return (gram - torch.diag(gram.diagonal())).square().mean()
 
 
-def _loss(
+def batch_loss(
     model: CrossModalHashModel, batches: Batches, components: Tensor, options: TrainOptions
 ) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of one batch, and its terms by name."""
     batch = batches.draw()
     positives = torch.from_numpy(batch.positives)
-    seen = model.image_vectors(_drawn(batch, components, torch.from_numpy(batches.pairs), options))
+    seen = model.image_vectors(drawn_rows(batch, components, torch.from_numpy(batches.pairs), options))
     said = model.text_vectors(*stack_rows(batch.rows))
     similarity = said @ seen.T / options.float_temperature
     image_margins, text_margins = model.image_code(seen), model.text_code(said)
-    marks = losses.spread(positives)
-    parts = {"float": losses.cross_entropy(losses.log_shares(similarity), marks)}
+    marks = spread(positives)
+    parts = {"float": cross_entropy(log_shares(similarity), marks)}
     weights = length_weights(options.lengths, options.short_weight)
-    scores = losses.code_scores(text_margins, image_margins, sorted(weights), options.temperature)
-    logs = {length: losses.log_shares(one) for length, one in scores.items()}
-    by_length = {length: losses.cross_entropy(one, marks) for length, one in logs.items()}
+    scores = code_scores(text_margins, image_margins, sorted(weights), options.temperature)
+    logs = {length: log_shares(one) for length, one in scores.items()}
+    by_length = {length: cross_entropy(one, marks) for length, one in logs.items()}
     loss = parts["float"] + _weighted(by_length, weights)
     both = (image_margins, text_margins)
     for name, weight, term in (
@@ -159,8 +159,8 @@ def _loss(
             parts[name] = (term(both[0]) + term(both[1])) / 2
             loss = loss + 2 * weight * parts[name]
     if options.distillation:
-        taught = losses.softened(similarity)
-        each = {length: losses.cross_entropy(one, taught) for length, one in logs.items()}
+        taught = softened(similarity)
+        each = {length: cross_entropy(one, taught) for length, one in logs.items()}
         parts["distillation"] = _weighted(each, weights)
         loss = loss + options.distillation * parts["distillation"]
     parts |= {f"code@{length}": value for length, value in by_length.items()}

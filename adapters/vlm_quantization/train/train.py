@@ -19,7 +19,7 @@ import torch
 from adapters.vlm_quantization.encoding.checkpoint import BEST, LAST, REFIT, ModelConfig, Provenance
 from adapters.vlm_quantization.model import CrossModalHashModel
 from adapters.vlm_quantization.train.batches import Batches
-from adapters.vlm_quantization.train.losses import _loss
+from adapters.vlm_quantization.train.losses import batch_loss
 from adapters.vlm_quantization.train.validation import DECIDING, Validation
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _steps(
     )
     for step in range(1, steps + 1):
         model.train()
-        loss, parts = _loss(model, batches, components, options)
+        loss, parts = batch_loss(model, batches, components, options)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimiser.step()

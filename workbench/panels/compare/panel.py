@@ -34,7 +34,7 @@ from workbench.errors import BadInput, UnknownRun, WorkbenchError
 from workbench.panels.base.assets import assets
 from workbench.panels.base.live import LivePanel
 from workbench.panels.compare.html import page_html
-from workbench.panels.compare.state import _listed, _plain, packed
+from workbench.panels.compare.state import listed_runs, packed, plain_json
 from workbench.panels.compare.view import CHARTS_AT_START, MAX_SENT_POINTS, View, changed
 from workbench.store.runs import RunRow
 
@@ -190,7 +190,7 @@ class ComparePanel(LivePanel):
             picked = [rows[run_id] for run_id in chosen]
             if picked:
                 self._comparison = self._compared(picked, summaries, declared)
-                state["comparison"] = _plain(self._comparison)
+                state["comparison"] = plain_json(self._comparison)
         except WorkbenchError as error:
             state["problem"] = {"message": error.message, "hint": error.hint}
             picked = []
@@ -198,7 +198,7 @@ class ComparePanel(LivePanel):
         self._draw(view, picked, summaries)
         state["slots"] = self._colours(chosen)
         state["view"] = asdict(view)
-        state |= _listed(shown, summaries, declared, view)
+        state |= listed_runs(shown, summaries, declared, view)
         return state, LOOK_SECONDS
 
     def _compared(

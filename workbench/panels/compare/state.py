@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.compare import Better, Comparison, ConfigRow, FinalRow, best_marks, number_text, setting_text
 from workbench.compare.curves import Line
-from workbench.panels.compare.view import View, _is_number
+from workbench.panels.compare.view import View, is_number
 from workbench.store.runs import RunRow
 
 #: So much of a run's notes is shown beside its name.
@@ -43,7 +43,7 @@ def packed(lines: Sequence[tuple[str, Line]]) -> dict[str, Any]:
     return {"lines": table, "data": data.astype("<f4").tobytes()}
 
 
-def _plain(comparison: Comparison) -> dict[str, Any]:
+def plain_json(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as the page reads it: each text of a setting once, marks as places."""
     ids = [run.id for run in comparison.runs]
     return {
@@ -64,7 +64,7 @@ def _plain_setting(row: ConfigRow) -> dict[str, Any]:
         }
     texts: dict[str, int] = {}
     which = [texts.setdefault(text, len(texts)) for text in row.texts]
-    numbers = all(_is_number(value) for value in row.values)
+    numbers = all(is_number(value) for value in row.values)
     odd = [place for place, mark in enumerate(row.odd) if mark]
     return {"key": row.key, "texts": list(texts), "which": which, "odd": odd, "number": numbers}
 
@@ -81,7 +81,7 @@ def _plain_final(row: FinalRow) -> dict[str, Any]:
     }
 
 
-def _listed(
+def listed_runs(
     shown: Sequence[RunRow],
     summaries: Mapping[int, Mapping[str, Mapping[str, Any]]],
     declared: Sequence[Any],

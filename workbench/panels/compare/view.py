@@ -83,12 +83,13 @@ def changed(view: View, change: Mapping[str, Any]) -> View:
     return replace(view, **change)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Say whether a value from the page is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_window(value: Any) -> bool:
-    pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
+    pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_number, value))
     return value is None or (pair and value[0] < value[1])
 
 
@@ -106,11 +107,11 @@ _CHECKS: Mapping[str, Any] = {
         )
     ),
     "axis": lambda value: isinstance(value, str) and bool(value),
-    "smoothing": lambda value: _is_number(value) and 0 <= value <= 0.999,
+    "smoothing": lambda value: is_number(value) and 0 <= value <= 0.999,
     "log": lambda value: isinstance(value, bool),
     "average": _is_text,
     "window": _is_window,
-    "width": lambda value: _is_number(value) and 100 <= value <= 4000,
+    "width": lambda value: is_number(value) and 100 <= value <= 4000,
     "baseline": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
     "better": lambda value: (
         isinstance(value, dict)

@@ -20,10 +20,10 @@ from workbench.server.api.fields import (
     MetricName,
     Number,
     Whole,
-    _typed,
+    from_text,
 )
 from workbench.server.api.route import Call
-from workbench.server.api.runs import _number, _RunSaid
+from workbench.server.api.runs import RunHead, number_out
 from workbench.server.desk import WorkbenchServer
 from workbench.store.outcome import STATISTICS
 from workbench.store.runs import RunRow
@@ -48,7 +48,7 @@ MOST_TABLED, MOST_SERIES, MOST_ALSO = 200, 200, 100
 class MarksQuery(Given):
     """Which runs are watched."""
 
-    newest: Annotated[int, BeforeValidator(_typed)] = Field(
+    newest: Annotated[int, BeforeValidator(from_text)] = Field(
         100, ge=0, le=MOST_LISTED, description="So many of the newest."
     )
     also: str = Field(
@@ -110,7 +110,7 @@ class MarksOut(BaseModel):
     marks: dict[str, str] = Field(description="By id; a run that is not there has none.")
 
 
-class RunRowOut(_RunSaid):
+class RunRowOut(RunHead):
     """A run and what its metrics came to, as comparing reads it."""
 
     created_at: float = Field(description="Seconds since 1970.")
@@ -213,7 +213,7 @@ async def run_table(desk: WorkbenchServer, call: Call) -> Any:
 
 
 def _tabled(row: RunRow, adapter: str, summary: Mapping[str, Mapping[str, Any]]) -> bytes:
-    columns = {name: [_number(entry[key]) for key in STATISTICS] for name, entry in summary.items()}
+    columns = {name: [number_out(entry[key]) for key in STATISTICS] for name, entry in summary.items()}
     return wire.dumps({**row._asdict(), "adapter": adapter, "summary": columns})
 
 

@@ -15,7 +15,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _typed(value: Any) -> Any:
+def from_text(value: Any) -> Any:
     """Take the text of a URL for a number where it is written as one."""
     return (
         int(value)
@@ -59,10 +59,10 @@ class Given(BaseModel):
 class Page(Given):
     """Which page of a list."""
 
-    limit: Annotated[int, BeforeValidator(_typed)] = Field(
+    limit: Annotated[int, BeforeValidator(from_text)] = Field(
         100, ge=1, le=MOST_LISTED, description="At most so many."
     )
-    offset: Annotated[int, BeforeValidator(_typed)] = Field(
+    offset: Annotated[int, BeforeValidator(from_text)] = Field(
         0, ge=0, lt=2**31, description="How many of the newest to pass over."
     )
 

@@ -15,8 +15,8 @@ from workbench.host import files
 from workbench.jobs import queue, submission
 from workbench.jobs.floors import check_floors
 from workbench.server.api.adapters import only_adapter
-from workbench.server.api.fields import Given, Name, Number, Page, _typed
-from workbench.server.api.route import Call, _id
+from workbench.server.api.fields import Given, Name, Number, Page, from_text
+from workbench.server.api.route import Call, id_in_path
 from workbench.server.desk import WorkbenchServer
 from workbench.store.records import JobStatus
 from workbench.workspace import Workspace
@@ -35,10 +35,10 @@ class JobsQuery(Page):
 class LogsQuery(Given):
     """Which part of a log."""
 
-    tail: Annotated[int, BeforeValidator(_typed)] = Field(
+    tail: Annotated[int, BeforeValidator(from_text)] = Field(
         200, ge=1, le=10_000, description="How many last lines."
     )
-    after: Annotated[int, BeforeValidator(_typed)] | None = Field(
+    after: Annotated[int, BeforeValidator(from_text)] | None = Field(
         None,
         ge=0,
         lt=2**53,
@@ -175,12 +175,12 @@ async def list_jobs(desk: WorkbenchServer, call: Call) -> Any:
 
 async def get_job(desk: WorkbenchServer, call: Call) -> Any:
     """Return one job with its result."""
-    return await desk.run(lambda home: home.job(_id(call, "job_id")).to_json())
+    return await desk.run(lambda home: home.job(id_in_path(call, "job_id")).to_json())
 
 
 async def get_progress(desk: WorkbenchServer, call: Call) -> Any:
     """Return how far a job is."""
-    job = await desk.run(lambda home: home.job(_id(call, "job_id")).to_json(result=False))
+    job = await desk.run(lambda home: home.job(id_in_path(call, "job_id")).to_json(result=False))
     return {name: job[name] for name in ("id", "status", "progress", "attempt")}
 
 
@@ -189,7 +189,7 @@ async def get_logs(desk: WorkbenchServer, call: Call) -> Any:
     asked: LogsQuery = call.query
 
     def look(home: Workspace) -> Any:
-        job = home.job(_id(call, "job_id"))
+        job = home.job(id_in_path(call, "job_id"))
         if asked.after is None:
             text, end = job.logs(asked.tail), job.log_size()
         else:
@@ -203,7 +203,7 @@ async def get_logs(desk: WorkbenchServer, call: Call) -> Any:
 
 async def cancel_job(desk: WorkbenchServer, call: Call) -> Any:
     """Ask for a job to stop; one that has ended stays as it is."""
-    return await desk.run(lambda home: home.job(_id(call, "job_id")).cancel().to_json())
+    return await desk.run(lambda home: home.job(id_in_path(call, "job_id")).cancel().to_json())
 
 
 # Notebooks -------------------------------------------------------------------------------------

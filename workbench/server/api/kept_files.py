@@ -11,14 +11,14 @@ from workbench.errors import WrongState
 from workbench.host import files
 from workbench.runs.kept_files import ARTIFACTS, CHECKPOINTS
 from workbench.runs.run import Run
-from workbench.server.api.fields import Given, Number, _typed
-from workbench.server.api.route import Call, _id
-from workbench.server.api.runs import _run
+from workbench.server.api.fields import Given, Number, from_text
+from workbench.server.api.route import Call, id_in_path
+from workbench.server.api.runs import run_in_path
 from workbench.server.desk import WorkbenchServer
 from workbench.values import HIGHEST_STEP, LOWEST_STEP
 from workbench.workspace import Workspace
 
-_TypedStep = Annotated[int, BeforeValidator(_typed), Field(ge=LOWEST_STEP, le=HIGHEST_STEP)]
+_TypedStep = Annotated[int, BeforeValidator(from_text), Field(ge=LOWEST_STEP, le=HIGHEST_STEP)]
 
 
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="Of the bytes that are sent, in hex.")]
@@ -68,7 +68,7 @@ class CheckpointQuery(FileQuery):
     """What is said of a checkpoint that is sent."""
 
     step: _TypedStep | None = Field(None, description="The step it belongs to.")
-    keep_best: Annotated[int, BeforeValidator(_typed), Field(ge=1, lt=2**31)] | None = Field(
+    keep_best: Annotated[int, BeforeValidator(from_text), Field(ge=1, lt=2**31)] | None = Field(
         None, description="Keep it only if it is among so many best by `metric`."
     )
     metric: _MetricAsked | None = Field(None, description="Goes together with `keep_best`.")
@@ -104,7 +104,7 @@ async def list_checkpoints(desk: WorkbenchServer, call: Call) -> Any:
     """Return a run's checkpoints, oldest first."""
 
     def look(home: Workspace) -> Any:
-        files = home.run(_id(call, "run_id")).checkpoints()
+        files = home.run(id_in_path(call, "run_id")).checkpoints()
         return {
             "checkpoints": [
                 {
@@ -125,7 +125,7 @@ async def remove_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
     """Delete one file of that run, and nothing else."""
 
     def remove(home: Workspace) -> Any:
-        run = home.run(_id(call, "run_id"))
+        run = home.run(id_in_path(call, "run_id"))
         run.delete_checkpoint(call.path["name"])
         return {"run_id": run.id, "deleted": call.path["name"]}
 
@@ -139,7 +139,7 @@ async def expect_file(desk: WorkbenchServer, call: Call) -> Any:
     """Raise where a file is not wanted, before any of it is read."""
     kind = "checkpoint" if isinstance(call.query, CheckpointQuery) else "artifact"
     files.check_file_name(call.path["name"], kind)
-    await desk.run(lambda home: _run(home, call))
+    await desk.run(lambda home: run_in_path(home, call))
 
 
 async def put_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
@@ -168,7 +168,7 @@ async def put_artifact(desk: WorkbenchServer, call: Call) -> Any:
 
 def _taking(home: Workspace, call: Call, kind: str) -> Run:
     """Return the run that takes a file away from where it arrived, once that is whole."""
-    run = _run(home, call)
+    run = run_in_path(home, call)
     if run.folder.is_symlink() or (run.folder / kind).is_symlink():
         raise WrongState(f"the folder of run {run.id} leads elsewhere: nothing is written there")
     call.body.check(call.query.sha256)
@@ -177,12 +177,12 @@ def _taking(home: Workspace, call: Call, kind: str) -> Run:
 
 async def get_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
     """Return the bytes of a checkpoint."""
-    return await desk.run(lambda home: _opened(_run(home, call).checkpoint(call.path["name"])))
+    return await desk.run(lambda home: _opened(run_in_path(home, call).checkpoint(call.path["name"])))
 
 
 async def get_artifact(desk: WorkbenchServer, call: Call) -> Any:
     """Return the bytes of an artifact."""
-    return await desk.run(lambda home: _opened(_run(home, call).artifact(call.path["name"])))
+    return await desk.run(lambda home: _opened(run_in_path(home, call).artifact(call.path["name"])))
 
 
 def _opened(kept: Any) -> FileToSend:
@@ -199,7 +199,7 @@ async def list_artifacts(desk: WorkbenchServer, call: Call) -> Any:
         return {
             "artifacts": [
                 {"name": file.name, "size": file.size, "created_at": file.created_at.isoformat()}
-                for file in _run(home, call).artifacts()
+                for file in run_in_path(home, call).artifacts()
             ]
         }
 

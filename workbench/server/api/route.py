@@ -31,7 +31,7 @@ class Route:
     ----------
     verb, path : str
         The path is below ``workbench/api/``; what stands in braces is a parameter, an id where its name
-        ends in ``_id``.
+        ends in ``id_in_path``.
     action : {"read", "write", "execute"}
         What the server's authorizer is asked about.
     does : str
@@ -73,6 +73,6 @@ class Route:
     gives_file: bool = False
 
 
-def _id(call: Call, name: str) -> Any:
+def id_in_path(call: Call, name: str) -> Any:
     """Return an id as it stands in the path; the workspace says what is wrong with it."""
     return call.path[name]

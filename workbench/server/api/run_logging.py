@@ -11,7 +11,7 @@ from workbench.errors import BadInput
 from workbench.runs.description import check_experiment, check_metric_name, check_notes, direction_of
 from workbench.server.api.fields import Given, Id, MetricName, Name, Number
 from workbench.server.api.route import Call
-from workbench.server.api.runs import _run, whole_json
+from workbench.server.api.runs import run_in_path, whole_json
 from workbench.server.desk import WorkbenchServer
 from workbench.store import records
 from workbench.store.points import Batch
@@ -142,7 +142,7 @@ async def add_points(desk: WorkbenchServer, call: Call) -> Any:
 
     def add(home: Workspace) -> Any:
         batches = {name: _batch(name, columns) for name, columns in given.points.items()}
-        run = _run(home, call)
+        run = run_in_path(home, call)
         better = {(run.id, name): direction_of(name, run.directions) for name in batches}
         received = home.store.take_batch(run.id, given.key, given.number, batches, better)
         _heard(home, run.id)
@@ -164,7 +164,7 @@ async def end_run(desk: WorkbenchServer, call: Call) -> Any:
     given: EndIn = call.body
 
     def end(home: Workspace) -> Any:
-        run = _run(home, call)
+        run = run_in_path(home, call)
         error = None if given.error is None else given.error.model_dump()
         home.store.end_run(run.id, given.status, error, finished_at=given.finished_at)
         if home.hearing is not None:

@@ -13,8 +13,8 @@ from workbench.errors import BadInput, UnknownExperiment
 from workbench.home import as_id
 from workbench.runs.run import Run
 from workbench.server.api import fields
-from workbench.server.api.fields import Asked, Given, Number, Page, _typed
-from workbench.server.api.route import Call, _id
+from workbench.server.api.fields import Asked, Given, Number, Page, from_text
+from workbench.server.api.route import Call, id_in_path
 from workbench.server.desk import WorkbenchServer
 from workbench.store.outcome import STATISTICS
 from workbench.workspace import Workspace
@@ -30,7 +30,7 @@ class PointsQuery(Given):
     """Which points."""
 
     name: Asked = Field(description="The metric.")
-    after: Annotated[int, BeforeValidator(_typed)] = Field(
+    after: Annotated[int, BeforeValidator(from_text)] = Field(
         -1, ge=-1, lt=2**31, description="Only points after that many, less one."
     )
 
@@ -49,7 +49,9 @@ class ExperimentsOut(BaseModel):
     experiments: list[ExperimentOut]
 
 
-class _RunSaid(BaseModel):
+class RunHead(BaseModel):
+    """What is said of a run wherever one is listed."""
+
     id: int
     name: str
     experiment: str
@@ -61,7 +63,7 @@ class _RunSaid(BaseModel):
     error: dict[str, Any] | None
 
 
-class RunOut(_RunSaid):
+class RunOut(RunHead):
     """A run, without its metrics."""
 
     created_at: str
@@ -159,12 +161,13 @@ def summary_json(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> dict[str
         "experiment": run.experiment,
         "status": run.status,
         "summary": {
-            name: {key: _number(row.get(key)) for key in STATISTICS} for name, row in summary.items()
+            name: {key: number_out(row.get(key)) for key in STATISTICS} for name, row in summary.items()
         },
     }
 
 
-def _number(value: Any) -> Any:
+def number_out(value: Any) -> Any:
+    """Return a number as JSON takes it; anything else as it is."""
     return wire.number_json(value) if isinstance(value, float) else value
 
 
@@ -233,7 +236,7 @@ async def run_summary(desk: WorkbenchServer, call: Call) -> Any:
     """Return what a run's metrics came to."""
 
     def look(home: Workspace) -> Any:
-        run = home.run(_id(call, "run_id"))
+        run = home.run(id_in_path(call, "run_id"))
         return summary_json(run, run.summary)
 
     return await desk.run(look)
@@ -244,7 +247,7 @@ async def run_points(desk: WorkbenchServer, call: Call) -> Any:
     asked: PointsQuery = call.query
 
     def look(home: Workspace) -> Any:
-        points = home.run(_id(call, "run_id")).metric_points(asked.name, after=asked.after)
+        points = home.run(id_in_path(call, "run_id")).metric_points(asked.name, after=asked.after)
         return {
             "name": asked.name,
             "points": [[step, at, wire.number_json(value)] for step, at, value in points],
@@ -279,18 +282,19 @@ def whole_json(run: Run) -> dict[str, Any]:
     return {**run_json(run), **{name: getattr(run, name) for name in same}}
 
 
-def _run(home: Workspace, call: Call) -> Run:
+def run_in_path(home: Workspace, call: Call) -> Run:
+    """Return the run that the path names."""
     return home.run(call.path["run_id"])  # type: ignore[arg-type]  # it says what is wrong with it
 
 
 async def get_run(desk: WorkbenchServer, call: Call) -> Any:
     """Return one run."""
-    return await desk.run(lambda home: whole_json(_run(home, call)))
+    return await desk.run(lambda home: whole_json(run_in_path(home, call)))
 
 
 async def get_outcome(desk: WorkbenchServer, call: Call) -> Any:
     """Return what a run has come to."""
-    return await desk.run(lambda home: {"outcome": _run(home, call).outcome})
+    return await desk.run(lambda home: {"outcome": run_in_path(home, call).outcome})
 
 
 async def annotate_run(desk: WorkbenchServer, call: Call) -> Any:
@@ -299,7 +303,7 @@ async def annotate_run(desk: WorkbenchServer, call: Call) -> Any:
 
     def annotate(home: Workspace) -> Any:
         try:
-            return whole_json(_run(home, call).annotate(notes=given.notes, tags=given.tags))
+            return whole_json(run_in_path(home, call).annotate(notes=given.notes, tags=given.tags))
         except RecursionError:
             raise BadInput("the tags nest too deeply") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.evaluate import baselines
-from adapters.vlm_quantization.evaluate.report.parts import _by_length, _by_part, _series, _with_interval
+from adapters.vlm_quantization.evaluate.report.parts import by_length, by_part, series_of, with_interval
 from adapters.vlm_quantization.evaluate.tasks import FLOAT, FLOAT_QUERY, LEARNED, RESCORED, Task
 from adapters.vlm_quantization.views import number
 
@@ -35,7 +35,7 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
         wb.View(
             kind="retrieval_table",
             title=f"Against codes of the same features, {name}: {split}",
-            data=_methods(members, codes, name, lambda task, m, bits: _with_interval(task, m, bits, name)),
+            data=_methods(members, codes, name, lambda task, m, bits: with_interval(task, m, bits, name)),
             notes=[
                 "Same queries, gallery and float features for all; what is fitted is fitted on the training "
                 "part. "
@@ -43,7 +43,7 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
                 *(f"{method}: {words[method]}." for method in codes if method in words),
             ],
         )
-        for split, members in _by_part(measured)
+        for split, members in by_part(measured)
     ]
 
     def kept(task: Task, method: str, bits: int) -> float | None:
@@ -62,10 +62,10 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
                 "than codes. Above 100 %: luck of these queries, or a code that leaves noise out.",
             ],
         )
-        for split, members in _by_part(measured)
+        for split, members in by_part(measured)
     ]
     task = measured[0]
-    series = [_series(task, method, name, method) for method in codes]
+    series = [series_of(task, method, name, method) for method in codes]
     level = task.record(FLOAT, name, None)
     if level is not None:
         flat = [number(level.value)] * len(CODE_LENGTHS)
@@ -73,7 +73,7 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
     for one in series[1:]:  # one band is a claim, seven are a fog
         one.pop("low", None)
         one.pop("high", None)
-    curve = _by_length(f"{name} of learned and unlearned codes: {task.words}", name, series)
+    curve = by_length(f"{name} of learned and unlearned codes: {task.words}", name, series)
     return [*tables, curve, *shares]
 
 

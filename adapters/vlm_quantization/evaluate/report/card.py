@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow")
 
 
-def _leakage(checked: Mapping[str, int], splits: Splits) -> View:
+def leakage_view(checked: Mapping[str, int], splits: Splits) -> View:
+    """Return what the leakage check counted, as a table."""
     words = {
         "items": "Items, each in exactly one part",
         "pictures": "Different pictures, none in two parts",
@@ -45,9 +46,10 @@ def _leakage(checked: Mapping[str, int], splits: Splits) -> View:
     )
 
 
-def _run_card(
+def run_card(
     run: Run, options: EvalOptions, encoder: HashEncoder, collection: CaptionedImages, splits: Splits
 ) -> View:
+    """Return what was evaluated: run, weights, data, protocol and versions."""
     trained, config = encoder.checkpoint.provenance, encoder.checkpoint.config
     rules = protocol_of(options.protocol)
     rows: list[tuple[str, Any]] = [

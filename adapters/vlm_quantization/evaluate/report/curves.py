@@ -11,7 +11,7 @@ import numpy as np
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.evaluate import baselines
-from adapters.vlm_quantization.evaluate.report.parts import _by_length, _by_part, _series
+from adapters.vlm_quantization.evaluate.report.parts import by_length, by_part, series_of
 from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
 from adapters.vlm_quantization.metrics import uncertainty
 from adapters.vlm_quantization.metrics.precision_recall import precision_recall_curve
@@ -24,23 +24,23 @@ RECALLS = tuple(round(0.05 * step, 2) for step in range(1, 21))
 def length_curves(found: Sequence[Task], name: str) -> list[wb.View]:
     """Return, for each part, a metric over code length, the float beside."""
     out = []
-    for split, members in _by_part(found):
+    for split, members in by_part(found):
         series: list[dict[str, Any]] = []
         for task in members:
             label = f"{task.arrow}, {task.language}"
-            series.append(_series(task, LEARNED, name, label))
+            series.append(series_of(task, LEARNED, name, label))
             level = task.record(FLOAT, name, None)
             if level is not None:
                 flat = [number(level.value)] * len(CODE_LENGTHS)
                 series.append({"name": f"{label}, float", "y": flat, "dashed": True})
-        out.append(_by_length(f"{name} by code length: {split}", name, series))
+        out.append(by_length(f"{name} by code length: {split}", name, series))
     return out
 
 
 def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
     """Return, for each part, what share of the float ranking's metric the learned code keeps."""
     out = []
-    for split, members in _by_part(found):
+    for split, members in by_part(found):
         series = []
         for task in members:
             kept = baselines.retention(task.records[LEARNED], task.records[FLOAT], name)
@@ -56,7 +56,7 @@ def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
                 one |= {"low": [number(v) for v in low], "high": [number(v) for v in high]}
             series.append(one)
         series.append({"name": "float", "y": [100.0] * len(CODE_LENGTHS), "dashed": True})
-        out.append(_by_length(f"Kept of the float {name}: {split}", f"% of float {name}", series))
+        out.append(by_length(f"Kept of the float {name}: {split}", f"% of float {name}", series))
     return out
 
 

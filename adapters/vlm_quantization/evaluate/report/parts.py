@@ -12,7 +12,8 @@ from adapters.vlm_quantization.evaluate.tasks import Task
 from adapters.vlm_quantization.views import number
 
 
-def _with_interval(task: Task, method: str, bits: int | None, name: str) -> dict[str, float | None] | None:
+def with_interval(task: Task, method: str, bits: int | None, name: str) -> dict[str, float | None] | None:
+    """Return a metric's value with its interval; None where it was not measured."""
     record = task.record(method, name, bits)
     if record is None or math.isnan(record.value):
         return None
@@ -20,7 +21,8 @@ def _with_interval(task: Task, method: str, bits: int | None, name: str) -> dict
     return {"value": record.value, "low": low, "high": high}
 
 
-def _series(task: Task, method: str, name: str, label: str) -> dict[str, Any]:
+def series_of(task: Task, method: str, name: str, label: str) -> dict[str, Any]:
+    """Return a metric by code length as one series of a chart, with its band where there is one."""
     records = [task.record(method, name, bits) for bits in CODE_LENGTHS]
     one: dict[str, Any] = {"name": label, "y": [record and number(record.value) for record in records]}
     bands = [task.interval(method, name, bits) for bits in CODE_LENGTHS]
@@ -30,7 +32,8 @@ def _series(task: Task, method: str, name: str, label: str) -> dict[str, Any]:
     return one
 
 
-def _by_length(title: str, y_label: str, series: list[dict[str, Any]], notes: Sequence[str] = ()) -> wb.View:
+def by_length(title: str, y_label: str, series: list[dict[str, Any]], notes: Sequence[str] = ()) -> wb.View:
+    """Return a chart over code lengths."""
     data = {
         "x_label": "Code length (bits)",
         "y_label": y_label,
@@ -43,7 +46,8 @@ def _by_length(title: str, y_label: str, series: list[dict[str, Any]], notes: Se
     )
 
 
-def _by_part(found: Sequence[Task]) -> list[tuple[str, list[Task]]]:
+def by_part(found: Sequence[Task]) -> list[tuple[str, list[Task]]]:
+    """Return the tasks by split, in the order in which the splits first come."""
     return [
         (split, [task for task in found if task.split == split])
         for split in dict.fromkeys(task.split for task in found)

@@ -15,7 +15,7 @@ import numpy as np
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS
-from adapters.vlm_quantization.evaluate.report.parts import _by_part, _with_interval
+from adapters.vlm_quantization.evaluate.report.parts import by_part, with_interval
 from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
 from adapters.vlm_quantization.metrics import code_health, uncertainty
 from adapters.vlm_quantization.metrics.records import MetricRecord
@@ -112,7 +112,7 @@ def _rules(found: Sequence[Task]) -> list[str]:
 def retrieval_tables(found: Sequence[Task], ks: Sequence[int]) -> list[wb.View]:
     """Return a table a part: length by direction and language, each value with its interval over queries."""
     out = []
-    for split, members in _by_part(found):
+    for split, members in by_part(found):
         order = ["mAP", "MedR", *(f"R@{k}" for k in ks)]
         if any(_value(task, f"hit@{max(ks)}") != _value(task, f"R@{max(ks)}") for task in members):
             order.append(f"hit@{max(ks)}")  # several relevant items a query: the two kinds of recall differ
@@ -120,7 +120,7 @@ def retrieval_tables(found: Sequence[Task], ks: Sequence[int]) -> list[wb.View]:
             {
                 "task": f"{task.arrow}, {task.language}",
                 "length": "float cosine" if bits is None else f"{bits} bits",
-                **{name: _with_interval(task, method, bits, name) for name in order},
+                **{name: with_interval(task, method, bits, name) for name in order},
             }
             for task in members
             for method, bits in (*((LEARNED, b) for b in CODE_LENGTHS), (FLOAT, None))
