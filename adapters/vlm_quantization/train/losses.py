@@ -151,9 +151,9 @@ def batch_loss(
     loss = parts["float"] + _weighted(by_length, weights)
     both = (image_margins, text_margins)
     for name, weight, term in (
-        ("quantisation", options.quantisation, losses.quantisation),
-        ("balance", options.balance, losses.balance),
-        ("decorrelation", options.decorrelation, losses.decorrelation),
+        ("quantisation", options.quantisation, quantisation),
+        ("balance", options.balance, balance),
+        ("decorrelation", options.decorrelation, decorrelation),
     ):
         if weight:
             parts[name] = (term(both[0]) + term(both[1])) / 2
