@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         WorkbenchError,
         WrongState,
     )
+    from workbench.host.files import write_whole
+    from workbench.host.processes import crash_point
     from workbench.jobs.job import Job
     from workbench.panels.results.show import show
     from workbench.results.hits import Hit, SampleQuery, SearchResult
@@ -99,10 +101,12 @@ _HOMES = {
     "WrongState": "errors",
     "adapters": "adapter.registry",
     "connect": "client",
+    "crash_point": "host.processes",
     "get_adapter": "adapter.registry",
     "job_scope": "scope",
     "panels": "",
     "show": "panels.results.show",
+    "write_whole": "host.files",
 }
 
 __all__ = [
@@ -151,10 +155,12 @@ __all__ = [
     "WrongState",
     "adapters",
     "connect",
+    "crash_point",
     "get_adapter",
     "job_scope",
     "panels",
     "show",
+    "write_whole",
 ]
 
 __version__ = "0.2.0"

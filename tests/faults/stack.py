@@ -28,7 +28,7 @@ from workbench.host.locks import is_locked
 from workbench.jobs import submission
 from workbench.jobs.workers import worker_lock
 from workbench.store import records
-from workbench.store.tables import _results
+from workbench.store.tables import RESULTS
 
 #: All must be over this long after the last fault, in seconds.
 END_SECONDS = 60.0
@@ -207,7 +207,7 @@ class Stack:
             job_id, value = line.split()
             with self.home.store._reading() as connection:
                 kept = connection.execute(
-                    select(_results.c.data).where(_results.c.job_id == int(job_id))
+                    select(RESULTS.c.data).where(RESULTS.c.job_id == int(job_id))
                 ).scalar()
             assert kept is not None, f"job {job_id}: its acknowledged result is lost"
             assert kept["metrics"] == {"value": float(value)}

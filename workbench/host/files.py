@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workbench.errors import BadName, WrongState
+from workbench.host.processes import crash_point
 
 #: Whether this system can act on a name inside a folder that is held open; where it cannot (Windows), the
 #: same checks are made on paths, and a swap between check and act is not noticed.
@@ -58,20 +59,32 @@ def copy_stream(source: BinaryIO, target: Path) -> None:
         shutil.copyfileobj(source, file, _STREAM_BYTES)
 
 
-def write_whole(target: Path, data: bytes) -> None:
-    """Write a file so that ``target`` is, at every moment, the old file (or none) or the whole new one."""
-    with _beside(target) as beside:
+def write_whole(target: Path, data: bytes, *, crash_at: str = "") -> None:
+    """Write a file so that ``target`` is, at every moment, the old file (or none) or the whole new one.
+
+    Parameters
+    ----------
+    target : Path
+        The file, in a folder that exists.
+    data : bytes
+        All of it.
+    crash_at : str
+        Name of a crash point between the written file and its new name, for tests.
+    """
+    with _beside(target, crash_at) as beside:
         beside.write_bytes(data)
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def _beside(target: Path, crash_at: str = "") -> Iterator[Path]:
     """Yield a path beside ``target`` to write to; what is there then takes its place, durably."""
     beside = target.with_name(f".{target.name[:100]}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
+        if crash_at:
+            crash_point(crash_at)
         beside.replace(target)
     except BaseException:
         # Never a second fsync of the same file: after one that failed nobody knows what is on the disk.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.host import processes
+from workbench.host.files import write_whole
 
 #: The executed notebook is saved this often while something comes from the kernel, in seconds.
 SAVE_SECONDS = 1.0
@@ -70,18 +69,4 @@ class NotebookSaver:
 
         # Without nbformat's validation, which costs more than the rest: papermill validated what came in.
         text: str = nbformat.v4.writes(self.notebook)  # type: ignore[no-untyped-call]
-        beside = self.path.with_name(f".{self.path.name}.part")
-        try:
-            with beside.open("w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                # Without this a power cut may leave the new name with nothing in it.
-                os.fsync(file.fileno())
-            processes.crash_point("notebook-written")
-            beside.replace(self.path)
-        except BaseException:
-            # After a failed fsync nobody knows what of the file is on the disk: it is never tried again, the
-            # next save writes a new one. And what is cut off only takes room on a full disk.
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise
+        write_whole(self.path, (text + "\n").encode(), crash_at="notebook-written")

@@ -12,11 +12,11 @@ from workbench.store import points as series
 from workbench.store.database import as_record
 from workbench.store.points import Batch, Key, Point
 from workbench.store.records import Run, Sender
-from workbench.store.runs import Runs
+from workbench.store.runs import RunQueries
 from workbench.store.tables import RUNS, SENDERS
 
 
-class Ingest(Runs):
+class Ingest(RunQueries):
     """Points on their way in."""
 
     def add_points(self, points: Sequence[Point], better: Mapping[Key, str | None]) -> None:

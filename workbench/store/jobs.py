@@ -10,12 +10,12 @@ from sqlalchemy import ColumnElement, Select, func, insert, select, update
 
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.engines import storable
-from workbench.store.records import EvalResult, Job
-from workbench.store.runs import Runs
+from workbench.store.records import FINAL_STATUSES, EvalResult, Job
+from workbench.store.runs import RunQueries
 from workbench.store.tables import JOBS, RESULTS, RUNS
 
 
-class Jobs(Runs):
+class JobQueries(RunQueries):
     """Jobs and their results."""
 
     def add_job(self, job: Job) -> Job:
@@ -165,7 +165,7 @@ class Jobs(Runs):
         """
         wanted = _expected(job_id, expect, attempt)
         now = time.time()
-        if to in ("succeeded", "failed", "cancelled"):
+        if to in FINAL_STATUSES:
             change.setdefault("finished_at", now)
         change = storable(change)
         with self._writing() as connection:

@@ -6,11 +6,11 @@ from sqlalchemy import delete, insert, select, update
 
 from workbench.store.database import new_values
 from workbench.store.records import Artifact, Checkpoint
-from workbench.store.runs import Runs
+from workbench.store.runs import RunQueries
 from workbench.store.tables import ARTIFACTS, CHECKPOINTS
 
 
-class KeptFiles(Runs):
+class KeptFileQueries(RunQueries):
     """Checkpoints and artifacts of runs."""
 
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:

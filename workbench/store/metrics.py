@@ -28,7 +28,7 @@ _SUMMARY_TABLE = (
 )
 
 
-class Metrics(Database):
+class MetricQueries(Database):
     """What runs logged."""
 
     def summaries(self, run_ids: Collection[int]) -> dict[int, list[MetricSummary]]:

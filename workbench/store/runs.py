@@ -11,7 +11,7 @@ from sqlalchemy import JSON, Connection, Text, func, insert, select, update
 
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.engines import storable
-from workbench.store.metrics import IDS, Metrics
+from workbench.store.metrics import IDS, MetricQueries
 from workbench.store.outcome import collect
 from workbench.store.records import Checkpoint, Experiment, Run
 from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS, SUMMARIES
@@ -49,7 +49,7 @@ _RUN_TABLE = (
 _RUN_TABLE_OF = _RUN_TABLE.where(RUNS.c.id.in_(IDS))
 
 
-class Runs(Metrics):
+class RunQueries(MetricQueries):
     """Experiments and runs."""
 
     def experiments(self) -> list[Experiment]:

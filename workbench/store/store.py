@@ -11,11 +11,11 @@ changes a status, it names the status (and the attempt) it expects, and says whe
 from __future__ import annotations
 
 from workbench.store.ingest import Ingest
-from workbench.store.jobs import Jobs
-from workbench.store.kept_files import KeptFiles
+from workbench.store.jobs import JobQueries
+from workbench.store.kept_files import KeptFileQueries
 
 
-class Store(Ingest, KeptFiles, Jobs):
+class Store(Ingest, KeptFileQueries, JobQueries):
     """One database of experiments, runs, metrics, jobs and results.
 
     Parameters

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import workbench as wb
-from adapters.vlm_quantization.data.cache_files import write_whole
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, Problem, picture_digest
 from adapters.vlm_quantization.data.pictures import decode_picture
 
@@ -268,4 +267,5 @@ class _Remembered:
     def save(self) -> None:
         """Keep what is known for the next opening."""
         if self._file is not None and self._new != self._old:
-            write_whole(self._file, json.dumps(self._new, ensure_ascii=False).encode())
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            wb.write_whole(self._file, json.dumps(self._new, ensure_ascii=False).encode())

@@ -148,9 +148,9 @@ def build_index(
         with files.sealed(built / files.MANIFEST) as out:
             out.write(files.manifest_text(manifest).encode())
         files.sync_folder(built)
-        files.crash_point("index:before-publish")
+        wb.crash_point("index:before-publish")
         files.publish(built, final)
-        files.crash_point("index:after-publish")
+        wb.crash_point("index:after-publish")
     _clear_leftovers(final, keep="")
     return IndexReport(
         path=final,

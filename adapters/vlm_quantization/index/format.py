@@ -343,7 +343,7 @@ def publish(built: Path, final: Path) -> None:
         built.rename(final)
     elif not _exchange(built, final):
         final.rename(aside(final))
-        crash_point("index:between-renames")
+        wb.crash_point("index:between-renames")
         built.rename(final)
     sync_folder(final.parent)
 
@@ -358,9 +358,3 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
-
-
-def crash_point(name: str) -> None:
-    """Die here without a farewell when a test asks for it by ``WORKBENCH_CRASH_AT``."""
-    if os.environ.get("WORKBENCH_CRASH_AT") == name:
-        os.kill(os.getpid(), 9)

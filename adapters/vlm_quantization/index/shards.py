@@ -82,7 +82,7 @@ class Shards:
             else:
                 self._make(side, path, start, stop, done, total)
                 made += 1
-                files.crash_point(f"index:shard:{made}")
+                wb.crash_point(f"index:shard:{made}")
             done += stop - start
 
     @staticmethod

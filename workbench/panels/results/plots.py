@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BadInput
+from workbench.host.files import write_whole
 from workbench.results.result import Result, View
 
 if TYPE_CHECKING:
@@ -142,9 +142,7 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
         for kind in ("svg", "png"):
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{number:02d}-{title or 'curve'}.{kind}"
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
-            beside.write_bytes(figure_bytes(drawn, kind))
-            beside.replace(path)
+            write_whole(path, figure_bytes(drawn, kind))
             written.append(path)
     return written
 

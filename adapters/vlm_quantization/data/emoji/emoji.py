@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import workbench as wb
-from adapters.vlm_quantization.data.cache_files import write_whole
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, picture_digest
 from adapters.vlm_quantization.data.emoji.make_table import LANGUAGES, TABLES, code_of
 from adapters.vlm_quantization.data.pictures import decode_picture
@@ -164,7 +163,8 @@ def _write_archive(path: Path, drawings: list[Drawing]) -> None:
         ends=np.cumsum(lengths),
         data=np.frombuffer(b"".join(drawing.data for drawing in drawings), dtype=np.uint8),
     )
-    write_whole(path, file.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wb.write_whole(path, file.getvalue())
 
 
 def _read_archive(path: Path) -> list[Drawing] | None:
