@@ -8,9 +8,9 @@ from workbench.jobs import settling
 LEASE = 6.0
 settling.LEASE_SECONDS, settling.BEAT_SECONDS, settling.QUIET_SECONDS = LEASE, 0.4, 1.0
 
-from workbench.home import Workspace  # noqa: E402
+from workbench.home import Home  # noqa: E402
 from workbench.jobs.worker.worker import Worker  # noqa: E402  # it takes them over
 
 if __name__ == "__main__":
-    with Workspace(sys.argv[1]) as home:
+    with Home(sys.argv[1]) as home:
         Worker(home, slots=int(sys.argv[2])).run()

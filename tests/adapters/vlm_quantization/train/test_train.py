@@ -15,7 +15,7 @@ from adapters.vlm_quantization.model import CrossModalHashModel
 from adapters.vlm_quantization.towers.dummy import DummyVisionModel
 from adapters.vlm_quantization.towers.features import picture_features
 from adapters.vlm_quantization.train import train
-from adapters.vlm_quantization.train.batches import Batches, _drawn
+from adapters.vlm_quantization.train.batches import Batches, drawn_rows
 from adapters.vlm_quantization.train.losses import length_weights
 from tests.adapters.vlm_quantization import shapes
 
@@ -171,7 +171,7 @@ def test_drawings_by_another_hand_are_mixed_pushed_and_no_more() -> None:
         options = shapes.options(noise=0, style_noise=style)
         batches = Batches(collection, rows, options)
         batch = batches.draw()
-        drawn = _drawn(batch, components, torch.from_numpy(batches.pairs), options).numpy()
+        drawn = drawn_rows(batch, components, torch.from_numpy(batches.pairs), options).numpy()
         for place, (first, second) in enumerate(batch.pictures):
             share = batch.mix[place]
             between = share * components[first].numpy() + (1 - share) * components[second].numpy()
