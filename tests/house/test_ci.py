@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,34 @@ def test_nothing_else_is_skipped_or_expected_to_fail() -> None:
     }
     # The contract skips what an adapter does not offer; of ours a test says that they offer all of it.
     assert found == {"tests/browser/conftest.py", "tests/faults/conftest.py", "workbench/testing.py"}
+
+
+@pytest.mark.parametrize(("user", "before"), [("0", ""), ("1000", "sudo ")])
+def test_missing_system_packages_are_installed_by_root(tmp_path: Path, user: str, before: str) -> None:
+    """Run where nothing is installed, with programs that only note their calls, so that little follows."""
+    folder = tmp_path / "project"
+    (folder / ".ci").mkdir(parents=True)
+    script = folder / ".ci" / "run"
+    script.write_text((ROOT / ".ci" / "run").read_text(encoding="utf-8"), encoding="utf-8")
+    programs, calls = tmp_path / "bin", tmp_path / "calls"
+    programs.mkdir()
+    bash, dirname, env = map(shutil.which, ("bash", "dirname", "env"))
+    bodies = {
+        "id": f"echo {user}",
+        "find": "exit 0",
+        "sudo": f'echo sudo "$@" >> {calls}',
+        "apt-get": f'echo apt-get "$@" >> {calls}',
+        "python3": "exit 1",
+        "dirname": f'exec {dirname} "$@"',
+        "env": f'exec {env} "$@"',
+    }
+    for name, body in bodies.items():
+        (programs / name).write_text(f"#!{bash}\n{body}\n")
+        (programs / name).chmod(0o755)
+    assert bash is not None
+    done = subprocess.run([bash, script], env={"PATH": str(programs)}, capture_output=True, check=False)
+    assert done.returncode != 0
+    update, install = calls.read_text().splitlines()
+    assert update == f"{before}apt-get update -q"
+    assert install.startswith(before)
+    assert install.endswith("apt-get install -y -q chromium fonts-noto-cjk")

@@ -1,6 +1,7 @@
 """A wheel built from this checkout works in an environment of its own, far from the checkout."""
 
 import fnmatch
+import hashlib
 import json
 import os
 import re
@@ -10,11 +11,17 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
+from email import message_from_bytes
+from email.message import Message
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +30,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that holds the wheel and nothing else."""
+    env = tmp_path_factory.mktemp("installed") / "env"
+    venv.create(env, with_pip=False, symlinks=True)
+    pip(env, "install", "--no-deps", "--no-index", str(wheel))
+    return env
+
+
+def pip(env: Path, *command: str) -> str:
+    """Let the pip of this environment work on another one."""
+    words = [sys.executable, "-m", "pip", "--python", str(env / "bin" / "python"), *command]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
 def test_the_wheel_carries_everything_that_is_not_python(wheel: Path) -> None:
@@ -38,6 +60,64 @@ def test_the_wheel_carries_everything_that_is_not_python(wheel: Path) -> None:
     enabled = "notebook_workbench-*.data/data/etc/jupyter/jupyter_server_config.d/notebook_workbench.json"
     assert [name for name in inside if fnmatch.fnmatchcase(name, enabled)]
     assert not [name for name in inside if name.startswith(("tests/", "results/"))]
+
+
+# The wheel's own metadata -------------------------------------------------------------------------------
+
+
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (name for name in opened.namelist() if name.endswith(".dist-info/METADATA"))
+        return message_from_bytes(opened.read(name))
+
+
+def test_the_wheel_carries_the_licence_and_the_notices(wheel: Path) -> None:
+    fields = metadata(wheel)
+    assert fields["License-Expression"] == "Apache-2.0"
+    notices = {path.relative_to(ROOT).as_posix() for path in (ROOT / "adapters").rglob("NOTICE")}
+    assert notices
+    assert set(fields.get_all("License-File")) == {"workbench/LICENSE", *notices}
+    with zipfile.ZipFile(wheel) as opened:
+        for name in fields.get_all("License-File"):
+            (stored,) = (one for one in opened.namelist() if one.endswith(f".dist-info/licenses/{name}"))
+            assert opened.read(stored) == (ROOT / name).read_bytes()
+
+
+def test_the_licence_is_the_whole_text_unchanged() -> None:
+    text = (ROOT / "workbench" / "LICENSE").read_bytes()
+    assert text.split(maxsplit=4)[:4] == [b"Apache", b"License", b"Version", b"2.0,"]
+    # The text as its authors publish it, from the title to the appendix.
+    expected = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+    assert hashlib.sha256(text).hexdigest() == expected
+
+
+def test_pip_names_the_licence_of_what_is_installed(installed: Path) -> None:
+    shown = pip(installed, "show", "--verbose", "--files", "notebook-workbench")
+    assert re.search(r"dist-info/licenses/workbench/LICENSE$", shown, re.MULTILINE)
+    if Version(version("pip")) >= Version("25.0"):  # the first that reads licence expressions
+        assert "License-Expression: Apache-2.0\n" in shown
+
+
+def test_the_wheel_links_to_the_project(wheel: Path) -> None:
+    links = dict(line.split(", ", 1) for line in metadata(wheel).get_all("Project-URL"))
+    source = links["Source"]
+    assert re.fullmatch(r"https://github\.com/[\w-]+/[\w-]+", source)
+    assert {"Issues", "Documentation", "Changes"} <= links.keys()
+    assert [link for link in links.values() if not re.match(rf"{re.escape(source)}(/|#|$)", link)] == []
+
+
+def test_the_wheel_names_its_audience_and_its_pythons(wheel: Path) -> None:
+    # The build itself refuses an unknown classifier; the Python versions must also fit Requires-Python.
+    fields = metadata(wheel)
+    classifiers = fields.get_all("Classifier")
+    assert sorted(classifiers) == sorted(PROJECT["classifiers"])
+    pythons = re.findall(r":: Python :: (\d+\.\d+)$", "\n".join(classifiers), re.MULTILINE)
+    allowed = SpecifierSet(fields["Requires-Python"])
+    assert pythons == sorted(pythons, key=Version)
+    assert all(one in allowed for one in pythons)
+    major, minor = map(int, pythons[0].split("."))
+    assert f"{major}.{minor - 1}" not in allowed
+    assert set(fields["Keywords"].split(",")) >= {"jupyter", "image-text retrieval"}
 
 
 LAB = "share/jupyter/labextensions/notebook-workbench"
@@ -76,8 +156,7 @@ def test_an_editable_install_places_it_too(tmp_path: Path) -> None:
 def test_the_lab_extension_says_what_jupyterlab_reads() -> None:
     folder = ROOT / "workbench" / "labextension"
     package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert (package["name"], package["version"]) == (project["name"], project["version"])
+    assert (package["name"], package["version"]) == (PROJECT["name"], PROJECT["version"])
     assert (folder / package["jupyterlab"]["_build"]["load"]).is_file()
     # Its own parts are there: what one file imports of another, and the notebooks its cards copy.
     for path in (folder / "static").glob("*.js"):
@@ -93,12 +172,11 @@ def test_each_page_says_that_it_is_ours() -> None:
         assert notebook["metadata"]["workbench"] == {"page": f"{name}.ipynb"}
 
 
-def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     # The dependencies are those of the environment the tests run in, by a path file of site-packages: what is
     # proved is that the wheel is whole, not that a registry answers. The editable install of the checkout is
     # found through a finder of its own there, which a path file does not run, so it cannot stand in.
-    env = tmp_path / "env"
-    venv.create(env, with_pip=False, symlinks=True)
+    env = installed
     python = env / "bin" / "python"
     target = Path(
         subprocess.run(
@@ -108,8 +186,6 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(wheel: Path, tmp_pa
             text=True,
         ).stdout.strip()
     )
-    install = ["pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run([sys.executable, "-m", *install], check=True, capture_output=True, text=True)
     (target / "dependencies.pth").write_text(
         "import sys; sys.path.append({!r})\n".format(sysconfig.get_path("purelib"))
     )
