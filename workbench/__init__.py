@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from workbench.adapter.contract import BaseAdapter, JobContext
     from workbench.adapter.options import Options
     from workbench.adapter.registry import adapters, get_adapter
-    from workbench.client import RemoteWorkspace, connect
     from workbench.errors import (
         AccessDenied,
         BadInput,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     )
     from workbench.jobs.job import Job
     from workbench.panels.results.show import show
+    from workbench.remote.workspace import RemoteWorkspace, connect
     from workbench.results.hits import Hit, SampleQuery, SearchResult
     from workbench.results.result import Metric, Result, Samples, View
     from workbench.runs.run import Run
@@ -74,7 +74,7 @@ _HOMES = {
     "NotFound": "errors",
     "NotSupported": "errors",
     "Options": "adapter.options",
-    "RemoteWorkspace": "client",
+    "RemoteWorkspace": "remote.workspace",
     "Result": "results.result",
     "Run": "runs.run",
     "SampleQuery": "results.hits",
@@ -98,7 +98,7 @@ _HOMES = {
     "Workspace": "workspace",
     "WrongState": "errors",
     "adapters": "adapter.registry",
-    "connect": "client",
+    "connect": "remote.workspace",
     "get_adapter": "adapter.registry",
     "job_scope": "scope",
     "panels": "",

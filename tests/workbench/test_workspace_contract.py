@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import workbench as wb
 from workbench.host import processes
-from workbench.remote_runs import RemoteRun
+from workbench.remote.runs import RemoteRun
 from workbench.runs import provenance
 
 from ..conftest import installed, workspace_in

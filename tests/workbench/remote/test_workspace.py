@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench.client import Door, _address
 from workbench.jobs import job as jobs
 from workbench.panels.search.page import search_page
 from workbench.panels.search.panel import SearchPanel
+from workbench.remote.door import Door, parse_address
 
-from ..conftest import installed
-from .conftest import Live, job_row, live_server, make_index, until
+from ...conftest import installed
+from ..conftest import Live, job_row, live_server, make_index, until
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def remote(live: Live) -> Iterator[wb.RemoteWorkspace]:
     ],
 )
 def test_the_address_of_a_page_will_do(given: str, base: str, token: str) -> None:
-    assert _address(given) == (base, token)
+    assert parse_address(given) == (base, token)
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8888", "ftp://h", "http://", "results"])
