@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from workbench.adapter.contract import BaseAdapter, JobContext
     from workbench.adapter.options import Options
     from workbench.adapter.registry import adapters, get_adapter
+    from workbench.base_workspace import BaseWorkspace
     from workbench.errors import (
         AccessDenied,
         BadInput,
@@ -59,6 +60,7 @@ _HOMES = {
     "BadName": "errors",
     "BadOptions": "errors",
     "BaseAdapter": "adapter.contract",
+    "BaseWorkspace": "base_workspace",
     "BelowFloor": "errors",
     "Busy": "errors",
     "CorruptFile": "errors",
@@ -111,6 +113,7 @@ __all__ = [
     "BadName",
     "BadOptions",
     "BaseAdapter",
+    "BaseWorkspace",
     "BelowFloor",
     "Busy",
     "CorruptFile",

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -203,3 +203,21 @@ def not_here(what: str, hint: str) -> WorkbenchError:
 def seconds_of(text: str | None) -> float | None:
     """Return a moment as seconds since 1970."""
     return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+class OnServer:
+    """What the handles of a server share: they say what to do instead of what only local ones have.
+
+    A type checker is told nothing of this, and reports such a name as missing.
+    """
+
+    #: By name: what is missing, in words, and what to do instead.
+    _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in self._only_local:
+                raise not_here(*self._only_local[name])
+            kind = type(self).__name__
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=self)

@@ -6,12 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+from typing_extensions import override
 
 from workbench import wire
 from workbench.errors import Busy, ServerUnreachable
 from workbench.jobs.job import Job
-from workbench.remote.door import Door, not_here, seconds_of
+from workbench.remote.door import Door, OnServer, seconds_of
 from workbench.results.result import Result
 from workbench.store import records
 
@@ -40,65 +42,68 @@ def _result(told: Mapping[str, Any] | None) -> Result | None:
 _PROGRESS = ("done", "total", "message", "stages", "rate", "left")
 
 
-class RemoteJob(Job):
+class RemoteJob(OnServer, Job):
     """One job on a server, looked at from here.
 
     Its ``notebook`` is a path on the server.
     """
 
+    _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "folder": ("a job's folder", "Its log is job.logs(), and its result job.result."),
+    }
+
     def __init__(self, door: Door, told: Mapping[str, Any]) -> None:
         self._door = door
-        self._take(told)
+        super().__init__(_job_row(told))
+        self._take_result(told)
 
     def _take(self, told: Mapping[str, Any]) -> None:
         self._row, self._read_at = _job_row(told), time.monotonic()
+        self._take_result(told)
+
+    def _take_result(self, told: Mapping[str, Any]) -> None:
         self._result = _result(told.get("result"))
         self._asked_result = "result" in told
 
+    @override
     def refresh(self) -> Self:
-        """Read the job again, now."""
         self._take(self._door.get(f"jobs/{self.id}"))
         return self
 
     @property
-    def folder(self) -> Path:
-        """Not to be had: it is on the server."""
-        raise not_here("a job's folder", "Its log is job.logs(), and its result job.result.")
-
-    @property
+    @override
     def notebook(self) -> Path | None:
-        """The executed notebook, on the server; None where there is none."""
         row = self._now()
         return Path(row.notebook) if row.notebook else None
 
     @property
+    @override
     def result(self) -> Result | None:
-        """What it returned; None while there is nothing."""
         if self._now().status in records.FINAL_STATUSES and not self._asked_result:
             self.refresh()
         return self._result
 
-    def retry(self) -> Job:
-        """Queue the same again on the server; see :meth:`workbench.jobs.job.Job.retry`."""
+    @override
+    def retry(self) -> RemoteJob:
         return RemoteJob(self._door, self._door.post(f"jobs/{self.id}/retry"))
 
+    @override
     def logs(self, tail: int = 200) -> str:
-        """Return the last lines of what it printed; empty while there is nothing."""
         if tail < 1:
             return ""
         return _text(self._door.get(f"jobs/{self.id}/logs", tail=min(tail, 10_000)))
 
+    @override
     def log_size(self) -> int:
-        """Return how many bytes its log has."""
         return int(self._door.get(f"jobs/{self.id}/logs", tail=1)["next"])
 
+    @override
     def log_after(self, at: int) -> tuple[str, int]:
-        """Return what its log holds after so many bytes, and how many to pass over the next time."""
         told = self._door.get(f"jobs/{self.id}/logs", after=at)
         return _text(told), told["next"]
 
+    @override
     def follow_logs(self, pause: float = 0.5) -> Iterator[str]:
-        """Yield the lines of its log as they come, from the first on, until the job has ended."""
         at, cut = 0, ""
         while True:
             ended = self.refresh().done  # asked first: what was printed before the end is there then
@@ -115,6 +120,7 @@ class RemoteJob(Job):
                 return
             time.sleep(pause)
 
+    @override
     def wait(
         self,
         timeout: float | None = None,
@@ -186,8 +192,8 @@ class RemoteJob(Job):
         self._row, self._read_at = row, time.monotonic()
         self._asked_result = False
 
+    @override
     def cancel(self) -> Self:
-        """Ask for the job to stop; one that has ended stays as it is."""
         self._take(self._door.post(f"jobs/{self.id}/cancel", again=True))
         return self
 

@@ -12,52 +12,69 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
+
+from typing_extensions import override
 
 from workbench import wire
 from workbench.errors import BadInput, WorkbenchError
 from workbench.host import files
-from workbench.remote.door import Door, not_here, seconds_of
+from workbench.remote.door import Door, OnServer, seconds_of
 from workbench.remote.kept_files import RemoteArtifact, RemoteCheckpoint, Source
 from workbench.remote.sending import Sender, end, waiting_for_server
-from workbench.runs import description, run
-from workbench.runs.kept_files import ArtifactFile, CheckpointFile, check_ranking, named
+from workbench.runs import description
+from workbench.runs.kept_files import ArtifactFile, CheckpointFile
+from workbench.runs.run import Run
 from workbench.store import records
 from workbench.store.writer import Writer
-from workbench.values import as_step, plain
+from workbench.values import plain
+
+_INFINITE = ("Infinity", "-Infinity")
+
+#: What a list of runs does not hold.
+_WHOLE = ("notes", "seed", "git", "environment", "origin")
 
 
-class RemoteRun(run.Run):
+def _run_row(told: Mapping[str, Any]) -> records.Run:
+    """Return a run's row from its JSON."""
+    same = ("id", "name", "status", "config", "tags", "directions", "job_id", "error")
+    columns = {name: told[name] for name in same}
+    columns |= {name: told[name] for name in _WHOLE if name in told}
+    columns |= {name: seconds_of(told[name]) for name in ("created_at", "finished_at")}
+    return records.Run(experiment_id=0, **columns)
+
+
+class RemoteRun(OnServer, Run):
     """One run on a server, logged or read from here."""
+
+    _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "folder": ("a run's folder", "List what is in it with run.checkpoints() and run.artifacts()."),
+        "checkpoint_dir": ("a run's folder", "List what is in it with run.checkpoints()."),
+    }
 
     def __init__(self, door: Door, sender: Sender, told: Mapping[str, Any]) -> None:
         self._door = door
         self._sender = sender
-        self._known: set[str] = set()
-        self._auto_step: int | None = None
         self._refusal: WorkbenchError | None = None
-        self._take(told)
+        super().__init__(_run_row(told), told["experiment"])
+        self._whole = "git" in told
 
     def _take(self, told: Mapping[str, Any]) -> None:
-        same = ("id", "name", "status", "config", "tags", "directions", "job_id", "error")
-        columns = {name: told[name] for name in same}
-        columns |= {name: told[name] for name in _WHOLE if name in told}
-        columns |= {name: seconds_of(told[name]) for name in ("created_at", "finished_at")}
-        self._row = records.Run(experiment_id=0, **columns)
-        self._whole = "git" in told
-        self._id = int(told["id"])
-        self._over = told["status"] != "running"
+        self._row, self._whole = _run_row(told), "git" in told
+        self._over = self._row.status != "running"
         self.experiment = told["experiment"]
 
     @cached_property
-    def _writer(self) -> Writer:  # type: ignore[override]  # made when something is logged
+    @override
+    def _writer(self) -> Writer:
         return self._sender.writer_of(self)
 
     def refused(self, error: WorkbenchError) -> None:
         """Take notice that the server takes nothing more for this run."""
         self._refusal, self._over = error, True
 
+    @override
     def _refuse(self) -> None:
         if self._refusal is not None:
             raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
@@ -65,13 +82,8 @@ class RemoteRun(run.Run):
 
     # Reading -----------------------------------------------------------------------------------
 
-    @property
-    def status(self) -> str:
-        """``running``, ``succeeded``, ``failed``, ``cancelled`` or ``lost``."""
-        return self._row.status if self._row.status != "running" else self.refresh()._row.status
-
+    @override
     def refresh(self) -> Self:
-        """Read the run again."""
         self._take(self._door.get(f"runs/{self.id}"))
         self._note_end()
         return self
@@ -80,39 +92,13 @@ class RemoteRun(run.Run):
         if self._over:
             self._sender.ended(self.id)
 
-    def _all(self) -> records.Run:
-        """Return the row with what a list does not tell."""
+    @override
+    def _whole_row(self) -> records.Run:
         return self._row if self._whole else self.refresh()._row
 
     @property
-    def notes(self) -> str:
-        """What a person wants to remember of it; see :meth:`annotate`."""
-        return self._all().notes
-
-    @property
-    def git(self) -> dict[str, Any]:
-        """``commit``, ``branch`` and ``dirty`` of the folder it was started in; empty if no repository."""
-        return self._all().git
-
-    @property
-    def environment(self) -> dict[str, Any]:
-        """What it ran on: interpreter, platform, package versions, host, folder, command."""
-        return self._all().environment
-
-    @property
-    def seed(self) -> int | None:
-        """The random seed it was started with, if one was said."""
-        seed: int | None = self._all().seed
-        return seed
-
-    @property
-    def origin(self) -> str | None:
-        """Which run of another tool it was brought from: ``mlflow:<id>``, ``tensorboard:<folder>``."""
-        return self._all().origin
-
-    @property
+    @override
     def summary(self) -> dict[str, dict[str, Any]]:
-        """What each metric came to."""
         self._sender.flush()
         told = self._door.get(f"runs/{self.id}/summary")["summary"]
         return {
@@ -121,20 +107,20 @@ class RemoteRun(run.Run):
         }
 
     @property
+    @override
     def outcome(self) -> dict[str, Any]:
-        """What the run came to, as plain JSON: collected when it ended, as it stands while it runs."""
         self._sender.flush()
         told: dict[str, Any] = self._door.get(f"runs/{self.id}/outcome")["outcome"]
         return told
 
+    @override
     def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
-        """Return (step, time in seconds since 1970, value) of a metric, in the order logged."""
         self._sender.flush()
         points = self._door.get(f"runs/{self.id}/metrics", name=name, after=after)["points"]
         return [(step, at, wire.number_from(value)) for step, at, value in points]
 
+    @override
     def annotate(self, *, notes: str | None = None, tags: Mapping[str, Any] | None = None) -> Self:
-        """Write notes, or add tags; also to a run that is over. See :meth:`workbench.Run.annotate`."""
         body = {
             "notes": None if notes is None else description.check_notes(notes),
             "tags": None if tags is None else plain(tags, "tags"),
@@ -145,6 +131,7 @@ class RemoteRun(run.Run):
 
     # Logging -----------------------------------------------------------------------------------
 
+    @override
     def flush(self) -> None:
         """Return when the server has everything logged so far, on its disk.
 
@@ -159,6 +146,7 @@ class RemoteRun(run.Run):
         if self._refusal is not None:
             self._refuse()
 
+    @override
     def finish(
         self,
         status: Literal["succeeded", "failed", "cancelled"] = "succeeded",
@@ -180,46 +168,22 @@ class RemoteRun(run.Run):
 
     # Files -------------------------------------------------------------------------------------
 
-    @property
-    def folder(self) -> Path:  # type: ignore[override]
-        """Not to be had: it is on the server."""
-        raise not_here("a run's folder", "List what is in it with run.checkpoints() and run.artifacts().")
-
-    @property
-    def checkpoint_dir(self) -> Path:
-        """Not to be had: it is on the server."""
-        raise not_here("a run's folder", "List what is in it with run.checkpoints().")
-
-    def log_checkpoint(  # type: ignore[override]  # the overloads are the local one's
+    @override
+    def _keep_checkpoint(
         self,
         name: str,
         path: str | os.PathLike[str],
-        step: int | None = None,
-        *,
-        keep_best: int | None = None,
-        metric: str | None = None,
+        step: int | None,
+        keep_best: int | None,
+        metric: str | None,
     ) -> Path | None:
-        """Send a file to be kept as a checkpoint; see :meth:`workbench.runs.run.Run.log_checkpoint`.
-
-        Returns
-        -------
-        Path or None
-            Its name on the server; None if it was not good enough.
-
-        Raises
-        ------
-        TooLarge
-            It has more bytes than the server takes.
-        """
-        step = self._auto_step if step is None else as_step(step)
-        check_ranking(keep_best, metric)
         if metric is not None:
             self._sender.flush()
         asked = {"step": step, "keep_best": keep_best, "metric": metric}
         return Path(name) if self._send("checkpoint", name, path, asked)["kept"] else None
 
+    @override
     def log_artifact(self, name: str, path: str | os.PathLike[str]) -> Path:
-        """Send a file to be kept; see :meth:`workbench.runs.run.Run.log_artifact`."""
         self._send("artifact", name, path, {})
         return Path(name)
 
@@ -243,8 +207,8 @@ class RemoteRun(run.Run):
     def _place(self, kind: str) -> str:
         return f"runs/{self.id}/{kind}s"
 
+    @override
     def checkpoints(self) -> list[CheckpointFile]:
-        """Return this run's checkpoints, oldest first; their paths are names on the server."""
         self._sender.flush()
         place = self._place("checkpoint")
         return [
@@ -260,17 +224,13 @@ class RemoteRun(run.Run):
             for told in self._door.get(place)["checkpoints"]
         ]
 
-    def checkpoint(self, name: str) -> CheckpointFile:
-        """Return one checkpoint; ``open()`` is a stream of its bytes, and ``save(path)`` brings it here."""
-        return named(name, "checkpoint", self.checkpoints)
-
+    @override
     def delete_checkpoint(self, name: str) -> None:
-        """Delete one checkpoint on the server."""
         files.check_file_name(name, "checkpoint")
         self._door.delete(f"runs/{self.id}/checkpoints/{quote(name, safe='')}")
 
+    @override
     def artifacts(self) -> list[ArtifactFile]:
-        """Return this run's artifacts, oldest first; their paths are names on the server."""
         place = self._place("artifact")
         return [
             RemoteArtifact(
@@ -282,12 +242,3 @@ class RemoteRun(run.Run):
             )
             for told in self._door.get(place)["artifacts"]
         ]
-
-    def artifact(self, name: str) -> ArtifactFile:
-        """Return one artifact; its ``open()`` is a stream of its bytes, and ``save(path)`` brings it here."""
-        return named(name, "artifact", self.artifacts)
-
-
-_INFINITE = ("Infinity", "-Infinity")
-
-_WHOLE = ("notes", "seed", "git", "environment", "origin")

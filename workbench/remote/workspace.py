@@ -1,9 +1,9 @@
 """A workspace on a server, driven from elsewhere: ``workbench.connect(url, token)``.
 
-What comes back is used as a :class:`~workbench.workspace.Workspace` is: the same methods, the same handles,
-the same classes of errors. Runs are logged from here (:mod:`workbench.remote.runs`), files and notebooks are
-sent. What is only a path on the server (the workspace's folders, its database) raises ``NotSupported`` with a
-word on what to do instead.
+It is used as a workspace of this machine is: both are a :class:`~workbench.base_workspace.BaseWorkspace`,
+with the same handles and the same classes of errors. Runs are logged from here
+(:mod:`workbench.remote.runs`), files and notebooks are sent. What is only a path on the server (the
+workspace's folders, its database) raises ``NotSupported`` with a word on what to do instead.
 """
 
 from __future__ import annotations
@@ -13,35 +13,37 @@ import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
+from typing_extensions import override
 
 from workbench.adapter.contract import BaseAdapter
+from workbench.base_workspace import BaseWorkspace
 from workbench.errors import BadInput, BadOptions, UnknownIndex, UnknownJob, UnknownRun
 from workbench.home import as_id
 from workbench.jobs import floors, submission
-from workbench.jobs.job import Job
-from workbench.remote.door import ANSWER_SECONDS, Door, not_here, parse_address
+from workbench.remote.door import ANSWER_SECONDS, Door, OnServer, parse_address
 from workbench.remote.jobs import RemoteJob
 from workbench.remote.runs import RemoteRun
 from workbench.remote.sending import Sender, better_of, sendable, waiting_for_server
 from workbench.results.result import Metric
 from workbench.runs import description
-from workbench.runs.run import Run
 from workbench.search.elsewhere import RemoteSearcher
 from workbench.values import plain
-from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
-    from workbench.compare import Comparison
+    from workbench.compare import Better, Comparison
     from workbench.compare.reading import Curves, Runs
     from workbench.remote.comparing import Families
 
 #: So many jobs or runs are asked for at once.
 _PAGE = 500
+
+#: What only a workspace in a folder of this machine has.
+_OF_A_FOLDER = ("path", "store", "database_url", "import_mlflow", "import_tensorboard")
+_FOLDERS = ("cache", "indexes", "jobs_dir", "runs_dir")
 
 _JOB_PATHS = {"train": "train", "eval": "eval", "index_build": "index-build"}
 
@@ -77,8 +79,13 @@ def connect(url: str, token: str | None = None, *, timeout: float = ANSWER_SECON
     return RemoteWorkspace(door)
 
 
-class RemoteWorkspace(Workspace):
+class RemoteWorkspace(OnServer, BaseWorkspace):
     """A workspace on a server; make one with :func:`connect`."""
+
+    _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {
+        **{name: (f"a workspace's {name}", "Do it where the workspace is.") for name in _OF_A_FOLDER},
+        **{name: (f"the folder {name!r}", "It is on the server.") for name in _FOLDERS},
+    }
 
     def __init__(self, door: Door) -> None:
         self.door = door
@@ -87,11 +94,12 @@ class RemoteWorkspace(Workspace):
     def __repr__(self) -> str:
         return f"connect({self.door.base!r})"
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("path", "store", "database_url", "_writer"):
-            raise not_here(f"a workspace's {name.strip('_')}", "Do it where the workspace is.")
-        raise AttributeError(name)
+    @property
+    @override
+    def location(self) -> str:
+        return self.door.base
 
+    @override
     def close(self) -> None:
         """Send what is queued and close the connections; jobs go on."""
         try:
@@ -99,11 +107,9 @@ class RemoteWorkspace(Workspace):
         finally:
             self.door.close()
 
-    def _folder(self, name: str) -> Path:
-        raise not_here(f"the folder {name!r}", "It is on the server.")
-
     # Runs --------------------------------------------------------------------------------------
 
+    @override
     def start_run(
         self,
         experiment: str,
@@ -115,8 +121,8 @@ class RemoteWorkspace(Workspace):
         notes: str = "",
         seed: int | None = None,
         better: description.Better | Sequence[Metric] | None = None,
-    ) -> Run:
-        """Start a run on the server that is logged from here; see :meth:`Workspace.start_run`.
+    ) -> RemoteRun:
+        """Start a run on the server that is logged from here; see :meth:`BaseWorkspace.start_run`.
 
         The git revision and what it runs on are those of this machine and folder.
         """
@@ -138,37 +144,37 @@ class RemoteWorkspace(Workspace):
     def _run(self, told: Mapping[str, Any]) -> RemoteRun:
         return RemoteRun(self.door, self._sender, told)
 
-    def run(self, run_id: int) -> Run:
-        """Return a run by id."""
+    @override
+    def run(self, run_id: int) -> RemoteRun:
         number = as_id(run_id)
         if number is None:
             newest = self.door.get("runs", limit=1)["runs"]
             raise UnknownRun(run_id, newest[0]["id"] if newest else None)
         return self._run(self.door.get(f"runs/{number}"))
 
-    def runs(self, experiment: str | None = None) -> list[Run]:
-        """Return runs, newest first; those of one experiment if it is named."""
-        found: list[Run] = []
+    @override
+    def runs(self, experiment: str | None = None) -> list[RemoteRun]:
+        found: list[RemoteRun] = []
         while True:
             page = self.door.get("runs", experiment=experiment, limit=_PAGE, offset=len(found))
             found += [self._run(told) for told in page["runs"]]
             if not page["more"]:
                 return found
 
+    @override
     def experiments(self) -> list[str]:
-        """Return the names of the experiments, sorted."""
         return [told["name"] for told in self.door.get("experiments")["experiments"]]
 
     # Comparing ---------------------------------------------------------------------------------
 
+    @override
     def run_reader(self) -> Runs:
-        """Return what reads runs and their summaries again and again, for a panel that compares them."""
         from workbench.remote.comparing import RemoteRuns
 
         return RemoteRuns(self.door, self._families)
 
+    @override
     def curve_reader(self) -> Curves:
-        """Return what reads curves once, and then only what was logged since."""
         from workbench.compare.reading import Curves
         from workbench.remote.comparing import RemotePoints
 
@@ -180,28 +186,59 @@ class RemoteWorkspace(Workspace):
 
         return Families(self.door)
 
-    def _family_metrics(self, families: Collection[str]) -> list[Metric]:
+    @override
+    def family_metrics(self, families: Collection[str]) -> list[Metric]:
         return self._families.metrics(families)
 
-    def compare(self, run_ids: Sequence[int], **more: Any) -> Comparison:
-        """Compare runs: how their configs differ, which is best at what; ``series`` has their curves."""
+    @override
+    def compare(
+        self,
+        run_ids: Sequence[int],
+        *,
+        statistic: str = "last",
+        baseline: int | None = None,
+        better: Mapping[str, Better | None] | None = None,
+        metrics: Sequence[str] | None = None,
+        points: int = 400,
+    ) -> Comparison:
+        """Compare runs: how their configs differ, and which is best at what.
+
+        Beside what the comparison of a local workspace has, ``series`` has the runs' curves.
+
+        Parameters
+        ----------
+        run_ids, statistic, baseline, better
+            As for :meth:`BaseWorkspace.compare`.
+        metrics : sequence of str, optional
+            Whose curves ``series`` holds; the first few of the final table if not given.
+        points : int
+            Each curve is cut into that many parts, and three points of each part are kept.
+        """
         from workbench.remote.comparing import RemoteComparison
 
         self._sender.flush()
-        return RemoteComparison(  # type: ignore[return-value]  # it is read as one
-            self.door.post("experiments/compare", {"runs": list(run_ids), **more}, again=True)
-        )
+        body = {
+            "runs": list(run_ids),
+            "statistic": statistic,
+            "baseline": baseline,
+            "better": None if better is None else dict(better),
+            "metrics": None if metrics is None else list(metrics),
+            "points": points,
+        }
+        told = self.door.post("experiments/compare", body, again=True)
+        return RemoteComparison(told)  # type: ignore[return-value]  # it is read as one
 
     # Jobs --------------------------------------------------------------------------------------
 
+    @override
     def submit(
         self,
-        type: str,  # noqa: A002  # the word for it everywhere
+        type: str,
         adapter: str | BaseAdapter | None = None,
         options: Mapping[str, Any] | BaseModel | None = None,
         *,
         fail_below: Mapping[str, float] | str | None = None,
-    ) -> Job:
+    ) -> RemoteJob:
         """Queue a job on the server, whose adapter checks the options before anything is queued."""
         if type not in _JOB_PATHS:
             raise BadInput(f"no job type {type!r}. There are: {', '.join(_JOB_PATHS)}")
@@ -214,13 +251,14 @@ class RemoteWorkspace(Workspace):
         }
         return RemoteJob(self.door, self.door.post(f"jobs/{_JOB_PATHS[type]}", body))
 
+    @override
     def submit_notebook(
         self, path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None
-    ) -> Job:
+    ) -> RemoteJob:
         """Send a notebook of this machine, and queue it as a job on the server.
 
         What is executed is the notebook as it is now, in the folder that the server runs in: what it reads
-        must be there. See :meth:`Workspace.submit_notebook`.
+        must be there. See :meth:`BaseWorkspace.submit_notebook`.
 
         Raises
         ------
@@ -238,29 +276,29 @@ class RemoteWorkspace(Workspace):
         body = {"name": file.name, "notebook": text, "parameters": given}
         return RemoteJob(self.door, self.door.post("jobs/notebook", body))
 
-    def job(self, job_id: int) -> Job:
-        """Return a job by id."""
+    @override
+    def job(self, job_id: int) -> RemoteJob:
         number = as_id(job_id)
         if number is None:
             newest = self.door.get("jobs", limit=1)["jobs"]
             raise UnknownJob(job_id, newest[0]["id"] if newest else None)
         return RemoteJob(self.door, self.door.get(f"jobs/{number}"))
 
+    @override
     def jobs(
         self,
-        type: str | None = None,  # noqa: A002
+        type: str | None = None,
         status: str | Collection[str] | None = None,
         limit: int | None = 100,
         offset: int = 0,
-    ) -> list[Job]:
-        """Return jobs, newest first, one page at a time."""
+    ) -> list[RemoteJob]:
         if (limit is not None and limit < 0) or offset < 0:
             raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
         if status is not None and not isinstance(status, str):  # the server is asked for one at a time
             end = None if limit is None else offset + limit
             several = [job for one in status for job in self.jobs(type, one, end)]
             return sorted(several, key=lambda job: -job.id)[offset:end]
-        found: list[Job] = []
+        found: list[RemoteJob] = []
         while limit is None or len(found) < limit:
             most = _PAGE if limit is None else min(limit - len(found), _PAGE)
             page = self.door.polled("jobs", type=type, status=status, limit=most, offset=offset + len(found))
@@ -269,15 +307,16 @@ class RemoteWorkspace(Workspace):
                 break
         return found
 
+    @override
     def count_jobs(
         self,
-        type: str | None = None,  # noqa: A002
+        type: str | None = None,
         status: str | Collection[str] | None = None,
     ) -> int:
-        """Return how many jobs there are, of a type and in some states where they are given."""
         states = (status,) if status is None or isinstance(status, str) else tuple(status)
         return sum(int(self.door.get("jobs", type=type, status=one, limit=1)["total"]) for one in states)
 
+    @override
     def job_types(self) -> list[str]:
         """Return the types of jobs that the server's adapters offer, sorted."""
         told = self.door.get("adapters")["adapters"]
@@ -285,10 +324,15 @@ class RemoteWorkspace(Workspace):
 
     # Indexes -----------------------------------------------------------------------------------
 
+    @override
     def index_names(self) -> list[str]:
-        """Return the names of the indexes that are whole, sorted."""
         return [told["name"] for told in self.door.get("indexes")["indexes"]]
 
+    @override
+    def newest_index(self) -> str | None:
+        return next(reversed(self.index_names()), None)
+
+    @override
     def open_search(self, name: str, *, service: bool = True) -> RemoteSearcher:
         """Return a searcher whose index is opened on the server."""
         if name not in (names := self.index_names()):
