@@ -30,8 +30,8 @@ FLOORS = [
     {"home"},
     {"runs", "adapter", "compare", "notebooks", "search"},
     {"engine"},
-    {"workspace", "jobs", "scope"},
-    {"panels", "publish", "server", "client", "remote_compare", "remote_runs"},
+    {"base_workspace", "workspace", "jobs", "scope"},
+    {"panels", "publish", "server", "remote"},
     {"testing"},
     {"commands"},
     {"cli"},
@@ -221,6 +221,25 @@ def test_the_first_adapter_is_this_projects() -> None:
 
     assert Path(str(family.__file__)).is_relative_to(ROOT)
     assert wb.get_adapter("vlm_quantization") is family.adapter
+
+
+#: Public methods of a named tuple, whose names begin with an underscore so that no field hides them.
+NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
+
+
+@pytest.mark.parametrize(
+    "path", modules(PACKAGE / "server"), ids=lambda path: str(path.relative_to(PACKAGE / "server"))
+)
+def test_the_server_uses_public_methods_only(path: Path) -> None:
+    private = [
+        f"{node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and re.match(r"_(?!_)", node.attr)
+        and node.attr not in NAMED_TUPLE
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    ]
+    assert private == []
 
 
 def test_only_notebooks_runs_papermill() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from workbench.adapter.contract import BaseAdapter, JobContext
     from workbench.adapter.options import Options
     from workbench.adapter.registry import adapters, get_adapter
-    from workbench.client import RemoteWorkspace, connect
+    from workbench.base_workspace import BaseWorkspace
     from workbench.errors import (
         AccessDenied,
         BadInput,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from workbench.host.processes import crash_point
     from workbench.jobs.job import Job
     from workbench.panels.results.show import show
+    from workbench.remote.workspace import RemoteWorkspace, connect
     from workbench.results.hits import Hit, SampleQuery, SearchResult
     from workbench.results.result import Metric, Result, Samples, View
     from workbench.runs.run import Run
@@ -61,6 +62,7 @@ _HOMES = {
     "BadName": "errors",
     "BadOptions": "errors",
     "BaseAdapter": "adapter.contract",
+    "BaseWorkspace": "base_workspace",
     "BelowFloor": "errors",
     "Busy": "errors",
     "CorruptFile": "errors",
@@ -76,7 +78,7 @@ _HOMES = {
     "NotFound": "errors",
     "NotSupported": "errors",
     "Options": "adapter.options",
-    "RemoteWorkspace": "client",
+    "RemoteWorkspace": "remote.workspace",
     "Result": "results.result",
     "Run": "runs.run",
     "SampleQuery": "results.hits",
@@ -100,7 +102,7 @@ _HOMES = {
     "Workspace": "workspace",
     "WrongState": "errors",
     "adapters": "adapter.registry",
-    "connect": "client",
+    "connect": "remote.workspace",
     "crash_point": "host.processes",
     "get_adapter": "adapter.registry",
     "job_scope": "scope",
@@ -115,6 +117,7 @@ __all__ = [
     "BadName",
     "BadOptions",
     "BaseAdapter",
+    "BaseWorkspace",
     "BelowFloor",
     "Busy",
     "CorruptFile",

@@ -28,6 +28,7 @@ from pydantic import BaseModel
 from workbench.adapter.contract import BaseAdapter
 from workbench.adapter.options import check_job, check_options
 from workbench.adapter.registry import get_adapter
+from workbench.base_workspace import BaseWorkspace
 from workbench.errors import BadInput, BadOptions, JobCancelled, StoreError, WorkbenchError, WrongState
 from workbench.home import HOME
 from workbench.host import processes
@@ -73,6 +74,11 @@ class JobScope:
         self.type = type
         self._given = (adapter, options)
         self._floors = check_floors(fail_below)
+        if isinstance(workspace, BaseWorkspace) and not isinstance(workspace, Workspace):
+            raise BadInput(
+                f"a job writes to a workspace in a folder of this machine, not to {workspace!r}",
+                hint="Submit it there: workspace.submit(…), or submit_notebook(…).",
+            )
         self._own_workspace = not isinstance(workspace, Workspace)
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace or None)
         self._row: records.Job | None = None

@@ -20,8 +20,9 @@ import workbench as wb
 from tests.conftest import installed, workspace_in
 from tests.workbench.conftest import job_row, live_server, make_index, until
 from workbench.host import processes
-from workbench.remote_runs import RemoteRun
+from workbench.remote.runs import RemoteRun
 from workbench.runs import provenance
+from workbench.runs.local import LocalRun
 
 PATIENCE = 120
 
@@ -30,7 +31,7 @@ PATIENCE = 120
 class Both:
     """The workspace under test, and the folder of it opened as its owner does."""
 
-    ws: wb.Workspace
+    ws: wb.BaseWorkspace
     home: wb.Workspace
 
 
@@ -50,7 +51,7 @@ def both(
 
 
 @pytest.fixture
-def ws(both: Both) -> wb.Workspace:
+def ws(both: Both) -> wb.BaseWorkspace:
     return both.ws
 
 
@@ -59,10 +60,25 @@ def known(both: Both, status: str, **columns: Any) -> wb.Job:
     return both.ws.job(job_row(both.home, status, **columns))
 
 
+def test_both_are_what_their_common_classes_say(both: Both) -> None:
+    run = both.ws.start_run("kinds")
+    run.finish()
+    assert isinstance(both.ws, wb.BaseWorkspace)
+    assert isinstance(run, wb.Run)
+    assert isinstance(known(both, "succeeded"), wb.Job)
+    assert isinstance(both.ws, wb.Workspace) is (both.ws is both.home)
+    assert both.ws.location == (str(both.home.path) if both.ws is both.home else both.ws.door.base)  # type: ignore[attr-defined]
+    assert not [name for kind in (type(both.ws), type(run)) for name in kind.__abstractmethods__]
+
+
+def test_the_newest_index_is_found(both: Both) -> None:
+    assert both.ws.newest_index() == "words"
+
+
 # Jobs -----------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_submitted_watched_and_read(ws: wb.Workspace) -> None:
+def test_a_job_is_submitted_watched_and_read(ws: wb.BaseWorkspace) -> None:
     seen: list[tuple[str, float | None]] = []
     job = ws.submit("train", adapter="toy", options={"steps": 4})
     assert isinstance(job, wb.Job)
@@ -85,7 +101,7 @@ def test_a_job_is_submitted_watched_and_read(ws: wb.Workspace) -> None:
     assert json.loads(json.dumps(again.to_json()))["result"]["summary"] == "counted to 4"
 
 
-def test_options_may_be_a_model_and_floors_hold(ws: wb.Workspace, both: Both) -> None:
+def test_options_may_be_a_model_and_floors_hold(ws: wb.BaseWorkspace, both: Both) -> None:
     adapter = wb.get_adapter("toy")
     options = adapter.options("eval")(k=4)
     job = ws.submit("eval", adapter, options, fail_below={"R@4": 0.9})
@@ -97,7 +113,7 @@ def test_options_may_be_a_model_and_floors_hold(ws: wb.Workspace, both: Both) ->
     assert job.wait(check=False).status == "failed"
 
 
-def test_a_job_that_raises_says_in_which_cell(ws: wb.Workspace) -> None:
+def test_a_job_that_raises_says_in_which_cell(ws: wb.BaseWorkspace) -> None:
     job = ws.submit("eval", "toy", {"fail": "no <b>data</b>"})
     with pytest.raises(wb.JobFailed, match="ValueError: no <b>data</b>") as raised:
         job.wait(PATIENCE)
@@ -107,7 +123,7 @@ def test_a_job_that_raises_says_in_which_cell(ws: wb.Workspace) -> None:
     assert job.result is None
 
 
-def test_a_job_is_cancelled_while_it_runs_and_that_twice_is_the_same(ws: wb.Workspace) -> None:
+def test_a_job_is_cancelled_while_it_runs_and_that_twice_is_the_same(ws: wb.BaseWorkspace) -> None:
     job = ws.submit("eval", "toy", {"seconds": 60})
     until(lambda: job.refresh().status == "running", PATIENCE)
     assert job.cancel().status in ("cancelling", "cancelled")
@@ -129,7 +145,7 @@ def test_a_job_is_cancelled_while_it_runs_and_that_twice_is_the_same(ws: wb.Work
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_queued(
-    ws: wb.Workspace, kind: str, adapter: str, options: Any, error: type[Exception], says: str
+    ws: wb.BaseWorkspace, kind: str, adapter: str, options: Any, error: type[Exception], says: str
 ) -> None:
     before = [job.id for job in ws.jobs()]
     with pytest.raises(error, match=says):
@@ -137,14 +153,14 @@ def test_what_cannot_run_is_refused_before_anything_is_queued(
     assert [job.id for job in ws.jobs()] == before
 
 
-def test_problems_of_options_come_each_with_its_field(ws: wb.Workspace) -> None:
+def test_problems_of_options_come_each_with_its_field(ws: wb.BaseWorkspace) -> None:
     with pytest.raises(wb.BadOptions) as raised:
         ws.submit("eval", "toy", {"k": "x", "steps": "y"})
     assert {field for field, _ in raised.value.problems} == {"k", "steps"}
 
 
 @pytest.mark.parametrize("floor", ["x", True, None])
-def test_a_floor_that_is_no_number_is_refused(ws: wb.Workspace, floor: Any) -> None:
+def test_a_floor_that_is_no_number_is_refused(ws: wb.BaseWorkspace, floor: Any) -> None:
     with pytest.raises(wb.BadOptions, match="fail_below"):
         ws.submit("eval", "toy", fail_below={"R@3": floor})
 
@@ -184,7 +200,7 @@ def test_how_an_old_job_ended(both: Both) -> None:
 @pytest.mark.parametrize(
     "given", [10**6, "1000000", 0, -1, "x", "", "..", "%2e%2e", "1/../1", "²", None, True, 2**40, "1\0"]
 )
-def test_an_id_that_is_not_there_is_unknown_whatever_it_is(ws: wb.Workspace, given: Any) -> None:
+def test_an_id_that_is_not_there_is_unknown_whatever_it_is(ws: wb.BaseWorkspace, given: Any) -> None:
     with pytest.raises(wb.UnknownRun):
         ws.run(given)
     with pytest.raises(wb.UnknownJob):
@@ -293,14 +309,14 @@ def test_every_method_of_the_run_of_a_server_takes_what_the_local_one_takes() ->
     of_runs = ("log", "log_many", "log_checkpoint", "log_artifact", "annotate", "finish")
     for remote, local, names in (
         (wb.RemoteWorkspace, wb.Workspace, ("start_run", "submit_notebook")),
-        (RemoteRun, wb.Run, of_runs),
+        (RemoteRun, LocalRun, of_runs),
     ):
         for name in names:
             mine, theirs = (inspect.signature(getattr(one, name)) for one in (remote, local))
             assert mine.parameters == theirs.parameters, name
 
 
-def test_a_run_is_started_logged_and_ended(ws: wb.Workspace, both: Both) -> None:
+def test_a_run_is_started_logged_and_ended(ws: wb.BaseWorkspace, both: Both) -> None:
     config = {"lr": 0.1, "deep": {"a": [1, None], "path": Path("a/b")}, "seed": 2**70}
     started = ws.start_run(
         " logging ",
@@ -341,7 +357,7 @@ def test_a_run_is_started_logged_and_ended(ws: wb.Workspace, both: Both) -> None
         assert found.outcome["status"] == "succeeded"
 
 
-def test_a_block_that_raises_fails_its_run(ws: wb.Workspace, both: Both) -> None:
+def test_a_block_that_raises_fails_its_run(ws: wb.BaseWorkspace, both: Both) -> None:
     for error, status in (
         (ValueError("half a character \ud800 and\0"), "failed"),
         (KeyboardInterrupt(), "cancelled"),
@@ -384,7 +400,7 @@ def test_a_block_that_raises_fails_its_run(ws: wb.Workspace, both: Both) -> None
     ],
 )
 def test_what_cannot_be_logged_is_refused_and_nothing_of_it_is_kept(
-    ws: wb.Workspace, log: Any, says: str
+    ws: wb.BaseWorkspace, log: Any, says: str
 ) -> None:
     with ws.start_run("refusing") as run, pytest.raises(wb.BadInput, match=says):
         log(run)
@@ -402,14 +418,14 @@ def test_what_cannot_be_logged_is_refused_and_nothing_of_it_is_kept(
         ({"experiment": "e", "better": {"m": "up"}}, "better='up'"),
     ],
 )
-def test_a_run_that_cannot_be_is_not_started(ws: wb.Workspace, given: Any, says: str) -> None:
+def test_a_run_that_cannot_be_is_not_started(ws: wb.BaseWorkspace, given: Any, says: str) -> None:
     before = [run.id for run in ws.runs()]
     with pytest.raises(wb.BadInput, match=says):
         ws.start_run(**given)
     assert [run.id for run in ws.runs()] == before
 
 
-def test_notes_and_tags_are_written_also_when_it_is_over(ws: wb.Workspace, both: Both) -> None:
+def test_notes_and_tags_are_written_also_when_it_is_over(ws: wb.BaseWorkspace, both: Both) -> None:
     with ws.start_run("notes", tags={"a": 1, "b": 2}) as run:
         run.annotate(notes="한 번")
     assert run.annotate(tags={"a": None, "c": [1.5, "x"]}) is run
@@ -418,7 +434,7 @@ def test_notes_and_tags_are_written_also_when_it_is_over(ws: wb.Workspace, both:
     assert ws.run(run.id).annotate(notes="").notes == ""
 
 
-def test_a_run_found_while_it_goes_on_can_be_logged_to_and_ended(ws: wb.Workspace) -> None:
+def test_a_run_found_while_it_goes_on_can_be_logged_to_and_ended(ws: wb.BaseWorkspace) -> None:
     run = ws.start_run("found")
     run.log({"m": 1})
     found = ws.run(run.id)
@@ -432,14 +448,14 @@ def test_a_run_found_while_it_goes_on_can_be_logged_to_and_ended(ws: wb.Workspac
         run.log({"m": 5})
 
 
-def test_a_run_of_a_job_is_the_jobs(ws: wb.Workspace, both: Both) -> None:
+def test_a_run_of_a_job_is_the_jobs(ws: wb.BaseWorkspace, both: Both) -> None:
     job = job_row(both.home, "cancelled")
     with ws.start_run("of a job", job_id=job) as run:
         pass
     assert (run.job_id, ws.job(job).run_id) == (job, run.id)
 
 
-def test_checkpoints_are_kept_read_and_deleted(ws: wb.Workspace, both: Both, tmp_path: Path) -> None:
+def test_checkpoints_are_kept_read_and_deleted(ws: wb.BaseWorkspace, both: Both, tmp_path: Path) -> None:
     big = os.urandom(3 * 2**20 + 1)
     (tmp_path / "file").write_bytes(big)
     with ws.start_run("keeping", better={"m": "higher"}) as run:
@@ -472,7 +488,7 @@ def test_checkpoints_are_kept_read_and_deleted(ws: wb.Workspace, both: Both, tmp
             run.delete_checkpoint(wrong)
 
 
-def test_the_best_checkpoints_outlive_the_others(ws: wb.Workspace, tmp_path: Path) -> None:
+def test_the_best_checkpoints_outlive_the_others(ws: wb.BaseWorkspace, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with ws.start_run("ranking", better={"m": "higher"}) as run:
         kept = []
@@ -494,7 +510,7 @@ def test_the_best_checkpoints_outlive_the_others(ws: wb.Workspace, tmp_path: Pat
                 run.log_checkpoint("x.bin", tmp_path / "file", **more)
 
 
-def test_artifacts_are_kept_and_read(ws: wb.Workspace, both: Both, tmp_path: Path) -> None:
+def test_artifacts_are_kept_and_read(ws: wb.BaseWorkspace, both: Both, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"pages")
     with ws.start_run("making") as run:
         assert run.log_artifact("report 가.html", tmp_path / "file").name == "report 가.html"
@@ -509,7 +525,9 @@ def test_artifacts_are_kept_and_read(ws: wb.Workspace, both: Both, tmp_path: Pat
 @pytest.mark.parametrize(
     "name", ["../x", "a/b", "/etc/passwd", "..", "", ".hidden", "con", "a\0b", "x" * 300]
 )
-def test_a_name_that_could_mean_another_place_is_refused(ws: wb.Workspace, tmp_path: Path, name: str) -> None:
+def test_a_name_that_could_mean_another_place_is_refused(
+    ws: wb.BaseWorkspace, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "file").write_bytes(b"x")
     run = ws.start_run("hostile")
     for keep in (run.log_checkpoint, run.log_artifact):
@@ -520,7 +538,7 @@ def test_a_name_that_could_mean_another_place_is_refused(ws: wb.Workspace, tmp_p
 
 
 @pytest.mark.parametrize("what", ["no such file", "."])
-def test_what_is_no_file_is_not_kept(ws: wb.Workspace, tmp_path: Path, what: str) -> None:
+def test_what_is_no_file_is_not_kept(ws: wb.BaseWorkspace, tmp_path: Path, what: str) -> None:
     with ws.start_run("no file") as run:
         for keep in (run.log_checkpoint, run.log_artifact):
             with pytest.raises(wb.BadInput, match="no file"):
@@ -538,7 +556,7 @@ def notebook(folder: Path, *cells: str) -> Path:
     return path
 
 
-def test_a_notebook_of_this_machine_is_a_job(ws: wb.Workspace, tmp_path: Path) -> None:
+def test_a_notebook_of_this_machine_is_a_job(ws: wb.BaseWorkspace, tmp_path: Path) -> None:
     path = notebook(tmp_path, "n: int = 1  # how many\nword = 'a'", "print('counted', n, word)\nassert n < 5")
     job = ws.submit_notebook(path, {"n": 3, "word": "나"})
     path.write_text("{}")  # it is executed as it was
@@ -551,7 +569,7 @@ def test_a_notebook_of_this_machine_is_a_job(ws: wb.Workspace, tmp_path: Path) -
     assert "counted 3 나" in again.logs()
 
 
-def test_a_notebook_that_raises_is_a_job_that_failed(ws: wb.Workspace, tmp_path: Path) -> None:
+def test_a_notebook_that_raises_is_a_job_that_failed(ws: wb.BaseWorkspace, tmp_path: Path) -> None:
     job = ws.submit_notebook(notebook(tmp_path, "n = 1", "raise ValueError('no')"))
     with pytest.raises(wb.JobFailed, match=r"cell \[2\]: ValueError: no"):
         job.wait(PATIENCE)
@@ -567,7 +585,7 @@ def test_a_notebook_that_raises_is_a_job_that_failed(ws: wb.Workspace, tmp_path:
     ],
 )
 def test_parameters_that_do_not_fit_are_refused_before_anything_is_queued(
-    ws: wb.Workspace, tmp_path: Path, given: Any, error: type[Exception], says: str
+    ws: wb.BaseWorkspace, tmp_path: Path, given: Any, error: type[Exception], says: str
 ) -> None:
     before = ws.count_jobs()
     with pytest.raises(error, match=says):
@@ -587,7 +605,7 @@ def test_parameters_that_do_not_fit_are_refused_before_anything_is_queued(
     ],
 )
 def test_what_is_no_notebook_is_refused(
-    ws: wb.Workspace, tmp_path: Path, name: str, text: str | None, says: str
+    ws: wb.BaseWorkspace, tmp_path: Path, name: str, text: str | None, says: str
 ) -> None:
     before = ws.count_jobs()
     path = name if "://" in name else str(tmp_path / name)
@@ -598,7 +616,7 @@ def test_what_is_no_notebook_is_refused(
     assert ws.count_jobs() == before
 
 
-def test_jobs_are_retried_with_what_they_had(ws: wb.Workspace) -> None:
+def test_jobs_are_retried_with_what_they_had(ws: wb.BaseWorkspace) -> None:
     job = ws.submit("eval", "toy", {"k": 2}, fail_below={"R@2": 0.0})
     with pytest.raises(wb.WrongState, match="Cancel it first"):
         job.retry()
@@ -611,7 +629,7 @@ def test_jobs_are_retried_with_what_they_had(ws: wb.Workspace) -> None:
 # Search ---------------------------------------------------------------------------------------------
 
 
-def test_an_index_is_searched(ws: wb.Workspace) -> None:
+def test_an_index_is_searched(ws: wb.BaseWorkspace) -> None:
     assert "words" in ws.index_names()
     searcher = ws.open_search("words")
     assert isinstance(searcher, wb.Searcher)
@@ -642,7 +660,7 @@ def test_an_index_is_searched(ws: wb.Workspace) -> None:
     ],
 )
 def test_a_search_that_cannot_be_is_refused(
-    ws: wb.Workspace, ask: Any, error: type[Exception], says: str
+    ws: wb.BaseWorkspace, ask: Any, error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
         ask(ws.open_search("words"))
@@ -651,7 +669,7 @@ def test_a_search_that_cannot_be_is_refused(
 @pytest.mark.parametrize(
     "name", ["wods", "../words", "", "/etc", "..", "%2e%2e%2fwords", "words/", "강", "a" * 300]
 )
-def test_an_unknown_index_lists_the_known(ws: wb.Workspace, name: str) -> None:
+def test_an_unknown_index_lists_the_known(ws: wb.BaseWorkspace, name: str) -> None:
     with pytest.raises(wb.UnknownIndex, match="words"):
         ws.open_search(name)
 

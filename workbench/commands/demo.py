@@ -15,6 +15,7 @@ from workbench.errors import BadInput
 
 if TYPE_CHECKING:
     from workbench.adapter.contract import BaseAdapter
+    from workbench.base_workspace import BaseWorkspace
     from workbench.jobs.job import Job
     from workbench.workspace import Workspace
 
@@ -69,7 +70,7 @@ def _by_type(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def run_demo(
-    home: Workspace,
+    home: BaseWorkspace,
     adapter: BaseAdapter,
     *,
     options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -79,7 +80,7 @@ def run_demo(
 
     Parameters
     ----------
-    home : Workspace
+    home : BaseWorkspace
         Where; an earlier demo's index is replaced whole, and its runs stay beside the new one.
     adapter : BaseAdapter
         Whose ``demo()`` says what to submit.
@@ -122,7 +123,7 @@ def run_demo(
     for job in done:
         metrics |= job.result.metrics if job.result else {}
     return {
-        "workspace": str(home.path),
+        "workspace": home.location,
         "jobs": [
             {"id": job.id, "type": job.type, "status": job.status, "notebook": str(job.notebook)}
             for job in done

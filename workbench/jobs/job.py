@@ -1,30 +1,21 @@
-"""Submit a job, follow it, cancel it; and what a job notebook does with the job it is.
+"""What people hold of a job: they follow it, read its result, cancel it.
 
-A job is a row of the database. Its status moves by guarded updates only (``Store.move_job``), and what it
-left is in ``jobs/<id>/`` of the workspace: the executed notebook and ``log.txt``. A :class:`Job` looks at
-one from outside; from inside its notebook a job is a ``scope.JobScope``.
+A job is a row of the workspace's database. A :class:`Job` looks at one from outside; from inside its notebook
+a job is a ``scope.JobScope``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from workbench.adapter.options import check_job
-from workbench.adapter.registry import get_adapter
-from workbench.errors import BadInput, JobCancelled, JobFailed, StoreError, UnknownJob
-from workbench.home import Home
-from workbench.host.log import LogReader
-from workbench.jobs import workers
-from workbench.jobs.queue import MAX_ATTEMPTS, check_over, queue, source_copy
-from workbench.jobs.settling import look_after
+from workbench.errors import JobCancelled, JobFailed
 from workbench.results.result import Result
 from workbench.store import records
-from workbench.values import plain
 
 #: A handle's properties are at most this old, in seconds.
 FRESH_SECONDS = 0.25
@@ -80,14 +71,19 @@ def time_left(seconds: float) -> str:
     return f"{round(seconds / 60)} min left" if seconds < 5400 else f"{round(seconds / 3600)} h left"
 
 
-class Job:
+class Job(ABC):
     """One job, looked at from outside.
 
-    What it says is at most a quarter of a second old while the job is going on.
+    What it says is at most a quarter of a second old while the job is going on. A job of this machine and one
+    on a server are both jobs; this class says what both can do.
+
+    Parameters
+    ----------
+    row : records.Job
+        The job as it was read.
     """
 
-    def __init__(self, home: Home, row: records.Job) -> None:
-        self._home = home
+    def __init__(self, row: records.Job) -> None:
         self._row = row
         self._read_at = time.monotonic()
         self._result: Result | None = None
@@ -101,19 +97,9 @@ class Job:
             self.refresh()
         return self._row
 
+    @abstractmethod
     def refresh(self) -> Self:
         """Read the job again, now."""
-        row = self._read()
-        if look_after(self._home, [row]):
-            row = self._read()
-        self._row, self._read_at = row, time.monotonic()
-        return self
-
-    def _read(self) -> records.Job:
-        row = self._home.store.job(self.id)
-        if row is None:
-            raise UnknownJob(self.id, self._home.store.newest_job())
-        return row
 
     @property
     def id(self) -> int:
@@ -210,24 +196,17 @@ class Job:
         return max((row.finished_at or time.time()) - row.started_at, 0.0)
 
     @property
-    def folder(self) -> Path:
-        """The folder of what it left."""
-        return self._home.jobs_dir / str(self.id)
-
-    @property
+    @abstractmethod
     def notebook(self) -> Path | None:
-        """The executed notebook, saved while it runs; None where there is none."""
-        row = self._now()
-        path = self._home.path / (row.notebook or f"jobs/{self.id}/notebook.ipynb")
-        return path if path.is_file() else None
+        """The executed notebook, saved while it runs; None where there is none.
+
+        Of a job on a server it is a path there.
+        """
 
     @property
+    @abstractmethod
     def result(self) -> Result | None:
         """What it returned; None while there is nothing."""
-        if self._result is None and self._now().status in records.FINAL_STATUSES:
-            row = self._home.store.result(self.id)
-            self._result = None if row is None else Result.model_validate(row.data)
-        return self._result
 
     def to_json(self, *, result: bool = True) -> dict[str, Any]:
         """Return all of this as plain JSON; times are ISO 8601 in UTC.
@@ -267,6 +246,7 @@ class Job:
             out["result"] = None if self.result is None else self.result.model_dump()
         return out
 
+    @abstractmethod
     def logs(self, tail: int = 200) -> str:
         """Return the last lines of what it printed; empty while there is nothing.
 
@@ -275,19 +255,19 @@ class Job:
         tail : int
             How many lines; of a very long log, at most its last MiB is looked at.
         """
-        return self._log().tail(tail)
 
+    @abstractmethod
     def log_size(self) -> int:
         """Return how many bytes its log has."""
-        return self._log().size()
 
+    @abstractmethod
     def log_after(self, at: int) -> tuple[str, int]:
         """Return what its log holds after ``at`` bytes, and how many to skip the next time.
 
         At most a MiB at once, and never half a character.
         """
-        return self._log().after(at)
 
+    @abstractmethod
     def follow_logs(self, pause: float = 0.2) -> Iterator[str]:
         """Yield the lines of its log as they come, from the first on, until the job has ended.
 
@@ -296,18 +276,15 @@ class Job:
         pause : float
             Seconds between two looks.
         """
-        return self._log().follow(lambda: self.refresh().done, pause)
 
-    def _log(self) -> LogReader:
-        return LogReader(self.folder / "log.txt")
-
+    @abstractmethod
     def wait(
         self,
         timeout: float | None = None,
         on_progress: Callable[[Job], object] | None = None,
         *,
         check: bool = True,
-    ) -> Job:
+    ) -> Self:
         """Return when the job has ended.
 
         Parameters
@@ -326,31 +303,8 @@ class Job:
         TimeoutError
             It has not ended yet; it goes on.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        seen: object = None
-        looked = time.monotonic()
-        pause = 0.02
-        while True:
-            row = self.refresh()._row
-            now = (row.status, row.progress_done, row.progress_total, row.progress_message)
-            if now != seen:
-                seen, pause = now, 0.02
-                if on_progress is not None:
-                    on_progress(self)
-            if row.status in records.FINAL_STATUSES:
-                break
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"job {self.id} is {row.status} after {timeout:g} s; it goes on")
-            if row.status == "queued" and time.monotonic() - looked > 2.0:  # wherever it was submitted
-                looked = time.monotonic()
-                with contextlib.suppress(StoreError):  # it goes on waiting, and tries again
-                    workers.ensure_worker(self._home)
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.1)
-        if check:
-            self._raise_unless_succeeded()
-        return self
 
+    @abstractmethod
     def retry(self) -> Job:
         """Queue the same again: same type, options, floors, and the notebook as it was submitted.
 
@@ -366,28 +320,10 @@ class Job:
         BadOptions, BadInput, NotSupported, UnknownAdapter
             The adapter has changed meanwhile and takes it no more.
         """
-        row = self.refresh()._row
-        check_over(row)
-        options = row.options
-        if row.source:
-            if not source_copy(self._home, row.source_sha256).is_file():
-                raise BadInput(
-                    f"the notebook of job {self.id} is no longer kept", hint=f"Submit {row.source} again."
-                )
-        else:
-            family = get_adapter(row.adapter)
-            options = plain(check_job(family, row.type, row.options), "options")
-        again = records.Job(
-            type=row.type,
-            adapter=row.adapter,
-            options=options,
-            floors=row.floors,
-            source=row.source,
-            source_sha256=row.source_sha256,
-            cwd=row.cwd or str(Path.cwd()),
-            max_attempts=MAX_ATTEMPTS,
-        )
-        return Job(self._home, queue(self._home, again, start_worker=True))
+
+    @abstractmethod
+    def cancel(self) -> Self:
+        """Ask for the job to stop. A queued one is cancelled at once; one that has ended stays as it is."""
 
     def _raise_unless_succeeded(self) -> None:
         if self._row.status == "cancelled":
@@ -401,16 +337,6 @@ class Job:
             raise JobFailed(
                 self.id, f"job {self.id} ({self.type}) failed{where}: {said}", cell=cell, hint=hint
             )
-
-    def cancel(self) -> Job:
-        """Ask for the job to stop. A queued one is cancelled at once; one that has ended stays as it is."""
-        store = self._home.store
-        if store.move_job(self.id, expect="queued", to="cancelled"):
-            return self.refresh()
-        if store.move_job(self.id, expect="running", to="cancelling") and self._now().worker_id:
-            with contextlib.suppress(StoreError):
-                workers.ensure_worker(self._home)  # where the worker is dead, a new one settles it
-        return self.refresh()
 
 
 def _progress(row: records.Job) -> Progress:

@@ -18,7 +18,7 @@ from workbench.errors import BadInput, StoreError, UnknownJob
 from workbench.home import Home, as_id
 from workbench.host.files import write_whole
 from workbench.jobs.floors import check_floors
-from workbench.jobs.job import Job
+from workbench.jobs.local import LocalJob
 from workbench.jobs.queue import MAX_ATTEMPTS, is_whole, queue, source_copy
 from workbench.jobs.settling import look_after
 from workbench.notebooks.parameters import check_parameters
@@ -38,7 +38,7 @@ def submit(
     fail_below: Mapping[str, float] | str | None = None,
     start_worker: bool = True,
     max_attempts: int = MAX_ATTEMPTS,
-) -> Job:
+) -> LocalJob:
     """Queue a job; see ``Workspace.submit``.
 
     ``max_attempts`` counts the times it is begun: again only when its worker vanished, never when it failed.
@@ -65,7 +65,7 @@ def submit_checked(
     fail_below: Mapping[str, float] | str | None = None,
     start_worker: bool = True,
     max_attempts: int = 2,
-) -> Job:
+) -> LocalJob:
     """Queue a job whose options were checked by its adapter already, in another process perhaps."""
     row = records.Job(
         type=type,
@@ -75,7 +75,7 @@ def submit_checked(
         cwd=str(Path.cwd()),
         max_attempts=max_attempts,
     )
-    return Job(home, queue(home, row, start_worker=start_worker))
+    return LocalJob(home, queue(home, row, start_worker=start_worker))
 
 
 def submit_notebook(
@@ -87,7 +87,7 @@ def submit_notebook(
     max_attempts: int = MAX_ATTEMPTS,
     source: str | None = None,
     cwd: str | None = None,
-) -> Job:
+) -> LocalJob:
     """Queue a notebook of the user's own; see ``Workspace.submit_notebook``.
 
     ``source`` and ``cwd`` are what it is called and where it is executed if not by its path, which may then
@@ -117,7 +117,7 @@ def submit_notebook(
             f"the workspace refused a copy of {file.name}: {error.strerror or error}",
             hint="Nothing was queued. Free some space, or make the workspace's folder writable.",
         ) from error
-    return Job(home, queue(home, row, start_worker=start_worker))
+    return LocalJob(home, queue(home, row, start_worker=start_worker))
 
 
 def local_notebook(path: str | os.PathLike[str]) -> Path:
@@ -144,13 +144,13 @@ def _read(source: Path) -> bytes:
         raise BadInput(f"{source} cannot be read: {error.strerror or error}") from None
 
 
-def find(home: Home, job_id: int) -> Job:
+def find(home: Home, job_id: int) -> LocalJob:
     """Return a job by id; see ``Workspace.job``."""
     number = as_id(job_id)
     row = None if number is None else home.store.job(number)
     if row is None:
         raise UnknownJob(job_id, home.store.newest_job())
-    return Job(home, row).refresh() if look_after(home, [row]) else Job(home, row)
+    return LocalJob(home, row).refresh() if look_after(home, [row]) else LocalJob(home, row)
 
 
 def listed(
@@ -159,7 +159,7 @@ def listed(
     status: str | Collection[str] | None,
     limit: int | None,
     offset: int,
-) -> list[Job]:
+) -> list[LocalJob]:
     """Return one page of jobs; see ``Workspace.jobs``."""
     wanted = () if status is None else (status,) if isinstance(status, str) else tuple(status)
     if unknown := [one for one in wanted if one not in records.JOB_STATUSES]:
@@ -170,4 +170,4 @@ def listed(
     rows = read()
     if look_after(home, rows):
         rows = read()
-    return [Job(home, row) for row in rows]
+    return [LocalJob(home, row) for row in rows]

@@ -170,10 +170,6 @@ class KeptFiles:
             for row in rows
         ]
 
-    def checkpoint(self, name: str) -> CheckpointFile:
-        """Return one checkpoint."""
-        return named(name, "checkpoint", self.checkpoints)
-
     def delete_checkpoint(self, name: str) -> None:
         """Delete one checkpoint: a regular file of the run's checkpoint folder, and what is recorded of it.
 
@@ -211,10 +207,6 @@ class KeptFiles:
             for row in self._store.artifacts(self._run_id)
             if (folder / row.name).is_file()
         ]
-
-    def artifact(self, name: str) -> ArtifactFile:
-        """Return one artifact."""
-        return named(name, "artifact", self.artifacts)
 
 
 def named(name: str, kind: str, files: Callable[[], Sequence[_Kept]]) -> _Kept:

@@ -16,55 +16,56 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
-from pydantic import BaseModel
-
-from workbench.errors import BadInput, UnknownRun, WorkbenchError, WrongState
-from workbench.host import processes
-from workbench.host.files import move_whole
-from workbench.results.result import Metric
+from workbench.errors import BadInput, WorkbenchError, WrongState
 from workbench.runs.description import (
-    Better,
-    check_experiment,
     check_metric_name,
-    check_notes,
     direction_of,
-    new_row,
-    said_of,
 )
-from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFiles, check_ranking
-from workbench.runs.settling import settle_runs
+from workbench.runs.kept_files import ArtifactFile, CheckpointFile, check_ranking, named
 from workbench.store import records
-from workbench.store.database import patiently
 from workbench.store.points import Batch
-from workbench.store.store import Store
 from workbench.store.writer import BATCH_POINTS, Writer
-from workbench.values import HIGHEST_STEP, LOWEST_STEP, as_column, as_number, as_step, plain
+from workbench.values import HIGHEST_STEP, LOWEST_STEP, as_column, as_number, as_step
 
 
-class Run:
+class Run(ABC):
     """One attempt at an experiment: its config, its metrics, its checkpoints.
 
     Made by ``workspace.start_run``; also what ``workspace.run`` returns for one that is over. As a context
-    manager it finishes by itself, as failed if the block raises.
+    manager it finishes by itself, as failed if the block raises. A run of this machine and one on a server
+    are both runs; this class says what both can do.
+
+    Parameters
+    ----------
+    row : records.Run
+        The run as it was read.
+    experiment : str
+        The experiment it belongs to.
     """
 
-    def __init__(self, store: Store, writer: Writer, folder: Path, row: records.Run, experiment: str) -> None:
-        self._store = store
-        self._writer = writer
+    def __init__(self, row: records.Run, experiment: str) -> None:
         self._row = row
         self._id = row.id or 0
         self._over = row.status != "running"
         self._known: set[str] = set()
         self._auto_step: int | None = None
-        self._files = KeptFiles(store, folder)
-        self.folder = folder
         self.experiment = experiment
+
+    @property
+    @abstractmethod
+    def _writer(self) -> Writer:
+        """The thread that takes what is logged."""
+
+    def _whole_row(self) -> records.Run:
+        """Return the row with what a list of runs may leave out."""
+        return self._row
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.name!r} of {self.experiment!r}: {self.status}>"
@@ -92,28 +93,28 @@ class Run:
     @property
     def notes(self) -> str:
         """What a person wants to remember of it; see :meth:`annotate`."""
-        return self._row.notes
+        return self._whole_row().notes
 
     @property
     def git(self) -> dict[str, Any]:
         """``commit``, ``branch`` and ``dirty`` of the folder it was started in; empty if no repository."""
-        return self._row.git
+        return self._whole_row().git
 
     @property
     def environment(self) -> dict[str, Any]:
         """What it ran on: interpreter, platform, package versions, host, folder, command."""
-        return self._row.environment
+        return self._whole_row().environment
 
     @property
     def seed(self) -> int | None:
         """The random seed it was started with, if one was said."""
-        seed: int | None = self._row.seed
+        seed: int | None = self._whole_row().seed
         return seed
 
     @property
     def origin(self) -> str | None:
         """Which run of another tool it was brought from: ``mlflow:<id>``, ``tensorboard:<folder>``."""
-        return self._row.origin
+        return self._whole_row().origin
 
     @property
     def job_id(self) -> int | None:
@@ -123,7 +124,7 @@ class Run:
     @property
     def status(self) -> str:
         """``running``, ``succeeded``, ``failed``, ``cancelled`` or ``lost``."""
-        if not self._over:
+        if self._row.status == "running":
             self.refresh()
         return self._row.status
 
@@ -152,22 +153,11 @@ class Run:
         """Which way metrics are better: (glob pattern, ``higher`` or ``lower``), the first match counts."""
         return [(pattern, "higher" if way == "higher" else "lower") for pattern, way in self._row.directions]
 
+    @abstractmethod
     def refresh(self) -> Self:
-        """Read the run again; one whose process has vanished from this host is lost from now on."""
-        row = self._read()
-        if row.status == "running" and settle_runs(self._store, [row]):
-            row = self._read()
-        self._row, self._over = row, row.status != "running"
-        if self._over:
-            self._writer.ended(self._id)
-        return self
+        """Read the run again; one whose process has vanished is lost from now on."""
 
-    def _read(self) -> records.Run:
-        row = self._store.run(self._id)
-        if row is None:
-            raise UnknownRun(self._id, self._store.newest_run())
-        return row
-
+    @abstractmethod
     def annotate(self, *, notes: str | None = None, tags: Mapping[str, Any] | None = None) -> Self:
         """Write notes, or add tags; also to a run that is over.
 
@@ -178,15 +168,6 @@ class Run:
         tags : mapping, optional
             Tags to add or replace; one whose value is None is removed.
         """
-        change: dict[str, Any] = {}
-        if notes is not None:
-            change["notes"] = check_notes(notes)
-        if tags is not None:
-            both = {**self._read().tags, **plain(tags, "tags")}
-            change["tags"] = {name: value for name, value in both.items() if value is not None}
-        if change:
-            self._store.change_run(self._id, **change)
-        return self.refresh()
 
     # Logging -----------------------------------------------------------------------------------
 
@@ -276,9 +257,9 @@ class Run:
     def _refuse(self) -> None:
         raise WrongState(f"run {self.id} is {self._row.status}: nothing more can be logged to it")
 
+    @abstractmethod
     def flush(self) -> None:
-        """Return when everything logged so far is in the database."""
-        self._writer.flush()
+        """Return when everything logged so far is in the workspace's database."""
 
     def _next_step(self) -> int:
         if self._auto_step is None:
@@ -297,6 +278,7 @@ class Run:
     # Reading -----------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def summary(self) -> dict[str, dict[str, Any]]:
         """What each metric came to.
 
@@ -304,20 +286,17 @@ class Run:
         ``last_step``, ``count``, ``nonfinite`` (how many were NaN or infinite) and ``better``. ``last`` is
         None if it was NaN.
         """
-        self._writer.flush()
-        return self._store.summary_table([self._id])[self._id]
 
     @property
+    @abstractmethod
     def outcome(self) -> dict[str, Any]:
         """What the run came to, as plain JSON: collected when it ended, as it stands while it runs.
 
         ``status``, ``error``, ``seconds``, ``steps``, ``epochs`` (of a metric called ``epoch``), ``points``,
         ``metrics`` (as :attr:`summary`; NaN and infinity as texts) and ``checkpoints``.
         """
-        self._writer.flush()
-        self.refresh()
-        return self._store.outcome(self._id) or {}
 
+    @abstractmethod
     def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
         """Return (step, time in seconds since 1970, value) of a metric, in the order logged.
 
@@ -328,17 +307,8 @@ class Run:
         after : int
             Only what came after that many points, less one: pass the number already held minus 1.
         """
-        self._writer.flush()
-        return self._store.points(self.id, name, after=after)
 
     # Checkpoints -------------------------------------------------------------------------------
-
-    @property
-    def checkpoint_dir(self) -> Path:
-        """The folder of this run's checkpoints; made when first asked for."""
-        folder = self.folder / "checkpoints"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
 
     @overload
     def log_checkpoint(self, name: str, path: str | os.PathLike[str], step: int | None = None) -> Path: ...
@@ -370,7 +340,8 @@ class Run:
         name : str
             A plain file name.
         path : path
-            The file; one that already is in :attr:`checkpoint_dir` under that name is only recorded.
+            The file; one that already is in the run's folder of checkpoints under that name is only
+            recorded.
         step : int, optional
             The step it belongs to; the last one logged if not given.
         keep_best : int, optional
@@ -383,7 +354,7 @@ class Run:
         Returns
         -------
         Path or None
-            Where it is kept; None if it was not good enough.
+            Where it is kept, on a server only its name; None if it was not good enough.
 
         Raises
         ------
@@ -391,41 +362,39 @@ class Run:
             A name that could mean a file elsewhere.
         BadInput
             There is no such file, or it is a folder; or it cannot be ranked.
+        TooLarge
+            It has more bytes than a server takes.
         """
         step = self._auto_step if step is None else as_step(step)
         check_ranking(keep_best, metric)
-        if keep_best is None or metric is None:
-            return self._files.keep_checkpoint(name, path, step)
-        better = self._direction(metric)
-        if better is None:
-            raise BadInput(
-                f"no direction is declared for {metric!r}, so no checkpoint is best by it",
-                hint=f'Start the run with better={{{metric!r}: "higher"}}, or "lower".',
-            )
-        self._writer.flush()
-        return self._files.keep_if_best(name, path, step, metric, keep_best, better)
+        return self._keep_checkpoint(name, path, step, keep_best, metric)
 
-    def taking(self) -> Self:
-        """Return this handle, which from now on moves the files that it is given instead of copying them."""
-        self._files = KeptFiles(self._store, self.folder, move_whole)
-        return self
+    @abstractmethod
+    def _keep_checkpoint(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        step: int | None,
+        keep_best: int | None,
+        metric: str | None,
+    ) -> Path | None:
+        """Keep a checkpoint of which step and ranking are checked; see :meth:`log_checkpoint`."""
 
+    @abstractmethod
     def checkpoints(self) -> list[CheckpointFile]:
         """Return this run's checkpoints whose files are there, oldest first."""
-        self._writer.flush()
-        return self._files.checkpoints()
 
     def checkpoint(self, name: str) -> CheckpointFile:
-        """Return one checkpoint; its ``open()`` is a stream of its bytes.
+        """Return one checkpoint; ``open()`` is a stream of its bytes, and ``save(path)`` copies it.
 
         Raises
         ------
         BadName, UnknownCheckpoint
             A name that could mean a file elsewhere, or of no checkpoint.
         """
-        self._writer.flush()
-        return self._files.checkpoint(name)
+        return named(name, "checkpoint", self.checkpoints)
 
+    @abstractmethod
     def delete_checkpoint(self, name: str) -> None:
         """Delete one checkpoint of this run and nothing else; the name may come from anywhere.
 
@@ -438,10 +407,10 @@ class Run:
         WrongState
             What stands there is a link or no regular file, or its folder is a link: nothing is deleted.
         """
-        self._files.delete_checkpoint(name)
 
     # Artifacts ---------------------------------------------------------------------------------
 
+    @abstractmethod
     def log_artifact(self, name: str, path: str | os.PathLike[str]) -> Path:
         """Keep a copy of any other file; one of that name is replaced whole.
 
@@ -455,7 +424,7 @@ class Run:
         Returns
         -------
         Path
-            Where it is kept.
+            Where it is kept; on a server only its name.
 
         Raises
         ------
@@ -464,36 +433,30 @@ class Run:
         BadInput
             There is no such file, or it is a folder.
         """
-        return self._files.keep_artifact(name, path)
 
+    @abstractmethod
     def artifacts(self) -> list[ArtifactFile]:
         """Return this run's artifacts whose files are there, oldest first."""
-        return self._files.artifacts()
 
     def artifact(self, name: str) -> ArtifactFile:
-        """Return one artifact; it is usable wherever a path is.
+        """Return one artifact; ``open()`` is a stream of its bytes, and ``save(path)`` copies it.
 
         Raises
         ------
         BadName, UnknownArtifact
             A name that could mean a file elsewhere, or of no artifact.
         """
-        return self._files.artifact(name)
+        return named(name, "artifact", self.artifacts)
 
     # Ending ------------------------------------------------------------------------------------
 
+    @abstractmethod
     def finish(
         self,
         status: Literal["succeeded", "failed", "cancelled"] = "succeeded",
         error: BaseException | None = None,
     ) -> None:
         """Write what is queued and end the run; a run that is over stays as it ended."""
-        try:
-            patiently(self._writer.flush)
-        finally:
-            patiently(lambda: self._store.end_run(self.id, status, said_of(error)))
-            self._writer.ended(self.id)
-            self.refresh()
 
     def __enter__(self) -> Self:
         return self
@@ -511,27 +474,3 @@ class Run:
             self.finish("cancelled" if cancelled else "failed", error)
         except WorkbenchError as refused:
             error.add_note(f"The run could not be ended either: {refused}")
-
-
-def start(
-    store: Store,
-    writer: Writer,
-    runs_folder: Path,
-    experiment: str,
-    *,
-    name: str | None = None,
-    config: Mapping[str, Any] | BaseModel | None = None,
-    tags: Mapping[str, Any] | None = None,
-    notes: str = "",
-    seed: int | None = None,
-    job_id: int | None = None,
-    better: Better | Sequence[Metric] | None = None,
-) -> Run:
-    """Add a run that is running and return its handle; see ``Workspace.start_run``."""
-    experiment = check_experiment(experiment)
-    row = new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
-    row.host, (row.pid, row.pid_started) = processes.host(), processes.this_process()
-    row = store.add_run(row, experiment)
-    run = Run(store, writer, runs_folder / str(row.id), row, experiment)
-    writer.begin(run.id)
-    return run

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from traitlets import Float, Integer, Unicode
 from traitlets.config import LoggingConfigurable
+from typing_extensions import override
 
 from workbench.adapter.registry import adapters
 from workbench.errors import Busy, WorkbenchError
@@ -37,7 +38,8 @@ class ServedWorkspace(Workspace):
         self._search = search
         self.hearing = Hearing(silent_seconds)
 
-    def _family_metrics(self, families: Collection[str]) -> list[Metric]:
+    @override
+    def family_metrics(self, families: Collection[str]) -> list[Metric]:
         declared: list[Metric] = []
         for family in sorted(set(families) & set(adapters())):
             try:

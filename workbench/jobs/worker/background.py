@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"{time.strftime('%F %T')} {said}", file=sys.stderr, flush=True)
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
-    with home:
+    with contextlib.closing(home):
         Worker(home, slots=given.slots, idle_seconds=idle, spare=spare, lock=lock).run()
     return 0
 

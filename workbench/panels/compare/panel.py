@@ -39,7 +39,7 @@ from workbench.panels.compare.view import CHARTS_AT_START, MAX_SENT_POINTS, View
 from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:
-    from workbench.workspace import Workspace
+    from workbench.base_workspace import BaseWorkspace
 
 
 #: Seconds between looks at the runs.
@@ -62,7 +62,7 @@ class ComparePanel(LivePanel):
 
     Parameters
     ----------
-    workspace : Workspace
+    workspace : BaseWorkspace
         Whose runs; one on a server (``workbench.connect``) as well as one here.
     runs : sequence of int, optional
         Ids to begin with; the newest few otherwise.
@@ -76,7 +76,7 @@ class ComparePanel(LivePanel):
     curves = traitlets.Dict().tag(sync=True)
     live = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, workspace: Workspace, runs: Sequence[int] | None = None, **view: Any) -> None:
+    def __init__(self, workspace: BaseWorkspace, runs: Sequence[int] | None = None, **view: Any) -> None:
         self.workspace = workspace
         self._chosen = None if runs is None else list(dict.fromkeys(runs))
         self._view = changed(View(), view)

@@ -42,8 +42,8 @@ from workbench.panels.base.live import LivePanel
 from workbench.panels.results.show import render_html
 
 if TYPE_CHECKING:
+    from workbench.base_workspace import BaseWorkspace
     from workbench.jobs.job import Job
-    from workbench.workspace import Workspace
 
 
 _LOG = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class JobsPanel(LivePanel):
 
     Parameters
     ----------
-    workspace : Workspace
+    workspace : BaseWorkspace
         Whose jobs.
     adapter : str, optional
         Offer this adapter's jobs only; all installed ones otherwise.
@@ -101,7 +101,7 @@ class JobsPanel(LivePanel):
 
     setup = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, workspace: Workspace, *, adapter: str | None = None) -> None:
+    def __init__(self, workspace: BaseWorkspace, *, adapter: str | None = None) -> None:
         self.workspace = workspace
         self._settled_rows: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._open_logs: set[int] = set()

@@ -22,7 +22,7 @@ from workbench.panels.base.live import LivePanel
 from workbench.panels.results.side_by_side import comparison_html
 
 if TYPE_CHECKING:
-    from workbench.workspace import Workspace
+    from workbench.base_workspace import BaseWorkspace
 
 
 #: Seconds between looks for new jobs, how many are listed, and how many are chosen at the start.
@@ -34,7 +34,7 @@ class ResultsComparePanel(LivePanel):
 
     Parameters
     ----------
-    workspace : Workspace
+    workspace : BaseWorkspace
         Whose jobs; one on a server as well as one here.
     jobs : sequence of int, optional
         Ids to begin with; the newest two evaluations otherwise.
@@ -47,7 +47,7 @@ class ResultsComparePanel(LivePanel):
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: BaseWorkspace,
         jobs: Sequence[int] | None = None,
         *,
         type: str = "eval",  # noqa: A002  # the word for it everywhere

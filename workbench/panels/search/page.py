@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.errors import NotSupported, WorkbenchError
+from workbench.errors import WorkbenchError
 from workbench.panels.base.assets import assets
 from workbench.panels.search.panel import SearchPanel
 from workbench.search.client import SearchClient
@@ -17,17 +17,17 @@ from workbench.search.searcher import Searcher
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-    from workbench.workspace import Workspace
+    from workbench.base_workspace import BaseWorkspace
 
 
 def search_page(
-    workspace: Workspace | str | os.PathLike[str], index: str | None = None, *, service: bool = False
+    workspace: BaseWorkspace | str | os.PathLike[str], index: str | None = None, *, service: bool = False
 ) -> SearchPanel | HTML:
     """Return the search panel of an index, or a page that says what to do where there is none.
 
     Parameters
     ----------
-    workspace : Workspace or path
+    workspace : BaseWorkspace or path
         Where the indexes are. Of a path the workspace's search service is asked, and nothing else of the
         workspace is opened: a kernel that only shows this page stays light.
     index : str, optional
@@ -47,7 +47,7 @@ def search_page(
     )
 
 
-def _opened(workspace: Workspace | str | os.PathLike[str], name: str, *, service: bool) -> Searcher:
+def _opened(workspace: BaseWorkspace | str | os.PathLike[str], name: str, *, service: bool) -> Searcher:
     if not isinstance(workspace, (str, os.PathLike)):
         return workspace.open_search(name, service=service)
     home = Path(workspace).expanduser().resolve()
@@ -55,14 +55,11 @@ def _opened(workspace: Workspace | str | os.PathLike[str], name: str, *, service
     return SearchClient(home).open_search(name)
 
 
-def _newest(workspace: Workspace | str | os.PathLike[str]) -> str | None:
-    """Return the index that was built last; of a workspace on a server, the last by name."""
+def _newest(workspace: BaseWorkspace | str | os.PathLike[str]) -> str | None:
+    """Return the index that is shown where none is named."""
     if isinstance(workspace, (str, os.PathLike)):
         return newest_index(Path(workspace).expanduser() / "indexes")
-    try:
-        return newest_index(workspace.indexes)
-    except NotSupported:
-        return next(reversed(workspace.index_names()), None)
+    return workspace.newest_index()
 
 
 def _message(title: str, said: str, hint: str) -> HTML:

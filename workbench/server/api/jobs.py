@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from workbench.errors import BadInput, BadName, TooLarge
 from workbench.host import files
-from workbench.jobs import queue, submission
+from workbench.jobs import submission
 from workbench.jobs.floors import check_floors
 from workbench.server.api.adapters import only_adapter
 from workbench.server.api.fields import Given, Name, Number, Page, from_text
@@ -266,14 +266,14 @@ async def retry_job(desk: WorkbenchServer, call: Call) -> Any:
 
     def look(home: Workspace) -> Any:
         job = home.job(call.path["job_id"])  # type: ignore[arg-type]
-        if not job.source:
-            return job.refresh()._row
-        return job.retry().to_json()
+        if job.source:
+            return job.retry().to_json()
+        job.check_over()
+        return job
 
     found = await desk.run(look)
     if isinstance(found, dict):
         return found
-    queue.check_over(found)
     question = {"adapter": found.adapter, "type": found.type, "options": found.options}
     checked = await desk.ask(op="check", **question)
     return await desk.run(

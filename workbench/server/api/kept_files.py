@@ -10,7 +10,7 @@ from workbench import wire
 from workbench.errors import WrongState
 from workbench.host import files
 from workbench.runs.kept_files import ARTIFACTS, CHECKPOINTS
-from workbench.runs.run import Run
+from workbench.runs.local import LocalRun
 from workbench.server.api.fields import Given, Number, from_text
 from workbench.server.api.route import Call, id_in_path
 from workbench.server.api.runs import run_in_path
@@ -166,7 +166,7 @@ async def put_artifact(desk: WorkbenchServer, call: Call) -> Any:
     return await desk.run(keep)
 
 
-def _taking(home: Workspace, call: Call, kind: str) -> Run:
+def _taking(home: Workspace, call: Call, kind: str) -> LocalRun:
     """Return the run that takes a file away from where it arrived, once that is whole."""
     run = run_in_path(home, call)
     if run.folder.is_symlink() or (run.folder / kind).is_symlink():

@@ -126,7 +126,7 @@ async def start_run(desk: WorkbenchServer, call: Call) -> Any:
             row.created_at = given.created_at
         row = home.store.add_sent_run(row, experiment, given.key)
         _heard(home, row.id or 0)
-        return whole_json(home._handle(row, home._experiment_names()))
+        return whole_json(home.handles([row])[0])
 
     return await desk.run(start)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from workbench import wire
 from workbench.errors import BadInput, UnknownExperiment
 from workbench.home import as_id
+from workbench.runs.local import LocalRun
 from workbench.runs.run import Run
 from workbench.server.api import fields
 from workbench.server.api.fields import Asked, Given, Number, Page, from_text
@@ -186,7 +187,7 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def _some_runs(home: Workspace, experiment: str | None, page: fields.Page) -> tuple[list[Run], bool]:
+def _some_runs(home: Workspace, experiment: str | None, page: fields.Page) -> tuple[list[LocalRun], bool]:
     """Return one page of runs, newest first, and whether there are older ones."""
     names = {row.name: row.id for row in home.store.experiments()}
     if experiment is not None and experiment not in names:
@@ -196,8 +197,7 @@ def _some_runs(home: Workspace, experiment: str | None, page: fields.Page) -> tu
         limit=page.limit + 1,
         offset=page.offset,
     )
-    by_id = {number or 0: name for name, number in names.items()}
-    return [home._handle(row, by_id) for row in rows[: page.limit]], len(rows) > page.limit
+    return home.handles(rows[: page.limit]), len(rows) > page.limit
 
 
 async def list_runs(desk: WorkbenchServer, call: Call) -> Any:
@@ -282,7 +282,7 @@ def whole_json(run: Run) -> dict[str, Any]:
     return {**run_json(run), **{name: getattr(run, name) for name in same}}
 
 
-def run_in_path(home: Workspace, call: Call) -> Run:
+def run_in_path(home: Workspace, call: Call) -> LocalRun:
     """Return the run that the path names."""
     return home.run(call.path["run_id"])  # type: ignore[arg-type]  # it says what is wrong with it
 

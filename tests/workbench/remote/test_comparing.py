@@ -15,11 +15,11 @@ import pytest
 import workbench as wb
 from tests.conftest import installed, workspace_in
 from tests.workbench.conftest import Live, job_row, live_server, until
-from workbench import remote_compare
 from workbench.compare.reading import Runs
 from workbench.panels.compare.panel import ComparePanel
 from workbench.panels.results.panel import ResultsComparePanel
 from workbench.panels.results.side_by_side import comparison_html
+from workbench.remote.comparing import _WHOLE, ALSO_ASKED, BYTES_ASKED, CURVES_ASKED, RUNS_ASKED
 from workbench.server.api import comparing, route
 from workbench.store import records
 from workbench.store.outcome import STATISTICS
@@ -187,11 +187,11 @@ def test_many_runs_that_are_not_among_the_newest_are_asked_for_in_several_addres
 
 
 def test_what_the_client_asks_at_once_the_server_takes() -> None:
-    assert remote_compare.RUNS_ASKED <= comparing.MOST_TABLED
-    assert remote_compare.CURVES_ASKED <= comparing.MOST_SERIES
-    assert remote_compare.ALSO_ASKED <= comparing.MOST_ALSO
-    assert 2 * remote_compare.BYTES_ASKED <= route.BODY_BYTES
-    assert set(STATISTICS) >= remote_compare._WHOLE
+    assert RUNS_ASKED <= comparing.MOST_TABLED
+    assert CURVES_ASKED <= comparing.MOST_SERIES
+    assert ALSO_ASKED <= comparing.MOST_ALSO
+    assert 2 * BYTES_ASKED <= route.BODY_BYTES
+    assert set(STATISTICS) >= _WHOLE
 
 
 # How often and how much -------------------------------------------------------------------------------

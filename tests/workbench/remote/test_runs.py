@@ -25,7 +25,7 @@ import pytest
 
 import workbench as wb
 from tests.workbench.conftest import Live, live_server, until
-from workbench import remote_runs
+from workbench.remote import sending
 from workbench.runs import heartbeats
 from workbench.store import records
 from workbench.store.points import Batch
@@ -89,7 +89,7 @@ def port_of(live: Live) -> int:
 def test_a_connection_that_breaks_around_a_commit_loses_and_doubles_nothing(
     live: Live, home: wb.Workspace, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(remote_runs, "REQUEST_POINTS", 500)
+    monkeypatch.setattr(sending, "REQUEST_POINTS", 500)
     asked: list[str] = []
 
     def cut(verb: str, path: str) -> str:
@@ -149,7 +149,7 @@ def test_a_server_that_is_started_anew_while_a_run_is_logged_loses_nothing(
     for step in range(2000, 3000):  # nobody is there; logging goes on all the same
         run.log({"m": step}, step=step)
     with monkeypatch.context() as patch:
-        patch.setattr(remote_runs, "AWAY_SECONDS", 0.5)
+        patch.setattr(sending, "AWAY_SECONDS", 0.5)
         with pytest.raises(wb.ServerUnreachable, match="does not answer"):
             run.flush()
     ended = threading.Thread(target=lambda: (run.log_checkpoint("a.bin", tmp_path / "file"), run.finish()))
@@ -189,7 +189,7 @@ def test_a_token_that_is_no_longer_the_servers_is_said_and_nothing_is_lost(tmp_p
 _BEGIN = """
 import os, signal, sys, time
 import workbench as wb
-from workbench import heartbeats
+from workbench.runs import heartbeats
 heartbeats.BEAT_SECONDS = 0.3
 ws = wb.connect(sys.argv[1], sys.argv[2])
 run = ws.start_run("e", name=sys.argv[3])
@@ -364,14 +364,14 @@ def test_a_batch_is_kept_once_and_in_its_turn(database: str) -> None:
 
 
 def test_a_request_takes_a_bounded_part_of_what_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_runs, "REQUEST_POINTS", 100)
+    monkeypatch.setattr(sending, "REQUEST_POINTS", 100)
     many = Batch(list(range(250)), [0.0] * 250, [1.0] * 250)
-    portion = remote_runs._portion({"a": Batch([1], [0.0], [1.0]), "none": Batch([], [], []), "m": many})
+    portion = sending._portion({"a": Batch([1], [0.0], [1.0]), "none": Batch([], [], []), "m": many})
     assert list(portion) == ["a", "m"]
     assert portion["m"].steps == list(range(97))
     long = {f"{at}" + "x" * 249: Batch([1], [0.0], [1.0]) for at in range(100)}
-    assert 1 <= len(remote_runs._portion(long)) < 10  # names take room as well
-    assert remote_runs._portion({"none": Batch([], [], [])}) == {}
+    assert 1 <= len(sending._portion(long)) < 10  # names take room as well
+    assert sending._portion({"none": Batch([], [], [])}) == {}
 
 
 # Files ------------------------------------------------------------------------------------------------

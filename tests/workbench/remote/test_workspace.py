@@ -15,10 +15,10 @@ import pytest
 import workbench as wb
 from tests.conftest import installed
 from tests.workbench.conftest import Live, job_row, live_server, make_index, until
-from workbench.client import Door, _address
 from workbench.jobs import job as jobs
 from workbench.panels.search.page import search_page
 from workbench.panels.search.panel import SearchPanel
+from workbench.remote.door import Door, parse_address
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def remote(live: Live) -> Iterator[wb.RemoteWorkspace]:
     ],
 )
 def test_the_address_of_a_page_will_do(given: str, base: str, token: str) -> None:
-    assert _address(given) == (base, token)
+    assert parse_address(given) == (base, token)
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8888", "ftp://h", "http://", "results"])
@@ -145,6 +145,7 @@ def test_what_needs_the_files_of_the_workspace_says_what_to_do_instead(
         lambda: remote.store,
         lambda: remote.indexes,
         lambda: remote.cache,
+        lambda: remote.import_mlflow("sqlite:///mlflow.db"),
         lambda: run.folder,
         lambda: run.checkpoint_dir,
         lambda: os.fspath(run.checkpoint("a.bin")),
@@ -153,6 +154,14 @@ def test_what_needs_the_files_of_the_workspace_says_what_to_do_instead(
         with pytest.raises(wb.NotSupported, match="a workspace on a server") as raised:
             attempt()
         assert raised.value.hint
+    for handle in (remote, run, job):
+        with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+            handle.nonsense  # noqa: B018
+
+
+def test_a_job_notebook_cannot_log_to_a_workspace_on_a_server(remote: wb.RemoteWorkspace) -> None:
+    with pytest.raises(wb.BadInput, match="in a folder of this machine"):
+        wb.job_scope("eval", "toy", workspace=remote)
 
 
 def test_a_checkpoint_is_deleted_from_here(remote: wb.RemoteWorkspace, live: Live) -> None:
@@ -162,11 +171,11 @@ def test_a_checkpoint_is_deleted_from_here(remote: wb.RemoteWorkspace, live: Liv
     run = remote.run(made.id)
     assert isinstance(run, wb.Run)
     with pytest.raises(wb.BadName):
-        run.delete_checkpoint("../a")  # type: ignore[attr-defined]
-    run.delete_checkpoint("a 가.bin")  # type: ignore[attr-defined]
+        run.delete_checkpoint("../a")
+    run.delete_checkpoint("a 가.bin")
     assert run.checkpoints() == []
     with pytest.raises(wb.NotFound, match="no checkpoint"):
-        run.delete_checkpoint("a 가.bin")  # type: ignore[attr-defined]
+        run.delete_checkpoint("a 가.bin")
 
 
 def test_an_index_that_breaks_raises_here_what_broke(remote: wb.RemoteWorkspace) -> None:

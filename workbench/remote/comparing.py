@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from base64 import b64decode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -23,7 +24,7 @@ from workbench.store.points import Curve, Key
 from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:
-    from workbench.client import Door
+    from workbench.remote.door import Door
 
 #: Seconds that a server may take for an answer that a panel waits for, and after which one that could not say
 #: what an adapter declares is asked again.
@@ -208,3 +209,31 @@ def _askable(keys: Sequence[Key]) -> Iterator[list[Key]]:
         size += takes
     if some:
         yield some
+
+
+class RemoteComparison:
+    """What the server says of some runs beside each other; read as a ``Comparison`` is."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self._told = told
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._told:
+            raise AttributeError(name)
+        return _spaces(self._told[name])
+
+    @property
+    def differences(self) -> list[Any]:
+        """The settings in which the runs differ."""
+        return [row for row in _spaces(self._told["config"]) if row.differs]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, as ``Comparison.to_json`` does; the curves are beside it, in ``series``."""
+        return {key: value for key, value in self._told.items() if key != "series"}
+
+
+def _spaces(value: Any) -> Any:
+    """Return rows whose columns are attributes."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return [SimpleNamespace(**item) for item in value]
+    return value

@@ -1,0 +1,179 @@
+"""Jobs of this machine's workspace, looked at from outside.
+
+The status of a job moves by guarded updates only (``Store.move_job``), and what it left is in ``jobs/<id>/``
+of the workspace: the executed notebook and ``log.txt``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+from typing_extensions import override
+
+from workbench.adapter.options import check_job
+from workbench.adapter.registry import get_adapter
+from workbench.errors import BadInput, StoreError, UnknownJob
+from workbench.home import Home
+from workbench.host.log import LogReader
+from workbench.jobs import workers
+from workbench.jobs.job import Job
+from workbench.jobs.queue import MAX_ATTEMPTS, check_over, queue, source_copy
+from workbench.jobs.settling import look_after
+from workbench.results.result import Result
+from workbench.store import records
+from workbench.values import plain
+
+
+class LocalJob(Job):
+    """A job of a workspace of this machine.
+
+    Parameters
+    ----------
+    home : Home
+        The workspace.
+    row : records.Job
+        The job as it was read.
+    """
+
+    def __init__(self, home: Home, row: records.Job) -> None:
+        super().__init__(row)
+        self._home = home
+
+    @override
+    def refresh(self) -> Self:
+        row = self._read()
+        if look_after(self._home, [row]):
+            row = self._read()
+        self._row, self._read_at = row, time.monotonic()
+        return self
+
+    def _read(self) -> records.Job:
+        row = self._home.store.job(self.id)
+        if row is None:
+            raise UnknownJob(self.id, self._home.store.newest_job())
+        return row
+
+    @property
+    def folder(self) -> Path:
+        """The folder of what it left."""
+        return self._home.jobs_dir / str(self.id)
+
+    @property
+    @override
+    def notebook(self) -> Path | None:
+        row = self._now()
+        path = self._home.path / (row.notebook or f"jobs/{self.id}/notebook.ipynb")
+        return path if path.is_file() else None
+
+    @property
+    @override
+    def result(self) -> Result | None:
+        if self._result is None and self._now().status in records.FINAL_STATUSES:
+            row = self._home.store.result(self.id)
+            self._result = None if row is None else Result.model_validate(row.data)
+        return self._result
+
+    # Its log -----------------------------------------------------------------------------------
+
+    @override
+    def logs(self, tail: int = 200) -> str:
+        return self._log().tail(tail)
+
+    @override
+    def log_size(self) -> int:
+        return self._log().size()
+
+    @override
+    def log_after(self, at: int) -> tuple[str, int]:
+        return self._log().after(at)
+
+    @override
+    def follow_logs(self, pause: float = 0.2) -> Iterator[str]:
+        return self._log().follow(lambda: self.refresh().done, pause)
+
+    def _log(self) -> LogReader:
+        return LogReader(self.folder / "log.txt")
+
+    # Its course --------------------------------------------------------------------------------
+
+    @override
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_progress: Callable[[Job], object] | None = None,
+        *,
+        check: bool = True,
+    ) -> Self:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        seen: object = None
+        looked = time.monotonic()
+        pause = 0.02
+        while True:
+            row = self.refresh()._row
+            now = (row.status, row.progress_done, row.progress_total, row.progress_message)
+            if now != seen:
+                seen, pause = now, 0.02
+                if on_progress is not None:
+                    on_progress(self)
+            if row.status in records.FINAL_STATUSES:
+                break
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {self.id} is {row.status} after {timeout:g} s; it goes on")
+            if row.status == "queued" and time.monotonic() - looked > 2.0:  # wherever it was submitted
+                looked = time.monotonic()
+                with contextlib.suppress(StoreError):  # it goes on waiting, and tries again
+                    workers.ensure_worker(self._home)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+        if check:
+            self._raise_unless_succeeded()
+        return self
+
+    def check_over(self) -> None:
+        """Read the job again and raise unless it has ended.
+
+        Raises
+        ------
+        WrongState
+            It waits or runs.
+        """
+        check_over(self.refresh()._row)
+
+    @override
+    def retry(self) -> LocalJob:
+        self.check_over()
+        row = self._row
+        options = row.options
+        if row.source:
+            if not source_copy(self._home, row.source_sha256).is_file():
+                raise BadInput(
+                    f"the notebook of job {self.id} is no longer kept", hint=f"Submit {row.source} again."
+                )
+        else:
+            family = get_adapter(row.adapter)
+            options = plain(check_job(family, row.type, row.options), "options")
+        again = records.Job(
+            type=row.type,
+            adapter=row.adapter,
+            options=options,
+            floors=row.floors,
+            source=row.source,
+            source_sha256=row.source_sha256,
+            cwd=row.cwd or str(Path.cwd()),
+            max_attempts=MAX_ATTEMPTS,
+        )
+        return LocalJob(self._home, queue(self._home, again, start_worker=True))
+
+    @override
+    def cancel(self) -> Self:
+        store = self._home.store
+        if store.move_job(self.id, expect="queued", to="cancelled"):
+            return self.refresh()
+        if store.move_job(self.id, expect="running", to="cancelling") and self._now().worker_id:
+            with contextlib.suppress(StoreError):
+                workers.ensure_worker(self._home)  # where the worker is dead, a new one settles it
+        return self.refresh()

@@ -1,0 +1,1 @@
+"""A workspace on a server: ``workbench.connect`` and the handles it returns."""

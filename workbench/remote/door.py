@@ -1,0 +1,223 @@
+"""The HTTP API of one server, as the rest of this room uses it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Generator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from workbench import wire
+from workbench.errors import BadInput, ServerUnreachable, WorkbenchError
+
+#: Seconds for one answer; a search that opens its index first takes longest.
+ANSWER_SECONDS = 180.0
+
+#: A question that changes nothing is asked so often where the connection breaks.
+_TRIES = 3
+
+#: So many answers to polled questions are kept, to be shown again where nothing has changed.
+_KEPT_ANSWERS = 16
+
+
+def parse_address(url: str) -> tuple[str, str]:
+    """Return the server's base address and the token that an address of a page carries."""
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise BadInput(f"{url!r} is no address of a server", hint="Such as http://localhost:8888.")
+    path = parts.path
+    for page in ("/lab", "/tree", "/notebooks", "/workbench/api"):
+        cut = path.find(page)
+        if cut >= 0 and path[cut + len(page) : cut + len(page) + 1] in ("", "/"):
+            path = path[:cut]
+    base = f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}"
+    return base, parse_qs(parts.query).get("token", [""])[0]
+
+
+class Door:
+    """The HTTP API of one server; safe to share between threads."""
+
+    def __init__(self, base: str, token: str, timeout: float) -> None:
+        self.base = base
+        self._token = token
+        headers = {"Authorization": f"token {token}"} if token else {}
+        self._http = httpx.Client(base_url=f"{base}/workbench/api/", headers=headers, timeout=timeout)
+        self._answers: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self._answering = threading.Lock()
+
+    def again(self, timeout: float) -> Door:
+        """Return another door of the same server, with connections of its own."""
+        return Door(self.base, self._token, timeout)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def get(self, path: str, **asked: Any) -> Any:
+        """Return what is there."""
+        return self._ask(
+            "GET", path, params={key: value for key, value in asked.items() if value is not None}
+        )
+
+    def polled(self, path: str, seconds: float | None = None, /, **asked: Any) -> Any:
+        """Return what is there, of which the server sends nothing where it is what it sent before."""
+        params = httpx.QueryParams({key: value for key, value in asked.items() if value is not None})
+        key = f"{path}?{params}"
+        with self._answering:
+            tag, kept = self._answers.get(key, ("", b""))
+        headers = {"If-None-Match": tag} if tag else {}
+        answer = self._send("GET", path, seconds=seconds, params=params, headers=headers)
+        if answer.status_code == httpx.codes.NOT_MODIFIED and tag:
+            return json.loads(kept)
+        told = self._read(answer)
+        with self._answering:
+            self._answers[key] = (answer.headers.get("ETag", ""), answer.content)
+            self._answers.move_to_end(key)
+            while len(self._answers) > _KEPT_ANSWERS:
+                self._answers.popitem(last=False)
+        return told
+
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        again: bool = False,
+        seconds: float | None = None,
+    ) -> Any:
+        """Send something; ``again`` where it does no harm to send it twice."""
+        data = b"" if body is None else wire.dumps(body)
+        return self._ask("POST", path, again=again, seconds=seconds, content=data)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Change something; to send it twice does no harm."""
+        return self._ask("PATCH", path, again=True, content=wire.dumps(body))
+
+    def delete(self, path: str) -> Any:
+        """Delete something."""
+        return self._ask("DELETE", path)
+
+    def send_file(self, path: str, file: BinaryIO, asked: Mapping[str, Any]) -> Any:
+        """Send what a file holds from where it stands on, as it is read."""
+        given = {key: value for key, value in asked.items() if value is not None}
+        return self._ask("PUT", path, params=given, content=file)
+
+    def file_parts(self, path: str, size: int) -> Generator[bytes]:
+        """Yield the bytes of a file in parts.
+
+        Raises
+        ------
+        ServerUnreachable
+            The connection broke before all of it had come.
+        """
+        try:
+            with self._http.stream("GET", path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._read(answer)
+                yield from answer.iter_bytes(size)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+
+    def _ask(self, verb: str, path: str, **more: Any) -> Any:
+        return self._read(self._send(verb, path, **more))
+
+    def _send(
+        self, verb: str, path: str, *, again: bool = False, seconds: float | None = None, **more: Any
+    ) -> httpx.Response:
+        if self._http.is_closed:
+            raise ServerUnreachable(f"the connection to {self.base} was closed", hint="Connect again.")
+        tries = _TRIES if verb == "GET" or again else 1
+        if seconds is not None:
+            more["timeout"] = seconds
+        for left in reversed(range(tries)):
+            try:
+                return self._http.request(verb, path, **more)
+            except httpx.TransportError as error:
+                if not left or isinstance(error, httpx.TimeoutException):
+                    raise self._unreachable(error) from None
+                time.sleep(0.2)
+        raise AssertionError  # the last try returns or raises
+
+    def _read(self, answer: httpx.Response) -> Any:
+        try:
+            told = answer.json()
+        except ValueError:
+            told = None
+        if answer.is_success and told is not None:
+            return told
+        error = told.get("error") if isinstance(told, dict) else None
+        if isinstance(error, dict):
+            raise wire.error_from(error)
+        raise ServerUnreachable(
+            f"{self.base} does not serve a workspace (HTTP {answer.status_code} for {answer.url.path})",
+            hint="Is notebook-workbench installed where the server runs, and is the base URL right?",
+        )
+
+    def _unreachable(self, error: Exception) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"{self.base} does not answer: {error or type(error).__name__}", hint="Is the server running?"
+        )
+
+    def events(self, path: str, seconds: float) -> Generator[tuple[str, Any]]:
+        """Yield (name, data) of server-sent events, and ("", None) for a sign of life.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing came for so many seconds.
+        """
+        timeout = httpx.Timeout(ANSWER_SECONDS, read=seconds)
+        try:
+            with self._http.stream("GET", path, timeout=timeout) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._read(answer)
+                name = ""
+                for line in answer.iter_lines():
+                    if line.startswith("event: "):
+                        name = line.removeprefix("event: ")
+                    elif line.startswith("data: "):
+                        yield name, json.loads(line.removeprefix("data: "))
+                    else:
+                        yield "", None
+        except httpx.TimeoutException:
+            raise TimeoutError from None
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+
+
+def not_here(what: str, hint: str) -> WorkbenchError:
+    """Return the error for what needs the files of the workspace."""
+    details = {"adapter": "", "method": what}
+    said = f"{what} is not possible for a workspace on a server"
+    return wire.error_from({"type": "NotSupported", "message": said, "hint": hint, "details": details})
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Return a moment as seconds since 1970."""
+    return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+class OnServer:
+    """What the handles of a server share: they say what to do instead of what only local ones have.
+
+    A type checker is told nothing of this, and reports such a name as missing.
+    """
+
+    #: By name: what is missing, in words, and what to do instead.
+    _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in self._only_local:
+                raise not_here(*self._only_local[name])
+            kind = type(self).__name__
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=self)

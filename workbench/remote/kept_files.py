@@ -1,0 +1,77 @@
+"""Checkpoints and artifacts that a server keeps."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from workbench.remote.door import not_here
+from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFile
+
+if TYPE_CHECKING:
+    from workbench.remote.door import Door
+
+#: So many bytes of a file are held at once.
+_PART_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the bytes of a file are to be had."""
+
+    door: Door
+    place: str
+
+
+@dataclass(frozen=True)
+class _RemoteFile(KeptFile):
+    """What files on a server share; ``path`` is a name there."""
+
+    source: Source = field(kw_only=True, compare=False, repr=False)
+
+    def __fspath__(self) -> str:
+        raise not_here(f"a path of {self.name!r}", "Bring it here first: file.save(path) returns one.")
+
+    def open(self) -> BinaryIO:
+        """Open it for reading, as a stream of bytes that come as they are read."""
+        parts = self.source.door.file_parts(self.source.place, _PART_BYTES)
+        return cast(BinaryIO, io.BufferedReader(_Parts(parts), _PART_BYTES))
+
+
+@dataclass(frozen=True)
+class RemoteCheckpoint(_RemoteFile, CheckpointFile):
+    """One checkpoint of a run on a server."""
+
+
+@dataclass(frozen=True)
+class RemoteArtifact(_RemoteFile, ArtifactFile):
+    """One artifact of a run on a server."""
+
+
+class _Parts(io.RawIOBase):
+    """Bytes that come in parts, as a file to read."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._rest = memoryview(next(parts, b""))  # what is wrong with it is told when it is opened
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            part = next(self._parts, None)
+            if part is None:
+                return 0
+            self._rest = memoryview(part)
+        taken = min(len(buffer), len(self._rest))
+        buffer[:taken] = self._rest[:taken]
+        self._rest = self._rest[taken:]
+        return taken
+
+    def close(self) -> None:
+        if not self.closed:
+            cast(Any, self._parts).close()
+        super().close()

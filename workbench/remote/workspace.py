@@ -1,0 +1,352 @@
+"""A workspace on a server, driven from elsewhere: ``workbench.connect(url, token)``.
+
+It is used as a workspace of this machine is: both are a :class:`~workbench.base_workspace.BaseWorkspace`,
+with the same handles and the same classes of errors. Runs are logged from here
+(:mod:`workbench.remote.runs`), files and notebooks are sent. What is only a path on the server (the
+workspace's folders, its database) raises ``NotSupported`` with a word on what to do instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+from typing_extensions import override
+
+from workbench.adapter.contract import BaseAdapter
+from workbench.base_workspace import BaseWorkspace
+from workbench.errors import BadInput, BadOptions, UnknownIndex, UnknownJob, UnknownRun
+from workbench.home import as_id
+from workbench.jobs import floors, submission
+from workbench.remote.door import ANSWER_SECONDS, Door, OnServer, parse_address
+from workbench.remote.jobs import RemoteJob
+from workbench.remote.runs import RemoteRun
+from workbench.remote.sending import Sender, better_of, sendable, waiting_for_server
+from workbench.results.result import Metric
+from workbench.runs import description
+from workbench.search.elsewhere import RemoteSearcher
+from workbench.values import plain
+
+if TYPE_CHECKING:
+    from workbench.compare import Better, Comparison
+    from workbench.compare.reading import Curves, Runs
+    from workbench.remote.comparing import Families
+
+#: So many jobs or runs are asked for at once.
+_PAGE = 500
+
+#: What only a workspace in a folder of this machine has.
+_OF_A_FOLDER = ("path", "store", "database_url", "import_mlflow", "import_tensorboard")
+_FOLDERS = ("cache", "indexes", "jobs_dir", "runs_dir")
+
+_JOB_PATHS = {"train": "train", "eval": "eval", "index_build": "index-build"}
+
+
+def connect(url: str, token: str | None = None, *, timeout: float = ANSWER_SECONDS) -> RemoteWorkspace:
+    """Return the workspace that a Jupyter server serves.
+
+    Parameters
+    ----------
+    url : str
+        The server's address, with its base URL; that of a page of its JupyterLab will do, token and all.
+    token : str, optional
+        The server's token; what the address carries, or ``$JUPYTER_TOKEN``, if not given.
+    timeout : float
+        Seconds that one answer may take.
+
+    Raises
+    ------
+    BadInput
+        The address is none.
+    AccessDenied
+        The token is not the server's.
+    ServerUnreachable
+        Nothing answers there, or something that serves no workspace.
+    """
+    base, found = parse_address(url)
+    door = Door(base, token or found or os.environ.get("JUPYTER_TOKEN") or "", timeout)
+    try:
+        door.get("jobs", limit=1)
+    except BaseException:
+        door.close()
+        raise
+    return RemoteWorkspace(door)
+
+
+class RemoteWorkspace(OnServer, BaseWorkspace):
+    """A workspace on a server; make one with :func:`connect`."""
+
+    _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {
+        **{name: (f"a workspace's {name}", "Do it where the workspace is.") for name in _OF_A_FOLDER},
+        **{name: (f"the folder {name!r}", "It is on the server.") for name in _FOLDERS},
+    }
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self._sender = Sender(door)
+
+    def __repr__(self) -> str:
+        return f"connect({self.door.base!r})"
+
+    @property
+    @override
+    def location(self) -> str:
+        return self.door.base
+
+    @override
+    def close(self) -> None:
+        """Send what is queued and close the connections; jobs go on."""
+        try:
+            self._sender.close()
+        finally:
+            self.door.close()
+
+    # Runs --------------------------------------------------------------------------------------
+
+    @override
+    def start_run(
+        self,
+        experiment: str,
+        name: str | None = None,
+        config: Mapping[str, Any] | BaseModel | None = None,
+        job_id: int | None = None,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        notes: str = "",
+        seed: int | None = None,
+        better: description.Better | Sequence[Metric] | None = None,
+    ) -> RemoteRun:
+        """Start a run on the server that is logged from here; see :meth:`BaseWorkspace.start_run`.
+
+        The git revision and what it runs on are those of this machine and folder.
+        """
+        experiment = description.check_experiment(experiment)
+        row = description.new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
+        key = secrets.token_hex(16)
+        same = ("name", "config", "tags", "notes", "seed", "job_id", "created_at")
+        body = {
+            **{column: getattr(row, column) for column in same},
+            **{column: sendable(getattr(row, column)) for column in ("git", "environment")},
+            **{"key": key, "experiment": experiment, "better": better_of(row)},
+        }
+        # Asked twice with one key it is one run.
+        told = waiting_for_server(lambda: self.door.post("runs", body, again=True))
+        run = self._run(told)
+        self._sender.begin(run.id, key)
+        return run
+
+    def _run(self, told: Mapping[str, Any]) -> RemoteRun:
+        return RemoteRun(self.door, self._sender, told)
+
+    @override
+    def run(self, run_id: int) -> RemoteRun:
+        number = as_id(run_id)
+        if number is None:
+            newest = self.door.get("runs", limit=1)["runs"]
+            raise UnknownRun(run_id, newest[0]["id"] if newest else None)
+        return self._run(self.door.get(f"runs/{number}"))
+
+    @override
+    def runs(self, experiment: str | None = None) -> list[RemoteRun]:
+        found: list[RemoteRun] = []
+        while True:
+            page = self.door.get("runs", experiment=experiment, limit=_PAGE, offset=len(found))
+            found += [self._run(told) for told in page["runs"]]
+            if not page["more"]:
+                return found
+
+    @override
+    def experiments(self) -> list[str]:
+        return [told["name"] for told in self.door.get("experiments")["experiments"]]
+
+    # Comparing ---------------------------------------------------------------------------------
+
+    @override
+    def run_reader(self) -> Runs:
+        from workbench.remote.comparing import RemoteRuns
+
+        return RemoteRuns(self.door, self._families)
+
+    @override
+    def curve_reader(self) -> Curves:
+        from workbench.compare.reading import Curves
+        from workbench.remote.comparing import RemotePoints
+
+        return Curves(RemotePoints(self.door))
+
+    @cached_property
+    def _families(self) -> Families:
+        from workbench.remote.comparing import Families
+
+        return Families(self.door)
+
+    @override
+    def family_metrics(self, families: Collection[str]) -> list[Metric]:
+        return self._families.metrics(families)
+
+    @override
+    def compare(
+        self,
+        run_ids: Sequence[int],
+        *,
+        statistic: str = "last",
+        baseline: int | None = None,
+        better: Mapping[str, Better | None] | None = None,
+        metrics: Sequence[str] | None = None,
+        points: int = 400,
+    ) -> Comparison:
+        """Compare runs: how their configs differ, and which is best at what.
+
+        Beside what the comparison of a local workspace has, ``series`` has the runs' curves.
+
+        Parameters
+        ----------
+        run_ids, statistic, baseline, better
+            As for :meth:`BaseWorkspace.compare`.
+        metrics : sequence of str, optional
+            Whose curves ``series`` holds; the first few of the final table if not given.
+        points : int
+            Each curve is cut into that many parts, and three points of each part are kept.
+        """
+        from workbench.remote.comparing import RemoteComparison
+
+        self._sender.flush()
+        body = {
+            "runs": list(run_ids),
+            "statistic": statistic,
+            "baseline": baseline,
+            "better": None if better is None else dict(better),
+            "metrics": None if metrics is None else list(metrics),
+            "points": points,
+        }
+        told = self.door.post("experiments/compare", body, again=True)
+        return RemoteComparison(told)  # type: ignore[return-value]  # it is read as one
+
+    # Jobs --------------------------------------------------------------------------------------
+
+    @override
+    def submit(
+        self,
+        type: str,
+        adapter: str | BaseAdapter | None = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        fail_below: Mapping[str, float] | str | None = None,
+    ) -> RemoteJob:
+        """Queue a job on the server, whose adapter checks the options before anything is queued."""
+        if type not in _JOB_PATHS:
+            raise BadInput(f"no job type {type!r}. There are: {', '.join(_JOB_PATHS)}")
+        if options is not None and not isinstance(options, (Mapping, BaseModel)):
+            raise BadOptions(f"options must be a dictionary, not {options!r}")
+        body = {
+            "adapter": adapter.name if isinstance(adapter, BaseAdapter) else adapter or None,
+            "options": plain(options or {}, "options"),
+            "fail_below": floors.check_floors(fail_below) or None,
+        }
+        return RemoteJob(self.door, self.door.post(f"jobs/{_JOB_PATHS[type]}", body))
+
+    @override
+    def submit_notebook(
+        self, path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None
+    ) -> RemoteJob:
+        """Send a notebook of this machine, and queue it as a job on the server.
+
+        What is executed is the notebook as it is now, in the folder that the server runs in: what it reads
+        must be there. See :meth:`BaseWorkspace.submit_notebook`.
+
+        Raises
+        ------
+        TooLarge
+            It has more bytes than the server takes.
+        """
+        file = submission.local_notebook(path)
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise BadOptions(f"parameters must be a dictionary, not {parameters!r}")
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{str(file)!r} cannot be read as a notebook: {error}") from None
+        given = plain(parameters or {}, "parameters")
+        body = {"name": file.name, "notebook": text, "parameters": given}
+        return RemoteJob(self.door, self.door.post("jobs/notebook", body))
+
+    @override
+    def job(self, job_id: int) -> RemoteJob:
+        number = as_id(job_id)
+        if number is None:
+            newest = self.door.get("jobs", limit=1)["jobs"]
+            raise UnknownJob(job_id, newest[0]["id"] if newest else None)
+        return RemoteJob(self.door, self.door.get(f"jobs/{number}"))
+
+    @override
+    def jobs(
+        self,
+        type: str | None = None,
+        status: str | Collection[str] | None = None,
+        limit: int | None = 100,
+        offset: int = 0,
+    ) -> list[RemoteJob]:
+        if (limit is not None and limit < 0) or offset < 0:
+            raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
+        if status is not None and not isinstance(status, str):  # the server is asked for one at a time
+            end = None if limit is None else offset + limit
+            several = [job for one in status for job in self.jobs(type, one, end)]
+            return sorted(several, key=lambda job: -job.id)[offset:end]
+        found: list[RemoteJob] = []
+        while limit is None or len(found) < limit:
+            most = _PAGE if limit is None else min(limit - len(found), _PAGE)
+            page = self.door.polled("jobs", type=type, status=status, limit=most, offset=offset + len(found))
+            found += [RemoteJob(self.door, told) for told in page["jobs"]]
+            if len(page["jobs"]) < most:
+                break
+        return found
+
+    @override
+    def count_jobs(
+        self,
+        type: str | None = None,
+        status: str | Collection[str] | None = None,
+    ) -> int:
+        states = (status,) if status is None or isinstance(status, str) else tuple(status)
+        return sum(int(self.door.get("jobs", type=type, status=one, limit=1)["total"]) for one in states)
+
+    @override
+    def job_types(self) -> list[str]:
+        """Return the types of jobs that the server's adapters offer, sorted."""
+        told = self.door.get("adapters")["adapters"]
+        return sorted({kind for family in told for kind in family["job_types"]})
+
+    # Indexes -----------------------------------------------------------------------------------
+
+    @override
+    def index_names(self) -> list[str]:
+        return [told["name"] for told in self.door.get("indexes")["indexes"]]
+
+    @override
+    def newest_index(self) -> str | None:
+        return next(reversed(self.index_names()), None)
+
+    @override
+    def open_search(self, name: str, *, service: bool = True) -> RemoteSearcher:
+        """Return a searcher whose index is opened on the server."""
+        if name not in (names := self.index_names()):
+            raise UnknownIndex(name, names)
+        return RemoteSearcher(self.door.get(f"indexes/{quote(name, safe='')}"), self._search)
+
+    def _search(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        by = question["by"]
+        field = "query" if by == "text" else by
+        body = {"index": question["index"], field: question[by], "k": question["k"]}
+        try:
+            body["options"] = plain(question["options"], "options")
+            json.dumps(body)
+        except TypeError as error:
+            raise BadInput(f"a search takes plain values: {error}") from None
+        told: Mapping[str, Any] = self.door.post(f"search/{by}", body, again=True)
+        return told

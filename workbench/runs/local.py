@@ -1,0 +1,197 @@
+"""Runs of this machine: their points go to the workspace's database, their files into its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel
+from typing_extensions import override
+
+from workbench.errors import BadInput, UnknownRun
+from workbench.host import processes
+from workbench.host.files import move_whole
+from workbench.results.result import Metric
+from workbench.runs.description import Better, check_experiment, check_notes, new_row, said_of
+from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFiles
+from workbench.runs.run import Run
+from workbench.runs.settling import settle_runs
+from workbench.store import records
+from workbench.store.database import patiently
+from workbench.store.store import Store
+from workbench.store.writer import Writer
+from workbench.values import plain
+
+
+class LocalRun(Run):
+    """A run of a workspace of this machine.
+
+    Parameters
+    ----------
+    store : Store
+        The workspace's database.
+    writer : Writer
+        Takes what is logged.
+    folder : Path
+        The run's folder, called by its id.
+    row : records.Run
+        The run as it was read.
+    experiment : str
+        The experiment it belongs to.
+    """
+
+    def __init__(self, store: Store, writer: Writer, folder: Path, row: records.Run, experiment: str) -> None:
+        super().__init__(row, experiment)
+        self._store = store
+        self._points = writer
+        self._files = KeptFiles(store, folder)
+        self.folder = folder
+
+    @property
+    @override
+    def _writer(self) -> Writer:
+        return self._points
+
+    @override
+    def refresh(self) -> Self:
+        row = self._read()
+        if row.status == "running" and settle_runs(self._store, [row]):
+            row = self._read()
+        self._row, self._over = row, row.status != "running"
+        if self._over:
+            self._writer.ended(self._id)
+        return self
+
+    def _read(self) -> records.Run:
+        row = self._store.run(self._id)
+        if row is None:
+            raise UnknownRun(self._id, self._store.newest_run())
+        return row
+
+    @override
+    def annotate(self, *, notes: str | None = None, tags: Mapping[str, Any] | None = None) -> Self:
+        change: dict[str, Any] = {}
+        if notes is not None:
+            change["notes"] = check_notes(notes)
+        if tags is not None:
+            both = {**self._read().tags, **plain(tags, "tags")}
+            change["tags"] = {name: value for name, value in both.items() if value is not None}
+        if change:
+            self._store.change_run(self._id, **change)
+        return self.refresh()
+
+    @override
+    def flush(self) -> None:
+        self._writer.flush()
+
+    # Reading -----------------------------------------------------------------------------------
+
+    @property
+    @override
+    def summary(self) -> dict[str, dict[str, Any]]:
+        self._writer.flush()
+        return self._store.summary_table([self._id])[self._id]
+
+    @property
+    @override
+    def outcome(self) -> dict[str, Any]:
+        self._writer.flush()
+        self.refresh()
+        return self._store.outcome(self._id) or {}
+
+    @override
+    def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
+        self._writer.flush()
+        return self._store.points(self.id, name, after=after)
+
+    # Files -------------------------------------------------------------------------------------
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """The folder of this run's checkpoints; made when first asked for."""
+        folder = self.folder / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @override
+    def _keep_checkpoint(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        step: int | None,
+        keep_best: int | None,
+        metric: str | None,
+    ) -> Path | None:
+        if keep_best is None or metric is None:
+            return self._files.keep_checkpoint(name, path, step)
+        better = self._direction(metric)
+        if better is None:
+            raise BadInput(
+                f"no direction is declared for {metric!r}, so no checkpoint is best by it",
+                hint=f'Start the run with better={{{metric!r}: "higher"}}, or "lower".',
+            )
+        self._writer.flush()
+        return self._files.keep_if_best(name, path, step, metric, keep_best, better)
+
+    def taking(self) -> Self:
+        """Return this handle, which from now on moves the files that it is given instead of copying them."""
+        self._files = KeptFiles(self._store, self.folder, move_whole)
+        return self
+
+    @override
+    def checkpoints(self) -> list[CheckpointFile]:
+        self._writer.flush()
+        return self._files.checkpoints()
+
+    @override
+    def delete_checkpoint(self, name: str) -> None:
+        self._files.delete_checkpoint(name)
+
+    @override
+    def log_artifact(self, name: str, path: str | os.PathLike[str]) -> Path:
+        return self._files.keep_artifact(name, path)
+
+    @override
+    def artifacts(self) -> list[ArtifactFile]:
+        return self._files.artifacts()
+
+    # Ending ------------------------------------------------------------------------------------
+
+    @override
+    def finish(
+        self,
+        status: Literal["succeeded", "failed", "cancelled"] = "succeeded",
+        error: BaseException | None = None,
+    ) -> None:
+        try:
+            patiently(self._writer.flush)
+        finally:
+            patiently(lambda: self._store.end_run(self.id, status, said_of(error)))
+            self._writer.ended(self.id)
+            self.refresh()
+
+
+def start(
+    store: Store,
+    writer: Writer,
+    runs_folder: Path,
+    experiment: str,
+    *,
+    name: str | None = None,
+    config: Mapping[str, Any] | BaseModel | None = None,
+    tags: Mapping[str, Any] | None = None,
+    notes: str = "",
+    seed: int | None = None,
+    job_id: int | None = None,
+    better: Better | Sequence[Metric] | None = None,
+) -> LocalRun:
+    """Add a run that is running and return its handle; see ``Workspace.start_run``."""
+    experiment = check_experiment(experiment)
+    row = new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
+    row.host, (row.pid, row.pid_started) = processes.host(), processes.this_process()
+    row = store.add_run(row, experiment)
+    run = LocalRun(store, writer, runs_folder / str(row.id), row, experiment)
+    writer.begin(run.id)
+    return run
