@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench.errors import BadInput
 from workbench.store.store import Store
 from workbench.store.writer import Writer
-
-if TYPE_CHECKING:
-    from workbench.runs.heartbeats import Hearing
 
 #: Environment variables: the workspace folder, and a database elsewhere than in it.
 HOME = "WORKBENCH_HOME"
@@ -33,9 +30,6 @@ class Home:
     BadInput
         The path is a file, or cannot be written.
     """
-
-    #: What a server has heard of the runs that are logged to it; None where nobody listens.
-    hearing: Hearing | None = None
 
     def __init__(
         self, path: str | os.PathLike[str] | None = None, *, database_url: str | None = None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workbench.compare import Better, Comparison
     from workbench.compare.reading import Curves, Runs
     from workbench.jobs.local import LocalJob
+    from workbench.runs.heartbeats import Hearing
     from workbench.runs.imports import Imported, OnProgress
 
 
@@ -45,6 +46,9 @@ class Workspace(Home, BaseWorkspace):
     BadInput
         The path is a file, or cannot be written.
     """
+
+    #: What a server has heard of the runs that are logged to it; None where nobody listens.
+    hearing: Hearing | None = None
 
     @property
     @override
