@@ -264,7 +264,7 @@ def _database(patient: _Patient) -> Iterator[Problem]:
         yield Problem(
             "warning",
             "database",
-            f"SQLite {driver} has a bug that can corrupt databases; it runs slower, without a write-ahead log",
+            f"SQLite {driver} has a bug that can corrupt databases, so write-ahead logging is off (slower)",
             "pip install 'pysqlite3>=0.6'",
         )
 
