@@ -169,7 +169,7 @@ def test_workspace_and_json_are_taken_everywhere(
     json.loads(capsys.readouterr().out)
 
 
-# Errors -----------------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_option_values_are_parsed_as_json_where_possible() -> None:
         arguments.options(["a=1", "a=2"])
 
 
-# Completion -------------------------------------------------------------------------------------------
+# Completion -----------------------------------------------------------------------------------------
 
 
 def completions(home: wb.Workspace, line: str, shell: str = "bash") -> list[str]:
