@@ -1,8 +1,8 @@
 """Every command and code block of the README is run, in reading order.
 
 They run in a copy of the checkout with the ``results`` of a short demo. CI runs the two commands that set up
-an environment; here they are compared with ``.ci/run``. Settings that make a job slow are reduced, and nothing
-else is changed.
+an environment; here they are compared with ``.ci/run``. Settings that make a job slow are reduced;
+nothing else is changed.
 """
 
 from __future__ import annotations

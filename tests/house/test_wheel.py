@@ -95,8 +95,8 @@ def test_each_page_is_marked_as_ours() -> None:
 
 def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     # The dependencies come from the environment of the tests, through a path file in site-packages: the test
-    # is about the wheel being complete, not about a registry. The editable install of the checkout cannot stand
-    # in for the wheel: it is found through an import hook, which a path file does not run.
+    # is about the wheel being complete, not about a registry. The editable install of the checkout cannot
+    # stand in for the wheel: it is found through an import hook, which a path file does not run.
     env = tmp_path / "env"
     venv.create(env, with_pip=False, symlinks=True)
     python = env / "bin" / "python"
