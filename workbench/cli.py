@@ -1,7 +1,7 @@
 """The command ``workbench``.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 75 cancelled. With ``--json`` standard output is one JSON document
-and nothing else; progress and words for people go to standard error. The commands are in
+Exit codes: 0 success, 1 failure, 2 usage error, 75 cancelled. With ``--json`` standard output is one JSON
+document and nothing else; progress and messages for people go to standard error. The commands are in
 :mod:`workbench.commands`.
 """
 
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-# What the parser needs; all that is heavy is imported by the command that needs it.
+# Only what the parser needs; heavy modules are imported by the commands that use them.
 from workbench.commands import completion, demo, doctor, imports, jobs, new, runs, search, serve, worker
 from workbench.commands.arguments import Parser, WrongUse, everywhere
 from workbench.commands.documents import ERROR, in_words
@@ -19,10 +19,10 @@ from workbench.commands.exit_codes import CANCELLED, DONE, FAILED, INTERRUPTED, 
 from workbench.commands.output import print_error, say
 from workbench.errors import BadInput, JobCancelled, NotFound, NotSupported, WorkbenchError
 
-_ABOUT = "Launch, watch and compare training jobs, search what they made, publish the search."
+_ABOUT = "Launch, watch and compare training jobs, search their indexes, and publish the search page."
 _ENDING = (
-    "Exit codes: 0 done, 1 failed, 2 wrong use, 75 cancelled. With --json standard output is one document, "
-    f"which each command's --help shows; where a command could not be done it is {in_words(ERROR)}."
+    "Exit codes: 0 success, 1 failure, 2 usage error, 75 cancelled. With --json standard output is one JSON "
+    f"document, which each command's --help shows; on failure it is {in_words(ERROR)}."
 )
 
 #: In the order of the help.
@@ -48,41 +48,41 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Raises
     ------
     SystemExit
-        ``--help`` or ``--version`` was asked for, with code 0; or the words are none that it knows, with 2.
+        With code 0 for ``--help`` or ``--version``, and with code 2 for a usage error.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     try:
-        given = make_parser().parse_args(words)
+        args = make_parser().parse_args(words)
     except WrongUse as error:
         say(error.usage.rstrip())
         print_error(error, as_json=as_json)
         raise SystemExit(WRONG_USE) from None
     try:
-        code: int = given.call(given)
+        code: int = args.call(args)
         return code
     except WorkbenchError as error:
-        print_error(error, as_json=given.json)
+        print_error(error, as_json=args.json)
         if isinstance(error, JobCancelled):
             return CANCELLED
         return WRONG_USE if isinstance(error, (BadInput, NotFound, NotSupported)) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
-        # Not foreseen, by us or by an adapter: where it happened is what its author needs.
+        # A bug of ours or of an adapter's: its author needs the traceback.
         import traceback
 
         traceback.print_exc()
-        print_error(error, as_json=given.json)
+        print_error(error, as_json=args.json)
         return FAILED
 
 
 def main() -> None:
     """Run the command line; the entry point ``workbench``."""
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks for the next word, and runs nothing
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions; no command runs
         import argcomplete
 
         argcomplete.autocomplete(make_parser())

@@ -1,4 +1,4 @@
-"""What CI may not leave out: a test that is skipped where something is missing fails there."""
+"""CI may not skip tests: a test that is skipped when something is missing fails there."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-#: The variable that CI sets, a test that it is about, and what that test says is missing.
+#: The variable that CI sets, a test file that it concerns, and the skip message of that file.
 REQUIRED = [
     ("WORKBENCH_REQUIRE_BROWSER", "tests/browser/test_compare_parts.py", "no Chromium found"),
     ("WORKBENCH_REQUIRE_UNSHARE", "tests/faults/test_disk.py", "no namespaces of a test's own here"),
 ]
 
-#: Nothing is to be remembered of these runs, and a plugin that they do not need takes long to import.
+#: These runs need no cache, and no schemathesis plugin, which is slow to import.
 _WITHOUT = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
 
 
@@ -30,10 +30,10 @@ def test_ci_sets_the_variable_before_it_runs_the_tests(variable: str) -> None:
 
 
 @pytest.mark.parametrize(("variable", "file", "says"), REQUIRED)
-def test_what_is_missing_skips_and_with_the_variable_fails(
+def test_a_missing_tool_skips_and_with_the_variable_fails(
     tmp_path: Path, variable: str, file: str, says: str
 ) -> None:
-    """Run with a path on which there is no program at all."""
+    """Run with a PATH that has no programs."""
     for required in (False, True):
         environment = {**os.environ, "PATH": str(tmp_path), variable: "1" if required else ""}
         done = subprocess.run(
@@ -52,16 +52,16 @@ def test_what_is_missing_skips_and_with_the_variable_fails(
 
 
 def test_nothing_else_is_skipped_or_expected_to_fail() -> None:
-    """A new skip is a decision: it belongs to this list, with what turns it into a failure."""
-    said = re.compile(r"pytest\.(skip|xfail|importorskip)|mark\.(skip|skipif|xfail)\b")
-    found = {
+    """A new skip is a decision: add it here, with the variable that turns it into a failure."""
+    skips = re.compile(r"pytest\.(skip|xfail|importorskip)|mark\.(skip|skipif|xfail)\b")
+    files = {
         path.relative_to(ROOT).as_posix()
         for folder in ("tests", "workbench", "adapters")
         for path in (ROOT / folder).rglob("*.py")
-        if path != Path(__file__) and said.search(path.read_text(encoding="utf-8"))
+        if path != Path(__file__) and skips.search(path.read_text(encoding="utf-8"))
     }
     # The contract skips what an adapter does not offer; of ours a test says that they offer all of it.
-    assert found == {"tests/browser/conftest.py", "tests/faults/conftest.py", "workbench/testing.py"}
+    assert files == {"tests/browser/conftest.py", "tests/faults/conftest.py", "workbench/testing.py"}
 
 
 @pytest.mark.parametrize(("user", "before"), [("0", ""), ("1000", "sudo ")])

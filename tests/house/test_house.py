@@ -1,4 +1,4 @@
-"""The outside of the house: what stands at the top, and files that must agree with each other."""
+"""The top level of the repository, and files that must agree with each other."""
 
 import re
 import subprocess
@@ -32,7 +32,7 @@ def requirement_name(line: str) -> str:
     return re.match(r"[A-Za-z0-9_.-]+", line)[0].lower()
 
 
-def test_the_top_level_holds_only_what_was_agreed() -> None:
+def test_the_top_level_has_only_the_agreed_entries() -> None:
     tops = {Path(name).parts[0] for name in tracked()}
     assert {top for top in tops if not top.startswith(".")} == TOP
 
@@ -41,21 +41,21 @@ def test_results_keeps_only_its_readme() -> None:
     assert [name for name in tracked() if name.startswith("results/")] == ["results/README.md"]
 
 
-def test_adapters_is_a_shelf_others_can_stand_on() -> None:
+def test_adapters_is_a_namespace_package() -> None:
     assert not (ROOT / "adapters" / "__init__.py").exists()
 
 
-def test_the_conda_environment_is_in_step_with_pyproject() -> None:
+def test_the_conda_environment_matches_pyproject() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, pip, nested = environment["dependencies"]
     assert pip == "pip"
     assert python == "python" + PYPROJECT["project"]["requires-python"]
     extras = PYPROJECT["project"]["optional-dependencies"]
     listed = nested["pip"]
-    # each requirement by name, so that the file says what is installed, then the project itself
+    # each requirement by name, so that the file lists all packages, then the project itself
     assert listed[-1] == "-e ."
-    wanted = PYPROJECT["project"]["dependencies"] + [line for extra in extras.values() for line in extra]
-    assert listed[:-1] == sorted({line for line in wanted if not line.startswith("notebook-workbench[")})
+    required = PYPROJECT["project"]["dependencies"] + [line for extra in extras.values() for line in extra]
+    assert listed[:-1] == sorted({line for line in required if not line.startswith("notebook-workbench[")})
 
 
 @pytest.mark.parametrize("extra", sorted(PYPROJECT["project"]["optional-dependencies"]))
@@ -79,7 +79,7 @@ def test_the_readme_ends_with_its_changes() -> None:
     assert headings[-1] == "Changes"
 
 
-def test_pictures_and_files_the_readme_points_to_are_there() -> None:
+def test_the_readmes_links_and_pictures_exist() -> None:
     text = (ROOT / "README.md").read_text()
     targets = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r'src="([^":]+)"', text)
     assert targets

@@ -1,4 +1,4 @@
-"""Notebooks as they lie in the repository: readable, without outputs, with what jobs need."""
+"""The notebooks of the repository: valid, without outputs, and with the cells that jobs need."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 JOBS = ("train", "evaluate", "build_index")
 
 
-def test_the_notebooks_people_are_promised_are_there() -> None:
+def test_the_promised_notebooks_exist() -> None:
     names = {path.stem for path in NOTEBOOKS}
     assert names == {*JOBS, "start_here", "jobs", "compare", "search_demo"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_carries_no_outputs_and_begins_with_words(path: Path) -> None:
+def test_a_notebook_has_no_outputs_and_begins_with_text(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.cells[0].cell_type == "markdown"

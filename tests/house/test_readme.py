@@ -1,8 +1,8 @@
-"""Every command and every block of code in the README is run, in the order in which a reader meets them.
+"""Every command and code block of the README is run, in reading order.
 
-The place is a copy of the checkout whose ``results`` are those of a short demo. The two commands that set up
-an environment are what CI runs; here they are held to be those of ``.ci/run``. Numbers that make a job long
-are made small, and nothing else is changed.
+They run in a copy of the checkout with the ``results`` of a short demo. CI runs the two commands that set up
+an environment; here they are compared with ``.ci/run``. Settings that make a job slow are reduced;
+nothing else is changed.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from tests.conftest import workspace_in
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-#: Programs whose commands are run, wherever the text names one.
+#: Programs whose commands are run, wherever the text contains one.
 PROGRAMS = ("workbench", "papermill", "jupyter", "pip", "python", "python3", "pytest", "pre-commit", "source")
 
-#: What makes a job short; each must be found somewhere.
+#: Replacements that shorten jobs; each must occur in the README.
 SHORTER = {
     'options={"steps": 300,': 'options={"steps": 20, "validate_every": 10, "refit_steps": 10,',
     "--option steps=300": "--option steps=60 --option validate_every=20 --option refit_steps=10 "
@@ -47,7 +47,7 @@ SHORTER = {
     "--option validate_every=10 --option refit_steps=10 --option image_tower=random --wait",
 }
 
-#: Only these are not run: they make an environment, and `.ci/run` runs the second of them.
+#: The only commands that are not run: they create an environment, and `.ci/run` runs the second.
 SETUP = {
     'python3 -m venv .venv && .venv/bin/pip install -e ".[demo]" && .venv/bin/workbench demo',
     'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest',
@@ -65,13 +65,13 @@ class Block:
 
     @property
     def serves(self) -> bool:
-        """Whether it goes on until somebody stops it."""
+        """Whether it runs until it is stopped."""
         return bool(re.match(r"workbench (serve|worker)|jupyter lab", self.text))
 
 
 def _blocks() -> list[Block]:
-    found = re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return [Block(one[1], one[2], README[: one.start()].count("\n") + 1) for one in found]
+    matches = re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [Block(one[1], one[2], README[: one.start()].count("\n") + 1) for one in matches]
 
 
 BLOCKS = _blocks()
@@ -88,7 +88,7 @@ def shorter(text: str) -> str:
 
 
 def checkout(folder: Path) -> Path:
-    """Copy what is not ignored, with an environment that is this one."""
+    """Copy the files that git does not ignore, and link to this environment."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -102,14 +102,14 @@ def checkout(folder: Path) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     (folder / ".venv").symlink_to(sys.prefix)
-    # What the section on one's own pictures says: a file of captions, pictures beside it.
+    # As the section on your own pictures describes: a file of captions, with the pictures next to it.
     write_dummy_collection(folder / "photos").rename(folder / "photos" / "captions.jsonl")
     write_foreign_runs(folder)
     return folder
 
 
 def write_foreign_runs(folder: Path) -> None:
-    """Write what is brought in from elsewhere: a folder of MLflow's, and one of TensorBoard's."""
+    """Write runs to import: an MLflow folder and a TensorBoard folder."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder / "runs" / "first")) as writer:
@@ -132,7 +132,7 @@ def project(demo_results: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a reader who has nothing set."""
+    """Return the environment of a reader without our variables."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("WORKBENCH", "JUPYTER"))
     }
@@ -177,10 +177,10 @@ def _wait_for(url: str) -> None:
         time.sleep(0.05)
 
 
-# What is said is run ----------------------------------------------------------------------------------
+# Commands and blocks ----------------------------------------------------------------------------------
 
 
-def test_every_block_is_of_a_kind_that_is_run() -> None:
+def test_every_block_is_in_a_language_that_is_run() -> None:
     assert {block.language for block in BLOCKS} == {"sh", "python", "json", "yaml"}
     assert len(BLOCKS) >= 12
 
@@ -200,7 +200,7 @@ def test_every_command_named_in_the_text_is_in_a_block() -> None:
         )
 
 
-def test_what_is_made_shorter_is_there() -> None:
+def test_every_shortened_setting_occurs() -> None:
     assert [long for long in SHORTER if long not in README] == []
 
 
@@ -218,7 +218,7 @@ def _runs_by_itself(block: Block) -> bool:
 @pytest.mark.parametrize("block", [one for one in of("sh", "python") if _runs_by_itself(one.values[0])])
 def test_a_block_runs(project: Path, block: Block) -> None:
     if block.text.strip() in SETUP:
-        return  # held above
+        return  # checked above
     if block.language == "python":
         (project.parent / "block.py").write_text(shorter(block.text), encoding="utf-8")
         run(project, f"{shlex.quote(sys.executable)} {project.parent / 'block.py'}")
@@ -247,16 +247,16 @@ def test_the_client_drives_a_workspace_on_a_server(project: Path) -> None:
     ) as server:
         try:
             _wait_for(f"http://127.0.0.1:{port}/api?token=t0ken")
-            said = run(project, f"{shlex.quote(sys.executable)} {project.parent / 'client.py'}")
+            output = run(project, f"{shlex.quote(sys.executable)} {project.parent / 'client.py'}")
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(60)
-    assert said.strip()
+    assert output.strip()
 
 
 @pytest.mark.parametrize("block", [one for one in of("sh") if one.values[0].serves])
 def test_a_server_comes_up(project: Path, block: Block) -> None:
-    """Pages answer at the address that is printed; a worker says that it is there."""
+    """Pages answer at the printed address; a worker reports that it is running."""
     script = block.text.strip()
     if script.startswith("jupyter lab"):  # a test has no browser to open, and may be root
         script += f" --no-browser --allow-root --ServerApp.port={_free_port()}"
@@ -271,17 +271,17 @@ def test_a_server_comes_up(project: Path, block: Block) -> None:
         start_new_session=True,
     ) as server:
         assert server.stdout is not None
-        said = ""
+        output = ""
         try:
             for line in server.stdout:
-                said += line
+                output += line
                 if "stop it with Ctrl-C" in line:
                     break
-                if found := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*", line):
-                    _wait_for(found[0])
+                if match := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*", line):
+                    _wait_for(match[0])
                     break
             else:
-                pytest.fail(f"{script} ended:\n{said[-3000:]}")
+                pytest.fail(f"{script} ended:\n{output[-3000:]}")
         finally:
             os.killpg(server.pid, signal.SIGINT)
             os.killpg(server.pid, signal.SIGTERM)
@@ -317,7 +317,7 @@ def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
     return job["steps"]
 
 
-def test_the_workflow_is_one(workflow: dict[str, Any]) -> None:
+def test_the_workflow_is_valid(workflow: dict[str, Any]) -> None:
     assert workflow[True] == ["pull_request"]  # YAML 1.1 reads `on` as a truth value
     (job,) = workflow["jobs"].values()
     assert job["runs-on"] == "ubuntu-latest"
@@ -333,7 +333,7 @@ def test_the_workflow_is_one(workflow: dict[str, Any]) -> None:
     ]
 
 
-def test_its_steps_run_and_what_it_keeps_is_there(
+def test_its_steps_run_and_its_artifacts_exist(
     workflow: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = checkout(tmp_path_factory.mktemp("ci") / "project")
@@ -348,7 +348,7 @@ def test_its_steps_run_and_what_it_keeps_is_there(
             == "photos"
         )
 
-        # The same gate a little too high: the step fails, says by how much, and its report is kept.
+        # The same gate a little too high: the step fails, reports by how much, and its report is kept.
         (gate,) = (script for script in scripts if "--fail-below" in script)
         high = re.sub(r"\{.*\}", '{"t2i/R@10@128": 1.01}', gate)
         assert high != gate
@@ -356,6 +356,6 @@ def test_its_steps_run_and_what_it_keeps_is_there(
     with wb.Workspace(folder / "results") as home:
         failed, passed = home.jobs(type="eval")
         assert (failed.status, passed.status) == ("failed", "succeeded")
-        assert "its floor is 1.01" in failed.error["message"]
+        assert re.search(r"t2i/R@10@128.*1\.01", failed.error["message"])
         assert failed.notebook is not None
         assert failed.result == passed.result

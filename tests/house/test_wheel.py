@@ -1,4 +1,4 @@
-"""A wheel built from this checkout works in an environment of its own, far from the checkout."""
+"""A wheel built from this checkout works in a separate environment, away from the checkout."""
 
 import fnmatch
 import hashlib
@@ -47,7 +47,7 @@ def pip(env: Path, *command: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
-def test_the_wheel_carries_everything_that_is_not_python(wheel: Path) -> None:
+def test_the_wheel_contains_all_package_files(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     expected = {
         str(path.relative_to(ROOT))
@@ -124,7 +124,7 @@ LAB = "share/jupyter/labextensions/notebook-workbench"
 
 
 def lab_sources() -> dict[str, bytes]:
-    """What JupyterLab is to be given, by where it goes: the extension as written, and the notebooks."""
+    """The files for JupyterLab by destination: the extension as written, and the notebooks."""
     extension = ROOT / "workbench" / "labextension"
     files = {str(path.relative_to(extension)): path for path in extension.rglob("*") if path.is_file()}
     files |= {f"static/notebooks/{path.name}": path for path in (ROOT / "notebooks").glob("*.ipynb")}
@@ -132,7 +132,7 @@ def lab_sources() -> dict[str, bytes]:
 
 
 def lab_files(archive: Path) -> dict[str, bytes]:
-    """What a wheel places in the environment's `share/`."""
+    """The files that a wheel installs into the environment's `share/`."""
     with zipfile.ZipFile(archive) as opened:
         return {
             name.partition(".data/data/")[2]: opened.read(name)
@@ -145,7 +145,7 @@ def test_the_wheel_installs_the_lab_extension_as_it_is_written(wheel: Path) -> N
     assert lab_files(wheel) == lab_sources()
 
 
-def test_an_editable_install_places_it_too(tmp_path: Path) -> None:
+def test_an_editable_install_installs_it_too(tmp_path: Path) -> None:
     program = f"from hatchling.build import build_editable as b; print(b({str(tmp_path)!r}))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
@@ -153,12 +153,12 @@ def test_an_editable_install_places_it_too(tmp_path: Path) -> None:
     assert lab_files(tmp_path / done.stdout.splitlines()[-1]) == lab_sources()
 
 
-def test_the_lab_extension_says_what_jupyterlab_reads() -> None:
+def test_the_lab_extension_has_the_metadata_jupyterlab_reads() -> None:
     folder = ROOT / "workbench" / "labextension"
     package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
     assert (package["name"], package["version"]) == (PROJECT["name"], PROJECT["version"])
     assert (folder / package["jupyterlab"]["_build"]["load"]).is_file()
-    # Its own parts are there: what one file imports of another, and the notebooks its cards copy.
+    # Its parts exist: the files that it imports, and the notebooks that its cards copy.
     for path in (folder / "static").glob("*.js"):
         for name in re.findall(r"""(?:from|URL\()\s*"(\./[^"]+)\"""", path.read_text(encoding="utf-8")):
             assert (path.parent / name).is_file(), f"{path.name} imports {name}"
@@ -166,16 +166,16 @@ def test_the_lab_extension_says_what_jupyterlab_reads() -> None:
     assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == set(pages)
 
 
-def test_each_page_says_that_it_is_ours() -> None:
+def test_each_page_is_marked_as_ours() -> None:
     for name in ("start_here", "jobs", "compare", "search_demo"):
         notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
         assert notebook["metadata"]["workbench"] == {"page": f"{name}.ipynb"}
 
 
 def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    # The dependencies are those of the environment the tests run in, by a path file of site-packages: what is
-    # proved is that the wheel is whole, not that a registry answers. The editable install of the checkout is
-    # found through a finder of its own there, which a path file does not run, so it cannot stand in.
+    # The dependencies come from the environment of the tests, through a path file in site-packages: the test
+    # is about the wheel being complete, not about a registry. The editable install of the checkout cannot
+    # stand in for the wheel: it is found through an import hook, which a path file does not run.
     env = installed
     python = env / "bin" / "python"
     target = Path(
@@ -207,7 +207,7 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(installed: Path, tm
         env=clean,
     ).stdout.split()
     assert all(str(target) in path for path in where)
-    # Installing it was enabling it: the server of this environment serves the API.
+    # Installing it enables it: the server of this environment serves the API.
     config = env / "etc" / "jupyter" / "jupyter_server_config.d" / "notebook_workbench.json"
     assert json.loads(config.read_text()) == {
         "ServerApp": {"jpserver_extensions": {"workbench.server": True}}
@@ -234,8 +234,8 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(installed: Path, tm
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout)
-    assert [job["status"] for job in said["jobs"]] == ["succeeded"] * 3
-    assert Path(said["workspace"]) == empty / "results"
-    assert 0 < said["metrics"]["t2i/R@10@128"] <= 1
-    assert (empty / "results" / "indexes" / said["index"]["name"] / "manifest.json").is_file()
+    document = json.loads(done.stdout)
+    assert [job["status"] for job in document["jobs"]] == ["succeeded"] * 3
+    assert Path(document["workspace"]) == empty / "results"
+    assert 0 < document["metrics"]["t2i/R@10@128"] <= 1
+    assert (empty / "results" / "indexes" / document["index"]["name"] / "manifest.json").is_file()

@@ -1,4 +1,4 @@
-"""``workbench new adapter``: a package that works, to be changed one part at a time."""
+"""``workbench new adapter``: a working package, to change one part at a time."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ _TEMPLATE = Path(__file__).parent / "template"
 _SUFFIX = ".tmpl"
 
 
-#: Names of packages that would stand in the way of ours or of the tests'.
+#: Package names that would conflict with ours or with the tests'.
 _TAKEN = frozenset({"workbench", "adapters", "tests", "test"})
 
 
 def write_adapter(name: str, into: Path) -> tuple[Path, list[str]]:
-    """Write an adapter's package, its contract test and what installs it; whole, or not at all.
+    """Write an adapter's package with its contract test and ``pyproject.toml``, completely or not at all.
 
     Parameters
     ----------
     name : str
-        Of the adapter and its package: lower-case letters, digits and ``_``, beginning with a letter.
+        Name of the adapter and its package: lower-case letters, digits and ``_``, starting with a letter.
     into : Path
-        The folder in which the folder ``name`` is made.
+        The folder in which to create the folder ``name``.
 
     Returns
     -------
     folder : Path
-        What was made.
+        The new folder.
     files : list of str
-        What is in it.
+        The files in it.
 
     Raises
     ------
     BadName
-        A name that no package can have, or that something installed already has.
+        The name is not a valid package name, or is already in use.
     BadInput
-        The folder is there already, or cannot be made.
+        The folder already exists, or cannot be created.
     """
     _check(name)
     target = Path(into).expanduser().resolve() / name
     if target.exists() or target.is_symlink():
-        raise BadInput(f"{target} is there already", hint="Choose another name, or another --into.")
+        raise BadInput(f"{target} already exists", hint="Choose another name or another --into.")
     words = {"name": name, "distribution": f"workbench-{name.replace('_', '-')}"}
     words["title"] = name.replace("_", " ").capitalize()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
     except OSError as error:
-        raise BadInput(f"{target} cannot be made: {error.strerror or error}") from None
+        raise BadInput(f"{target} cannot be created: {error.strerror or error}") from None
     try:
         files = _fill(beside, words)
         beside.chmod(0o777 & ~_umask())
-        os.rename(beside, target)  # noqa: PTH104  # refuses a folder that has something in it
+        os.rename(beside, target)  # noqa: PTH104  # fails if the folder is not empty
     except OSError as error:
-        raise BadInput(f"{target} cannot be made: {error.strerror or error}") from None
+        raise BadInput(f"{target} cannot be created: {error.strerror or error}") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return target, files
@@ -73,15 +73,15 @@ def write_adapter(name: str, into: Path) -> tuple[Path, list[str]]:
 
 def _check(name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,60}", name) or keyword.iskeyword(name):
-        wanted = "lower-case letters, digits and _, beginning with a letter, and no word of Python's"
+        rule = "use lower-case letters, digits and _, starting with a letter, and no Python keyword"
         near = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789")
-        hint = f"Such as {near!r}." if near and near != name and not keyword.iskeyword(near) else ""
-        raise BadName(f"{name!r} cannot name an adapter: {wanted}", hint=hint or "Such as 'my_model'.")
+        hint = f"For example: {near!r}" if near and near != name and not keyword.iskeyword(near) else ""
+        raise BadName(f"invalid adapter name {name!r}: {rule}", hint=hint or "For example: 'my_model'")
     if name in adapters():
-        raise BadName(f"an adapter {name!r} is installed already", hint="Choose another name.")
+        raise BadName(f"an adapter {name!r} is already installed", hint="Choose another name.")
     if name in _TAKEN or name in sys.stdlib_module_names or find_spec(name) is not None:
-        said = f"a package {name!r} is there already, and would hide the adapter's or be hidden by it"
-        raise BadName(said, hint=f"Choose another name, such as '{name}_search'.")
+        message = f"a package {name!r} already exists and would conflict with the adapter's"
+        raise BadName(message, hint=f"Choose another name, such as '{name}_search'.")
 
 
 def _fill(folder: Path, words: dict[str, str]) -> list[str]:

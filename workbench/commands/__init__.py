@@ -1,5 +1,5 @@
-"""The commands of the command line, one module a family of commands.
+"""The commands of the command line, one module per family of commands.
 
-Each module has ``add(commands)``, which says what its commands take. What a command needs is imported when it
-runs, so that ``workbench --help`` loads no more than the parser.
+Each module has ``add(commands)``, which declares its commands and their arguments. A command imports what it
+needs when it runs, so that ``workbench --help`` loads only the parser.
 """

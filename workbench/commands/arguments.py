@@ -1,4 +1,4 @@
-"""What commands take: the parser, the arguments that several share, and the checks on what was typed."""
+"""The arguments of commands: the parser, arguments shared by several commands, and checks of values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class WrongUse(WorkbenchError):
-    """Words that the command line does not know, or a value of the wrong kind."""
+    """An unknown command or option, or a value of the wrong type."""
 
     def __init__(self, usage: str, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -27,33 +27,36 @@ class WrongUse(WorkbenchError):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are errors like any other, so that they are documents with ``--json`` too."""
+    """A parser that raises its errors like any other, so that ``--json`` prints them as a document too."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would have printed, with the word that was probably meant."""
+        """Raise what argparse would have printed, with the closest valid choice."""
         hint = f"See: {self.prog} --help"
-        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
-            near = difflib.get_close_matches(found[1], re.findall(r"'(.+?)'", found[2]), n=1)
+        if match := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            near = difflib.get_close_matches(match[1], re.findall(r"'(.+?)'", match[2]), n=1)
             hint = f"Did you mean {near[0]!r}? {hint}" if near else hint
         raise WrongUse(self.format_usage(), message, hint=hint)
 
 
 def everywhere(parser: argparse.ArgumentParser, *, first: bool = False) -> None:
-    """Take ``--workspace`` and ``--json``, before a command as well as after it."""
-    said = None if first else argparse.SUPPRESS
+    """Add ``--workspace`` and ``--json``, before a command as well as after it."""
+    default = None if first else argparse.SUPPRESS
     parser.add_argument(
-        "--workspace", metavar="DIR", default=said, help="folder of results ($WORKBENCH_HOME, or ./results)"
+        "--workspace",
+        metavar="DIR",
+        default=default,
+        help="workspace folder (default: $WORKBENCH_HOME or ./results)",
     )
     parser.add_argument(
         "--json",
         action="store_true",
         default=False if first else argparse.SUPPRESS,
-        help="one JSON document on standard output, and nothing else",
+        help="print one JSON document on standard output and nothing else",
     )
 
 
 def group(commands: Any, name: str, about: str) -> Any:
-    """Add a word that has commands of its own; return what takes them."""
+    """Add a command that has subcommands; return the object to add them to."""
     parser = commands.add_parser(name, help=about, description=about)
     everywhere(parser)
     return parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -62,7 +65,7 @@ def group(commands: Any, name: str, about: str) -> Any:
 def command(
     commands: Any, words: str, call: Callable[[argparse.Namespace], int], about: str
 ) -> argparse.ArgumentParser:
-    """Add a command: its last word names it, and all of them its document."""
+    """Add a command named by the last of ``words``; all of them name its document."""
     parser: argparse.ArgumentParser = commands.add_parser(
         words.split()[-1],
         help=about,
@@ -78,92 +81,92 @@ def command(
 def in_workspace(
     call: Callable[[Workspace, argparse.Namespace], int],
 ) -> Callable[[argparse.Namespace], int]:
-    """Return a command that is given its workspace, open."""
+    """Return a command that opens the workspace and passes it to ``call``."""
 
     @functools.wraps(call)
-    def opened(given: argparse.Namespace) -> int:
+    def opened(args: argparse.Namespace) -> int:
         from workbench.workspace import Workspace
 
-        with Workspace(given.workspace) as home:
-            return call(home, given)
+        with Workspace(args.workspace) as home:
+            return call(home, args)
 
     return opened
 
 
 def completed_by(action: argparse.Action, names: Callable[[argparse.Namespace], Iterable[object]]) -> None:
-    """Let the shell complete an argument with names that are looked up when it asks."""
+    """Let the shell complete an argument with names that are looked up on demand."""
 
     def complete(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
         try:
             return [name for name in map(str, names(parsed_args)) if name.startswith(prefix)]
-        except Exception:  # a shell that waits for a word is no place for complaints
+        except Exception:  # completion must not print errors into the shell
             return []
 
-    action.completer = complete  # type: ignore[attr-defined]  # what argcomplete looks for
+    action.completer = complete  # type: ignore[attr-defined]  # read by argcomplete
 
 
 def takes_adapter(parser: argparse.ArgumentParser) -> None:
-    """Take ``--adapter``."""
+    """Add ``--adapter``."""
     action = parser.add_argument(
-        "--adapter", metavar="A", help="model family; the only one installed if not given"
+        "--adapter", metavar="A", help="model family (default: the only one installed)"
     )
     completed_by(action, lambda _: _adapters())
 
 
 def takes_options(parser: argparse.ArgumentParser, task: Callable[[argparse.Namespace], str]) -> None:
-    """Take ``--option``, of a task that what else was typed names."""
+    """Add ``--option``, completed for the task that ``task`` reads from the other arguments."""
     action = parser.add_argument(
         "--option",
         "-o",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the adapter's; the value is read as JSON where it is JSON; as often as you like",
+        help="an option of the adapter; the value is parsed as JSON if possible; repeatable",
     )
-    completed_by(action, lambda given: _option_names(getattr(given, "adapter", None), task(given)))
+    completed_by(action, lambda args: _option_names(getattr(args, "adapter", None), task(args)))
 
 
 def takes_index(parser: argparse.ArgumentParser, about: str) -> None:
-    """Take ``--index``."""
+    """Add ``--index``."""
     action = parser.add_argument("--index", metavar="NAME", help=about)
     completed_by(action, _indexes)
 
 
 def takes_port(parser: argparse.ArgumentParser) -> None:
-    """Take where a page is served."""
-    parser.add_argument("--port", type=port, default=0, metavar="N", help="0: any that is free")
-    parser.add_argument("--open", action="store_true", help="open it in a browser")
+    """Add ``--port`` and ``--open``, for a page that is served."""
+    parser.add_argument("--port", type=port, default=0, metavar="N", help="0 (default) picks a free port")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 
 def count(text: str) -> int:
-    """Return a whole number of at least 0 that was typed."""
+    """Parse an integer of at least 0."""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
     return int(text)
 
 
 def port(text: str) -> int:
-    """Return a port that was typed."""
+    """Parse a port number."""
     if (number := count(text)) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; 0 to 65535 are")
+        raise argparse.ArgumentTypeError(f"must be a port from 0 to 65535, got {text!r}")
     return number
 
 
 def options(pairs: Iterable[str]) -> dict[str, Any]:
-    """Return ``--option k=v …``: a value that is JSON counts as that, any other as text.
+    """Parse ``--option k=v …``: a value that is valid JSON is parsed, any other is text.
 
     Raises
     ------
     BadInput
-        A pair without a name or a value, or the same name twice.
+        A pair without a name or ``=``, or a repeated name.
     """
     out: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise BadInput(f"--option {pair!r}: name=value is wanted", hint="Such as --option k=3.")
+            raise BadInput(f"--option must be NAME=VALUE, got {pair!r}", hint="For example: --option k=3")
         if name in out:
-            raise BadInput(f"--option {name} is given twice", hint="Give each option once.")
+            raise BadInput(f"--option {name} is repeated", hint="Give each option once.")
         try:
             out[name] = json.loads(value)
         except ValueError:
@@ -183,8 +186,8 @@ def _option_names(adapter: str | None, task: str) -> list[str]:
     return [f"{name}=" for name in get_adapter(adapter).options(task).model_fields]
 
 
-def _indexes(given: argparse.Namespace) -> list[str]:
+def _indexes(args: argparse.Namespace) -> list[str]:
     from workbench.workspace import Workspace
 
-    with Workspace(given.workspace) as home:
+    with Workspace(args.workspace) as home:
         return home.index_names()

@@ -14,22 +14,22 @@ SHELLS = ("bash", "zsh", "fish")
 
 def add(commands: Any) -> None:
     """Add the command."""
-    about = "Print what makes a shell complete workbench's words, names and ids."
+    about = "Print the shell completion script."
     completion = command(commands, "completion", _completion, about)
     completion.add_argument(
         "shell",
         choices=SHELLS,
-        help='in bash: eval "$(workbench completion bash)"; in zsh: the same with zsh; '
-        "in fish: workbench completion fish | source",
+        help='bash: eval "$(workbench completion bash)"; zsh: eval "$(workbench completion zsh)"; '
+        "fish: workbench completion fish | source",
     )
 
 
-def _completion(given: argparse.Namespace) -> int:
+def _completion(args: argparse.Namespace) -> int:
     from argcomplete.shell_integration import shellcode
 
-    script = shellcode(["workbench"], shell=given.shell)
-    if given.json:
-        print_document({"shell": given.shell, "script": script})
+    script = shellcode(["workbench"], shell=args.shell)
+    if args.json:
+        print_document({"shell": args.shell, "script": script})
     else:
         print(script)
     return DONE

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the command."""
-    about = "Train, evaluate, index and publish a search, on real data."
+    about = "Train, evaluate, build an index and publish the search page, on real data."
     demo = command(commands, "demo", in_workspace(_demo), about)
     takes_adapter(demo)
     demo.add_argument(
@@ -31,40 +31,43 @@ def add(commands: Any) -> None:
         metavar="TYPE.NAME=VALUE",
         action="append",
         default=[],
-        help="an option of one of its jobs, such as train.steps=100; as often as you like",
+        help="an option of one of its jobs, such as train.steps=100; repeatable",
     )
-    demo.add_argument("--no-serve", dest="serve", action="store_false", help="stop before the page")
+    demo.add_argument("--no-serve", dest="serve", action="store_false", help="do not serve the search page")
     takes_port(demo)
 
 
-def _demo(home: Workspace, given: argparse.Namespace) -> int:
+def _demo(home: Workspace, args: argparse.Namespace) -> int:
     from workbench.adapter.registry import get_adapter
 
-    adapter = get_adapter(given.adapter)
-    tell = say if given.json else print
-    tell(f"{adapter.title or adapter.name}: the whole way, in {home.path}")
-    outcome = run_demo(home, adapter, options=_by_type(given), say=tell)
-    if given.json:
+    adapter = get_adapter(args.adapter)
+    show = say if args.json else print
+    show(f"Running the demo of {adapter.title or adapter.name} in {home.path}")
+    outcome = run_demo(home, adapter, options=_by_type(args), say=show)
+    if args.json:
         print_document(outcome)
     else:
         shown = headlines([home.job(job["id"]) for job in outcome["jobs"]])
         if shown:
             print_table(("metric", "value"), [(k, f"{v:.4g}") for k, v in shown.items()])
-        print("Notebooks, each the report of its job:")
+        print("Reports (the executed notebooks):")
         for job in outcome["jobs"]:
             print(f"  {job['type']:<12} {job['notebook']}")
-    if given.serve and outcome["index"]["name"]:
-        return serve_index(home, outcome["index"]["name"], given.port, given.open)
+    if args.serve and outcome["index"]["name"]:
+        return serve_index(home, outcome["index"]["name"], args.port, args.open)
     return DONE
 
 
-def _by_type(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return ``--option TYPE.k=v …`` by job type."""
+def _by_type(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the options of ``--option TYPE.k=v …`` by job type."""
     out: dict[str, dict[str, Any]] = {}
-    for name, value in options(given.option).items():
+    for name, value in options(args.option).items():
         kind, dot, option = name.partition(".")
         if not dot or not option:
-            raise BadInput(f"--option {name}=…: TYPE.name=value is wanted", hint="Such as train.steps=100.")
+            raise BadInput(
+                f"--option must be TYPE.NAME=VALUE, got {name}=…",
+                hint="For example: --option train.steps=100",
+            )
         out.setdefault(kind, {})[option] = value
     return out
 
@@ -81,38 +84,38 @@ def run_demo(
     Parameters
     ----------
     home : BaseWorkspace
-        Where; an earlier demo's index is replaced whole, and its runs stay beside the new one.
+        Where the jobs run; the index of an earlier demo is replaced, and its runs are kept.
     adapter : BaseAdapter
-        Whose ``demo()`` says what to submit.
+        Its ``demo()`` returns the jobs to submit.
     options : mapping, optional
-        By job type, options that replace or join those of ``demo()``.
+        Options by job type, which override or extend those of ``demo()``.
     say : callable
-        Takes each sentence for the person who watches.
+        Called with each progress message for the user.
 
     Returns
     -------
     dict
-        ``workspace``, ``jobs``, ``run``, ``index`` and ``metrics``: what ``--json`` prints.
+        ``workspace``, ``jobs``, ``run``, ``index`` and ``metrics``, as ``--json`` prints them.
 
     Raises
     ------
     BadInput
-        Options for a job type that the demo has not.
+        Options for a job type that the demo does not have.
     JobFailed
         A job failed; the error names its cell, its message and its notebook.
     """
     from workbench.commands.progress import JobProgress
 
-    plan = {kind: dict(given) for kind, given in adapter.demo().items()}
-    for kind, given in (options or {}).items():
+    plan = {kind: dict(values) for kind, values in adapter.demo().items()}
+    for kind, values in (options or {}).items():
         if kind not in plan:
-            raise BadInput(f"the demo has no job {kind!r}; it has {', '.join(plan)}")
-        plan[kind] |= given
+            raise BadInput(f"the demo has no job {kind!r}; it has: {', '.join(plan)}")
+        plan[kind] |= values
     results: dict[str, Any] = {}
     done: list[Job] = []
     with JobProgress(sys.stderr) as shown:
-        for kind, given in plan.items():
-            job = home.submit(kind, adapter, filled_in(given, results))
+        for kind, values in plan.items():
+            job = home.submit(kind, adapter, filled_in(values, results))
             job.wait(on_progress=shown)
             done.append(job)
             results[kind] = job.result.made if job.result else {}
@@ -135,7 +138,7 @@ def run_demo(
 
 
 def headlines(jobs: Sequence[Job]) -> dict[str, float]:
-    """Return the metrics that jobs put first, in their order; all of a job that puts none first."""
+    """Return the headline metrics of jobs, in order; all metrics of a job that declares no headline."""
     shown: dict[str, float] = {}
     for job in jobs:
         if job.result:
@@ -145,12 +148,12 @@ def headlines(jobs: Sequence[Job]) -> dict[str, float]:
 
 
 def filled_in(options: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return options with each ``"$type.key"`` replaced by what the earlier job of that type made.
+    """Return options with each ``"$type.key"`` replaced by that output of the earlier job of that type.
 
     Raises
     ------
     BadInput
-        No earlier job made such a thing.
+        No earlier job has that output.
     """
     out: dict[str, Any] = {}
     for name, value in options.items():
@@ -161,8 +164,8 @@ def filled_in(options: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]])
             if key not in made.get(kind, {}):
                 known = [f"${kind}.{key}" for kind, things in made.items() for key in things]
                 raise BadInput(
-                    f"demo option {name}={value!r} refers to nothing that was made. "
-                    f"There is: {', '.join(known) or 'nothing yet'}"
+                    f"demo option {name}={value!r}: no earlier job has this output. "
+                    f"Available: {', '.join(known) or 'none yet'}"
                 )
             value = made[kind][key]
         out[name] = value

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the command."""
-    about = "Say what is installed, where things are, and what is wrong; exit 1 where something is broken."
+    about = "Check the installation and report problems; exits with 1 if something is broken."
     command(commands, "doctor", _doctor, about)
 
 
-def _doctor(given: argparse.Namespace) -> int:
+def _doctor(args: argparse.Namespace) -> int:
     from workbench.commands.examination import examine
 
-    report = examine(given.workspace)
-    if given.json:
+    report = examine(args.workspace)
+    if args.json:
         print_document(report.to_json())
     else:
         _print(report)
@@ -45,6 +45,6 @@ def _print(report: Report) -> None:
         if problem.hint:
             console.print(Text(f"  {problem.hint}"))
     if not report.problems:
-        print("Nothing is wrong.")
+        print("No problems found.")
     elif not report.broken:
-        print("Nothing is broken.")
+        print("Warnings only; nothing is broken.")

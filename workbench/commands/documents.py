@@ -1,9 +1,9 @@
-"""The document that each command prints with ``--json``: its keys, all of them, and what each one holds.
+"""The document that each command prints with ``--json``: all of its keys and their types.
 
-The same declaration is the end of ``workbench COMMAND --help``, and the tests hold what is printed to it. A
-mapping is an object with these keys and no others; a list of one is a list of any length whose parts are
-alike; a pair with None may be null; and a text names a kind of plain value: ``text``, ``number``,
-``whole number``, ``true or false``, or ``object``, whose keys are not ours to say.
+``workbench COMMAND --help`` ends with the same declaration, and tests check the output against it. A mapping
+is an object with exactly these keys; a list with one element is a list of any length whose elements have that
+shape; a pair with None may be null; and a string names a plain type: ``text``, ``number``, ``whole number``,
+``true or false``, or ``object``, whose keys are not fixed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PROGRESS: Shape = {
     "fraction": _NUMBER,
 }
 
-#: A job where its result is not asked for.
+#: A job without its result.
 _LISTED_JOB: Mapping[str, Any] = {
     "id": "whole number",
     "type": "text",
@@ -58,7 +58,7 @@ _RESULT: Shape = {
 
 _JOB: Shape = {**_LISTED_JOB, "result": (_RESULT, None)}
 
-#: What every command prints instead where it could not be done.
+#: What every command prints instead when it fails.
 ERROR: Shape = {"error": {"type": "text", "message": "text", "hint": "text"}}
 
 #: By the words of the command.
@@ -139,7 +139,7 @@ DOCUMENTS: Mapping[str, Shape] = {
 
 
 def in_words(shape: Shape) -> str:
-    """Return a shape on one line, as people write JSON: ``{"id": whole number, …}``."""
+    """Return a shape on one line, in the style of JSON: ``{"id": whole number, …}``."""
     if isinstance(shape, str):
         return shape
     if isinstance(shape, Mapping):

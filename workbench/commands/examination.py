@@ -1,7 +1,7 @@
-"""What ``workbench doctor`` says: what is installed, where things are, what is wrong and what to do about it.
+"""The checks of ``workbench doctor``: what is installed, where things are, and problems with hints.
 
-A problem is ``broken`` where jobs cannot run as they are meant to, and a ``warning`` where something else
-does not work, or works less well.
+A problem is ``broken`` if it keeps jobs from running as intended, and a ``warning`` if something else does
+not work, or works less well.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ DISTRIBUTION = "notebook-workbench"
 SERVER_EXTENSION, LAB_EXTENSION = "workbench.server", "notebook-workbench"
 
 
-#: Packages whose versions matter when something does not work.
+#: Packages whose versions help to explain a problem.
 _TELLING = ("jupyterlab", "voila", "papermill", "ipykernel", "SQLAlchemy", "torch")
 
 
-#: Free bytes below which jobs are about to fail, and below which it is time to tidy up.
+#: Free bytes below which jobs are about to fail, and below which a warning is due.
 LEAST_FREE, LITTLE_FREE = 500 * 2**20, 2 * 2**30
 
 
@@ -50,7 +50,7 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong: how much, found by which check, and what to do."""
+    """A problem: its level, the check that found it, a message and a hint."""
 
     level: Literal["broken", "warning"]
     check: str
@@ -60,7 +60,7 @@ class Problem:
 
 @dataclass
 class Report:
-    """What was found, by name, and what is wrong."""
+    """The findings by name, and the problems."""
 
     found: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Report:
 
 @dataclass
 class _Patient:
-    """What the checks look at, and where they write what they found."""
+    """The installation and workspace to check, and the findings so far."""
 
     path: Path
     database_url: str
@@ -86,14 +86,14 @@ class _Patient:
 
 
 def examine(path: str | os.PathLike[str] | None = None, *, database_url: str | None = None) -> Report:
-    """Look at this installation and at a workspace; nothing is made or mended.
+    """Check this installation and a workspace, without creating or repairing anything.
 
     Parameters
     ----------
     path : path, optional
-        The workspace folder; ``$WORKBENCH_HOME`` or ``./results`` if not given.
+        The workspace folder; by default ``$WORKBENCH_HOME`` or ``./results``.
     database_url : str, optional
-        Its database; ``$WORKBENCH_DATABASE_URL``, or the file in the folder, if not given.
+        Its database; by default ``$WORKBENCH_DATABASE_URL``, or the file in the folder.
     """
     report = Report()
     patient = _Patient(
@@ -105,18 +105,18 @@ def examine(path: str | os.PathLike[str] | None = None, *, database_url: str | N
         for name, check in CHECKS.items():
             try:
                 report.problems += check(patient)
-            except Exception as error:  # a doctor that falls ill helps nobody: the other checks go on
-                said = f"could not be looked at: {type(error).__name__}: {error}"
-                report.problems.append(Problem("broken", name, f"{name} {said}"))
+            except Exception as error:  # a check must not stop the others
+                message = f"the check '{name}' failed: {type(error).__name__}: {error}"
+                report.problems.append(Problem("broken", name, message))
     finally:
         if patient.home is not None:
             patient.home.close()
-    # The worst first; a sort keeps the order of equals.
+    # The worst first; the sort is stable.
     report.problems.sort(key=lambda problem: problem.level != "broken")
     return report
 
 
-# What is installed ----------------------------------------------------------------------------------
+# Installation ---------------------------------------------------------------------------------------
 
 
 def _packages(patient: _Patient) -> Iterator[Problem]:
@@ -128,12 +128,12 @@ def _packages(patient: _Patient) -> Iterator[Problem]:
         yield Problem("broken", "packages", f"{DISTRIBUTION} is not installed as a package", hint)
         return
     for name in _TELLING:
-        if has := _version(name):
-            patient.found[name] = has
+        if installed := _version(name):
+            patient.found[name] = installed
     missing = _missing("")
     if missing:
         hint = "pip install " + " ".join(f"'{line}'" for line in missing.values())
-        yield Problem("broken", "packages", f"not installed, or too old: {', '.join(missing)}", hint)
+        yield Problem("broken", "packages", f"missing or too old: {', '.join(missing)}", hint)
 
 
 def _extras(patient: _Patient) -> Iterator[Problem]:
@@ -142,30 +142,28 @@ def _extras(patient: _Patient) -> Iterator[Problem]:
         missing = _missing(extra)
         if not missing:
             whole.append(extra)
-        elif extra != "test":  # those who develop know
+        elif extra != "test":  # developers need no hint
             absent.append(f"{extra} ({', '.join(missing)})")
     patient.found["extras"] = ", ".join(whole) or "none"
     if absent:
         names = ",".join(one.partition(" ")[0] for one in absent)
-        said = f"optional packages that are not installed: {'; '.join(absent)}"
-        yield Problem(
-            "warning", "extras", said, f'Where you want them: pip install "{DISTRIBUTION}[{names}]"'
-        )
+        message = f"optional packages are not installed: {'; '.join(absent)}"
+        yield Problem("warning", "extras", message, f'To install them: pip install "{DISTRIBUTION}[{names}]"')
 
 
 def _missing(extra: str) -> dict[str, str]:
-    """Return what an extra (or, for "", everybody) needs and is not there: name to requirement."""
+    """Return the missing requirements of an extra (of the package itself for ""): name to requirement."""
     out: dict[str, str] = {}
     for line in requires(DISTRIBUTION) or ():
-        needed = Requirement(line)
-        if needed.marker and not needed.marker.evaluate({"extra": extra}):
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
-        if extra and (needed.marker is None or "extra" not in str(needed.marker)):
+        if extra and (requirement.marker is None or "extra" not in str(requirement.marker)):
             continue
-        has = _version(needed.name)
-        if not has or not needed.specifier.contains(has, prereleases=True):
-            needed.marker = None  # what is left is what to type
-            out[canonicalize_name(needed.name)] = str(needed)
+        installed = _version(requirement.name)
+        if not installed or not requirement.specifier.contains(installed, prereleases=True):
+            requirement.marker = None  # the rest is what pip takes
+            out[canonicalize_name(requirement.name)] = str(requirement)
     return out
 
 
@@ -180,8 +178,8 @@ def _browser(patient: _Patient) -> Iterator[Problem]:
     path = next(filter(None, map(shutil.which, _BROWSERS)), None)
     patient.found["browser"] = path or "none"
     if path is None and find_spec("playwright"):
-        said = "there is no Chromium, so the browser tests are skipped; nothing else needs it"
-        yield Problem("warning", "browser", said, "On Debian: apt-get install chromium")
+        message = "no Chromium found: the browser tests are skipped; nothing else needs it"
+        yield Problem("warning", "browser", message, "On Debian: apt-get install chromium")
 
 
 def _jupyter(patient: _Patient) -> Iterator[Problem]:
@@ -194,23 +192,27 @@ def _jupyter(patient: _Patient) -> Iterator[Problem]:
     enabled = configured.get(SERVER_EXTENSION)
     patient.found["server extension"] = "enabled" if enabled else "off"
     if enabled is False:
-        said = f"the Jupyter Server extension {SERVER_EXTENSION} is disabled: no HTTP API, no status of jobs"
-        yield Problem("warning", "jupyter", said, f"jupyter server extension enable {SERVER_EXTENSION}")
+        message = f"the Jupyter Server extension {SERVER_EXTENSION} is disabled: no HTTP API, no job status"
+        yield Problem("warning", "jupyter", message, f"jupyter server extension enable {SERVER_EXTENSION}")
     elif enabled is None and find_spec(SERVER_EXTENSION):
-        said = f"Jupyter finds no configuration of the server extension {SERVER_EXTENSION}: no HTTP API"
-        yield Problem("warning", "jupyter", said, f"pip install --force-reinstall --no-deps {DISTRIBUTION}")
+        message = f"Jupyter has no configuration for the server extension {SERVER_EXTENSION}: no HTTP API"
+        yield Problem(
+            "warning", "jupyter", message, f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+        )
 
     places = jupyter_path("labextensions")
-    there = any(Path(place, LAB_EXTENSION, "package.json").is_file() for place in places)
+    installed = any(Path(place, LAB_EXTENSION, "package.json").is_file() for place in places)
     off = get_page_config(places).get("disabledExtensions", {})
     disabled = LAB_EXTENSION in off if isinstance(off, list) else bool(off.get(LAB_EXTENSION))
-    patient.found["lab extension"] = "enabled" if there and not disabled else "off"
-    if there and disabled:
-        said = "the JupyterLab extension is disabled: no launcher cards and no status of jobs in JupyterLab"
-        yield Problem("warning", "jupyter", said, f"jupyter labextension enable {LAB_EXTENSION}")
-    elif not there:
-        said = "JupyterLab does not find the extension of this package: no launcher cards, no status of jobs"
-        yield Problem("warning", "jupyter", said, f"pip install --force-reinstall --no-deps {DISTRIBUTION}")
+    patient.found["lab extension"] = "enabled" if installed and not disabled else "off"
+    if installed and disabled:
+        message = "the JupyterLab extension is disabled: no launcher cards, no job status"
+        yield Problem("warning", "jupyter", message, f"jupyter labextension enable {LAB_EXTENSION}")
+    elif not installed:
+        message = "JupyterLab does not find this package's extension: no launcher cards, no job status"
+        yield Problem(
+            "warning", "jupyter", message, f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+        )
 
 
 # The workspace --------------------------------------------------------------------------------------
@@ -218,14 +220,14 @@ def _jupyter(patient: _Patient) -> Iterator[Problem]:
 
 def _workspace(patient: _Patient) -> Iterator[Problem]:
     path = patient.path
-    patient.found["workspace"] = str(path) if path.exists() else f"{path} (not there yet)"
+    patient.found["workspace"] = str(path) if path.exists() else f"{path} (does not exist yet)"
     near = next(folder for folder in (path, *path.parents) if folder.exists())
     if not near.is_dir():
-        said = f"{path} cannot be a workspace: {near} is a file"
-        yield Problem("broken", "workspace", said, "Name a folder with --workspace or $WORKBENCH_HOME.")
+        message = f"{path} cannot be a workspace: {near} is a file"
+        yield Problem("broken", "workspace", message, "Name a folder with --workspace or $WORKBENCH_HOME.")
     elif not os.access(near, os.W_OK):
         hint = "Make it writable, or name another one with --workspace or $WORKBENCH_HOME."
-        yield Problem("broken", "workspace", f"{near} cannot be written", hint)
+        yield Problem("broken", "workspace", f"{near} is not writable", hint)
     if kind := network_filesystem(near):
         patient.found["file system"] = f"{kind} (network)"
 
@@ -235,24 +237,26 @@ def _disk(patient: _Patient) -> Iterator[Problem]:
     free = shutil.disk_usage(near).free
     patient.found["free space"] = f"{free / 2**30:.1f} GiB"
     if free < LITTLE_FREE:
-        said = f"the disk is nearly full: {free / 2**20:.0f} MiB are free where the workspace is"
-        hint = "Delete old folders in jobs/, runs/ or cache/ of the workspace, or name another disk's folder."
-        yield Problem("broken" if free < LEAST_FREE else "warning", "disk", said, hint)
+        message = f"the disk is nearly full: {free / 2**20:.0f} MiB are free on the workspace's disk"
+        hint = (
+            "Delete old folders in jobs/, runs/ or cache/ of the workspace, or use a folder on another disk."
+        )
+        yield Problem("broken" if free < LEAST_FREE else "warning", "disk", message, hint)
 
 
 def _database(patient: _Patient) -> Iterator[Problem]:
     driver = sqlite_module().sqlite_version
     patient.found["database"] = f"SQLite {driver}"
-    there = patient.database_url or (patient.path / "workbench.db").exists()
-    if not there and not (patient.path.is_dir() and network_filesystem(patient.path)):
-        return  # there is none yet, and looking makes none; on a network file system it would be refused
+    exists = patient.database_url or (patient.path / "workbench.db").exists()
+    if not exists and not (patient.path.is_dir() and network_filesystem(patient.path)):
+        return  # none yet, and this creates none; on a network file system opening it would be refused
     try:
         patient.home = Workspace(patient.path, database_url=patient.database_url or None)
     except WorkbenchError as error:
         patient.found["database"] = "cannot be opened"
         hint = error.hint
         if isinstance(error, StoreUnavailable):
-            hint = f"Does its server run, and is ${DATABASE_URL} right? {hint}"
+            hint = f"Is the database server running, and is ${DATABASE_URL} correct? {hint}"
         yield Problem("broken", "database", error.message, hint)
         return
     patient.found["database"] = patient.home.store.version()
@@ -260,8 +264,7 @@ def _database(patient: _Patient) -> Iterator[Problem]:
         yield Problem(
             "warning",
             "database",
-            f"SQLite {driver} has a bug that can corrupt databases, so it works without its write-ahead log, "
-            "slower",
+            f"SQLite {driver} has a bug that can corrupt databases, so write-ahead logging is off (slower)",
             "pip install 'pysqlite3>=0.6'",
         )
 
@@ -275,30 +278,30 @@ def _queue(patient: _Patient) -> Iterator[Problem]:
         ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
     )
     alive = is_locked(workers.worker_lock(home))
-    patient.found["worker"] = "alive" if alive else "none; it starts with the next job"
+    patient.found["worker"] = "alive" if alive else "none; one starts with the next job"
     if (waiting := counts["queued"]) and not alive:
-        said = f"{waiting} job{' is' if waiting == 1 else 's are'} queued and no worker runs"
-        yield Problem("broken", "jobs", said, "Start one: workbench worker")
+        message = f"{waiting} job{' is' if waiting == 1 else 's are'} queued and no worker is running"
+        yield Problem("broken", "jobs", message, "Start one: workbench worker")
     patient.found["indexes"] = ", ".join(home.index_names()) or "none"
 
 
-# What jobs need -------------------------------------------------------------------------------------
+# Adapters and notebooks -----------------------------------------------------------------------------
 
 
 def _adapters(patient: _Patient) -> Iterator[Problem]:
     names = adapters()
     patient.found["adapters"] = ", ".join(names) or "none"
     if not names:
-        said = "no adapter is installed, so there is nothing to train, evaluate or search"
+        message = "no adapter is installed, so there is nothing to train, evaluate or search"
         yield Problem(
-            "broken", "adapters", said, "Install a model family's package, or: workbench new adapter"
+            "broken", "adapters", message, "Install a model family's package, or: workbench new adapter"
         )
     for name in names:
         try:
             get_adapter(name)
-        except Exception as error:  # whatever somebody else's adapter raises is said
-            said = f"adapter {name!r} cannot be loaded: {type(error).__name__}: {error}"
-            yield Problem("broken", "adapters", said, "Install its package again, or remove it.")
+        except Exception as error:  # an adapter may raise anything
+            message = f"adapter {name!r} cannot be loaded: {type(error).__name__}: {error}"
+            yield Problem("broken", "adapters", message, "Reinstall its package, or remove it.")
 
 
 def _notebooks(patient: _Patient) -> Iterator[Problem]:
@@ -310,7 +313,7 @@ def _notebooks(patient: _Patient) -> Iterator[Problem]:
             yield Problem("broken", "notebooks", error.message, error.hint)
 
 
-#: What is looked at, in this order.
+#: The checks, in this order.
 CHECKS: dict[str, Callable[[_Patient], Iterator[Problem]]] = {
     "packages": _packages,
     "extras": _extras,

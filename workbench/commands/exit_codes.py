@@ -1,6 +1,6 @@
-"""How a command ends."""
+"""The exit codes of commands."""
 
 DONE, FAILED, WRONG_USE, CANCELLED = 0, 1, 2, 75
 
-#: What a shell says of a command that Ctrl-C ended.
+#: The shell's convention for a command ended by Ctrl-C.
 INTERRUPTED = 130

@@ -16,23 +16,25 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the commands."""
-    tools = group(commands, "import", "Bring runs from MLflow or TensorBoard.")
-    about = "Bring an MLflow store's runs; again, to continue them."
+    tools = group(commands, "import", "Import runs from MLflow or TensorBoard.")
+    about = "Import the runs of an MLflow store; importing again adds what is new."
     mlflow = command(tools, "import mlflow", in_workspace(_import), about)
     mlflow.add_argument(
         "source",
         metavar="URI",
-        help="sqlite:///mlflow.db, another database, folder mlruns, or https://server",
+        help="sqlite:///mlflow.db, another database URL, an mlruns folder, or https://server",
     )
     mlflow.set_defaults(tool="mlflow")
-    about = "Bring runs written for TensorBoard; again, to continue them."
+    about = "Import TensorBoard runs; importing again adds what is new."
     board = command(tools, "import tensorboard", in_workspace(_import), about)
-    board.add_argument("source", metavar="DIR", help="what tensorboard --logdir is given")
-    board.add_argument("--experiment", metavar="NAME", help="called as the folder if not given")
+    board.add_argument("source", metavar="DIR", help="the folder passed to tensorboard --logdir")
+    board.add_argument(
+        "--experiment", metavar="NAME", help="name of the experiment (default: the folder's name)"
+    )
     board.set_defaults(tool="tensorboard")
 
 
-def _import(home: Workspace, given: argparse.Namespace) -> int:
+def _import(home: Workspace, args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -42,18 +44,18 @@ def _import(home: Workspace, given: argparse.Namespace) -> int:
         def say(done: int, total: int, points: int) -> None:
             bar.update(task, completed=done, total=total, description=f"runs, {points:,} points")
 
-        if given.tool == "mlflow":
-            brought = home.import_mlflow(given.source, say)
+        if args.tool == "mlflow":
+            imported = home.import_mlflow(args.source, say)
         else:
-            brought = home.import_tensorboard(given.source, given.experiment, say)
-    if given.json:
-        print_document(brought._asdict())
+            imported = home.import_tensorboard(args.source, args.experiment, say)
+    if args.json:
+        print_document(imported._asdict())
         return DONE
     print(
-        f"{brought.new} new, {brought.changed} continued, {brought.unchanged} unchanged; "
-        f"{brought.points:,} new points"
+        f"{imported.new} new, {imported.changed} continued, {imported.unchanged} unchanged; "
+        f"{imported.points:,} new points"
     )
-    for what, number in brought.passed_over.items():
+    for what, number in imported.passed_over.items():
         if number:
-            print(f"not brought: {what} ({number})")
+            print(f"not imported: {what} ({number})")
     return DONE

@@ -32,24 +32,24 @@ def add(commands: Any) -> None:
     jobs = group(commands, "jobs", "Submit, list, show and cancel jobs.")
     _add_submit(jobs)
     listed = command(jobs, "jobs list", in_workspace(_list), "List jobs, newest first.")
-    kind = listed.add_argument("--type", metavar="TYPE", help="only those of one type")
+    kind = listed.add_argument("--type", metavar="TYPE", help="only jobs of this type")
     completed_by(kind, lambda _: _types())
-    status = listed.add_argument("--status", metavar="STATUS", help="only those in one state")
+    status = listed.add_argument("--status", metavar="STATUS", help="only jobs with this status")
     completed_by(status, lambda _: _statuses())
-    listed.add_argument("--limit", type=count, default=20, metavar="N", help="at most so many (20)")
-    listed.add_argument("--offset", type=count, default=0, metavar="N", help="pass over the newest so many")
+    listed.add_argument("--limit", type=count, default=20, metavar="N", help="at most N (default 20)")
+    listed.add_argument("--offset", type=count, default=0, metavar="N", help="skip the newest N")
     for name, call, about in (
-        ("show", _show, "Show one job: its options, its state, its result."),
-        ("logs", _logs, "Print the end of what a job printed."),
+        ("show", _show, "Show one job: its options, status and result."),
+        ("logs", _logs, "Print the end of a job's log."),
         ("cancel", _cancel, "Cancel a job."),
     ):
         one = command(jobs, f"jobs {name}", in_workspace(call), about)
-        completed_by(one.add_argument("id", metavar="JOB", help="its id"), _ids)
+        completed_by(one.add_argument("id", metavar="JOB", help="the job's id"), _ids)
         if name == "logs":
-            one.add_argument("--tail", type=count, default=200, metavar="LINES", help="so many lines (200)")
             one.add_argument(
-                "--follow", action="store_true", help="go on as it grows, until the job has ended"
+                "--tail", type=count, default=200, metavar="LINES", help="number of lines (default 200)"
             )
+            one.add_argument("--follow", action="store_true", help="follow the log until the job has ended")
 
 
 def _add_submit(jobs: Any) -> None:
@@ -58,45 +58,45 @@ def _add_submit(jobs: Any) -> None:
     kind = submit.add_argument(
         "type",
         metavar="TYPE",
-        help="train, eval, index_build, another of the adapter's, or the path of a notebook of your own, "
-        "whose parameters --option gives",
+        help="train, eval, index_build, another type the adapter offers, or the path of your own notebook "
+        "(whose parameters are set with --option)",
     )
     completed_by(kind, lambda _: [*_types(), *Path().glob("*.ipynb")])
     submit.add_argument(
-        "--fail-below", metavar="JSON", help="""fail unless the result reaches this: '{"R@10": 0.35}'"""
+        "--fail-below", metavar="JSON", help="""fail if a metric is below its minimum: '{"R@10": 0.35}'"""
     )
     takes_adapter(submit)
-    submit.add_argument("--wait", action="store_true", help="show its progress and return when it has ended")
-    takes_options(submit, lambda given: str(given.type))
+    submit.add_argument("--wait", action="store_true", help="show progress and return when the job has ended")
+    takes_options(submit, lambda args: str(args.type))
 
 
-def _submit(home: Workspace, given: argparse.Namespace) -> int:
-    if given.type.endswith(".ipynb"):
-        if given.adapter or given.fail_below:
-            raise BadInput("a notebook of your own has neither --adapter nor --fail-below")
-        job = home.submit_notebook(given.type, _parameters(given))
+def _submit(home: Workspace, args: argparse.Namespace) -> int:
+    if args.type.endswith(".ipynb"):
+        if args.adapter or args.fail_below:
+            raise BadInput("--adapter and --fail-below do not apply to your own notebook")
+        job = home.submit_notebook(args.type, _parameters(args))
     else:
-        job = home.submit(given.type, given.adapter, options(given.option), fail_below=given.fail_below)
-    code = _follow(job) if given.wait else DONE
-    if given.json:
+        job = home.submit(args.type, args.adapter, options(args.option), fail_below=args.fail_below)
+    code = _follow(job) if args.wait else DONE
+    if args.json:
         print_document(job.to_json())
     else:
         print(f"job {job.id}: {job.status}{f', {job.summary}' if job.summary else ''}")
         if job.notebook:
             print(job.notebook)
-        if not given.wait:
-            print(f"Follow it with: workbench jobs show {job.id}")
+        if not args.wait:
+            print(f"Check on it with: workbench jobs show {job.id}")
     return code
 
 
-def _parameters(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the options as a notebook's parameters: what it declares as text stays as it was typed."""
+def _parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options as parameters of a notebook; those it declares as str are not parsed as JSON."""
     from workbench.jobs.submission import local_notebook
     from workbench.notebooks.parameters import declared_parameters
 
-    declared = {one.name: one.type for one in declared_parameters(local_notebook(given.type))}
-    typed = dict(pair.partition("=")[::2] for pair in given.option)
-    read = options(given.option)
+    declared = {one.name: one.type for one in declared_parameters(local_notebook(args.type))}
+    typed = dict(pair.partition("=")[::2] for pair in args.option)
+    read = options(args.option)
     return {name: typed[name] if declared.get(name) == "str" else value for name, value in read.items()}
 
 
@@ -107,7 +107,7 @@ def _follow(job: Job) -> int:
         with JobProgress() as shown:
             job.wait(on_progress=shown)
     except KeyboardInterrupt:
-        say(f"job {job.id} goes on; stop it with: workbench jobs cancel {job.id}")
+        say(f"job {job.id} is still running; cancel it with: workbench jobs cancel {job.id}")
         raise
     except JobCancelled as error:
         complain(error)
@@ -118,9 +118,9 @@ def _follow(job: Job) -> int:
     return DONE
 
 
-def _list(home: Workspace, given: argparse.Namespace) -> int:
-    jobs = home.jobs(type=given.type, status=given.status, limit=given.limit, offset=given.offset)
-    if given.json:
+def _list(home: Workspace, args: argparse.Namespace) -> int:
+    jobs = home.jobs(type=args.type, status=args.status, limit=args.limit, offset=args.offset)
+    if args.json:
         print_document({"jobs": [job.to_json(result=False) for job in jobs]})
         return DONE
     rows = [
@@ -135,15 +135,15 @@ def _list(home: Workspace, given: argparse.Namespace) -> int:
         )
         for job in jobs
     ]
-    asked = given.type or given.status or given.offset
-    empty = "No such job." if asked else "No job yet. Submit one with: workbench jobs submit TYPE"
+    filtered = args.type or args.status or args.offset
+    empty = "No matching jobs." if filtered else "No jobs yet. Submit one with: workbench jobs submit TYPE"
     print_table(("id", "type", "adapter", "status", "done", "took", ""), rows, empty=empty)
     return DONE
 
 
-def _show(home: Workspace, given: argparse.Namespace) -> int:
-    job = home.job(given.id)
-    if given.json:
+def _show(home: Workspace, args: argparse.Namespace) -> int:
+    job = home.job(args.id)
+    if args.json:
         print_document(job.to_json())
         return DONE
     about = {
@@ -168,25 +168,25 @@ def _show(home: Workspace, given: argparse.Namespace) -> int:
     return DONE
 
 
-def _logs(home: Workspace, given: argparse.Namespace) -> int:
-    job = home.job(given.id)
-    if given.follow:
-        if given.json:
-            raise BadInput("--follow and --json do not go together: one document cannot grow")
+def _logs(home: Workspace, args: argparse.Namespace) -> int:
+    job = home.job(args.id)
+    if args.follow:
+        if args.json:
+            raise BadInput("--follow cannot be combined with --json, which prints one complete document")
         for line in job.follow_logs():
             print(line, flush=True)
         return DONE
-    log = job.logs(given.tail)
-    if given.json:
+    log = job.logs(args.tail)
+    if args.json:
         print_document({"id": job.id, "lines": log.splitlines()})
     else:
         sys.stdout.write(log)
     return DONE
 
 
-def _cancel(home: Workspace, given: argparse.Namespace) -> int:
-    job = home.job(given.id).cancel()
-    if given.json:
+def _cancel(home: Workspace, args: argparse.Namespace) -> int:
+    job = home.job(args.id).cancel()
+    if args.json:
         print_document(job.to_json(result=False))
     else:
         print(f"job {job.id}: {job.status}")
@@ -223,8 +223,8 @@ def _statuses() -> list[str]:
     return list(JOB_STATUSES)
 
 
-def _ids(given: argparse.Namespace) -> list[int]:
+def _ids(args: argparse.Namespace) -> list[int]:
     from workbench.workspace import Workspace
 
-    with Workspace(given.workspace) as home:
+    with Workspace(args.workspace) as home:
         return [job.id for job in home.jobs(limit=100)]

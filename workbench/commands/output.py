@@ -19,7 +19,7 @@ def print_document(document: Any) -> None:
 
 
 def print_error(error: BaseException, *, as_json: bool) -> None:
-    """Say what went wrong on standard error, and as a document on standard output if that is wanted."""
+    """Print an error on standard error and, with ``as_json``, as a document on standard output."""
     message, hint = getattr(error, "message", "") or str(error), getattr(error, "hint", "")
     if as_json:
         print_document({"error": {"type": type(error).__name__, "message": message, "hint": hint}})
@@ -27,7 +27,7 @@ def print_error(error: BaseException, *, as_json: bool) -> None:
 
 
 def complain(error: WorkbenchError | str, hint: str = "") -> None:
-    """Say what went wrong, and what to do, on standard error."""
+    """Print an error and its hint on standard error."""
     message = error
     if isinstance(error, WorkbenchError):
         message, hint = error.message, error.hint
@@ -37,18 +37,18 @@ def complain(error: WorkbenchError | str, hint: str = "") -> None:
 
 
 def say(text: str) -> None:
-    """Print a sentence for whoever watches, on standard error."""
+    """Print a message for the user on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
-    """Print rows under their heads, or a sentence where there are none."""
+    """Print rows under their column heads, or ``empty`` if there are no rows."""
     if not rows:
         print(empty)
         return
     from rich.console import Console
 
-    # Where nobody's terminal cuts the lines, nothing is cut.
+    # Lines are cut only in a terminal.
     width = None if sys.stdout.isatty() else 10_000
     Console(width=width, highlight=False).print(_table(heads, rows))
 

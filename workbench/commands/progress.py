@@ -1,4 +1,4 @@
-"""A job's progress in the terminal: a bar where there is a terminal, plain lines where there is not."""
+"""A job's progress on the command line: a bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from workbench.jobs.job import Job
 
 
-#: Without a terminal a line is printed this often, in seconds, and when the job says it does something else.
+#: Without a terminal, seconds between two lines; a line is also printed when the job's message changes.
 LINE_SECONDS = 5.0
 
 
 class JobProgress:
-    """Shows one job after another while they are waited for.
+    """Shows the progress of one job after another while the caller waits for them.
 
     Parameters
     ----------
     stream : text file
-        Where to write; standard error, so that standard output stays what the command answers.
+        Where to write; standard error by default, which keeps standard output for the command's result.
 
     Examples
     --------
@@ -34,8 +34,8 @@ class JobProgress:
         self._stream = stream or sys.stderr
         self._bars: Any = None
         self._tasks: dict[int, Any] = {}
-        self._said: tuple[object, ...] | None = None
-        self._said_at = 0.0
+        self._shown: tuple[object, ...] | None = None
+        self._shown_at = 0.0
 
     def __enter__(self) -> Self:
         if self._stream.isatty():
@@ -60,7 +60,7 @@ class JobProgress:
             self._bars.stop()
 
     def __call__(self, job: Job) -> None:
-        """Show where a job is; made to be passed as ``on_progress``."""
+        """Show how far a job is; pass the object as ``on_progress``."""
         if self._bars is None:
             self._line(job)
         else:
@@ -71,26 +71,26 @@ class JobProgress:
             self._tasks[job.id] = self._bars.add_task("", total=None, type=job.type, message="")
         progress, status = job.progress, job.status
         done, total = progress.done, progress.total
-        if status == "succeeded":  # whatever the last word was, it is all done
+        if status == "succeeded":  # whatever was reported last, the job is complete
             done = total = total or done or 1
         message = progress.words if status == "running" else job.summary or status
         self._bars.update(self._tasks[job.id], completed=done, total=total, message=message)
 
     def _line(self, job: Job) -> None:
         progress, status = job.progress, job.status
-        # numbers in a message move all the time; what matters is when its words change
-        says = (
+        # numbers in a message change all the time; a new line is due when its words change
+        state = (
             job.id,
             status,
             re.sub(r"[-+\d.,]+", "", progress.message),
             *(stage.name for stage in progress.stages),
         )
-        if says == self._said and time.monotonic() - self._said_at < LINE_SECONDS:
+        if state == self._shown and time.monotonic() - self._shown_at < LINE_SECONDS:
             return
-        self._said, self._said_at = says, time.monotonic()
+        self._shown, self._shown_at = state, time.monotonic()
         if status == "running":
             share = "     " if progress.fraction is None else f"{progress.fraction:4.0%} "
-            what = f"{share} {progress.words or 'starting'}"
+            text = f"{share} {progress.words or 'starting'}"
         else:
-            what = f"{status}{f': {job.summary}' if job.summary else ''}"
-        print(f"{job.type:<12} {what}", file=self._stream, flush=True)
+            text = f"{status}{f': {job.summary}' if job.summary else ''}"
+        print(f"{job.type:<12} {text}", file=self._stream, flush=True)

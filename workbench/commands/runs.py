@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the commands."""
     runs = command(commands, "runs", in_workspace(_runs), "List runs, newest first.")
-    experiment = runs.add_argument("--experiment", metavar="NAME", help="only those of one experiment")
+    experiment = runs.add_argument("--experiment", metavar="NAME", help="only runs of this experiment")
     completed_by(experiment, _experiments)
-    about = "Compare runs: settings that differ, final metrics; the first is the baseline."
+    about = "Compare runs: settings that differ and final metrics; the first run is the baseline."
     compare = command(commands, "compare", in_workspace(_compare), about)
-    completed_by(compare.add_argument("run", nargs="+", metavar="RUN", help="its id"), _run_ids)
+    completed_by(compare.add_argument("run", nargs="+", metavar="RUN", help="the run's id"), _run_ids)
 
 
-def _runs(home: Workspace, given: argparse.Namespace) -> int:
-    runs = home.runs(given.experiment)
-    if given.json:
+def _runs(home: Workspace, args: argparse.Namespace) -> int:
+    runs = home.runs(args.experiment)
+    if args.json:
         print_document({"runs": [_to_json(run) for run in runs]})
         return DONE
     rows = []
@@ -36,7 +36,7 @@ def _runs(home: Workspace, given: argparse.Namespace) -> int:
         ]
         notes = run.notes.partition("\n")[0]
         rows.append((str(run.id), run.experiment, run.name, run.status, ", ".join(numbers[:4]), notes))
-    empty = "No run yet. A train job makes one, and so does ws.start_run in Python."
+    empty = "No runs yet. Create one with a train job, or with ws.start_run in Python."
     print_table(("id", "experiment", "name", "status", "last", "notes"), rows, empty=empty)
     return DONE
 
@@ -55,9 +55,9 @@ def _to_json(run: Run) -> dict[str, Any]:
     }
 
 
-def _compare(home: Workspace, given: argparse.Namespace) -> int:
-    comparison = home.compare(given.run)
-    if given.json:
+def _compare(home: Workspace, args: argparse.Namespace) -> int:
+    comparison = home.compare(args.run)
+    if args.json:
         print_document(comparison.to_json())
         return DONE
     heads = [f"{run.id} {run.name}" for run in comparison.runs]
@@ -76,15 +76,15 @@ def _compare(home: Workspace, given: argparse.Namespace) -> int:
     return DONE
 
 
-def _experiments(given: argparse.Namespace) -> list[str]:
+def _experiments(args: argparse.Namespace) -> list[str]:
     from workbench.workspace import Workspace
 
-    with Workspace(given.workspace) as home:
+    with Workspace(args.workspace) as home:
         return home.experiments()
 
 
-def _run_ids(given: argparse.Namespace) -> list[int]:
+def _run_ids(args: argparse.Namespace) -> list[int]:
     from workbench.workspace import Workspace
 
-    with Workspace(given.workspace) as home:
+    with Workspace(args.workspace) as home:
         return [run.id for run in home.runs()]

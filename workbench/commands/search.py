@@ -19,25 +19,25 @@ def add(commands: Any) -> None:
     """Add the command."""
     about = "Search an index with a text or a picture."
     search = command(commands, "search", in_workspace(_search), about)
-    search.add_argument("what", choices=("text", "image"), help="what the query is")
-    search.add_argument("query", metavar="QUERY", help="words, or the path of a picture")
-    takes_index(search, "the only one if not given")
-    search.add_argument("-k", type=count, default=10, metavar="N", help="how many hits")
+    search.add_argument("what", choices=("text", "image"), help="type of the query")
+    search.add_argument("query", metavar="QUERY", help="a text, or the path of a picture")
+    takes_index(search, "name of the index (default: the only one)")
+    search.add_argument("-k", type=count, default=10, metavar="N", help="number of hits (default 10)")
     takes_options(search, lambda _: "search")
 
 
-def _search(home: Workspace, given: argparse.Namespace) -> int:
-    searcher = home.open_search(given.index or _only_index(home))
-    chosen = options(given.option)
-    if given.what == "text":
-        result = searcher.by_text(given.query, given.k, **chosen)
+def _search(home: Workspace, args: argparse.Namespace) -> int:
+    searcher = home.open_search(args.index or _only_index(home))
+    search_options = options(args.option)
+    if args.what == "text":
+        result = searcher.by_text(args.query, args.k, **search_options)
     else:
         try:
-            data = Path(given.query).read_bytes()
+            data = Path(args.query).read_bytes()
         except OSError as error:
-            raise BadInput(f"{given.query!r} cannot be read: {error.strerror or error}") from None
-        result = searcher.by_image(data, given.k, **chosen)
-    if given.json:
+            raise BadInput(f"{args.query!r} cannot be read: {error.strerror or error}") from None
+        result = searcher.by_image(data, args.k, **search_options)
+    if args.json:
         hits = [
             {"id": hit.id, "score": hit.score, "distance": hit.distance, "caption": hit.caption}
             for hit in result
@@ -45,7 +45,7 @@ def _search(home: Workspace, given: argparse.Namespace) -> int:
         print_document({"hits": hits, "took_ms": result.took_ms})
         return DONE
     rows = [(hit.label or f"{hit.score:.3f}", hit.caption, hit.subtitle, hit.id) for hit in result]
-    print_table(("score", "caption", "", "id"), rows, empty="Nothing was found.")
+    print_table(("score", "caption", "", "id"), rows, empty="No results.")
     if result.note:
         print(result.note)
     return DONE
@@ -54,8 +54,8 @@ def _search(home: Workspace, given: argparse.Namespace) -> int:
 def _only_index(home: Workspace) -> str:
     names = home.index_names()
     if len(names) > 1:
-        raise BadInput(f"which index? There are: {', '.join(names)}", hint="Name it with --index.")
+        raise BadInput(f"which index? Available: {', '.join(names)}", hint="Name one with --index.")
     if not names:
-        said = "this workspace has no index yet"
-        raise NotFound(said, hint="Build one with: workbench jobs submit index_build --wait")
+        hint = "Build one with: workbench jobs submit index_build --wait"
+        raise NotFound("this workspace has no index yet", hint=hint)
     return names[0]

@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the command."""
-    serve = command(commands, "serve", in_workspace(_serve), "Publish the search page, on this machine.")
-    takes_index(serve, "the index it opens with; the newest if not given")
+    serve = command(commands, "serve", in_workspace(_serve), "Publish the search page on this machine.")
+    takes_index(serve, "the index to open first (default: the newest)")
     takes_port(serve)
 
 
-def _serve(home: Workspace, given: argparse.Namespace) -> int:
+def _serve(home: Workspace, args: argparse.Namespace) -> int:
     names = home.index_names()
-    if given.index and given.index not in names:
-        raise UnknownIndex(given.index, names)
-    return serve_index(home, given.index, given.port, given.open, as_json=given.json)
+    if args.index and args.index not in names:
+        raise UnknownIndex(args.index, names)
+    return serve_index(home, args.index, args.port, args.open, as_json=args.json)
 
 
 def serve_index(
     home: Workspace, index: str | None, port: int, open_browser: bool, *, as_json: bool = False
 ) -> int:
-    """Publish a search page until somebody stops it."""
+    """Publish a search page until the process is stopped."""
     from workbench.publish import page
 
-    # Being told to end is as good as Ctrl-C: the server and its kernels must not stay behind.
+    # SIGTERM acts like Ctrl-C, so that the server and its kernels are stopped too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     process, url = page.serve(home.path, index, port, open_browser)
     try:

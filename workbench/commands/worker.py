@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the command."""
-    worker = command(commands, "worker", in_workspace(_worker), "Run jobs here until stopped.")
-    worker.add_argument("--slots", type=count, default=1, metavar="N", help="how many at once")
+    worker = command(commands, "worker", in_workspace(_worker), "Run jobs on this machine until stopped.")
+    worker.add_argument("--slots", type=count, default=1, metavar="N", help="number of jobs at once")
 
 
-def _worker(home: Workspace, given: argparse.Namespace) -> int:
+def _worker(home: Workspace, args: argparse.Namespace) -> int:
     from workbench.jobs.worker.worker import Worker
 
-    if given.slots < 1:
-        raise BadInput(f"--slots {given.slots}: at least 1 is wanted")
-    say(f"worker for {home.path}, {given.slots} at once; stop it with Ctrl-C")
-    worker = Worker(home, slots=given.slots)
+    if args.slots < 1:
+        raise BadInput(f"--slots must be at least 1, got {args.slots}")
+    say(f"worker for {home.path}, up to {args.slots} jobs at once; stop it with Ctrl-C")
+    worker = Worker(home, slots=args.slots)
     worker.run()
-    if given.json:
+    if args.json:
         print_document({"worker": worker.id, "workspace": str(home.path)})
     return DONE

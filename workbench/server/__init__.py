@@ -1,9 +1,9 @@
-"""The HTTP API: an extension of the Jupyter server, under its base URL, its login and its XSRF rules.
+"""The HTTP API: a Jupyter server extension under the server's base URL, login and XSRF rules.
 
 Installing the package enables it (``enable.json`` lands in ``etc/jupyter/jupyter_server_config.d``). Every
-route stands once in :mod:`workbench.server.api.table`; the handlers and ``openapi.json`` are made from there.
-Nothing slow happens on the server's loop, and no adapter's code runs in its process: the database is asked
-in a few threads, and adapters and indexes in the search service.
+route is declared once in :mod:`workbench.server.api.table`; the handlers and ``openapi.json`` are generated
+from it. Nothing slow runs on the server's event loop, and no adapter code runs in its process: database
+queries run in a few threads, and adapters and indexes in the search service.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks of what a request brings, before anything reads it."""
+"""Checks of a request's content, before anything uses it."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from workbench.adapter.options import fit
 from workbench.errors import BadInput
 from workbench.server.api.route import Route
 
-#: What a page may add to any request; the server itself takes it.
+#: Query arguments that a page may add to any request; they are for the server itself.
 SERVER_ARGUMENTS = frozenset({"token", "_xsrf", "no_track_activity", "_"})
 
 
-def json_object(sent: Any, route: Route) -> Any:
-    """Return a body as its route's schema takes it."""
-    if not isinstance(sent, dict):
+def json_object(body: Any, route: Route) -> Any:
+    """Return a request body, validated by its route's schema."""
+    if not isinstance(body, dict):
         raise BadInput(
-            f"the request's body is {type(sent).__name__}, not an object", hint="Send a JSON object."
+            f"the request body must be a JSON object, got {type(body).__name__}", hint="Send a JSON object."
         )
-    assert route.body is not None  # noqa: S101  # whoever calls has looked
-    return fit(route.body, sent, "the body")
+    assert route.body is not None  # noqa: S101  # checked by the caller
+    return fit(route.body, body, "the body")
 
 
 def check_text(text: str) -> None:
-    """Refuse a text that no database or file name can hold.
+    """Refuse a text that a database or a file name cannot hold.
 
     Raises
     ------
     BadInput
-        A NUL character, or half a character.
+        The text contains a NUL character or an unpaired surrogate.
     """
     if "\0" in text:
-        raise BadInput("a text holds a NUL character")
+        raise BadInput("text contains a NUL character")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise BadInput("a text holds half a character (a lone surrogate)") from None
+        raise BadInput("text contains an unpaired surrogate") from None
 
 
 def check_texts(value: Any) -> None:
-    """Refuse JSON that holds such a text anywhere."""
+    """Apply :func:`check_text` to every string in a JSON value."""
     if isinstance(value, str):
         check_text(value)
     elif isinstance(value, dict):
@@ -51,5 +51,5 @@ def check_texts(value: Any) -> None:
 
 
 def refuse_constant(name: str) -> None:
-    """Refuse NaN and Infinity, which JSON does not have."""
-    raise ValueError(f"{name} is no JSON")
+    """Refuse NaN and Infinity, which are not valid JSON."""
+    raise ValueError(f"{name} is not valid JSON")

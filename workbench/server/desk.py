@@ -1,4 +1,4 @@
-"""What the handlers ask: the workspace in a few threads, and the search service; never the server's loop."""
+"""Access for the handlers: the workspace in a few threads, and the search service, off the event loop."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from workbench.workspace import Workspace
 
 _T = TypeVar("_T")
 
-#: Seconds that two who watch the same job share one look at it.
+#: Seconds for which watchers of the same job share one read of it.
 _SHARED_SECONDS = 0.2
 
 
 class ServedWorkspace(Workspace):
-    """A workspace that asks the search service what adapters declare, so that none is loaded here."""
+    """A workspace that gets adapter metadata from the search service, so that no adapter is loaded here."""
 
     def __init__(self, path: Path, search: SearchClient, silent_seconds: float = SILENT_SECONDS) -> None:
         super().__init__(path)
@@ -43,44 +43,44 @@ class ServedWorkspace(Workspace):
         declared: list[Metric] = []
         for family in sorted(set(families) & set(adapters())):
             try:
-                told = self._search.ask({"op": "adapter", "adapter": family})
-            except WorkbenchError:  # without its words the runs are compared all the same
+                metadata = self._search.ask({"op": "adapter", "adapter": family})
+            except WorkbenchError:  # runs can be compared without its metadata
                 continue
-            declared += [Metric(**metric) for metric in told["metrics"]]
+            declared += [Metric(**metric) for metric in metadata["metrics"]]
         return declared
 
 
 class WorkbenchServer(LoggingConfigurable):
-    """The workspace that a Jupyter server serves, and how much of the server it may take."""
+    """The workspace that a Jupyter server serves, and the limits on its use of the server."""
 
     workspace = Unicode(
         "",
         config=True,
-        help="The workspace folder; $WORKBENCH_HOME, or `results` under the server's root, if not given.",
+        help="The workspace folder (default: $WORKBENCH_HOME, or `results` under the server's root).",
     )
-    threads = Integer(4, min=1, config=True, help="How many threads ask the database.")
+    threads = Integer(4, min=1, config=True, help="Number of threads for database queries.")
     most_waiting = Integer(
         64,
         min=1,
         config=True,
-        help="How many requests may wait for them, or for a search, before one is refused.",
+        help="Maximum requests waiting for the database, and for the search service; more are refused.",
     )
-    most_streams = Integer(64, min=1, config=True, help="How many progress streams may be open.")
-    most_files = Integer(8, min=1, config=True, help="How many files may be on their way at once.")
+    most_streams = Integer(64, min=1, config=True, help="Maximum open progress streams.")
+    most_files = Integer(8, min=1, config=True, help="Maximum concurrent uploads.")
     most_file_bytes = Integer(
-        FILE_BYTES, min=1, config=True, help="How many bytes a file that is sent may have."
+        FILE_BYTES, min=1, config=True, help="Maximum size of an uploaded file, in bytes."
     )
     stalled_seconds = Float(
         STALLED_SECONDS,
         min=0.1,
         config=True,
-        help="Seconds after which a file on its way, of which nothing more comes, is given up.",
+        help="Seconds without data after which an upload is aborted.",
     )
     silent_seconds = Float(
         SILENT_SECONDS,
         min=0.1,
         config=True,
-        help="Seconds without a sign of life after which a run that is logged from elsewhere is lost.",
+        help="Seconds without a heartbeat after which a remotely logged run is marked as lost.",
     )
 
     def __init__(self, **more: Any) -> None:
@@ -96,8 +96,8 @@ class WorkbenchServer(LoggingConfigurable):
     def home_path(self) -> Path:
         """The workspace folder."""
         root = getattr(self.parent, "root_dir", None) or Path.cwd()
-        given = self.workspace or os.environ.get(HOME) or Path(root) / "results"
-        return Path(given).expanduser().resolve()
+        path = self.workspace or os.environ.get(HOME) or Path(root) / "results"
+        return Path(path).expanduser().resolve()
 
     @cached_property
     def search(self) -> SearchClient:
@@ -113,7 +113,7 @@ class WorkbenchServer(LoggingConfigurable):
         return ThreadPoolExecutor(2, thread_name_prefix="workbench-files")
 
     async def on_disk(self, work: Callable[[], _T]) -> _T:
-        """Return what a function returns that reads or writes a part of a file, or a large body."""
+        """Run a function in a thread for file access or a large body, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     def _opened(self) -> Workspace:
@@ -123,32 +123,32 @@ class WorkbenchServer(LoggingConfigurable):
             return self._home
 
     async def run(self, work: Callable[[Workspace], _T]) -> _T:
-        """Return what a function of the workspace returns, from a thread.
+        """Run a function of the workspace in a thread and return its result.
 
         Raises
         ------
         Busy
-            Too many wait already.
+            Too many requests are waiting.
         """
         with _Place(self._waiting, "database", self.most_waiting + self.threads):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pool, lambda: work(self._opened()))
 
     async def ask(self, **question: Any) -> dict[str, Any]:
-        """Return what the search service answers.
+        """Send a request to the search service and return its answer.
 
         Raises
         ------
         Busy
-            Too many wait already.
+            Too many requests are waiting.
         """
         with _Place(self._waiting, "search", self.most_waiting):
             if not self.home_path.is_dir():
-                await self.run(lambda home: None)  # which makes the folder
+                await self.run(lambda home: None)  # creates the folder
             return await self.search.ask_async(question)
 
     async def look(self, job_id: int) -> dict[str, Any]:
-        """Return a job as JSON; those who watch the same one share a look."""
+        """Return a job as JSON; concurrent watchers of one job share a read."""
         loop = asyncio.get_running_loop()
         at, task = self._looks.get(job_id, (0.0, None))
         if task is None or loop.time() - at > _SHARED_SECONDS:
@@ -160,14 +160,16 @@ class WorkbenchServer(LoggingConfigurable):
 
 
 class _Place:
-    """One of so many places; who finds none is told to come back."""
+    """One of a limited number of waiting requests; beyond the limit ``Busy`` is raised."""
 
     def __init__(self, taken: dict[str, int], kind: str, most: int) -> None:
         self._taken, self._kind, self._most = taken, kind, most
 
     def __enter__(self) -> None:
         if self._taken[self._kind] >= self._most:
-            raise Busy(f"{self._most} requests wait for the {self._kind} already", retry_after=2)
+            raise Busy(
+                f"too many concurrent requests: {self._most} are waiting for the {self._kind}", retry_after=2
+            )
         self._taken[self._kind] += 1
 
     def __exit__(self, *_: object) -> None:

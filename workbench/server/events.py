@@ -13,18 +13,20 @@ from workbench.server.checks import check_text
 from workbench.server.handlers import WorkbenchHandler, guarded
 from workbench.store.records import FINAL_STATUSES
 
-#: Seconds between two looks at a job that is streamed, and after which silence is broken by a comment.
+#: Seconds between two reads of a streamed job, and without an event until a keep-alive comment is sent.
 LOOK_SECONDS, SILENCE_SECONDS = 0.25, 10.0
 
 
 class EventsHandler(WorkbenchHandler):
-    """A job's progress as server-sent events, until it has ended or nobody listens any more."""
+    """A job's progress as server-sent events, until the job ends or the client disconnects."""
 
     @guarded("read")
     async def get(self, job_id: str) -> None:
         """Stream ``progress`` events, then ``end``."""
         if self.desk.streams >= self.desk.most_streams:
-            self.refuse(Busy(f"{self.desk.most_streams} streams are open already", retry_after=5))
+            self.refuse(
+                Busy(f"too many open progress streams: at most {self.desk.most_streams}", retry_after=5)
+            )
             return
         self.desk.streams += 1
         try:
@@ -44,7 +46,7 @@ class EventsHandler(WorkbenchHandler):
         check_text(job_id)
         number = await self.desk.run(lambda home: home.job(job_id).id)  # type: ignore[arg-type]
         seen: Any = None
-        said = asyncio.get_running_loop().time()
+        last_sent = asyncio.get_running_loop().time()
         while True:
             job = await self.desk.look(number)
             if not self._headers_written:
@@ -56,14 +58,14 @@ class EventsHandler(WorkbenchHandler):
             if now != seen:
                 seen = now
                 self.write(_event("progress", now))
-            elif asyncio.get_running_loop().time() - said > SILENCE_SECONDS:
+            elif asyncio.get_running_loop().time() - last_sent > SILENCE_SECONDS:
                 self.write(b": still here\n\n")
             else:
                 await asyncio.sleep(LOOK_SECONDS)
                 if self.request.connection.stream.closed():  # type: ignore[union-attr]
                     return
                 continue
-            said = asyncio.get_running_loop().time()
+            last_sent = asyncio.get_running_loop().time()
             if job["status"] in FINAL_STATUSES:
                 self.write(_event("end", job))
                 self.finish(set_content_type="text/event-stream")

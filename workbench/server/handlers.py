@@ -1,8 +1,8 @@
-"""From the table of routes to tornado handlers.
+"""Tornado handlers for the table of routes.
 
-Every verb is ``@web.authenticated`` and then ``@authorized``. What comes in is bounded before it is read and
-checked before it is used; whatever goes wrong is answered as ``{"error": {"type", "message", "hint",
-"details"}}``.
+Every verb is ``@web.authenticated`` and then ``@authorized``. The size of a request is limited before it is
+read, and its content is checked before it is used; every error is answered as ``{"error": {"type", "message",
+"hint", "details"}}``.
 """
 
 from __future__ import annotations
@@ -31,48 +31,48 @@ from workbench.server.checks import SERVER_ARGUMENTS, check_text, check_texts, j
 from workbench.server.desk import WorkbenchServer
 from workbench.server.uploads import PART_BYTES, Upload
 
-#: A running job's seconds grow by themselves, which is no change of the job.
+#: The elapsed seconds of a running job, which do not count as a change of the job.
 _SECONDS = re.compile(rb'"seconds":[-+.\deE]+')
 
 
-#: A file's bytes are nothing that a browser should show.
+#: Content type of files, so that browsers download instead of showing them.
 FILE_TYPE = "application/octet-stream"
 
 
 _WORDS = {
     403: ("AccessDenied", "Log in, or send the server's token: Authorization: token …"),
-    404: ("NotFound", "The routes stand in workbench/api/openapi.json."),
-    405: ("NotSupported", "The routes stand in workbench/api/openapi.json."),
+    404: ("NotFound", "See workbench/api/openapi.json for the routes."),
+    405: ("NotSupported", "See workbench/api/openapi.json for the routes."),
 }
 
 
 @web.stream_request_body
 class WorkbenchHandler(APIHandler):
-    """What all handlers of the API share: bounded bodies, strict input, errors as JSON."""
+    """Base of all API handlers: limited bodies, strict input, errors as JSON."""
 
     auth_resource = "workbench"
     _track_activity = False
 
-    #: What is done here, by verb.
+    #: The routes of this path, by verb.
     routes: ClassVar[Mapping[str, Route]] = {}
 
     def initialize(self, desk: WorkbenchServer, **more: Any) -> None:
-        """Take what the rules give."""
+        """Store the arguments of the URL rule."""
         self.desk = desk
         self.more = more
         self._parts: list[bytes] = []
         self._received = 0
         self.upload: Upload | None = None
-        self._gone = False  # who asked
+        self._gone = False  # whether the client has disconnected
         self._patience: asyncio.TimerHandle | None = None
 
     @property
     def route(self) -> Route | None:
-        """What is asked for; None where it is no route of the table."""
+        """The requested route; None if it is not in the table."""
         return self.routes.get(self.request.method or "")
 
     def body_bytes(self) -> int:
-        """Return how much may be sent."""
+        """Return the maximum size of the body."""
         if self.route is None:
             return BODY_BYTES
         return self.desk.most_file_bytes if self.route.before is not None else self.route.body_bytes
@@ -84,7 +84,7 @@ class WorkbenchHandler(APIHandler):
             return
         length = int(self.request.headers.get("Content-Length") or 0)
         takes_file = self.route is not None and self.route.before is not None
-        if takes_file:  # the server's own limit is one of what it holds in memory
+        if takes_file:  # the server's own limit is for bodies held in memory
             self.request.connection.set_max_body_size(max(length, self.body_bytes()))  # type: ignore[union-attr]
         if length > self.body_bytes():
             self.refuse(self._too_large())
@@ -92,7 +92,7 @@ class WorkbenchHandler(APIHandler):
             await self._begin_upload()
 
     async def _begin_upload(self) -> None:
-        """Make a place for a file, if it is one that is wanted from who sends it."""
+        """Open an upload, if the user may send this file."""
         route = self.route
         if route is None or route.before is None:
             return
@@ -100,12 +100,12 @@ class WorkbenchHandler(APIHandler):
         if not user or not await ensure_async(
             self.authorizer.is_authorized(self, user, route.action, "workbench")
         ):
-            return  # which is said, as everywhere, when it is time to answer; nothing is kept until then
+            return  # the error is sent by the verb's method, as for any route; nothing is kept until then
         try:
             call = _call(self, route, dict(self.path_kwargs))
             await route.before(self.desk, call)
             if self.desk.files >= self.desk.most_files:
-                raise Busy(f"{self.desk.most_files} files are on their way already", retry_after=5)
+                raise Busy(f"too many concurrent uploads: at most {self.desk.most_files}", retry_after=5)
             self.desk.files += 1
             try:
                 self.upload = await self.desk.run(lambda home: Upload(home.runs_dir / ".sent"))
@@ -117,10 +117,10 @@ class WorkbenchHandler(APIHandler):
                 else:
                     self._wait_for_more()
         except (WorkbenchError, OSError) as error:
-            self.refuse(_as_said(self, error))
+            self.refuse(_safe_error(self, error))
 
     def _wait_for_more(self) -> None:
-        """Cut off who sends nothing more, as a machine that has lost its network: places are few."""
+        """Abort the upload if the client stalls, for example without network: uploads are limited."""
         if self._patience is not None:
             self._patience.cancel()
         stream = self.request.connection.stream  # type: ignore[union-attr]
@@ -128,14 +128,14 @@ class WorkbenchHandler(APIHandler):
         self._patience = loop.call_later(self.desk.stalled_seconds, stream.close)
 
     async def _keep_part(self) -> None:
-        """Write what has come of a file, by a thread."""
+        """Write the received part of a file, in a thread."""
         upload, data = self.upload, b"".join(self._parts)
         self._parts.clear()
         if upload is not None and data:
             await self.desk.on_disk(lambda: upload.write(data))
 
     def _end_upload(self) -> None:
-        """Remove what is left of a file on its way, whether it has arrived or was cut off."""
+        """Remove the temporary file of an upload, whether complete or aborted."""
         if self._patience is not None:
             self._patience.cancel()
         upload, self.upload = self.upload, None
@@ -144,18 +144,18 @@ class WorkbenchHandler(APIHandler):
             asyncio.get_running_loop().run_in_executor(None, upload.discard)
 
     def on_finish(self) -> None:
-        """Leave nothing behind."""
+        """Clean up the upload."""
         super().on_finish()
         self._end_upload()
 
     def on_connection_close(self) -> None:
-        """Leave nothing behind where the one who sends is gone."""
+        """Clean up the upload when the client disconnects."""
         super().on_connection_close()
         self._gone = True
         self._end_upload()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """Keep what is sent, up to the limit: in memory, or a file's bytes on the disk."""
+        """Keep the body, up to the limit: in memory, or on disk for a file."""
         self._received += len(chunk)
         if self.route is not None and self.route.before is not None:
             if self.upload is None or self._received > self.body_bytes():
@@ -172,16 +172,16 @@ class WorkbenchHandler(APIHandler):
 
     @property
     def received_bytes(self) -> int:
-        """How much was sent."""
+        """Number of bytes received."""
         return self._received
 
     async def received(self) -> Upload:
-        """Return the file that was sent, all of it on the disk.
+        """Return the uploaded file, complete on disk.
 
         Raises
         ------
         TooLarge
-            There is more of it than may be.
+            The body exceeds its limit.
         """
         if self._received > self.body_bytes() or self.upload is None:
             raise self._too_large()
@@ -192,32 +192,34 @@ class WorkbenchHandler(APIHandler):
 
     def _too_large(self) -> TooLarge:
         most = f"{self.body_bytes():,}"
-        return TooLarge(f"the request's body is too large: at most {most} bytes are taken here")
+        return TooLarge(f"the request body is too large: at most {most} bytes")
 
     def sent(self) -> Any:
-        """Return the body, read as JSON.
+        """Return the body, parsed as JSON.
 
         Raises
         ------
         TooLarge
-            There is more of it than may be.
+            The body exceeds its limit.
         BadInput
-            It is no JSON, or JSON that cannot be kept.
+            It is not valid JSON, or contains text that cannot be stored.
         """
         if self._received > self.body_bytes():
             raise self._too_large()
         data = b"".join(self._parts)
         try:
-            found = json.loads(data.decode("utf-8"), parse_constant=refuse_constant)
-            if b"\\u" in data:  # half a character, which nothing can write down again, or none at all
-                check_texts(found)
+            body = json.loads(data.decode("utf-8"), parse_constant=refuse_constant)
+            if b"\\u" in data:  # an escape may be an unpaired surrogate or NUL
+                check_texts(body)
         except (ValueError, RecursionError) as error:
-            said = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
-            raise BadInput(f"the request's body is no JSON: {said}", hint="Send a JSON object.") from None
-        return found
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise BadInput(
+                f"the request body is not valid JSON: {reason}", hint="Send a JSON object."
+            ) from None
+        return body
 
     def asked(self) -> dict[str, str]:
-        """Return what stands behind the question mark, without what is the server's own."""
+        """Return the query arguments, without the server's own."""
         try:
             return {
                 name: values[-1].decode("utf-8")
@@ -225,10 +227,10 @@ class WorkbenchHandler(APIHandler):
                 if name not in SERVER_ARGUMENTS
             }
         except UnicodeDecodeError:
-            raise BadInput("the query is not UTF-8") from None
+            raise BadInput("the query string is not valid UTF-8") from None
 
     def compute_etag(self) -> str | None:
-        """Return a mark of what is answered; how long a job runs by now is no part of it."""
+        """Return the ETag of the answer, which ignores how long a job has been running."""
         whole = b"".join(self._write_buffer)
         return f'W/"{hashlib.sha256(_SECONDS.sub(b"", whole)).hexdigest()[:32]}"'
 
@@ -246,25 +248,25 @@ class WorkbenchHandler(APIHandler):
         self.finish(wire.dumps({"error": wire.error_json(error)}))
 
     def write_error(self, status_code: int, **more: Any) -> None:
-        """Answer what went wrong outside of a route's own work, in the same form."""
+        """Answer errors raised outside of a route's function, in the same form."""
         raised = more.get("exc_info", (None, None, None))[1]
         kind, hint = _WORDS.get(status_code, ("InternalError" if status_code >= 500 else "BadInput", ""))
-        said = responses.get(status_code, "Unknown error")
+        message = responses.get(status_code, "Unknown error")
         if isinstance(raised, web.HTTPError) and raised.log_message and status_code < 500:
-            said = raised.log_message % raised.args if raised.args else raised.log_message
+            message = raised.log_message % raised.args if raised.args else raised.log_message
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.verbs()))
-        told = {"type": kind, "message": said, "hint": hint, "details": {}}
-        self.finish(wire.dumps({"error": told}))
+        error = {"type": kind, "message": message, "hint": hint, "details": {}}
+        self.finish(wire.dumps({"error": error}))
 
     def verbs(self) -> list[str]:
-        """Return what may be done here."""
+        """Return the verbs of this path."""
         verbs = ("GET", "POST", "PUT", "PATCH", "DELETE")
         return [verb for verb in verbs if verb.lower() in type(self).__dict__]
 
 
 def guarded(action: str) -> Callable[[Any], Any]:
-    """Return a decorator: logged in, and allowed to do ``action``."""
+    """Return a decorator that requires a login and permission for ``action``."""
 
     def guard(method: Any) -> Any:
         return web.authenticated(authorized(action=action, resource="workbench")(method))
@@ -273,58 +275,58 @@ def guarded(action: str) -> Callable[[Any], Any]:
 
 
 async def answer_of(handler: WorkbenchHandler, route: Route, path: dict[str, str]) -> None:
-    """Answer a request by its route; what goes wrong is answered as an error."""
+    """Answer a request with its route's function, or with an error."""
     try:
         call = _call(handler, route, path)
         if route.body is not None:
             call = Call(call.path, call.query, await _body(handler, route))
         elif route.before is not None:
             call = Call(call.path, call.query, await handler.received())
-        told = await route.call(handler.desk, call)
+        answer = await route.call(handler.desk, call)
     except (WorkbenchError, OSError) as error:
-        handler.refuse(_as_said(handler, error))
+        handler.refuse(_safe_error(handler, error))
         return
     handler.set_status(route.status)
     if route.gives_file:
-        await _send(handler, told)
+        await _send(handler, answer)
         return
-    handler.finish(told if isinstance(told, bytes) else wire.dumps(told))
+    handler.finish(answer if isinstance(answer, bytes) else wire.dumps(answer))
 
 
 def _call(handler: WorkbenchHandler, route: Route, path: dict[str, str]) -> Call:
-    """Return a request as it is checked: its place, and what stands behind the question mark."""
+    """Return a request with its path and query arguments checked."""
     for value in path.values():
         check_text(value)
-    given = handler.asked()
-    for value in given.values():
+    arguments = handler.asked()
+    for value in arguments.values():
         check_text(value)
-    if route.query is None and given:
-        raise BadInput(f"{route.path} takes no parameters, not {', '.join(sorted(given))}")
-    query = None if route.query is None else fit(route.query, given, "the query")
+    if route.query is None and arguments:
+        raise BadInput(f"{route.path} takes no parameters, got {', '.join(sorted(arguments))}")
+    query = None if route.query is None else fit(route.query, arguments, "the query")
     return Call(path, query)
 
 
-def _as_said(handler: WorkbenchHandler, error: WorkbenchError | OSError) -> WorkbenchError:
-    """Return an error that may be told: of a full disk, say, not where on the server it is."""
+def _safe_error(handler: WorkbenchHandler, error: WorkbenchError | OSError) -> WorkbenchError:
+    """Return an error that is safe to send: it names a full disk, say, but no path on the server."""
     if isinstance(error, WorkbenchError):
         return error
     handler.log.error("workbench: %s", handler.request.path, exc_info=error)
-    return StoreError(f"the server's disk refused: {error.strerror or type(error).__name__}")
+    return StoreError(f"error on the server's disk: {error.strerror or type(error).__name__}")
 
 
-async def _send(handler: WorkbenchHandler, told: FileToSend) -> None:
-    """Answer with a file's bytes, a part at a time."""
-    handler.set_header("Content-Length", str(told.size))
+async def _send(handler: WorkbenchHandler, answer: FileToSend) -> None:
+    """Answer with a file's bytes, in parts."""
+    handler.set_header("Content-Length", str(answer.size))
     handler.set_header("Cache-Control", "no-cache")
     handler.set_header("Content-Disposition", "attachment")
     handler.set_header("X-Content-Type-Options", "nosniff")
     handler.set_header("Content-Type", FILE_TYPE)
-    left = told.size
+    left = answer.size
     try:
         while left:
-            part = await handler.desk.on_disk(partial(told.file.read, min(PART_BYTES, left)))
+            part = await handler.desk.on_disk(partial(answer.file.read, min(PART_BYTES, left)))
             if not part:
-                raise web.HTTPError(500, "the file became shorter while it was sent")
+                raise web.HTTPError(500, "the file was truncated while it was being sent")
             left -= len(part)
             handler.write(part)
             await handler.flush()
@@ -332,11 +334,11 @@ async def _send(handler: WorkbenchHandler, told: FileToSend) -> None:
     except (StreamClosedError, asyncio.CancelledError):
         return
     finally:
-        told.file.close()
+        answer.file.close()
 
 
 async def _body(handler: WorkbenchHandler, route: Route) -> Any:
-    """Return what was sent, checked; a large body is read by a thread."""
+    """Return the checked body; a large one is parsed in a thread."""
     if handler.received_bytes <= BODY_BYTES:
         return json_object(handler.sent(), route)
     return await handler.desk.on_disk(lambda: json_object(handler.sent(), route))

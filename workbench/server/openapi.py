@@ -1,4 +1,4 @@
-"""``openapi.json``, from the table of routes that the handlers are made from."""
+"""``openapi.json``, generated from the same table of routes as the handlers."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from workbench.server.api.route import Route
 
 _REF = "#/components/schemas/{model}"
 
-_SAID = {
-    400: "What was given cannot be used.",
-    403: "No login, or not allowed.",
-    404: "There is no such thing.",
-    409: "Not in a state for that.",
-    413: "Too large.",
-    422: "Does not fit the schema.",
-    501: "The adapter does not offer it.",
-    503: "Busy; `Retry-After` says when to come back.",
+_DESCRIPTIONS = {
+    400: "Invalid request.",
+    403: "Not logged in, or not allowed.",
+    404: "Not found.",
+    409: "Conflicts with the current state.",
+    413: "Request body too large.",
+    422: "Does not match the schema.",
+    501: "Not offered by the adapter.",
+    503: "Busy or unavailable; `Retry-After` says when to retry.",
 }
 
 
 def openapi(routes: Sequence[Route], server: str) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of some routes.
+    """Return the OpenAPI 3.1 document of the routes.
 
     Parameters
     ----------
     routes : sequence of Route
         The table.
     server : str
-        The path that all of them are below.
+        The base path of all routes.
     """
-    said: list[type[BaseModel]] = [route.answer for route in routes if not route.gives_file]
-    taken = [model for route in routes for model in (route.query, route.body) if model]
-    inputs: set[tuple[type[BaseModel], Any]] = {(model, "validation") for model in taken}
-    inputs |= {(model, "serialization") for model in said}
+    answers: list[type[BaseModel]] = [route.answer for route in routes if not route.gives_file]
+    requests = [model for route in routes for model in (route.query, route.body) if model]
+    inputs: set[tuple[type[BaseModel], Any]] = {(model, "validation") for model in requests}
+    inputs |= {(model, "serialization") for model in answers}
     inputs.add((ErrorOut, "serialization"))
     in_order = sorted(inputs, key=lambda pair: pair[0].__name__)
     refs, definitions = models_json_schema(in_order, ref_template=_REF)
@@ -94,9 +94,9 @@ def _operation(route: Route, refs: Any, schemas: Any) -> dict[str, Any]:
     if route.before is not None:
         out["requestBody"] = {"required": True, "content": _BYTES}
     answer = _BYTES if route.gives_file else _json(refs[route.answer, "serialization"])
-    out["responses"] = {str(route.status): {"description": "Done.", "content": answer}}
+    out["responses"] = {str(route.status): {"description": "Success.", "content": answer}}
     if route.verb == "GET" and not route.gives_file:
-        out["responses"]["304"] = {"description": "As it was: `If-None-Match` is its ETag."}
+        out["responses"]["304"] = {"description": "Not modified: `If-None-Match` equals its ETag."}
     out["responses"] |= {str(status): _error(status) for status in sorted(statuses)}
     return out
 
@@ -111,7 +111,7 @@ _BYTES: Any = {"application/octet-stream": {"schema": {"type": "string", "format
 
 def _error(status: int) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorOut"}}}
-    out: dict[str, Any] = {"description": _SAID[status], "content": content}
+    out: dict[str, Any] = {"description": _DESCRIPTIONS[status], "content": content}
     if status == 503:
         out["headers"] = {
             "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
@@ -133,18 +133,18 @@ def _query_parameters(model: type[BaseModel], schemas: Any) -> list[dict[str, An
     for name, field in schema["properties"].items():
         field = {key: value for key, value in field.items() if key not in ("title", "description")}
         branches = [branch for branch in field.get("anyOf", []) if branch != {"type": "null"}]
-        if len(branches) == 1:  # a URL has no null: what is not given is not there
+        if len(branches) == 1:  # a URL has no null: an optional parameter is left out
             field = {**{k: v for k, v in field.items() if k not in ("anyOf", "default")}, **branches[0]}
-        said = schema["properties"][name].get("description", "")
+        text = schema["properties"][name].get("description", "")
         required = name in schema.get("required", ())
-        out.append({"name": name, "in": "query", "required": required, "schema": field, "description": said})
+        out.append({"name": name, "in": "query", "required": required, "schema": field, "description": text})
     return out
 
 
 def _events() -> dict[str, Any]:
-    said = (
-        "Server-sent events: `progress` with what `GET jobs/{job_id}/progress` answers whenever it has "
-        "changed, then `end` with what `GET jobs/{job_id}` answers."
+    description = (
+        "Server-sent events: `progress` with the answer of `GET jobs/{job_id}/progress` whenever it changes, "
+        "then `end` with the answer of `GET jobs/{job_id}`."
     )
     event = {
         "type": "object",
@@ -154,7 +154,7 @@ def _events() -> dict[str, Any]:
     return {
         "operationId": "get_job_events",
         "summary": "Follow a job's progress.",
-        "description": said,
+        "description": description,
         "tags": ["jobs"],
         "parameters": [_path_parameter("job_id")],
         "responses": {
@@ -171,8 +171,8 @@ def _itself() -> dict[str, Any]:
         "summary": "This document.",
         "tags": ["openapi.json"],
         "responses": {
-            "200": {"description": "Done.", "content": answer},
-            "304": {"description": "As it was."},
+            "200": {"description": "Success.", "content": answer},
+            "304": {"description": "Not modified."},
             "403": _error(403),
         },
     }

@@ -1,4 +1,4 @@
-"""From the table of routes to tornado's rules."""
+"""Tornado URL rules for the table of routes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from workbench.server.openapi import openapi
 
 
 def rules(base_url: str, desk: WorkbenchServer) -> list[tuple[str, type[web.RequestHandler], dict[str, Any]]]:
-    """Return the handlers of every route, by the patterns of their paths."""
+    """Return the URL rules of all routes: pattern, handler and its arguments."""
     by_path = [(path, list(routes)) for path, routes in groupby(_fixed_first(), key=lambda route: route.path)]
     api = url_path_join(base_url, "workbench", "api")
     shared = {"desk": desk}
-    found: list[tuple[str, type[web.RequestHandler], dict[str, Any]]] = [
+    result: list[tuple[str, type[web.RequestHandler], dict[str, Any]]] = [
         (url_path_join(api, "openapi.json"), OpenApiHandler, {**shared, "server": api}),
         (url_path_join(api, r"jobs/(?P<job_id>[^/]+)/events"), EventsHandler, shared),
     ]
     for path, routes in by_path:
         pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)
-        found.append((url_path_join(api, pattern), handler_of(routes), shared))
-    return [*found, (url_path_join(api, "?(.*)"), NowhereHandler, shared)]
+        result.append((url_path_join(api, pattern), handler_of(routes), shared))
+    return [*result, (url_path_join(api, "?(.*)"), NowhereHandler, shared)]
 
 
 def _fixed_first() -> list[Route]:
-    """Return the routes by path, those without parameters before those that would swallow them."""
+    """Return the routes sorted by path, fixed paths before patterns that would match them."""
     return sorted(ROUTES, key=lambda route: (route.path.count("{"), route.path))
 
 
@@ -55,7 +55,7 @@ def handler_of(routes: list[Route]) -> type[WorkbenchHandler]:
 
 
 class OpenApiHandler(WorkbenchHandler):
-    """The schema of all this."""
+    """The OpenAPI document."""
 
     @guarded("read")
     async def get(self) -> None:
@@ -64,11 +64,11 @@ class OpenApiHandler(WorkbenchHandler):
 
 
 class NowhereHandler(WorkbenchHandler):
-    """What is no route: unknown, once it is known who asks."""
+    """404 for unknown routes, after authentication."""
 
     @guarded("read")
     async def get(self, path: str) -> None:
-        """Say that there is no such route."""
+        """Answer 404."""
         raise web.HTTPError(404, "no such route")
 
     post = delete = put = patch = get

@@ -1,7 +1,7 @@
-"""Files on their way into a workspace: written beside, checked, and moved into their place whole.
+"""Uploads into a workspace: written to a temporary file, checked, and moved into place complete.
 
-What is sent arrives in parts on the server's loop and is written by a thread. Until all of it is there and is
-what was promised, it has no name that anybody would look for; whatever is cut off leaves nothing.
+The parts arrive on the server's event loop and are written by a thread. Until a file is complete and its
+checksum matches, it has a temporary name; an aborted upload leaves nothing.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from pathlib import Path
 
 from workbench.errors import BadInput
 
-#: A file that is sent may have this many bytes, unless the server is told otherwise.
+#: Default maximum size of an uploaded file, in bytes.
 FILE_BYTES = 2**32
 
-#: So many bytes are written, or read, at once.
+#: Bytes per read or write.
 PART_BYTES = 2**20
 
-#: Seconds after which who sends a file, and sends nothing more of it, is cut off.
+#: Default seconds without data after which an upload is aborted.
 STALLED_SECONDS = 120.0
 
-#: Seconds after which what a server that was killed left half way is removed.
+#: Seconds after which the temporary files of a killed server are removed.
 _STALE_SECONDS = 86_400.0
 
 
 class Upload:
-    """One file that is being sent.
+    """One file that is being uploaded.
 
     Parameters
     ----------
     folder : Path
-        Where it is written; on the disk of the place it will go to.
+        Folder of the temporary file; on the same disk as its destination.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +47,7 @@ class Upload:
         self._error: OSError | None = None
 
     def write(self, data: bytes) -> None:
-        """Add a part; what goes wrong is said by :meth:`check`, when all has been sent."""
+        """Add a part; an error is raised by :meth:`check`, after the last part."""
         with self._lock:
             if self._file.closed or self._error is not None:
                 return
@@ -58,14 +58,14 @@ class Upload:
                 self._error = error
 
     def check(self, sha256: str) -> None:
-        """Raise unless what has arrived is what was promised.
+        """Raise unless the file was written and its checksum matches.
 
         Raises
         ------
         BadInput
-            It is something else.
+            The checksum differs.
         OSError
-            It could not be written.
+            The file could not be written.
         """
         with self._lock:
             if self._error is not None:
@@ -73,12 +73,12 @@ class Upload:
             self._file.close()
         if self._sum.hexdigest() != sha256:
             raise BadInput(
-                f"what arrived has the sha256 {self._sum.hexdigest()}, not {sha256}",
-                hint="The file was changed while it was sent, or the connection damages it; send it again.",
+                f"the received file has sha256 {self._sum.hexdigest()}, expected {sha256}",
+                hint="The file changed during the upload, or the connection corrupted it; send it again.",
             )
 
     def discard(self) -> None:
-        """Remove what is left here; after it was moved into its place that is nothing."""
+        """Remove the temporary file, unless it has been moved into place."""
         with self._lock:
             with suppress(OSError):
                 self._file.close()

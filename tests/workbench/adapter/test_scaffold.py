@@ -1,9 +1,10 @@
-"""``workbench new adapter``: what it writes works, and nothing is ever written over."""
+"""``workbench new adapter``: its package works, and existing files are never overwritten."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which it is installed, by pip, into a folder of its own."""
+    """An environment in which it is installed, by pip, into a separate folder."""
     site = tmp_path_factory.mktemp("site")
     install = ["install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site)]
     subprocess.run(
@@ -56,11 +57,15 @@ def run(env: dict[str, str], cwd: Path, *command: str) -> subprocess.CompletedPr
     )
 
 
-def test_it_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_reports_the_files_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["new", "adapter", "my_model", "--into", str(tmp_path / "a" / "b"), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said == {"name": "my_model", "folder": str(tmp_path / "a" / "b" / "my_model"), "files": PACKAGE}
-    folder = Path(said["folder"])
+    document = json.loads(capsys.readouterr().out)
+    assert document == {
+        "name": "my_model",
+        "folder": str(tmp_path / "a" / "b" / "my_model"),
+        "files": PACKAGE,
+    }
+    folder = Path(document["folder"])
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == PACKAGE
     assert list(folder.parent.iterdir()) == [folder]  # nothing is left beside it
     assert folder.stat().st_mode & 0o777 == 0o777 & ~scaffold._umask()
@@ -106,7 +111,7 @@ def test_its_demo_is_found_without_naming_it(installed: dict[str, str], tmp_path
     assert json.loads(done.stdout)["metrics"]["R@1"] > 0.5
 
 
-def test_what_it_wrote_is_clean(made: Path) -> None:
+def test_its_files_pass_the_linter(made: Path) -> None:
     for what in (
         ["check", "--select", "E,F,I,UP,B", "--line-length", "110"],
         ["format", "--check", "--line-length", "110"],
@@ -124,31 +129,31 @@ def test_what_it_wrote_is_clean(made: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("My-Model", "Such as 'my_model'"),
-        ("2fast", "Such as 'fast'"),
-        ("", "Such as 'my_model'"),
-        ("../up", "Such as 'up'"),
-        ("class", "no word of Python's"),
-        ("a" * 80, "cannot name an adapter"),
-        ("강아지", "cannot name an adapter"),
-        ("json", "a package 'json' is there already"),
-        ("numpy", "a package 'numpy' is there already"),
-        ("workbench", "a package 'workbench' is there already"),
-        ("vlm_quantization", "is installed already"),
+        ("My-Model", "My-Model.*'my_model'"),
+        ("2fast", "2fast.*'fast'"),
+        ("", "''.*'my_model'"),
+        ("../up", r"\.\./up.*'up'"),
+        ("class", "'class'.*Python"),
+        ("a" * 80, "name.*a{80}"),
+        ("강아지", "name.*강아지"),
+        ("json", "package 'json'"),
+        ("numpy", "package 'numpy'"),
+        ("workbench", "package 'workbench'"),
+        ("vlm_quantization", "adapter 'vlm_quantization'.*installed"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused(
+def test_an_invalid_name_is_refused(
     tmp_path: Path, name: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["new", "adapter", name, "--into", str(tmp_path), "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["type"] == "BadName"
-    assert says in error["message"] + error["hint"]
+    assert re.search(says, error["message"] + error["hint"])
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link to nowhere"])
-def test_nothing_is_written_over(tmp_path: Path, kind: str) -> None:
+def test_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "my_model"
     if kind == "folder":
         target.mkdir()
@@ -156,26 +161,26 @@ def test_nothing_is_written_over(tmp_path: Path, kind: str) -> None:
         target.write_text("mine")
     else:
         target.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(wb.BadInput, match="is there already"):
+    with pytest.raises(wb.BadInput, match=r"my_model.*exists"):
         write_adapter("my_model", tmp_path)
     assert list(tmp_path.iterdir()) == [target]
     assert kind != "file" or target.read_text() == "mine"
 
 
-def test_a_place_that_cannot_be_is_said(tmp_path: Path) -> None:
+def test_an_impossible_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(wb.BadInput, match="cannot be made"):
+    with pytest.raises(wb.BadInput, match=r"file/my_model.*(File exists|Not a directory)"):
         write_adapter("my_model", tmp_path / "file")
 
 
-def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, written = Path.write_text, []
 
-    def write_text(path: Path, *given: object, **more: object) -> int:
+    def write_text(path: Path, *args: object, **more: object) -> int:
         written.append(path)
         if len(written) == 3:
             raise OSError(28, "No space left on device")
-        return real(path, *given, **more)
+        return real(path, *args, **more)
 
     monkeypatch.setattr(Path, "write_text", write_text)
     with pytest.raises(wb.BadInput, match="No space left"):

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import time
@@ -81,10 +82,10 @@ def test_a_cancelled_job_exits_75(home: wb.Workspace) -> None:
     )
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
         deadline = time.monotonic() + 30
-        while not (found := home.jobs(status="running")):
+        while not (running := home.jobs(status="running")):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert cli.run(["jobs", "cancel", str(found[0].id), "--workspace", str(home.path)]) == 0
+        assert cli.run(["jobs", "cancel", str(running[0].id), "--workspace", str(home.path)]) == 0
         out, _ = waiting.communicate(timeout=30)
     assert waiting.returncode == 75
     assert json.loads(out)["status"] == "cancelled"
@@ -95,16 +96,16 @@ def test_a_result_below_its_floor_exits_1_and_names_it(home: wb.Workspace) -> No
     command = workbench(home, *SUBMIT, "--option", "k=5", "--fail-below", floors, "--wait", "--json")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
-    assert "R@5 is 0.5, its floor is 0.6" in done.stderr
-    assert "no metric 'loss'" in done.stderr
-    said = json.loads(done.stdout)
-    assert (said["status"], said["error"]["type"]) == ("failed", "BelowFloor")
-    assert said["result"]["metrics"] == {"R@5": 0.5}
+    assert re.search(r"R@5\b.*0\.5\b.*0\.6\b", done.stderr)
+    assert re.search(r"no metric.*'loss'", done.stderr)
+    job = json.loads(done.stdout)
+    assert (job["status"], job["error"]["type"]) == ("failed", "BelowFloor")
+    assert job["result"]["metrics"] == {"R@5": 0.5}
     # The executed notebook shows the tables above the failure.
-    assert "Recall by k" in Path(said["notebook"]).read_text()
+    assert "Recall by k" in Path(job["notebook"]).read_text()
 
 
-def test_a_notebook_of_ones_own_is_submitted_and_its_log_followed(home: wb.Workspace, tmp_path: Path) -> None:
+def test_a_users_own_notebook_is_submitted_and_its_log_followed(home: wb.Workspace, tmp_path: Path) -> None:
     page = tmp_path / "mine.ipynb"
     parameters = nbformat.v4.new_code_cell(
         "steps: int = 1\nname: str = ''", metadata={"tags": ["parameters"]}
@@ -113,8 +114,8 @@ def test_a_notebook_of_ones_own_is_submitted_and_its_log_followed(home: wb.Works
         "import time\nfor step in range(steps):\n    print(name, step, flush=True); time.sleep(0.05)"
     )
     nbformat.write(nbformat.v4.new_notebook(cells=[parameters, work]), page)
-    given = ("--option", "steps=3", "--option", "name=007", "--json")
-    submit = workbench(home, "jobs", "submit", str(page), *given)
+    options = ("--option", "steps=3", "--option", "name=007", "--json")
+    submit = workbench(home, "jobs", "submit", str(page), *options)
     job = json.loads(subprocess.run(submit, capture_output=True, check=True, timeout=60).stdout)
     assert (job["type"], job["options"], job["source"]) == (
         "notebook",
@@ -134,7 +135,7 @@ def test_a_notebook_of_ones_own_is_submitted_and_its_log_followed(home: wb.Works
     assert "steps" in refused.stderr
 
 
-def test_the_demo_is_the_adapters_and_prints_what_was_agreed(home: wb.Workspace) -> None:
+def test_the_demo_runs_the_adapters_jobs_and_prints_its_document(home: wb.Workspace) -> None:
     command = workbench(home, "demo", "--adapter", "toy", "--no-serve", "--json")
     done = subprocess.run(command, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
@@ -185,35 +186,37 @@ def test_wrong_words_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("jobs submit dance --adapter toy", "offers: train, eval, index_build"),
-        ("jobs submit eval --adapter toi", "did you mean 'toy'?"),
-        ("jobs submit eval", "which adapter?"),
-        ("jobs submit eval --adapter toy -o k=many", "k: Input should be a valid integer"),
-        ("jobs submit eval --adapter toy -o k", "name=value is wanted"),
-        ("jobs show 99", "there is no job yet"),
-        ("jobs logs x", "there is no job yet"),
-        ("jobs cancel 1", "there is no job yet"),
-        ("jobs list --status done", "There are: queued"),
-        ("runs --experiment x", "no experiment yet"),
-        ("compare 1 2", "there is no run yet"),
-        ("search text dog", "this workspace has no index yet"),
-        ("serve --index x", "this workspace has no index yet"),
-        ("worker --slots 0", "at least 1"),
+        ("jobs submit dance --adapter toy", r"dance.*train, eval, index_build"),
+        ("jobs submit eval --adapter toi", r"did you mean 'toy'\?"),
+        ("jobs submit eval", r"adapter.*toy"),
+        ("jobs submit eval --adapter toy -o k=many", "k: .*integer"),
+        ("jobs submit eval --adapter toy -o k", "--option .*NAME=VALUE.*'k'"),
+        ("jobs show 99", "no job"),
+        ("jobs logs x", "no job"),
+        ("jobs cancel 1", "no job"),
+        ("jobs list --status done", "done.*queued, .*running"),
+        ("runs --experiment x", "no experiment"),
+        ("compare 1 2", "no run"),
+        ("search text dog", "no index"),
+        ("serve --index x", "no index"),
+        ("worker --slots 0", "--slots .*at least 1.* 0"),
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_2(command: Cli, arguments: str, says: str) -> None:
     assert command(*arguments.split(), code=2) == ""
-    assert says in command.err
+    assert re.search(says, command.err)
     assert "Traceback" not in command.err
     error = command.json(*arguments.split(), code=2)["error"]
-    assert says in error["message"]
+    assert re.search(says, error["message"])
     assert set(error) == {"type", "message", "hint"}
 
 
-def test_a_workspace_that_cannot_be_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_workspace_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert cli.run(["runs", "--workspace", str(tmp_path / "file")]) == 2
-    assert "cannot be a workspace" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert str(tmp_path / "file") in error
+    assert "workspace" in error
 
 
 def test_the_workspace_may_be_named_before_the_command(
@@ -224,7 +227,7 @@ def test_the_workspace_may_be_named_before_the_command(
 
 
 def test_jobs_are_listed_shown_and_cancelled(command: Cli) -> None:
-    assert "No job yet" in command("jobs", "list")
+    assert "No job" in command("jobs", "list")
     job = submission.submit(command.home, "eval", "toy", {"fail": "글자"}, start_worker=False)
     job.folder.mkdir(parents=True)
     (job.folder / "log.txt").write_text("one\ntwo\n")
@@ -262,28 +265,29 @@ def test_searching_with_a_text_and_with_a_picture(command: Cli, tmp_path: Path) 
     assert "total" in out["took_ms"]
     picture = tmp_path / "dog.png"
     picture.write_bytes(b"dog")
-    found = command("search", "image", str(picture), "--index", "words").splitlines()
-    assert [line.split()[:2] for line in found if "1.000" in line] == [["1.000", "dog"]]
+    lines = command("search", "image", str(picture), "--index", "words").splitlines()
+    assert [line.split()[:2] for line in lines if "1.000" in line] == [["1.000", "dog"]]
     command("search", "image", "missing.png", code=2)
-    assert "cannot be read" in command.err
+    assert re.search(r"missing\.png.*No such file", command.err)
     command("search", "text", "dog", "-o", "colour=red", code=2)
-    assert "unknown option" in command.err
+    assert re.search(r"unknown.*colour|colour.*unknown", command.err)
 
 
-def test_several_indexes_are_asked_about(command: Cli) -> None:
+def test_several_indexes_need_a_choice(command: Cli) -> None:
     for name in ("a", "b"):
         (command.home.indexes / name).mkdir()
         (command.home.indexes / name / "manifest.json").write_text('{"adapter": "toy", "words": []}')
     command("search", "text", "dog", code=2)
-    assert "There are: a, b" in command.err
+    assert re.search(r"index.*a, b", command.err)
+    assert "--index" in command.err
 
 
-def test_demo_options_take_what_earlier_jobs_made() -> None:
+def test_demo_options_refer_to_the_outputs_of_earlier_jobs() -> None:
     made = {"train": {"run": 3}}
     assert filled_in({"run": "$train.run", "deep": {"r": "$train.run"}, "k": 1}, made) == {
         "run": 3,
         "deep": {"r": 3},
         "k": 1,
     }
-    with pytest.raises(wb.BadInput, match=r"There is: \$train\.run"):
+    with pytest.raises(wb.BadInput, match=r"x='\$train\.walk'.*\$train\.run"):
         filled_in({"x": "$train.walk"}, made)

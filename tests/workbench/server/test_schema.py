@@ -1,4 +1,4 @@
-"""``openapi.json`` is true: of what is sent at random, and of every answer that is given to what is there."""
+"""``openapi.json`` is accurate: for random requests, and for the answer of every route."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.conftest import installed
 from tests.workbench.conftest import Live, job_row, live_server, make_index
 from workbench.server.api.table import ROUTES
 
-#: What schemathesis holds every answer to. That what fits a schema is always taken is not among it: an
-#: adapter may refuse, a run may not be there.
+#: The checks of schemathesis for every answer. Requests that match the schema may still be refused: by an
+#: adapter, or because a run is missing.
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -33,14 +33,14 @@ CHECKS = (
     "ignored_auth",
 )
 
-#: That an adapter does not offer something is said by 501, and is no accident.
+#: 501 means that the adapter does not offer something; it is not a server error.
 SETTINGS = """
 [checks.not_a_server_error]
 expected-statuses = ["2XX", "3XX", "4XX", "501"]
 """
 
-#: Ids of things that are there, so that more than "there is no such thing" is seen.
-THERE = """
+#: Ids that exist, so that answers other than 404 are seen.
+EXISTING = """
 [parameters]
 "path.job_id" = 1
 "path.run_id" = 1
@@ -51,13 +51,13 @@ THERE = """
 
 @pytest.fixture(scope="module")
 def served(toy_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A server over a workspace that has one of everything, with sound adapters."""
+    """A server for a workspace with one of everything, and working adapters."""
     folder = tmp_path_factory.mktemp("schema")
     home = folder / "results"
     with installed(toy_package):
         make_index(home, "words")
         with wb.Workspace(home) as workspace:
-            for status in ("succeeded", "failed", "cancelled"):  # the events of one that runs would never end
+            for status in ("succeeded", "failed", "cancelled"):  # the events of a running job would never end
                 error = {"cell": 1, "type": "ValueError", "message": "강"} if status == "failed" else None
                 job_row(workspace, status, error=error, started_at=1e9)
             with workspace.start_run("e", config={"deep": {"a": [1, None]}}, better={"m": "higher"}) as run:
@@ -69,20 +69,20 @@ def served(toy_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 yield live
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["any ids", "ids that are there"])
-def test_schemathesis_finds_nothing(served: Live, tmp_path: Path, there: bool) -> None:
-    (tmp_path / "schemathesis.toml").write_text(SETTINGS + (THERE if there else ""))
+@pytest.mark.parametrize("existing", [False, True], ids=["any ids", "existing ids"])
+def test_schemathesis_finds_nothing(served: Live, tmp_path: Path, existing: bool) -> None:
+    (tmp_path / "schemathesis.toml").write_text(SETTINGS + (EXISTING if existing else ""))
     program = Path(sysconfig.get_path("scripts")) / "schemathesis"
     options = ["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "1"]
     command = [program, "--config-file", tmp_path / "schemathesis.toml", "run", f"{served.api}/openapi.json"]
     command += ["--header", f"Authorization: token {served.token}", "--checks", ",".join(CHECKS), *options]
     command += ["--no-color", "--request-timeout", "60", "--continue-on-failure"]
-    if not there:  # the events of a job that was started at random may never end
+    if not existing:  # the events of a randomly started job may never end
         command += ["--exclude-path", "/jobs/{job_id}/events"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, re.sub(r"(.)\1{100,}", r"\1…", done.stdout)[-6000:]
     # The document itself is not counted.
-    count = len(ROUTES) + (1 if there else 0)
+    count = len(ROUTES) + (1 if existing else 0)
     assert f"Tested: {count}" in done.stdout
     generated = re.search(r"([\d,]+) generated", done.stdout)
     assert generated is not None
@@ -93,14 +93,14 @@ def test_schemathesis_finds_nothing(served: Live, tmp_path: Path, there: bool) -
 
 @pytest.fixture(scope="module")
 def document(served: Live) -> dict[str, Any]:
-    told: dict[str, Any] = served.get("openapi.json").json()
-    return told
+    document: dict[str, Any] = served.get("openapi.json").json()
+    return document
 
 
-def test_the_document_holds_every_route_and_sound_schemas(document: dict[str, Any]) -> None:
-    there = {(verb.upper(), path) for path, verbs in document["paths"].items() for verb in verbs}
+def test_the_document_has_every_route_and_valid_schemas(document: dict[str, Any]) -> None:
+    documented = {(verb.upper(), path) for path, verbs in document["paths"].items() for verb in verbs}
     routes = {(route.verb, f"/{route.path}") for route in ROUTES}
-    assert there == routes | {("GET", "/openapi.json"), ("GET", "/jobs/{job_id}/events")}
+    assert documented == routes | {("GET", "/openapi.json"), ("GET", "/jobs/{job_id}/events")}
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
     operations = [operation for verbs in document["paths"].values() for operation in verbs.values()]
@@ -161,29 +161,29 @@ def test_every_route_is_answered() -> None:
     assert {(verb, path) for verb, path, *_ in ANSWERS} == {(route.verb, route.path) for route in ROUTES}
 
 
-@pytest.mark.parametrize(("verb", "path", "asked", "body"), ANSWERS, ids=lambda value: str(value)[:40])
-def test_an_answer_is_as_the_document_says(
-    served: Live, document: dict[str, Any], verb: str, path: str, asked: str, body: Any
+@pytest.mark.parametrize(("verb", "path", "url", "body"), ANSWERS, ids=lambda value: str(value)[:40])
+def test_an_answer_matches_the_document(
+    served: Live, document: dict[str, Any], verb: str, path: str, url: str, body: Any
 ) -> None:
-    if verb == "DELETE":  # schemathesis has seen its name, and may have been faster
+    if verb == "DELETE":  # schemathesis knows its name and may have deleted it
         with wb.Workspace(served.home) as home:
             home.run(1).log_checkpoint("model.bin", home.indexes / "words" / "manifest.json", step=0)
-    if path == "runs/{run_id}/points":  # of a run that goes on
+    if path == "runs/{run_id}/points":  # of a running run
         with wb.Workspace(served.home) as home:
-            asked = f"runs/{home.start_run('goes on').id}/points"
-            answer = served.ask(verb, asked, json=body)
+            url = f"runs/{home.start_run('running').id}/points"
+            answer = served.ask(verb, url, json=body)
     elif isinstance(body, bytes):
-        answer = served.ask(verb, asked, content=body)
+        answer = served.ask(verb, url, content=body)
     else:
-        answer = served.ask(verb, asked) if body is None else served.ask(verb, asked, json=body)
+        answer = served.ask(verb, url) if body is None else served.ask(verb, url, json=body)
     responses = document["paths"][f"/{path}"][verb.lower()]["responses"]
-    if path != "search/item":  # the toy has no such search, and says so
+    if path != "search/item":  # the toy does not offer this search
         assert answer.status_code in (200, 201), answer.text
     content = responses[str(answer.status_code)]["content"]
     assert set(content) == {answer.headers["Content-Type"].partition(";")[0]}
     if "application/json" not in content:
         assert answer.content == SENT
         return
-    said = content["application/json"]["schema"]
-    validator = jsonschema.Draft202012Validator({**said, "components": document["components"]})
+    schema = content["application/json"]["schema"]
+    validator = jsonschema.Draft202012Validator({**schema, "components": document["components"]})
     assert [error.message for error in validator.iter_errors(answer.json())] == []

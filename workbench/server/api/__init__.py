@@ -1,1 +1,1 @@
-"""The HTTP API: for each noun its functions, with the models of their questions and answers."""
+"""The HTTP API by resource: its functions, with the models of their requests and answers."""

@@ -14,7 +14,7 @@ from workbench.server.desk import WorkbenchServer
 
 
 class MetricOut(BaseModel):
-    """A metric that an adapter reports, or a family of them by a pattern."""
+    """A metric that an adapter reports, or a pattern that matches several."""
 
     name: str
     better: Literal["higher", "lower"] | None
@@ -29,10 +29,10 @@ class AdapterOut(BaseModel):
     title: str
     job_types: list[str]
     options: dict[str, dict[str, Any]] = Field(
-        description="JSON schema of the options by job type, and `search`."
+        description="JSON schemas of the options by job type, and of `search`."
     )
     metrics: list[MetricOut]
-    problem: str = Field(description="Why it cannot be used; empty where it can.")
+    problem: str = Field(description="Why the adapter cannot be used; empty if it can.")
 
 
 class AdaptersOut(BaseModel):
@@ -45,25 +45,25 @@ class AdaptersOut(BaseModel):
 
 
 async def list_adapters(desk: WorkbenchServer, call: Call) -> Any:
-    """Tell of every adapter; one that breaks is listed with what is wrong with it."""
+    """List all adapters; one that fails is listed with its problem."""
     names = adapters()
-    told = await asyncio.gather(
+    answers = await asyncio.gather(
         *(desk.ask(op="adapter", adapter=name) for name in names), return_exceptions=True
     )
     listed = []
-    for name, one in zip(names, told, strict=True):
-        if isinstance(one, WorkbenchError):
-            said = {"title": name, "job_types": [], "options": {}, "metrics": [], "problem": one.message}
-            listed.append({"name": name, **said})
-        elif isinstance(one, BaseException):
-            raise one
+    for name, answer in zip(names, answers, strict=True):
+        if isinstance(answer, WorkbenchError):
+            empty = {"title": name, "job_types": [], "options": {}, "metrics": []}
+            listed.append({"name": name, **empty, "problem": answer.message})
+        elif isinstance(answer, BaseException):
+            raise answer
         else:
-            listed.append({**one, "problem": ""})
+            listed.append({**answer, "problem": ""})
     return {"adapters": listed}
 
 
 async def get_adapter(desk: WorkbenchServer, call: Call) -> Any:
-    """Tell of one adapter."""
+    """Describe an adapter."""
     name = call.path["name"]
     if name not in (names := adapters()):
         raise UnknownAdapter(name, names)
@@ -71,7 +71,7 @@ async def get_adapter(desk: WorkbenchServer, call: Call) -> Any:
 
 
 def only_adapter() -> str:
-    """Return the name of the one adapter that is installed."""
+    """Return the name of the only installed adapter."""
     names = adapters()
     if not names:
         raise UnknownAdapter("", ())

@@ -29,139 +29,144 @@ from workbench.store.outcome import STATISTICS
 from workbench.store.runs import RunRow
 from workbench.workspace import Workspace
 
-#: An answer with many runs, or with many points, is full at so many bytes, or points.
+#: Size at which an answer with many runs (in bytes), or with many points, is full.
 TABLE_BYTES, ANSWER_POINTS = 2**20, 2**16
 
 
-#: So many runs are read before the size of an answer is looked at.
+#: Runs to read before checking the size of the answer.
 _TABLED_AT_ONCE = 20
 
 
-#: Metrics whose curves one comparison may ask for, and how many it gets unasked; parts a curve is cut into.
+#: Maximum and default number of curves per comparison; maximum number of buckets per curve.
 MOST_CURVES, CURVES_AT_FIRST, MOST_BUCKETS = 100, 12, 2000
 
 
-#: Runs, and metrics of runs, that one question may name; runs that it may name in its address.
+#: Maximum runs, and metrics of runs, per request; maximum runs in a query string.
 MOST_TABLED, MOST_SERIES, MOST_ALSO = 200, 200, 100
 
 
 class MarksQuery(Given):
-    """Which runs are watched."""
+    """The runs to watch."""
 
     newest: Annotated[int, BeforeValidator(from_text)] = Field(
-        100, ge=0, le=MOST_LISTED, description="So many of the newest."
+        100, ge=0, le=MOST_LISTED, description="Only the newest N."
     )
     also: str = Field(
         "",
         pattern=r"^([1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*)?$",
         max_length=11 * MOST_ALSO,
-        description="Ids of others, with commas between them.",
+        description="Ids of further runs, separated by commas.",
     )
 
 
 class RunTableIn(Given):
-    """Runs to be read."""
+    """Runs to read."""
 
-    runs: list[Id] = Field(max_length=MOST_TABLED, description="Their ids.")
+    runs: list[Id] = Field(max_length=MOST_TABLED, description="Ids of the runs.")
 
 
 class CurveAsked(Given):
-    """A metric of a run, and what is known of it."""
+    """A metric of a run, and the last point already known."""
 
     run: Id
     name: Asked
     after: Whole = Field(
-        -1, ge=-1, lt=2**31, description="Only points after that many, less one: the `seq` of the last known."
+        -1, ge=-1, lt=2**31, description="Only points with a higher `seq`, counted from 0; -1 for all."
     )
 
 
 class CurvesIn(Given):
-    """Metrics whose points are to be read."""
+    """Metrics whose points to read."""
 
     curves: list[CurveAsked] = Field(max_length=MOST_SERIES)
 
 
 class CompareIn(Given):
-    """Runs to put beside each other."""
+    """Runs to compare."""
 
-    runs: list[Id] = Field(min_length=1, max_length=MOST_COMPARED, description="In the order of the columns.")
-    statistic: Literal["last", "best", "min", "max"] = Field(
-        "last", description="Which number of each metric counts."
+    runs: list[Id] = Field(
+        min_length=1, max_length=MOST_COMPARED, description="Ids of the runs, in column order."
     )
-    baseline: Id | None = Field(None, description="The run that the others are held against.")
+    statistic: Literal["last", "best", "min", "max"] = Field(
+        "last", description="Which value of each metric to compare."
+    )
+    baseline: Id | None = Field(None, description="The run that the others are compared with.")
     better: dict[MetricName, Literal["higher", "lower"] | None] | None = Field(
-        None, description="Directions by name or pattern that hold instead of what was declared."
+        None, description="Directions by metric name or pattern, overriding the declared ones."
     )
     metrics: list[MetricName] | None = Field(
         None,
         max_length=MOST_CURVES,
-        description=f"Whose curves are wanted; the first {CURVES_AT_FIRST} of the final table if not given.",
+        description=f"Metrics whose curves to return; default: the first {CURVES_AT_FIRST} in `final`.",
     )
     points: Whole = Field(
-        400, ge=1, le=MOST_BUCKETS, description="Of each so many parts of a curve three points are kept."
+        400,
+        ge=1,
+        le=MOST_BUCKETS,
+        description="Number of buckets per curve; up to three points are kept in each.",
     )
 
 
 class MarksOut(BaseModel):
-    """Runs, each with a mark that is another one when there is something new of it."""
+    """Runs, each with a mark that changes when the run does."""
 
-    first: int = Field(description="The smallest id among the newest ones asked for.")
-    newest: int = Field(description="The highest id; 0 where there are no runs.")
-    marks: dict[str, str] = Field(description="By id; a run that is not there has none.")
+    first: int = Field(description="The lowest id among the newest runs requested.")
+    newest: int = Field(description="The highest id; 0 if there are no runs.")
+    marks: dict[str, str] = Field(description="Marks by id; missing runs are left out.")
 
 
 class RunRowOut(RunHead):
-    """A run and what its metrics came to, as comparing reads it."""
+    """A run with its metric summary, for comparisons."""
 
     created_at: float = Field(description="Seconds since 1970.")
     finished_at: float | None
     notes: str
-    adapter: str = Field(description="Whose job made it; empty where none did.")
+    adapter: str = Field(description="Adapter of the job that made the run; empty without a job.")
     summary: dict[str, list[Number | str]] = Field(
-        description="By metric, in the order they first appeared: what `columns` names."
+        description="Lists of statistics, as named by `columns`, by metric in order of first appearance."
     )
 
 
 class RunTableOut(BaseModel):
-    """Runs with their summaries, as many as fit."""
+    """Runs with their summaries, as many as fit into one answer."""
 
-    columns: list[str] = Field(description="What stands in each list of a summary.")
-    runs: list[RunRowOut] = Field(description="A run that is not there is left out.")
-    left: list[int] = Field(description="Runs that did not fit: ask for them again.")
+    columns: list[str] = Field(description="Names of the entries in each list of a summary.")
+    runs: list[RunRowOut] = Field(description="Missing runs are left out.")
+    left: list[int] = Field(description="Ids of runs that did not fit; request them again.")
 
 
 class CurveOut(BaseModel):
-    """New points of one metric, in the order they were logged: three columns of one length.
+    """New points of one metric, in the order they were logged: three columns of equal length.
 
-    Each is base64 text of little-endian numbers of 8 bytes, which loses nothing and costs little.
+    Each is base64 text of little-endian 8-byte numbers, which is exact and compact.
     """
 
     run: int
     name: str
     step: str = Field(description="int64.")
     time: str = Field(description="float64: seconds since 1970.")
-    value: str = Field(description="float64, NaN and the infinities among them.")
+    value: str = Field(description="float64; may be NaN or infinite.")
 
 
 class CurvesOut(BaseModel):
-    """New points of some metrics, as many as fit."""
+    """New points of metrics, as many as fit into one answer."""
 
-    curves: list[CurveOut] = Field(description="A metric of which there is nothing new is left out.")
-    more: bool = Field(description="Whether some did not fit: ask again, after these.")
+    curves: list[CurveOut] = Field(description="Metrics without new points are left out.")
+    more: bool = Field(description="Whether points did not fit; request the points after these.")
 
 
 class SeriesOut(BaseModel):
-    """One metric of one run, in the order it was logged, thinned."""
+    """One metric of one run, in the order it was logged, downsampled."""
 
     run: int
     name: str
     step: list[int]
     time: list[float] = Field(description="Seconds since 1970.")
-    value: list[float | str | None] = Field(description="NaN is null, the infinities are texts.")
+    value: list[float | str | None] = Field(description="NaN is null; infinities are strings.")
 
 
 class ComparisonOut(BaseModel):
-    """Runs beside each other."""
+    """A comparison of runs."""
 
     statistic: str
     baseline: int | None
@@ -172,14 +177,14 @@ class ComparisonOut(BaseModel):
 
 
 async def run_marks(desk: WorkbenchServer, call: Call) -> Any:
-    """Return of which runs there is something new, as marks to be held against those of the last look."""
-    asked: MarksQuery = call.query
-    also = [number for number in map(as_id, asked.also.split(",")) if number is not None]
+    """Return a mark for each run, to compare with the marks of the previous request."""
+    query: MarksQuery = call.query
+    also = [number for number in map(as_id, query.also.split(",")) if number is not None]
 
     def look(home: Workspace) -> Any:
         settle_runs(home.store, hearing=home.hearing)
         newest = home.store.newest_run() or 0
-        first = max(1, newest - asked.newest + 1)
+        first = max(1, newest - query.newest + 1)
         marks = home.store.run_marks({*range(first, newest + 1), *also})
         return wire.dumps({"first": first, "newest": newest, "marks": marks})
 
@@ -187,16 +192,16 @@ async def run_marks(desk: WorkbenchServer, call: Call) -> Any:
 
 
 async def run_table(desk: WorkbenchServer, call: Call) -> Any:
-    """Return runs with their summaries, until an answer is full."""
-    asked: RunTableIn = call.body
+    """Return runs with their summaries, until the answer is full."""
+    body: RunTableIn = call.body
 
     def look(home: Workspace) -> Any:
-        ids, told, size, left = list(dict.fromkeys(asked.runs)), [], 0, []
+        ids, rows_json, size, left = list(dict.fromkeys(body.runs)), [], 0, []
         for some in (ids[at : at + _TABLED_AT_ONCE] for at in range(0, len(ids), _TABLED_AT_ONCE)):
             if size >= TABLE_BYTES:
                 left += some
                 continue
-            # Each run before its summary: what is over by then has all of its points.
+            # Runs before summaries: the summary of a run that has ended here is complete.
             rows = home.store.run_table(some)
             summaries = home.store.summary_table(rows)
             families = home.store.job_adapters({row.job_id for row in rows.values() if row.job_id})
@@ -204,10 +209,10 @@ async def run_table(desk: WorkbenchServer, call: Call) -> Any:
                 if size >= TABLE_BYTES:
                     left.append(run_id)
                 elif (row := rows.get(run_id)) is not None:
-                    told.append(_tabled(row, families.get(row.job_id or 0, ""), summaries[run_id]))
-                    size += len(told[-1])
+                    rows_json.append(_tabled(row, families.get(row.job_id or 0, ""), summaries[run_id]))
+                    size += len(rows_json[-1])
         head = wire.dumps({"columns": STATISTICS, "left": left})
-        return head[:-1] + b',"runs":[' + b",".join(told) + b"]}"
+        return head[:-1] + b',"runs":[' + b",".join(rows_json) + b"]}"
 
     return await desk.run(look)
 
@@ -218,13 +223,13 @@ def _tabled(row: RunRow, adapter: str, summary: Mapping[str, Mapping[str, Any]])
 
 
 async def curve_points(desk: WorkbenchServer, call: Call) -> Any:
-    """Return the points of metrics after those that are known, until an answer is full."""
-    asked: CurvesIn = call.body
-    after = {(one.run, one.name): one.after for one in asked.curves}
+    """Return the points of metrics after those already known, until the answer is full."""
+    body: CurvesIn = call.body
+    after = {(one.run, one.name): one.after for one in body.curves}
 
     def look(home: Workspace) -> Any:
-        found = home.store.curves(list(after), after, ANSWER_POINTS)
-        told = [
+        curves = home.store.curves(list(after), after, ANSWER_POINTS)
+        columns = [
             {
                 "run": run_id,
                 "name": name,
@@ -232,36 +237,36 @@ async def curve_points(desk: WorkbenchServer, call: Call) -> Any:
                 "time": _packed(curve.time),
                 "value": _packed(curve.value),
             }
-            for (run_id, name), curve in found.items()
+            for (run_id, name), curve in curves.items()
             if len(curve.seq)
         ]
-        full = sum(len(curve.seq) for curve in found.values()) >= ANSWER_POINTS
-        return wire.dumps({"curves": told, "more": full})
+        full = sum(len(curve.seq) for curve in curves.values()) >= ANSWER_POINTS
+        return wire.dumps({"curves": columns, "more": full})
 
     return await desk.run(look)
 
 
 def _packed(column: Any) -> str:
-    """Return numbers of 8 bytes as base64 text, little end first."""
+    """Return 8-byte numbers as base64 text, little-endian."""
     return b64encode(column.astype(column.dtype.newbyteorder("<"), copy=False).tobytes()).decode("ascii")
 
 
 async def compare(desk: WorkbenchServer, call: Call) -> Any:
-    """Put runs beside each other: how their configs differ, their curves, and which is best at what."""
+    """Compare runs: config differences, curves, and the best run by metric."""
     from workbench.compare.reading import thinned_curves
 
-    asked: CompareIn = call.body
+    body: CompareIn = call.body
 
     def look(home: Workspace) -> Any:
         compared = home.compare(
-            asked.runs, statistic=asked.statistic, baseline=asked.baseline, better=asked.better
+            body.runs, statistic=body.statistic, baseline=body.baseline, better=body.better
         )
-        names = asked.metrics
+        names = body.metrics
         if names is None:
             names = [row.name for row in compared.final[:CURVES_AT_FIRST]]
         ids = [run.id for run in compared.runs]
-        curves = thinned_curves(home.store, ids, list(dict.fromkeys(names)), asked.points)
-        told = [
+        curves = thinned_curves(home.store, ids, list(dict.fromkeys(names)), body.points)
+        series = [
             {
                 "run": run_id,
                 "name": name,
@@ -271,6 +276,6 @@ async def compare(desk: WorkbenchServer, call: Call) -> Any:
             }
             for (run_id, name), curve in curves.items()
         ]
-        return {**compared.to_json(), "series": told}
+        return {**compared.to_json(), "series": series}
 
     return await desk.run(look)

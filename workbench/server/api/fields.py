@@ -1,4 +1,4 @@
-"""Types of fields that several models share, as they are checked and as ``openapi.json`` says it."""
+"""Field types shared by several models, for validation and for ``openapi.json``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-#: So many of anything on one page at most, and so many runs beside each other.
+#: Maximum items per page, and maximum runs per comparison.
 MOST_LISTED, MOST_COMPARED = 1000, 100
 
 
 def _whole(value: Any) -> Any:
-    """Take 5.0 for 5, as JSON does, and nothing else."""
+    """Accept 5.0 as 5, since JSON does not distinguish them."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def from_text(value: Any) -> Any:
-    """Take the text of a URL for a number where it is written as one."""
+    """Parse a string from a URL as an integer if it is one."""
     return (
         int(value)
         if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit()
@@ -43,40 +43,40 @@ MetricName = Annotated[str, Field(max_length=250)]
 Name = Annotated[str, Field(max_length=255)]
 
 
-#: A text in a URL, which may be nine times as long there, and has to fit into a request's head.
+#: Text in a URL; percent-encoding may make it nine times longer, and it must fit into the request head.
 Asked = Annotated[str, Field(max_length=1000)]
 
 
 class Given(BaseModel):
-    """Base of what comes in: unknown names are refused, and nothing is taken for something else."""
+    """Base of request models: unknown names are refused, and types are not coerced."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-# Coming in -------------------------------------------------------------------------------------
+# Requests --------------------------------------------------------------------------------------
 
 
 class Page(Given):
-    """Which page of a list."""
+    """A page of a list."""
 
     limit: Annotated[int, BeforeValidator(from_text)] = Field(
-        100, ge=1, le=MOST_LISTED, description="At most so many."
+        100, ge=1, le=MOST_LISTED, description="Maximum number."
     )
     offset: Annotated[int, BeforeValidator(from_text)] = Field(
-        0, ge=0, lt=2**31, description="How many of the newest to pass over."
+        0, ge=0, lt=2**31, description="Skip the newest N."
     )
 
 
-# Going out -------------------------------------------------------------------------------------
+# Answers ---------------------------------------------------------------------------------------
 
 
 class ErrorDetail(BaseModel):
-    """What is wrong, and what to do."""
+    """What went wrong, and what to do."""
 
-    type: str = Field(description="Class of the error, as in Python.")
-    message: str = Field(description="What was given, and what is allowed.")
+    type: str = Field(description="Name of the Python exception class.")
+    message: str = Field(description="The value received, and what is allowed.")
     hint: str = Field(description="What to do next; may be empty.")
-    details: dict[str, Any] = Field(description="What the class carries besides, such as `problems`.")
+    details: dict[str, Any] = Field(description="Further attributes of the error, such as `problems`.")
 
 
 class ErrorOut(BaseModel):

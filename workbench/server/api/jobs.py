@@ -21,43 +21,43 @@ from workbench.server.desk import WorkbenchServer
 from workbench.store.records import JobStatus
 from workbench.workspace import Workspace
 
-#: A notebook that is sent may have this many bytes, with its outputs; as JSON text it may be twice as long.
+#: Maximum size in bytes of an uploaded notebook with its outputs; as JSON text it may be twice as long.
 NOTEBOOK_BYTES = 2**24
 
 
 class JobsQuery(Page):
-    """Which jobs."""
+    """A filter of jobs."""
 
     type: Name | None = Field(None, description="Only jobs of this type.")
-    status: JobStatus | None = Field(None, description="Only jobs in this state.")
+    status: JobStatus | None = Field(None, description="Only jobs with this status.")
 
 
 class LogsQuery(Given):
-    """Which part of a log."""
+    """A part of a log."""
 
     tail: Annotated[int, BeforeValidator(from_text)] = Field(
-        200, ge=1, le=10_000, description="How many last lines."
+        200, ge=1, le=10_000, description="Number of lines from the end."
     )
     after: Annotated[int, BeforeValidator(from_text)] | None = Field(
         None,
         ge=0,
         lt=2**53,
-        description="Instead: what came after that many bytes, `next` of the last answer.",
+        description="Instead of `tail`: only output after this byte offset (`next` of the last answer).",
     )
 
 
 class JobIn(Given):
-    """A job to be queued."""
+    """A job to queue."""
 
-    adapter: Name | None = Field(None, description="The family; the only one installed if not given.")
-    options: dict[str, Any] = Field({}, description="The adapter's options for that type; see `adapters`.")
+    adapter: Name | None = Field(None, description="The model family; default: the only one installed.")
+    options: dict[str, Any] = Field({}, description="The adapter's options for the job type; see `adapters`.")
     fail_below: dict[str, float] | None = Field(
-        None, description="Metrics of the result that must reach a value, else the job fails."
+        None, description="Minimum by metric of the result; the job fails if one is not reached."
     )
 
 
 class StageOut(BaseModel):
-    """One of the stages a job is in."""
+    """A stage of a job."""
 
     name: str
     done: Number
@@ -65,7 +65,7 @@ class StageOut(BaseModel):
 
 
 class ProgressOut(BaseModel):
-    """How far a job is."""
+    """Progress of a job."""
 
     done: Number
     total: Number
@@ -86,7 +86,7 @@ class JobRowOut(BaseModel):
     progress: ProgressOut
     summary: str
     error: dict[str, Any] | None
-    notebook: str | None = Field(description="The executed notebook, on the server.")
+    notebook: str | None = Field(description="Path of the executed notebook on the server.")
     run_id: int | None
     attempt: int
     options: dict[str, Any]
@@ -95,7 +95,7 @@ class JobRowOut(BaseModel):
     created_at: str
     started_at: str | None
     finished_at: str | None
-    seconds: float | None = Field(description="How long it has run, or ran; not part of the ETag.")
+    seconds: float | None = Field(description="Running time so far, or in total; not part of the ETag.")
 
 
 class JobOut(JobRowOut):
@@ -108,13 +108,13 @@ class JobsOut(BaseModel):
     """One page of jobs, newest first."""
 
     jobs: list[JobRowOut]
-    total: int = Field(description="How many there are of that type and status.")
+    total: int = Field(description="Number of jobs of that type and status.")
     limit: int
     offset: int
 
 
 class JobProgressOut(BaseModel):
-    """How far a job is, and in which state."""
+    """Progress and status of a job."""
 
     id: int
     status: JobStatus
@@ -127,27 +127,27 @@ class LogsOut(BaseModel):
 
     id: int
     lines: list[str]
-    open_line: bool = Field(description="Whether the last line has not ended yet.")
-    next: int = Field(description="`after` of the next question.")
+    open_line: bool = Field(description="Whether the last line is still incomplete.")
+    next: int = Field(description="Value of `after` for the next request.")
 
 
 class NotebookIn(Given):
-    """A notebook to be executed as a job."""
+    """A notebook to execute as a job."""
 
-    name: Name = Field(description="Its file name, `.ipynb` at the end.")
-    notebook: str = Field(min_length=1, description="The whole file as a text, in nbformat 4.")
-    parameters: dict[str, Any] = Field({}, description="Values for names that it declares.")
+    name: Name = Field(description="File name, ending in `.ipynb`.")
+    notebook: str = Field(min_length=1, description="Content of the file, in nbformat 4.")
+    parameters: dict[str, Any] = Field({}, description="Values of its declared parameters.")
 
 
 def submitting(job_type: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any]]:
-    """Return what queues jobs of a type."""
+    """Return a function that queues jobs of a type."""
 
     async def submit(desk: WorkbenchServer, call: Call) -> Any:
-        given: JobIn = call.body
-        floors = check_floors(given.fail_below)
-        adapter = given.adapter or only_adapter()
-        question = {"adapter": adapter, "type": job_type, "options": given.options}
-        checked = await desk.ask(op="check", **question)
+        body: JobIn = call.body
+        floors = check_floors(body.fail_below)
+        adapter = body.adapter or only_adapter()
+        request = {"adapter": adapter, "type": job_type, "options": body.options}
+        checked = await desk.ask(op="check", **request)
         return await desk.run(
             lambda home: submission.submit_checked(
                 home, job_type, checked["adapter"], checked["options"], fail_below=floors
@@ -159,15 +159,15 @@ def submitting(job_type: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any
 
 async def list_jobs(desk: WorkbenchServer, call: Call) -> Any:
     """Return one page of jobs."""
-    asked: JobsQuery = call.query
+    query: JobsQuery = call.query
 
     def look(home: Workspace) -> Any:
-        found = home.jobs(type=asked.type, status=asked.status, limit=asked.limit, offset=asked.offset)
+        jobs = home.jobs(type=query.type, status=query.status, limit=query.limit, offset=query.offset)
         return {
-            "jobs": [job.to_json(result=False) for job in found],
-            "total": home.store.count_jobs(asked.status, type=asked.type),
-            "limit": asked.limit,
-            "offset": asked.offset,
+            "jobs": [job.to_json(result=False) for job in jobs],
+            "total": home.store.count_jobs(query.status, type=query.type),
+            "limit": query.limit,
+            "offset": query.offset,
         }
 
     return await desk.run(look)
@@ -179,21 +179,21 @@ async def get_job(desk: WorkbenchServer, call: Call) -> Any:
 
 
 async def get_progress(desk: WorkbenchServer, call: Call) -> Any:
-    """Return how far a job is."""
+    """Return the progress of a job."""
     job = await desk.run(lambda home: home.job(id_in_path(call, "job_id")).to_json(result=False))
     return {name: job[name] for name in ("id", "status", "progress", "attempt")}
 
 
 async def get_logs(desk: WorkbenchServer, call: Call) -> Any:
-    """Return the end of a job's log, or what came since the last look."""
-    asked: LogsQuery = call.query
+    """Return the end of a job's log, or its output since the last request."""
+    query: LogsQuery = call.query
 
     def look(home: Workspace) -> Any:
         job = home.job(id_in_path(call, "job_id"))
-        if asked.after is None:
-            text, end = job.logs(asked.tail), job.log_size()
+        if query.after is None:
+            text, end = job.logs(query.tail), job.log_size()
         else:
-            text, end = job.log_after(asked.after)
+            text, end = job.log_after(query.after)
         *lines, last = text.split("\n")
         open_line = bool(last)
         return {"id": job.id, "lines": [*lines, last] if last else lines, "open_line": open_line, "next": end}
@@ -202,7 +202,7 @@ async def get_logs(desk: WorkbenchServer, call: Call) -> Any:
 
 
 async def cancel_job(desk: WorkbenchServer, call: Call) -> Any:
-    """Ask for a job to stop; one that has ended stays as it is."""
+    """Cancel a job; no effect on a finished one."""
     return await desk.run(lambda home: home.job(id_in_path(call, "job_id")).cancel().to_json())
 
 
@@ -210,27 +210,27 @@ async def cancel_job(desk: WorkbenchServer, call: Call) -> Any:
 
 
 async def submit_notebook(desk: WorkbenchServer, call: Call) -> Any:
-    """Queue a notebook that was sent; it is executed in the folder that the server runs in."""
-    given: NotebookIn = call.body
-    files.check_file_name(given.name, "notebook")
-    if not given.name.endswith(".ipynb"):
-        raise BadName(f"notebook {given.name!r} has no name of one", hint="It ends in .ipynb.")
+    """Queue an uploaded notebook; it runs in the server's working directory."""
+    body: NotebookIn = call.body
+    files.check_file_name(body.name, "notebook")
+    if not body.name.endswith(".ipynb"):
+        raise BadName(f"notebook name must end in .ipynb, got {body.name!r}", hint="Rename the file.")
 
     def submit(home: Workspace) -> Any:
-        data = given.notebook.encode()
+        data = body.notebook.encode()
         if len(data) > NOTEBOOK_BYTES:
             most = NOTEBOOK_BYTES // 2**20
             raise TooLarge(f"the notebook has over {most} MiB", hint="Clear its outputs and send it again.")
-        check_notebook(given.notebook)
+        check_notebook(body.notebook)
         with tempfile.TemporaryDirectory(prefix=".sent-", dir=home.jobs_dir) as folder:
-            path = Path(folder) / given.name
+            path = Path(folder) / body.name
             path.write_bytes(data)
             try:
                 job = submission.submit_notebook(
-                    home, path, given.parameters, source=given.name, cwd=str(Path.cwd())
+                    home, path, body.parameters, source=body.name, cwd=str(Path.cwd())
                 )
-            except BadInput as error:  # who sent it knows nothing of the folder
-                error.message = error.message.replace(str(path), given.name)
+            except BadInput as error:  # the client does not know the temporary folder
+                error.message = error.message.replace(str(path), body.name)
                 raise
         return job.to_json()
 
@@ -238,12 +238,12 @@ async def submit_notebook(desk: WorkbenchServer, call: Call) -> Any:
 
 
 def check_notebook(text: str) -> None:
-    """Raise unless a text is a notebook.
+    """Raise unless a text is a valid notebook.
 
     Raises
     ------
     BadInput
-        It is no JSON, or no notebook of a format that is known.
+        It is not valid JSON, or not a notebook of format 4.
     """
     import nbformat
 
@@ -257,12 +257,12 @@ def check_notebook(text: str) -> None:
     except (ValueError, nbformat.ValidationError) as error:
         if isinstance(error, BadInput):
             raise
-        said = str(error).strip().split("\n")[0][:300]
-        raise BadInput(f"it cannot be read as a notebook: {said}") from None
+        reason = str(error).strip().split("\n")[0][:300]
+        raise BadInput(f"it cannot be read as a notebook: {reason}") from None
 
 
 async def retry_job(desk: WorkbenchServer, call: Call) -> Any:
-    """Queue the same again; what an adapter takes is asked of the search service, and never here."""
+    """Queue a job again; the search service checks its options, so no adapter is loaded here."""
 
     def look(home: Workspace) -> Any:
         job = home.job(call.path["job_id"])  # type: ignore[arg-type]
@@ -271,13 +271,13 @@ async def retry_job(desk: WorkbenchServer, call: Call) -> Any:
         job.check_over()
         return job
 
-    found = await desk.run(look)
-    if isinstance(found, dict):
-        return found
-    question = {"adapter": found.adapter, "type": found.type, "options": found.options}
-    checked = await desk.ask(op="check", **question)
+    job = await desk.run(look)
+    if isinstance(job, dict):
+        return job
+    request = {"adapter": job.adapter, "type": job.type, "options": job.options}
+    checked = await desk.ask(op="check", **request)
     return await desk.run(
         lambda home: submission.submit_checked(
-            home, found.type, checked["adapter"], checked["options"], fail_below=found.floors
+            home, job.type, checked["adapter"], checked["options"], fail_below=job.floors
         ).to_json()
     )

@@ -21,37 +21,37 @@ from workbench.workspace import Workspace
 _TypedStep = Annotated[int, BeforeValidator(from_text), Field(ge=LOWEST_STEP, le=HIGHEST_STEP)]
 
 
-_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="Of the bytes that are sent, in hex.")]
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the bytes sent, in hex.")]
 
 
 _MetricAsked = Annotated[str, Field(max_length=250)]
 
 
 class CheckpointOut(BaseModel):
-    """A file that a run kept."""
+    """A checkpoint of a run."""
 
     name: str
     size: int
     step: int | None
     created_at: str
-    metrics: dict[str, Number] = Field({}, description="What was logged at that step.")
+    metrics: dict[str, Number] = Field({}, description="Metrics logged at that step.")
 
 
 class CheckpointsOut(BaseModel):
-    """The files that a run kept, oldest first."""
+    """The checkpoints of a run, oldest first."""
 
     checkpoints: list[CheckpointOut]
 
 
 class DeletedOut(BaseModel):
-    """What was deleted."""
+    """The deleted checkpoint."""
 
     run_id: int
     deleted: str
 
 
 class FileToSend(NamedTuple):
-    """A file that is the answer."""
+    """A file to send as the answer."""
 
     file: BinaryIO
     name: str
@@ -59,35 +59,35 @@ class FileToSend(NamedTuple):
 
 
 class FileQuery(Given):
-    """What is said of a file that is sent."""
+    """Parameters of an uploaded file."""
 
     sha256: _Sha256
 
 
 class CheckpointQuery(FileQuery):
-    """What is said of a checkpoint that is sent."""
+    """Parameters of an uploaded checkpoint."""
 
-    step: _TypedStep | None = Field(None, description="The step it belongs to.")
+    step: _TypedStep | None = Field(None, description="The step that it belongs to.")
     keep_best: Annotated[int, BeforeValidator(from_text), Field(ge=1, lt=2**31)] | None = Field(
-        None, description="Keep it only if it is among so many best by `metric`."
+        None, description="Keep it only if it is among the best N by `metric`."
     )
-    metric: _MetricAsked | None = Field(None, description="Goes together with `keep_best`.")
+    metric: _MetricAsked | None = Field(None, description="Required with `keep_best`.")
 
 
 class FileKeptOut(BaseModel):
-    """A file that was sent."""
+    """An uploaded file."""
 
     run_id: int
     name: str
-    kept: bool = Field(description="Whether it was good enough.")
+    kept: bool = Field(description="Whether it was kept, by `keep_best`.")
 
 
 class FileOut(BaseModel):
-    """A file's bytes, which are no JSON."""
+    """The bytes of a file, not JSON."""
 
 
 class ArtifactOut(BaseModel):
-    """A file that a run made."""
+    """An artifact of a run."""
 
     name: str
     size: int
@@ -95,7 +95,7 @@ class ArtifactOut(BaseModel):
 
 
 class ArtifactsOut(BaseModel):
-    """The files that a run made and that are no checkpoints, oldest first."""
+    """The artifacts of a run, oldest first."""
 
     artifacts: list[ArtifactOut]
 
@@ -122,7 +122,7 @@ async def list_checkpoints(desk: WorkbenchServer, call: Call) -> Any:
 
 
 async def remove_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
-    """Delete one file of that run, and nothing else."""
+    """Delete one checkpoint of a run."""
 
     def remove(home: Workspace) -> Any:
         run = home.run(id_in_path(call, "run_id"))
@@ -136,27 +136,27 @@ async def remove_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
 
 
 async def expect_file(desk: WorkbenchServer, call: Call) -> Any:
-    """Raise where a file is not wanted, before any of it is read."""
+    """Raise if a file cannot be accepted, before any of it is read."""
     kind = "checkpoint" if isinstance(call.query, CheckpointQuery) else "artifact"
     files.check_file_name(call.path["name"], kind)
     await desk.run(lambda home: run_in_path(home, call))
 
 
 async def put_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
-    """Keep a checkpoint that was sent."""
-    given: CheckpointQuery = call.query
+    """Keep an uploaded checkpoint."""
+    query: CheckpointQuery = call.query
 
     def keep(home: Workspace) -> Any:
         run, name = _taking(home, call, CHECKPOINTS), call.path["name"]
-        more: Any = {"keep_best": given.keep_best, "metric": given.metric}
-        kept = run.log_checkpoint(name, call.body.path, given.step, **more)
+        more: Any = {"keep_best": query.keep_best, "metric": query.metric}
+        kept = run.log_checkpoint(name, call.body.path, query.step, **more)
         return {"run_id": run.id, "name": name, "kept": kept is not None}
 
     return await desk.run(keep)
 
 
 async def put_artifact(desk: WorkbenchServer, call: Call) -> Any:
-    """Keep an artifact that was sent."""
+    """Keep an uploaded artifact."""
 
     def keep(home: Workspace) -> Any:
         run, name = _taking(home, call, ARTIFACTS), call.path["name"]
@@ -167,10 +167,10 @@ async def put_artifact(desk: WorkbenchServer, call: Call) -> Any:
 
 
 def _taking(home: Workspace, call: Call, kind: str) -> LocalRun:
-    """Return the run that takes a file away from where it arrived, once that is whole."""
+    """Return the run, ready to take over the uploaded file, after checking that it is complete."""
     run = run_in_path(home, call)
     if run.folder.is_symlink() or (run.folder / kind).is_symlink():
-        raise WrongState(f"the folder of run {run.id} leads elsewhere: nothing is written there")
+        raise WrongState(f"the folder of run {run.id} is a symlink; refusing to write")
     call.body.check(call.query.sha256)
     return run.taking()
 
@@ -187,7 +187,7 @@ async def get_artifact(desk: WorkbenchServer, call: Call) -> Any:
 
 def _opened(kept: Any) -> FileToSend:
     file = kept.open()
-    size = file.seek(0, 2)  # what is open now, whatever takes its place meanwhile
+    size = file.seek(0, 2)  # of the open file, even if it is replaced meanwhile
     file.seek(0)
     return FileToSend(file, kept.name, size)
 

@@ -1,4 +1,4 @@
-"""What a route is: its verb, path, schemas and function."""
+"""The definition of a route: its verb, path, schemas and function."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import BaseModel
 
 from workbench.server.desk import WorkbenchServer
 
-#: A request's body may have this many bytes, unless its route says otherwise.
+#: Default maximum size of a request body, in bytes.
 BODY_BYTES = 2**18
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request: its place in the path, what was asked, and what was sent, the last two checked."""
+    """One request: path parameters, query and body; the last two are validated."""
 
     path: Mapping[str, str]
     query: Any = None
@@ -30,29 +30,28 @@ class Route:
     Attributes
     ----------
     verb, path : str
-        The path is below ``workbench/api/``; what stands in braces is a parameter, an id where its name
-        ends in ``id_in_path``.
+        The path is below ``workbench/api/``; names in braces are parameters, and ids if they end in ``_id``.
     action : {"read", "write", "execute"}
-        What the server's authorizer is asked about.
+        The action that the server's authorizer checks.
     does : str
-        One sentence.
+        Description in one sentence.
     call : callable
-        Does it.
+        Handles the request.
     answer : type
         Schema of the answer.
     query, body : type, optional
-        Schema of what may be asked and of what is sent.
+        Schemas of the query string and of the body.
     status : int
-        The HTTP status of an answer that is no error.
+        The HTTP status of a successful answer.
     errors : tuple of int
-        Further statuses, besides those that every route of its kind can have.
+        Error statuses besides those that every route of its kind can have.
     polled : bool
-        Asked again and again by pages: no sign that somebody is at work.
+        Whether pages poll it, so that requests do not count as user activity.
     body_bytes : int
-        How much may be sent.
+        Maximum size of the body.
     before : callable, optional
-        Where a file is sent: what is looked at before any of it is read. The bytes are the body then, and
-        ``Call.body`` the :class:`~workbench.server.uploads.Upload` of them.
+        For uploads: a check that runs before any of the file is read. ``Call.body`` is then the
+        :class:`~workbench.server.uploads.Upload`.
     gives_file : bool
         Whether the answer is a file's bytes.
     """
@@ -74,5 +73,5 @@ class Route:
 
 
 def id_in_path(call: Call, name: str) -> Any:
-    """Return an id as it stands in the path; the workspace says what is wrong with it."""
+    """Return an id as written in the path; the workspace validates it."""
     return call.path[name]

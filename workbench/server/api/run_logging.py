@@ -21,7 +21,7 @@ from workbench.workspace import Workspace
 _JSON_COLUMNS = ("config", "tags", "git", "environment")
 
 
-#: A new run's description may have this many bytes, and a batch of points this many.
+#: Maximum size in bytes of a new run's description, and of a batch of points.
 RUN_BYTES, POINTS_BYTES = 2**20, 2**21
 
 
@@ -29,38 +29,38 @@ RUN_BYTES, POINTS_BYTES = 2**20, 2**21
 _Moment = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]
 
 
-_Key = Annotated[str, Field(pattern="^[0-9a-zA-Z]{16,64}$", description="What the sender calls itself.")]
+_Key = Annotated[str, Field(pattern="^[0-9a-zA-Z]{16,64}$", description="Unique key of the sender.")]
 
 
 _Step = Annotated[int, Field(ge=LOWEST_STEP, le=HIGHEST_STEP)]
 
 
-# Coming in -------------------------------------------------------------------------------------
+# Requests --------------------------------------------------------------------------------------
 
 
 class RunIn(Given):
-    """A run that begins elsewhere."""
+    """A run that is logged remotely."""
 
     key: _Key
     experiment: Annotated[str, Field(min_length=1, max_length=1000)]
-    name: Name = Field("", description="`run-<id>` if it is empty.")
-    config: dict[str, Any] = Field({}, description="What it is started with.")
-    tags: dict[str, Any] = Field({}, description="Words to find it by.")
-    notes: Annotated[str, Field(max_length=100_000)] = Field("", description="What to remember of it.")
+    name: Name = Field("", description="Default: `run-<id>`.")
+    config: dict[str, Any] = Field({}, description="Settings of the run.")
+    tags: dict[str, Any] = Field({}, description="Tags to find the run by.")
+    notes: Annotated[str, Field(max_length=100_000)] = Field("", description="Notes on the run.")
     seed: int | None = Field(None, description="The random seed.")
-    git: dict[str, Any] = Field({}, description="`commit`, `branch` and `dirty` of where it runs.")
-    environment: dict[str, Any] = Field({}, description="What it runs on.")
+    git: dict[str, Any] = Field({}, description="`commit`, `branch` and `dirty` of its git repository.")
+    environment: dict[str, Any] = Field({}, description="Description of the machine and software.")
     better: dict[MetricName, Literal["higher", "lower"]] = Field(
-        {}, description="Direction by metric name or pattern; the first that fits counts."
+        {}, description="Direction by metric name or pattern; the first match applies."
     )
-    job_id: Id | None = Field(None, description="The job that makes it.")
+    job_id: Id | None = Field(None, description="The job that makes the run.")
     created_at: _Moment | None = Field(
-        None, description="Seconds since 1970, by the clock that times points."
+        None, description="Seconds since 1970, by the same clock as the points."
     )
 
 
 class ColumnsIn(Given):
-    """New points of one metric, in the order they were logged: three lists of one length."""
+    """New points of one metric, in the order they were logged: three lists of equal length."""
 
     steps: list[_Step]
     times: list[_Moment] = Field(description="Seconds since 1970.")
@@ -68,19 +68,19 @@ class ColumnsIn(Given):
 
 
 class PointsIn(Given):
-    """A numbered batch of points; without any, a sign of life."""
+    """A numbered batch of points; without points, a heartbeat."""
 
     key: _Key
     number: int = Field(
         ge=0,
         lt=2**53,
-        description="Counted from 1 for each sender; one that is kept already changes nothing.",
+        description="Counted from 1 for each sender; repeating a stored batch has no effect.",
     )
-    points: dict[MetricName, ColumnsIn] = Field({}, description="By metric.")
+    points: dict[MetricName, ColumnsIn] = Field({}, description="Points by metric.")
 
 
 class ErrorIn(Given):
-    """What ended a run."""
+    """The error that ended a run."""
 
     type: Annotated[str, Field(max_length=1000)]
     message: Annotated[str, Field(max_length=100_000)]
@@ -92,39 +92,39 @@ class EndIn(Given):
     status: Literal["succeeded", "failed", "cancelled", "lost"]
     error: ErrorIn | None = None
     finished_at: _Moment | None = Field(
-        None, description="Seconds since 1970, by the clock that times points."
+        None, description="Seconds since 1970, by the same clock as the points."
     )
 
 
 class TakenOut(BaseModel):
-    """Up to where a sender's points are kept."""
+    """The last batch stored for a sender."""
 
     run_id: int
-    received: int = Field(description="Number of the last batch that is kept, on the disk.")
+    received: int = Field(description="Number of the last batch stored on disk.")
 
 
 async def start_run(desk: WorkbenchServer, call: Call) -> Any:
-    """Add a run that is logged from elsewhere."""
-    given: RunIn = call.body
+    """Add a run that is logged remotely."""
+    body: RunIn = call.body
 
     def start(home: Workspace) -> Any:
-        experiment = check_experiment(given.experiment)
+        experiment = check_experiment(body.experiment)
         try:
-            described = {name: plain(getattr(given, name), name) for name in _JSON_COLUMNS}
+            described = {name: plain(getattr(body, name), name) for name in _JSON_COLUMNS}
         except RecursionError:
-            raise BadInput("the run's description nests too deeply") from None
+            raise BadInput("the run's description is nested too deeply") from None
         row = records.Run(
             experiment_id=0,
-            name=given.name.strip(),
-            notes=check_notes(given.notes),
-            seed=given.seed,
-            directions=[[pattern, way] for pattern, way in given.better.items()],
-            job_id=given.job_id,
+            name=body.name.strip(),
+            notes=check_notes(body.notes),
+            seed=body.seed,
+            directions=[[pattern, way] for pattern, way in body.better.items()],
+            job_id=body.job_id,
             **described,
         )
-        if given.created_at is not None:
-            row.created_at = given.created_at
-        row = home.store.add_sent_run(row, experiment, given.key)
+        if body.created_at is not None:
+            row.created_at = body.created_at
+        row = home.store.add_sent_run(row, experiment, body.key)
         _heard(home, row.id or 0)
         return whole_json(home.handles([row])[0])
 
@@ -137,14 +137,14 @@ def _heard(home: Workspace, run_id: int) -> None:
 
 
 async def add_points(desk: WorkbenchServer, call: Call) -> Any:
-    """Keep a batch of points, or note a sign of life."""
-    given: PointsIn = call.body
+    """Store a batch of points, or note a heartbeat."""
+    body: PointsIn = call.body
 
     def add(home: Workspace) -> Any:
-        batches = {name: _batch(name, columns) for name, columns in given.points.items()}
+        batches = {name: _batch(name, columns) for name, columns in body.points.items()}
         run = run_in_path(home, call)
         better = {(run.id, name): direction_of(name, run.directions) for name in batches}
-        received = home.store.take_batch(run.id, given.key, given.number, batches, better)
+        received = home.store.take_batch(run.id, body.key, body.number, batches, better)
         _heard(home, run.id)
         return {"run_id": run.id, "received": received}
 
@@ -155,18 +155,18 @@ def _batch(name: str, columns: ColumnsIn) -> Batch:
     check_metric_name(name)
     lengths = {len(columns.steps), len(columns.times), len(columns.values)}
     if len(lengths) != 1:
-        raise BadInput(f"steps, times and values of metric {name!r} differ in length")
+        raise BadInput(f"steps, times and values of metric {name!r} must have equal length")
     return Batch(columns.steps, columns.times, [wire.number_from(value) for value in columns.values])
 
 
 async def end_run(desk: WorkbenchServer, call: Call) -> Any:
-    """End a run; one that is over stays as it ended."""
-    given: EndIn = call.body
+    """End a run; no effect on one that has ended."""
+    body: EndIn = call.body
 
     def end(home: Workspace) -> Any:
         run = run_in_path(home, call)
-        error = None if given.error is None else given.error.model_dump()
-        home.store.end_run(run.id, given.status, error, finished_at=given.finished_at)
+        error = None if body.error is None else body.error.model_dump()
+        home.store.end_run(run.id, body.status, error, finished_at=body.finished_at)
         if home.hearing is not None:
             home.hearing.ended(run.id)
         return whole_json(run.refresh())

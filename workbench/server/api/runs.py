@@ -1,4 +1,4 @@
-"""Runs and experiments over HTTP, read."""
+"""Runs and experiments over HTTP."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from workbench.workspace import Workspace
 
 
 class RunsQuery(Page):
-    """Which runs."""
+    """A filter of runs."""
 
-    experiment: Asked | None = Field(None, description="Only runs of the experiment of this name.")
+    experiment: Asked | None = Field(None, description="Only runs of this experiment.")
 
 
 class PointsQuery(Given):
-    """Which points."""
+    """The points of a metric to return."""
 
-    name: Asked = Field(description="The metric.")
+    name: Asked = Field(description="Name of the metric.")
     after: Annotated[int, BeforeValidator(from_text)] = Field(
-        -1, ge=-1, lt=2**31, description="Only points after that many, less one."
+        -1, ge=-1, lt=2**31, description="Only points with a higher index, counted from 0; -1 for all."
     )
 
 
@@ -51,7 +51,7 @@ class ExperimentsOut(BaseModel):
 
 
 class RunHead(BaseModel):
-    """What is said of a run wherever one is listed."""
+    """The fields of a run in every list."""
 
     id: int
     name: str
@@ -75,13 +75,13 @@ class RunsOut(BaseModel):
     """One page of runs, newest first."""
 
     runs: list[RunOut]
-    more: bool = Field(description="Whether there are older ones.")
+    more: bool = Field(description="Whether there are older runs.")
     limit: int
     offset: int
 
 
 class MetricSummaryOut(BaseModel):
-    """What one metric came to."""
+    """Summary of one metric."""
 
     last: Number
     min: Number
@@ -95,7 +95,7 @@ class MetricSummaryOut(BaseModel):
 
 
 class SummaryOut(BaseModel):
-    """What a run's metrics came to, by name."""
+    """Summaries of a run's metrics, by name."""
 
     id: int
     name: str
@@ -105,7 +105,7 @@ class SummaryOut(BaseModel):
 
 
 class ExperimentMetricsOut(BaseModel):
-    """What the metrics of an experiment's runs came to."""
+    """Metric summaries of an experiment's runs."""
 
     experiment: ExperimentOut
     runs: list[SummaryOut]
@@ -122,21 +122,21 @@ class PointsOut(BaseModel):
 
 
 class NotesIn(Given):
-    """What a person wants to remember of a run."""
+    """Notes and tags of a run."""
 
     notes: Annotated[str, Field(max_length=100_000)] | None = Field(
-        None, description="In place of those that are there; they stay if it is null."
+        None, description="Replaces the notes; null keeps them."
     )
     tags: dict[str, Any] | None = Field(
-        None, description="To be added or replaced; one whose value is null is removed."
+        None, description="Tags to add or replace; a null value removes the tag."
     )
 
 
-# Going out -------------------------------------------------------------------------------------
+# Answers ---------------------------------------------------------------------------------------
 
 
 class RunWholeOut(RunOut):
-    """A run with all that only its own page shows, without its metrics."""
+    """A run with all of its fields, without its metrics."""
 
     notes: str
     seed: int | None
@@ -146,7 +146,7 @@ class RunWholeOut(RunOut):
 
 
 class OutcomeOut(BaseModel):
-    """What a run came to, as it stands while it runs."""
+    """The outcome of a run; the current one while it is running."""
 
     outcome: dict[str, Any]
 
@@ -155,7 +155,7 @@ class OutcomeOut(BaseModel):
 
 
 def summary_json(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what a run's metrics came to as plain JSON."""
+    """Return the summaries of a run's metrics as plain JSON."""
     return {
         "id": run.id,
         "name": run.name,
@@ -168,7 +168,7 @@ def summary_json(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 
 def number_out(value: Any) -> Any:
-    """Return a number as JSON takes it; anything else as it is."""
+    """Return a float as a JSON value; anything else unchanged."""
     return wire.number_json(value) if isinstance(value, float) else value
 
 
@@ -202,11 +202,11 @@ def _some_runs(home: Workspace, experiment: str | None, page: fields.Page) -> tu
 
 async def list_runs(desk: WorkbenchServer, call: Call) -> Any:
     """Return one page of runs."""
-    asked: RunsQuery = call.query
+    query: RunsQuery = call.query
 
     def look(home: Workspace) -> Any:
-        runs, more = _some_runs(home, asked.experiment, asked)
-        return {"runs": [run_json(run) for run in runs], "more": more, **_page(asked)}
+        runs, more = _some_runs(home, query.experiment, query)
+        return {"runs": [run_json(run) for run in runs], "more": more, **_page(query)}
 
     return await desk.run(look)
 
@@ -216,24 +216,24 @@ def _page(page: fields.Page) -> dict[str, int]:
 
 
 async def experiment_metrics(desk: WorkbenchServer, call: Call) -> Any:
-    """Return what the metrics of an experiment's runs came to, one page of runs."""
-    asked: fields.Page = call.query
+    """Return the metric summaries of an experiment, one page of runs."""
+    query: fields.Page = call.query
 
     def look(home: Workspace) -> Any:
         number = as_id(call.path["experiment_id"])
         row = None if number is None else home.store.experiment(number)
         if row is None:
             raise UnknownExperiment(call.path["experiment_id"], [one.id for one in home.store.experiments()])
-        runs, more = _some_runs(home, row.name, asked)
+        runs, more = _some_runs(home, row.name, query)
         summaries = home.store.summaries([run.id for run in runs])
-        told = [summary_json(run, {one.name: one.model_dump() for one in summaries[run.id]}) for run in runs]
-        return {"experiment": _experiment(row), "runs": told, "more": more, **_page(asked)}
+        rows = [summary_json(run, {one.name: one.model_dump() for one in summaries[run.id]}) for run in runs]
+        return {"experiment": _experiment(row), "runs": rows, "more": more, **_page(query)}
 
     return await desk.run(look)
 
 
 async def run_summary(desk: WorkbenchServer, call: Call) -> Any:
-    """Return what a run's metrics came to."""
+    """Return the summaries of a run's metrics."""
 
     def look(home: Workspace) -> Any:
         run = home.run(id_in_path(call, "run_id"))
@@ -244,12 +244,12 @@ async def run_summary(desk: WorkbenchServer, call: Call) -> Any:
 
 async def run_points(desk: WorkbenchServer, call: Call) -> Any:
     """Return the points of one metric of a run, in the order they were logged."""
-    asked: PointsQuery = call.query
+    query: PointsQuery = call.query
 
     def look(home: Workspace) -> Any:
-        points = home.run(id_in_path(call, "run_id")).metric_points(asked.name, after=asked.after)
+        points = home.run(id_in_path(call, "run_id")).metric_points(query.name, after=query.after)
         return {
-            "name": asked.name,
+            "name": query.name,
             "points": [[step, at, wire.number_json(value)] for step, at, value in points],
         }
 
@@ -277,14 +277,14 @@ def run_json(run: Run) -> dict[str, Any]:
 
 
 def whole_json(run: Run) -> dict[str, Any]:
-    """Return a run as plain JSON with all that only its own page shows."""
+    """Return a run as plain JSON with all of its fields."""
     same = ("notes", "seed", "git", "environment", "origin")
     return {**run_json(run), **{name: getattr(run, name) for name in same}}
 
 
 def run_in_path(home: Workspace, call: Call) -> LocalRun:
     """Return the run that the path names."""
-    return home.run(call.path["run_id"])  # type: ignore[arg-type]  # it says what is wrong with it
+    return home.run(call.path["run_id"])  # type: ignore[arg-type]  # the workspace validates it
 
 
 async def get_run(desk: WorkbenchServer, call: Call) -> Any:
@@ -293,18 +293,18 @@ async def get_run(desk: WorkbenchServer, call: Call) -> Any:
 
 
 async def get_outcome(desk: WorkbenchServer, call: Call) -> Any:
-    """Return what a run has come to."""
+    """Return the outcome of a run."""
     return await desk.run(lambda home: {"outcome": run_in_path(home, call).outcome})
 
 
 async def annotate_run(desk: WorkbenchServer, call: Call) -> Any:
-    """Write notes, or add tags."""
-    given: NotesIn = call.body
+    """Set notes, or add tags."""
+    body: NotesIn = call.body
 
     def annotate(home: Workspace) -> Any:
         try:
-            return whole_json(run_in_path(home, call).annotate(notes=given.notes, tags=given.tags))
+            return whole_json(run_in_path(home, call).annotate(notes=body.notes, tags=body.tags))
         except RecursionError:
-            raise BadInput("the tags nest too deeply") from None
+            raise BadInput("the tags are nested too deeply") from None
 
     return await desk.run(annotate)

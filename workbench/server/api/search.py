@@ -18,40 +18,40 @@ from workbench.workspace import Workspace
 
 
 class SearchIn(Given):
-    """What every search says."""
+    """Fields of every search."""
 
     index: Name = Field(description="Name of the index.")
-    k: Whole = Field(20, ge=1, le=MOST_LISTED, description="How many hits.")
-    options: dict[str, Any] = Field({}, description="The adapter's own; see `indexes/{name}`.")
+    k: Whole = Field(20, ge=1, le=MOST_LISTED, description="Number of hits.")
+    options: dict[str, Any] = Field({}, description="The adapter's search options; see `indexes/{name}`.")
 
 
 class TextSearchIn(SearchIn):
-    """A search with a text."""
+    """A text search."""
 
     query: str = Field(min_length=1, max_length=MAX_QUERY_CHARACTERS)
 
 
 class ImageSearchIn(SearchIn):
-    """A search with a picture."""
+    """A picture search."""
 
     image: str = Field(min_length=1, description="A JPEG, PNG or WebP file as base64 text.")
 
 
 class ItemSearchIn(SearchIn):
-    """A search with an item of the index itself."""
+    """A search with an item of the index."""
 
-    item: Text = Field(min_length=1, description="Id of an item of the index: more like this.")
+    item: Text = Field(min_length=1, description="Id of an item of the index, to find similar ones.")
 
 
 class IndexRowOut(BaseModel):
     """An index."""
 
     name: str
-    adapter: str = Field(description="Who made it; empty where its manifest does not say.")
+    adapter: str = Field(description="The adapter that built it; empty if its manifest names none.")
 
 
 class IndexesOut(BaseModel):
-    """The indexes, by name."""
+    """The indexes, sorted by name."""
 
     indexes: list[IndexRowOut]
 
@@ -64,12 +64,12 @@ class SampleOut(BaseModel):
 
 
 class IndexOut(BaseModel):
-    """An index, and how it can be searched."""
+    """An index and its search options."""
 
     index: str
     adapter: str
     adapter_title: str
-    offers: list[str] = Field(description="Which searches its adapter has.")
+    offers: list[str] = Field(description="The searches that its adapter offers.")
     options: dict[str, Any] = Field(alias="schema", description="JSON schema of the search options.")
     about: dict[str, Any] = Field(description="Title, subtitle, count and credits.")
     samples: list[SampleOut] = Field(description="Queries worth trying.")
@@ -85,7 +85,7 @@ class HitOut(BaseModel):
     subtitle: str
     label: str
     meter: Number
-    thumbnail: str = Field("", description="A picture as base64 text, where the item is one.")
+    thumbnail: str = Field("", description="A picture as base64 text, if the item has one.")
 
 
 class SearchOut(BaseModel):
@@ -104,34 +104,36 @@ async def list_indexes(desk: WorkbenchServer, call: Call) -> Any:
     """Return the indexes by name."""
 
     def look(home: Workspace) -> Any:
-        found = []
+        rows = []
         for name in home.index_names():
             try:
-                found.append({"name": name, "adapter": index_adapter(home.indexes, name)})
+                rows.append({"name": name, "adapter": index_adapter(home.indexes, name)})
             except WorkbenchError:
-                found.append({"name": name, "adapter": ""})
-        return {"indexes": found}
+                rows.append({"name": name, "adapter": ""})
+        return {"indexes": rows}
 
     return await desk.run(look)
 
 
 async def get_index(desk: WorkbenchServer, call: Call) -> Any:
-    """Open an index, and tell what it holds and how it can be searched."""
+    """Open an index and describe its content and search options."""
     return await desk.ask(op="describe", index=call.path["name"])
 
 
 def searching(by: str, field: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any]]:
-    """Return what searches ``by`` text, image or item, whose query stands in a field of the body."""
+    """Return a function that searches ``by`` text, image or item, with the query in ``field`` of the body."""
 
     async def search(desk: WorkbenchServer, call: Call) -> Any:
-        asked = call.body
-        given = getattr(asked, field)
-        if by == "image" and len(given) > math.ceil(MAX_IMAGE_BYTES / 3) * 4:
-            raise TooLarge(f"the picture has over {MAX_IMAGE_BYTES // 2**20} MiB", hint="Make it smaller.")
-        question = {"by": by, by: given, "k": asked.k, "options": asked.options}
-        found = await desk.ask(op="search", index=asked.index, **question)
-        if not isinstance(found.get("hits"), list):
-            raise SearchFailed(f"index {asked.index!r} answered with no hits")
-        return found
+        body = call.body
+        query = getattr(body, field)
+        if by == "image" and len(query) > math.ceil(MAX_IMAGE_BYTES / 3) * 4:
+            raise TooLarge(
+                f"the picture is larger than {MAX_IMAGE_BYTES // 2**20} MiB", hint="Make it smaller."
+            )
+        request = {"by": by, by: query, "k": body.k, "options": body.options}
+        answer = await desk.ask(op="search", index=body.index, **request)
+        if not isinstance(answer.get("hits"), list):
+            raise SearchFailed(f"the search service returned a malformed answer for index {body.index!r}")
+        return answer
 
     return search
