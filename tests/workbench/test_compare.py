@@ -14,7 +14,6 @@ from workbench.compare import (
     Comparison,
     RunRecord,
     best_marks,
-    compare,
     config_rows,
     final_rows,
     flatten,
@@ -201,7 +200,7 @@ def test_a_pinned_baseline_is_what_others_are_held_against() -> None:
 
 
 def test_what_has_no_direction_stands_last_and_is_never_crowned() -> None:
-    rows = compare(
+    rows = Comparison(
         [record(1, speed=1.0, loss=2.0), record(2, speed=9.0, loss=1.0)], [wb.Metric("loss", "lower")]
     ).final
     assert [row.name for row in rows] == ["loss", "speed"]

@@ -18,7 +18,7 @@ metric whose direction nobody declared is shown and never crowned.
 
 from __future__ import annotations
 
-from workbench.compare.comparison import ComparedRun, Comparison, RunRecord, compare
+from workbench.compare.comparison import ComparedRun, Comparison, RunRecord
 from workbench.compare.finals import (
     STATISTICS,
     Better,
@@ -46,7 +46,6 @@ __all__ = [
     "RunRecord",
     "best_marks",
     "cell_number",
-    "compare",
     "config_rows",
     "declared",
     "delta_text",

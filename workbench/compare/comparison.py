@@ -54,13 +54,6 @@ class RunRecord:
     summary: Mapping[str, Mapping[str, Any]]
 
 
-def compare(
-    runs: Sequence[ComparedRun], metrics: Sequence[DeclaredMetric] = (), *, statistic: str = "last"
-) -> Comparison:
-    """Put runs beside each other; see :class:`Comparison`."""
-    return Comparison(runs, metrics, statistic=statistic)
-
-
 class Comparison:
     """Some runs beside each other.
 
