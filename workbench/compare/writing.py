@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ARROWS = {"higher": "↑", "lower": "↓"}
 
 #: A cell that begins so would be run as a formula by the spreadsheet that opens it.
-_FORMULA = re.compile(r"^[=+\-@\t\r]")
+_FORMULA = re.compile(r"^[=+\-@\t\n]")
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 _LATEX = {
@@ -70,6 +70,8 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def _harmless(text: str) -> str:
+    # A carriage return alone ends a row for most readers, and csv writes it without quotes.
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.match(text) else text
 
 
