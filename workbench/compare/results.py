@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.adapter import Result, View
+from workbench.adapter import Metric, Result, View
 from workbench.compare.bootstrap import Interval, paired_intervals
 from workbench.compare.finals import (
     Better,
@@ -194,19 +194,11 @@ def _numbers(result: Result) -> dict[str, float]:
     return {**out, **result.metrics}
 
 
-@dataclass(frozen=True)
-class _ColumnMetric:
-    name: str
-    better: Better | None
-    format: str = ".3f"
-    description: str = ""
-
-
-def _column_directions(results: Sequence[NamedResult]) -> list[_ColumnMetric]:
+def _column_directions(results: Sequence[NamedResult]) -> list[Metric]:
     """Return directions that tables declare of a column which is called as a metric is."""
     names = {name for one in results for name in one.result.metrics}
     return [
-        _ColumnMetric(str(column["key"]), column["better"], column.get("format") or ".3f")
+        Metric(str(column["key"]), column["better"], column.get("format") or ".3f")
         for one in results
         for view in one.result.views
         if view.kind == "retrieval_table"
