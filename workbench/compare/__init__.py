@@ -18,7 +18,7 @@ metric whose direction nobody declared is shown and never crowned.
 
 from __future__ import annotations
 
-from workbench.compare.comparison import Comparison, compare
+from workbench.compare.comparison import Comparison
 from workbench.compare.finals import (
     STATISTICS,
     Better,
@@ -47,7 +47,6 @@ __all__ = [
     "RunRecord",
     "best_marks",
     "cell_number",
-    "compare",
     "config_rows",
     "declared",
     "delta_text",

@@ -14,13 +14,6 @@ from workbench.compare.settings import ConfigRow, config_rows
 from workbench.errors import BadInput
 
 
-def compare(
-    runs: Sequence[ComparedRun], metrics: Sequence[DeclaredMetric] = (), *, statistic: str = "last"
-) -> Comparison:
-    """Put runs beside each other; see :class:`Comparison`."""
-    return Comparison(runs, metrics, statistic=statistic)
-
-
 class Comparison:
     """Some runs beside each other.
 

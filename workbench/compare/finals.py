@@ -68,7 +68,7 @@ class FinalRow:
     description: str
     values: tuple[float | None, ...]
     best: tuple[bool, ...]
-    base: int = 0
+    base: int
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ class FinalRow:
 
 
 def number_text(value: float, spec: str = ".3f") -> str:
-    """Write one number; a value that its format would show as zero, or as too long, is written shortly."""
+    """Write one number; a value that its format would show as zero is written shortly."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     try:
@@ -145,7 +145,7 @@ def metric_order(name: str) -> tuple[Any, ...]:
     stage, slash, _ = name.partition("/")
     rank = STAGES.index(stage) if slash and stage in STAGES else len(STAGES)
     parts = re.split(r"(\d+)", name)
-    return (rank, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts])
+    return (rank, [int(part) if part.isdecimal() else part for part in parts])  # text and number in turn
 
 
 def final_rows(

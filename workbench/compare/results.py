@@ -19,7 +19,7 @@ from workbench.compare.finals import (
 )
 from workbench.compare.settings import config_rows
 from workbench.errors import BadInput
-from workbench.results.result import Result, View
+from workbench.results.result import Metric, Result, View
 
 #: Confidence of the intervals.
 LEVEL = 0.95
@@ -194,19 +194,11 @@ def _numbers(result: Result) -> dict[str, float]:
     return {**out, **result.metrics}
 
 
-@dataclass(frozen=True)
-class _ColumnMetric:
-    name: str
-    better: Better | None
-    format: str = ".3f"
-    description: str = ""
-
-
-def _column_directions(results: Sequence[NamedResult]) -> list[_ColumnMetric]:
+def _column_directions(results: Sequence[NamedResult]) -> list[Metric]:
     """Return directions that tables declare of a column which is called as a metric is."""
     names = {name for one in results for name in one.result.metrics}
     return [
-        _ColumnMetric(str(column["key"]), column["better"], column.get("format") or ".3f")
+        Metric(str(column["key"]), column["better"], column.get("format") or ".3f")
         for one in results
         for view in one.result.views
         if view.kind == "retrieval_table"

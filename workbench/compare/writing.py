@@ -15,7 +15,7 @@ from workbench.compare.settings import MISSING, ConfigRow, setting_text
 _ARROWS = {"higher": "↑", "lower": "↓"}
 
 #: A cell that begins so would be run as a formula by the spreadsheet that opens it.
-_FORMULA = re.compile(r"^[=+\-@\t\r]")
+_FORMULA = re.compile(r"^[=+\-@\t\n]")
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 _LATEX = {
@@ -93,6 +93,8 @@ def to_csv(comparison: Compared) -> str:
 
 
 def _harmless(text: str) -> str:
+    # A carriage return alone ends a row for most readers, and csv writes it without quotes.
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.match(text) else text
 
 

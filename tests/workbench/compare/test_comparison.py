@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections import UserDict
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import workbench as wb
@@ -14,12 +18,15 @@ from workbench.compare import (
     Comparison,
     RunRecord,
     best_marks,
-    compare,
+    cell_number,
     config_rows,
+    declared,
+    delta_text,
     final_rows,
     flatten,
     groups,
     number_text,
+    setting_text,
 )
 
 
@@ -40,6 +47,8 @@ def record(number: int, config: dict[str, Any] | None = None, **last: float | No
         ((0.3, 0.3), "higher", (False, False)),  # nobody is better than anybody
         ((0.3, None), "higher", (False, False)),  # one value is no comparison
         ((math.inf, 1.0), "lower", (False, True)),
+        ((math.inf, 1.0), "higher", (True, False)),
+        ((math.nan, None, math.nan), "higher", (False,) * 3),
         ((), "higher", ()),
     ],
 )
@@ -60,10 +69,14 @@ def test_a_direction_that_is_none_of_the_two_is_refused() -> None:
         (0.43, ".3f", "0.430"),
         (-0.5, ".1f", "−0.5"),
         (0.00004, ".3f", "4e−05"),
+        (-0.00004, ".3f", "−4e−05"),
+        (0.00004, "+.3f", "4e−05"),
         (0.0, ".3f", "0.000"),
         (math.nan, ".3f", "NaN"),
+        (math.inf, ".3f", "∞"),
         (-math.inf, ".3f", "−∞"),
         (0.125, ".1%", "12.5%"),
+        (0.0004, ".1%", "0.0004"),
     ],
 )
 def test_numbers_are_written_so_that_nothing_small_looks_like_zero(
@@ -77,9 +90,71 @@ def test_a_format_that_is_none_says_so() -> None:
         number_text(1.0, "%d")
 
 
+@pytest.mark.parametrize(
+    ("value", "base", "text"),
+    [
+        (0.75, 0.5, "+0.250"),
+        (0.5, 0.75, "−0.250"),
+        (0.5, 0.5, "±0.000"),
+        (0.50001, 0.5, "+1e−05"),  # too small for the format, and not the same
+        (None, 0.5, ""),
+        (0.5, None, ""),
+        (math.nan, 0.5, ""),
+        (math.inf, 0.5, ""),
+    ],
+)
+def test_a_difference_is_written_with_its_sign(value: float | None, base: float | None, text: str) -> None:
+    assert delta_text(value, base, ".3f") == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        (3, 3.0),
+        (0.5, 0.5),
+        ({"value": 0.5, "low": 0.25, "high": 0.75}, 0.5),
+        (math.inf, math.inf),
+        (math.nan, None),
+        (True, None),
+        ("0.5", None),
+        (None, None),
+        ({"low": 0.25}, None),
+        ({"value": math.nan}, None),
+    ],
+)
+def test_a_cell_holds_a_number_alone_or_with_its_bounds(cell: Any, number: float | None) -> None:
+    assert cell_number(cell) == number
+
+
 def test_nested_settings_become_dotted_paths_that_never_collide() -> None:
     flat = flatten({"optim": {"lr": 1e-3, "betas": [0.9, 0.99]}, "a": {"b": 1}, "a.b": 2, "empty": {}})
     assert flat == {"optim.lr": 1e-3, "optim.betas": [0.9, 0.99], "a.b": 1, '"a.b"': 2, "empty": {}}
+    assert flatten({"단계": {"층.1": 1, 0.5: 2, 3: 4}}) == {'단계."층.1"': 1, '단계."0.5"': 2, "단계.3": 4}
+    assert flatten({"optim": UserDict({"lr": 1})}) == {"optim.lr": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("adam", "adam"),
+        ("", '""'),
+        (True, "true"),
+        (None, "null"),
+        (3, "3"),
+        (1e-3, "0.001"),
+        (math.inf, "Infinity"),
+        (["개", 1, None], '["개", 1, null]'),
+        (PurePosixPath("/data"), '"/data"'),
+        (MISSING, "–"),
+    ],
+)
+def test_settings_are_written_as_json_and_texts_bare(value: Any, text: str) -> None:
+    assert setting_text(value) == text
+
+
+def test_what_is_missing_is_a_dash_and_no_value() -> None:
+    assert not MISSING
+    assert repr(MISSING) == "–"
 
 
 def test_settings_differ_by_value_and_by_kind_and_by_being_there() -> None:
@@ -96,6 +171,29 @@ def test_settings_differ_by_value_and_by_kind_and_by_being_there() -> None:
     assert rows["gone"].values == (None, MISSING)
     assert rows["gone"].texts == ("null", "–")
     assert rows["flag"].odd == (False, True)
+    assert rows["same"].odd == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (math.nan, float("nan"), True),
+        (np.float64("nan"), math.nan, True),
+        (np.float64(0.5), 0.5, True),
+        ([math.nan], [float("nan")], True),
+        ([1, [2]], (1, (2,)), True),
+        ([1], [True], False),
+        ([], {}, False),
+        ([{"a": 1, "b": 2}], [{"b": 2, "a": 1}], True),
+        ([{"a": 1}], [{"a": True}], False),
+        ([{1: "x"}], [{"1": "x"}], True),  # as JSON has it
+        ({1}, {1}, True),
+        ({1}, {2}, False),
+    ],
+)
+def test_two_settings_are_the_same_where_people_would_say_so(one: Any, other: Any, same: bool) -> None:
+    (row,) = config_rows([{"key": one}, {"key": other}])
+    assert row.differs is not same
 
 
 @pytest.mark.parametrize(
@@ -105,11 +203,19 @@ def test_settings_differ_by_value_and_by_kind_and_by_being_there() -> None:
         ((2, 1, 1), None, (True, False, False)),  # the first may be the odd one
         ((1, 1, 2, 2), None, (False,) * 4),  # no majority, nobody is odd
         ((1, 2, 3), None, (False,) * 3),
-        ((1, 1, 2, 3), None, (False, False, True, True)),
+        ((1, 1, 2, 3), None, (False, False, True, True)),  # half of the runs are enough
+        ((1, 1, 2, 3, 4), None, (False,) * 5),  # and fewer are not
+        ((1, 1, 1, 2, 3, 4), None, (False, False, False, True, True, True)),
+        ((1, 1, 1, 2, 2, 2), None, (False,) * 6),  # two halves
+        ((1, 1, 1, 2, 3, 4, 5), None, (False,) * 7),
+        ((1,), None, (False,)),
         ((1, 2), None, (False, True)),
+        ((1, 2), 1, (True, False)),
         ((1, 1, 2), 2, (True, True, False)),  # a pinned baseline is never the odd one
+        ((1, 2, 2), 0, (False, True, True)),
         ((None, None, MISSING), None, (False, False, True)),  # null is a value, and missing is none
         ((1, True, 1.0), None, (False, True, False)),
+        ((math.nan, 1.0, float("nan")), None, (False, True, False)),
     ],
 )
 def test_the_odd_one_out_is_marked(
@@ -129,6 +235,13 @@ def test_runs_that_are_the_same_but_for_a_setting_are_one_group() -> None:
     assert groups(configs, ["seed"]) == [[0, 1, 3], [2]]
     assert groups(configs, ["seed", "optim"]) == [[0, 1, 2, 3]]
     assert groups(configs, ["opt"]) == [[0], [1], [2], [3]]
+    assert groups([{"seed": 1}, {"seed": True}, {"seed": 1}], []) == [[0, 2], [1]]
+
+
+def test_settings_stand_in_the_order_of_their_paths() -> None:
+    rows = config_rows([{"b": 1, "a": {"z": 1, "y": 2}}, {"d": 1, "c": 2}])
+    assert [row.key for row in rows] == ["a.y", "a.z", "b", "c", "d"]
+    assert config_rows([{}, {}]) == []
 
 
 def test_only_differences_leaves_out_what_is_the_same() -> None:
@@ -144,6 +257,13 @@ def test_a_metric_takes_direction_and_format_from_its_own_entry_before_a_pattern
     assert loss.description == "cross-entropy"
     assert (precision.better, precision.texts) == ("higher", ("0.5", "0.2"))
     assert precision.deltas == ("", "−0.2")
+    assert precision.description == ""
+
+
+def test_the_first_pattern_that_fits_declares_a_metric() -> None:
+    metrics = [wb.Metric("val/m*", "higher"), wb.Metric("val/*", "lower")]
+    found = [declared(name, metrics) for name in ("val/mAP", "val/loss", "VAL/mAP")]
+    assert [one and one.better for one in found] == ["higher", "lower", None]
 
 
 def test_without_adapters_the_direction_is_what_the_runs_declared_if_they_agree() -> None:
@@ -152,6 +272,7 @@ def test_without_adapters_the_direction_is_what_the_runs_declared_if_they_agree(
 
     assert final_rows([summary(1, "lower"), summary(2, None)])[0].best == (True, False)
     assert final_rows([summary(1, "lower"), summary(2, "higher")])[0].best == (False, False)
+    assert final_rows([summary(1, "downhill"), summary(2, None)])[0].better is None
 
 
 def test_a_missing_value_is_a_dash_and_has_no_difference() -> None:
@@ -161,12 +282,12 @@ def test_a_missing_value_is_a_dash_and_has_no_difference() -> None:
 
 
 def test_metrics_stand_in_the_order_of_what_they_were_measured_on() -> None:
-    names = ["train/a", "zeta", "val/m@10", "val/m@2", "test/a", "alpha", "val/up", "values/a"]
+    names = ["train/a", "zeta", "val/m@10", "val/m@2", "test/a", "alpha", "val/up", "values/a", "val"]
     rows = final_rows(
         [{name: {"last": 1.0} for name in names}], [wb.Metric("val/up", "higher"), wb.Metric("zeta", "lower")]
     )
     assert [row.name for row in rows] == [
-        "val/up", "val/m@2", "val/m@10", "test/a", "train/a", "zeta", "alpha", "values/a"
+        "val/up", "val/m@2", "val/m@10", "test/a", "train/a", "zeta", "alpha", "val", "values/a"
     ]  # fmt: skip
 
 
@@ -176,18 +297,65 @@ def test_a_direction_can_be_given_instead_of_the_declared_one() -> None:
     turned = Comparison(runs, declared, better={"loss": "higher", "sp*": "lower"})
     assert {row.name: row.best for row in turned.final} == {"loss": (False, True), "speed": (True, False)}
     assert Comparison(runs, declared, better={"loss": None}).final[0].best == (False, False)
+    both = Comparison(runs, better={"*s*": "lower", "lo*": "higher", "loss": "higher"})
+    assert {row.name: row.better for row in both.final} == {"loss": "higher", "speed": "lower"}
 
 
-def test_the_best_of_a_run_follows_the_direction_in_force() -> None:
-    row = final_rows(
-        [{"x": {"best": 1.0, "min": 1.0, "max": 3.0}}], statistic="best", better={"x": "higher"}
-    )[0]
-    assert row.values == (3.0,)
+@pytest.mark.parametrize(
+    ("statistic", "better", "value"),
+    [
+        ("last", None, 2.0),
+        ("min", None, 1.0),
+        ("max", None, 3.0),
+        ("best", None, 1.5),
+        ("best", "higher", 3.0),  # of the direction in force, whichever the run was logged with
+        ("best", "lower", 1.0),
+    ],
+)
+def test_the_statistic_says_which_number_of_a_run_counts(statistic: str, better: Any, value: float) -> None:
+    summary = {"x": {"last": 2.0, "best": 1.5, "min": 1.0, "max": 3.0}}
+    (row,) = final_rows([summary], statistic=statistic, better={"x": better})
+    assert row.values == (value,)
 
 
-def test_a_last_value_that_was_no_number_is_not_a_missing_one() -> None:
-    row = final_rows([{"x": {"last": None, "count": 3}}, {}, {"x": {"last": 1.0, "count": 1}}])[0]
-    assert row.texts == ("NaN", "–", "1")
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_the_best_of_a_run_that_tells_no_extremes_is_what_it_calls_its_best(better: Any) -> None:
+    (row,) = final_rows([{"x": {"best": 1.5}}], statistic="best", better={"x": better})
+    assert row.values == (1.5,)
+
+
+@pytest.mark.parametrize(
+    ("statistic", "texts"), [("last", ("NaN", "–", "–", "1")), ("min", ("–", "–", "–", "0"))]
+)
+def test_a_last_value_that_was_no_number_is_not_a_missing_one(statistic: str, texts: tuple[str, ...]) -> None:
+    entries = [
+        {"last": None, "count": 3},
+        {"last": None, "count": 0},
+        None,
+        {"last": 1, "min": 0, "count": 2},
+    ]
+    (row,) = final_rows([{"x": entry} if entry else {} for entry in entries], statistic=statistic)
+    assert row.texts == texts
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((3.0, -20.0), ("3", "−20")),
+        ((3.0, 0.5), ("3.000", "0.500")),
+        ((999.5, -1.0), ("999.500", "−1.000")),
+        ((-1000.5, 1.0), ("−1e+03", "1")),  # no more than three digits of anything so large
+        ((0.01, 0.001), ("0.010", "0.001")),
+        ((0.0099, 0.001), ("0.0099", "0.001")),
+        ((0.5, None, math.nan, math.inf), ("0.500", "–", "NaN", "∞")),
+        ((math.nan, None), ("NaN", "–")),
+    ],
+)
+def test_numbers_of_a_metric_that_nobody_declared_stand_in_one_format(
+    values: tuple[float | None, ...], texts: tuple[str, ...]
+) -> None:
+    runs = [record(number, x=value) for number, value in enumerate(values)]
+    assert Comparison(runs).final[0].texts == texts
 
 
 def test_a_pinned_baseline_is_what_others_are_held_against() -> None:
@@ -200,8 +368,17 @@ def test_a_pinned_baseline_is_what_others_are_held_against() -> None:
         Comparison(runs, baseline=3)
 
 
+def test_the_first_run_is_the_odd_one_until_it_is_pinned() -> None:
+    runs = [record(7, {"a": 2}, x=1.0), record(8, {"a": 1}, x=3.0), record(9, {"a": 1}, x=2.0)]
+    assert Comparison(runs).config[0].odd == (True, False, False)
+    assert Comparison(runs, baseline=7).config[0].odd == (False, True, True)
+    assert (
+        Comparison(runs).final[0].deltas == Comparison(runs, baseline=7).final[0].deltas == ("", "+2", "+1")
+    )
+
+
 def test_what_has_no_direction_stands_last_and_is_never_crowned() -> None:
-    rows = compare(
+    rows = Comparison(
         [record(1, speed=1.0, loss=2.0), record(2, speed=9.0, loss=1.0)], [wb.Metric("loss", "lower")]
     ).final
     assert [row.name for row in rows] == ["loss", "speed"]
@@ -209,10 +386,35 @@ def test_what_has_no_direction_stands_last_and_is_never_crowned() -> None:
 
 
 def test_the_plain_form_is_json_even_where_values_are_not() -> None:
-    plain = Comparison([record(1, x=math.nan), record(2, x=1.0)]).to_json()
-    assert plain["final"][0]["values"] == [None, 1.0]
-    assert plain["final"][0]["texts"] == ["NaN", "1"]
-    assert [run["id"] for run in plain["runs"]] == [1, 2]
+    runs = [record(1, {"lr": 0.5}, x=math.nan), record(2, x=1.0), record(3), record(4, x=math.inf)]
+    metrics = [wb.Metric("x", "lower", ".1f", "what x says")]
+    assert Comparison(runs, metrics, statistic="last", baseline=2).to_json() == {
+        "statistic": "last",
+        "baseline": 2,
+        "runs": [
+            {"id": number, "name": f"run {number}", "experiment": "tries", "status": "succeeded"}
+            for number in (1, 2, 3, 4)
+        ],
+        "config": [
+            {
+                "key": "lr",
+                "values": ["0.5", "–", "–", "–"],
+                "differs": True,
+                "odd": [True, False, False, False],
+            }
+        ],
+        "final": [
+            {
+                "name": "x",
+                "better": "lower",
+                "description": "what x says",
+                "values": [None, 1.0, None, None],
+                "texts": ["NaN", "1.0", "–", "∞"],
+                "deltas": ["", "", "", ""],
+                "best": [False, True, False, False],
+            }
+        ],
+    }
 
 
 @pytest.mark.parametrize(
@@ -220,6 +422,7 @@ def test_the_plain_form_is_json_even_where_values_are_not() -> None:
     [
         ([], "last", "no run"),
         ([1, 1], "last", "run 1 is named more than once"),
+        ([2, 3, 2, 1, 1], "last", "run 1, 2 is named more than once"),
         ([1], "mean", "'mean'; allowed: last"),
     ],
 )
@@ -240,3 +443,10 @@ def test_an_open_run_is_as_good_as_a_record(workspace: wb.Workspace) -> None:
 def test_a_comparison_says_what_it_is() -> None:
     runs = [SimpleNamespace(id=1, name="a", experiment="e", status="running", config={}, summary={})]
     assert repr(Comparison(runs)) == "<Comparison of 1 'a': 0 metrics, 0 settings differ>"
+
+
+def test_what_was_compared_does_not_change_afterwards() -> None:
+    comparison = Comparison([record(1, {"a": 1}, x=1.0), record(2, {"a": 2}, x=2.0)])
+    for one in (comparison.runs[0], comparison.config[0], comparison.final[0]):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(one, dataclasses.fields(one)[0].name, "another")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import random
 from typing import Any
 
@@ -43,8 +45,10 @@ def test_a_difference_on_the_same_questions_is_seen_through_how_hard_they_are() 
     assert interval.pairs == 400
     # unpaired, this difference would drown: the spread among questions is fifteen times as large
     assert interval.high - interval.low < 0.02
+    assert mean.interval_texts[:2] == ("", f"+{interval.low:.3f} to +{interval.high:.3f}")
     assert row(comparison, "size").intervals == (None, None, None)
     assert row(comparison, "size").final.deltas == ("", "±0", "±0")
+    assert row(comparison, "size").verdicts == row(comparison, "size").interval_texts == ("", "", "")
 
 
 def test_the_baseline_can_be_another_one_and_its_differences_turn_round() -> None:
@@ -74,6 +78,31 @@ def test_questions_pair_by_id_whatever_their_order() -> None:
     assert interval.pairs == 50
 
 
+def shuffled(samples: wb.Samples, seed: int) -> wb.Samples:
+    places = list(range(len(samples.ids)))
+    random.Random(seed).shuffle(places)
+    return wb.Samples(
+        ids=[samples.ids[place] for place in places],
+        scores={name: [scores[place] for place in places] for name, scores in samples.scores.items()},
+    )
+
+
+def test_the_same_answers_give_the_same_interval_in_whatever_order_they_stand() -> None:
+    one, other = result(), result(0.02, seed=2)
+    wanted = row(compared(one, other), "mAP").intervals
+    mixed = [wb.Result(samples=[shuffled(each.samples[0], seed)]) for seed, each in enumerate((one, other))]
+    assert row(compared(*mixed), "mAP").intervals == wanted
+
+
+def test_the_seed_of_the_bootstrap_can_be_another() -> None:
+    one, other = result(), result(0.02, seed=2)
+    zero, again, seven = (
+        row(compared(one, other, **how), "mAP").intervals for how in ({}, {"seed": 0}, {"seed": 7})
+    )
+    assert zero == again
+    assert zero != seven
+
+
 def test_questions_that_only_one_answered_are_left_out() -> None:
     one = wb.Result(samples=[wb.Samples(ids=["a", "b", "c"], scores={"m": [1.0, None, 0.0]})])
     other = wb.Result(samples=[wb.Samples(ids=["b", "c", "a", "d"], scores={"m": [1.0, 0.5, 0.5, 9.0]})])
@@ -84,9 +113,81 @@ def test_questions_that_only_one_answered_are_left_out() -> None:
     assert row(compared(one, strangers), "m").intervals == (None, None)
 
 
+def test_a_result_without_scores_keeps_no_other_from_its_interval() -> None:
+    def scored(shift: float) -> wb.Result:
+        return wb.Result(samples=[wb.Samples(ids=["a", "b"], scores={"m": [shift, shift + 0.5]})])
+
+    three = [scored(0.0), wb.Result(metrics={"m": 0.5}), scored(0.25)]
+    assert [one is not None for one in row(compared(*three), "m").intervals] == [False, False, True]
+    assert row(compared(*three, baseline=2), "m").intervals == (None, None, None)
+    assert [one and one.difference for one in row(compared(*three, baseline=3), "m").intervals] == [
+        -0.25,
+        None,
+        None,
+    ]
+
+
 def test_scores_without_a_metric_are_compared_by_their_mean() -> None:
-    one = wb.Result(samples=[wb.Samples(ids=["a", "b"], scores={"m": [0.25, 0.75]})])
-    assert row(compared(one), "m").final.values == (0.5,)
+    scores = {"m": [0.25, None, 0.75], "n": [None, None, None], "told": [0.0, 0.0, 0.0]}
+    one = wb.Result(metrics={"told": 0.5}, samples=[wb.Samples(ids=["a", "b", "c"], scores=scores)])
+    values = {one.final.name: one.final.values for one in compared(one).rows}
+    assert values == {"m": (0.5,), "told": (0.5,)}  # none of n counts; what the result tells holds
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "better", "text"),
+    [
+        ({"better": "lower"}, "retrieval_table", "lower", "0.250"),
+        ({"better": "higher", "format": ".1%"}, "retrieval_table", "higher", "25.0%"),
+        ({"better": "upwards"}, "retrieval_table", None, "0.250"),
+        ({"better": "lower", "key": "other"}, "retrieval_table", None, "0.250"),
+        ({"better": "lower"}, "metrics_table", None, "0.250"),
+    ],
+)
+def test_a_table_declares_the_direction_of_the_metric_its_column_is_called_as(
+    column: dict[str, Any], kind: Any, better: str | None, text: str
+) -> None:
+    view = wb.View(kind=kind, title="t", data={"columns": [{"key": "r", "label": "R", **column}], "rows": []})
+    one = wb.Result(
+        metrics={"r": 0.25}, views=[wb.View(kind="retrieval_table", title="no columns", data={}), view]
+    )
+    final = row(compared(one), "r").final
+    assert (final.better, final.texts) == (better, (text,))
+
+
+def test_what_is_declared_or_wished_holds_before_what_a_table_says() -> None:
+    column = {"key": "mAP", "label": "mAP", "better": "lower"}
+    view = wb.View(kind="retrieval_table", title="t", data={"columns": [column], "rows": []})
+    one = wb.Result(metrics={"mAP": 0.25}, views=[view])
+    assert row(compared(one), "mAP").final.better == "higher"
+    assert row(compared(one, better={"mAP": "lower"}), "mAP").final.better == "lower"
+
+
+def test_what_was_asked_is_shown_where_it_differs() -> None:
+    named = [
+        NamedResult(number, "x", wb.Result(), {"k": k, "same": 1}) for number, k in enumerate((5, 10, 10), 1)
+    ]
+
+    def odd(**how: Any) -> dict[str, tuple[bool, ...]]:
+        return {row.key: row.odd for row in ResultsComparison(named, **how).config}
+
+    assert odd() == {"k": (True, False, False)}
+    assert odd(baseline=1) == {"k": (False, True, True)}
+    assert ResultsComparison([NamedResult(1, "x", wb.Result())]).config == []
+
+
+def test_views_of_one_kind_and_title_stand_beside_each_other_in_their_order() -> None:
+    def view(title: str, number: int, kind: Any = "curve") -> wb.View:
+        return wb.View(kind=kind, title=title, data={"x": [number]})
+
+    a1, a2, a3, b, c = view("a", 1), view("a", 2), view("a", 3), view("b", 4), view("b", 5, "image_grid")
+    comparison = compared(wb.Result(views=[a1, b, a2]), wb.Result(views=[c, a3]))
+    assert [(group.kind, group.title, group.views) for group in comparison.views] == [
+        ("curve", "a", (a1, a3)),
+        ("curve", "b", (b, None)),
+        ("curve", "a", (a2, None)),
+        ("image_grid", "b", (None, c)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +195,7 @@ def test_scores_without_a_metric_are_compared_by_their_mean() -> None:
     [
         ([], {}, "no result to compare"),
         ([1, 1], {}, "job 1 is named more than once"),
+        ([1, 2, 2], {}, "job 2 is named more than once"),
         ([1, 2], {"baseline": 7}, "baseline 7 is not among the compared jobs: 1, 2"),
     ],
 )
@@ -180,9 +282,53 @@ def test_data_that_do_not_fit_their_kind_say_which_view() -> None:
 
 
 def test_it_is_plain_json_too() -> None:
-    plain = compared(result(), result(0.02, seed=2)).to_json()
-    assert plain["baseline"] == 1
-    mean = next(one for one in plain["metrics"] if one["name"] == "mAP")
-    assert mean["intervals"][0] is None
-    assert mean["intervals"][1]["real"] is True
-    assert "real difference" in repr(compared(result(), result(0.02, seed=2)))
+    def scored(shift: float, **metrics: float) -> wb.Result:
+        samples = wb.Samples(ids=["a", "b"], scores={"mAP": [shift, shift + 0.5]})
+        return wb.Result(summary=f"{shift} more", metrics=metrics, samples=[samples])
+
+    named = [
+        NamedResult(4, "four", scored(0.0, size=math.nan), {"k": 5, "same": 1}),
+        NamedResult(7, "seven", scored(0.25, size=3.0), {"k": 10, "same": 1}),
+        NamedResult(9, "nine", wb.Result(), {"k": 10, "same": 1}),
+    ]
+    comparison = ResultsComparison(named, [wb.Metric("mAP", "higher")])
+    assert comparison.to_json() == {
+        "results": [
+            {"id": 4, "name": "four", "summary": "0.0 more"},
+            {"id": 7, "name": "seven", "summary": "0.25 more"},
+            {"id": 9, "name": "nine", "summary": ""},
+        ],
+        "baseline": 4,
+        "level": 0.95,
+        "options": [{"key": "k", "values": ["5", "10", "10"], "odd": [True, False, False]}],
+        "metrics": [
+            {
+                "name": "mAP",
+                "better": "higher",
+                "values": [0.25, 0.5, None],
+                "texts": ["0.250", "0.500", "–"],
+                "deltas": ["", "+0.250", ""],
+                "best": [False, True, False],
+                "intervals": [None, {"low": 0.25, "high": 0.25, "pairs": 2, "real": True}, None],
+            },
+            {
+                "name": "size",
+                "better": None,
+                "values": [None, 3.0, None],
+                "texts": ["NaN", "3", "–"],
+                "deltas": ["", "", ""],
+                "best": [False, False, False],
+                "intervals": [None, None, None],
+            },
+        ],
+    }
+    said = "<ResultsComparison of 4 'four', 7 'seven', 9 'nine': 2 metrics, 1 real differences>"
+    assert repr(comparison) == said
+    assert ResultsComparison(named, baseline=9).to_json()["baseline"] == 9
+
+
+def test_what_was_compared_does_not_change_afterwards() -> None:
+    comparison = compared(wb.Result(metrics={"m": 1.0}, views=[wb.View(kind="curve", title="a", data={})]))
+    for one in (comparison.results[0], comparison.rows[0], comparison.views[0]):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(one, dataclasses.fields(one)[0].name, "another")

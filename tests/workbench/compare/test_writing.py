@@ -29,9 +29,15 @@ def comparison() -> Comparison:
 
 
 def test_csv_reads_back_as_the_same_numbers(comparison: Comparison) -> None:
-    rows = list(csv.DictReader(io.StringIO(comparison.to_csv())))
+    text = comparison.to_csv()
+    assert text.splitlines()[0] == (
+        "id,name,experiment,status,config:lr,config:note,config:same,config:text,loss,speed"
+    )
+    assert "\r" not in text
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["id"] for row in rows] == ["1", "2", "3"]
     assert rows[1]["name"] == "둘 & 50%"
+    assert (rows[1]["experiment"], rows[1]["status"]) == ("tries", "succeeded")
     assert float(rows[0]["speed"]) == 1 / 3
     assert (rows[0]["config:note"], rows[1]["config:note"]) == ("null", "")
     assert rows[1]["speed"] == ""
@@ -46,6 +52,31 @@ def test_no_cell_is_a_formula(comparison: Comparison) -> None:
     assert not [cell for cell in cells if cell.startswith(("=", "@", "+"))]
     negative = Comparison([run(1, "a", {"shift": -3}, x=-0.5)]).to_csv()
     assert "'-" not in negative
+
+
+@pytest.mark.parametrize("text", ["=1", "+a", "-a", "@a", "\ta", "\na", "-1 a", "-1e", "--1", "+.", "-1.2.3"])
+def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(Comparison([run(1, text, {"a": text})]).to_csv()))
+    assert row["name"] == row["config:a"] == f"'{text}"
+
+
+@pytest.mark.parametrize(
+    "text", ["a=1", "a", "", "1+a", "-1", "+1.5", "-.5", "-1.", "+1e-05", "-12E+34", "-.5e6"]
+)
+def test_a_text_that_is_harmless_stays_as_it_is(text: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(Comparison([run(1, text, {})]).to_csv()))
+    assert row["name"] == text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_text_of_several_lines_stays_in_its_cell(end: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(Comparison([run(1, f"a{end}=cmd()", {})]).to_csv()))
+    assert row["name"] == "a\n=cmd()"
+
+
+def test_a_metric_is_no_formula_either() -> None:
+    heads, _ = csv.reader(io.StringIO(Comparison([run(1, "a", {}, **{"=x": 1.0})]).to_csv()))
+    assert heads[-1] == "'=x"
 
 
 def test_markdown_shows_what_differs_and_the_best_in_bold(comparison: Comparison) -> None:
@@ -63,6 +94,83 @@ def test_markdown_shows_what_differs_and_the_best_in_bold(comparison: Comparison
     )
 
 
+def test_markdown_escapes_what_it_must() -> None:
+    text = Comparison([run(1, "\\ ` * _ [ ] < > | # ~\n\n가", {}, x=1.0)]).to_markdown()
+    assert text.startswith(r"| Final | \\ \` \* \_ \[ \] \< \> \| \# \~ 가 |")
+
+
+@pytest.mark.parametrize(("statistic", "head"), [("last", "Final"), ("best", "Best"), ("min", "Min")])
+def test_tables_say_which_number_of_a_run_stands_in_them(statistic: str, head: str) -> None:
+    summary = {"x": dict.fromkeys(("last", "best", "min", "max"), 1.0)}
+    one = Comparison([RunRecord(1, "a", "tries", "succeeded", {}, summary)], statistic=statistic)
+    assert one.to_markdown().startswith(f"| {head} |")
+    assert f"\n{head} & a " in one.to_latex()
+
+
+def test_an_arrow_says_which_way_is_better() -> None:
+    both = Comparison([run(1, "a", {}, x=1.0)], [wb.Metric("x", "higher")])
+    assert "| x ↑ |" in both.to_markdown()
+    assert r"x $\uparrow$ &" in both.to_latex()
+
+
+def test_latex_shows_what_differs_and_the_best_in_bold() -> None:
+    runs = [
+        run(1, "a", {"lr": 1e-3, "same": 1}, loss=0.5, speed=1.0),
+        run(2, "", {"lr": 2e-3, "same": 1}, loss=0.25),
+    ]
+    assert Comparison(runs, [wb.Metric("loss", "lower")]).to_latex() == (
+        "% \\usepackage{booktabs}\n"
+        "\n"
+        "\\begin{tabular}{lll}\n"
+        "\\toprule\n"
+        "Config & a & run 2 \\\\\n"
+        "\\midrule\n"
+        "lr & 0.001 & 0.002 \\\\\n"
+        "\\bottomrule\n"
+        "\\end{tabular}\n"
+        "\n"
+        "\\begin{tabular}{lrr}\n"
+        "\\toprule\n"
+        "Final & a & run 2 \\\\\n"
+        "\\midrule\n"
+        "loss $\\downarrow$ & 0.500 & \\textbf{0.250} {\\footnotesize $-$0.250} \\\\\n"
+        "speed & 1 & -- \\\\\n"
+        "\\bottomrule\n"
+        "\\end{tabular}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sign", "written"),
+    [
+        ("\\", r"\textbackslash{}"),
+        ("&", r"\&"),
+        ("%", r"\%"),
+        ("$", r"\$"),
+        ("#", r"\#"),
+        ("_", r"\_"),
+        ("{", r"\{"),
+        ("}", r"\}"),
+        ("~", r"\textasciitilde{}"),
+        ("^", r"\textasciicircum{}"),
+        ("<", r"\textless{}"),
+        (">", r"\textgreater{}"),
+        ("|", r"\textbar{}"),
+        ('"', r"\textquotedbl{}"),
+        ("−", "$-$"),
+        ("–", "--"),
+        ("→", r"$\rightarrow$"),
+        ("∞", r"$\infty$"),
+        ("±", r"$\pm$"),
+        ("×", r"$\times$"),
+        ("\n \t", " "),
+        ("가", "가"),
+    ],
+)
+def test_signs_that_latex_would_obey_are_written_so_that_they_are_read(sign: str, written: str) -> None:
+    assert f"\nFinal & a{written}b \\\\\n" in Comparison([run(1, f"a{sign}b", {}, x=1.0)]).to_latex()
+
+
 def test_latex_escapes_what_it_must(comparison: Comparison) -> None:
     text = comparison.to_latex()
     assert r"a\textbar{}b\_c" in text
@@ -77,3 +185,4 @@ def test_latex_escapes_what_it_must(comparison: Comparison) -> None:
 def test_nothing_that_differs_leaves_one_table() -> None:
     alone = Comparison([run(1, "", {"a": 1}, x=1.0)])
     assert alone.to_markdown() == "| Final | run 1 |\n| --- | ---: |\n| x | 1 |\n"
+    assert alone.to_latex().count(r"\begin{tabular}") == 1

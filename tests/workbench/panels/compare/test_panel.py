@@ -16,6 +16,7 @@ import pytest
 
 import workbench as wb
 from workbench.compare import reading
+from workbench.compare.curves import smoothed
 from workbench.panels.compare import view as module
 from workbench.panels.compare.panel import ComparePanel
 from workbench.store import records
@@ -176,6 +177,21 @@ def test_smoothing_averaging_and_a_window_change_the_lines(
     assert lines(panel.curves)[0]["arrays"][0] == [0, 1, 2]  # one point on either side, to draw the line
     panel.set(axis="relative")
     assert panel.view.window is None  # it was of another axis
+
+
+def test_a_curve_is_smoothed_over_all_of_its_points_before_it_is_thinned(
+    panel: ComparePanel, workspace: wb.Workspace
+) -> None:
+    values = np.sin(np.arange(5000.0))
+    row = workspace.store.add_run(records.Run(experiment_id=0, name="long"), "tries")
+    points = [Point(row.id or 0, "x", step, float(step), value) for step, value in enumerate(values.tolist())]
+    workspace.store.add_points(points, {})
+    panel.refresh()
+    panel.set(smoothing=0.9)
+    (line,) = lines(panel.live)
+    x, y = line["arrays"][:2]
+    assert len(x) < 2000
+    assert y == pytest.approx(smoothed(values, 0.9)[np.array(x, int)])
 
 
 def test_directions_baseline_and_statistic_are_what_the_reader_says(
