@@ -1,4 +1,4 @@
-"""Files that can be made again, and are there whole or not at all."""
+"""Atomic writes of cache files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside its place, wait until the disk has it, and rename it.
+    """Write a file atomically: to a temporary name in the same folder, synced to disk, then renamed.
 
-    The name beside is never used twice, so two processes that make the same file do not meet; the later
-    rename wins. Whatever happens, no partial file is left at ``path``.
+    Each temporary name is unique, so two processes that write the same file do not collide; the later
+    rename wins. There is never a partial file at ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
