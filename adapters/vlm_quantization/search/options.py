@@ -17,12 +17,12 @@ def _as_length(value: object) -> object:
 
 
 class SearchOptions(wb.Options):
-    """What a search can be asked for besides its query and k."""
+    """Options of a search besides the query and k."""
 
     bits: Annotated[Literal[8, 16, 32, 64, 128], BeforeValidator(_as_length)] = Field(
         128,
         title="Code length",
-        description="How many leading bits of the stored code are compared; short codes are coarser.",
+        description="Number of leading bits of the stored code to compare; short codes are coarser.",
         json_schema_extra={"x-labels": {str(length): str(length) for length in CODE_LENGTHS}},
     )
     method: Literal["hamming", "cosine"] = Field(
@@ -34,6 +34,6 @@ class SearchOptions(wb.Options):
     target: Literal["pictures", "captions"] = Field(
         "pictures",
         title="Find",
-        description="What is looked for.",
+        description="What to search for.",
         json_schema_extra={"x-labels": {"pictures": "Pictures", "captions": "Captions"}},
     )
