@@ -127,9 +127,9 @@ class _Folder:
 
     def log_checkpoint(self, name: str, path: Path) -> Path:
         """Save a checkpoint atomically."""
-        beside = self.folder / f".{name}"
-        shutil.copyfile(path, beside)
-        return beside.replace(self.folder / name)
+        temporary = self.folder / f".{name}"
+        shutil.copyfile(path, temporary)
+        return temporary.replace(self.folder / name)
 
 
 def write_dummy_checkpoint(out: Path, collection: Path, steps: int = 40, seed: int = 0) -> Path:

@@ -113,7 +113,7 @@ class TrainOptions(CollectionOptions):
         0.7,
         ge=0,
         title="Style noise",
-        description="Share of the difference between two drawings of another concept",
+        description="Share of the difference between two drawings of another concept to add",
     )
     two_words: float = Field(
         0.3,

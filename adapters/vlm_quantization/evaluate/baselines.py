@@ -128,7 +128,7 @@ def fit_baselines(
     Raises
     ------
     workbench.BadInput
-        The widths of the features differ, or there are none.
+        The widths of the features differ, or a side is empty.
     """
     images, texts = unit_rows(images, "training pictures"), unit_rows(texts, "training texts")
     if images.shape[1] != texts.shape[1] or not len(images) or not len(texts):

@@ -144,7 +144,7 @@ class Task:
         return next((one for one in records if one.name == name and one.bits == bits), None)
 
     def interval(self, method: str, name: str, bits: int | None) -> tuple[float, float] | None:
-        """Return the 95 % bootstrap interval of a mean over queries, or None if there is none."""
+        """Return the 95 % bootstrap interval of a mean over queries, or None if not available."""
         draws = self.draws.get((method, bits, name))
         if draws is None:
             return None

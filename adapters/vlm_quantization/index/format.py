@@ -310,10 +310,10 @@ def write_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> FileSeal:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file atomically."""
-    beside = path.with_name(f"{path.name}.partial")
-    with sealed(beside) as out:
+    temporary = path.with_name(f"{path.name}.partial")
+    with sealed(temporary) as out:
         out.write(data)
-    beside.replace(path)
+    temporary.replace(path)
     sync_folder(path.parent)
 
 

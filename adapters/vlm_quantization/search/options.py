@@ -28,7 +28,7 @@ class SearchOptions(wb.Options):
     method: Literal["hamming", "cosine"] = Field(
         "hamming",
         title="Method",
-        description="Hamming compares codes; cosine compares the float features, whatever the code length.",
+        description="Hamming compares codes; cosine compares the float features and ignores the code length.",
         json_schema_extra={"x-labels": {"hamming": "Hamming", "cosine": "Cosine"}},
     )
     target: Literal["pictures", "captions"] = Field(

@@ -51,11 +51,11 @@ def metrics(ranking, ks, k=None, divisor="reachable", gain="exponential"):
     first = relevant.index(True) + 1
     out = {"mAP": average_precision(ranking, k, divisor)}
     for cut in ks:
-        found = sum(relevant[:cut])
+        hits = sum(relevant[:cut])
         out[f"mAP@{cut}"] = average_precision(ranking, cut, divisor)
-        out[f"P@{cut}"] = Fraction(found, min(cut, len(ranking)))
-        out[f"R@{cut}"] = Fraction(found, sum(relevant))
-        out[f"hit@{cut}"] = Fraction(found > 0)
+        out[f"P@{cut}"] = Fraction(hits, min(cut, len(ranking)))
+        out[f"R@{cut}"] = Fraction(hits, sum(relevant))
+        out[f"hit@{cut}"] = Fraction(hits > 0)
         out[f"NDCG@{cut}"] = Fraction(discounted_gain(ranking, cut, gain))
     out["MRR"] = Fraction(1, first)
     out["MedR"] = Fraction(first)

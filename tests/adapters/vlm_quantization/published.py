@@ -11,13 +11,13 @@ def dcmh(ranked):
     """Whole ranking; a query without a relevant item counts as zero."""
     total = 0.0
     for ranking in ranked:
-        found, precisions = 0, []
+        hits, precisions = 0, []
         for rank, grade in enumerate(ranking, 1):
             if grade:
-                found += 1
-                precisions.append(found / rank)
-        if found:
-            total += sum(precisions) / found
+                hits += 1
+                precisions.append(hits / rank)
+        if hits:
+            total += sum(precisions) / hits
     return total / len(ranked)
 
 

@@ -60,7 +60,7 @@ def killed_build(folder, at, *arguments):
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
-# --- what is built ------------------------------------------------------------------------------------------
+# --- contents of an index -----------------------------------------------------------------------------------
 
 
 def test_an_index_holds_both_sides_in_order_of_ids(tmp_path):
