@@ -1,6 +1,6 @@
 """Image-text retrieval with nested binary codes: a frozen picture network, and hash heads trained on it.
 
-``adapter`` is what the workbench finds by entry point; nothing heavy is imported until it is asked to work.
+``adapter`` is the object the entry point names; heavy imports wait until one of its methods is called.
 """
 
 from adapters.vlm_quantization.adapter import VlmQuantization

@@ -1,4 +1,4 @@
-"""The adapter: options, the three jobs, and search, each handed to the module that does the work."""
+"""The adapter: options, the three jobs, and search, each delegated to the module that implements it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workbench import JobContext
 
 
-#: Samples for the emoji collection: everyday words that are not the names of the pictures they find.
+#: Sample queries for the emoji collection: everyday words that differ from the names of the pictures.
 EMOJI_SAMPLES = (
     ("dog", "en"),
     ("강아지", "ko"),
@@ -42,13 +42,13 @@ class VlmQuantization(BaseAdapter):
         Metric("*/loss", "lower", ".4f"),
         Metric("train/*", "lower", ".4f"),
         Metric(
-            "*mAP*", "higher", ".3f", "mean average precision over the whole ranking, ties by expectation"
+            "*mAP*", "higher", ".3f", "mean average precision of the whole ranking, expected over tie orders"
         ),
-        Metric("*MRR*", "higher", ".3f", "mean of one over the rank of the first relevant item"),
-        Metric("*NDCG@*", "higher", ".3f", "discounted gain of the first k over that of the best ranking"),
-        Metric("*retention@*", "higher", ".1%", "R@k of a code over that of the float features"),
+        Metric("*MRR*", "higher", ".3f", "mean reciprocal rank of the first relevant item"),
+        Metric("*NDCG@*", "higher", ".3f", "discounted gain of the first k, relative to the ideal ranking"),
+        Metric("*retention@*", "higher", ".1%", "R@k of a code divided by that of the float features"),
         Metric("*R@*", "higher", ".3f", "share of the relevant items within the first k"),
-        Metric("*P@*", "higher", ".3f", "share of the first k that is relevant"),
+        Metric("*P@*", "higher", ".3f", "share of the first k that are relevant"),
         Metric("*hit@*", "higher", ".3f", "share of queries with a relevant item within the first k"),
     )
 
@@ -70,7 +70,7 @@ class VlmQuantization(BaseAdapter):
         return schemas[task]
 
     def train(self, options: TrainOptions, job: JobContext) -> Result:
-        """Train hash heads and a text tower; the run keeps the curves and the checkpoints."""
+        """Train hash heads and a text tower; the run stores the curves and the checkpoints."""
         from adapters.vlm_quantization.train.job import run_training
 
         return run_training(options, job)
@@ -82,7 +82,7 @@ class VlmQuantization(BaseAdapter):
         return run_evaluation(options, job)
 
     def build_index(self, options: IndexOptions, job: JobContext) -> Result:
-        """Build an index of a collection with a checkpoint; it appears whole or not at all."""
+        """Build an index of a collection with a checkpoint; it is published atomically."""
         from adapters.vlm_quantization.index.job import run_index_build
 
         return run_index_build(options, job)
@@ -99,7 +99,7 @@ class VlmQuantization(BaseAdapter):
 
         def encoder(file: Path | None) -> HashEncoder:
             if file is None:
-                raise BadInput(f"index {path.name!r} carries no model", hint="Build it again.")
+                raise BadInput(f"index {path.name!r} contains no model", hint="Build the index again.")
             return self.load_model(file)
 
         return load_index(Path(path), encoder)
@@ -109,7 +109,7 @@ class VlmQuantization(BaseAdapter):
         return index.describe()
 
     def search_by_text(self, index: Index, query: str, k: int, options: SearchOptions) -> SearchResult:
-        """Find pictures or captions by a text."""
+        """Find pictures or captions by text."""
         from adapters.vlm_quantization.search.queries import search_text
 
         return search_text(index, query, k, options)
@@ -121,20 +121,20 @@ class VlmQuantization(BaseAdapter):
         return search_image(index, data, k, options)
 
     def search_by_item(self, index: Index, item_id: str, k: int, options: SearchOptions) -> SearchResult:
-        """Find what is like an item of the index."""
+        """Find items similar to an item of the index."""
         from adapters.vlm_quantization.search.queries import search_item
 
         return search_item(index, item_id, k, options)
 
     def sample_queries(self, index: Index) -> Sequence[SampleQuery]:
-        """Return everyday queries for the emoji collection; captions of its own for any other."""
+        """Return everyday queries for the emoji collection, and captions of the index for any other."""
         if index.manifest.provenance.get("collection") == "emoji":
             return [SampleQuery(text, language) for text, language in EMOJI_SAMPLES]
         captions, languages = index.sides["captions"].items, index.manifest.languages
         chosen = {}
         for place in range(min(8, len(captions))):
             language = languages[place % len(languages)]
-            # from evenly spread places on, the next caption in the language whose turn it is
+            # starting at evenly spaced rows, take the next caption in this language
             for row in range(place * len(captions) // 8, len(captions)):
                 if captions[row]["language"] == language:
                     chosen[captions[row]["caption"]] = language
@@ -142,7 +142,7 @@ class VlmQuantization(BaseAdapter):
         return [SampleQuery(text, language) for text, language in chosen.items()]
 
     def demo(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return what the demo submits; a value of ``$train.run`` is what the train job made."""
+        """Return the options the demo submits; ``$train.run`` stands for the run made by the train job."""
         return {
             "train": {},
             "eval": {"run": "$train.run"},

@@ -1,4 +1,4 @@
-"""Packed binary codes: what is stored, compared and handed around; no training library is needed here."""
+"""Packed binary codes and the encoder protocol; imports no training library."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-#: Width of the one stored code, in bits.
+#: Width of the stored code, in bits.
 CODE_BITS: Final = 128
 
-#: Lengths a code may be read at, in bits; each is a whole number of bytes of the stored code.
+#: Supported code lengths, in bits; each is a prefix of the stored code and a whole number of bytes.
 CODE_LENGTHS = (8, 16, 32, 64, 128)
 
 
 class Encoded(NamedTuple):
-    """What an encoder makes of n items.
+    """Codes and features of n encoded items.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Encoded(NamedTuple):
 
 
 class Encoder(Protocol):
-    """Two towers that give pictures and texts codes in one space."""
+    """Two towers that encode pictures and texts into one space."""
 
     name: str
     dim: int
@@ -45,11 +45,11 @@ class Encoder(Protocol):
         """Encode RGB pictures."""
 
     def encode_texts(self, texts: Sequence[str]) -> Encoded:
-        """Encode texts in any of the languages."""
+        """Encode texts in any supported language."""
 
 
 def pack_codes(bits: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Pack bits row by row, first bit highest, so that prefixes of bits are prefixes of bytes.
+    """Pack bits row by row, first bit highest, so that bit prefixes are byte prefixes.
 
     Parameters
     ----------

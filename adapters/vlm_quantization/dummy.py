@@ -1,4 +1,4 @@
-"""Small things to try the machinery on: a collection of coloured shapes, and a checkpoint trained on it.
+"""Small test data: a collection of coloured shapes, and a checkpoint trained on it.
 
 ::
 
@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 import workbench as wb
 
-#: Pixels a side of a picture; it is drawn larger and reduced, for smooth edges.
+#: Side of a picture, in pixels; it is drawn larger and downsampled, for smooth edges.
 SIDE = 96
 
 
@@ -44,7 +44,7 @@ _Points = list[tuple[float, float]]
 
 
 def _star(corners: int, inner: float) -> _Points:
-    """Return a star inside the unit circle, its first point up."""
+    """Return a star inside the unit circle, its first point at the top."""
     angles = [math.pi * step / corners - math.pi / 2 for step in range(2 * corners)]
     radii = [1.0 if step % 2 == 0 else inner for step in range(2 * corners)]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
@@ -73,10 +73,10 @@ def write_dummy_collection(out: Path, n: int = 24, seed: int = 0) -> Path:
     Parameters
     ----------
     out : Path
-        Folder to write to; made if it is not there. Pictures go to ``out/pictures``.
+        Folder to write to; created if missing. Pictures go to ``out/pictures``.
     n : int
-        Number of pictures, at least 1. The first 48 differ in colour or shape, later ones repeat
-        them at other sizes and places.
+        Number of pictures, at least 1. The first 48 differ in colour or shape; later ones repeat
+        them at other sizes and positions.
     seed : int
         The same seed draws the same pictures.
 
@@ -92,16 +92,16 @@ def write_dummy_collection(out: Path, n: int = 24, seed: int = 0) -> Path:
     """
     if n < 1:
         raise wb.BadInput(f"a collection needs at least 1 picture, not {n}")
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     kinds = [(colour, shape) for colour in COLOURS for shape in SHAPES]
-    chance.shuffle(kinds)
+    rng.shuffle(kinds)
     pictures = Path(out) / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(n):
         (english, korean, paint), (form, korean_form, outline) = kinds[number % len(kinds)]
         name = f"{number:04d}-{english}-{form.replace(' ', '-')}.png"
-        _draw(outline(), paint, chance).save(pictures / name)
+        _draw(outline(), paint, rng).save(pictures / name)
         row = {
             "image": f"pictures/{name}",
             "captions": {
@@ -117,23 +117,23 @@ def write_dummy_collection(out: Path, n: int = 24, seed: int = 0) -> Path:
 
 
 class _Folder:
-    """Takes the checkpoints a run would take, into a folder; numbers are of no interest here."""
+    """Stands in for a run: saves checkpoints to a folder and ignores metrics."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Let numbers go."""
+        """Ignore metrics."""
 
     def log_checkpoint(self, name: str, path: Path) -> Path:
-        """Keep a checkpoint, whole or not at all."""
-        beside = self.folder / f".{name}"
-        shutil.copyfile(path, beside)
-        return beside.replace(self.folder / name)
+        """Save a checkpoint atomically."""
+        temporary = self.folder / f".{name}"
+        shutil.copyfile(path, temporary)
+        return temporary.replace(self.folder / name)
 
 
 def write_dummy_checkpoint(out: Path, collection: Path, steps: int = 40, seed: int = 0) -> Path:
-    """Train a tiny model on a collection for a second: random picture features, a small n-gram table.
+    """Train a tiny model for about a second: random picture features, a small n-gram table.
 
     Parameters
     ----------
@@ -149,8 +149,8 @@ def write_dummy_checkpoint(out: Path, collection: Path, steps: int = 40, seed: i
     Returns
     -------
     Path
-        The checkpoint, ``out/refit.safetensors``, which has seen the whole collection; beside it
-        ``best.safetensors``, which has not seen what its splits hold out.
+        The checkpoint, ``out/refit.safetensors``, trained on the whole collection. Next to it,
+        ``best.safetensors`` has not seen the held-out parts.
     """
     from adapters.vlm_quantization.data.sources import open_collection
     from adapters.vlm_quantization.data.splits import make_splits
@@ -182,11 +182,11 @@ def write_dummy_checkpoint(out: Path, collection: Path, steps: int = 40, seed: i
     return out / checkpoint.REFIT
 
 
-def _draw(outline: _Points, paint: str, chance: random.Random) -> Image.Image:
-    """Draw a shape on white, at a size and place of its own so that no two pictures are equal."""
+def _draw(outline: _Points, paint: str, rng: random.Random) -> Image.Image:
+    """Draw a shape on white, at a random size and position so that no two pictures are equal."""
     side = SIDE * _FINE
-    radius = side * chance.uniform(0.28, 0.42)
-    x, y = (side / 2 + side * chance.uniform(-0.06, 0.06) for _ in range(2))
+    radius = side * rng.uniform(0.28, 0.42)
+    x, y = (side / 2 + side * rng.uniform(-0.06, 0.06) for _ in range(2))
     picture = Image.new("RGB", (side, side), "white")
     points = [(x + radius * across, y + radius * down) for across, down in outline]
     ImageDraw.Draw(picture).polygon(points, fill=paint)
@@ -195,15 +195,17 @@ def _draw(outline: _Points, paint: str, chance: random.Random) -> Image.Image:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the dummy collection and checkpoint; return the exit code."""
-    parser = argparse.ArgumentParser(prog="dummy", description="Write small things to try the machinery on.")
+    parser = argparse.ArgumentParser(
+        prog="dummy", description="Write a small test collection and a checkpoint."
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     parser.add_argument("-n", type=int, default=24, help="number of pictures (default: 24)")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
-        collection = write_dummy_collection(given.out, given.n, given.seed)
+        collection = write_dummy_collection(args.out, args.n, args.seed)
         print(collection)
-        print(write_dummy_checkpoint(given.out, collection, seed=given.seed))
+        print(write_dummy_checkpoint(args.out, collection, seed=args.seed))
     except wb.WorkbenchError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Retrieval metrics of codes and scores: the face of the room ``metrics``."""
+"""Retrieval metrics of codes and scores: the public names of ``metrics``."""
 
 from adapters.vlm_quantization.metrics.evaluator import (
     evaluate_codes,

@@ -1,7 +1,7 @@
-"""Binary codes whose short forms are bit prefixes of the long one.
+"""Nested binary codes: a short code is a bit prefix of the long one.
 
-A code is 128 signs. Each bit has one threshold of its own, the same at every length, so the code of length B
-is the first B signs and nothing has to be stored or computed twice.
+A code is 128 signs. Each bit has one threshold, the same at every length, so the code of length B is the
+first B signs and is never stored or computed separately.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _SignThrough(torch.autograd.Function):
-    """Sign forwards; backwards the gradient of a clamp to [-1, 1] (Bengio, Léonard & Courville, 2013)."""
+    """Forward: sign. Backward: gradient of a clamp to [-1, 1] (Bengio, Léonard & Courville, 2013)."""
 
     @staticmethod
     def forward(ctx: Any, margins: Tensor) -> Tensor:
@@ -34,22 +34,22 @@ class _SignThrough(torch.autograd.Function):
 
 
 def signs(margins: Tensor) -> Tensor:
-    """Return -1 or +1 a margin; a margin of exactly zero counts as +1."""
+    """Return -1 or +1 for each margin; a margin of exactly zero gives +1."""
     return torch.where(margins >= 0, 1.0, -1.0).to(margins.dtype)
 
 
 def sign_straight_through(margins: Tensor) -> Tensor:
-    """Return signs whose gradient is that of a clamp, so that training can pass through them."""
+    """Return signs with the gradient of a clamp, so that training can backpropagate through them."""
     through: Tensor = _SignThrough.apply(margins)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return through
 
 
 class NestedHashLayer(nn.Module):
-    """A linear map to margins, one threshold a bit; the signs of the margins are the code.
+    """A linear map to margins, with one threshold per bit; the signs of the margins are the code.
 
-    The threshold of a bit is its running mean over training batches (a batch norm without scale or shift
-    of its own), which keeps every bit balanced. It belongs to the bit, not to a length: a layer that
-    normalised each length apart would have short codes that are not prefixes of the long one.
+    The threshold of a bit is its running mean over training batches (a batch norm without learned scale or
+    shift), which keeps every bit balanced. It belongs to the bit, not to a length: with a separate
+    normalisation per length, short codes would not be prefixes of the long one.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class NestedHashLayer(nn.Module):
         self.norm = nn.BatchNorm1d(bits, affine=False, momentum=0.05)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return margins, shape (n, bits): how far each bit is from its threshold, in deviations."""
+        """Return margins, shape (n, bits): distance of each bit from its threshold, in deviations."""
         margins: Tensor = self.norm(self.linear(x))
         return margins
 

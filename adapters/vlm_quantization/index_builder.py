@@ -1,4 +1,4 @@
-"""Build an index of a collection, and open one: the face of the room ``index``."""
+"""Build an index of a collection, and open one: the public names of ``index``."""
 
 from adapters.vlm_quantization.index.build import IndexReport, Skipped, build_index
 from adapters.vlm_quantization.index.opened import Index, load_index

@@ -1,4 +1,4 @@
-"""What the jobs are given: stages, the run and the checkpoint they are about."""
+"""Inputs shared by the jobs: progress stages, the run and its checkpoint."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def stages(job: JobContext) -> Callable[..., AbstractContextManager[Any]]:
-    """Return the job's stages; where a job has none to tell of, contexts that do nothing."""
+    """Return the job's ``stage`` method, or a no-op context for a job without one."""
     return getattr(job, "stage", lambda *_: nullcontext())
 
 
 def choose_run(job: JobContext, run_id: int | None, checkpoint: str) -> Run:
-    """Return the run asked for, or the newest one with such a checkpoint.
+    """Return the requested run, or the newest run that has the checkpoint.
 
     Raises
     ------
     UnknownRun
-        No run of that id.
+        No run has that id.
     BadInput
         The run has no such checkpoint, or no run has one.
     """
@@ -35,12 +35,12 @@ def choose_run(job: JobContext, run_id: int | None, checkpoint: str) -> Run:
         for run in job.workspace.runs():
             if checkpoint in checkpoint_names(run):
                 return run
-        raise BadInput(f"no run has a checkpoint {checkpoint!r} yet", hint="Train one first.")
+        raise BadInput(f"no run has a checkpoint {checkpoint!r} yet", hint="Train a model first.")
     run = job.workspace.run(run_id)
     names = checkpoint_names(run)
     if checkpoint not in names:
-        there = f"it has {', '.join(names)}" if names else "it has none"
-        raise BadInput(f"checkpoint {checkpoint!r} not found in run {run_id}; {there}")
+        available = f"it has {', '.join(names)}" if names else "it has none"
+        raise BadInput(f"checkpoint {checkpoint!r} not found in run {run_id}; {available}")
     return run
 
 
@@ -57,5 +57,5 @@ def open_encoder(run: Run, checkpoint: str) -> HashEncoder:
 
 
 def problems_of(collection: CaptionedImages) -> list[str]:
-    """Return what a result has to say of lines of the collection that were left out."""
+    """Return a result's warnings about skipped lines of the collection."""
     return [collection.problem_summary] if collection.problems else []

@@ -1,4 +1,4 @@
-"""The trained part: two towers into one space, and one hash head a modality on top."""
+"""The trained model: two towers into one space, with one hash head per modality."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["CrossModalHashModel", "Dropout", "DummyTextModel", "DummyVisionModel
 
 
 class Dropout(nn.Module):
-    """Leave out a share of the numbers while training, and make up for it in the others.
+    """Zero a share of the entries in training, and scale up the others to compensate.
 
-    As ``torch.nn.Dropout``, which on a CPU draws one number an entry and takes four times as long: here each
-    entry has a byte, eight to a number drawn, so that a share is a whole number of 256ths.
+    Like ``torch.nn.Dropout``, which draws one number per entry and takes four times as long on a CPU. Here
+    each 64-bit number drawn serves eight entries, one byte each, so the share is rounded to 256ths.
     """
 
     def __init__(self, p: float) -> None:
@@ -40,7 +40,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` where nothing is to be left out."""
+        """Apply dropout; outside training, or with a share of 0, return ``x``."""
         out = round(self.p * 256)
         if not self.training or not out:
             return x
@@ -50,7 +50,7 @@ class Dropout(nn.Module):
 
 
 class Tower(nn.Module):
-    """One hidden layer beside a straight line: enough for frozen features, and quick to train."""
+    """One hidden layer and a linear skip connection: enough for frozen features, and quick to train."""
 
     def __init__(self, width: int, hidden: int, dim: int, dropout: float) -> None:
         super().__init__()
@@ -65,15 +65,15 @@ class Tower(nn.Module):
 
 
 class CrossModalHashModel(nn.Module):
-    """Picture features and texts in one space of unit vectors, and their nested codes.
+    """Maps picture features and texts to unit vectors in one space, and to nested codes.
 
     Parameters
     ----------
     config : ModelConfig
     dropout : float
-        While training, in both towers.
+        Dropout of both towers in training.
     ngram_dropout : float
-        Share of a text's n-grams left out while training, so that no word hangs on one n-gram.
+        Share of a text's n-grams dropped in training, so that no word depends on a single n-gram.
     """
 
     image_mean: Tensor
@@ -92,7 +92,7 @@ class CrossModalHashModel(nn.Module):
         self.text_code = NestedHashLayer(config.dim, config.bits)
 
     def regularise(self, dropout: float, ngram_dropout: float) -> None:
-        """Set how much is left out while training, as shares from 0 to 1."""
+        """Set the dropout shares used in training, from 0 to 1."""
         self.ngram_dropout = ngram_dropout
         for tower in (self.image, self.text):
             tower.dropout.p = dropout
@@ -103,28 +103,29 @@ class CrossModalHashModel(nn.Module):
         drawings: NDArray[np.float32] | None = None,
         agreement: float = 0.0,
     ) -> None:
-        """Set the principal components that picture features are reduced to.
+        """Fit the principal components that picture features are reduced to.
 
-        Each feature is divided by its deviation first. Components keep their own variance (no whitening,
-        which would raise the noise of the last ones), but for one thing: where two drawings of one concept
-        differ nearly as much as two of any concepts do, a component says little about the concept and is
-        made smaller, by the ratio of the two deviations to the power ``-agreement`` (a diagonal form of
-        within-class covariance normalisation, Hatch et al., Interspeech 2006). All are scaled to one on
-        average.
+        Each feature is first divided by its standard deviation. Components keep their variance (no
+        whitening, which would amplify the noise of the last ones), with one exception: each is scaled by the
+        ratio of its deviation within a concept to its total deviation, to the power ``-agreement``. A
+        component in which two drawings of one concept differ nearly as much as drawings of any concepts says
+        little about the concept, so it counts less (a diagonal form of within-class covariance
+        normalisation, Hatch et al., Interspeech 2006). Finally, the components are scaled to an average
+        deviation of one.
 
         Parameters
         ----------
         features : ndarray, float32, shape (n, image_dim)
-            Of the training pictures only.
+            Features of the training pictures only.
         drawings : ndarray, float32, shape (m, 2, image_dim), optional
-            Features of two drawings of one concept, of training pictures only.
+            Features of pairs of drawings of one concept, from training pictures only.
         agreement : float
-            Zero leaves components as they are.
+            0 turns this scaling off.
         """
         mean, deviation = features.mean(0), features.std(0) + 1e-3
         standard = ((features - mean) / deviation).astype(np.float64)
         axes = np.linalg.eigh(standard.T @ standard)[1][:, ::-1][:, : self.config.image_components]
-        # an axis has no sign of its own: fix it, so that every machine has the same
+        # the sign of an axis is arbitrary: fix it, so that every machine gets the same
         axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
         if agreement and drawings is not None and len(drawings):
             apart = (drawings[:, 0] - drawings[:, 1]) / deviation @ axes
@@ -140,7 +141,7 @@ class CrossModalHashModel(nn.Module):
         return (features - self.image_mean) @ self.image_projection
 
     def image_vectors(self, components: Tensor) -> Tensor:
-        """Return unit vectors, shape (n, dim), of what :meth:`components` returned."""
+        """Return unit vectors, shape (n, dim), from the output of :meth:`components`."""
         vectors: Tensor = self.image(components)
         return vectors
 
@@ -152,7 +153,7 @@ class CrossModalHashModel(nn.Module):
         rows : Tensor, int64, shape (total,)
             Embedding rows of all texts, one text after the other.
         offsets : Tensor, int64, shape (n,)
-            Where each text begins in ``rows``.
+            Start of each text in ``rows``.
         """
         weights = None
         if self.training and self.ngram_dropout:
@@ -163,7 +164,7 @@ class CrossModalHashModel(nn.Module):
         return vectors
 
     def text_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the embedding rows of texts and where each begins."""
+        """Return the embedding rows of texts and the offset of each text."""
         return stack_rows([ngram_rows(text, self.config.text_buckets) for text in texts])
 
     def save(self, path: Path, provenance: Provenance) -> None:
@@ -172,12 +173,12 @@ class CrossModalHashModel(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> CrossModalHashModel:
-        """Read a checkpoint back for more training; for using one, ``HashEncoder`` needs no torch.
+        """Load a checkpoint for further training; for inference, ``HashEncoder`` needs no torch.
 
         Raises
         ------
         CorruptFile
-            The file is not a whole checkpoint of this format.
+            The file is not a complete checkpoint of this format.
         """
         checkpoint = read_checkpoint(path)
         model = cls(checkpoint.config)
@@ -209,7 +210,7 @@ class CrossModalHashModel(nn.Module):
             ("image", self.image, self.image_code),
             ("text", self.text, self.text_code),
         ):
-            # a deviation only scales a margin, never its sign: folded away, the threshold is all that stays
+            # a deviation scales a margin but never changes its sign, so it is folded into weight and threshold
             deviation = (code.norm.get_buffer("running_var") + code.norm.eps).sqrt()
             tensors |= {
                 f"{side}.in.weight": tower.first.weight,
@@ -224,7 +225,7 @@ class CrossModalHashModel(nn.Module):
 
 
 def stack_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Join rows of several texts into one array, with the place where each begins."""
+    """Concatenate the rows of several texts, and return the offset of each."""
     lengths = np.fromiter((len(part) for part in rows), np.int64, len(rows))
     joined = np.fromiter((row for part in rows for row in part), np.int64, int(lengths.sum()))
     return torch.from_numpy(joined), torch.from_numpy(np.concatenate([[0], lengths.cumsum()[:-1]]))

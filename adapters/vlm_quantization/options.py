@@ -1,4 +1,4 @@
-"""What each job may be asked: these schemas are the form, the command line's check and the HTTP schema."""
+"""Options of each job: these schemas define the form, command-line validation and the HTTP schema."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from adapters.vlm_quantization.codes import CODE_LENGTHS
 from workbench import Options
 
 
-def _where_it_is(name: str) -> str:
-    """Return a path as it is from anywhere: jobs run elsewhere than they were submitted."""
+def _absolute(name: str) -> str:
+    """Return a path as an absolute one: a job's working directory differs from the submitter's."""
     return name if name in ("", "emoji") else str(Path(name).expanduser().resolve())
 
 
-Collection = Annotated[str, AfterValidator(_where_it_is)]
+Collection = Annotated[str, AfterValidator(_absolute)]
 
 
 class CollectionOptions(Options):
-    """Which pictures."""
+    """Which pictures to use."""
 
     collection: Collection = Field(
         "emoji",
         title="Collection",
-        description="'emoji', or the path of a JSONL file with image, captions and labels a line",
+        description="'emoji', or the path of a JSONL file with image, captions and labels per line",
         min_length=1,
     )
-    split_seed: int = Field(0, ge=0, title="Split seed", description="Another seed, other held-out pictures")
+    split_seed: int = Field(0, ge=0, title="Split seed", description="Decides which pictures are held out")
 
 
 def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
-    """Return different lengths, shortest first; refuse one that no code can be read at."""
+    """Return the distinct lengths, shortest first; refuse unsupported ones."""
     unknown = sorted(set(lengths) - set(CODE_LENGTHS))
     if unknown:
         known = ", ".join(map(str, CODE_LENGTHS))
-        raise ValueError(f"no code is read at {unknown} bits; lengths are {known}")
+        raise ValueError(f"unsupported code lengths {unknown}; supported: {known}")
     return tuple(sorted(set(lengths)))
 
 
@@ -49,32 +49,34 @@ class TrainOptions(CollectionOptions):
     experiment: str = Field("emoji", title="Experiment", min_length=1)
     name: str = Field("nested-128", title="Run name", min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (), title="Seeds", description="Several: a run of the experiment for each, in one job"
+        (), title="Seeds", description="Several seeds: one run per seed, in one job"
     )
     image_tower: Literal["efficientnet-lite0", "random"] = Field(
         "efficientnet-lite0", title="Picture network", description="Frozen; 'random' is for tests"
     )
     seed: int = Field(0, ge=0, title="Seed")
     steps: int = Field(900, ge=1, le=1_000_000, title="Steps")
-    batch: int = Field(256, ge=2, le=65_536, title="Concepts a batch")
-    texts: int = Field(1, ge=1, le=64, title="Texts a concept", description="In a batch, beside one picture")
-    learning_rate: float = Field(4e-3, gt=0, title="Learning rate", description="Highest, after the warm-up")
+    batch: int = Field(256, ge=2, le=65_536, title="Concepts per batch")
+    texts: int = Field(1, ge=1, le=64, title="Texts per concept", description="In a batch, with one picture")
+    learning_rate: float = Field(4e-3, gt=0, title="Learning rate", description="Peak, after the warm-up")
     weight_decay: float = Field(1e-4, ge=0, title="Weight decay")
     validate_every: int = Field(150, ge=1, title="Validate every", description="In steps")
-    patience: int = Field(6, ge=1, title="Patience", description="Validations without a gain before stopping")
+    patience: int = Field(
+        6, ge=1, title="Patience", description="Validations without improvement before stopping"
+    )
     refit_steps: int = Field(
         400,
         ge=0,
         le=1_000_000,
         title="Refit steps",
-        description="Steps on all pictures, held out or not, for a model to publish; 0: leave it out",
+        description="Steps on all pictures, including held-out ones, for a model to publish; 0: no refit",
     )
     hidden: int = Field(1024, ge=1, le=65_536, title="Hidden width")
-    dim: int = Field(256, ge=1, le=65_536, title="Float width")
+    dim: int = Field(256, ge=1, le=65_536, title="Feature width")
     text_buckets: int = Field(16_384, ge=16, le=1_048_576, title="Rows of the n-gram table")
     text_width: int = Field(128, ge=1, le=65_536, title="Width of the n-gram table")
     temperature: float = Field(0.07, gt=0, title="Temperature of codes", description="At 128 bits")
-    float_temperature: float = Field(0.05, gt=0, title="Temperature of floats")
+    float_temperature: float = Field(0.05, gt=0, title="Temperature of float features")
     quantisation: float = Field(0.02, ge=0, title="Quantisation weight")
     balance: float = Field(0.1, ge=0, title="Bit balance weight")
     decorrelation: float = Field(0.0, ge=0, title="Bit decorrelation weight")
@@ -82,7 +84,7 @@ class TrainOptions(CollectionOptions):
     lengths: Lengths = Field(
         CODE_LENGTHS,
         title="Code lengths",
-        description="Trained and chosen for; one alone makes a code that is good at that length only",
+        description="Lengths to train and select for; a single length gives a code good only at that length",
         min_length=1,
     )
     short_weight: float = Field(
@@ -90,34 +92,49 @@ class TrainOptions(CollectionOptions):
         ge=-4,
         le=4,
         title="Weight of short codes",
-        description="A length counts by (128 / length) to this power; 0: all alike",
+        description="A length is weighted by (128 / length) to this power; 0: equal weights",
     )
-    components: int = Field(320, ge=1, le=65_536, title="Components", description="Of picture features")
+    components: int = Field(
+        320, ge=1, le=65_536, title="Components", description="Principal components of picture features"
+    )
     agreement: float = Field(
         0.5,
         ge=0,
         le=4,
         title="Agreement of drawings",
-        description="How much components count less in which two drawings of one thing differ",
+        description="How strongly to downweight components in which drawings of one concept differ",
     )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
     ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")
-    noise: float = Field(0.3, ge=0, title="Feature noise", description="In deviations of a component")
+    noise: float = Field(
+        0.3, ge=0, title="Feature noise", description="In standard deviations of a component"
+    )
     style_noise: float = Field(
-        0.7, ge=0, title="Style noise", description="Share of what tells two drawings of another thing apart"
+        0.7,
+        ge=0,
+        title="Style noise",
+        description="Share of the difference between two drawings of another concept to add",
     )
     two_words: float = Field(
         0.3,
         ge=0,
         le=1,
         title="Share of word pairs",
-        description="In the refit: how often a text is two words of a concept",
+        description="In the refit: how often a text consists of two words of a concept",
     )
     name_share: float = Field(
-        0.4, ge=0, le=1, title="Share of names", description="How often a text is the name, not a keyword"
+        0.4,
+        ge=0,
+        le=1,
+        title="Share of names",
+        description="How often a text is the name rather than a keyword",
     )
     threads: int = Field(
-        1, ge=1, le=256, title="Threads", description="Another number rounds differently: part of the seed"
+        1,
+        ge=1,
+        le=256,
+        title="Threads",
+        description="Affects rounding: results repeat only with the same number",
     )
 
 
@@ -129,28 +146,30 @@ class EvalOptions(Options):
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 5, 10), title="k", description="Cut-offs of P@k and R@k", min_length=1
     )
-    flags: bool = Field(True, title="With flags", description="Count country and region flags too")
+    flags: bool = Field(True, title="With flags", description="Include country and region flags")
     protocol: Literal["default", "dcmh", "mith", "ucch", "djsrh", "deephash", "clip", "trec"] = Field(
-        "default", title="Protocol", description="Rules of the numbers; 'default' has no cut and no tie order"
+        "default",
+        title="Protocol",
+        description="Rules of the metrics; 'default' has no cut-off and no tie order",
     )
     directions: tuple[Literal["t2i", "i2t", "i2i", "t2t"], ...] = Field(
         ("t2i", "i2t"), title="Directions", description="t: text, i: image", min_length=1
     )
     relevance: Literal["item", "labels", "graded"] = Field(
-        "item", title="Relevance", description="Same thing, any shared label, or graded by shared labels"
+        "item", title="Relevance", description="Same item, any shared label, or graded by shared labels"
     )
     baselines: bool = Field(
         True,
         title="Baselines",
-        description="Signs of the float, random hyperplanes, PCA-sign, ITQ, rescoring",
+        description="Signs of the float features, random hyperplanes, PCA-sign, ITQ, rescoring",
     )
     single_length: bool = Field(
         False,
         title="Separately trained codes",
-        description="Train a code for each length alone, as a baseline: costs a training a length",
+        description="Train a separate code for each length as a baseline: one training per length",
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (), title="Seeds", description="Also evaluate the runs of these seeds in the same experiment"
+        (), title="Seeds", description="Also evaluate the runs with these seeds in the same experiment"
     )
     worst: int = Field(6, ge=0, le=60, title="Worst queries", description="How many to show, with pictures")
     resamples: int = Field(
@@ -171,5 +190,5 @@ class IndexOptions(Options):
     collection: Collection = Field(
         "",
         title="Collection",
-        description="Empty: the one the run was trained on; else 'emoji' or a JSONL file",
+        description="Empty: the collection the run was trained on; else 'emoji' or a JSONL file",
     )

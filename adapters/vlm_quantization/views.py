@@ -1,4 +1,4 @@
-"""Views that several jobs draw."""
+"""Views shared by several jobs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 import workbench as wb
 from adapters.vlm_quantization.metrics import uncertainty
-
-# --- what has to be known -----------------------------------------------------------------------------------
 
 
 def seeds_view(by_seed: Mapping[int, Mapping[str, float]], names: Sequence[str]) -> wb.View:
@@ -36,8 +34,8 @@ def seeds_view(by_seed: Mapping[int, Mapping[str, float]], names: Sequence[str])
         title=f"Over {len(by_seed)} seeds",
         data={"rows": rows},
         notes=[
-            f"Mean over seeds {seeds}; brackets: 95 % t interval over runs; note: each run. All other "
-            "tables and plots are of the first run."
+            f"Mean over seeds {seeds}; brackets: 95 % t interval over runs; note: value of each run. All "
+            "other tables and plots show the first run."
         ],
     )
 
@@ -45,12 +43,12 @@ def seeds_view(by_seed: Mapping[int, Mapping[str, float]], names: Sequence[str])
 def card(
     rows: Iterable[tuple[str, Any]], title: str, labels: tuple[str, str], notes: Sequence[str] = ()
 ) -> wb.View:
-    """Return facts by name as a table of two columns."""
+    """Return name-value pairs as a two-column table."""
     columns = [{"key": "name", "label": labels[0]}, {"key": "value", "label": labels[1]}]
     data = {"columns": columns, "rows": [{"name": name, "value": value} for name, value in rows]}
     return wb.View(kind="retrieval_table", title=title, data=data, notes=list(notes))
 
 
 def number(value: float) -> float | None:
-    """Return a number as JSON has it: nothing in place of NaN."""
+    """Return a number that JSON can hold: None instead of NaN."""
     return None if math.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""An adapter that breaks in every way there is, as the query asks for; the name of an index too."""
+"""An adapter that breaks in every possible way, chosen by the query, an option or an index's manifest."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""What every adapter promises, walked for each: the toy without torch, and each real one.
+"""The adapter contract, tested for the toy without torch and for each real adapter.
 
-The promises are ``workbench.testing``'s, for other people's adapters too; here each of ours says how small
-its options must be for a test, and keeps two more promises.
+The contract is in ``workbench.testing``, also for other people's adapters; here each of ours sets small
+options for the test, and has to meet further requirements.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from workbench.testing import AdapterContract, Outcome
 
 
 class Ours(AdapterContract):
-    """What the adapters of this project promise beyond the contract."""
+    """Requirements for the adapters of this project beyond the contract."""
 
-    def test_nothing_of_the_contract_is_left_out(self, outcome: Outcome) -> None:
-        """The contract skips what an adapter does not offer; ours offer all of it."""
+    def test_no_part_of_the_contract_is_skipped(self, outcome: Outcome) -> None:
+        """The contract skips what an adapter does not offer; ours offer everything."""
         assert outcome.index is not None
         assert outcome.adapter.offers("search_by_text")
 
@@ -29,7 +29,7 @@ class Ours(AdapterContract):
         assert "retrieval_table" in kinds
         assert "curve" in kinds
 
-    def test_it_is_tried_in_both_languages(self, outcome: Outcome) -> None:
+    def test_sample_queries_are_in_both_languages(self, outcome: Outcome) -> None:
         assert {sample.language for sample in outcome.searcher.sample_queries()} == {"en", "ko"}
 
 
@@ -50,12 +50,12 @@ class TestVlmQuantization(Ours):
 
 
 class _Silent(wb.BaseAdapter):
-    """Offers next to nothing, and says nothing about it."""
+    """Offers almost nothing, without declaring it."""
 
     name, title = "silent", "Silent"
 
 
 class TestAnAdapterThatOffersNothing(AdapterContract):
-    """The contract is kept by leaving things out, too."""
+    """An adapter also meets the contract if it leaves things out."""
 
     adapter = _Silent()

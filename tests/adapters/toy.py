@@ -1,4 +1,4 @@
-"""The smallest adapter there is: it counts, and it searches words by the letters they share."""
+"""A minimal adapter: it counts, and it searches words by shared letters."""
 
 import json
 import time

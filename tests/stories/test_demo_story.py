@@ -75,7 +75,7 @@ def test_the_evaluation_is_a_report_that_can_be_checked(home, demo_results) -> N
     for said in (
         "Protocol “default”",
         "95 % bootstrap intervals over queries",
-        "What ties could have done",
+        "Range over tie orders",
         "PCA-sign",
         "ITQ, one centre",
         "Code health",

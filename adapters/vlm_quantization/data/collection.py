@@ -1,7 +1,7 @@
-"""Collections of captioned pictures: the one made from packages, and a user's own.
+"""Collections of captioned pictures: the packaged emoji, and a user's own.
 
-Everything that trains, evaluates or indexes takes a :class:`CaptionedImages` and, where it needs to keep
-some of it back, the :class:`~adapters.vlm_quantization.data.splits.Splits` of it.
+Training, evaluation and indexing take a :class:`CaptionedImages` and, where parts are held out, its
+:class:`~adapters.vlm_quantization.data.splits.Splits`.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ class Item:
     id : str
         Unique in its collection.
     concept : str
-        What it shows; pictures of one concept have the same captions, and each is a right answer to them.
+        What it shows; pictures of one concept have the same captions, and each is a correct result for them.
     captions : mapping of str to tuple of str
-        Language to captions; the first one is the name people see.
+        Language to captions; the first one is the display name.
     image : bytes or Path
         The encoded picture, or the file that holds it.
     digest : str
         SHA-256 (hex) of the decoded pixels, see :func:`picture_digest`.
     keywords : mapping of str to tuple of str
-        Language to further words that describe it.
+        Language to further descriptive words.
     labels : tuple of str
-        What makes two items relevant to each other under label protocols.
+        Items that share a label are relevant to each other when relevance is by labels.
     style : str
-        Who drew it, where a concept has several pictures.
+        Drawing style, where a concept has several pictures.
     group : str
         A broad heading for display.
     base : str
-        The word it shares with its siblings (man running, woman running); they are never split apart.
+        The word it shares with its siblings (man running, woman running), which are never split.
     flag : bool
-        A country or region flag: results are told with and without these.
+        A country or region flag; an evaluation can include or exclude these.
     """
 
     id: str
@@ -67,13 +67,13 @@ class Item:
     flag: bool = False
 
     def caption(self, language: str = "") -> str:
-        """Return the name in a language, or in the first language there is."""
+        """Return the name in a language, or in the first available language."""
         names = self.captions.get(language) or next(iter(self.captions.values()))
         return names[0]
 
     @cached_property
     def content(self) -> str:
-        """SHA-256 (hex) of everything there is to this item, texts and pixels."""
+        """SHA-256 (hex) of the whole item, texts and pixels."""
         row = [
             self.id,
             self.concept,
@@ -91,7 +91,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Problem:
-    """A line of a collection that could not be used, counted from 1."""
+    """A skipped line of a collection, with the reason; lines are numbered from 1."""
 
     line: int
     message: str
@@ -106,13 +106,13 @@ class CaptionedImages:
     Parameters
     ----------
     name : str
-        What people call the collection.
+        Display name of the collection.
     items : sequence of Item
         In a stable order.
     credits : sequence of str
-        Attributions that have to be shown with the pictures.
+        Attributions that must be shown with the pictures.
     problems : sequence of Problem
-        Lines that were left out, with the reason.
+        Skipped lines, with the reason.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class CaptionedImages:
         name: str,
         items: Sequence[Item],
         *,
-        credits: Sequence[str] = (),  # noqa: A002 - the attribute's name people know it by
+        credits: Sequence[str] = (),  # noqa: A002 - named after the public attribute
         problems: Sequence[Problem] = (),
     ) -> None:
         self.name = name
@@ -140,18 +140,18 @@ class CaptionedImages:
         Raises
         ------
         BadInput
-            The picture is gone or broken since the collection was opened.
+            The picture was removed or damaged after the collection was opened.
         """
         item = self.items[index]
         return decode_picture(item.image, name=item.id if isinstance(item.image, bytes) else "")
 
     def digest(self, index: int) -> str:
-        """Return the digest of an item's pixels, decoding the picture if the item does not know it."""
+        """Return the digest of an item's pixels, decoding the picture if the item has no digest."""
         return self.items[index].digest or picture_digest(self.open(index))
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
-        """Language tags of the captions, those of most items first."""
+        """Language tags of the captions, most frequent first."""
         counts: dict[str, int] = {}
         for item in self.items:
             for language in item.captions:
@@ -159,7 +159,7 @@ class CaptionedImages:
         return tuple(sorted(counts, key=lambda language: (-counts[language], language)))
 
     def names(self, rows: Iterable[int], language: str) -> dict[str, str]:
-        """Return the concepts of some items with their name in a language, each once, in the items' order.
+        """Return each concept of some items with its name in a language, in the order of the items.
 
         Concepts without a name in that language are left out.
         """
@@ -177,7 +177,7 @@ class CaptionedImages:
 
     @property
     def problem_summary(self) -> str:
-        """One sentence about the lines that were left out; empty when there are none."""
+        """One sentence about the skipped lines; empty if no line was skipped."""
         if not self.problems:
             return ""
         first = "; ".join(str(problem) for problem in self.problems[:3])

@@ -1,15 +1,15 @@
-"""A user's own collection: one JSON object a line, pictures beside the file.
+"""A user's own collection: a JSONL file and its pictures, one JSON object per line.
 
 ::
 
     {"image": "pictures/0001.jpg", "captions": {"en": ["a red kite"], "ko": ["빨간 연"]}, "labels": ["kite"]}
 
-``image`` is a path relative to the file's folder and has to stay inside it; ``captions`` maps a language
-to one or more captions, the first being the name people see; ``labels`` is optional. Optional too are
-``id`` (by default the image's path) and ``keywords`` (as ``captions``). Pictures with the same captions
-are one concept: each is a right answer to those captions, and they are held out together.
+``image`` is a path relative to the file's folder and must stay inside it; ``captions`` maps a language to
+one or more captions, the first of which is the display name. ``labels``, ``id`` (default: the image's path)
+and ``keywords`` (same form as ``captions``) are optional. Pictures with the same captions are one concept:
+each is a correct result for those captions, and they are held out together.
 
-A line that cannot be used is reported with its number and left out; the rest is read all the same.
+An invalid line is skipped and reported with its number; the other lines are still read.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 MAX_LINE_CHARACTERS = 1_000_000
 
 
-#: Threads that decode pictures; Pillow lets go of the interpreter lock while it decodes.
+#: Threads that decode pictures; Pillow releases the interpreter lock while it decodes.
 DECODERS = 2
 
 
-#: A picture that was changed less than this long ago, in nanoseconds, is decoded again next time.
+#: A picture modified less than this long ago, in nanoseconds, is decoded again next time.
 SETTLED_NS = 2_000_000_000
 
 
@@ -52,11 +52,11 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 class _Refused(Exception):
-    """What is wrong with a line."""
+    """A line is invalid; the message is the reason."""
 
 
 def _shown(value: object) -> str:
-    """Return what was given, short enough for a message."""
+    """Return a value's repr, shortened for a message."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:120]}…"
 
@@ -71,14 +71,14 @@ def read_jsonl(
     path : Path
         The JSONL file: ``{"image", "captions": {"en": [...]}, "labels": [...]}`` per line.
     cache_dir : Path, optional
-        Folder that remembers which pictures were decoded, so that a second opening is quick.
+        Folder that caches the digests of decoded pictures, so that reopening is fast.
     progress : callable, optional
         Called as ``progress(done, total, message)`` while pictures are decoded.
 
     Raises
     ------
     BadInput
-        No line could be used; the message names the first problems.
+        No line is valid; the message names the first problems.
     """
     items: list[tuple[int, Item]] = []
     problems: list[Problem] = []
@@ -87,9 +87,9 @@ def read_jsonl(
         try:
             item = _item(line, path.parent)
             if item.id in first:
-                raise _Refused(f"the id {_shown(item.id)} was used in line {first[item.id]} already")
-        except _Refused as refused:
-            problems.append(Problem(number, str(refused)))
+                raise _Refused(f"the id {_shown(item.id)} is already used in line {first[item.id]}")
+        except _Refused as reason:
+            problems.append(Problem(number, str(reason)))
         else:
             first[item.id] = number
             items.append((number, item))
@@ -97,8 +97,8 @@ def read_jsonl(
     problems = sorted([*problems, *broken], key=lambda problem: problem.line)
     collection = CaptionedImages(path.stem, _with_concepts(kept), problems=problems)
     if not kept:
-        summary = collection.problem_summary or f"{path} holds no lines"
-        raise wb.BadInput(f"no picture of {path} can be used: {summary}", hint=_EXAMPLE)
+        summary = collection.problem_summary or "the file has no lines"
+        raise wb.BadInput(f"no usable picture in {path}: {summary}", hint=_EXAMPLE)
     return collection
 
 
@@ -120,7 +120,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _item(line: bytes, folder: Path) -> Item:
     """Return the item of a line, its picture not yet opened."""
     if len(line) > MAX_LINE_CHARACTERS:
-        raise _Refused(f"{len(line):,} characters; at most {MAX_LINE_CHARACTERS:,} are taken")
+        raise _Refused(f"{len(line):,} characters; at most {MAX_LINE_CHARACTERS:,} are allowed")
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -128,20 +128,20 @@ def _item(line: bytes, folder: Path) -> Item:
     except (ValueError, RecursionError) as error:
         raise _Refused(f"not JSON ({error})") from None
     if not isinstance(row, dict):
-        raise _Refused(f"a {type(row).__name__}, not an object with 'image' and 'captions'")
+        raise _Refused(f"must be an object with 'image' and 'captions', not a {type(row).__name__}")
     unknown = sorted(row.keys() - set(_FIELDS))
     if unknown:
         raise _Refused(f"unknown field {_shown(unknown[0])}; allowed: {', '.join(_FIELDS)}")
     image = _inside(row.get("image"), folder)
     item_id = row.get("id", row.get("image"))
     if not isinstance(item_id, str) or not item_id.strip():
-        raise _Refused(f"'id' must be a text that is not empty, not {_shown(item_id)}")
+        raise _Refused(f"'id' must be a non-empty string, not {_shown(item_id)}")
     captions = _texts(row, "captions")
     if not captions:
         raise _Refused("no captions: 'captions' must map a language to at least one text")
     labels = row.get("labels", [])
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise _Refused(f"'labels' must be a list of texts, not {_shown(labels)}")
+        raise _Refused(f"'labels' must be a list of strings, not {_shown(labels)}")
     item_id = unicodedata.normalize("NFC", item_id.strip())
     return Item(
         id=item_id,
@@ -153,36 +153,36 @@ def _item(line: bytes, folder: Path) -> Item:
     )
 
 
-def _inside(given: Any, folder: Path) -> Path:
-    """Return the picture's path, which may not leave the folder, not by a link either."""
-    if not isinstance(given, str) or not given.strip() or "\0" in given:
-        raise _Refused(f"'image' must be the path of a picture, not {_shown(given)}")
-    path = folder / given
+def _inside(value: Any, folder: Path) -> Path:
+    """Return the picture's path, which must stay inside the folder, also through symlinks."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise _Refused(f"'image' must be the path of a picture, not {_shown(value)}")
+    path = folder / value
     try:
-        inside = not Path(given).is_absolute() and path.resolve().is_relative_to(folder.resolve())
-        there = inside and path.is_file()
+        inside = not Path(value).is_absolute() and path.resolve().is_relative_to(folder.resolve())
+        exists = inside and path.is_file()
     except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or type(error).__name__
-        raise _Refused(f"the path {_shown(given)} cannot be used ({why})") from None
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise _Refused(f"the path {_shown(value)} cannot be used ({reason})") from None
     if not inside:
-        raise _Refused(f"the path {_shown(given)} leads out of the folder of the collection")
-    if not there:
-        raise _Refused(f"no such file: {_shown(given)}")
+        raise _Refused(f"the path {_shown(value)} is outside the collection's folder")
+    if not exists:
+        raise _Refused(f"no such file: {_shown(value)}")
     return path
 
 
 def _texts(row: Mapping[str, Any], field: str) -> dict[str, tuple[str, ...]]:
-    """Return language to texts, blank ones dropped, languages without a text too."""
-    given = row.get(field, {})
-    if not isinstance(given, dict):
-        raise _Refused(f"{field!r} must map a language to a list of texts, not {_shown(given)}")
+    """Return texts by language, without blank texts and without languages that have no text."""
+    value = row.get(field, {})
+    if not isinstance(value, dict):
+        raise _Refused(f"{field!r} must map a language to a list of strings, not {_shown(value)}")
     out = {}
-    for language, texts in given.items():
+    for language, texts in value.items():
         if not _LANGUAGE.fullmatch(language):
             raise _Refused(f"{_shown(language)} in {field!r} is not a language tag such as 'en' or 'ko'")
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise _Refused(f"{field!r} of {_shown(language)} must be a list of texts, not {_shown(texts)}")
+            raise _Refused(f"{field!r} of {_shown(language)} must be a list of strings, not {_shown(texts)}")
         kept = dict.fromkeys(unicodedata.normalize("NFC", text.strip()) for text in texts if text.strip())
         if kept:
             out[language] = tuple(kept)
@@ -190,7 +190,7 @@ def _texts(row: Mapping[str, Any], field: str) -> dict[str, tuple[str, ...]]:
 
 
 def _with_concepts(items: list[Item]) -> list[Item]:
-    """Give pictures with the same captions one concept: the id of the first of them."""
+    """Assign one concept to pictures with equal captions: the id of the first of them."""
     first: dict[tuple[tuple[str, tuple[str, ...]], ...], str] = {}
     return [
         replace(item, concept=first.setdefault(tuple(sorted(item.captions.items())), item.id))
@@ -201,12 +201,12 @@ def _with_concepts(items: list[Item]) -> list[Item]:
 def _decoded(
     items: list[tuple[int, Item]], path: Path, cache_dir: Path | None, progress: Progress | None
 ) -> tuple[list[Item], list[Problem]]:
-    """Decode every picture once, so that broken ones are known now and digests can be compared."""
-    remembered = _Remembered(path, cache_dir)
+    """Decode every picture once, to report broken ones now and to have digests to compare."""
+    cache = _DigestCache(path, cache_dir)
     kept: list[Item] = []
     problems: list[Problem] = []
     with ThreadPoolExecutor(DECODERS) as pool:
-        digests = pool.map(remembered.digest, [item.image for _, item in items])
+        digests = pool.map(cache.digest, [item.image for _, item in items])
         for done, ((number, item), digest) in enumerate(zip(items, digests, strict=True)):
             if progress and done % 25 == 0:
                 progress(done, len(items), "opening pictures")
@@ -214,21 +214,21 @@ def _decoded(
                 problems.append(Problem(number, str(digest.message)))
             else:
                 kept.append(replace(item, digest=digest))
-    remembered.save()
+    cache.save()
     if progress:
         progress(len(items), len(items), "opening pictures")
     return kept, problems
 
 
-class _Remembered:
-    """Digests of pictures that were decoded before, by path, size and time of change.
+class _DigestCache:
+    """Digests of pictures decoded before, by path, size and modification time.
 
     Parameters
     ----------
     path : Path
         The collection's file.
     cache_dir : Path or None
-        Where they are kept; None keeps nothing.
+        Folder of the cache file; None for no cache.
     """
 
     def __init__(self, path: Path, cache_dir: Path | None) -> None:
@@ -242,10 +242,10 @@ class _Remembered:
             try:
                 self._old = dict(json.loads(self._file.read_bytes()))
             except (OSError, ValueError, TypeError):
-                self._old = {}  # nothing kept, or nothing that can be trusted: decode again
+                self._old = {}  # no cache, or a damaged one: decode again
 
     def digest(self, image: bytes | Path) -> str | wb.BadInput:
-        """Return the digest of a picture's pixels, or what is wrong with the picture."""
+        """Return the digest of a picture's pixels, or the error if it cannot be decoded."""
         if isinstance(image, bytes):
             return picture_digest(decode_picture(image))
         name = image.relative_to(self._folder).as_posix()
@@ -259,13 +259,13 @@ class _Remembered:
             return error
         except OSError as error:
             return wb.BadInput(f"{name}: cannot be read ({error.strerror})")
-        # A file changed just now may change again within one tick of its clock, at the same size.
+        # A file modified just now may change again within one clock tick, at the same size.
         if self._opened_ns - status.st_mtime_ns > SETTLED_NS:
             self._new[name] = [*entry, digest]
         return digest
 
     def save(self) -> None:
-        """Keep what is known for the next opening."""
+        """Save the digests for the next opening."""
         if self._file is not None and self._new != self._old:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             wb.write_whole(self._file, json.dumps(self._new, ensure_ascii=False).encode())

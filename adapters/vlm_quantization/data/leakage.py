@@ -1,4 +1,4 @@
-"""The check that nothing held out was seen in training."""
+"""The check that training and held-out data do not overlap."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class LeakageError(wb.WorkbenchError):
-    """Something of the held-out pictures is also trained on; any score would be worthless.
+    """Held-out data is also in the training part; any score would be meaningless.
 
     Parameters
     ----------
     message : str
         What leaks, with examples.
     examples : sequence of str
-        The same examples, one each.
+        The same examples, as a list.
     """
 
     def __init__(self, message: str, examples: Sequence[str] = (), *, hint: str = "") -> None:
@@ -29,22 +29,22 @@ class LeakageError(wb.WorkbenchError):
 
 
 def check_leakage(collection: CaptionedImages, splits: Splits) -> dict[str, int]:
-    """Prove that nothing held out is trained on.
+    """Check that training and held-out data do not overlap.
 
-    Checked: every item is in exactly one part; no picture (equal pixels) lies in two parts; no base word
-    and no concept lies on both sides of the concept split; every held-out drawing has its concept in the
-    training part.
+    Every item must be in exactly one part; no picture (equal pixels) in two parts; no base word and no
+    concept on both sides of the concept split; and the concept of every held-out drawing in the training
+    part.
 
     Returns
     -------
     dict of str to int
-        What was checked, with counts: ``items``, ``pictures``, ``base_words``, ``concepts``,
+        Numbers of checked ``items``, ``pictures``, ``base_words``, ``concepts`` and
         ``held_out_drawings``.
 
     Raises
     ------
     LeakageError
-        At the first kind of leak found, with examples.
+        On the first kind of leak, with examples.
     """
     items = collection.items
     side = {"val_concepts": "val_concepts", "test_concepts": "test_concepts"}
@@ -98,5 +98,5 @@ def _refuse(what: str, examples: Sequence[str]) -> None:
         raise LeakageError(
             f"leakage: {what}: {'; '.join(examples[:5])}{more}",
             examples,
-            hint="Make the splits anew with make_splits; do not report scores from these.",
+            hint="Create new splits with make_splits; do not report scores from these.",
         )

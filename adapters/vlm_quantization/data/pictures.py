@@ -1,4 +1,4 @@
-"""Opening pictures that strangers made: safely, and always the same way."""
+"""Decode untrusted pictures safely and reproducibly."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 import workbench as wb
 
-#: File formats that are read. Naming them keeps Pillow from trying its other readers on hostile bytes.
+#: Supported file formats. Naming them keeps Pillow from trying its other decoders on hostile bytes.
 FORMATS = ("JPEG", "PNG", "WEBP")
 
 
-#: A picture with more pixels than this is refused before it is decoded (a 20 KB file can hold 483 MB).
+#: A picture with more pixels than this is refused before decoding (a 20 KB file can expand to 483 MB).
 MAX_PIXELS = 25_000_000
 
 
 def decode_picture(data: bytes | Path, *, name: str = "") -> Image.Image:
     """Decode a JPEG, PNG or WebP picture to RGB.
 
-    The first frame only; turned upright by its EXIF orientation; transparency laid on white; all
-    metadata dropped.
+    Only the first frame is decoded. It is rotated by its EXIF orientation, composited on white, and stripped
+    of metadata.
 
     Parameters
     ----------
     data : bytes or Path
         The encoded picture, or the file that holds it.
     name : str, optional
-        What to call the picture in an error; the path by default.
+        Name of the picture in error messages. Default: the path.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def decode_picture(data: bytes | Path, *, name: str = "") -> Image.Image:
     Raises
     ------
     BadInput
-        Whatever is wrong with it: no such file, not a picture, broken, over :data:`MAX_PIXELS`.
+        The file is missing, not a picture, broken, or over :data:`MAX_PIXELS`.
     """
     if isinstance(data, Path):
         name = name or str(data)
@@ -49,29 +49,29 @@ def decode_picture(data: bytes | Path, *, name: str = "") -> Image.Image:
     name = name or "the picture"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            # Nothing is decoded yet. Pillow's own warning comes later than this cap and cannot be turned
-            # into an error for one thread alone.
+            # Nothing is decoded yet. Pillow's own warning comes later than this limit, and cannot be turned
+            # into an error for a single thread.
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise wb.BadInput(
                     f"{name}: {width} × {height} is {width * height / 1e6:.0f} million pixels; "
-                    f"at most {MAX_PIXELS // 10**6} million are taken",
-                    hint="Make it smaller and try again.",
+                    f"at most {MAX_PIXELS // 10**6} million are allowed",
+                    hint="Resize it and try again.",
                 )
             upright = ImageOps.exif_transpose(opened)
             return _on_white(upright)
     except wb.BadInput:
         raise
     except UnidentifiedImageError as error:
-        raise wb.BadInput(f"{name}: not a picture; JPEG, PNG and WebP are taken") from error
+        raise wb.BadInput(f"{name}: not a picture; supported formats: JPEG, PNG, WebP") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise wb.BadInput(
-            f"{name}: too many pixels; at most {MAX_PIXELS // 10**6} million are taken",
-            hint="Make it smaller and try again.",
+            f"{name}: too many pixels; at most {MAX_PIXELS // 10**6} million are allowed",
+            hint="Resize it and try again.",
         ) from error
     except Exception as error:
         # Broken files make Pillow raise OSError, SyntaxError, ValueError, struct.error, IndexError, ...
-        raise wb.BadInput(f"{name}: a broken picture ({type(error).__name__}: {error})") from error
+        raise wb.BadInput(f"{name}: broken picture ({type(error).__name__}: {error})") from error
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Open a collection by its name or its path; a new loader is entered here."""
+"""Open a collection by name or path; register a new loader in :data:`NAMED`."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def open_collection(
         Korean. Or the path of a JSONL file with ``{"image", "captions": {"en": [...]}, "labels": [...]}`` per
         line; see :mod:`adapters.vlm_quantization.data.jsonl`.
     cache_dir : Path, optional
-        Folder that keeps drawn pictures (about 8 MB) and remembers which pictures were decoded, so that the
-        next opening is quick. Default: the user's cache folder for ``"emoji"``, none for a file.
+        Folder that caches drawn pictures (about 8 MB) and the digests of decoded ones, so that reopening is
+        fast. Default: the user's cache folder for ``"emoji"``, none for a file.
     progress : callable, optional
         Called as ``progress(done, total, message)`` while pictures are drawn or decoded.
 
     Raises
     ------
     BadInput
-        ``source`` is neither the name of a collection nor a file, or no line of the file can be used; the
+        ``source`` is neither the name of a collection nor a file, or no line of the file is valid; the
         message names the first problems.
     MissingExtra
         The packages that hold the drawings are not installed.
@@ -43,7 +43,7 @@ def open_collection(
         return NAMED[name](cache_dir, progress)
     if not Path(name).is_file():
         raise BadInput(
-            f"no collection {name!r}: it is neither {' nor '.join(map(repr, NAMED))} nor a file",
+            f"collection {name!r} not found: neither {' nor '.join(map(repr, NAMED))} nor a file",
             hint="Give the path of a JSONL file with image, captions and labels per line.",
         )
     from adapters.vlm_quantization.data.jsonl import read_jsonl
@@ -61,5 +61,5 @@ def _emoji(cache_dir: Path | None, progress: Progress | None) -> CaptionedImages
     return open_emoji(Path(cache_dir), progress)
 
 
-#: Collections that have a name, and what opens each.
+#: Loaders of the named collections.
 NAMED: Mapping[str, Callable[[Path | None, Progress | None], CaptionedImages]] = {"emoji": _emoji}

@@ -1,13 +1,13 @@
-"""Which pictures are trained on, and which are kept back to be honest about it.
+"""Splits of a collection into training, validation and test parts.
 
-Two questions, two kinds of held-out pictures:
+There are two kinds of held-out pictures:
 
-- *Held-out drawings*: the concept was trained on, in another drawing. Does the model know the thing when
-  somebody else draws it?
+- *Held-out drawings*: the concept was trained on, in another drawing. Does the model recognise the thing in
+  another drawing style?
 - *Held-out concepts*: neither the concept nor any sibling of it was trained on. Siblings share a base word
-  (man running, woman running), a picture, or a concept id; they are never parted.
+  (man running, woman running), a picture, or a concept id; they are never separated.
 
-Everything is decided by SHA-256 of the seed and the names, so the same collection and seed give the same
+All choices are made by SHA-256 of the seed and the names, so the same collection and seed give the same
 splits on every machine.
 """
 
@@ -28,42 +28,42 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
 
 
-#: Shares of the concepts that are kept back; the rest is trained on.
+#: Shares of the concepts that are held out; the rest is trained on.
 VAL_CONCEPTS = 0.08
 
 
 TEST_CONCEPTS = 0.17
 
 
-#: Shares of the trained concepts with several drawings of which one drawing is kept back.
+#: Shares of the trained concepts with several drawings that hold out one drawing.
 VAL_DRAWINGS = 0.10
 
 
 TEST_DRAWINGS = 0.45
 
 
-#: The parts of a split; together they are the collection and no two overlap.
+#: The parts of a split: disjoint, and together the whole collection.
 PARTS = ("train", "val_drawings", "test_drawings", "val_concepts", "test_concepts")
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Positions of items in their collection, by part; sorted int64 arrays.
+    """Rows of the items in the collection, by part; sorted int64 arrays.
 
     Attributes
     ----------
     train : ndarray of int64
-        Trained on.
+        Training items.
     val_drawings, test_drawings : ndarray of int64
-        Drawings kept back whose concept is trained on in another drawing.
+        Held-out drawings of concepts that are trained on in another drawing.
     val_concepts, test_concepts : ndarray of int64
         Every drawing of concepts that are not trained on at all.
     seed : int
-        What the splits were drawn with.
+        Seed the splits were drawn with.
     fingerprints : dict of str to str
         For each part, SHA-256 (hex) over its sorted item ids, each with its content.
     notes : tuple of str
-        What the reader should know, such as a part that is empty and why.
+        Remarks for the reader, such as why a part is empty.
     """
 
     train: NDArray[np.int64] = field(repr=False)
@@ -93,23 +93,23 @@ class Splits:
 
 
 def make_splits(collection: CaptionedImages, seed: int = 0) -> Splits:
-    """Divide a collection into what is trained on and what is kept back.
+    """Split a collection into training and held-out parts.
 
-    Whole groups of siblings go to one side: about 17 % of the concepts are held out for the test, 8 % for
-    validation, flags and other pictures in the same proportion. Of the trained concepts with several
-    drawings, 45 % keep one drawing back for the test and 10 % for validation.
+    Whole groups of siblings go to one side: about 17 % of the concepts are held out for the test and 8 % for
+    validation, in the same proportion for flags and other pictures. Of the trained concepts with several
+    drawings, 45 % hold out one drawing for the test and 10 % for validation.
 
     Parameters
     ----------
     collection : CaptionedImages
         Any collection; without base words each item is its own group, but equal pictures stay together.
     seed : int
-        Another seed, other splits.
+        Seed of the random choices.
 
     Returns
     -------
     Splits
-        Together exactly the collection; no part overlaps another.
+        Disjoint parts that together are the whole collection.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def make_splits(collection: CaptionedImages, seed: int = 0) -> Splits:
     """
     items = collection.items
     if not items:
-        raise wb.BadInput("a collection without items cannot be split")
+        raise wb.BadInput("an empty collection cannot be split")
     family = _united((item.concept, item.base, item.digest) for item in items)
     held: dict[int, str] = {}  # family -> val_concepts | test_concepts
     for flag in (False, True):
@@ -140,18 +140,18 @@ def make_splits(collection: CaptionedImages, seed: int = 0) -> Splits:
     if not drawings:
         notes.append("No concept has a second picture to train on, so no drawings are held out.")
     if not parts["test_concepts"]:
-        notes.append("The collection is too small to hold concepts out.")
+        notes.append("The collection is too small to hold out concepts.")
     arrays = {part: np.array(rows, dtype=np.int64) for part, rows in parts.items()}
     return _splits(collection, arrays, seed, tuple(notes))
 
 
 def _draw(seed: int, what: str, name: str) -> bytes:
-    """Return what a name draws: compare it, or read it as a number; the same on every machine."""
+    """Return the random sort key of a name, the same on every machine."""
     return hashlib.sha256(f"{seed}\0{what}\0{name}".encode()).digest()
 
 
 def _united(keys: Iterable[Iterable[str]]) -> list[int]:
-    """Return for each row the first row it is joined to, by shared keys, directly or through others."""
+    """Return for each row the first row it is connected to by shared keys, directly or through others."""
     parent: list[int] = []
     owner: dict[tuple[int, str], int] = {}
 
@@ -165,21 +165,21 @@ def _united(keys: Iterable[Iterable[str]]) -> list[int]:
         parent.append(row)
         for kind, key in enumerate(row_keys):
             if key:
-                mine, other = root(row), root(owner.setdefault((kind, key), row))
-                parent[max(mine, other)] = min(mine, other)
+                own, other = root(row), root(owner.setdefault((kind, key), row))
+                parent[max(own, other)] = min(own, other)
     return [root(row) for row in range(len(parent))]
 
 
 def _hold_out(order: Sequence[int], sizes: Mapping[int, int]) -> dict[int, str]:
-    """Fill the test's share, then validation's, with whole groups, in the order drawn."""
+    """Fill the test share, then the validation share, with whole groups in the given order."""
     total = sum(sizes.values())
-    wanted = {"test_concepts": round(total * TEST_CONCEPTS), "val_concepts": round(total * VAL_CONCEPTS)}
+    quotas = {"test_concepts": round(total * TEST_CONCEPTS), "val_concepts": round(total * VAL_CONCEPTS)}
     if len(order) >= 3:
-        wanted = {part: max(1, count) for part, count in wanted.items()}
+        quotas = {part: max(1, count) for part, count in quotas.items()}
     out: dict[int, str] = {}
-    for part, room in wanted.items():
+    for part, room in quotas.items():
         for group in order:
-            # Skipping a group that does not fit keeps one huge family from being the whole test.
+            # Skipping a group that does not fit keeps one huge family from filling the whole test part.
             if group not in out and sizes[group] <= room:
                 out[group] = part
                 room -= sizes[group]
@@ -187,9 +187,9 @@ def _hold_out(order: Sequence[int], sizes: Mapping[int, int]) -> dict[int, str]:
 
 
 def _hold_out_drawings(collection: CaptionedImages, trained: Sequence[int], seed: int) -> dict[int, str]:
-    """Choose the trained concepts that keep one drawing back, and which drawing."""
+    """Choose which trained concepts hold out one drawing, and which drawing."""
     items = collection.items
-    # Concepts that share a picture (flags do) have to keep the same drawing back.
+    # Concepts that share a picture (flags do) must hold out the same drawing.
     twins = _united((items[row].concept, items[row].digest) for row in trained)
     members: dict[int, list[int]] = {}
     for row, twin in zip(trained, twins, strict=True):

@@ -1,7 +1,7 @@
-"""A trained model as one safetensors file: weights, configuration, preprocessing and fingerprints inside.
+"""A trained model as one safetensors file: weights, configuration, preprocessing and fingerprints.
 
-Everything is checked before anything is built: the header, the format, the configuration, and each tensor's
-name, shape, type and values. Nothing is ever unpickled.
+The header, the format, the configuration, and each tensor's name, shape, type and values are checked before
+anything is built. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: What the file says it is; a later format gets another number.
+#: Format name in the file's metadata; a later format gets another number.
 FORMAT = "nested-code-model/1"
 
 
-#: A checkpoint larger than this is refused before it is read: ours are about 20 MB.
+#: A checkpoint larger than this is refused before it is read; a typical one is about 20 MB.
 MAX_BYTES = 2 * 2**30
 
 
@@ -39,7 +39,7 @@ REFIT = "refit.safetensors"
 
 
 class ModelConfig(BaseModel):
-    """Everything that fixes the model's shape and how its inputs are prepared."""
+    """Everything that determines the model's shape and its preprocessing."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -105,13 +105,13 @@ def write_checkpoint(
     Raises
     ------
     ValueError
-        A tensor is missing, left over, or of another shape.
+        A tensor is missing, unexpected, or of the wrong shape.
     """
     from safetensors.numpy import save_file
 
     shapes = config.shapes()
     if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
-        raise ValueError(f"tensors do not fit the configuration: {sorted(set(tensors) ^ set(shapes))}")
+        raise ValueError(f"tensors do not match the configuration: {sorted(set(tensors) ^ set(shapes))}")
     metadata = {
         "format": FORMAT,
         "config": config.model_dump_json(),
@@ -128,14 +128,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     CorruptFile
-        The file is missing, too large, not safetensors, of another format, altered, or does not fit itself.
+        The file is missing, too large, not safetensors, of another format, altered, or inconsistent.
     """
     path = Path(path)
-    hint = "Train again, or give another checkpoint; list them with: workbench runs"
+    hint = "Train again, or choose another checkpoint; list them with: workbench runs"
     if not path.is_file():
-        raise CorruptFile(path, "there is no such file", hint=hint)
+        raise CorruptFile(path, "no such file", hint=hint)
     if path.stat().st_size > MAX_BYTES:
-        raise CorruptFile(path, f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read", hint=hint)
+        raise CorruptFile(
+            path, f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are allowed", hint=hint
+        )
     try:
         return _read(path)
     except CorruptFile:
@@ -143,10 +145,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CorruptFile(
-            path, f"its configuration is not valid: {where}: {first['msg']}", hint=hint
-        ) from None
-    except Exception as error:  # safetensors raises its own type, and any of several for a broken header
+        raise CorruptFile(path, f"invalid configuration: {where}: {first['msg']}", hint=hint) from None
+    except Exception as error:  # safetensors raises its own type, and several others for a broken header
         raise CorruptFile(path, f"not a readable safetensors file ({error})", hint=hint) from None
 
 
@@ -162,7 +162,9 @@ def _read(path: Path) -> Checkpoint:
         shapes = config.shapes()
         names = set(file.keys())
         if names != set(shapes):
-            raise CorruptFile(path, f"tensors missing or left over: {', '.join(sorted(names ^ set(shapes)))}")
+            raise CorruptFile(
+                path, f"missing or unexpected tensors: {', '.join(sorted(names ^ set(shapes)))}"
+            )
         for name, shape in shapes.items():
             part = file.get_slice(name)
             if tuple(part.get_shape()) != shape or part.get_dtype() != "F32":
@@ -172,9 +174,9 @@ def _read(path: Path) -> Checkpoint:
         tensors = {name: file.get_tensor(name) for name in shapes}
     digest = _digest(tensors)
     if digest != metadata.get("digest"):
-        raise CorruptFile(path, "the weights were altered after they were written (checksum)")
+        raise CorruptFile(path, "checksum mismatch: the weights were altered after writing")
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise CorruptFile(path, "a weight is not a finite number")
+        raise CorruptFile(path, "the weights must be finite numbers")
     return Checkpoint(config=config, provenance=provenance, tensors=tensors, fingerprint=digest)
 
 

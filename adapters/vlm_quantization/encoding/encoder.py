@@ -1,7 +1,7 @@
-"""A trained model at work: texts and pictures to codes, in numpy alone.
+"""Inference with a trained model: texts and pictures to codes, in numpy alone.
 
-A search page opens one of these a visitor, so it costs a file read and no training library; only a query by
-picture loads the frozen picture network, when the first one comes.
+A search page opens one encoder per visitor, so opening costs only a file read and needs no training library.
+The frozen picture network is loaded on the first query by picture.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 
 class HashEncoder:
-    """Both towers of a checkpoint, ready to encode.
+    """Both towers of a checkpoint, for inference.
 
     Attributes
     ----------
     name : str
         Name of the picture tower.
     bits : tuple of int
-        Lengths its codes may be read at.
+        Supported code lengths.
     dim : int
-        Width of its features.
+        Width of the float features.
     fingerprint : str
         SHA-256 of the weights.
     """
@@ -57,7 +57,7 @@ class HashEncoder:
         Raises
         ------
         CorruptFile
-            The file is not a whole checkpoint of this format.
+            The file is not a complete checkpoint of this format.
         """
         return cls(read_checkpoint(path))
 
@@ -67,25 +67,25 @@ class HashEncoder:
         Raises
         ------
         CorruptFile
-            The picture network installed here is not the one the model was trained on.
+            The installed picture network is not the one the model was trained with.
         """
         return self.encode_features(self.tower.features(images))
 
     @property
     def tower(self) -> ImageTower:
-        """The frozen picture network of this model, if it is the one installed here.
+        """The frozen picture network of this model.
 
         Raises
         ------
         CorruptFile
-            It is another one than the model was trained on: its features would mean something else.
+            The installed network is not the one the model was trained with, so features would not match.
         """
         tower = image_tower(self.name)
         trained_on = self.checkpoint.provenance.tower
         if trained_on and tower.fingerprint != trained_on:
             raise CorruptFile(
                 self.name,
-                f"installed is {tower.fingerprint}, the model was trained on {trained_on}",
+                f"the installed network is {tower.fingerprint}, but the model was trained with {trained_on}",
                 hint="Install the packages the model was trained with, or train again.",
             )
         return tower
@@ -98,7 +98,7 @@ class HashEncoder:
     def encode_texts(self, texts: Sequence[str]) -> Encoded:
         """Encode texts in any language the model was trained on.
 
-        A text without a letter or digit, or of words never seen, still gets a code: the one of no words.
+        A text without a letter or digit gets the code of an empty text.
         """
         width = self.checkpoint.config.text_width
         table = self._tensors["text.embedding"]
@@ -115,7 +115,7 @@ class HashEncoder:
         }
         hidden = np.maximum(x @ part["in.weight"].T + part["in.bias"], 0)
         vectors = _unit(hidden @ part["out.weight"].T + part["out.bias"] + x @ part["skip.weight"].T)
-        # 'at least the threshold' counts as one: sign(0) is +1 here as in training
+        # a value at the threshold gives a one: sign(0) is +1, as in training
         bits = vectors @ part["code.weight"].T >= part["code.threshold"]
         return Encoded(pack_codes(bits), vectors.astype(np.float32, copy=False))
 

@@ -1,4 +1,4 @@
-"""An encoder that knows the features of a collection's pictures already."""
+"""An encoder with precomputed features of a collection's pictures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class KnownPictures:
-    """An encoder that does not look twice at a picture whose features are known.
+    """An encoder that reuses the known features of a collection's pictures.
 
     Parameters
     ----------
     encoder : HashEncoder
     collection : CaptionedImages
     features : ndarray, float32, shape (n, d)
-        Of the collection's pictures, in its order.
+        Features of the collection's pictures, in its order.
     """
 
     def __init__(

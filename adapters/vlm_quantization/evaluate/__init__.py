@@ -1,1 +1,1 @@
-"""The eval job: what is asked, how it is measured, against which baselines, and the report."""
+"""The eval job: ranking tasks, measurements, baselines, and the report."""

@@ -1,18 +1,18 @@
-"""What the learned code has to beat: codes made of the same float features without learning any.
+"""Baselines for the learned code: codes of the same float features, without training a hash head.
 
-All of them rank the same queries over the same gallery with the same features as the learned code; what is
-fitted is fitted on the training part alone, on pictures and texts together.
+All baselines rank the same queries over the same gallery with the same features as the learned code. Those
+that need fitting are fitted on the training part alone, on pictures and texts together.
 
 ============================  ======================================================================
 sign of the float             the signs of the first b components
 random hyperplanes            signs of b random projections (Charikar, STOC 2002)
 PCA-sign                      signs of the first b principal components
-ITQ                           PCA to b components, then the rotation that brings them closest to their
-                              signs (Gong and Lazebnik, CVPR 2011)
+ITQ                           PCA to b components, then the rotation that minimises the distance to
+                              their signs (Gong and Lazebnik, CVPR 2011)
 ============================  ======================================================================
 
-Pictures and texts lie apart in a common space; a threshold that serves one side then cuts the other badly.
-So PCA-sign and ITQ centre each modality on its own mean; ITQ is also given with one centre for both.
+Pictures and texts are apart in the common space, so a threshold that suits one side splits the other badly.
+PCA-sign and ITQ therefore centre each modality on its own mean; ITQ is also reported with a shared centre.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from adapters.vlm_quantization.metrics.score_rankings import Scorer, cosine_scor
 ITQ_ROUNDS = 50
 
 
-#: How many of the nearest by Hamming distance are ranked again by the float features.
+#: Number of nearest items by Hamming distance that are reranked by the float features.
 SHORTLIST = 100
 
 
-#: A side of a pair: which mean is taken off.
+#: The sides of a pair; each has its own mean to subtract.
 SIDES = ("image", "text")
 
 
@@ -49,18 +49,18 @@ Bits = Callable[[NDArray[np.float32], str], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Baseline:
-    """A way to make codes of float features.
+    """A method that makes codes of float features.
 
     Attributes
     ----------
     name : str
-        As the report shows it.
+        Name in the report.
     words : str
-        What it is, for a reader.
+        Description for the report.
     lengths : tuple of int
         Code lengths it was fitted for.
     nested : bool
-        Whether one pass makes all lengths, the short ones prefixes of the long ones.
+        Whether one code serves all lengths, short codes being prefixes of long ones.
     bits : mapping of int to callable
         By length, ``bits(features, side)`` returns bool (n, length) for a side of :data:`SIDES`.
     """
@@ -85,7 +85,7 @@ class Baseline:
         ks: Sequence[int] = (10,),
         protocol: str | Protocol = "default",
     ) -> list[MetricRecord]:
-        """Rank and measure at every length; ``sides`` say what queries and gallery are."""
+        """Rank and measure at every length; ``sides`` are the kinds of queries and gallery."""
         groups = [(max(self.lengths), self.lengths)] if self.nested else [(b, (b,)) for b in self.lengths]
         records: list[MetricRecord] = []
         for made, lengths in groups:
@@ -114,8 +114,8 @@ def fit_baselines(
     images, texts : ndarray, float32, shape (n, d) and (m, d)
         Features of the training pictures and of their texts.
     lengths : sequence of int
-        Code lengths; one beyond the width of the features (or the number of rows) is left out where a
-        baseline cannot make it.
+        Code lengths; a baseline leaves out lengths it cannot produce, beyond the width of the features or
+        the number of rows.
     seed : int
         For the random hyperplanes and ITQ's first rotation.
     progress : callable, optional
@@ -128,13 +128,12 @@ def fit_baselines(
     Raises
     ------
     workbench.BadInput
-        Features that do not fit each other, or too few.
+        The widths of the features differ, or a side is empty.
     """
     images, texts = unit_rows(images, "training pictures"), unit_rows(texts, "training texts")
     if images.shape[1] != texts.shape[1] or not len(images) or not len(texts):
         raise wb.BadInput(
-            f"baselines need features of pictures and texts of one width, not {images.shape} and "
-            f"{texts.shape}"
+            f"features of pictures and texts must have equal width, not {images.shape} and {texts.shape}"
         )
     width = images.shape[1]
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -202,13 +201,13 @@ def _principal_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _itq(components: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the rotation (b, b) that brings components closest to their own signs.
+    """Return the rotation (b, b) that minimises the distance of components to their signs.
 
-    Signs and rotation are fitted in turn, each step an orthogonal Procrustes problem.
+    Signs and rotation are updated in turn; each rotation step is an orthogonal Procrustes problem.
     """
     width = components.shape[1]
     rotation = np.linalg.qr(rng.standard_normal((width, width)))[0]
-    # the problem only needs the signs' products with the components: float32 halves the time
+    # only products of signs and components are needed, so float32 suffices and halves the time
     rows = components.astype(np.float32)
     for _ in range(ITQ_ROUNDS):
         signs = np.where(rows @ rotation.astype(np.float32) >= 0, np.float32(1), np.float32(-1))
@@ -228,7 +227,7 @@ def evaluate_rescored(
     ks: Sequence[int] = (10,),
     protocol: str | Protocol = "default",
 ) -> list[MetricRecord]:
-    """Measure a shortlist by Hamming distance, ranked again by the cosine of the float features.
+    """Measure a ranking by Hamming distance whose shortlist is reranked by the cosine of the float features.
 
     The :data:`SHORTLIST` nearest by (distance, row) come first, by cosine; the others follow by distance.
 
@@ -261,7 +260,7 @@ def _rescored(query: NDArray[np.uint8], gallery: NDArray[np.uint8], cosines: Sco
             distance = np.bitwise_count(code ^ gallery).sum(axis=1).astype(np.int64)
             keys = distance * n + rows
             last = np.partition(keys, keep - 1)[keep - 1]
-            # cosines end at -1, so what follows the shortlist begins at -2
+            # cosines are at least -1, so items after the shortlist start at -2
             out[place] = np.where(keys <= last, out[place], -2 - distance)
         return out
 
@@ -279,12 +278,12 @@ def evaluate_float_query(
 ) -> list[MetricRecord]:
     """Measure the ranking by a query's unrounded margins against the gallery's bits.
 
-    Only the gallery is quantised then; storage is that of the codes, and a query costs b additions an item.
+    Only the gallery is quantised: it is stored as codes, and a query costs b additions per item.
 
     Parameters
     ----------
     margins : ndarray, float32, shape (n_queries, bits)
-        How far each bit of a query is from its threshold.
+        Distance of each bit of a query from its threshold.
     gallery_codes : ndarray, uint8, shape (n_gallery, bits // 8)
     relevance, lengths, ks, protocol
         As for :func:`adapters.vlm_quantization.metrics.evaluator.evaluate_codes`.
@@ -292,7 +291,7 @@ def evaluate_float_query(
     records: list[MetricRecord] = []
     for length in lengths:
         signs = np.unpackbits(gallery_codes[:, : length // 8], axis=1).astype(np.float32) * 2 - 1
-        # not divided by their norms: sums of whole signs stay whole, and so their ties stay ties
+        # not normalised: dot products of whole-number signs are exact, so ties stay ties
         records += evaluate_ranking(
             cosine_scorer(np.ascontiguousarray(margins[:, :length], np.float32), signs),
             relevance,
@@ -305,7 +304,7 @@ def evaluate_float_query(
 
 
 def retention(records: Sequence[MetricRecord], floats: Sequence[MetricRecord], name: str) -> dict[int, float]:
-    """Return, by length, what share of the float ranking's metric a code keeps; NaN over a float of zero."""
+    """Return by length the metric of a code divided by that of the float ranking; NaN if that is zero."""
     level = next((record.value for record in floats if record.name == name and record.bits is None), np.nan)
     return {
         record.bits: record.value / level if level > 0 else np.nan

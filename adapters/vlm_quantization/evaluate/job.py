@@ -1,4 +1,4 @@
-"""The eval job: from its options to a result, with what has to be known to make it again."""
+"""The eval job: from its options to a reproducible result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from workbench import JobContext, Run
 
 
-#: Rankings that are explained where they are named in the report.
+#: Descriptions of rankings for the report.
 WORDS = {
     tasks.LEARNED: "the code of this model; each length is a prefix of the longest",
     single_length.NAME: single_length.WORDS,
@@ -47,7 +47,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     Raises
     ------
     workbench.BadInput
-        A run, checkpoint or collection that cannot be used, or nothing held out to evaluate on.
+        The run, checkpoint or collection is unusable, or nothing is held out to evaluate on.
     """
     run = choose_run(job, options.run, options.checkpoint)
     encoder = open_encoder(run, options.checkpoint)
@@ -64,39 +64,39 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     measured_on = splits if options.flags else splits.without_flags(collection)
 
     with stage("measuring"):
-        found = measuring.evaluate(collection, measured_on, encoder, features, options, job)
+        measured = measuring.evaluate(collection, measured_on, encoder, features, options, job)
     words = dict(WORDS)
     if options.baselines:
-        words |= {one.name: one.words for one in measuring.fitted_on(found)}
+        words |= {one.name: one.words for one in measuring.fitted_on(measured)}
     if options.single_length:
         with stage("separately trained codes"):
-            _add_single_lengths(collection, measured_on, encoder, features, run, found, options, job)
-    metrics = metric_names.metrics_of(found, options.ks)
-    metrics |= metric_names.headlines(metrics, [task.language for task in found])
+            _add_single_lengths(collection, measured_on, encoder, features, run, measured, options, job)
+    metrics = metric_names.metrics_of(measured, options.ks)
+    metrics |= metric_names.headlines(metrics, [task.language for task in measured])
     by_seed = {int(encoder.checkpoint.provenance.seed): metrics}
     for seed, other in others.items():
         with stage(f"seed {seed}", "seed"):
             by_seed[seed] = metrics_of_run(other, options, collection, splits, measured_on, features, job)
 
     with stage("report"):
-        views = _views(collection, found, metrics, by_seed, words, options, job.progress)
+        views = _views(collection, measured, metrics, by_seed, words, options, job.progress)
     views += [leakage_view(checked, splits), run_card(run, options, encoder, collection, measured_on)]
     last = max(options.ks)
     at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
-    wanted = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
+    starts = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
     return Result(
-        summary=f"{_said(at, metrics)} (run {run.id})",
+        summary=f"{_summary(at, metrics)} (run {run.id})",
         metrics=metrics,
-        headline=[name for name in metrics if name.startswith(wanted) and not name.startswith("i2t/mAP")],
+        headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=views,
         made={"run": run.id, "checkpoint": options.checkpoint},
         warnings=[collection.problem_summary] if collection.problems else [],
-        samples=metric_names.samples_of(found, options.ks, metrics),
+        samples=metric_names.samples_of(measured, options.ks, metrics),
     )
 
 
 def _shares(job: JobContext, options: EvalOptions, n_seeds: int) -> Callable[..., Any]:
-    """Return stages whose shares of the whole are about what each costs."""
+    """Return a stage function whose shares of the progress match the cost of each stage."""
     costs = {"pictures": 3.0, "measuring": 3.0, "seed": 2.0, "report": 1.0}
     total = sum(costs.values()) + (n_seeds - 1) * costs["seed"]
     if options.single_length:
@@ -111,17 +111,17 @@ def _add_single_lengths(
     encoder: HashEncoder,
     features: NDArray[np.float32],
     run: Run,
-    found: Sequence[Task],
+    measured: Sequence[Task],
     options: EvalOptions,
     job: JobContext,
 ) -> None:
-    """Train a code for each length alone and measure it on the same tasks."""
+    """Train a separate code for each length and measure it on the same tasks."""
     models = single_length.train_single_lengths(
         collection, splits, features, encoder.checkpoint.provenance.tower, run.config, job.progress
     )
     for length, model in models.items():
         for task in tasks.tasks(collection, splits, model, features, options):
-            nested = next(one for one in found if one.prefix == task.prefix)
+            nested = next(one for one in measured if one.prefix == task.prefix)
             if task.itself is None:
                 nested.records.setdefault(single_length.NAME, []).extend(
                     evaluate_codes(
@@ -134,20 +134,20 @@ def _add_single_lengths(
                         radii=(),
                     )
                 )
-    for task in found:
+    for task in measured:
         names = ("mAP", f"R@{max(options.ks)}")
         task.resample(
             ((single_length.NAME, bits, name) for bits in CODE_LENGTHS for name in names), options.resamples
         )
 
 
-def _said(name: str, metrics: Mapping[str, float]) -> str:
-    """Return the one number for a list of jobs, with what it is of the float's."""
+def _summary(name: str, metrics: Mapping[str, float]) -> str:
+    """Return one metric for the list of jobs, with its share of the float metric."""
     if not name:
-        return "nothing could be counted"
+        return "no metric at 128 bits"
     direction, _, metric = name.partition("/")
     kept = metrics.get(f"{direction}/retention@128")
-    share = "" if kept is None else f", {kept:.0%} of the float's"
+    share = "" if kept is None else f", {kept:.0%} of float cosine"
     arrow = tasks.DIRECTIONS[direction][2]
     return f"{arrow} {metric.removesuffix('@128')} {metrics[name]:.3f} at 128 bits{share}"
 
@@ -157,7 +157,7 @@ def _said(name: str, metrics: Mapping[str, float]) -> str:
 
 def _views(
     collection: CaptionedImages,
-    found: Sequence[Task],
+    measured: Sequence[Task],
     metrics: Mapping[str, float],
     by_seed: Mapping[int, Mapping[str, float]],
     words: Mapping[str, str],
@@ -166,16 +166,16 @@ def _views(
 ) -> list[View]:
     name = f"R@{max(options.ks)}"
     parts: list[Callable[[], View | list[View]]] = [
-        lambda: tables.summary(found, metrics, options.ks),
+        lambda: tables.summary(measured, metrics, options.ks),
         lambda: seeds_view(by_seed, _claims(metrics, name)) if len(by_seed) > 1 else [],
-        lambda: tables.retrieval_tables(found, options.ks),
-        lambda: curves.length_curves(found, name),
-        lambda: curves.retention_curves(found, name),
-        lambda: tables.ties_table(found, options.ks),
-        lambda: against_baselines.baseline_views(found, name, words),
-        lambda: curves.precision_recall_views(found),
-        lambda: health.health_views(found),
-        lambda: worst_views(collection, found, options.worst),
+        lambda: tables.retrieval_tables(measured, options.ks),
+        lambda: curves.length_curves(measured, name),
+        lambda: curves.retention_curves(measured, name),
+        lambda: tables.ties_table(measured, options.ks),
+        lambda: against_baselines.baseline_views(measured, name, words),
+        lambda: curves.precision_recall_views(measured),
+        lambda: health.health_views(measured),
+        lambda: worst_views(collection, measured, options.worst),
     ]
     views: list[View] = []
     for done, part in enumerate(parts):

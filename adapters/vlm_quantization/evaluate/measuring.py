@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.options import EvalOptions
 
 
-#: Texts that baselines are fitted on, at most; more change nothing and cost time.
+#: Maximum number of texts that baselines are fitted on; more take time without changing the result.
 MAX_FITTED_TEXTS = 4_000
 
 
 def measure(task: Task, fitted: Sequence[baselines.Baseline], options: EvalOptions) -> None:
-    """Measure a task by every method and keep the records on it."""
+    """Measure a task by every method, and store the records on the task."""
     rules = protocol_of(options.protocol)
     ks, query, gallery = options.ks, task.queries, task.gallery
     floats: dict[str, Any] = {"ks": ks, "protocol": rules, "itself": task.itself}
@@ -45,16 +45,16 @@ def measure(task: Task, fitted: Sequence[baselines.Baseline], options: EvalOptio
     task.records[FLOAT] = evaluate_scores(query.features, gallery.features, task.relevance, **floats)
     if task.itself is not None or not options.baselines:
         return
-    given: dict[str, Any] = {"ks": (max(ks),), "protocol": rules}
+    at_last: dict[str, Any] = {"ks": (max(ks),), "protocol": rules}
     task.records[RESCORED] = baselines.evaluate_rescored(
-        query.codes, gallery.codes, query.features, gallery.features, task.relevance, **given
+        query.codes, gallery.codes, query.features, gallery.features, task.relevance, **at_last
     )
     task.records[FLOAT_QUERY] = baselines.evaluate_float_query(
-        query.margins, gallery.codes, task.relevance, **given
+        query.margins, gallery.codes, task.relevance, **at_last
     )
     for baseline in fitted:
         task.records[baseline.name] = baseline.evaluate(
-            query.features, gallery.features, (query.kind, gallery.kind), task.relevance, **given
+            query.features, gallery.features, (query.kind, gallery.kind), task.relevance, **at_last
         )
 
 
@@ -65,29 +65,29 @@ def fit(
     features: NDArray[np.float32],
     progress: Progress | None = None,
 ) -> list[baselines.Baseline]:
-    """Fit the baselines on the training part: its pictures, and the names and keywords of what they show."""
-    said = []
+    """Fit the baselines on the training part: its pictures, and their names and keywords."""
+    candidates = []
     for row in splits.train.tolist():
         item = collection.items[row]
-        for texts in (*item.captions.values(), *item.keywords.values()):
-            said += texts
-    chosen = sorted(set(said))
+        for words in (*item.captions.values(), *item.keywords.values()):
+            candidates += words
+    chosen = sorted(set(candidates))
     if len(chosen) > MAX_FITTED_TEXTS:
         rng = np.random.Generator(np.random.PCG64(0))
         chosen = [chosen[place] for place in np.sort(rng.permutation(len(chosen))[:MAX_FITTED_TEXTS])]
     images = encoder.encode_features(features[splits.train]).features
     texts = encoder.encode_texts(chosen).features
 
-    def say(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         if progress:
             progress(done, total, "fitting baselines")
 
-    return baselines.fit_baselines(images, texts, progress=say)
+    return baselines.fit_baselines(images, texts, progress=report)
 
 
-def fitted_on(found: Sequence[Task]) -> list[baselines.Baseline]:
+def fitted_on(measured: Sequence[Task]) -> list[baselines.Baseline]:
     """Return the baselines that tasks were measured with."""
-    return list(found[0].fitted)
+    return list(measured[0].fitted)
 
 
 def evaluate(
@@ -98,39 +98,39 @@ def evaluate(
     options: EvalOptions,
     job: Any,
 ) -> list[Task]:
-    """Measure a checkpoint on every held-out part, in every direction and language asked for.
+    """Measure a checkpoint on every held-out part, in every requested direction and every language.
 
     Parameters
     ----------
     collection, splits, encoder
-        What is measured on what.
+        The data and the model.
     features : ndarray, float32, shape (n, d)
         Frozen features of all pictures of the collection.
     options : EvalOptions
     job : workbench.JobContext
-        Hears about progress, and stops the work when it was cancelled.
+        Receives progress, and stops the work when cancelled.
 
     Raises
     ------
     workbench.BadInput
-        Nothing was held out.
+        Nothing is held out.
     """
     stage = stages(job)
     with stage("baselines", 0.5 if options.baselines else 0.01):
         fitted = fit(collection, splits, encoder, features, job.progress) if options.baselines else []
-    found = list(tasks(collection, splits, encoder, features, options))
-    if not found:
+    measured = list(tasks(collection, splits, encoder, features, options))
+    if not measured:
         raise wb.BadInput(f"{collection.name!r} is too small: no held-out pictures to evaluate on")
     with stage("ranking", 0.4):
-        for done, task in enumerate(found):
-            job.progress(done, len(found), task.words)
+        for done, task in enumerate(measured):
+            job.progress(done, len(measured), task.words)
             measure(task, fitted, options)
             task.resample(_claims(task, options.ks), options.resamples)
-    return found
+    return measured
 
 
 def _claims(task: Task, ks: Sequence[int]) -> list[tuple[str, int | None, str]]:
-    """Return what gets an interval: everything the main table shows, and the headline of every method."""
+    """Return the metrics that get an interval: those of the main table, and the headline of every method."""
     main = ["mAP", "MRR", *(f"R@{k}" for k in ks), f"hit@{max(ks)}", f"NDCG@{max(ks)}"]
     out: list[tuple[str, int | None, str]] = []
     for method in task.records:

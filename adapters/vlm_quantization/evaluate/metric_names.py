@@ -1,4 +1,4 @@
-"""What an evaluation measured, as numbers by name: for a job's result, and for comparing two of them."""
+"""Metrics of an evaluation by name: for a job's result, and for comparing two results."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from adapters.vlm_quantization.evaluate import baselines
 from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
 
 
-def metrics_of(found: Sequence[Task], ks: Sequence[int]) -> dict[str, float]:
-    """Return every number by its name, such as ``drawings/en/t2i/R@10@64`` or ``…/ITQ/R@10@64``.
+def metrics_of(tasks: Sequence[Task], ks: Sequence[int]) -> dict[str, float]:
+    """Return every metric by name, such as ``drawings/en/t2i/R@10@64`` or ``…/ITQ/R@10@64``.
 
-    The learned code and the float features have all that a reader may want; other methods have R@k and mAP
-    at the largest k. ``retention@64`` is the learned code's R@k over that of the float features.
+    The learned code and the float features have all metrics of the report; other methods have only R@k at the
+    largest k. ``retention@64`` is the learned code's R@k divided by that of the float features.
     """
     out: dict[str, float] = {}
     last = max(ks)
     kept = {"mAP", "MRR", "MedR", f"NDCG@{last}", "P@r2", "R@r2"}
     kept |= {f"{what}@{k}" for k in ks for what in ("P", "R", "hit")}
-    for task in found:
+    for task in tasks:
         for method, records in task.records.items():
             own = method in (FLOAT, LEARNED)
             inner = "" if own else f"{method}/"
@@ -36,30 +36,30 @@ def metrics_of(found: Sequence[Task], ks: Sequence[int]) -> dict[str, float]:
 
 
 def headlines(metrics: Mapping[str, float], languages: Sequence[str]) -> dict[str, float]:
-    """Return ``t2i/R@10@128`` and the like: held-out drawings (else concepts), mean over languages."""
+    """Return metrics such as ``t2i/R@10@128``: held-out drawings (else concepts), mean over languages."""
     for part in ("drawings", "concepts"):
         prefix = f"{part}/{languages[0]}/"
         names = [name.removeprefix(prefix) for name in metrics if name.startswith(prefix)]
         if names:
-            spoken = [language for language in languages if f"{part}/{language}/{names[0]}" in metrics]
+            present = [language for language in languages if f"{part}/{language}/{names[0]}" in metrics]
             return {
-                name: sum(metrics[f"{part}/{language}/{name}"] for language in spoken) / len(spoken)
+                name: sum(metrics[f"{part}/{language}/{name}"] for language in present) / len(present)
                 for name in names
-                if all(f"{part}/{language}/{name}" in metrics for language in spoken)
+                if all(f"{part}/{language}/{name}" in metrics for language in present)
             }
     return {}
 
 
-def samples_of(found: Sequence[Task], ks: Sequence[int], metrics: Mapping[str, float]) -> list[wb.Samples]:
-    """Return what single queries scored, so that two results can be compared query by query.
+def samples_of(tasks: Sequence[Task], ks: Sequence[int], metrics: Mapping[str, float]) -> list[wb.Samples]:
+    """Return per-query scores, so that two results can be compared query by query.
 
-    One entry a task for its R@k, and one a direction for the headline, whose queries are those of all
-    languages: there only where each language has as many that count, since only then is the mean over
-    languages the mean over queries.
+    There is one entry per task for its mAP and R@k, and one per direction for the headline, whose queries are
+    those of all languages. The latter needs equally many counting queries in each language, since only then
+    the mean over languages is the mean over queries.
     """
     last = max(ks)
     out = []
-    for task in found:
+    for task in tasks:
         scores = {}
         for method in (LEARNED, FLOAT):
             for record in task.records[method]:
@@ -69,9 +69,9 @@ def samples_of(found: Sequence[Task], ks: Sequence[int], metrics: Mapping[str, f
                     if name in metrics:
                         scores[name] = _kept(record.per_query)
         out.append(wb.Samples(ids=task.query_ids, scores=scores))
-    part = found[0].part
-    for direction in dict.fromkeys(task.direction for task in found):
-        together = [task for task in found if (task.part, task.direction) == (part, direction)]
+    part = tasks[0].part
+    for direction in dict.fromkeys(task.direction for task in tasks):
+        together = [task for task in tasks if (task.part, task.direction) == (part, direction)]
         scores = {}
         for method in (LEARNED, FLOAT):
             for first in together[0].records[method]:
@@ -88,6 +88,6 @@ def samples_of(found: Sequence[Task], ks: Sequence[int], metrics: Mapping[str, f
 
 
 def _kept(per_query: NDArray[np.float64]) -> list[float]:
-    """Return scores as they are stored, so that a result read back is the same."""
+    """Return scores at the stored precision, so that a result does not change when read back."""
     scores: list[float] = per_query.astype(np.float32).tolist()
     return scores

@@ -1,4 +1,4 @@
-"""The same training with other seeds, beside the one evaluated."""
+"""Runs of the same training with other seeds."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 def refuse_other_data(
     run: Run, checkpoint: str, encoder: HashEncoder, splits: Splits, collection: CaptionedImages
 ) -> None:
-    """Refuse a checkpoint that may have seen what is held out.
+    """Refuse a checkpoint that may have seen held-out data.
 
     Raises
     ------
     BadInput
-        It was trained on other data, or on another split.
+        The checkpoint was trained on other data, or on another split.
     """
     if encoder.checkpoint.provenance.split != splits.fingerprints["train"]:
         raise BadInput(
-            f"{checkpoint} of run {run.id} was trained on other data, or on another split of it, "
-            f"than the {collection.name!r} of today",
+            f"{checkpoint} of run {run.id} was trained on other data, or on another split, "
+            f"than the current {collection.name!r}",
             hint="It may have seen the held-out pictures. Evaluate best.safetensors, or train again.",
         )
 
@@ -42,32 +42,32 @@ def refuse_other_data(
 
 
 def other_seeds(job: JobContext, run: Run, options: EvalOptions) -> dict[int, Run]:
-    """Return the newest run of each further seed that is like the chosen one in all but its seed.
+    """Return for each further seed the newest run that differs from the chosen one only in its seed.
 
     Raises
     ------
     workbench.BadInput
-        There is none for a seed.
+        A seed has no such run.
     """
-    wanted = [seed for seed in dict.fromkeys(options.seeds) if seed != run.config.get("seed")]
+    seeds = [seed for seed in dict.fromkeys(options.seeds) if seed != run.config.get("seed")]
     out: dict[int, Run] = {}
-    for other in job.workspace.runs(run.experiment) if wanted else ():
+    for other in job.workspace.runs(run.experiment) if seeds else ():
         seed = other.config.get("seed")
         if (
-            seed in wanted
+            seed in seeds
             and seed not in out
             and _apart_from_seed(other.config) == _apart_from_seed(run.config)
             and options.checkpoint in checkpoint_names(other)
         ):
             out[seed] = other
-    missing = [seed for seed in wanted if seed not in out]
+    missing = [seed for seed in seeds if seed not in out]
     if missing:
         raise BadInput(
-            f"no run of experiment {run.experiment!r} is as run {run.id} with seed "
-            f"{', '.join(map(str, missing))} and has {options.checkpoint}",
+            f"experiment {run.experiment!r} has no run like run {run.id} with seed "
+            f"{', '.join(map(str, missing))} and checkpoint {options.checkpoint}",
             hint=f"Train them with seeds={list(options.seeds)} and the same options.",
         )
-    return {seed: out[seed] for seed in wanted}
+    return {seed: out[seed] for seed in seeds}
 
 
 def _apart_from_seed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,6 +87,6 @@ def metrics_of_run(
     encoder = open_encoder(run, options.checkpoint)
     refuse_other_data(run, options.checkpoint, encoder, splits, collection)
     short = options.model_copy(update={"resamples": 10})
-    found = measuring.evaluate(collection, measured_on, encoder, features, short, job)
-    metrics = metric_names.metrics_of(found, options.ks)
-    return metrics | metric_names.headlines(metrics, [task.language for task in found])
+    measured = measuring.evaluate(collection, measured_on, encoder, features, short, job)
+    metrics = metric_names.metrics_of(measured, options.ks)
+    return metrics | metric_names.headlines(metrics, [task.language for task in measured])

@@ -1,6 +1,6 @@
-"""One checkpoint measured on what was held out: every ranking task, the baselines, and how sure all of it is.
+"""The ranking tasks of an evaluation: a checkpoint on the held-out data, with confidence intervals.
 
-What is measured here is written down for a reader by :mod:`adapters.vlm_quantization.evaluate.report.tables`.
+:mod:`adapters.vlm_quantization.evaluate.report.tables` writes the report.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.options import EvalOptions
 
 
-#: The parts an evaluation reports, as the reader sees them and as metric names say them.
+#: The parts an evaluation reports: display name, and name in metrics.
 PARTS = {
     "test_drawings": ("held-out drawings", "drawings"),
     "test_concepts": ("held-out concepts", "concepts"),
 }
 
 
-#: What queries and gallery are, by the name of a direction, and how the reader sees it.
+#: Kinds of queries and gallery by direction, and the display name.
 DIRECTIONS = {
     "t2i": ("text", "image", "text → image"),
     "i2t": ("image", "text", "image → text"),
@@ -57,13 +57,14 @@ class Side:
     ----------
     kind : {"image", "text"}
     ids : list of str
-        One a row, unique: a picture's item id, or language and concept of a text.
+        One per row, unique: a picture's item id, or the concept of a text (with its language in a joined
+        gallery).
     concepts : list of str
-        What each row shows or names.
+        Concept of each row.
     labels : list of tuple of str
         Labels of each row.
     shown : list of str
-        What a reader sees: a text, or a picture's caption.
+        Displayed text of each row: a text, or a picture's caption.
     rows : ndarray, int64, shape (n,)
         Items of the collection; for a text, the first item of its concept.
     codes, features, margins
@@ -83,24 +84,24 @@ class Side:
 
 @dataclass
 class Task:
-    """One ranking task: a part, a direction and a language, and everything measured of it.
+    """One ranking task: a part, a direction and a language, with everything measured on it.
 
     Attributes
     ----------
     part, direction, language : str
         Keys: ``"drawings"``, ``"t2i"``, ``"en"``.
     split, arrow : str
-        As the reader sees part and direction.
+        Display names of part and direction.
     fingerprint : str
-        Of the split.
+        Fingerprint of the split.
     queries, gallery : Side
     relevance : Relevance
     itself : ndarray or None
-        Row of the gallery that is the query itself.
+        Row of each query in the gallery, if queries are from the gallery.
     fitted : sequence of Baseline
         The baselines it was measured with.
     records : dict of str to list of MetricRecord
-        By method: the float features, the learned code, what is made of both, and the baselines.
+        By method: the float features, the learned code, combinations of both, and the baselines.
     """
 
     part: str
@@ -119,41 +120,41 @@ class Task:
 
     @property
     def prefix(self) -> str:
-        """How metric names begin: ``drawings/en/t2i``."""
+        """Prefix of metric names: ``drawings/en/t2i``."""
         return f"{self.part}/{self.language}/{self.direction}"
 
     @property
     def words(self) -> str:
-        """Part, direction and language for a reader."""
+        """Part, direction and language, for display."""
         return f"{self.split}, {self.arrow}, {self.language}"
 
     @property
     def gallery_size(self) -> int:
-        """How many items a query is ranked against: without itself."""
+        """Number of items a query is ranked against, excluding itself."""
         return len(self.gallery.ids) - (self.itself is not None)
 
     @property
     def query_ids(self) -> list[str]:
-        """Return ids that say the same question wherever it is asked: with the split's fingerprint."""
+        """Return ids that identify a query across evaluations: they include the split's fingerprint."""
         return [f"{self.fingerprint[:8]}:{self.language}:{one}" for one in self.queries.ids]
 
     def record(self, method: str, name: str, bits: int | None) -> MetricRecord | None:
-        """Return one record, or None where it was not measured."""
-        found = self.records.get(method, ())
-        return next((one for one in found if one.name == name and one.bits == bits), None)
+        """Return one record, or None if it was not measured."""
+        records = self.records.get(method, ())
+        return next((one for one in records if one.name == name and one.bits == bits), None)
 
     def interval(self, method: str, name: str, bits: int | None) -> tuple[float, float] | None:
-        """Return the 95 % bootstrap interval of a mean over queries; None where there is none."""
+        """Return the 95 % bootstrap interval of a mean over queries, or None if not available."""
         draws = self.draws.get((method, bits, name))
         if draws is None:
             return None
         low, high = uncertainty.interval(draws)
         return None if np.isnan(low) else (float(low), float(high))
 
-    def resample(self, wanted: Iterable[tuple[str, int | None, str]], resamples: int) -> None:
-        """Draw queries again and again and keep the means; all metrics see the same draws."""
+    def resample(self, metrics: Iterable[tuple[str, int | None, str]], resamples: int) -> None:
+        """Bootstrap the means over queries of (method, bits, name); all metrics use the same draws."""
         keys, rows = [], []
-        for method, bits, name in wanted:
+        for method, bits, name in metrics:
             record = self.record(method, name, bits)
             if record is not None and name != "MedR":
                 keys.append((method, bits, name))
@@ -169,7 +170,7 @@ def encode_part(
     encoder: HashEncoder,
     features: NDArray[np.float32],
 ) -> tuple[Side, dict[str, Side]]:
-    """Encode the pictures of a part and, by language, the names of what they show, each name once."""
+    """Encode the pictures of a part and, by language, the name of each of their concepts once."""
     items = [collection.items[row] for row in rows.tolist()]
     encoded = encoder.encode_features(features[rows])
     pictures = Side(
@@ -188,15 +189,15 @@ def encode_part(
     for language in collection.languages:
         names = collection.names(rows.tolist(), language)
         if names:
-            concepts, said = list(names), list(names.values())
-            encoded = encoder.encode_texts(said)
+            concepts, shown = list(names), list(names.values())
+            encoded = encoder.encode_texts(shown)
             at = [first[concept] for concept in concepts]
             texts[language] = Side(
                 kind="text",
                 ids=concepts,
                 concepts=concepts,
                 labels=[collection.items[row].labels for row in at],
-                shown=said,
+                shown=shown,
                 rows=np.array(at, np.int64),
                 codes=encoded.codes,
                 features=encoded.features,
@@ -206,7 +207,7 @@ def encode_part(
 
 
 def margins(encoder: HashEncoder, encoded: Encoded, side: str) -> NDArray[np.float32]:
-    """Return how far each bit is from its threshold, float32 (n, bits); the code is their signs."""
+    """Return the distance of each bit from its threshold, float32 (n, bits); the code is their signs."""
     tensors = encoder.checkpoint.tensors
     out: NDArray[np.float32] = encoded.features @ tensors[f"{side}.code.weight"].T
     out -= tensors[f"{side}.code.threshold"]
@@ -220,17 +221,17 @@ def tasks(
     features: NDArray[np.float32],
     options: EvalOptions,
 ) -> Iterator[Task]:
-    """Yield every ranking task there are queries for, part by part."""
+    """Yield every ranking task that has queries, part by part."""
     for part, (split, short) in PARTS.items():
         rows = getattr(splits, part)
         if not len(rows):
             continue
         pictures, texts = encode_part(collection, rows, encoder, features)
         for direction in options.directions:
-            for language, said in texts.items():
+            for language, names in texts.items():
                 if direction == "i2i" and language != next(iter(texts)):
                     continue  # pictures have no language
-                query, gallery, itself = _sides(direction, pictures, said, texts)
+                query, gallery, itself = _sides(direction, pictures, names, texts)
                 yield Task(
                     part=short,
                     direction=direction,
@@ -246,22 +247,22 @@ def tasks(
 
 
 def _sides(
-    direction: str, pictures: Side, said: Side, texts: Mapping[str, Side]
+    direction: str, pictures: Side, names: Side, texts: Mapping[str, Side]
 ) -> tuple[Side, Side, NDArray[np.int64] | None]:
-    """Return queries, gallery and who in the gallery is the query itself."""
+    """Return queries, gallery, and the row of each query in the gallery, if queries are from the gallery."""
     if direction == "t2i":
-        return said, pictures, None
+        return names, pictures, None
     if direction == "i2t":
-        return pictures, said, None
+        return pictures, names, None
     if direction == "i2i":
         return pictures, pictures, np.arange(len(pictures.ids))
     together = _joined(texts)
     start = 0
     for other in texts.values():
-        if other is said:
+        if other is names:
             break
         start += len(other.ids)
-    return said, together, np.arange(start, start + len(said.ids))
+    return names, together, np.arange(start, start + len(names.ids))
 
 
 def _joined(texts: Mapping[str, Side]) -> Side:
@@ -286,8 +287,8 @@ def _relevance(kind: str, query: Side, gallery: Side) -> Relevance:
     names = sorted({label for side in (query, gallery) for labels in side.labels for label in labels})
     if not names:
         raise wb.BadInput(
-            f"relevance by {kind!r} needs labels, and nothing of this collection has any",
-            hint="Give items labels, or evaluate with relevance=item.",
+            f"relevance={kind} needs labels, but no item of this collection has any",
+            hint="Add labels to the items, or evaluate with relevance=item.",
         )
     place = {name: column for column, name in enumerate(names)}
     tables = []

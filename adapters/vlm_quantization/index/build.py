@@ -1,9 +1,9 @@
 """Build an index folder from a collection and an encoder.
 
-The folder appears whole or not at all. Work is done in a hidden folder beside the final one: each shard of
-items is encoded and put on the disk before the next, so a build that was killed goes on where it was, as long
-as collection, model and settings are the same. At the end the shards are poured into the files that
-:mod:`adapters.vlm_quantization.index.format` describes, and one rename puts the folder in its place.
+The folder is published atomically. Work is done in a hidden sibling folder: each shard of items is encoded
+and synced to disk before the next, so a killed build resumes where it stopped if collection, model and
+settings are the same. At the end the shards are merged into the files described in
+:mod:`adapters.vlm_quantization.index.format`, and one rename moves the folder into place.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What a build made.
+    """The result of a build.
 
     Attributes
     ----------
@@ -49,15 +49,15 @@ class IndexReport:
     name : str
         Its name.
     images, captions : int
-        Items on each side.
+        Number of items on each side.
     skipped : tuple of Skipped
-        Pictures left out; their captions are indexed all the same.
+        Skipped pictures; their captions are still indexed.
     size : int
         Bytes on disk.
     resumed : int
-        Shards taken over from a build that was killed.
+        Number of shards reused from a killed build.
     seconds : float
-        How long it took.
+        Duration of the build.
     """
 
     path: Path
@@ -82,37 +82,38 @@ def build_index(
     progress: Progress | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> IndexReport:
-    """Build ``indexes / name``, replacing an index of that name only when the new one is whole.
+    """Build ``indexes / name``, replacing an index of that name only when the new one is complete.
 
     Parameters
     ----------
     indexes : Path
-        The folder that holds one folder an index.
+        The folder that contains one folder per index.
     collection : Collection
         Captioned pictures.
     encoder : Encoder
-        Makes the codes and features of both sides.
+        Computes the codes and features of both sides.
     name : str
         Name of the folder: letters of any script, digits, ``. _ -``.
     title : str
-        Shown to people; the collection's name if empty.
+        Display title. Empty: the collection's name.
     model_file : Path, optional
-        The checkpoint behind the encoder, copied into the index so that queries can be encoded anywhere.
+        The encoder's checkpoint, copied into the index so that queries can be encoded anywhere.
     batch_size : int
         Items encoded at a time.
     progress : callable, optional
-        Called as ``progress(done, total, message)``; what it raises stops the build, which can be resumed.
+        Called as ``progress(done, total, message)``; an exception stops the build, which can be resumed.
     provenance : mapping, optional
-        Plain JSON to remember: the job, the run.
+        JSON data to store, such as the job and the run.
 
     Raises
     ------
     workbench.BadName
-        The name cannot name a folder.
+        The name is not a valid folder name.
     workbench.BadInput
-        Items of one id, an encoder that breaks its promises (shape, unit norm, NaN), or no readable picture.
+        Two items have the same id, the encoder returns invalid output (shape, unit norm, NaN), or no picture
+        is readable.
     workbench.WrongState
-        What stands at that name is not an index.
+        The folder of that name exists and is not an index.
     workbench.Busy
         The same index is being built by another process.
     """
@@ -122,7 +123,7 @@ def build_index(
         raise wb.BadInput(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
-        raise wb.WrongState(f"{final} is there and is not an index", hint="Choose another name, or move it.")
+        raise wb.WrongState(f"{final} exists and is not an index", hint="Choose another name, or move it.")
     sides = {"images": picture_entries(collection), "captions": caption_entries(collection)}
     fingerprint = _fingerprint(collection, encoder, model_file, batch_size, sides)
 
@@ -135,7 +136,7 @@ def build_index(
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        seals = _pour(built, shards, sides, encoder.dim, model_file)
+        seals = _merge(built, shards, sides, encoder.dim, model_file)
         skipped = tuple(Skipped(**problem) for problem in shards.problems())
         counts = {side: shards.count(side) for side in files.SIDES}
         about = _about(collection, encoder, name, title, model_file, provenance)
@@ -201,7 +202,7 @@ def _fingerprint(
     batch_size: int,
     sides: Mapping[str, Sequence[Entry]],
 ) -> str:
-    """Digest all that decides what is in the shards."""
+    """Return a digest of everything that determines the contents of the shards."""
     digest = hashlib.sha256()
     for part in (
         files.FORMAT,
@@ -219,7 +220,7 @@ def _fingerprint(
 # --- the folder ---------------------------------------------------------------------------------------------
 
 
-def _pour(
+def _merge(
     built: Path,
     shards: Shards,
     sides: Mapping[str, Sequence[Entry]],
@@ -232,7 +233,7 @@ def _pour(
         n = shards.count(side)
         if not n and side == "images":
             reasons = "; ".join(f"{p['id']}: {p['reason']}" for p in shards.problems()[:3])
-            raise wb.BadInput(f"none of the {len(sides[side])} pictures can be read. {reasons}".strip())
+            raise wb.BadInput(f"none of the {len(sides[side])} pictures is readable. {reasons}".strip())
         name = files.codes_file(side)
         parts = shards.read(side, "codes")
         seals[name] = files.write_rows(built / name, parts, (n, CODE_BITS // 8), np.uint8)
@@ -258,16 +259,16 @@ def _pour(
 
 @contextmanager
 def _locked(work: Path) -> Iterator[None]:
-    """Hold a work folder alone; it is deleted when the build ends well, kept to resume when it does not."""
+    """Lock a work folder; it is deleted if the build succeeds, and kept for resuming if it fails."""
     work.mkdir(exist_ok=True)
     try:
         lock = (work / "lock").open("w")
-    except FileNotFoundError:  # its builder ended and deleted it a moment ago
+    except FileNotFoundError:  # another build has just finished and deleted it
         raise wb.Busy(f"{work.name}: this index was just built by another process") from None
     with lock:
         if not _take(lock):
             raise wb.Busy(
-                f"{work.name}: this index is being built by another process", hint="Wait for it to end."
+                f"{work.name}: this index is being built by another process", hint="Wait until it ends."
             )
         yield
         shutil.rmtree(work, ignore_errors=True)
@@ -276,7 +277,7 @@ def _locked(work: Path) -> Iterator[None]:
 def _take(lock: io.TextIOWrapper) -> bool:
     try:
         import fcntl
-    except ImportError:  # Windows: two builds of one index at once are the user's to avoid
+    except ImportError:  # Windows has no such lock: the user must avoid concurrent builds of one index
         return True
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -286,7 +287,7 @@ def _take(lock: io.TextIOWrapper) -> bool:
 
 
 def _clear_leftovers(final: Path, *, keep: str) -> None:
-    """Bring back an index that a crash left aside, and delete what dead builds of that name left."""
+    """Restore an index that a crash left aside, and delete the leftovers of dead builds of that name."""
     old = files.aside(final)
     if old.exists():
         if final.exists():
@@ -297,4 +298,4 @@ def _clear_leftovers(final: Path, *, keep: str) -> None:
     for work in final.parent.glob(f".{final.name}.building-*"):
         if ours.fullmatch(work.name) and not (keep and work.name.endswith(keep[:12])):
             with suppress(wb.Busy), _locked(work):
-                pass  # nobody is at it, and leaving deletes it
+                pass  # not in use; leaving the lock deletes it

@@ -1,4 +1,4 @@
-"""What is indexed: pictures and captions of a collection, in the order of their ids."""
+"""The entries of an index: pictures and captions of a collection, in the order of their ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class CollectionItem(Protocol):
-    """What is read of one picture of a collection."""
+    """The attributes that an index reads from an item of a collection."""
 
     id: str
     concept: str
@@ -26,15 +26,15 @@ class CollectionItem(Protocol):
 
 
 class Collection(Protocol):
-    """What is read of a collection of captioned pictures."""
+    """The attributes that an index reads from a collection of captioned pictures."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Display name."""
 
     @property
     def items(self) -> Sequence[Any]:
-        """What is read of each picture, as :class:`CollectionItem`."""
+        """The items, each a :class:`CollectionItem`."""
 
     @property
     def languages(self) -> Sequence[str]:
@@ -42,7 +42,7 @@ class Collection(Protocol):
 
     @property
     def credits(self) -> Sequence[str]:
-        """Attributions that have to be shown with the pictures."""
+        """Attributions that must be shown with the pictures."""
 
     @property
     def fingerprint(self) -> str:
@@ -52,12 +52,12 @@ class Collection(Protocol):
         """Open picture ``i`` as RGB."""
 
 
-# --- what is indexed ----------------------------------------------------------------------------------------
+# --- entries ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An item to index: what is stored of it, and what is encoded (a picture's number, or a text)."""
+    """An item to index: the stored data, and what is encoded (a picture's number, or a text)."""
 
     item: dict[str, Any]
     source: Any
@@ -100,7 +100,7 @@ def picture_entries(collection: Collection) -> list[Entry]:
 
 
 def caption_entries(collection: Collection) -> list[Entry]:
-    """Return one entry a distinct text of a concept, whatever the number of its drawings."""
+    """Return one entry per distinct text of a concept, regardless of the number of its drawings."""
     entries = []
     seen: set[tuple[str, str]] = set()
     numbers: dict[tuple[str, str], int] = {}

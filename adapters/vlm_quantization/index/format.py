@@ -1,14 +1,14 @@
-"""What lies in an index folder, and how its files are written, sealed and checked.
+"""The layout of an index folder, and how its files are written, sealed and checked.
 
 ::
 
-    manifest.json               names every other file with its size and SHA-256, and carries its own checksum
+    manifest.json               lists every other file with its size and SHA-256, and has its own checksum
     images.codes.npy            uint8 (n, 16), packed codes; row order is the order of item ids
     images.features.npy         float32 (n, d), rows of unit norm
-    images.jsonl                one item a line, sorted by id
+    images.jsonl                one item per line, sorted by id
     captions.codes.npy …        the same for captions
     thumbnails.bin              encoded pictures, one after the other
-    thumbnails.offsets.npy      int64 (n + 1,), where each begins
+    thumbnails.offsets.npy      int64 (n + 1,), the offset of each
     model.safetensors           the checkpoint that made the codes, so that queries can be encoded
 
 Rows are sorted by item id (by code point), so a tie broken by row is a tie broken by id.
@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import workbench as wb
 
-#: Version of this layout; an index of another version is refused.
+#: Version of this layout; an index with another version is refused.
 FORMAT = 1
 
 
@@ -50,27 +50,27 @@ THUMBNAILS = "thumbnails.bin"
 THUMBNAIL_OFFSETS = "thumbnails.offsets.npy"
 
 
-#: The two sides of an index: what can be searched and what can be found.
+#: The two sides of an index; each can be searched.
 SIDES = ("images", "captions")
 
 
 def codes_file(side: str) -> str:
-    """Return the name of a side's file of codes."""
+    """Return the name of a side's codes file."""
     return f"{side}.codes.npy"
 
 
 def features_file(side: str) -> str:
-    """Return the name of a side's file of features."""
+    """Return the name of a side's features file."""
     return f"{side}.features.npy"
 
 
 def items_file(side: str) -> str:
-    """Return the name of a side's file of items."""
+    """Return the name of a side's items file."""
     return f"{side}.jsonl"
 
 
 def pair_key(one: str, other: str) -> str:
-    """Return the name under which the thresholds of two sides are kept, in either order."""
+    """Return the key of the thresholds of two sides, in either order."""
     return "-".join(sorted((one, other)))
 
 
@@ -85,19 +85,19 @@ _NAME = re.compile(r"\w[\w.\-]*")
 
 
 def check_name(name: str) -> str:
-    """Return the name if it can name an index: letters of any script, digits, and ``. _ -`` within.
+    """Return the name if it is valid for an index: letters of any script, digits, and ``. _ -``.
 
     Raises
     ------
     workbench.BadName
-        Empty, too long, beginning with a dot or dash, or holding anything else.
+        The name is empty, too long, begins with a dot or dash, or contains other characters.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise wb.BadName(
-            f"an index cannot be named {name!r}: letters, digits, '.', '_' and '-' are allowed, "
-            "beginning with a letter or digit"
+            f"invalid index name {name!r}: it must consist of letters, digits, '.', '_' and '-', "
+            "and begin with a letter or digit"
         )
-    # Temporary siblings add some thirty bytes, and a file name ends at 255.
+    # The names of temporary siblings are some thirty bytes longer, and file names are limited to 255 bytes.
     if (size := len(name.encode())) > 200:
         raise wb.BadName(f"the index name {name[:20]!r}… has {size} bytes; at most 200 are allowed")
     return name
@@ -113,7 +113,7 @@ class FileSeal(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What an index is made of and made from.
+    """The contents and origin of an index.
 
     Attributes
     ----------
@@ -124,10 +124,10 @@ class Manifest(BaseModel):
     data : dict
         ``name`` and ``fingerprint`` of the collection.
     thresholds : dict
-        By pair of sides (``"captions-images"``) and by ``"8"`` … ``"128"`` and ``"cosine"``: how near only
-        one unrelated pair in a thousand is; None where there were too few pairs to say.
+        By pair of sides (``"captions-images"``) and by ``"8"`` … ``"128"`` and ``"cosine"``: the distance or
+        score that only one unrelated pair in a thousand reaches; None if there were too few pairs.
     provenance : dict
-        What the job that built it wants remembered.
+        Data stored by the job that built it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -151,7 +151,7 @@ class Manifest(BaseModel):
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """Return the manifest as JSON with a checksum of itself, so that no byte of it changes unseen."""
+    """Return the manifest as JSON with its own checksum, so that every change is detected."""
     body = manifest.model_dump(mode="json")
     return json.dumps({**body, "checksum": _checksum(body)}, ensure_ascii=False, indent=1) + "\n"
 
@@ -167,7 +167,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     workbench.CorruptFile
-        It is missing, altered, of another format or adapter, or names a file outside the folder.
+        The manifest is missing, altered, of another format or adapter, or lists a file outside the folder.
     """
     path = folder / MANIFEST
     rebuild = "Build the index again."
@@ -187,23 +187,23 @@ def read_manifest(folder: Path) -> Manifest:
             hint=rebuild,
         )
     if body.pop("checksum", None) != _checksum(body):
-        raise wb.CorruptFile(path, "its checksum does not fit: it was altered", hint=rebuild)
+        raise wb.CorruptFile(path, "checksum mismatch: the file was altered", hint=rebuild)
     try:
         manifest = Manifest.model_validate(body)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise wb.CorruptFile(path, f"fields do not fit: {said}", hint=rebuild) from None
-    # Names are checked before anything they point at is touched; whoever writes a manifest can also seal it.
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise wb.CorruptFile(path, f"invalid fields: {reasons}", hint=rebuild) from None
+    # Names are checked before any file is touched: an attacker who writes a manifest can also seal it.
     for name in manifest.files:
         if not name or name != Path(name).name or name.startswith(".") or "\\" in name or "\0" in name:
-            raise wb.CorruptFile(path, f"names a file outside its folder: {name!r}", hint=rebuild)
+            raise wb.CorruptFile(path, f"lists a file outside the index folder: {name!r}", hint=rebuild)
     if missing := [name for name in REQUIRED if name not in manifest.files]:
-        raise wb.CorruptFile(path, f"does not name {', '.join(missing)}", hint=rebuild)
+        raise wb.CorruptFile(path, f"missing files in the manifest: {', '.join(missing)}", hint=rebuild)
     return manifest
 
 
 def check_files(folder: Path, manifest: Manifest, *, checksums: bool = True) -> None:
-    """Check that every file is there and whole.
+    """Check that every file is present and complete.
 
     Parameters
     ----------
@@ -212,24 +212,24 @@ def check_files(folder: Path, manifest: Manifest, *, checksums: bool = True) -> 
     manifest : Manifest
         Its manifest.
     checksums : bool
-        Read every byte; otherwise only sizes are compared.
+        Compare the SHA-256 of every file; otherwise only sizes are compared.
 
     Raises
     ------
     workbench.CorruptFile
-        Names the first file that is not as it was sealed.
+        A file differs from its seal; the error names the first one.
     """
     for name, seal in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise wb.CorruptFile(path, "is missing or no regular file", hint="Build the index again.")
+            raise wb.CorruptFile(path, "missing or not a regular file", hint="Build the index again.")
         if (size := path.stat().st_size) != seal.size:
             raise wb.CorruptFile(
-                path, f"has {size:,} bytes instead of {seal.size:,}", hint="Build the index again."
+                path, f"must have {seal.size:,} bytes, not {size:,}", hint="Build the index again."
             )
         if checksums and sha256_of(path) != seal.sha256:
             raise wb.CorruptFile(
-                path, "its SHA-256 does not fit: it was altered", hint="Build the index again."
+                path, "SHA-256 mismatch: the file was altered", hint="Build the index again."
             )
 
 
@@ -258,7 +258,7 @@ def open_rows(path: Path) -> NDArray[Any]:
 
 
 class SealedWriter:
-    """Counts and digests what is written, so that a file need not be read again to be sealed."""
+    """Counts and digests the written bytes, so that sealing a file does not require reading it again."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -273,13 +273,13 @@ class SealedWriter:
 
     @property
     def seal(self) -> FileSeal:
-        """Size and digest of what was written so far."""
+        """Size and digest of the bytes written so far."""
         return FileSeal(size=self.size, sha256=self._digest.hexdigest())
 
 
 @contextmanager
 def sealed(path: Path) -> Iterator[SealedWriter]:
-    """Open a new file for writing; on leaving, it is on the disk."""
+    """Open a new file for writing; on exit, it is synced to disk."""
     with path.open("wb") as file:
         yield SealedWriter(file)
         file.flush()
@@ -301,7 +301,7 @@ def write_rows(path: Path, parts: Iterable[NDArray[Any]], shape: Sequence[int], 
 
 
 def write_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> FileSeal:
-    """Write one JSON object a line."""
+    """Write one JSON object per line."""
     with sealed(path) as out:
         for item in items:
             out.write(json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
@@ -309,17 +309,17 @@ def write_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> FileSeal:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    beside = path.with_name(f"{path.name}.partial")
-    with sealed(beside) as out:
+    """Write a file atomically."""
+    temporary = path.with_name(f"{path.name}.partial")
+    with sealed(temporary) as out:
         out.write(data)
-    beside.replace(path)
+    temporary.replace(path)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder last, where the system offers it."""
-    with suppress(PermissionError):  # Windows opens no folders
+    """Sync renames and new files in a folder to disk, if the system supports it."""
+    with suppress(PermissionError):  # Windows cannot open folders
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -328,16 +328,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def aside(final: Path) -> Path:
-    """Return where an index stands while its successor takes its place."""
+    """Return the path of an index while its successor replaces it."""
     return final.with_name(f".{final.name}.old")
 
 
 def publish(built: Path, final: Path) -> None:
-    """Put a built folder in its place, replacing what is there, in one step where the system has one.
+    """Move a built folder into place, replacing an existing one, atomically if the system supports it.
 
-    What stood there ends up at ``built`` or :func:`aside`, for the caller to delete. Where two renames are
+    The replaced folder ends up at ``built`` or :func:`aside`, for the caller to delete. If two renames are
     needed, a crash between them leaves the old index :func:`aside`; opening looks there, and the next build
-    brings it back.
+    restores it.
     """
     if not final.exists():
         built.rename(final)
@@ -349,7 +349,7 @@ def publish(built: Path, final: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names atomically; False where the system or file system cannot."""
+    """Exchange two names atomically; False if the system or file system does not support it."""
     import ctypes
 
     try:

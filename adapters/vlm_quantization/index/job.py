@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def run_index_build(options: IndexOptions, job: JobContext) -> Result:
-    """Build an index of a collection with a checkpoint; it appears whole or not at all."""
+    """Build an index of a collection with a checkpoint; it is published atomically."""
     run, checkpoint = choose_published(job, options.run, options.checkpoint)
     encoder = open_encoder(run, checkpoint)
     collection = open_collection(
@@ -65,7 +65,7 @@ def run_index_build(options: IndexOptions, job: JobContext) -> Result:
 
 
 def choose_published(job: JobContext, run_id: int | None, checkpoint: str) -> tuple[Run, str]:
-    """Return a run and the checkpoint to publish: the one named, else the refit, else the best."""
+    """Return a run and the checkpoint to publish: the named one, else the refit, else the best."""
     if checkpoint:
         return choose_run(job, run_id, checkpoint), checkpoint
     run = choose_run(job, run_id, BEST)

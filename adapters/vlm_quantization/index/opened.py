@@ -17,7 +17,7 @@ from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.ranking import FAISS_THREADS, PrefixCodes, cosine_search
 from adapters.vlm_quantization.search.options import METHODS
 
-#: Languages by the names they give themselves.
+#: Native names of languages.
 LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
 
 
@@ -25,7 +25,7 @@ LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
 
 
 class ItemLines:
-    """Items of a JSON-lines file, memory-mapped and parsed one by one when asked for."""
+    """Items of a JSON-lines file, memory-mapped and parsed one by one on access."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,7 +55,7 @@ class Side:
     Attributes
     ----------
     items : ItemLines
-        What is known of each row.
+        Stored data of each row.
     codes : ndarray, uint8, shape (n, 16)
     features : ndarray, float32, shape (n, d)
         Both memory-mapped.
@@ -69,7 +69,8 @@ class Side:
         self.features = _rows(folder / files.features_file(name), np.float32, (n, manifest.feature_dim))
         if len(self.items) != n:
             raise wb.CorruptFile(
-                folder / files.items_file(name), f"has {len(self.items)} items, the manifest says {n}"
+                folder / files.items_file(name),
+                f"must have {n} items as in the manifest, not {len(self.items)}",
             )
         self.prefixes = PrefixCodes(self.codes)
 
@@ -80,21 +81,21 @@ class Side:
 def _rows(path: Path, dtype: type, shape: tuple[int, int]) -> NDArray[Any]:
     rows = files.open_rows(path)
     if rows.dtype != dtype or rows.shape != shape:
-        raise wb.CorruptFile(path, f"holds {rows.dtype} {rows.shape} instead of {np.dtype(dtype)} {shape}")
+        raise wb.CorruptFile(path, f"must be {np.dtype(dtype)} {shape}, not {rows.dtype} {rows.shape}")
     return rows
 
 
 class Index:
-    """An index folder, opened and checked. Make one with :func:`load_index`.
+    """An index folder, opened and checked; see :func:`load_index`.
 
     Attributes
     ----------
     path : Path
         The folder.
     manifest : Manifest
-        What it is made of.
+        Its manifest.
     encoder : Encoder
-        The model that made it, for queries.
+        The model that made it, to encode queries.
     sides : mapping of str to Side
         ``"images"`` and ``"captions"``.
     """
@@ -116,7 +117,7 @@ class Index:
             or self._offsets[-1] != len(self._thumbnails)
             or (np.diff(self._offsets) < 0).any()
         ):
-            raise wb.CorruptFile(path / files.THUMBNAIL_OFFSETS, f"does not fit {blob.name}")
+            raise wb.CorruptFile(path / files.THUMBNAIL_OFFSETS, f"the offsets do not match {blob.name}")
 
     def __len__(self) -> int:
         return len(self.sides["images"])
@@ -129,12 +130,12 @@ class Index:
         return self._thumbnails[self._offsets[row] : self._offsets[row + 1]].tobytes()
 
     def describe(self) -> dict[str, Any]:
-        """Return what a search page says of the index."""
-        spoken = " or ".join(LANGUAGE_NAMES.get(tag, tag) for tag in self.manifest.languages)
+        """Return title, subtitle, count and credits for a search page."""
+        languages = " or ".join(LANGUAGE_NAMES.get(tag, tag) for tag in self.manifest.languages)
         pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
         return {
             "title": "Image search",
-            "subtitle": f"{self.manifest.title}: {pictures} · type in {spoken}, or drop a picture",
+            "subtitle": f"{self.manifest.title}: {pictures} · type in {languages}, or drop a picture",
             "count": len(self),
             "credits": self.manifest.credits,
         }
@@ -158,7 +159,7 @@ class Index:
         feature : ndarray, float32, shape (d,)
             Used by ``"cosine"``.
         side : {"images", "captions"}
-            What is looked for.
+            What to search for.
         bits, method, k
             As in :class:`SearchOptions`.
 
@@ -170,15 +171,15 @@ class Index:
         Raises
         ------
         workbench.BadInput
-            A side, length, method, k or query that cannot be used; the message says what is allowed.
+            The side, length, method, k or query is invalid; the message lists what is allowed.
         """
         if side not in self.sides:
-            raise wb.BadInput(f"no side {side!r}. Allowed: {', '.join(files.SIDES)}")
+            raise wb.BadInput(f"unknown side {side!r}. Allowed: {', '.join(files.SIDES)}")
         if method == "hamming":
             return self.sides[side].prefixes.search(code, bits=bits, k=k, threads=self.threads)
         if method == "cosine":
             return cosine_search(self.sides[side].features, feature, k=k)
-        raise wb.BadInput(f"no method {method!r}. Allowed: {', '.join(METHODS)}")
+        raise wb.BadInput(f"unknown method {method!r}. Allowed: {', '.join(METHODS)}")
 
 
 def load_index(
@@ -195,36 +196,38 @@ def load_index(
     path : Path
         The folder.
     encoder_loader : callable
-        Given the checkpoint inside the folder (None where the index carries none), returns the encoder.
+        Returns the encoder from the path of the checkpoint in the folder (None if the index has none).
     verify : bool
-        Read every file and compare its SHA-256. Sizes, shapes and the manifest are checked always.
+        Read every file and compare its SHA-256. Sizes, shapes and the manifest are always checked.
     threads : int
-        Threads of one Hamming search.
+        Threads per Hamming search.
 
     Raises
     ------
     workbench.UnknownIndex
-        There is no such folder.
+        The folder is missing.
     workbench.CorruptFile
-        A file is missing, altered or does not fit the others; the message names it.
+        A file is missing, altered or inconsistent with the others; the message names it.
     workbench.BadInput
         The encoder is not the one that made the index.
     """
     path = Path(path)
     if not path.exists() and files.aside(path).exists():
-        path = files.aside(path)  # a crash while the index was being replaced; the next build settles it
+        path = files.aside(path)  # a crash while the index was being replaced; the next build restores it
     if not path.is_dir():
         known = sorted(other.parent.name for other in path.parent.glob(f"[!.]*/{files.MANIFEST}"))
         raise wb.UnknownIndex(path.name, known)
     manifest = files.read_manifest(path)
     files.check_files(path, manifest, checksums=verify)
     if (file := manifest.model.get("file")) is not None and file not in manifest.files:
-        raise wb.CorruptFile(path / files.MANIFEST, f"does not seal the checkpoint {file!r}")
+        raise wb.CorruptFile(
+            path / files.MANIFEST, f"the checkpoint {file!r} is missing in the list of files"
+        )
     encoder = encoder_loader(None if file is None else path / file)
     if encoder.fingerprint != manifest.model["fingerprint"]:
         raise wb.BadInput(
-            f"index {manifest.name!r} was made by model {manifest.model['name']!r} of fingerprint "
-            f"{manifest.model['fingerprint']}, not by {encoder.name!r} of {encoder.fingerprint}",
+            f"index {manifest.name!r} was made by model {manifest.model['name']!r} with fingerprint "
+            f"{manifest.model['fingerprint']}, not by {encoder.name!r} with {encoder.fingerprint}",
             hint="Open it with the model that made it, or build it again.",
         )
     return Index(path, manifest, encoder, threads=threads)

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours in a defined order: Hamming distance on code prefixes, and cosine of features."""
+"""Exact nearest neighbours in a defined order, by Hamming distance on code prefixes or cosine of features."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 
-#: Threads of one Hamming search. A scan is bound by memory, and on a busy machine more threads make one query
-#: many times slower.
+#: Threads per Hamming search. A scan is memory-bound, and on a busy machine more threads make a query many
+#: times slower.
 FAISS_THREADS = 1
 
 
-#: Cosines are computed in float32 by a matrix product, whose rounding depends on where a row stands. Rows
-#: within this of the k-th score are scored again, so that equal rows tie and ids decide.
+#: Cosines are computed in float32 by a matrix product, whose rounding depends on the position of a row. Rows
+#: within this of the k-th score are scored again, so that equal rows tie and are ordered by id.
 _ROUNDING = np.float32(1e-5)
 
 
@@ -27,13 +27,13 @@ class PrefixCodes:
     Parameters
     ----------
     codes : ndarray, uint8, shape (n, 16)
-        May be a memory map; each length that is asked for takes a contiguous copy of its bytes.
+        May be a memory map; each length in use takes a contiguous copy of its bytes.
     """
 
     def __init__(self, codes: NDArray[np.uint8]) -> None:
         if not isinstance(codes, np.ndarray) or codes.dtype != np.uint8 or codes.ndim != 2:
-            given = f"{codes.dtype} {codes.shape}" if isinstance(codes, np.ndarray) else type(codes).__name__
-            raise wb.BadInput(f"codes must be packed, uint8 (n, bytes), not {given}")
+            actual = f"{codes.dtype} {codes.shape}" if isinstance(codes, np.ndarray) else type(codes).__name__
+            raise wb.BadInput(f"codes must be packed, uint8 (n, bytes), not {actual}")
         self._codes = codes
         self._by_length: dict[int, Any] = {}
         self._lock = threading.Lock()
@@ -52,18 +52,18 @@ class PrefixCodes:
         if not k:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         index = self._index(bits)
-        # The setting holds for the calling thread and other libraries share it: put it back.
+        # The setting applies to the calling thread and is shared with other libraries: restore it.
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(threads)
         try:
-            # One more than asked for shows whether a tie crosses the cut. Only then are all items of that
-            # distance fetched, because faiss does not promise which of them it returns.
+            # One more than requested shows whether a tie crosses the cut-off. Only then are all items at that
+            # distance fetched, because faiss does not guarantee which of them it returns.
             distances, rows = (
                 part[0].astype(np.int64) for part in index.search(query, min(k + 1, len(self)))
             )
             if len(rows) > k and distances[k] == distances[k - 1]:
-                found = index.range_search(query, int(distances[k - 1]) + 1)
-                distances, rows = (part.astype(np.int64) for part in found[1:])
+                in_range = index.range_search(query, int(distances[k - 1]) + 1)
+                distances, rows = (part.astype(np.int64) for part in in_range[1:])
         finally:
             faiss.omp_set_num_threads(before)
         order = np.lexsort((rows, distances))[:k]
@@ -73,10 +73,10 @@ class PrefixCodes:
         width = self._codes.shape[1]
         if isinstance(bits, bool) or bits not in CODE_LENGTHS or bits > width * 8:
             allowed = ", ".join(str(length) for length in CODE_LENGTHS if length <= width * 8)
-            raise wb.BadInput(f"no code length {bits!r}. Allowed: {allowed}")
+            raise wb.BadInput(f"unsupported code length {bits!r}. Allowed: {allowed}")
         if not isinstance(query, np.ndarray) or query.dtype != np.uint8 or query.shape != (width,):
-            given = f"{query.dtype} {query.shape}" if isinstance(query, np.ndarray) else type(query).__name__
-            raise wb.BadInput(f"the query must be one packed code, uint8 ({width},), not {given}")
+            actual = f"{query.dtype} {query.shape}" if isinstance(query, np.ndarray) else type(query).__name__
+            raise wb.BadInput(f"the query must be one packed code, uint8 ({width},), not {actual}")
         return np.ascontiguousarray(query[None, : bits // 8])
 
     def _index(self, bits: int) -> Any:
@@ -104,9 +104,9 @@ def hamming_search(
     bits : {8, 16, 32, 64, 128}
         Length to compare.
     k : int
-        How many, from 1; all if the index holds fewer.
+        Number of hits, at least 1; all items if the index has fewer.
     threads : int
-        Threads to use.
+        Number of threads.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def hamming_search(
     Raises
     ------
     workbench.BadInput
-        Codes, a length or a k that cannot be used.
+        The codes, the length or k is invalid.
     """
     return PrefixCodes(codes).search(query, bits=bits, k=k, threads=threads)
 
@@ -131,9 +131,9 @@ def cosine_search(
     features : ndarray, float32, shape (n, d)
         Rows of unit norm; may be a memory map.
     query : ndarray, float, shape (d,)
-        Of unit norm.
+        A vector of unit norm.
     k : int
-        How many, from 1; all if there are fewer.
+        Number of hits, at least 1; all rows if there are fewer.
 
     Returns
     -------
@@ -145,13 +145,15 @@ def cosine_search(
     Raises
     ------
     workbench.BadInput
-        Features, a query or a k that cannot be used.
+        The features, the query or k is invalid.
     """
     if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or features.ndim != 2:
         raise wb.BadInput("features must be a float array of shape (n, d)")
     query = np.asarray(query, np.float32)
     if query.shape != (features.shape[1],) or not np.isfinite(query).all():
-        raise wb.BadInput(f"the query must be finite, of shape ({features.shape[1]},), not {query.shape}")
+        raise wb.BadInput(
+            f"the query must be finite and have shape ({features.shape[1]},), not {query.shape}"
+        )
     k = min(check_k(k), len(features))
     if not k:
         return np.empty(0, np.int64), np.empty(0, np.float64)

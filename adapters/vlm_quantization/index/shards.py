@@ -1,4 +1,4 @@
-"""Shards of an index that is being built, so that a killed build goes on where it was."""
+"""Shards of an index under construction, so that a killed build resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 THUMBNAIL_PIXELS = 128
 
 
-#: A shard holds at least this many items: enough to make its fsync cheap, few enough to lose little.
+#: Minimum number of items per shard: enough to amortise its fsync, few enough to lose little work.
 SHARD_ITEMS = 256
 
 
@@ -36,7 +36,7 @@ Progress = Callable[[float, float, str], None]
 
 
 def shard_items(batch_size: int) -> int:
-    """Return how many items a shard holds: whole batches, so that resuming changes no batch."""
+    """Return the number of items per shard: whole batches, so that resuming does not change any batch."""
     return max(1, -(-SHARD_ITEMS // batch_size)) * batch_size
 
 
@@ -44,7 +44,7 @@ _SHARD_PARTS = ("codes", "features", "kept", "thumbnails", "lengths", "problems"
 
 
 class Shards:
-    """The encoded parts of an index under construction, each a file of its own."""
+    """The encoded parts of an index under construction, one file each."""
 
     def __init__(
         self,
@@ -71,14 +71,14 @@ class Shards:
                 yield side, path, start, min(start + size, len(entries))
 
     def complete(self) -> None:
-        """Encode what is not there yet."""
+        """Encode the missing shards."""
         self._folder.mkdir(parents=True, exist_ok=True)
         total = sum(len(entries) for entries in self._sides.values())
         done = made = 0
         for side, path, start, stop in self._plan():
             if self._is_whole(path):
                 self.resumed += 1
-                self._progress(done + stop - start, total, f"{side} encoded before")
+                self._progress(done + stop - start, total, f"{side} already encoded")
             else:
                 self._make(side, path, start, stop, done, total)
                 made += 1
@@ -88,7 +88,7 @@ class Shards:
     @staticmethod
     def _is_whole(path: Path) -> bool:
         try:
-            # numpy leaves the file open when it turns out to be no archive, so it is opened here.
+            # numpy leaves the file open if it is not an archive, so it is opened here.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
                 for part in _SHARD_PARTS:
                     shard[part]  # reading a part checks its CRC
@@ -133,13 +133,13 @@ class Shards:
         self._progress(done + stop - start, total, f"encoding {side}")
 
     def _open(self, rows: Sequence[int], problems: list[dict[str, str]]) -> tuple[list[int], list[Image]]:
-        """Open pictures; one that cannot be read becomes a problem and no more."""
+        """Open pictures; an unreadable one is skipped and added to the problems."""
         opened, pictures = [], []
         for row in rows:
             entry = self._sides["images"][row]
             try:
                 pictures.append(self._collection.open(entry.source))
-            except Exception as error:  # decoders raise anything from OSError to SyntaxError
+            except Exception as error:  # decoders raise various types, from OSError to SyntaxError
                 problems.append({"id": entry.item["id"], "reason": f"{type(error).__name__}: {error}"})
             else:
                 opened.append(row)
@@ -153,11 +153,11 @@ class Shards:
                     yield shard[key]
 
     def count(self, side: str) -> int:
-        """Return how many items of a side were encoded."""
+        """Return the number of encoded items of a side."""
         return sum(len(kept) for kept in self.read(side, "kept"))
 
     def kept(self, side: str) -> Iterator[dict[str, Any]]:
-        """Yield the items of a side that were encoded, in order of rows."""
+        """Yield the encoded items of a side, in order of rows."""
         for rows in self.read(side, "kept"):
             for row in rows:
                 yield self._sides[side][row].item
@@ -176,7 +176,7 @@ def _thumbnail(picture: Image) -> bytes:
 
 
 def _check_encoded(encoded: Encoded, encoder: Encoder, ids: Sequence[str]) -> None:
-    """Refuse what an encoder must not return before it reaches the disk."""
+    """Refuse invalid encoder output before it is written to disk."""
     codes, features = np.asarray(encoded.codes), np.asarray(encoded.features)
     if codes.dtype != np.uint8 or codes.shape != (len(ids), CODE_BITS // 8):
         raise wb.BadInput(
@@ -188,11 +188,11 @@ def _check_encoded(encoded: Encoded, encoder: Encoder, ids: Sequence[str]) -> No
             f"encoder {encoder.name!r} returned features {features.dtype} {features.shape} for {len(ids)} "
             f"items; they must be float ({len(ids)}, {encoder.dim})"
         )
-    # A NaN fails the comparison, so one check finds it, infinity, and a wrong norm.
+    # A NaN fails the comparison, so one check detects NaN, infinity and a wrong norm.
     norms = np.linalg.norm(features.astype(np.float64), axis=1)
     bad = [item_id for item_id, unit in zip(ids, np.abs(norms - 1) < 1e-2, strict=True) if not unit]
     if bad:
         raise wb.BadInput(
             f"encoder {encoder.name!r} returned features that are not finite or not of unit norm for "
-            f"{len(bad)} items, the first is {bad[0]!r}"
+            f"{len(bad)} items; the first is {bad[0]!r}"
         )

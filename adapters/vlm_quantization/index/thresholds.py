@@ -1,4 +1,4 @@
-"""The distance and the score beyond which a hit is no better than chance."""
+"""The distance and score thresholds beyond which a hit is no better than chance."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.shards import Shards
 
-#: An item counts as near a query when only this share of unrelated pairs is as near.
+#: An item counts as near a query if at most this share of unrelated pairs is as near.
 UNRELATED_TAIL = 1e-3
 
 
-#: Items drawn from each side to measure how near unrelated pairs are, and the fewest pairs that say anything.
+#: Number of items sampled from each side to measure unrelated pairs, and the minimum number of such pairs.
 UNRELATED_SAMPLE = 1_000
 
 
@@ -26,8 +26,8 @@ def chance_thresholds(built: Path, shards: Shards) -> dict[str, dict[str, float 
     """Measure how near unrelated items are, for each pair of sides, length and method.
 
     Items of different concepts count as unrelated. The threshold of a length is the largest distance within
-    which at most :data:`UNRELATED_TAIL` of the pairs lie (-1: even equal codes are commoner than that);
-    for cosine it is the score that as many exceed.
+    which at most a share of :data:`UNRELATED_TAIL` of the pairs lies (-1: even equal codes are more common);
+    for cosine it is the score that this share of the pairs exceeds.
     """
     random = np.random.default_rng(0)
     drawn: dict[str, tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.str_]]] = {}

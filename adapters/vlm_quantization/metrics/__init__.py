@@ -1,1 +1,1 @@
-"""Retrieval metrics with ties by expectation, and the protocols they follow."""
+"""Retrieval metrics as expectations over tie orders, and the protocols they follow."""

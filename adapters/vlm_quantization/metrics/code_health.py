@@ -1,7 +1,7 @@
-"""Whether a code uses its bits: balance, entropy, correlation, rounding, ties, agreement of the two sides.
+"""How well a code uses its bits: balance, entropy, correlation, rounding, ties, agreement of the two sides.
 
-A metric says how good a code is; these say why. All of them are of the codes themselves, at every length, and
-need no relevance but that of each picture to its own text.
+Metrics tell how good a code is; these measures help explain why. They are computed from the codes alone, at
+every length, and need no relevance except the text that belongs to each picture.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class SideHealth:
     bits : int
         Code length.
     n : int
-        Codes looked at.
+        Number of codes.
     balance : float
-        Mean share of the rarer value of a bit, 0 to 0.5; half is best.
+        Mean share of the rarer value of a bit, 0 to 0.5; 0.5 is best.
     entropy : float
         Mean entropy of a bit, 0 to 1.
     distinct : float
-        Distinct codes over codes: how many items share theirs with nobody, roughly.
+        Distinct codes divided by codes: roughly, the share of items whose code is unique.
     correlation, highest_correlation : float
-        Mean and greatest absolute correlation of two bits, 0 to 1. Bits that never change count as 0.
+        Mean and maximum absolute correlation of two bits, 0 to 1. Bits that never change count as 0.
     rounding : float
-        Mean of 1 - cosine between the margins of an item and their signs; 0 loses nothing. NaN without
+        Mean of 1 - cosine between the margins of an item and their signs; 0 means no loss. NaN without
         margins.
     """
 
@@ -70,10 +70,10 @@ def side_health(
     Raises
     ------
     workbench.BadInput
-        No codes.
+        There are no codes.
     """
     if not len(codes):
-        raise wb.BadInput("there are no codes to look at")
+        raise wb.BadInput("no codes to measure")
     signs = np.unpackbits(codes, axis=1).astype(np.float64)
     shares = signs.mean(axis=0)
     correlation = np.abs(_correlation(signs))
@@ -98,7 +98,7 @@ def side_health(
 
 
 def shares_of_ones(codes: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return how often each bit is one, float64 (bits,)."""
+    """Return the share of ones of each bit, float64 (bits,)."""
     shares: NDArray[np.float64] = np.unpackbits(codes, axis=1).mean(axis=0)
     return shares
 
@@ -125,7 +125,7 @@ def _rounding(margins: NDArray[np.float32]) -> float:
 
 @dataclass(frozen=True)
 class PairHealth:
-    """Queries and gallery together at one length.
+    """Ties between queries and gallery at one length.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ def agreement(
     text_codes: NDArray[np.uint8],
     pairs: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how often each bit of a picture equals that of its text, and of a text of something else.
+    """Return how often each bit of a picture equals that of its own text, and that of other texts.
 
     Parameters
     ----------
@@ -189,16 +189,16 @@ def agreement(
     Returns
     -------
     own, others : ndarray, float64, shape (bits,)
-        0 to 1. ``others`` is over all texts but the picture's own, in closed form; a code that tells things
-        apart has it near one half. NaN where no picture has a text.
+        0 to 1. ``others`` is over all texts but the picture's own, in closed form; for a discriminative code
+        it is near one half. NaN if no picture has a text.
     """
-    there = pairs >= 0
-    images = np.unpackbits(image_codes[there], axis=1).astype(np.float64)
+    paired = pairs >= 0
+    images = np.unpackbits(image_codes[paired], axis=1).astype(np.float64)
     texts = np.unpackbits(text_codes, axis=1).astype(np.float64)
     if not len(images) or len(texts) < 2:
-        nothing = np.full(8 * image_codes.shape[1], np.nan)
-        return nothing, nothing
-    own = (images == texts[pairs[there]]).mean(axis=0)
+        undefined = np.full(8 * image_codes.shape[1], np.nan)
+        return undefined, undefined
+    own = (images == texts[pairs[paired]]).mean(axis=0)
     ones = texts.mean(axis=0)
     all_texts = (images * ones + (1 - images) * (1 - ones)).mean(axis=0)
     return own, (all_texts * len(texts) - own) / (len(texts) - 1)

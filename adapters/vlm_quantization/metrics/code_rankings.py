@@ -1,4 +1,4 @@
-"""Rankings of codes by Hamming distance, as groups of ties."""
+"""Rankings of codes by Hamming distance, as tie groups."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from adapters.vlm_quantization.metrics.tie_groups import (
     without_rows,
 )
 
-#: Bins of histograms (queries times distances times grades) that are turned into metrics together; this is
-#: 1,024 queries of 128 bits and two grades.
+#: Histogram bins (queries times distances times grades) that are turned into metrics at once; about 1,024
+#: queries at 128 bits and two grades.
 BINS_PER_BLOCK = 1 << 18
 
 
 def _words(codes: NDArray[np.uint8], lengths: Sequence[int]) -> list[list[NDArray[Any]]]:
-    """Return, for each length, the columns it adds to the one before, in the widest words that fit."""
+    """Return, for each length, the columns it adds to the previous length, in the widest words that fit."""
     columns: list[list[NDArray[Any]]] = []
     done = 0
     for length in lengths:
@@ -41,8 +41,8 @@ def _words(codes: NDArray[np.uint8], lengths: Sequence[int]) -> list[list[NDArra
 def _counted_together(lengths: Sequence[int], n_gallery: int, levels: int = 2) -> list[list[int]]:
     """Split lengths into runs whose distances are counted in one joint histogram.
 
-    Counting costs most of the time, and does so by the pair, so lengths share a count while their joint
-    histogram has fewer bins than the gallery has items (and a bin fits 16 bits).
+    Counting takes most of the time, in proportion to the pairs, so lengths share one count while their joint
+    histogram has no more bins than the gallery has items (and a bin index fits in 16 bits).
     """
     runs: list[list[int]] = []
     bins = 0
@@ -73,11 +73,11 @@ def code_groups(
     query_codes, gallery_codes : ndarray, uint8, shape (n, w)
         Packed codes, ranked by Hamming distance.
     relevance : Relevance
-        Who is relevant to whom.
+        Relevant items of each query.
     lengths : sequence of int
         Code lengths in bits, ascending multiples of 8.
     itself : ndarray, int64, shape (n_queries,), optional
-        The row of the gallery that is the query itself and is left out; -1 where there is none.
+        The row of each query in the gallery, left out of its ranking; -1 for a query not in the gallery.
 
     Yields
     ------
@@ -104,16 +104,16 @@ def code_groups(
                 own[start - first : stop - first] = grades[np.arange(stop - start), itself[start:stop]]
         for length in lengths:
             if itself is not None:
-                there = np.flatnonzero(itself[first:last] >= 0)
-                one = query_codes[first:last][there, : length // 8]
-                other = gallery_codes[itself[first:last][there], : length // 8]
+                inside = np.flatnonzero(itself[first:last] >= 0)
+                one = query_codes[first:last][inside, : length // 8]
+                other = gallery_codes[itself[first:last][inside], : length // 8]
                 distance = np.bitwise_count(one ^ other).sum(axis=1)
-                counts[length][there, distance, own[there]] -= 1
+                counts[length][inside, distance, own[inside]] -= 1
             yield first, last, length, _from_histogram(counts[length]), counts[length]
 
 
 def _differing(queries: Sequence[NDArray[Any]], gallery: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
-    """Return how many bits differ in some words of two codes, (queries, gallery)."""
+    """Return the number of differing bits in some words of two codes, (queries, gallery)."""
     differing: list[NDArray[np.uint8]] = [
         np.bitwise_count(one[:, None] ^ other) for one, other in zip(queries, gallery, strict=True)
     ]
@@ -130,16 +130,16 @@ def _histograms(
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """Yield each length with its counts (queries, distances, grades).
 
-    ``added`` yields what each length adds to the distance of the one before.
+    ``added`` yields what each length adds to the distance at the previous length.
     """
     rows = len(grades)
     distance = np.zeros(grades.shape, np.uint8)
     for run in runs:
-        # A pair's bin, its last digit first: its grade, its distance at the first length of the run, and what
-        # each further length adds. In this order all that follows reads memory in sequence.
+        # The bin of a pair, last digit first: its grade, its distance at the first length of the run, and
+        # what each further length adds. In this order, all later steps read memory sequentially.
         distance += next(added)
         bins = distance.astype(np.int16)
-        if levels == 2:  # adding is quicker than multiplying
+        if levels == 2:  # adding is faster than multiplying
             bins += distance
         else:
             bins *= np.int16(levels)
@@ -155,7 +155,7 @@ def _histograms(
         keys = bins + np.arange(0, rows * size, size)[:, None]
         joint = np.bincount(keys.ravel(), minlength=rows * size).reshape(rows, *shape)
         for at, length in enumerate(run):
-            if at:  # fold what this length adds into the distance
+            if at:  # fold this length's part into the distance
                 folded = np.zeros((*joint.shape[:-2], levels * (length + 1)), np.intp)
                 for step in range(joint.shape[-2]):
                     folded[..., levels * step : levels * step + joint.shape[-1]] += joint[..., step, :]
@@ -165,7 +165,7 @@ def _histograms(
 
 
 def _from_histogram(counts: NDArray[np.intp]) -> TieGroups:
-    """Return the groups of counts (queries, distances, grades)."""
+    """Return the tie groups of counts (queries, distances, grades)."""
     relevant = counts[:, :, 1:].sum(axis=2) if counts.shape[2] > 2 else counts[:, :, 1]
     size = counts[:, :, 0] + relevant
     query, distance = np.nonzero(relevant)
@@ -186,9 +186,9 @@ def code_orders(
     lengths: Sequence[int],
     itself: NDArray[np.int64] | None = None,
 ) -> Iterator[tuple[int, int, int, TieGroups]]:
-    """Yield ``(start, stop, length, groups)`` with items of one distance in the order of their rows.
+    """Yield ``(start, stop, length, groups)`` with items at equal distance in the order of their rows.
 
-    As :func:`code_groups`, but each relevant item is a group of its own.
+    As :func:`code_groups`, but each relevant item is a separate group.
     """
     n_gallery, levels = len(gallery_codes), relevance.levels
     query_words, gallery_words = _words(query_codes, lengths), _words(gallery_codes, lengths)
@@ -202,10 +202,10 @@ def code_orders(
         for length, of_queries, of_gallery in zip(lengths, query_words, gallery_words, strict=True):
             distance += _differing([word[start:stop] for word in of_queries], of_gallery)
             ranked = distance
-            if itself is not None:  # the query itself stands last, beyond every distance, and is irrelevant
+            if itself is not None:  # the query itself ranks last, beyond every distance, and is irrelevant
                 ranked, grades = without_rows(distance, grades, itself[start:stop], 255)
-            # Distance, row and grade in one number: sorting that in place is many times faster than an
-            # argsort.
+            # Distance, row and grade packed into one number: sorting it in place is many times faster than
+            # an argsort.
             keys = ranked.astype(kind) << kind(high)
             keys |= rows
             keys |= grades

@@ -1,27 +1,27 @@
-"""How well one side finds the other, said so that ties cannot flatter it.
+"""Retrieval metrics that do not depend on how ties are broken.
 
-A ranking by Hamming distance is full of ties: at 8 bits, a gallery of thousands falls on nine distances. What
-a metric is then depends on how a sort happened to break them. Here every metric stands between the value of
-the worst order of the ties (``low``) and of the best (``high``), and is by default the **expectation over all
+A ranking by Hamming distance is full of ties: at 8 bits, a gallery of thousands has only nine distances, so
+the value of a metric depends on how a sort happens to break ties. Here every metric lies between its value in
+the worst order of the ties (``low``) and in the best (``high``), and is by default the **expectation over all
 orders**, in closed form.
 
 ==============  ================================================================================
 name            value of a query
 ==============  ================================================================================
-``mAP``         average precision, cut and divided as the protocol says; ``mAP@k`` of the first k
-``P@k``         share of the first k that is relevant
-``R@k``         true recall: share of the relevant items that is among the first k
+``mAP``         average precision, cut and divided by the protocol's rules; ``mAP@k`` of the first k
+``P@k``         share of the first k that are relevant
+``R@k``         true recall: share of the relevant items that are among the first k
 ``hit@k``       hit rate: whether any of the first k is relevant
-``NDCG@k``      discounted gain of the first k over that of the best ranking
-``MRR``         one over the rank of the first relevant item
+``NDCG@k``      discounted gain of the first k, divided by that of the ideal ranking
+``MRR``         reciprocal rank of the first relevant item
 ``MedR``        rank of the first relevant item; the *median* over queries
-``P@r2``        share of what lies within Hamming distance 2 that is relevant (0 where nothing does)
-``R@r2``        share of the relevant items that lies within Hamming distance 2
+``P@r2``        share of the items within Hamming distance 2 that are relevant (0 if there are no such items)
+``R@r2``        share of the relevant items that are within Hamming distance 2
 ==============  ================================================================================
 
-How a ranking becomes tie groups is in :mod:`adapters.vlm_quantization.metrics.tie_groups`, how those become
-metrics in :mod:`adapters.vlm_quantization.metrics.metrics`, the rules by name in
-:mod:`adapters.vlm_quantization.metrics.protocols`.
+:mod:`adapters.vlm_quantization.metrics.tie_groups` reduces a ranking to tie groups,
+:mod:`adapters.vlm_quantization.metrics.metrics` computes metrics of them, and
+:mod:`adapters.vlm_quantization.metrics.protocols` defines the named rules.
 """
 
 from __future__ import annotations
@@ -71,45 +71,46 @@ def evaluate_codes(
     query_codes, gallery_codes : ndarray, uint8, shape (n, w)
         Packed codes, 16 bytes for 128 bits; the code of length B is the first ``B // 8`` bytes of a row.
     relevance : SameItem, SharedLabel, Graded or Judged
-        Who is relevant to whom.
+        Relevant items of each query.
     bits : sequence of int
         Code lengths, multiples of 8 up to the width of the codes.
     ks : sequence of int
-        Cuts, from 1; one beyond the gallery is the whole gallery.
+        Cut-offs, at least 1; one beyond the gallery means the whole gallery.
     protocol : str or Protocol
-        A key of :data:`PROTOCOLS`, or rules of one's own.
+        A key of :data:`PROTOCOLS`, or custom rules.
     radii : sequence of int
-        Hamming distances, from 0, within which precision and recall are measured.
+        Hamming distances, at least 0, within which precision and recall are measured.
     itself : array_like of int, shape (n_queries,), optional
         For queries that are items of the gallery: the row of each, which is left out of its ranking; -1 for
         none. See :func:`adapters.vlm_quantization.metrics.relevance.itself`.
     gallery_ids : array_like, shape (n_gallery,), optional
-        Item ids, by which protocols that order ties by id order them; the row number if not given.
+        Item ids, for protocols that order ties by id. Default: the row numbers.
 
     Returns
     -------
     list of MetricRecord
-        By length in the order given; for each, mAP, then ``mAP@k``, ``P@k``, ``R@k``, ``hit@k`` and
+        By length in the given order; for each, mAP, then ``mAP@k``, ``P@k``, ``R@k``, ``hit@k`` and
         ``NDCG@k`` for every k, then MRR, MedR, and ``P@r`` and ``R@r`` for every radius.
 
     Raises
     ------
     workbench.BadInput
-        Codes, lengths, cuts, radii or protocol that cannot be used; a query without a relevant item where
-        the protocol calls that an error.
+        Invalid codes, lengths, cut-offs, radii or protocol; or a query without a relevant item if the
+        protocol treats that as an error.
 
     Notes
     -----
-    Working memory does not grow with the numbers of queries and items beyond a row of the gallery.
+    Working memory does not grow with the numbers of queries and items, beyond one row of the gallery.
     """
     rules = protocol_of(protocol)
-    cuts = whole_numbers(ks, "a cut k", 1)
+    cuts = whole_numbers(ks, "a cut-off k", 1)
     within = whole_numbers(radii, "a radius", 0)
     check_codes(query_codes, "query codes")
     check_codes(gallery_codes, "gallery codes")
     if query_codes.shape[1] != gallery_codes.shape[1]:
         raise wb.BadInput(
-            f"query codes have {query_codes.shape[1]} bytes a row and gallery codes {gallery_codes.shape[1]}"
+            "query and gallery codes must have the same width, "
+            f"not {query_codes.shape[1]} and {gallery_codes.shape[1]} bytes"
         )
     lengths = code_lengths(bits, min(query_codes.shape[1] * 8, LONGEST))
     check_relevance(relevance, len(query_codes), len(gallery_codes))
@@ -140,29 +141,29 @@ def mean_average_precision(
 ) -> float:
     """Return the mean average precision of rankings by Hamming distance, by the default protocol.
 
-    Ties count by their expectation over all orders; see :func:`evaluate_codes` for bounds, values per query
-    and other protocols.
+    The value is the expectation over all orders of the ties; see :func:`evaluate_codes` for bounds, values
+    per query and other protocols.
 
     Parameters
     ----------
     query_codes, gallery_codes : ndarray, uint8, shape (n, w)
         Packed codes, 16 bytes for 128 bits.
     relevance : SameItem, SharedLabel, Graded or Judged
-        Who is relevant to whom.
+        Relevant items of each query.
     bits : int
         Code length, a multiple of 8 up to the width of the codes.
     k : int, optional
-        Only the first ``k`` of each ranking count; the whole ranking if not given.
+        Use only the first ``k`` of each ranking. Default: the whole ranking.
 
     Returns
     -------
     float
-        From 0 to 1; NaN where no query has a relevant item.
+        From 0 to 1; NaN if no query has a relevant item.
 
     Raises
     ------
     workbench.BadInput
-        Codes, length or cut that cannot be used.
+        Invalid codes, length or cut-off.
     """
     name = "mAP" if k is None else f"mAP@{k}"
     return _one(query_codes, gallery_codes, relevance, name, bits, () if k is None else (k,))
@@ -176,9 +177,9 @@ def precision_at_k(
     k: int,
     bits: int,
 ) -> float:
-    """Return the share of the first ``k`` that is relevant, by Hamming distance and the default protocol.
+    """Return the share of the first ``k`` that are relevant, by Hamming distance and the default protocol.
 
-    Parameters, errors and ties are those of :func:`mean_average_precision`.
+    Parameters, errors and ties are as in :func:`mean_average_precision`.
     """
     return _one(query_codes, gallery_codes, relevance, f"P@{k}", bits, (k,))
 
@@ -212,30 +213,31 @@ def evaluate_scores(
     Parameters
     ----------
     query_features, gallery_features : ndarray, float, shape (n, d)
-        Features; rows are brought to unit L2 norm, rows of zeros stay zero.
+        Features; rows are scaled to unit L2 norm, rows of zeros stay zero.
     relevance, ks, protocol, itself, gallery_ids
         As for :func:`evaluate_codes`.
     bits : int, optional
-        Code length for the records, where one side's features are a code's signs.
+        Code length for the records, if one side's features are the signs of a code.
     method : str
-        What the records say ranked the gallery.
+        Name of the ranking method for the records.
 
     Returns
     -------
     list of MetricRecord
-        With ``bits=None`` and ``method="cosine"``. Items of equal score (in float32; equal rows always are)
-        are ties.
+        With the given ``bits`` and ``method``. Items with equal scores in float32 are ties; equal rows always
+        have equal scores.
 
     Raises
     ------
     workbench.BadInput
-        Features that are not finite or do not fit, cuts or protocol that cannot be used.
+        Features that are not finite or differ in width; invalid cut-offs or protocol.
     """
     queries = unit_rows(query_features, "query features")
     gallery = unit_rows(gallery_features, "gallery features")
     if queries.shape[1] != gallery.shape[1]:
         raise wb.BadInput(
-            f"query features have {queries.shape[1]} columns and gallery features {gallery.shape[1]}"
+            "query and gallery features must have the same width, "
+            f"not {queries.shape[1]} and {gallery.shape[1]} columns"
         )
     check_relevance(relevance, len(queries), len(gallery))
     return evaluate_ranking(
@@ -261,7 +263,7 @@ def evaluate_ranking(
     bits: int | None = None,
     method: str = "scores",
 ) -> list[MetricRecord]:
-    """Evaluate any ranking given as scores, a range of queries at a time.
+    """Evaluate any ranking by scores, for a range of queries at a time.
 
     Parameters
     ----------
@@ -279,10 +281,10 @@ def evaluate_ranking(
     Raises
     ------
     workbench.BadInput
-        Cuts or protocol that cannot be used.
+        Invalid cut-offs or protocol.
     """
     rules = protocol_of(protocol)
-    cuts = whole_numbers(ks, "a cut k", 1)
+    cuts = whole_numbers(ks, "a cut-off k", 1)
     own = rows_of_queries(itself, relevance.n_queries, relevance.n_gallery)
     order = id_order(rules, gallery_ids, relevance.n_gallery)
     if order is not None:

@@ -1,9 +1,8 @@
 """Retrieval metrics of tie groups in closed form: expected, worst and best over all orders within the ties.
 
-Every function returns three rows, one column a query: the expectation over all orders of tied items (McSherry
-and Najork, ECIR 2008; He, Cakir, Bargal and Sclaroff, CVPR 2018), and the least and the greatest value that
-an order can give. Queries without a relevant item come out as zero here; what becomes of them is the
-protocol's to say.
+Every function returns three rows, with one column per query: the expectation over all orders of tied items
+(McSherry and Najork, ECIR 2008; He, Cakir, Bargal and Sclaroff, CVPR 2018), and the minimum and the maximum
+over the orders. Queries without a relevant item have the value zero; the protocol decides how they count.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 
 from adapters.vlm_quantization.metrics.tie_groups import TieGroups
 
-#: Elements of working arrays where a sum over the places within a group has no closed form.
+#: Elements of the working arrays for sums over the positions within a group that have no closed form.
 ELEMENTS_AT_ONCE = 1 << 21
 
 
-#: A term of a sum of probabilities below e to the minus this adds nothing to a float64.
+#: A probability below exp(-this) is negligible in a float64 sum.
 _NOTHING = 40.0
 
 
@@ -63,15 +62,15 @@ def _summed(groups: TieGroups, parts: Sequence[NDArray[np.float64]], n_queries: 
 def _precisions(
     groups: TieGroups, places: NDArray[np.float64], n_gallery: int, hits: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sums of precisions at relevant items on the first ``places`` places of each group.
+    """Return the sums of precisions at relevant items on the first ``places`` positions of each group.
 
-    A group of n items, r of them relevant, after N items with R relevant: its i-th place holds a relevant
-    item with probability r/n, and then (i-1)(r-1)/(n-1) relevant ones are expected before it in the group.
-    Summed over the first m places, the precisions are harmonic sums:
+    Take a group of n items, r of them relevant, after N items with R relevant. Its i-th position holds a
+    relevant item with probability r/n, and then (i-1)(r-1)/(n-1) relevant ones are expected before it in the
+    group. Summed over the first m positions, the precisions are harmonic sums:
     ``r/n · [(R+1)·h + (r-1)/(n-1) · (m - (N+1)·h)]`` with ``h = H(N+m) - H(N)``.
 
-    With ``hits``, so many relevant items are known to lie on the first ``places`` places; the group then
-    is as one of that size.
+    ``hits``, if passed, is the number of relevant items on the first ``places`` positions; the group is then
+    treated as one of ``places`` items, ``hits`` of them relevant.
     """
     harmonic = _harmonic(n_gallery)
     n, r, before, found = groups.size, groups.relevant, groups.before, groups.found
@@ -81,7 +80,7 @@ def _precisions(
     h = harmonic[end] - harmonic[start]
     slope = (r - 1) / np.maximum(n - 1, 1)
     mean = r / np.maximum(n, 1) * ((found + 1) * h + slope * (places - (before + 1) * h))
-    # All relevant ones first, or last: the j-th adds (R+j) / (N+j), or (R+j) / (N+n-r+j).
+    # All relevant items first, or last: the j-th adds (R+j) / (N+j), or (R+j) / (N+n-r+j).
     most = np.minimum(r, places)
     high = most + (found - before) * (harmonic[(before + most).astype(np.intp)] - harmonic[start])
     least = np.maximum(places - (n - r), 0)
@@ -93,18 +92,18 @@ def _precisions(
 def average_precision(
     groups: TieGroups, relevant: NDArray[np.float64], n_gallery: int, k: int | None = None, *, capped: bool
 ) -> Three:
-    """Return AP over the first k places, divided by the relevant items there are.
+    """Return AP over the first k ranks, divided by the number of relevant items.
 
     Parameters
     ----------
     groups : TieGroups
     relevant : ndarray, float64, shape (n_queries,)
-        Relevant items of each query.
+        Number of relevant items of each query.
     n_gallery : int
     k : int, optional
-        Where the ranking is cut; not at all if not given.
+        Cut-off of the ranking. Default: no cut-off.
     capped : bool
-        Divide by k where more than k items are relevant, so that a perfect ranking has 1.
+        Divide by k if more than k items are relevant, so that a perfect ranking has AP 1.
     """
     if k is not None:
         groups = groups.up_to(k)
@@ -121,11 +120,12 @@ def average_precision(
 def average_precision_of_hits(
     groups: TieGroups, n_queries: int, n_gallery: int, k: int | None, *, expected: bool = True
 ) -> Three:
-    """Return AP over the first k places, divided by the relevant items among them.
+    """Return AP over the first k ranks, divided by the number of relevant items among them.
 
-    How many of the group at the cut lie before it is hypergeometric; given that number, the part before the
-    cut is as a whole group. More hits at the cut need not be better here, so the bounds go through every
-    number. Without ``expected`` the first row is not worked out where it depends on the order.
+    The number of relevant items of the group at the cut-off that rank before it is hypergeometric; given that
+    number, the part before the cut-off is like a whole group. More hits before the cut-off do not always give
+    a higher AP, so the bounds try every number. Without ``expected``, the first row is not computed where it
+    depends on the order.
     """
     k = n_gallery if k is None else min(k, n_gallery)
     groups = groups.up_to(k)
@@ -165,9 +165,9 @@ def average_precision_of_first(
     *,
     expected: bool = True,
 ) -> Three:
-    """Return the mean of the precisions at the first k relevant items, wherever they rank.
+    """Return the mean of the precisions at the first k relevant items, at any rank.
 
-    Without ``expected`` the first row is not worked out where it depends on the order.
+    Without ``expected``, the first row is not computed where it depends on the order.
     """
     if k is None:
         return average_precision(groups, relevant, n_gallery, capped=False)
@@ -185,8 +185,8 @@ def average_precision_of_first(
     mean[cut] = 0
     for rows, place in _ragged(np.ones(len(cut)), n[cut]):
         part, limit = groups.taken(cut[rows]), taken[cut[rows]]
-        # The i-th place holds the relevant item number j+1 with probability r/n · Hypergeometric(j; n-1, r-1,
-        # i-1).
+        # The i-th position holds relevant item number j+1 with probability
+        # r/n · Hypergeometric(j; n-1, r-1, i-1).
         gained = np.zeros(len(rows))
         total = _log_choose(part.size - 1, place - 1, n_gallery)
         for j in range(int(limit.max())):
@@ -202,10 +202,10 @@ def average_precision_of_first(
 
 
 def within(groups: TieGroups, k: int, n_queries: int, n_gallery: int) -> tuple[Three, Three]:
-    """Return relevant items among the first k, and whether there is any.
+    """Return the number of relevant items among the first k, and whether there is any.
 
-    Of a group of n items, m lie within the first k; how many of its r relevant ones do is hypergeometric,
-    with mean m·r/n, and none does with probability C(n-r, m) / C(n, m).
+    Let m of the n items of a group rank within the first k. The number of its r relevant items among them is
+    hypergeometric, with mean m·r/n; it is zero with probability C(n-r, m) / C(n, m).
     """
     groups = groups.up_to(k)
     query, n, r = groups.query, groups.size, groups.relevant
@@ -214,7 +214,7 @@ def within(groups: TieGroups, k: int, n_queries: int, n_gallery: int) -> tuple[T
     hits = _summed(groups, (m * r / n, surely, at_most), n_queries)
 
     log_factorial = _log_factorial(n_gallery + 1)
-    # No order within the ties misses when more items are taken than there are irrelevant ones.
+    # No order of the ties can miss if more items are taken than are irrelevant.
     rest, taken, size = (x.astype(np.intp) for x in (np.maximum(n - r - m, 0), m, n))
     log_missed = (
         log_factorial[(n - r).astype(np.intp)]
@@ -224,7 +224,7 @@ def within(groups: TieGroups, k: int, n_queries: int, n_gallery: int) -> tuple[T
     )
     chance = np.where(surely > 0, 1.0, -np.expm1(log_missed))
     found_any = np.zeros((3, n_queries))
-    # Only the group at the cut is left to chance, so the best group of a query is the answer.
+    # Only the group at the cut-off depends on chance, so the maximum over a query's groups is exact.
     for row, part in zip(found_any, (chance, surely > 0, at_most > 0), strict=True):
         np.maximum.at(row, query, part.astype(np.float64))
     return hits, np.clip(found_any, 0.0, 1.0)
@@ -233,7 +233,7 @@ def within(groups: TieGroups, k: int, n_queries: int, n_gallery: int) -> tuple[T
 def discounted_gain(
     groups: TieGroups, ideal: NDArray[np.float64], gains: NDArray[np.float64], k: int, n_gallery: int
 ) -> Three:
-    """Return NDCG over the first k places (Järvelin and Kekäläinen, TOIS 2002).
+    """Return NDCG over the first k ranks (Järvelin and Kekäläinen, TOIS 2002).
 
     The discount of a rank is ``1 / log2(rank + 1)``.
 
@@ -241,7 +241,7 @@ def discounted_gain(
     ----------
     groups : TieGroups
     ideal : ndarray, float64, shape (n_queries, levels - 1)
-        How many items of the gallery have each grade from 1.
+        Number of gallery items with each grade from 1.
     gains : ndarray, float64, shape (levels - 1,)
         Gain of each grade from 1, ascending.
     k : int
@@ -267,7 +267,7 @@ def _laid_out(
     k: int,
     discounts: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return the gain of items laid out grade after grade from a place on, up to the first k places."""
+    """Return the gain of items placed grade after grade from a start rank, within the first k ranks."""
     total = np.zeros(len(grades))
     at = np.minimum(start, k)
     for count, gain in zip(grades.T, gains, strict=True):
@@ -278,10 +278,11 @@ def _laid_out(
 
 
 def first_relevant(groups: TieGroups, n_queries: int, n_gallery: int) -> tuple[Three, Three]:
-    """Return the reciprocal rank and the rank of the first relevant item; 0 where there is none.
+    """Return the reciprocal rank and the rank of the first relevant item; 0 if no item is relevant.
 
-    In a group of n items with r relevant ones after N others, the first relevant one is expected at place
-    ``N + (n+1)/(r+1)``. Its reciprocal rank is a sum over places i of ``C(n-i, r-1) / C(n, r) / (N+i)``.
+    In a group of n items, r of them relevant, after N others, the expected rank of the first relevant item is
+    ``N + (n+1)/(r+1)``. Its expected reciprocal rank is the sum over positions i of
+    ``C(n-i, r-1) / C(n, r) / (N+i)``.
     """
     first = groups.taken(np.flatnonzero(np.diff(groups.query, prepend=-1)))
     query, n, r, before = first.query, first.size, first.relevant, first.before
@@ -308,7 +309,7 @@ def first_relevant(groups: TieGroups, n_queries: int, n_gallery: int) -> tuple[T
 def _ragged(
     lowest: NDArray[np.float64], highest: NDArray[np.float64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Yield ``(row, value)`` for every whole value from lowest to highest of each row, rows together."""
+    """Yield ``(row, value)`` for every whole value from lowest to highest of each row, in batches of rows."""
     counts = (highest - lowest + 1).astype(np.int64)
     ends = np.cumsum(counts)
     first = 0

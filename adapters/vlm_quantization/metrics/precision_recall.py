@@ -1,4 +1,4 @@
-"""Precision over recall, from the first place of a ranking to the last."""
+"""Precision-recall curves, from the first rank to the last."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Curve:
     bits : int or None
         Code length; None for float scores.
     ks : ndarray, int64, shape (p,)
-        Cuts, ascending, spaced evenly in their logarithm.
+        Cut-offs, ascending, evenly spaced on a log scale.
     precision, recall : ndarray, float64, shape (p,)
-        Means over the queries with a relevant item, ties by expectation.
+        Means over the queries with a relevant item, expected over tie orders.
     """
 
     bits: int | None
@@ -41,12 +41,11 @@ class Curve:
     recall: NDArray[np.float64]
 
     def at(self, recall: ArrayLike) -> NDArray[np.float64]:
-        """Return the precision at given recalls: straight lines between points, NaN before the first."""
-        wanted = np.asarray(recall, np.float64)
-        # where recall stands still, the greatest precision at it
+        """Return the precision at the recalls, interpolated linearly; NaN before the first point."""
+        # at equal recall, the highest precision
         order = np.lexsort((-self.precision, self.recall))
         x, first = np.unique(self.recall[order], return_index=True)
-        return np.interp(wanted, x, self.precision[order][first], left=np.nan)
+        return np.interp(np.asarray(recall, np.float64), x, self.precision[order][first], left=np.nan)
 
 
 def precision_recall_curve(
@@ -57,7 +56,7 @@ def precision_recall_curve(
     bits: Sequence[int] = CODE_LENGTHS,
     features: tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]] | None = None,
 ) -> list[Curve]:
-    """Return the precision-recall curve of each length, and of float features where they are given.
+    """Return the precision-recall curve of each length, and of the float features if passed.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ def precision_recall_curve(
     Returns
     -------
     list of Curve
-        Empty where no query has a relevant item.
+        Empty if no query has a relevant item.
     """
     lengths = code_lengths(bits, min(query_codes.shape[1] * 8, LONGEST))
     n = len(gallery_codes)

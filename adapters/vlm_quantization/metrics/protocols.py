@@ -1,15 +1,15 @@
-"""The rules behind a number, by the name of the line of work that uses them.
+"""Evaluation protocols by name: the rules behind published numbers.
 
-Every published mAP of a retrieval code follows some script: where the ranking is cut, what average precision
-is divided by, in which order items at one distance stand, what becomes of a query without a relevant item.
-Figures of different lines cannot be laid side by side; those of one can be made again by its name::
+Every published mAP of a retrieval code follows some evaluation script, which decides where the ranking is
+cut, what average precision is divided by, how items at equal distance are ordered, and how a query without a
+relevant item counts. Numbers of different protocols are not comparable; those of one protocol can be
+reproduced by its name::
 
     evaluate_codes(query_codes, gallery_codes, relevance, protocol="djsrh")
 
-Each function below is one protocol; its docstring names where it was read. Where that code leaves the order
-of ties to a sort that promises none (``numpy.argsort`` and ``torch.sort`` without ``stable``), the order here
-is that of the gallery's rows, which is what a stable sort gives; the bounds beside every value say what
-another order could have made of it.
+Each function below is one protocol; its docstring cites the code it was read from. Where that code leaves
+the order of ties to an unstable sort (``numpy.argsort`` and ``torch.sort`` without ``stable``), ties are
+ordered by gallery row here, as by a stable sort; the bounds of every value cover all other orders.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ Empty = Literal["skip", "zero", "error"]
 
 _DIVISORS: dict[str, str] = {
     "relevant": "divided by the number of relevant items in the gallery",
-    "reachable": "divided by the number of relevant items, or by the cut where that is smaller",
-    "hits": "divided by the number of relevant items before the cut",
-    "first": "the mean of the precisions at the first so many relevant items, wherever they rank",
+    "reachable": "divided by the number of relevant items, or by the cut-off if that is smaller",
+    "hits": "divided by the number of relevant items before the cut-off",
+    "first": "the mean of the precisions at the first relevant items, at any rank",
 }
 
 
 _TIES: dict[str, str] = {
-    "expected": "ties by closed-form expectation over all their orders",
+    "expected": "ties by closed-form expectation over all orders",
     "pessimistic": "ties in the worst order",
     "optimistic": "ties in the best order",
     "id": "ties by item id",
-    "id descending": "ties by item id, the last first",
+    "id descending": "ties by item id, descending",
 }
 
 
@@ -55,30 +55,30 @@ _EMPTY: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """The rules behind a number.
+    """The rules of an evaluation.
 
     Attributes
     ----------
     name : str
-        What a caller types.
+        Name of the protocol.
     source : str
-        Where the rules come from.
+        Source of the rules.
     k : int or None
-        Where the ranking is cut for ``mAP``; None for the whole ranking.
+        Cut-off of the ranking for ``mAP``; None for the whole ranking.
     divisor : {"relevant", "reachable", "hits", "first"}
-        What the average precision of a query is divided by: all relevant items, at most k of them, those
-        before the cut; ``"first"`` averages over the first k relevant items wherever they rank.
+        What the average precision of a query is divided by: all relevant items, at most k of them, or those
+        before the cut-off; ``"first"`` averages over the first k relevant items at any rank.
     ties : {"expected", "pessimistic", "optimistic", "id", "id descending"}
-        What is done with items at one distance.
+        How items at equal distance are ordered.
     empty : {"skip", "zero", "error"}
-        What is done with queries that have no relevant item in the gallery.
+        How queries without a relevant item in the gallery count.
     misses : {"zero", "skip"}
-        What the average precision of a query without a relevant item *before the cut* is: zero, or not
-        counted. Only a divisor of ``"hits"`` leaves the question open.
+        How the average precision of a query without a relevant item *before the cut-off* counts: as zero, or
+        not at all. It matters only with the divisor ``"hits"``.
     recall : {"true", "hit"}
-        What ``R@k`` says: the share of the relevant items that is found, or whether any is.
+        What ``R@k`` is: the share of the relevant items among the first k, or whether there is any.
     precision : {"reachable", "k"}
-        What ``P@k`` divides by in a gallery smaller than k: the gallery, or k all the same.
+        What ``P@k`` divides by in a gallery smaller than k: the size of the gallery, or still k.
     gain : {"exponential", "linear"}
         Gain of a grade g in NDCG: 2^g - 1, or g.
     splits : mapping of str to mapping of str to int
@@ -102,22 +102,22 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name, allowed in (("divisor", _DIVISORS), ("ties", _TIES), ("empty", _EMPTY)):
-            given = getattr(self, name)
-            if given not in allowed:
+            value = getattr(self, name)
+            if value not in allowed:
                 raise wb.BadInput(
-                    f"protocol {self.name!r}: no {name} {given!r}. Allowed: {', '.join(allowed)}"
+                    f"protocol {self.name!r}: unknown {name} {value!r}. Allowed: {', '.join(allowed)}"
                 )
         if self.k is not None and (isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1):
             raise wb.BadInput(f"protocol {self.name!r}: k must be at least 1 or None, not {self.k!r}")
 
     @property
     def words(self) -> str:
-        """The rules as sentences for a reader."""
+        """The rules in words, for display."""
         if self.divisor == "first" and self.k is None:
             cut = "AP over the whole ranking, " + _DIVISORS["relevant"]
         elif self.divisor == "first":
             cut = f"AP: {_DIVISORS['first']} (at most {self.k:,})"
-        elif self.k is None:  # nothing is cut, so everything relevant is before the cut
+        elif self.k is None:  # without a cut-off, all relevant items are before it
             cut = f"AP over the whole ranking, {_DIVISORS['relevant']}"
         else:
             cut = f"AP over the first {self.k:,}, {_DIVISORS[self.divisor]}"
@@ -128,9 +128,10 @@ class Protocol:
 def default() -> Protocol:
     """Ours: the whole ranking, true recall, ties by expectation, with the worst and the best order as bounds.
 
-    Any cut and any order of ties is a free parameter that can change which of two models wins, so there is
-    none. A query nobody could answer says nothing of the model: it is left out, and counted where the
-    reader sees it. Expectations: McSherry and Najork, ECIR 2008; He, Cakir, Bargal and Sclaroff, CVPR 2018.
+    A cut-off or an order of ties is a free parameter that can change which of two models wins, so there is
+    neither. A query without a relevant item says nothing about the model: it is left out, and the number of
+    such queries is reported. Expectations: McSherry and Najork, ECIR 2008; He, Cakir, Bargal and Sclaroff,
+    CVPR 2018.
     """
     return Protocol(name="default", source="McSherry and Najork, ECIR 2008; He et al., CVPR 2018")
 
@@ -138,11 +139,11 @@ def default() -> Protocol:
 def dcmh() -> Protocol:
     """Deep cross-modal hashing (Jiang and Li, CVPR 2017).
 
-    Read in github.com/jiangqy/DCMH-CVPR2017, ``calcMapTopkMapTopkPreTopkRecLabel.m``: mAP over the whole
-    ranking, ties as MATLAB's stable sort leaves them (row order), a query without a relevant item adds
-    nothing while the divisor stays the number of queries. Its top-k mAP divides by the hits before the
-    cut. Split of MIRFLICKR-25K from ``DCMH_demo.m`` and ``DCMH_demo.py``: 2,000 random queries, the other
-    18,015 are the gallery, 10,000 of those train.
+    From github.com/jiangqy/DCMH-CVPR2017, ``calcMapTopkMapTopkPreTopkRecLabel.m``: mAP over the whole
+    ranking; ties in row order, as by MATLAB's stable sort; a query without a relevant item counts as zero.
+    Its top-k mAP divides by the hits before the cut-off. Split of MIRFLICKR-25K from ``DCMH_demo.m`` and
+    ``DCMH_demo.py``: 2,000 random queries; the other 18,015 are the gallery, and 10,000 of those are the
+    training set.
     """
     return Protocol(
         name="dcmh",
@@ -156,12 +157,12 @@ def dcmh() -> Protocol:
 
 
 def mith() -> Protocol:
-    """Multi-granularity interactive transformer hashing (Liu et al., ACM MM 2023), and kin of its script.
+    """Multi-granularity interactive transformer hashing (Liu et al., ACM MM 2023), and work using its script.
 
-    Read in github.com/DarrenZZhang/MITH, ``utils/calc_utils.py`` (``calc_map_k``): the mean of the precisions
-    at the first k relevant items wherever they rank, k = all in its own runs; a query without a relevant
-    item adds nothing while the divisor stays the number of queries. Splits from ``run_MITH.sh``; the
-    gallery is all that is no query, and contains the training pictures (``load_data.py``).
+    From github.com/DarrenZZhang/MITH, ``utils/calc_utils.py`` (``calc_map_k``): the mean of the precisions at
+    the first k relevant items at any rank, with k = all in its own runs; a query without a relevant item
+    counts as zero. Splits from ``run_MITH.sh``; the gallery is everything but the queries, and contains the
+    training pictures (``load_data.py``).
     """
     return Protocol(
         name="mith",
@@ -180,10 +181,10 @@ def mith() -> Protocol:
 def ucch() -> Protocol:
     """Unsupervised contrastive cross-modal hashing (Hu et al., TPAMI 2023).
 
-    Read in github.com/penghu-cs/UCCH, ``UCCH.py`` (``fx_calc_map_multilabel_k``): whole ranking in the runs
-    of the paper (k = 0), divided by the hits before the cut; a query without a hit before the cut is left
-    out of the mean altogether. Splits from ``src/cmdataset.py``: the last rows are the queries, all others
-    train and are the gallery.
+    From github.com/penghu-cs/UCCH, ``UCCH.py`` (``fx_calc_map_multilabel_k``): whole ranking in the paper's
+    runs (k = 0), divided by the hits before the cut-off; a query without a hit before the cut-off is excluded
+    from the mean. Splits from ``src/cmdataset.py``: the last rows are the queries; all others are both
+    training set and gallery.
     """
     return Protocol(
         name="ucch",
@@ -204,11 +205,10 @@ def ucch() -> Protocol:
 def djsrh() -> Protocol:
     """Deep joint-semantics reconstructing hashing (Su, Zhong and Zhang, ICCV 2019), and its successors.
 
-    Read in github.com/zs-zhong/DJSRH, ``metric.py`` (``calculate_top_map``) and ``train.py`` (``topk=50``):
-    the first 50, divided by the hits among them; a query without one adds nothing while the divisor stays
-    the number of queries. Splits from ``datasets.py``: 160 queries of the first label and 80 of each other
-    (MIRFlickr, 2,000 in all, at least 5,000 to train on), 200 of each of ten labels (NUS-WIDE); the gallery
-    is all that is no query.
+    From github.com/zs-zhong/DJSRH, ``metric.py`` (``calculate_top_map``) and ``train.py`` (``topk=50``): the
+    first 50, divided by the hits among them; a query without a hit counts as zero. Splits from
+    ``datasets.py``: 160 queries of the first label and 80 of each other (MIRFlickr, 2,000 in total, at least
+    5,000 for training), 200 of each of ten labels (NUS-WIDE); the gallery is everything but the queries.
     """
     return Protocol(
         name="djsrh",
@@ -225,12 +225,12 @@ def djsrh() -> Protocol:
 
 
 def deephash() -> Protocol:
-    """Image hashing as swuxyj's benchmark reports it.
+    """Image hashing as reported by swuxyj's benchmark.
 
-    Read in github.com/swuxyj/DeepHash-pytorch, ``utils/tools.py`` (``CalcTopMap``, ``config_dataset``): the
-    first 5,000 (NUS-WIDE, COCO; 1,000 for ImageNet, all but the last for the others, whose ``topK=-1`` is a
-    slice), divided by the hits among them; a query without one adds nothing while the divisor stays the
-    number of queries. Splits from its ``data/`` folder and ``cifar_dataset``.
+    From github.com/swuxyj/DeepHash-pytorch, ``utils/tools.py`` (``CalcTopMap``, ``config_dataset``): the
+    first 5,000 (NUS-WIDE, COCO; 1,000 for ImageNet, all but the last for the others, whose ``topK=-1`` is
+    used as a slice), divided by the hits among them; a query without a hit counts as zero. Splits from its
+    ``data/`` folder and ``cifar_dataset``.
     """
     return Protocol(
         name="deephash",
@@ -251,13 +251,12 @@ def deephash() -> Protocol:
 
 
 def clip() -> Protocol:
-    """Image-text retrieval as CLIP and its kin report it (Radford et al., ICML 2021).
+    """Image-text retrieval as reported for CLIP and similar models (Radford et al., ICML 2021).
 
-    Read in github.com/LAION-AI/CLIP_benchmark, ``clip_benchmark/metrics/zeroshot_retrieval.py``: ``R@k`` of a
-    query is 1 if any relevant item is among its k highest scores, else 0, and its own comment says that
-    this is no recall. Every query has a relevant item there; one that had none would count as a miss.
-    Its usual test sets (Karpathy's splits) are 5,000 pictures of COCO and 1,000 of Flickr30k, five captions
-    each.
+    From github.com/LAION-AI/CLIP_benchmark, ``clip_benchmark/metrics/zeroshot_retrieval.py``: ``R@k`` of a
+    query is 1 if any relevant item is among its k highest scores, else 0; a comment in the code notes that
+    this is not recall. Every query has a relevant item there; one without would count as a miss. The usual
+    test sets (Karpathy's splits) are 5,000 pictures of COCO and 1,000 of Flickr30k, five captions each.
     """
     return Protocol(
         name="clip",
@@ -271,13 +270,13 @@ def clip() -> Protocol:
 
 
 def trec() -> Protocol:
-    """Text retrieval as trec_eval reports it (Buckley and Voorhees; NIST).
+    """Text retrieval as reported by trec_eval (Buckley and Voorhees; NIST).
 
-    Read in github.com/usnistgov/trec_eval, ``m_map.c``, ``m_map_cut.c``, ``m_P.c``, ``m_recall.c``,
-    ``m_ndcg_cut.c``, ``m_recip_rank.c``, ``form_res_rels.c``: everything relevant divides, cut or not; P@k
-    divides by k even where fewer items were returned; gains are linear in the grade; items of one score
-    stand with the later document id first; only topics with judgements are averaged over. Where items have no
-    ids, their row number is their id.
+    From github.com/usnistgov/trec_eval, ``m_map.c``, ``m_map_cut.c``, ``m_P.c``, ``m_recall.c``,
+    ``m_ndcg_cut.c``, ``m_recip_rank.c``, ``form_res_rels.c``: AP is divided by all relevant items, with or
+    without a cut-off; P@k divides by k even if fewer items are returned; gains are linear in the grade; items
+    with equal scores are ordered by descending document id; only topics with judgements are averaged. For
+    items without ids, the row number is the id.
     """
     return Protocol(
         name="trec",
@@ -296,17 +295,17 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def protocol_of(given: str | Protocol) -> Protocol:
-    """Return a protocol by its name, or as it is given.
+def protocol_of(protocol: str | Protocol) -> Protocol:
+    """Return a protocol by name; a :class:`Protocol` is returned unchanged.
 
     Raises
     ------
     workbench.BadInput
-        No protocol of that name; the message lists the known ones.
+        No protocol has that name; the message lists the known ones.
     """
-    if isinstance(given, Protocol):
-        return given
+    if isinstance(protocol, Protocol):
+        return protocol
     try:
-        return PROTOCOLS[given]
+        return PROTOCOLS[protocol]
     except (KeyError, TypeError):
-        raise wb.BadInput(f"no protocol {given!r}. Known: {', '.join(sorted(PROTOCOLS))}") from None
+        raise wb.BadInput(f"unknown protocol {protocol!r}. Known: {', '.join(sorted(PROTOCOLS))}") from None

@@ -17,7 +17,7 @@ from adapters.vlm_quantization.metrics.tie_groups import TieGroups
 
 @dataclass(frozen=True)
 class MetricRecord:
-    """One metric of one ranking, with what makes it comparable.
+    """One metric of one ranking, with the protocol and the counts needed to compare it.
 
     Attributes
     ----------
@@ -26,24 +26,24 @@ class MetricRecord:
     bits : int or None
         Code length; None for float scores.
     value : float
-        Mean (of ``MedR``, median) over the queries that count, by the protocol's rule for ties. NaN where no
+        Mean (of ``MedR``, median) over the queries that count, by the protocol's rule for ties. NaN if no
         query counts.
     low, high : float
-        The same with each query's ties in the order that gives the least, and the greatest, value.
+        The same with the ties of each query in the order that gives the lowest, and the highest, value.
     protocol : str
-        Name of the rules.
+        Name of the protocol.
     method : str
-        What ranked the gallery: ``"hamming"``, ``"cosine"``, …
+        Ranking method: ``"hamming"``, ``"cosine"``, …
     relevance : str
         What counts as relevant.
     k : int or None
-        Cut, where the metric has one.
+        Cut-off, if the metric has one.
     n_queries, n_without_relevant, n_gallery : int
-        Queries given, how many of them have no relevant item, and items in the gallery.
+        Number of queries, how many of them have no relevant item, and number of items in the gallery.
     rules : Protocol
-        The rules themselves.
+        The protocol.
     per_query : ndarray, float64, shape (n_queries,)
-        Value of each query, in the order given; NaN for queries that do not count.
+        Value of each query, in the given order; NaN for queries that do not count.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Measured:
         self.gains = grades if rules.gain == "linear" else np.exp2(grades) - 1
 
     def add(self, start: int, stop: int, groups: TieGroups, counts: NDArray[np.intp] | None = None) -> None:
-        """Take the tie groups of a range of queries, and the counts by distance where there are any."""
+        """Add the tie groups of a range of queries, and the counts by distance if there are any."""
         for level, column in enumerate(groups.grades.T):
             self.ideal[start:stop, level] = np.bincount(groups.query, column, minlength=stop - start)
         part = self.values[:, :, start:stop]
@@ -96,7 +96,7 @@ class Measured:
             part[len(self.names) - 2 * len(self.radii) :] = self._by_radius(counts)[:, None]
 
     def settle(self, start: int, stop: int, groups: TieGroups) -> None:
-        """Take the values of the one order that the protocol asks for; the bounds stay as they are."""
+        """Set the values to those of the protocol's tie order; the bounds do not change."""
         ranked = self._ranked(groups, start, stop)
         self.values[: len(ranked), 0, start:stop] = ranked[:, 0]
 
@@ -122,7 +122,7 @@ class Measured:
     def _precision(
         self, groups: TieGroups, relevant: NDArray[np.float64], k: int | None
     ) -> NDArray[np.float64]:
-        """Return average precision as the protocol divides it."""
+        """Return average precision with the protocol's divisor."""
         n_gallery, divisor = self.relevance.n_gallery, self.rules.divisor
         expected = self.rules.ties == "expected"
         if k is None or k >= n_gallery:  # nothing is cut: all divisors are the relevant items
@@ -134,35 +134,35 @@ class Measured:
         return metrics.average_precision(groups, relevant, n_gallery, k, capped=divisor == "reachable")
 
     def _by_radius(self, counts: NDArray[np.intp]) -> NDArray[np.float64]:
-        found = counts[:, :, 1:].sum(axis=2)
-        total = np.maximum(found.sum(axis=1), 1)
+        relevant = counts[:, :, 1:].sum(axis=2)
+        total = np.maximum(relevant.sum(axis=1), 1)
         out = []
         for radius in self.radii:
-            inside = found[:, : radius + 1].sum(axis=1)
+            inside = relevant[:, : radius + 1].sum(axis=1)
             shown = counts[:, : radius + 1].sum(axis=(1, 2))
             out += [inside / np.maximum(shown, 1), inside / total]
         return np.stack(out)
 
     def records(self, method: str, bits: int | None) -> list[MetricRecord]:
-        """Return the records of what was added."""
+        """Return the records of the added queries."""
         empty = self.ideal.sum(axis=1) == 0
         if self.rules.empty == "error" and empty.any():
             raise wb.BadInput(
                 f"{empty.sum():,} of {len(empty):,} queries have no relevant item in the gallery; "
                 f"the first is query {int(np.flatnonzero(empty)[0])}",
-                hint="Leave them out, or take a protocol that skips them or counts them as zero.",
+                hint="Leave them out, or use a protocol that skips them or counts them as zero.",
             )
         out = []
         for (name, k), rows in zip(self.names, self.values, strict=True):
             counted, picked = rows, rows[self._row(name)]
-            if name == "MedR":  # nothing relevant is ever found: a rank beyond the last
+            if name == "MedR":  # no relevant item: a rank beyond the last
                 beyond = (self.n_items + 1).astype(np.float64)
                 counted, picked = np.where(empty, beyond, counted), np.where(empty, beyond, picked)
             drop = empty if self.rules.empty == "skip" else np.zeros(len(empty), bool)
             if self.rules.misses == "skip" and name.startswith("mAP"):
                 drop = drop | (picked == 0)
             per_query = np.where(drop, np.nan, picked)
-            # A mean over no query is no number; NaN says so without a warning.
+            # The mean over no queries is NaN; setting it here avoids a warning.
             mean = np.median if name == "MedR" else np.mean
             value, low, high = (
                 (np.nan,) * 3
@@ -174,7 +174,7 @@ class Measured:
                     name=name,
                     bits=bits,
                     value=float(value),
-                    # Summing in another order may put a bound a rounding step beyond the value.
+                    # Summing in another order can put a bound a rounding error beyond the value.
                     low=float(np.fmin(low, value)),
                     high=float(np.fmax(high, value)),
                     protocol=self.rules.name,
@@ -191,6 +191,6 @@ class Measured:
         return out
 
     def _row(self, name: str) -> int:
-        """Return which of expected, low and high the protocol's rule for ties picks."""
+        """Return which of expected, low and high the protocol's rule for ties selects."""
         worst, best = (2, 1) if name == "MedR" else (1, 2)
         return {"pessimistic": worst, "optimistic": best}.get(self.rules.ties, 0)

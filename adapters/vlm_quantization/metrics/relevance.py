@@ -1,7 +1,7 @@
-"""Who is relevant to whom: the same item, any shared label, or graded by how many labels are shared.
+"""Relevance of items to queries: the same item, any shared label, or graded by the number of shared labels.
 
-A relevance answers for a range of queries at a time, as small whole numbers (grades): 0 is not relevant. It
-never holds a matrix of all queries and items.
+A relevance returns small whole numbers (grades) for a range of queries at a time; 0 is not relevant. Except
+for :class:`Judged`, it never holds a matrix of all queries and items.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ MAX_GRADE = 100
 
 
 class Relevance(Protocol):
-    """Who is relevant to whom, a range of queries at a time.
+    """Grades of items for queries, for a range of queries at a time.
 
     Attributes
     ----------
     words : str
-        What counts as relevant, for a reader.
+        What counts as relevant, for display.
     n_queries, n_gallery : int
-        How many of each.
+        Numbers of queries and items.
     levels : int
         Grades go from 0 (not relevant) to ``levels - 1``.
     """
@@ -44,17 +44,17 @@ class Relevance(Protocol):
 
 
 class SameItem:
-    """A gallery item is relevant when its id is the query's; several may be (five captions a picture).
+    """A gallery item is relevant if it has the query's id; several may be (five captions per picture).
 
     Parameters
     ----------
     query_ids, gallery_ids : sequence of str or of int
-        One id a row.
+        One id per row.
 
     Raises
     ------
     workbench.BadInput
-        Ids that are no texts or whole numbers, or texts on one side and numbers on the other.
+        Ids are not strings or whole numbers, or are strings on one side and numbers on the other.
     """
 
     words = "same item"
@@ -65,11 +65,12 @@ class SameItem:
         for ids in (queries, gallery):
             if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
                 raise wb.BadInput(
-                    f"ids must be one text or whole number a row, not {ids.dtype} of shape {ids.shape}"
+                    f"ids must be one string or whole number per row, not {ids.dtype} of shape {ids.shape}"
                 )
         if (queries.dtype.kind in "iu") != (gallery.dtype.kind in "iu"):
             raise wb.BadInput(
-                f"query ids are {queries.dtype} and gallery ids {gallery.dtype}: they would never be equal"
+                "query and gallery ids must be both strings or both numbers, "
+                f"not {queries.dtype} and {gallery.dtype}"
             )
         # Comparing small integers is many times faster than comparing texts.
         numbers = np.unique(np.concatenate([queries, gallery]), return_inverse=True)[1].astype(np.int32)
@@ -77,7 +78,7 @@ class SameItem:
         self.n_queries, self.n_gallery = len(queries), len(gallery)
 
     def block(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """Return who is relevant to the queries of a range, bool (stop - start, n_gallery)."""
+        """Return which items are relevant to the queries of a range, bool (stop - start, n_gallery)."""
         same: NDArray[np.bool_] = self._queries[start:stop, None] == self._gallery
         return same
 
@@ -87,7 +88,7 @@ class SameItem:
 
 
 class SharedLabel:
-    """A gallery item is relevant when it shares at least one label with the query.
+    """A gallery item is relevant if it shares at least one label with the query.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ class SharedLabel:
     Raises
     ------
     workbench.BadInput
-        Labels that are not two tables of one width.
+        Labels are not two tables of equal width.
     """
 
     words = "any shared label"
@@ -109,7 +110,7 @@ class SharedLabel:
         self._words = _words(self._queries), _words(self._gallery)
 
     def block(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """Return who is relevant to the queries of a range, bool (stop - start, n_gallery)."""
+        """Return which items are relevant to the queries of a range, bool (stop - start, n_gallery)."""
         shared = np.zeros((stop - start, self.n_gallery), bool)
         for query, gallery in zip(*self._words, strict=True):
             shared |= (query[start:stop, None] & gallery) != 0
@@ -121,21 +122,21 @@ class SharedLabel:
 
 
 class Graded:
-    """Relevant by degrees: the grade is the number of labels shared, 0 for none.
+    """Graded relevance: the grade is the number of shared labels, 0 for none.
 
-    Metrics of two kinds (mAP, P@k …) take every grade above 0 as relevant; NDCG weighs the grades.
+    Binary metrics (mAP, P@k …) treat every grade above 0 as relevant; NDCG weights the grades.
 
     Parameters
     ----------
     query_labels, gallery_labels : array_like of bool or 0/1, shape (n, c)
         Multi-hot labels.
     highest : int
-        Grades above this count as this.
+        Higher grades are capped at this.
 
     Raises
     ------
     workbench.BadInput
-        Labels that are not two tables of one width, or a highest grade out of range.
+        Labels are not two tables of equal width, or the highest grade is out of range.
     """
 
     words = "graded by the number of shared labels"
@@ -163,7 +164,7 @@ class Graded:
 
 
 class Judged:
-    """Grades given one by one, as judges do: a table of all queries and items.
+    """Grades assigned one by one, as by human judges: a table of all queries and items.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ class Judged:
     Raises
     ------
     workbench.BadInput
-        Grades that are not whole numbers from 0 to 100, or no table.
+        The grades are not a table of whole numbers from 0 to 100.
     """
 
     words = "graded by judgement"
@@ -182,10 +183,12 @@ class Judged:
         table = np.asarray(grades)
         if table.ndim != 2 or table.dtype.kind not in "iub":
             raise wb.BadInput(
-                f"grades must be whole numbers, (queries, items), not {table.dtype} {table.shape}"
+                f"grades must be whole numbers of shape (queries, items), not {table.dtype} {table.shape}"
             )
         if table.size and not (table.min() >= 0 and table.max() <= MAX_GRADE):
-            raise wb.BadInput(f"grades go from 0 to {MAX_GRADE}, not from {table.min()} to {table.max()}")
+            raise wb.BadInput(
+                f"grades must be from 0 to {MAX_GRADE}, not from {table.min()} to {table.max()}"
+            )
         self._grades = table.astype(np.uint8)
         self.levels = max(2, int(self._grades.max(initial=0)) + 1)
         self.n_queries, self.n_gallery = table.shape
@@ -200,39 +203,38 @@ class Judged:
 
 
 def itself(query_ids: Sequence[str], gallery_ids: Sequence[str]) -> NDArray[np.int64]:
-    """Return for each query the row of the gallery that is the query itself, -1 where there is none.
+    """Return for each query its row in the gallery, -1 for a query not in the gallery.
 
-    For image→image and text→text, where the queries are taken from the gallery: finding oneself is no
-    retrieval.
+    For image→image and text→text, where the queries are taken from the gallery and must not find themselves.
 
     Parameters
     ----------
     query_ids, gallery_ids : sequence of str
-        One id a row; ids of the gallery are unique.
+        One id per row; ids of the gallery are unique.
 
     Raises
     ------
     workbench.BadInput
-        Two items of the gallery have one id.
+        Two items of the gallery have the same id.
     """
     rows = {item: row for row, item in enumerate(gallery_ids)}
     if len(rows) != len(gallery_ids):
-        raise wb.BadInput("two items of the gallery have one id: which is the query itself?")
+        raise wb.BadInput("gallery ids must be unique, but two items have the same id")
     return np.array([rows.get(item, -1) for item in query_ids], np.int64)
 
 
 def _multi_hot(queries: ArrayLike, gallery: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     one, other = np.asarray(queries), np.asarray(gallery)
     if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1]:
-        raise wb.BadInput(f"labels must be multi-hot (n, c) with one c, not {one.shape} and {other.shape}")
+        raise wb.BadInput(f"labels must be multi-hot (n, c) with equal c, not {one.shape} and {other.shape}")
     return one != 0, other != 0
 
 
 def _words(labels: NDArray[np.bool_]) -> list[NDArray[np.unsignedinteger[Any]]]:
-    """Return labels as columns of whole words, a bit a label; the last word is as narrow as will do.
+    """Return labels as columns of machine words, one bit per label; the last word is as narrow as possible.
 
-    Comparing words reads a fraction of the memory that a matrix product of floats does, which is what a
-    large gallery waits for.
+    Comparing words reads a fraction of the memory of a matrix product of floats, and memory is the bottleneck
+    for a large gallery.
     """
     out = []
     for start in range(0, labels.shape[1], 64):

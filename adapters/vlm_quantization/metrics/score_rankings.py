@@ -1,4 +1,4 @@
-"""Rankings by score, as groups of ties."""
+"""Rankings by score, as tie groups."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Scorer = Callable[[int, int], NDArray[np.float32]]
 
 
 def cosine_scorer(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> Scorer:
-    """Return the inner products of rows, so computed that equal rows of the gallery tie exactly.
+    """Return a scorer of inner products, computed so that equal rows of the gallery tie exactly.
 
-    A matrix product may round equal rows differently by where they stand. Multiplying each distinct row once,
-    in sorted order, makes duplicates tie and makes the gallery's order immaterial.
+    A matrix product may round equal rows differently depending on their position. Multiplying each distinct
+    row once, in sorted order, makes duplicates tie and makes the gallery's order irrelevant.
 
     Parameters
     ----------
@@ -49,21 +49,21 @@ def score_groups(
     *,
     by_row: bool = False,
 ) -> Iterator[tuple[int, int, TieGroups]]:
-    """Yield ``(start, stop, groups)`` for ranges of queries, by float scores, the highest first.
+    """Yield ``(start, stop, groups)`` for ranges of queries, by float scores, highest first.
 
     Parameters
     ----------
     scorer : callable
         ``scorer(start, stop)`` returns float32 (stop - start, n_gallery); equal scores are ties.
     relevance : Relevance
-        Who is relevant to whom.
+        Relevant items of each query.
     itself : ndarray, int64, shape (n_queries,), optional
         As for :func:`code_groups`.
     by_row : bool
-        Order items of one score by their rows instead of keeping them tied.
+        Order items with equal scores by row instead of keeping them tied.
     """
     rows = max(1, PAIRS_PER_CHUNK // relevance.n_gallery)
-    # A product of few rows leaves most of the processor idle: multiply for several chunks at once.
+    # A product of few rows leaves most of the processor idle, so several chunks are multiplied at once.
     for first, last in index_ranges(relevance.n_queries, 16 * rows):
         products = scorer(first, last)
         for start, stop in index_ranges(last, rows, first):
@@ -76,7 +76,7 @@ def score_groups(
 
 
 def _descending(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return whole numbers that ascend where the scores descend."""
+    """Return integers that ascend as the scores descend."""
     as_int = scores.view(np.int32)
     ascending = np.where(as_int >= 0, as_int, np.int32(-(2**31)) - as_int).astype(np.int64)
     return np.negative(ascending, out=ascending)
@@ -91,10 +91,10 @@ def _ordered(scores: NDArray[np.float32], grades: Any, levels: int) -> TieGroups
 
 
 def _from_scores(scores: NDArray[np.float32], grades: Any, levels: int) -> TieGroups:
-    """Return the groups of equal scores, the highest first."""
+    """Return the groups of equal scores, highest first."""
     rows, n = scores.shape
-    # The bits of a float32 as an integer that descends with the score; the lowest bits say the grade. Sorting
-    # these integers in place is several times faster than an argsort.
+    # The bits of a float32 as an integer that ascends as the score descends; the lowest bits hold the grade.
+    # Sorting these integers in place is several times faster than an argsort.
     shift = int(levels - 1).bit_length()
     keys = (_descending(scores) << shift) | grades
     keys.sort(axis=1)

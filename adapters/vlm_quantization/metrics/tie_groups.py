@@ -1,14 +1,12 @@
-"""Rankings reduced to tie groups: how many items lie at one distance, and how many of them are relevant.
+"""Rankings reduced to tie groups: the number of items at one distance, and how many of them are relevant.
 
-A ranking by Hamming distance is full of ties. All that a metric needs of it are its *tie groups*. For codes
-these are histograms of distances, and one pass over the packed bytes yields them for all lengths, since a
-short code is the first bytes of the long one; nothing is sorted. For float scores they come from one sort,
-and equal scores are ties too. Groups without a relevant item add nothing to any metric but precision within a
-radius, and are dropped at once.
+A ranking by Hamming distance is full of ties, and a metric needs only its *tie groups*. For codes these are
+histograms of distances. One pass over the packed bytes yields them for all lengths without sorting, since a
+short code is the first bytes of the long one. For float scores they come from one sort, and equal scores are
+ties too. Groups without a relevant item contribute only to precision within a radius, and are dropped here.
 
-Where a protocol wants ties in the order of ids, a ranking is sorted after all, and each relevant item becomes
-a group of its own; the same formulas (:mod:`adapters.vlm_quantization.metrics.metrics`) then have no choice
-left.
+If a protocol orders ties by id, the ranking is sorted, and each relevant item becomes a separate group; the
+same formulas (:mod:`adapters.vlm_quantization.metrics.metrics`) then have only one order to evaluate.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Query-gallery pairs looked at together. The working arrays take about 25 bytes a pair, whatever the
-#: numbers of queries and items; this many fit a processor's cache and leave little to call overhead.
+#: Query-gallery pairs processed at once. The working arrays take about 25 bytes per pair, independent of the
+#: numbers of queries and items; this many fit in a processor's cache and keep the call overhead low.
 PAIRS_PER_CHUNK = 1 << 18
 
 
@@ -32,15 +30,15 @@ class TieGroups:
     Attributes
     ----------
     query : ndarray, int64, shape (g,)
-        Counts from the start of the range, ascending.
+        Index of the query from the start of the range, ascending.
     size, relevant : ndarray, float64, shape (g,)
-        So many items share one distance, so many of them are relevant.
+        Number of items at this distance, and how many of them are relevant.
     before, found : ndarray, float64, shape (g,)
-        So many items are nearer, so many of those are relevant.
+        Number of nearer items, and how many of them are relevant.
     grades : ndarray, float64, shape (g, levels - 1)
-        How many of the relevant items have each grade from 1.
+        Number of the relevant items with each grade from 1.
     single : bool
-        Whether every group is one item, so that there is one order only.
+        Whether every group is a single item, so that there is only one order.
     """
 
     query: NDArray[np.int64]
@@ -52,14 +50,14 @@ class TieGroups:
     single: bool = False
 
     def up_to(self, before: int, found: int | None = None) -> TieGroups:
-        """Return the groups with fewer than ``before`` items, and ``found`` relevant ones, nearer."""
+        """Return the groups with fewer than ``before`` nearer items, and fewer than ``found`` relevant."""
         keep = self.before < before
         if found is not None:
             keep &= self.found < found
         return self if keep.all() else self.taken(np.flatnonzero(keep))
 
     def taken(self, rows: NDArray[np.int64]) -> TieGroups:
-        """Return some of the groups."""
+        """Return a selection of the groups."""
         return TieGroups(
             self.query[rows],
             self.size[rows],
@@ -72,22 +70,22 @@ class TieGroups:
 
 
 def index_ranges(stop: int, step: int, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of parts of at most ``step``."""
+    """Yield (start, stop) of ranges of at most ``step``."""
     for at in range(start, stop, step):
         yield at, min(at + step, stop)
 
 
 def without_rows(values: Any, grades: Any, itself: NDArray[np.int64], last: float) -> tuple[Any, Any]:
-    """Return values and grades with the queries themselves at the end of the ranking, not relevant."""
-    there = np.flatnonzero(itself >= 0)
+    """Return values and grades with the queries themselves last in the ranking and not relevant."""
+    inside = np.flatnonzero(itself >= 0)
     values, grades = values.copy(), grades.copy()
-    values[there, itself[there]] = last
-    grades[there, itself[there]] = 0
+    values[inside, itself[inside]] = last
+    grades[inside, itself[inside]] = 0
     return values, grades
 
 
 def single_items(ranked: NDArray[Any], levels: int) -> TieGroups:
-    """Return a group for each relevant item of ranked grades (queries, items)."""
+    """Return one group per relevant item of ranked grades (queries, items)."""
     query, place = np.nonzero(ranked)
     starts = np.searchsorted(query, np.arange(len(ranked)))
     found = np.arange(len(query)) - starts[query]

@@ -1,7 +1,7 @@
 """How far a number may be off: over other queries, over other seeds, and between two results.
 
-A bootstrap interval says what another draw of queries from the same kind would have given; it knows nothing
-of another training run. An interval over seeds says what another run would have given on the same queries.
+A bootstrap interval estimates the variation over draws of similar queries; it does not account for variation
+between training runs. An interval over seeds estimates the variation between runs on the same queries.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import workbench as wb
 RESAMPLES = 1_000
 
 
-#: Weights drawn at once, as a bound on memory (float32).
+#: Weights drawn at once, to bound memory.
 WEIGHTS_AT_ONCE = 1 << 22
 
 
@@ -35,38 +35,39 @@ _T = np.fromstring(
 def bootstrap(
     values: ArrayLike, *, groups: Sequence[str] | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Return means over queries drawn with replacement.
+    """Return the means over queries drawn with replacement.
 
     Parameters
     ----------
     values : array_like, float, shape (m, n_queries)
-        Per-query values of m metrics; NaN for a query that does not count for one. All metrics see the same
-        draws, so differences and ratios of the results are paired.
+        Per-query values of m metrics; NaN for a query that does not count. All metrics use the same draws, so
+        differences and ratios of the results are paired.
     groups : sequence of str, optional
-        One a query: queries of one group (two drawings of one thing) are drawn together, since they are
-        right or wrong together.
+        One per query: queries of one group (two drawings of one thing) are drawn together, since their
+        results are correlated.
     resamples : int
-        How many draws.
+        Number of draws.
     seed : int
-        The same seed, the same draws.
+        The same seed gives the same draws.
 
     Returns
     -------
     ndarray, float64, shape (m, resamples)
-        NaN where no query that counts was drawn.
+        NaN if no query that counts was drawn.
 
     Raises
     ------
     workbench.BadInput
-        No queries, groups of another number, or a number of draws below 1.
+        There are no queries, the number of groups differs, or the number of draws is below 1.
     """
     table = np.atleast_2d(np.asarray(values, np.float64))
     if table.ndim != 2 or not table.shape[1] or resamples < 1:
         raise wb.BadInput(
-            f"values must be (metrics, queries) and draws at least 1, not {table.shape}, {resamples}"
+            "values must have shape (metrics, queries) and draws must be at least 1, "
+            f"not {table.shape} and {resamples}"
         )
     if groups is not None and len(groups) != table.shape[1]:
-        raise wb.BadInput(f"{len(groups)} groups were given for {table.shape[1]} queries")
+        raise wb.BadInput(f"groups must be one per query: {len(groups)} groups, {table.shape[1]} queries")
     counts = ~np.isnan(table)
     sums, numbers = np.where(counts, table, 0), counts.astype(np.float64)
     if groups is not None:
@@ -93,7 +94,7 @@ def _gathered(table: NDArray[np.float64], member: NDArray[np.int64]) -> NDArray[
 def interval(
     draws: NDArray[np.float64], level: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of the percentile interval along the last axis; NaN where there is none."""
+    """Return the ends of the percentile interval along the last axis; NaN where all draws are NaN."""
     tail = (1 - level) / 2
     bad: NDArray[np.bool_] = np.all(np.isnan(draws), axis=-1, keepdims=True)
     ends = np.nanquantile(np.where(bad, 0, draws), [tail, 1 - tail], axis=-1)
@@ -185,10 +186,10 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     Raises
     ------
     workbench.BadInput
-        No value.
+        There are no values.
     """
     if not len(values):
-        raise wb.BadInput("no value to take a mean of")
+        raise wb.BadInput("no values to average over seeds")
     n = len(values)
     if n == 1:
         return float(values[0]), math.nan

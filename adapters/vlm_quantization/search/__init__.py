@@ -1,4 +1,4 @@
-"""Search: options, queries, and the ranking functions to call by themselves."""
+"""Search: options, queries, and the ranking functions for direct use."""
 
 from adapters.vlm_quantization.index.ranking import PrefixCodes, cosine_search, hamming_search
 

@@ -17,23 +17,23 @@ def _as_length(value: object) -> object:
 
 
 class SearchOptions(wb.Options):
-    """What a search can be asked for besides its query and k."""
+    """Options of a search besides the query and k."""
 
     bits: Annotated[Literal[8, 16, 32, 64, 128], BeforeValidator(_as_length)] = Field(
         128,
         title="Code length",
-        description="How many leading bits of the stored code are compared; short codes are coarser.",
+        description="Number of leading bits of the stored code to compare; short codes are coarser.",
         json_schema_extra={"x-labels": {str(length): str(length) for length in CODE_LENGTHS}},
     )
     method: Literal["hamming", "cosine"] = Field(
         "hamming",
         title="Method",
-        description="Hamming compares codes; cosine compares the float features, whatever the code length.",
+        description="Hamming compares codes; cosine compares the float features and ignores the code length.",
         json_schema_extra={"x-labels": {"hamming": "Hamming", "cosine": "Cosine"}},
     )
     target: Literal["pictures", "captions"] = Field(
         "pictures",
         title="Find",
-        description="What is looked for.",
+        description="What to search for.",
         json_schema_extra={"x-labels": {"pictures": "Pictures", "captions": "Captions"}},
     )

@@ -1,7 +1,7 @@
-"""Search an index: exact by Hamming distance on prefixes of the stored code, or by cosine of the features.
+"""Exact search of an index, by Hamming distance on prefixes of the stored code or by cosine of the features.
 
-Rows of an index are sorted by item id, so hits of one distance or score stand in the order of their ids,
-whatever library ranked them.
+Rows of an index are sorted by item id, so hits with equal distance or score are in the order of their ids,
+regardless of the library that ranked them.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _SIDE_OF_TARGET = {"pictures": "images", "captions": "captions"}
 _NOUN = {"images": ("picture", "pictures"), "captions": ("caption", "captions")}
 
 
-# --- queries of people --------------------------------------------------------------------------------------
+# --- queries ------------------------------------------------------------------------------------------------
 
 
 def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.SearchResult:
-    """Find pictures or captions by a text.
+    """Find pictures or captions by text.
 
     Raises
     ------
     workbench.BadInput
-        An empty query, or ``k`` below 1.
+        The query is empty, or ``k`` is below 1.
     """
     if not query.strip():
         raise wb.BadInput("the query is empty", hint="Type a word or two.")
@@ -49,7 +49,7 @@ def search_image(index: Index, data: bytes, k: int, options: SearchOptions) -> w
     Raises
     ------
     workbench.BadInput
-        Bytes that are no such picture, or ``k`` below 1.
+        The bytes are not such a picture, or ``k`` is below 1.
     """
     from adapters.vlm_quantization.data.pictures import decode_picture
 
@@ -60,12 +60,12 @@ def search_image(index: Index, data: bytes, k: int, options: SearchOptions) -> w
 
 
 def search_item(index: Index, item_id: str, k: int, options: SearchOptions) -> wb.SearchResult:
-    """Find more like an item of the index, picture or caption; the item itself is left out.
+    """Find items similar to an item of the index, picture or caption; the item itself is left out.
 
     Raises
     ------
     workbench.NotFound
-        No item of that id.
+        No item has that id.
     """
     for name, side in index.sides.items():
         row = side.items.find(item_id)
@@ -85,7 +85,7 @@ def _answer(
     *,
     leave_out: int | None = None,
 ) -> wb.SearchResult:
-    """Rank, and turn rows into hits."""
+    """Rank, and convert rows to hits."""
     name = _SIDE_OF_TARGET[options.target]
     side = index.sides[name]
     itself = leave_out is not None and name == query_side
@@ -103,12 +103,13 @@ def _answer(
         "search": (searched - start) * 1e3,
         "fetch": (time.perf_counter() - searched) * 1e3,
     }
-    there = len(side) - itself
+    available = len(side) - itself
     note = ""
-    if k > there:
-        noun = _NOUN[name][there != 1]
+    if k > available:
+        noun = _NOUN[name][available != 1]
         other = "other " if itself else ""
-        note = f"the index holds {there:,} {other}{noun}, so {there:,} {'is' if there == 1 else 'are'} shown"
+        verb = "is" if available == 1 else "are"
+        note = f"the index has {available:,} {other}{noun}, so only {available:,} {verb} shown"
     return wb.SearchResult(hits, took, note=note, cutoff=_cutoff(index, query_side, name, values, options))
 
 
@@ -135,7 +136,7 @@ def _hit(index: Index, side: str, row: int, value: float, options: SearchOptions
 def _cutoff(
     index: Index, query_side: str, side: str, values: NDArray[Any], options: SearchOptions
 ) -> int | None:
-    """Count the leading hits that are nearer than all but one in a thousand unrelated pairs are."""
+    """Count the leading hits that are nearer than all but one in a thousand unrelated pairs."""
     tails = index.manifest.thresholds.get(files.pair_key(query_side, side), {})
     if options.method == "hamming":
         limit = tails.get(str(options.bits))

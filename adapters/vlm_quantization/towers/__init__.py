@@ -1,1 +1,1 @@
-"""Frozen encoders: one protocol, one registry, one file each."""
+"""Frozen encoders: one protocol, one registry, one file per encoder."""

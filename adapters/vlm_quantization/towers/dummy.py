@@ -1,4 +1,4 @@
-"""Towers without weights, to try the machinery on: fixed random projections of pixels and of n-grams."""
+"""Towers without weights, for tests: fixed random projections of pixels and of n-grams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DummyVisionModel:
-    """A fixed random projection of 16 × 16 pixels; the same on every machine for one seed."""
+    """A fixed random projection of 16 × 16 pixels; the same on every machine for the same seed."""
 
     name = "random"
     dim = 64
@@ -25,7 +25,7 @@ class DummyVisionModel:
     def __init__(self, seed: int = 0) -> None:
         self.fingerprint = f"{self.name}/{seed}"
         rng = np.random.Generator(np.random.PCG64(seed))
-        # float32 by name, here and below: to numpy's stubs, float32 by a plain number is float64
+        # explicit float32, here and below: in numpy's stubs, float32 divided by a plain number is float64
         self._matrix = rng.standard_normal((16 * 16 * 3, self.dim)).astype(np.float32) / np.float32(16)
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
@@ -37,9 +37,9 @@ class DummyVisionModel:
 
 
 class DummyTextModel:
-    """A fixed random vector per n-gram, summed; the same on every machine for one seed.
+    """A fixed random vector per n-gram, summed; the same on every machine for the same seed.
 
-    Texts that share words, or parts of words, are near each other; nothing else is.
+    Only texts that share words, or parts of words, are near each other.
     """
 
     name = "random"

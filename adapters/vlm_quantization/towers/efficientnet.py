@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 from its packages, as a picture tower."""
+"""EfficientNet-Lite0 from installed packages, as a picture tower."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-#: Pictures that go through the network at once; 64 RGB pictures of 96 × 96 keep activations under 120 MB.
+#: Pictures per forward pass; 64 RGB pictures of 96 × 96 keep activations under 120 MB.
 BATCH = 64
 
 
-#: Blocks of EfficientNet-Lite0 that are read on the way, and their channels: what a drawing looks like
-#: (colours, strokes, texture) is still there, and gone at the end.
+#: Intermediate blocks of EfficientNet-Lite0 to pool, and their channels: they still carry the look of a
+#: drawing (colours, strokes, texture), which the last layer has lost.
 MIDDLE_BLOCKS = {15: 320, 10: 112, 4: 40}
 
 
-#: Those of which the maximum over the picture is read too: there something small counts as much as
-#: something big.
+#: Blocks that are also max-pooled over the picture, so that small details count as much as large ones.
 MAXIMUM_BLOCKS = {15: 320, 10: 112}
 
 
 class EfficientNetLite:
-    """ImageNet features of EfficientNet-Lite0, pooled over the picture, from ``size`` pixels a side.
+    """ImageNet features of EfficientNet-Lite0, pooled over the picture, from ``size`` × ``size`` pixels.
 
-    The means of the 1280 channels that ImageNet's classes are read from, then those of :data:`MIDDLE_BLOCKS`,
-    then the maxima of :data:`MAXIMUM_BLOCKS`. The network is run once, so the others cost next to nothing.
+    The means of the 1280 channels that feed ImageNet's classifier, then those of :data:`MIDDLE_BLOCKS`, then
+    the maxima of :data:`MAXIMUM_BLOCKS`. All come from one forward pass, so the extra features are nearly
+    free.
 
     Raises
     ------
     MissingExtra
-        The packages that carry the network or its weights are not installed.
+        The packages with the network or its weights are not installed.
     """
 
     name = "efficientnet-lite0"
@@ -59,7 +59,7 @@ class EfficientNetLite:
         self._network: Any = None
 
     def _open(self) -> Any:
-        """Build the network once, with each batch norm folded into its convolution: a fifth less work."""
+        """Build the network, with each batch norm folded into its convolution: about a fifth less work."""
         import torch
         from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -100,7 +100,7 @@ class EfficientNetLite:
         return out
 
     def _pooled(self, x: Any) -> Any:
-        """Run the network over a batch, pooling on the way."""
+        """Run the network on a batch and pool the chosen blocks."""
         import torch
 
         network = self._network

@@ -1,4 +1,4 @@
-"""Features of the frozen picture network, computed once and kept on disk."""
+"""Features of the frozen picture network, computed once and cached on disk."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.towers.tower import ImageTower
 
 
-#: Pictures decoded and encoded between two words about progress; bounds what is decoded at once.
+#: Pictures decoded and encoded between two progress reports; bounds the decoded pictures in memory.
 CHUNK = 128
 
 
 def picture_features(
     collection: CaptionedImages, tower: ImageTower, cache: Path, progress: Progress | None = None
 ) -> NDArray[np.float32]:
-    """Return the features of every picture of a collection, from disk where they have been computed before.
+    """Return the features of every picture of a collection, from the cache if they were computed before.
 
-    The file's name is a digest of the pictures' pixels and the tower's fingerprint, so it can never be taken
-    for another's; it is written beside and renamed, so it is whole or not there.
+    The file name is a digest of the pictures' pixels and the tower's fingerprint, so features of other
+    pictures or towers are never used by mistake. The file is written atomically.
 
     Parameters
     ----------
     collection : CaptionedImages
     tower : ImageTower
     cache : Path
-        Folder for files that can be made again.
+        Cache folder.
     progress : callable, optional
         ``progress(done, total, message)``.
 
@@ -56,17 +56,17 @@ def picture_features(
         if progress:
             progress(rows.stop, len(out), "picture features")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
         np.save(file, out)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    temporary.replace(path)
     return out
 
 
 def kept_features(collection: CaptionedImages, tower: ImageTower, cache: Path) -> NDArray[np.float32] | None:
-    """Return the features kept on disk, or None where they have not been computed or are not whole."""
+    """Return the cached features, or None if they are missing or damaged."""
     try:
         kept: NDArray[np.float32] = np.load(_path(collection, tower, cache), allow_pickle=False)
     except (EOFError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Character n-grams of a text, Korean as jamo, hashed into rows of an embedding."""
+"""Character n-grams of a text, with Korean as jamo, hashed into rows of an embedding."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _HANGUL = re.compile("[가-힣]")
 
 
 def ngrams(text: str) -> list[str]:
-    """Return what a text is made of: whole words, n-grams of characters, and of jamo for Korean.
+    """Return the features of a text: whole words, n-grams of characters, and for Korean also of jamo.
 
     Words are lower-cased and marked at both ends, so that "rain" and the end of "brain" differ. A Korean
-    syllable counts as a character (n-grams of 1 to 3) and is also taken apart into its jamo by Unicode's
-    canonical decomposition (n-grams of 3 to 5), so that an ending or a spelling apart still meets its stem.
+    syllable counts as a character (n-grams of 1 to 3) and is also split into its jamo by Unicode's canonical
+    decomposition (n-grams of 3 to 5), so that an inflected form or a spelling variant still matches its stem.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""What stays frozen under the hash heads: picture features, and the n-grams a text is made of.
+"""The frozen picture towers under the hash heads, by name.
 
-The packaged default is EfficientNet-Lite0 trained on ImageNet (Tan & Le, 2019; Apache-2.0), as pip installs
-it. ``random`` is a fixed random projection of the pixels, for tests and for a look at the machinery without
-any download. Texts have no frozen part here: their character n-grams index a trained embedding.
+The default is EfficientNet-Lite0 trained on ImageNet (Tan & Le, 2019; Apache-2.0), installed by pip.
+``random`` is a fixed random projection of the pixels, for tests and for trials without a download. Texts have
+no frozen part: their character n-grams index a trained embedding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-#: The towers a configuration may name.
+#: The available towers by name.
 TOWERS: dict[str, Callable[[], ImageTower]] = {
     "efficientnet-lite0": EfficientNetLite,
     "random": DummyVisionModel,
@@ -28,13 +28,13 @@ TOWERS: dict[str, Callable[[], ImageTower]] = {
 
 @lru_cache(maxsize=4)
 def image_tower(name: str) -> ImageTower:
-    """Return the tower of a name; one instance a process, since it holds weights.
+    """Return the tower with a name; one instance per process, since it holds weights.
 
     Raises
     ------
     BadInput
-        An unknown name; the message lists the known ones.
+        The name is unknown; the message lists the known ones.
     """
     if name not in TOWERS:
-        raise BadInput(f"no image tower {name!r}; known: {', '.join(TOWERS)}")
+        raise BadInput(f"unknown image tower {name!r}; known: {', '.join(TOWERS)}")
     return TOWERS[name]()

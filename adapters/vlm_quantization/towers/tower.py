@@ -1,4 +1,4 @@
-"""What a picture tower is."""
+"""The protocol of a picture tower."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ImageTower(Protocol):
     fingerprint: str
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Return one row a picture, shape (n, dim)."""
+        """Return one row per picture, float32, shape (n, dim)."""
 
 
 def pixels_of(image: Image, size: int) -> NDArray[np.uint8]:
-    """Return a picture's RGB pixels at a size, uint8, shape (size, size, 3)."""
+    """Return a picture's RGB pixels, resized, uint8, shape (size, size, 3)."""
     from PIL import Image as Pillow
 
     rgb = image.convert("RGB")

@@ -1,4 +1,4 @@
-"""What training is shown: texts and the concepts they describe, and batches drawn from them by a seed."""
+"""Training data: texts and the concepts they describe, and batches drawn from them by a seed."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 
 class Texts:
-    """Every text of the concepts that are trained on, and which concepts each describes.
+    """Every text of the training concepts, and which concepts it describes.
 
-    Besides names and keywords their single words are texts too. A word describes every concept that has it,
-    so that a query of two words can be made of them (:meth:`positives` of both).
+    Besides names and keywords, their single words are texts too. A word describes every concept that has it,
+    so that two words can be combined into a query (:meth:`positives` of both).
 
     Attributes
     ----------
     names, keywords, words : list
-        For each concept a list of languages, each a list of text numbers.
+        For each concept, a list of languages, each a list of text numbers.
     rows : list of list of int
-        For each text the rows of its n-grams.
+        For each text, the rows of its n-grams.
     """
 
     def __init__(self, concepts: Sequence[Item], languages: Sequence[str], buckets: int) -> None:
@@ -70,40 +70,40 @@ class Texts:
     def positives(self, texts: NDArray[np.int64], concepts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which text describes which concept, shape (len(texts), len(concepts)).
 
-        Memory is of the size of the answer and of the texts' own lists, never texts times all concepts.
+        Memory grows with the result and with the lists of these texts, not with all concepts per text.
         """
         column = np.full(self._n_concepts, -1)
         column[concepts] = np.arange(len(concepts))
         counts = self._starts[texts + 1] - self._starts[texts]
         row = np.repeat(np.arange(len(texts)), counts)
         within = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
-        found = column[self._concepts[np.repeat(self._starts[texts], counts) + within]]
+        columns = column[self._concepts[np.repeat(self._starts[texts], counts) + within]]
         out = np.zeros((len(texts), len(concepts)), bool)
-        out[row[found >= 0], found[found >= 0]] = True
+        out[row[columns >= 0], columns[columns >= 0]] = True
         return out
 
 
 def _words(texts: Iterable[str]) -> list[str]:
-    """Return the different words of texts, in the order met."""
+    """Return the distinct words of texts, in order of first occurrence."""
     return list(dict.fromkeys(word for text in texts for word in _WORD.findall(text.casefold())))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees; n concepts, one picture and t texts of each.
+    """The data of one training step: n concepts, with one picture and t texts of each.
 
     Attributes
     ----------
     concepts : ndarray, int64, shape (n,)
-        Places of the concepts among those drawn from.
+        Indices of the concepts among those drawn from.
     pictures : ndarray, int64, shape (n, 2)
-        Two pictures of each (the same one twice where there is no other), as rows of the collection.
+        Two pictures of each concept (the same one twice if it has only one), as rows of the collection.
     mix : ndarray, float32, shape (n, 1)
-        Share of the first of the two.
+        Share of the first picture in the mix.
     other, push : ndarray, int64, shape (n,), and float32, shape (n, 1)
-        Which pair of drawings lends its difference, and how much of it; empty where no pair exists.
+        The pair of drawings whose difference is added, and its factor; empty if there are no pairs.
     rows : list of list of int
-        Rows of the n-grams of each text; first one text of every concept, then another of every concept.
+        Rows of the n-grams of each text: one text of every concept, then another of every concept, and so on.
     positives : ndarray, bool, shape (t * n, n)
         Which text describes which concept.
     """
@@ -118,30 +118,30 @@ class Batch:
 
 
 class Batches:
-    """Draws batches: concepts, a picture and some texts of each.
+    """Draws batches: concepts, with a picture and some texts of each.
 
     Parameters
     ----------
     collection : CaptionedImages
     rows : ndarray, int64
-        The items drawn from, and no others.
+        The items to draw from.
     options : TrainOptions
     unseen : ndarray, int64, optional
-        Items whose concepts fill half of every batch, since nothing is known of them yet.
+        Items whose concepts fill half of every batch, since the model has not been trained on them yet.
     two_words : float
-        How often a text is two words of a concept, as people ask, instead of its name or a keyword.
+        How often a text is two words of a concept, like a typical query, instead of its name or a keyword.
 
     Attributes
     ----------
     pictures : list of ndarray of int64
-        For each concept its rows of the collection.
+        For each concept, its rows in the collection.
     pairs : ndarray, int64, shape (m, 2)
         Rows of two drawings of one concept, for every concept that has two.
 
     Raises
     ------
     BadInput
-        Fewer than two concepts: there would be nothing to tell apart.
+        Fewer than two concepts, so there is nothing to tell apart.
     """
 
     def __init__(
@@ -169,13 +169,13 @@ class Batches:
         self._rng = np.random.Generator(np.random.PCG64(options.seed))
 
     def draw(self) -> Batch:
-        """Return the next batch; the same ones in the same order for one seed."""
+        """Return the next batch; the same seed gives the same batches in the same order."""
         rng = self._rng
         size = min(self.options.batch, len(self.pictures))
         new = rng.permutation(np.flatnonzero(self._new))[: size // 2]
         concepts = np.concatenate([new, rng.permutation(np.flatnonzero(~self._new))[: size - len(new)]])
         n = len(concepts)
-        # at once: one call a number would take longer than the step
+        # one vectorised call: one call per number would take longer than the step
         chance = rng.random((n, 2))
         pictures = [
             [_pick(self.pictures[concept], one[0]), _pick(self.pictures[concept], one[1])]
@@ -212,16 +212,16 @@ class Batches:
 
 
 def _pick(choices: Sequence[int] | NDArray[np.int64], chance: float) -> int:
-    """Return one of the choices by a number from 0 to below 1."""
+    """Return the choice selected by a number in [0, 1)."""
     return int(choices[int(chance * len(choices))])
 
 
 def drawn_rows(batch: Batch, components: Tensor, pairs: Tensor, options: TrainOptions) -> Tensor:
-    """Return components of pictures nobody drew: what stands for a drawing by another hand.
+    """Return components of synthetic pictures that stand for drawings in another style.
 
-    Between two drawings of a thing lies the thing, so the two are mixed; and what tells two drawings of some
-    other thing apart would mostly tell two of this one apart, so some of that is added. Noise is for what
-    is left.
+    A mix of two drawings of a thing still shows the thing, so the two are mixed. The difference between two
+    drawings of another thing is mostly one of style, so a multiple of it is added. Noise covers the remaining
+    variation.
     """
     two = components[torch.from_numpy(batch.pictures)]
     share = torch.from_numpy(batch.mix)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def run_training(options: TrainOptions, job: JobContext) -> Result:
-    """Train hash heads and a text tower; the run keeps the curves and the checkpoints."""
+    """Train hash heads and a text tower; the run stores the curves and the checkpoints."""
     cache = job.workspace.cache
     collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
     splits = make_splits(collection, options.split_seed)
@@ -60,11 +60,11 @@ def _trained(
     splits: Splits,
     checked: Mapping[str, int],
 ) -> Result:
-    """Return what training leaves: the run, or of several seeds the best on validation and all of them."""
+    """Return the result: the run, or with several seeds, all runs and the best one on validation."""
     best = max(done, key=lambda seed: done[seed][1].best.get(DECIDING, 0.0))
     run, trained = done[best]
-    found = trained.best
-    headline = found.get("val/R@10@128")
+    metrics = trained.best
+    headline = metrics.get("val/R@10@128")
     score = "" if headline is None else f", validation R@10 {headline:.3f} at 128 bits"
     counts = ", ".join(f"{count:,} {part.replace('_', ' ')}" for part, count in splits.counts.items())
     notes = [
@@ -72,17 +72,17 @@ def _trained(
         f"Leakage check passed: {checked['items']:,} items, {checked['concepts']:,} concepts.",
         *splits.notes,
     ]
-    views = [View(kind="metrics_table", title="Validation", data=_validation_rows(found), notes=notes)]
+    views = [View(kind="metrics_table", title="Validation", data=_validation_rows(metrics), notes=notes)]
     made: dict[str, Any] = {"run": run.id, "checkpoint": BEST}
     summary = f"step {trained.best_step} of {trained.steps}{score}"
     if len(done) > 1:
         by_seed = {seed: one.best for seed, (_, one) in done.items()}
-        views.insert(0, shared_views.seeds_view(by_seed, list(found)))
+        views.insert(0, shared_views.seeds_view(by_seed, list(metrics)))
         made["runs"] = [one.id for one, _ in done.values()]
-        summary = f"{len(done)} seeds, the best {best}: {summary}"
+        summary = f"{len(done)} seeds, best seed {best}: {summary}"
     return Result(
         summary=summary,
-        metrics=found,
+        metrics=metrics,
         headline=[DECIDING],
         views=views,
         made=made,

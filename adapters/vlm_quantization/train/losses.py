@@ -1,4 +1,4 @@
-"""What training minimises: contrast at every code length, and terms that keep bits useful."""
+"""The training loss: a contrastive term at every code length, and terms that keep the bits useful."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Targets(NamedTuple):
-    """How each row's, and each column's, weight is to be spread; all zero where there is nothing to find.
+    """Target distributions along each row and along each column; all zero where there is no positive.
 
     Attributes
     ----------
     rows, columns : Tensor, float, shape (n, m)
-        Rows of the first, columns of the second sum to one or to zero.
+        The rows of ``rows`` and the columns of ``columns`` sum to one or to zero.
     """
 
     rows: Tensor
@@ -33,7 +33,7 @@ class Targets(NamedTuple):
 
 
 class LogShares(NamedTuple):
-    """Logarithms of the shares that scores give along each row, and along each column; shape (n, m)."""
+    """Log-softmax of scores along each row and along each column; each of shape (n, m)."""
 
     rows: Tensor
     columns: Tensor
@@ -55,7 +55,7 @@ def spread(positives: Tensor) -> Targets:
 
 
 def softened(scores: Tensor) -> Targets:
-    """Return targets as a teacher's scores share them out; no gradient flows into the teacher.
+    """Return the softmax of a teacher's scores as targets; no gradient flows into the teacher.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def softened(scores: Tensor) -> Targets:
 
 
 def log_shares(scores: Tensor) -> LogShares:
-    """Return what :func:`cross_entropy` takes of scores, to be made once for several targets.
+    """Return the log-softmax of scores, to be computed once for several :func:`cross_entropy` targets.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def log_shares(scores: Tensor) -> LogShares:
 
 
 def cross_entropy(logs: LogShares, targets: Targets) -> Tensor:
-    """Return the mean of the two directions, in nats; a row or column without a target counts nothing."""
+    """Return the mean of the two directions, in nats; rows and columns without a target do not count."""
     sums = []
     for along, log, target in zip((1, 0), logs, targets, strict=True):
         sums.append(-(log * target).sum() / target.sum(along).count_nonzero().clamp(min=1))
@@ -88,7 +88,7 @@ def cross_entropy(logs: LogShares, targets: Targets) -> Tensor:
 def code_scores(
     queries: Tensor, gallery: Tensor, lengths: Sequence[int], temperature: float
 ) -> dict[int, Tensor]:
-    """Return scores by codes of each length, all from one product over the bits.
+    """Return the scores of codes at each length, all from one product over the bits.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ def code_scores(
     lengths : sequence of int
         In bits, ascending.
     temperature : float
-        Of the similarity ``1 - 2 d / length`` at 128 bits, where d is the Hamming distance. A shorter code
-        has fewer steps between the same ends, so its temperature grows with sqrt(128 / length).
+        For the similarity ``1 - 2 d / length`` at 128 bits, where d is the Hamming distance. A shorter code
+        has fewer steps over the same range, so its temperature grows with sqrt(128 / length).
 
     Returns
     -------
@@ -116,7 +116,7 @@ def code_scores(
 
 
 def quantisation(margins: Tensor) -> Tensor:
-    """Mean squared distance of margins from their signs: small when signs lose little."""
+    """Mean squared distance of margins from their signs: small when the signs lose little."""
     return (margins.abs() - 1).square().mean()
 
 
@@ -126,7 +126,7 @@ def balance(margins: Tensor) -> Tensor:
 
 
 def decorrelation(margins: Tensor) -> Tensor:
-    """Mean squared correlation between different bits over the batch: small when no two say the same."""
+    """Mean squared correlation between different bits over the batch: small when no two are redundant."""
     codes = sign_straight_through(margins)
     gram = codes.T @ codes / len(codes)
     return (gram - torch.diag(gram.diagonal())).square().mean()
@@ -138,10 +138,10 @@ def batch_loss(
     """Return the loss of one batch, and its terms by name."""
     batch = batches.draw()
     positives = torch.from_numpy(batch.positives)
-    seen = model.image_vectors(drawn_rows(batch, components, torch.from_numpy(batches.pairs), options))
-    said = model.text_vectors(*stack_rows(batch.rows))
-    similarity = said @ seen.T / options.float_temperature
-    image_margins, text_margins = model.image_code(seen), model.text_code(said)
+    images = model.image_vectors(drawn_rows(batch, components, torch.from_numpy(batches.pairs), options))
+    texts = model.text_vectors(*stack_rows(batch.rows))
+    similarity = texts @ images.T / options.float_temperature
+    image_margins, text_margins = model.image_code(images), model.text_code(texts)
     marks = spread(positives)
     parts = {"float": cross_entropy(log_shares(similarity), marks)}
     weights = length_weights(options.lengths, options.short_weight)
@@ -159,8 +159,8 @@ def batch_loss(
             parts[name] = (term(both[0]) + term(both[1])) / 2
             loss = loss + 2 * weight * parts[name]
     if options.distillation:
-        taught = softened(similarity)
-        each = {length: cross_entropy(one, taught) for length, one in logs.items()}
+        teacher = softened(similarity)
+        each = {length: cross_entropy(one, teacher) for length, one in logs.items()}
         parts["distillation"] = _weighted(each, weights)
         loss = loss + options.distillation * parts["distillation"]
     parts |= {f"code@{length}": value for length, value in by_length.items()}
@@ -172,10 +172,10 @@ def _weighted(by_length: Mapping[int, Tensor], weights: Mapping[int, float]) -> 
 
 
 def length_weights(lengths: Sequence[int], power: float) -> dict[int, float]:
-    """Return what each code length counts, together one: ``(128 / length) ** power`` before that.
+    """Return the weight of each code length: ``(128 / length) ** power``, normalised to sum to one.
 
-    A short code is the harder to learn, and its bits are part of every longer one: what it gains costs the
-    long ones little.
+    Short codes are harder to learn, and their bits are part of every longer code, so improving them costs
+    the longer codes little.
     """
     plain = {length: (CODE_BITS / length) ** power for length in lengths}
     return {length: weight / sum(plain.values()) for length, weight in plain.items()}

@@ -1,4 +1,4 @@
-"""Codes trained for one length alone: what nesting five lengths in one code may cost at each."""
+"""Codes trained for a single length, to measure what nesting five lengths in one code may cost at each."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.splits import Splits
 
 
-#: What the report calls them.
+#: Name in the report.
 NAME = "separately trained"
 
 
-WORDS = "a model of its own for each length, trained as the nested one was, for that length alone"
+WORDS = "a separate model for each length, trained like the nested one but for that length alone"
 
 
 class _Keeper:
-    """Takes what training logs, and keeps its checkpoints in a folder that is thrown away later."""
+    """Stands in for a run: saves checkpoints to a temporary folder and ignores metrics."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Take numbers of a step; nobody asks for them."""
+        """Ignore metrics."""
 
     def log_checkpoint(self, name: str, path: Path) -> Path:
-        """Keep a copy of a file under a name."""
+        """Save a copy of a file under a name."""
         return Path(shutil.copyfile(path, self.folder / name))
 
 
@@ -52,14 +52,14 @@ def train_single_lengths(
     *,
     lengths: Sequence[int] = CODE_LENGTHS,
 ) -> dict[int, HashEncoder]:
-    """Train a model a length with the options of a run, and return each as it was best on validation.
+    """Train one model per length with the options of a run, and return the best checkpoint of each.
 
     Parameters
     ----------
     collection, splits, features, tower
         As for :func:`adapters.vlm_quantization.train.train.train`.
     config : mapping
-        Options of the run whose nested code they are to be compared with.
+        Options of the run whose nested code they are compared with.
     progress : callable
         ``progress(done, total, message)``.
     lengths : sequence of int
@@ -67,7 +67,7 @@ def train_single_lengths(
     Returns
     -------
     dict of int to HashEncoder
-        The first ``length`` bits of its codes are the code.
+        By length; the code is the first ``length`` bits of the encoder's codes.
     """
     from adapters.vlm_quantization.encoding import checkpoint
     from adapters.vlm_quantization.train import train
@@ -78,16 +78,19 @@ def train_single_lengths(
             {**config, "lengths": (length,), "refit_steps": 0, "seeds": ()}
         )
 
-        def say(
+        def report(
             step: float, total: float | None, message: str, done: int = done, length: int = length
         ) -> None:
             progress(done + step / (total or 1), len(lengths), f"{length} bits alone: {message}")
 
         with tempfile.TemporaryDirectory() as folder:
             keeper = _Keeper(Path(folder))
-            train.train(collection, splits, features, tower, options, keeper, say)
+            train.train(collection, splits, features, tower, options, keeper, report)
             best = keeper.folder / checkpoint.BEST
             if not best.is_file():
-                raise BadInput(f"training for {length} bits alone left no model", hint="Give it more steps.")
+                raise BadInput(
+                    f"training for {length} bits alone produced no checkpoint",
+                    hint="Increase the number of steps.",
+                )
             out[length] = HashEncoder.load(best)
     return out

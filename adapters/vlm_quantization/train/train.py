@@ -1,8 +1,8 @@
 """Train the hash heads and the text tower on frozen picture features.
 
-Each step takes some concepts, one picture and one text of each (the name or a keyword, in any language), and
-asks that texts and pictures of one concept, or of concepts that share that text, find each other: by float
-similarity, and by the codes at every length at once.
+Each step draws some concepts, with one picture and one text of each (the name or a keyword, in any language).
+The loss pulls together texts and pictures of one concept, or of concepts that share the text, by float
+similarity and by the codes at every length at once.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Recorder(Protocol):
     """The part of a run that training needs."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Take numbers of a step."""
+        """Log the metrics of a step."""
 
     def log_checkpoint(self, name: str, path: Path) -> Path:
-        """Keep a copy of a file under a name, whole or not at all."""
+        """Save a copy of a file under a name, atomically."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ def train(
     run: Recorder,
     progress: Progress,
 ) -> Trained:
-    """Train, log to a run, and leave ``best.safetensors`` and ``last.safetensors`` among its checkpoints.
+    """Train, log to a run, and save ``best.safetensors`` and ``last.safetensors`` as its checkpoints.
 
-    Both files are written at every validation, whole or not at all, so that whenever training is interrupted
-    the last one written can be used. Neither has seen a held-out picture, in training or in choosing.
+    Checkpoints are saved atomically at every validation, so that after an interruption the latest one is
+    usable. The test parts are used neither for training nor for selection.
 
-    With ``refit_steps`` the best model then goes on over all pictures, held out or not, and is kept as
-    ``refit.safetensors``: the one to publish, since a search page should know everything there is. Nothing
-    can be measured with it, and an evaluation refuses it by its provenance.
+    With ``refit_steps``, the best model is then trained further on all pictures, including held-out ones, and
+    saved as ``refit.safetensors``: the checkpoint to publish, since a search page should know the whole
+    collection. It cannot be evaluated; an evaluation refuses it by its provenance.
 
     Parameters
     ----------
@@ -132,10 +132,10 @@ def _refit(
     components: Tensor,
     options: TrainOptions,
 ) -> Iterator[int]:
-    """Go on over all pictures, with less noise: what is searched is what is seen here, not other drawings.
+    """Continue on all pictures, with less noise: the search index holds these pictures, not other drawings.
 
-    Some texts are two words of a concept, as a visitor may ask for it. Training proper leaves that out: it
-    costs a little where names are asked for, which is what is measured.
+    Some texts are two words of a concept, like a visitor's query. The training before does not use them: they
+    slightly reduce the accuracy on names, which is what the evaluation measures.
     """
     update = {
         "noise": options.noise / 3,
@@ -158,10 +158,10 @@ def _steps(
     options: TrainOptions,
     steps: int,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Take steps, each with its number from 1 and the parts of its loss; warm up, then fade out."""
+    """Take steps, and yield the number (from 1) and the loss terms of each; with warm-up and decay."""
     rate = options.learning_rate
     optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
-    # the schedule divides by its way up less one step, so the way up is never shorter than two
+    # the schedule divides by the warm-up steps minus one, so the warm-up takes at least two
     total = max(steps, 4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rate, total_steps=total, pct_start=max(0.1, 2 / total)

@@ -1,4 +1,4 @@
-"""Validation while training: which metric decides, and what it is measured on."""
+"""Validation during training: the metric that selects the best model, and how it is measured."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.splits import Splits
 
 
-#: What validation decides by: mean R@10 of text→image over lengths, languages and both kinds of held-out.
+#: The selection metric: mean R@10 of text→image over lengths, languages and both kinds of held-out pictures.
 DECIDING = "val/R@10"
 
 
 class Validation:
-    """Measures a model on the validation parts: text to picture and back, per language and length."""
+    """Measures a model on the validation parts: text to picture, per language and length."""
 
     def __init__(
         self,
@@ -50,21 +50,21 @@ class Validation:
     @torch.no_grad()
     def measure(self, model: CrossModalHashModel) -> dict[str, float]:
         """Return ``val/R@10@64``, ``val/mAP@64``, ``val/R@10@float``: means over parts and languages."""
-        found: dict[str, list[float]] = {}
+        values: dict[str, list[float]] = {}
         for components, gallery, queries in self._sides:
             pictures = _encoded(model.image_vectors(components), model.image_code)
-            for texts, concepts in queries.values():
-                if not texts:
+            for names, concepts in queries.values():
+                if not names:
                     continue
-                said = _encoded(model.text_vectors(*model.text_rows(texts)), model.text_code)
+                texts = _encoded(model.text_vectors(*model.text_rows(names)), model.text_code)
                 relevance = SameItem(concepts, gallery)
-                records = evaluate_codes(said.codes, pictures.codes, relevance, ks=(10,))
-                records += evaluate_scores(said.features, pictures.features, relevance, ks=(10,))
+                records = evaluate_codes(texts.codes, pictures.codes, relevance, ks=(10,))
+                records += evaluate_scores(texts.features, pictures.features, relevance, ks=(10,))
                 for record in records:
                     if record.name in ("mAP", "R@10"):
                         length = "float" if record.bits is None else record.bits
-                        found.setdefault(f"val/{record.name}@{length}", []).append(record.value)
-        means = {name: float(np.mean(values)) for name, values in found.items()}
+                        values.setdefault(f"val/{record.name}@{length}", []).append(record.value)
+        means = {name: float(np.mean(each)) for name, each in values.items()}
         coded = [means[f"val/R@10@{length}"] for length in self._lengths] if means else [0.0]
         return {**means, DECIDING: float(np.mean(coded))}
 
@@ -72,7 +72,7 @@ class Validation:
 def caption_queries(
     collection: CaptionedImages, rows: NDArray[np.int64], language: str
 ) -> tuple[list[str], list[str]]:
-    """Return each concept's name in a language once, and the concepts, for the pictures of ``rows``."""
+    """Return the name of each concept in a language once, and the concepts, for the pictures of ``rows``."""
     names: dict[str, str] = {}
     for row in rows.tolist():
         item = collection.items[row]

@@ -10,5 +10,5 @@ def emoji_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def emoji(emoji_cache):
-    """The default collection, drawn once a session."""
+    """The default collection, drawn once per session."""
     return open_emoji(emoji_cache)

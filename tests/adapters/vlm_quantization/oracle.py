@@ -1,4 +1,4 @@
-"""Retrieval metrics as their definitions read: every order of the ties, one after the other, in fractions.
+"""Retrieval metrics by their definitions: every order of the ties, one after the other, in fractions.
 
 A ranking is a list of grades, best first; a grade above 0 is relevant.
 """
@@ -17,7 +17,7 @@ def orders(distances):
 
 
 def average_precision(ranking, k=None, divisor="relevant"):
-    """Mean, over relevant items, of the precision at each one's rank; which of them, the divisor says."""
+    """Mean of the precision at the rank of each relevant item; the divisor selects the items."""
     relevant = sum(grade > 0 for grade in ranking)
     precisions = [
         Fraction(sum(grade > 0 for grade in ranking[: at + 1]), at + 1)
@@ -36,7 +36,7 @@ def average_precision(ranking, k=None, divisor="relevant"):
 
 
 def discounted_gain(ranking, k, gain):
-    """Discounted gain of the first k over that of the best ranking."""
+    """Discounted gain of the first k, divided by that of the ideal ranking."""
 
     def total(grades):
         worth = [grade if gain == "linear" else 2**grade - 1 for grade in grades[:k]]
@@ -51,11 +51,11 @@ def metrics(ranking, ks, k=None, divisor="reachable", gain="exponential"):
     first = relevant.index(True) + 1
     out = {"mAP": average_precision(ranking, k, divisor)}
     for cut in ks:
-        found = sum(relevant[:cut])
+        hits = sum(relevant[:cut])
         out[f"mAP@{cut}"] = average_precision(ranking, cut, divisor)
-        out[f"P@{cut}"] = Fraction(found, min(cut, len(ranking)))
-        out[f"R@{cut}"] = Fraction(found, sum(relevant))
-        out[f"hit@{cut}"] = Fraction(found > 0)
+        out[f"P@{cut}"] = Fraction(hits, min(cut, len(ranking)))
+        out[f"R@{cut}"] = Fraction(hits, sum(relevant))
+        out[f"hit@{cut}"] = Fraction(hits > 0)
         out[f"NDCG@{cut}"] = Fraction(discounted_gain(ranking, cut, gain))
     out["MRR"] = Fraction(1, first)
     out["MedR"] = Fraction(first)
@@ -66,7 +66,7 @@ def expected(distances, grades, ks, **rules):
     """Return ``{metric: (mean, lowest, highest)}`` over all orders, or None without a relevant item."""
     if not any(grades):
         return None
-    # Orders that look alike are counted, not measured again.
+    # Orders with equal grades are counted, not measured again.
     seen = {}
     for order in orders(distances):
         ranking = tuple(int(grades[item]) for item in order)
@@ -109,5 +109,5 @@ def within_radius(distances, grades, radius):
 
 
 def hamming(one, other):
-    """Differing bits of two byte strings."""
+    """Number of differing bits of two byte strings."""
     return sum(bin(int(a) ^ int(b)).count("1") for a, b in zip(one, other, strict=True))

@@ -1,28 +1,28 @@
-"""What each line of work computes, query after query, written from its definition and not from its code.
+"""The published metrics, query by query, written from their definitions and not from their code.
 
-``ranked`` is a list of rankings, one a query: the relevance (a grade) of each item, nearest first, items of
-one distance in the order the protocol gives them.
+``ranked`` is a list of rankings, one per query: the relevance (a grade) of each item, nearest first, with
+items at equal distance in the protocol's order.
 """
 
 import math
 
 
 def dcmh(ranked):
-    """Whole ranking; a query with nothing relevant adds nothing, and is still divided by."""
+    """Whole ranking; a query without a relevant item counts as zero."""
     total = 0.0
     for ranking in ranked:
-        found, precisions = 0, []
+        hits, precisions = 0, []
         for rank, grade in enumerate(ranking, 1):
             if grade:
-                found += 1
-                precisions.append(found / rank)
-        if found:
-            total += sum(precisions) / found
+                hits += 1
+                precisions.append(hits / rank)
+        if hits:
+            total += sum(precisions) / hits
     return total / len(ranked)
 
 
 def mith(ranked, k):
-    """The first k relevant items, wherever they rank."""
+    """The first k relevant items, at any rank."""
     total = 0.0
     for ranking in ranked:
         ranks = [rank for rank, grade in enumerate(ranking, 1) if grade][:k]
@@ -32,7 +32,7 @@ def mith(ranked, k):
 
 
 def ucch(ranked, k):
-    """The first k items over their hits; queries without a hit there are left out of the mean."""
+    """The first k items, divided by their hits; queries without a hit are excluded from the mean."""
     values = []
     for ranking in ranked:
         ranks = [rank for rank, grade in enumerate(ranking[:k], 1) if grade]
@@ -42,7 +42,7 @@ def ucch(ranked, k):
 
 
 def top_hits(ranked, k):
-    """The first k items over their hits; a query without one adds nothing, and is still divided by."""
+    """The first k items, divided by their hits; a query without a hit counts as zero."""
     values = []
     for ranking in ranked:
         ranks = [rank for rank, grade in enumerate(ranking[:k], 1) if grade]
@@ -57,7 +57,7 @@ def clip(ranked, k):
 
 
 def trec(ranked, k):
-    """What trec_eval's manual says of map, map_cut, P, recall, success, ndcg_cut, recip_rank."""
+    """map, map_cut, P, recall, success, ndcg_cut and recip_rank as in trec_eval's manual."""
     judged = [ranking for ranking in ranked if any(ranking)]
 
     def mean(values):

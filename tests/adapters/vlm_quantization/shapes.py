@@ -64,7 +64,7 @@ def collection(seed: int = 0) -> CaptionedImages:
 
 
 def options(**changes: object) -> TrainOptions:
-    """Return options small enough for a test of a second or two."""
+    """Return options for a training of a second or two."""
     small = {
         "image_tower": "random",
         "steps": 60,

@@ -1,7 +1,7 @@
-"""A small collection and an encoder without learning, for tests of the index and the search.
+"""A small collection and an untrained encoder, for tests of the index and the search.
 
-As a script, ``small_index.py FOLDER NAME [--no-exchange]`` builds an index of them in a process of its own,
-which a test may kill.
+As a script, ``small_index.py FOLDER NAME [--no-exchange]`` builds their index in a separate process, which a
+test can kill.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ class SmallItem:
 
 
 class SmallCollection:
-    """Thirty concepts in two drawings each; the second is the first with a darker frame."""
+    """Thirty concepts with two drawings each; the second drawing has a darker frame."""
 
     name = "small things"
     languages = ("en", "ko")
@@ -75,7 +75,7 @@ class SmallCollection:
     fingerprint = "da7a" * 16
 
     def __init__(self, broken=()):
-        # Given in no order: the index sorts by id.
+        # Not in id order: the index sorts by id.
         self.items = [
             SmallItem(f"{style}:{concept:03d}", f"{concept:03d}", self.names(concept), style=style)
             for style in ("plain", "framed")

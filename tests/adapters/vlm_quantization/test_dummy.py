@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -26,7 +27,7 @@ def test_a_collection_reads_without_problems(tmp_path):
     assert min(len(drawn.train), len(drawn.val_concepts), len(drawn.test_concepts)) >= 1
 
 
-def test_pictures_show_what_their_captions_say(tmp_path):
+def test_pictures_match_their_captions(tmp_path):
     collection = read_jsonl(write_dummy_collection(tmp_path, n=len(COLOURS) * len(SHAPES)))
     paints = {english: paint for english, _, paint in COLOURS}
     for row, item in enumerate(collection.items):
@@ -57,7 +58,7 @@ def test_more_pictures_than_kinds_repeat_a_kind_in_another_drawing(tmp_path):
 
 
 def test_no_pictures_are_refused(tmp_path):
-    with pytest.raises(wb.BadInput, match="at least 1 picture, not 0"):
+    with pytest.raises(wb.BadInput, match=r"at least 1 picture.* 0"):
         write_dummy_collection(tmp_path, n=0)
 
 
@@ -69,12 +70,13 @@ def test_the_command_writes_a_collection_and_a_checkpoint_that_knows_it(tmp_path
     pictures = encoder.encode_images([collection.open(row) for row in range(12)]).features
     for language in ("en", "ko"):
         texts = encoder.encode_texts([item.caption(language) for item in collection.items]).features
-        found = (texts @ pictures.T).argmax(1)
-        assert (found == np.arange(12)).mean() > 0.5  # by chance one in twelve
+        nearest = (texts @ pictures.T).argmax(1)
+        assert (nearest == np.arange(12)).mean() > 0.5  # chance level: one in twelve
 
 
-def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path):
+def test_the_command_reports_an_error_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "adapters.vlm_quantization.dummy", str(tmp_path), "-n", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    assert done.stderr.strip() == "a collection needs at least 1 picture, not 0"
+    (message,) = done.stderr.strip().splitlines()
+    assert re.fullmatch(r"(?!Traceback).*at least 1 picture.* 0", message)

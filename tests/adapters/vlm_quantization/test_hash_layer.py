@@ -23,12 +23,12 @@ def test_packing_is_row_by_row_with_the_first_bit_highest() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 12), (3, 7), (16,), (2, 2, 8)])
-def test_widths_that_would_run_into_the_next_row_are_refused(shape: tuple[int, ...]) -> None:
+def test_widths_that_are_not_whole_bytes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="multiple of 8"):
         pack_codes(np.zeros(shape, bool))
 
 
-def test_short_codes_are_prefixes_of_the_long_one_whatever_the_weights() -> None:
+def test_short_codes_are_prefixes_of_the_long_one_for_any_weights() -> None:
     torch.manual_seed(0)
     layer = NestedHashLayer(16)
     layer.train()

@@ -13,7 +13,7 @@ def features(stroke: np.ndarray, thing: np.ndarray, seed: int) -> np.ndarray:
 
 
 def drawn(n: int, seed: int) -> np.ndarray:
-    """Return n things in two drawings: another stroke each time, always the same thing."""
+    """Return two drawings of each of n things: with different strokes, but of the same thing."""
     rng = np.random.default_rng(seed)
     thing = np.repeat(rng.standard_normal((n, 1)), 2, axis=1)
     return features(rng.standard_normal((n, 2)), thing, seed)
@@ -70,7 +70,7 @@ def test_dropout_leaves_out_its_share_makes_up_for_it_and_passes_gradients() -> 
     assert torch.allclose(y[kept], torch.tensor(4 / 3))
     y.sum().backward()
     assert torch.equal(x.grad, y.detach())
-    # no place of the eight that share a number is left out more often
+    # none of the eight entries that share a number is left out more often
     shares = kept.flatten()[: kept.numel() // 8 * 8].view(-1, 8).float().mean(0)
     assert shares.sub(0.75).abs().max() < 0.015
     assert torch.equal(Dropout(0.25).eval()(x), x)

@@ -1,4 +1,4 @@
-"""The names of the brief, which people type; and the two metrics that are one number."""
+"""The public names required by the brief, and the two metrics that return a single number."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_name_of_the_brief_is_importable(module: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("face", ["index_builder", "evaluator", "data", "search"])
-def test_a_face_defines_nothing_and_is_sorted(face: str) -> None:
+def test_a_module_of_public_names_defines_nothing_and_is_sorted(face: str) -> None:
     module = importlib.import_module(f"adapters.vlm_quantization.{face}")
     constants = sorted(name for name in module.__all__ if name.isupper())
     classes = sorted(name for name in module.__all__ if name[0].isupper() and not name.isupper())
@@ -44,13 +44,13 @@ def test_a_face_defines_nothing_and_is_sorted(face: str) -> None:
         assert getattr(getattr(module, name), "__module__", "") != module.__name__
 
 
-def test_a_collection_is_opened_as_the_brief_says() -> None:
+def test_open_collection_has_the_signature_of_the_brief() -> None:
     from adapters.vlm_quantization.data import open_collection
 
-    taken = inspect.signature(open_collection).parameters
-    assert [*taken] == ["source", "cache_dir", "progress"]
-    assert taken["cache_dir"].kind is inspect.Parameter.KEYWORD_ONLY
-    with pytest.raises(wb.BadInput, match="'emoji' nor a file"):
+    parameters = inspect.signature(open_collection).parameters
+    assert [*parameters] == ["source", "cache_dir", "progress"]
+    assert parameters["cache_dir"].kind is inspect.Parameter.KEYWORD_ONLY
+    with pytest.raises(wb.BadInput, match=r"'emojis'.*'emoji'.*file"):
         open_collection("emojis")
 
 
@@ -62,7 +62,7 @@ LABELS = evaluator.SharedLabel(
 
 @pytest.mark.parametrize("bits", CODE_LENGTHS)
 @pytest.mark.parametrize("k", [1, 5, 28])
-def test_one_number_is_that_of_the_records(bits: int, k: int) -> None:
+def test_a_single_metric_equals_that_of_the_records(bits: int, k: int) -> None:
     queries, gallery = CODES[:12], CODES[12:]
     records = {
         record.name: record.value
@@ -73,7 +73,7 @@ def test_one_number_is_that_of_the_records(bits: int, k: int) -> None:
     assert precision_at_k(queries, gallery, LABELS, bits=bits, k=k) == records[f"P@{k}"]
 
 
-def test_of_a_ranking_without_ties_they_are_what_one_counts() -> None:
+def test_metrics_of_a_ranking_without_ties_match_a_count_by_hand() -> None:
     query = np.zeros((1, 1), np.uint8)
     gallery = np.array([[0b0], [0b1], [0b11], [0b111]], np.uint8)
     relevance = evaluator.SharedLabel(np.eye(2, dtype=bool)[[0]], np.eye(2, dtype=bool)[[0, 1, 0, 1]])
@@ -84,16 +84,16 @@ def test_of_a_ranking_without_ties_they_are_what_one_counts() -> None:
 
 @pytest.mark.parametrize("bits", [0, 12, 256])
 def test_a_length_that_the_codes_do_not_have_is_refused(bits: int) -> None:
-    with pytest.raises(wb.BadInput):
+    with pytest.raises(wb.BadInput, match=f"code length.* {bits}$"):
         mean_average_precision(CODES[:12], CODES[12:], LABELS, bits=bits)
 
 
 def test_the_dummy_text_model_knows_shared_words_and_nothing_else() -> None:
     model = DummyTextModel()
-    red_dog, dog, airplane, nothing = model.features(["red dog", "dog", "airplane", "!?"])
+    red_dog, dog, airplane, wordless = model.features(["red dog", "dog", "airplane", "!?"])
     assert red_dog @ dog > 0.4 > abs(airplane @ dog)
     assert np.linalg.norm(dog) == pytest.approx(1.0)
-    assert not nothing.any()
+    assert not wordless.any()
     assert DummyTextModel(seed=1).fingerprint != model.fingerprint
     assert np.array_equal(DummyTextModel().features(["dog"])[0], dog)
     assert DummyVisionModel().features([]).shape == (0, DummyVisionModel.dim)

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from adapters.vlm_quantization.options import IndexOptions, TrainOptions
 
 
-def test_a_collection_is_found_from_wherever_the_job_runs(
+def test_the_path_of_a_collection_does_not_depend_on_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -18,10 +18,10 @@ def test_a_collection_is_found_from_wherever_the_job_runs(
     assert IndexOptions().collection == ""
 
 
-def test_lengths_are_those_a_code_is_read_at_each_once_and_in_order() -> None:
+def test_lengths_are_supported_ones_without_repetitions_in_order() -> None:
     assert TrainOptions().lengths == (8, 16, 32, 64, 128)
     assert TrainOptions.model_validate({"lengths": [64, 8, 64]}).lengths == (8, 64)
-    with pytest.raises(ValidationError, match="no code is read at \\[12\\] bits; lengths are 8, 16"):
+    with pytest.raises(ValidationError, match=r"lengths \[12\].* 8, 16, 32, 64, 128"):
         TrainOptions.model_validate({"lengths": [8, 12]})
     with pytest.raises(ValidationError):
         TrainOptions.model_validate({"lengths": []})

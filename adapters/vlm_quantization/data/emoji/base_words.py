@@ -1,19 +1,19 @@
-"""The word an emoji shares with its siblings, from its English name.
+"""The word an emoji shares with its siblings, derived from its English name.
 
-Siblings are drawings of one thing with something exchanged: man running and woman running, one o'clock and
-two-thirty, red heart and blue heart. A model that was trained on one of them has all but seen the others,
-so held-out concepts are held out by base word. Things that merely belong together (cat and lion, smiling
-and crying face) are not siblings.
+Siblings are variants of one drawing: man running and woman running, one o'clock and two-thirty, red heart
+and blue heart. A model trained on one of them has practically seen the others, so concepts are held out by
+base word. Things that are merely related (cat and lion, smiling and crying face) are not siblings.
 
-The rule, in order:
+The rules, in order:
 
-1. A country or region flag is its own base word; plain flags follow the rest of the rule.
-2. Families that share a drawing and no word have a base word of their own (:data:`FAMILIES`).
-3. A text in brackets is the base word; else what stands after a colon falls away ("person: red hair").
-4. Words that say who, which colour, size, number, direction, side, or state fall away (:data:`EXCHANGED`),
-   and plurals become singulars.
-5. What follows "with", "without" or "behind" falls away, if something stands before it.
-6. What is left is the base word; the whole name, if nothing is left.
+1. A country or region flag is its own base word; other flags follow the rules below.
+2. Families that share a drawing but no word have a fixed base word (:data:`FAMILIES`).
+3. A text in parentheses is the base word; otherwise, everything after a colon is dropped ("person: red
+   hair").
+4. Words for person, colour, size, number, direction, side or state are dropped (:data:`EXCHANGED`), and
+   plurals become singulars.
+5. Everything after "with", "without" or "behind" is dropped, unless nothing would remain.
+6. The remaining words are the base word; if none remain, the whole name is.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ FAMILIES: tuple[tuple[str, str], ...] = (
 )
 
 
-#: Words that siblings exchange; they fall away.
+#: Words in which siblings differ; they are dropped.
 EXCHANGED = frozenset(
     word
     for words in (
@@ -99,7 +99,7 @@ def base_word(name: str, subgroup: str) -> str:
     name : str
         English name, such as ``"woman running"``.
     subgroup : str
-        Subgroup, such as ``"person-activity"``; country and region flags are told by it.
+        Subgroup, such as ``"person-activity"``; it identifies country and region flags.
 
     Returns
     -------

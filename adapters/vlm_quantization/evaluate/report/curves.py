@@ -1,4 +1,4 @@
-"""Curves of the report: by length, retention, precision over recall."""
+"""Curves of the report: metrics by length, retention, precision and recall."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from adapters.vlm_quantization.views import number
 RECALLS = tuple(round(0.05 * step, 2) for step in range(1, 21))
 
 
-def length_curves(found: Sequence[Task], name: str) -> list[wb.View]:
-    """Return, for each part, a metric over code length, the float beside."""
+def length_curves(tasks: Sequence[Task], name: str) -> list[wb.View]:
+    """Return for each part a metric over code length, with that of the float features."""
     out = []
-    for split, members in by_part(found):
+    for split, members in by_part(tasks):
         series: list[dict[str, Any]] = []
         for task in members:
             label = f"{task.arrow}, {task.language}"
@@ -37,10 +37,10 @@ def length_curves(found: Sequence[Task], name: str) -> list[wb.View]:
     return out
 
 
-def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
-    """Return, for each part, what share of the float ranking's metric the learned code keeps."""
+def retention_curves(tasks: Sequence[Task], name: str) -> list[wb.View]:
+    """Return for each part the learned code's metric as a share of the float ranking's."""
     out = []
-    for split, members in by_part(found):
+    for split, members in by_part(tasks):
         series = []
         for task in members:
             kept = baselines.retention(task.records[LEARNED], task.records[FLOAT], name)
@@ -56,15 +56,15 @@ def retention_curves(found: Sequence[Task], name: str) -> list[wb.View]:
                 one |= {"low": [number(v) for v in low], "high": [number(v) for v in high]}
             series.append(one)
         series.append({"name": "float", "y": [100.0] * len(CODE_LENGTHS), "dashed": True})
-        out.append(by_length(f"Kept of the float {name}: {split}", f"% of float {name}", series))
+        out.append(by_length(f"Retention of float {name}: {split}", f"% of float {name}", series))
     return out
 
 
-def precision_recall_views(found: Sequence[Task]) -> list[wb.View]:
-    """Return precision over recall at every length for the first task of each direction."""
+def precision_recall_views(tasks: Sequence[Task]) -> list[wb.View]:
+    """Return precision-recall curves at every length for the first task of each direction."""
     out = []
-    for direction in dict.fromkeys(task.direction for task in found):
-        task = next(task for task in found if task.direction == direction)
+    for direction in dict.fromkeys(task.direction for task in tasks):
+        task = next(task for task in tasks if task.direction == direction)
         if task.itself is not None:
             continue
         curves = precision_recall_curve(
@@ -87,7 +87,7 @@ def precision_recall_views(found: Sequence[Task]) -> list[wb.View]:
                     data={**data, "x_scale": "linear"},
                     notes=[
                         "Mean precision and mean recall of the first k, for k from 1 to the whole gallery; "
-                        "ties by expectation. A line begins where the first place ends."
+                        "ties by expectation. Each line begins at the recall of k = 1."
                     ],
                 )
             )

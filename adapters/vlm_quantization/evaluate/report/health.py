@@ -1,4 +1,4 @@
-"""How the codes use their bits, written down: a table and two plots."""
+"""The report on code health: a table and two plots."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from adapters.vlm_quantization.metrics import code_health
 from adapters.vlm_quantization.views import number
 
 
-def health_views(found: Sequence[Task]) -> list[wb.View]:
+def health_views(tasks: Sequence[Task]) -> list[wb.View]:
     """Return how the codes of both sides use their bits, as a table and two plots."""
-    task = next((one for one in found if one.direction == "t2i"), None)
+    task = next((one for one in tasks if one.direction == "t2i"), None)
     if task is None:
         return []
     texts, pictures = task.queries, task.gallery
@@ -44,12 +44,12 @@ def health_views(found: Sequence[Task]) -> list[wb.View]:
     columns: list[dict[str, Any]] = [
         {"key": "side", "label": "Side"},
         {"key": "length", "label": "Length"},
-        {"key": "balance", "label": "rarer value", "format": ".3f", "group": "A bit"},
-        {"key": "entropy", "label": "entropy", "format": ".3f", "group": "A bit"},
+        {"key": "balance", "label": "rarer value", "format": ".3f", "group": "Per bit"},
+        {"key": "entropy", "label": "entropy", "format": ".3f", "group": "Per bit"},
         {"key": "correlation", "label": "mean", "format": ".3f", "group": "Correlation of two bits"},
         {"key": "highest", "label": "highest", "format": ".3f", "group": "Correlation of two bits"},
-        {"key": "rounding", "label": "quantisation error", "format": ".3f", "group": "A code"},
-        {"key": "distinct", "label": "distinct", "format": ".0%", "group": "A code"},
+        {"key": "rounding", "label": "quantisation error", "format": ".3f", "group": "Per code"},
+        {"key": "distinct", "label": "distinct", "format": ".0%", "group": "Per code"},
         {"key": "own", "label": "its own", "format": ".1%", "group": "Bits shared with the other side"},
         {"key": "others", "label": "others", "format": ".1%", "group": "Bits shared with the other side"},
     ]
@@ -60,15 +60,15 @@ def health_views(found: Sequence[Task]) -> list[wb.View]:
         notes=[
             "rarer value: share of a bit's rarer value, best 0.5. entropy: of a bit, best 1. Correlation: "
             "absolute, best 0. quantisation error: 1 - cosine between margins and their signs, best 0. "
-            "distinct: different codes over items. Bits shared: how many bits equal those of its own text or "
-            "picture, and of all others.",
+            "distinct: distinct codes divided by items. Bits shared: share of bits equal to those of the own "
+            "text or picture, and to those of all others.",
         ],
     )
     return [table, *_bit_plots(task, pictures.codes, texts.codes)]
 
 
 def _partners(concepts: Sequence[str], others: Sequence[str]) -> NDArray[np.int64]:
-    """Return for each row of one side the row of the other that is of the same thing, -1 for none."""
+    """Return for each row of one side the row of the other with the same concept, -1 for none."""
     place = {concept: row for row, concept in reversed(list(enumerate(others)))}
     return np.array([place.get(concept, -1) for concept in concepts], np.int64)
 
@@ -80,17 +80,18 @@ def _bit_plots(task: Task, pictures: NDArray[np.uint8], texts: NDArray[np.uint8]
     x = list(range(1, len(own) + 1))
     plots = [
         (
-            "How often each bit is one",
+            "Share of ones per bit",
             "Share of ones",
             {"pictures": code_health.shares_of_ones(pictures), "texts": code_health.shares_of_ones(texts)},
-            "Bits in the order of the code: the first 8 are the 8-bit code. A bit at one half carries most.",
+            "Bits in the order of the code: the first 8 are the 8-bit code. A bit is most informative at one "
+            "half.",
         ),
         (
-            "How often picture and text agree in each bit",
+            "Picture-text agreement per bit",
             "Share of agreement",
             {"a picture and its own text": own, "a picture and other texts": others},
             f"Over all {len(own)} bits a picture agrees with its own text in {np.mean(own):.1%} and with "
-            f"other texts in {np.mean(others):.1%}. A search lives on the distance between the lines.",
+            f"other texts in {np.mean(others):.1%}. The gap between the lines is what a search relies on.",
         ),
     ]
     return [

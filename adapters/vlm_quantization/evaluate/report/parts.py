@@ -1,4 +1,4 @@
-"""Pieces that tables and curves of the report share."""
+"""Helpers shared by the tables and curves of the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adapters.vlm_quantization.views import number
 
 
 def with_interval(task: Task, method: str, bits: int | None, name: str) -> dict[str, float | None] | None:
-    """Return a metric's value with its interval; None where it was not measured."""
+    """Return a metric's value with its interval, or None if it was not measured."""
     record = task.record(method, name, bits)
     if record is None or math.isnan(record.value):
         return None
@@ -22,7 +22,7 @@ def with_interval(task: Task, method: str, bits: int | None, name: str) -> dict[
 
 
 def series_of(task: Task, method: str, name: str, label: str) -> dict[str, Any]:
-    """Return a metric by code length as one series of a chart, with its band where there is one."""
+    """Return a metric by code length as one series of a chart, with its interval if there is one."""
     records = [task.record(method, name, bits) for bits in CODE_LENGTHS]
     one: dict[str, Any] = {"name": label, "y": [record and number(record.value) for record in records]}
     bands = [task.interval(method, name, bits) for bits in CODE_LENGTHS]
@@ -46,9 +46,9 @@ def by_length(title: str, y_label: str, series: list[dict[str, Any]], notes: Seq
     )
 
 
-def by_part(found: Sequence[Task]) -> list[tuple[str, list[Task]]]:
-    """Return the tasks by split, in the order in which the splits first come."""
+def by_part(tasks: Sequence[Task]) -> list[tuple[str, list[Task]]]:
+    """Return the tasks by split, in order of first occurrence."""
     return [
-        (split, [task for task in found if task.split == split])
-        for split in dict.fromkeys(task.split for task in found)
+        (split, [task for task in tasks if task.split == split])
+        for split in dict.fromkeys(task.split for task in tasks)
     ]

@@ -1,8 +1,8 @@
-"""The evaluation report: what was measured, written down as generic views for somebody who sees it first.
+"""Tables of the evaluation report, as generic views for a reader who sees it for the first time.
 
-It reads from the outside in: the headline and the rules, every number with its interval, what ties could have
-done, how the code stands against the float it came from and against codes nobody had to learn, why (the
-bits themselves), where it fails (pictures), and what has to be known to make the numbers again.
+The report goes from the general to the specific: the headline and the rules, every metric with its interval,
+the range over tie orders, the comparison with the float features and with the baselines, code health, the
+worst queries with their pictures, and what is needed to reproduce the numbers.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _WORDS = {
 
 
 def summary(
-    found: Sequence[Task], metrics: Mapping[str, float], ks: Sequence[int], n_runs: int = 1
+    tasks: Sequence[Task], metrics: Mapping[str, float], ks: Sequence[int], n_runs: int = 1
 ) -> wb.View:
-    """Return the headline with its intervals, and the rules in words."""
-    last, part = max(ks), found[0].part
+    """Return the headline metrics with their intervals, and the rules in words."""
+    last, part = max(ks), tasks[0].part
     rows: list[dict[str, Any]] = []
-    for direction in dict.fromkeys(task.direction for task in found):
-        members = [task for task in found if (task.part, task.direction) == (part, direction)]
+    for direction in dict.fromkeys(task.direction for task in tasks):
+        members = [task for task in tasks if (task.part, task.direction) == (part, direction)]
         languages = ", ".join(task.language for task in members)
         for name, method, bits in (
             (f"R@{last}", LEARNED, 128),
@@ -54,13 +54,13 @@ def summary(
         if kept is not None:
             rows.append(
                 {
-                    "name": f"Kept of the float at 128 bits, {members[0].arrow}",
+                    "name": f"Retention at 128 bits, {members[0].arrow}",
                     "value": kept,
                     "format": ".1%",
-                    "note": f"R@{last} of the code over R@{last} of the float cosine",
+                    "note": f"R@{last} of the code divided by R@{last} of float cosine",
                 }
             )
-    first = found[0]
+    first = tasks[0]
     random_order = min(last, first.gallery_size) / first.gallery_size
     rows.append(
         {
@@ -70,7 +70,7 @@ def summary(
             "note": f"gallery of {first.gallery_size:,} in random order",
         }
     )
-    return wb.View(kind="metrics_table", title="Summary", data={"rows": rows}, notes=_rules(found))
+    return wb.View(kind="metrics_table", title="Summary", data={"rows": rows}, notes=_rules(tasks))
 
 
 def _headline_row(members: Sequence[Task], method: str, bits: int | None, name: str) -> dict[str, Any] | None:
@@ -86,36 +86,36 @@ def _headline_row(members: Sequence[Task], method: str, bits: int | None, name: 
     return row
 
 
-def _rules(found: Sequence[Task]) -> list[str]:
-    record = found[0].records[LEARNED][0]
-    relevances = ", ".join(dict.fromkeys(task.relevance.words for task in found))
+def _rules(tasks: Sequence[Task]) -> list[str]:
+    record = tasks[0].records[LEARNED][0]
+    relevances = ", ".join(dict.fromkeys(task.relevance.words for task in tasks))
     notes = [
         f"{record.rules.words} Relevant: {relevances}. Source of the rules: {record.rules.source}.",
-        "Figures in brackets are 95 % bootstrap intervals over queries; queries about one thing are drawn "
-        "together. They say what other queries would give, not what another training run would.",
+        "Brackets: 95 % bootstrap intervals over queries; queries about one thing are drawn together. They "
+        "cover variation between queries, not variation between training runs.",
     ]
-    alike: dict[tuple[str, str, str], list[str]] = {}
-    for task in found:
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for task in tasks:
         first = task.records[LEARNED][0]
         counts = (
             f"{first.n_queries:,} queries, {first.n_without_relevant:,} of them without a relevant item; "
             f"gallery of {task.gallery_size:,}; split {task.fingerprint[:12]}."
         )
-        alike.setdefault((task.split, task.arrow, counts), []).append(task.language)
+        groups.setdefault((task.split, task.arrow, counts), []).append(task.language)
     notes += [
         f"{split.capitalize()}, {arrow} ({', '.join(languages)}): {counts}"
-        for (split, arrow, counts), languages in alike.items()
+        for (split, arrow, counts), languages in groups.items()
     ]
     return notes
 
 
-def retrieval_tables(found: Sequence[Task], ks: Sequence[int]) -> list[wb.View]:
-    """Return a table a part: length by direction and language, each value with its interval over queries."""
+def retrieval_tables(tasks: Sequence[Task], ks: Sequence[int]) -> list[wb.View]:
+    """Return one table per part: lengths by direction and language, each value with its interval."""
     out = []
-    for split, members in by_part(found):
+    for split, members in by_part(tasks):
         order = ["mAP", "MedR", *(f"R@{k}" for k in ks)]
         if any(_value(task, f"hit@{max(ks)}") != _value(task, f"R@{max(ks)}") for task in members):
-            order.append(f"hit@{max(ks)}")  # several relevant items a query: the two kinds of recall differ
+            order.append(f"hit@{max(ks)}")  # several relevant items per query: the two kinds of recall differ
         rows = [
             {
                 "task": f"{task.arrow}, {task.language}",
@@ -132,7 +132,7 @@ def retrieval_tables(found: Sequence[Task], ks: Sequence[int]) -> list[wb.View]:
                 title=f"Retrieval: {split}",
                 data={"columns": _columns_of(order), "rows": rows},
                 notes=[
-                    "Brackets: 95 % interval over queries. Bold: the best of a direction and language.",
+                    "Brackets: 95 % interval over queries. Bold: the best per direction and language.",
                     "; ".join(_WORDS[name] for name in words) + ".",
                 ],
             )
@@ -165,8 +165,8 @@ def _value(task: Task, name: str) -> float:
     return math.nan if record is None else record.value
 
 
-def ties_table(found: Sequence[Task], ks: Sequence[int]) -> wb.View:
-    """Return what the order of tied items could have made of the numbers."""
+def ties_table(tasks: Sequence[Task], ks: Sequence[int]) -> wb.View:
+    """Return the range of the metrics over all orders of tied items."""
     names = ["mAP", f"R@{min(ks)}", f"R@{max(ks)}"]
     columns: list[dict[str, Any]] = [
         {"key": "split", "label": "Split"},
@@ -177,7 +177,7 @@ def ties_table(found: Sequence[Task], ks: Sequence[int]) -> wb.View:
         {"key": "tenth", "label": "rank 10", "format": ".1f", "group": "Items tied at"},
     ]
     rows = []
-    for task in found:
+    for task in tasks:
         health = code_health.tie_health(task.queries.codes, task.gallery.codes)
         for one in health:
             row: dict[str, Any] = {
@@ -191,13 +191,12 @@ def ties_table(found: Sequence[Task], ks: Sequence[int]) -> wb.View:
             rows.append(row)
     return wb.View(
         kind="retrieval_table",
-        title="What ties could have done",
+        title="Range over tie orders",
         data={"columns": columns, "rows": rows},
         notes=[
-            "At short codes many items stand at one distance, and a sort has to order them somehow. "
-            "Brackets: "
-            "the same ranking with every tie in the worst and in the best order. No order, and no library's "
-            "sort, can leave them.",
+            "At short code lengths, many items have the same distance, and a sort breaks these ties "
+            "arbitrarily. Brackets: the same ranking with every tie in the worst and in the best order. No "
+            "order, and no library's sort, can fall outside them.",
         ],
     )
 

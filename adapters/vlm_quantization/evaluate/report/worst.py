@@ -1,4 +1,4 @@
-"""The queries a model answers worst, with their pictures and what was found instead."""
+"""The worst queries of a model, with their pictures and the hits found instead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BITS = 128
 
 
-#: Hits shown beside what should have been found.
+#: Hits shown next to the relevant item.
 FOUND = 5
 
 
@@ -28,25 +28,25 @@ FOUND = 5
 PIXELS = 116
 
 
-def worst_views(collection: CaptionedImages, found: Sequence[Task], count: int) -> list[wb.View]:
-    """Return the worst queries by text, a row of pictures each, and the worst pictures, with their names.
+def worst_views(collection: CaptionedImages, tasks: Sequence[Task], count: int) -> list[wb.View]:
+    """Return the worst queries by text, with a row of pictures each, and the worst ones by picture.
 
     Parameters
     ----------
     collection : CaptionedImages
-    found : sequence of Task
-        Of which the first part is shown.
+    tasks : sequence of Task
+        Queries by text are those of the first part.
     count : int
-        How many queries by text, over all languages, and how many by picture.
+        Number of queries by text, over all languages, and number of queries by picture.
     """
     if not count:
         return []
     out = []
-    texts = [task for task in found if task.direction == "t2i" and task.part == found[0].part]
+    texts = [task for task in tasks if task.direction == "t2i" and task.part == tasks[0].part]
     for place, task in enumerate(texts):
         share = count // len(texts) + (place < count % len(texts))
         out += [_by_text(collection, task, query) for query in _worst(task, share)]
-    pictures = next((task for task in found if task.direction == "i2t"), None)
+    pictures = next((task for task in tasks if task.direction == "i2t"), None)
     if pictures is not None:
         items = [_by_picture(collection, pictures, query) for query in _worst(pictures, count)]
         out.append(
@@ -54,14 +54,14 @@ def worst_views(collection: CaptionedImages, found: Sequence[Task], count: int) 
                 kind="image_grid",
                 title=f"Worst queries by picture, {pictures.language}: {pictures.split}",
                 data={"items": items},
-                notes=["Under each: its own name, where that came, and the names that were found first."],
+                notes=["Each picture has its own name, the rank of that name, and the names found first."],
             )
         )
     return out
 
 
 def _worst(task: Task, count: int) -> list[int]:
-    """Return the queries of lowest average precision, the worst first; of equals the first."""
+    """Return the queries of lowest average precision, worst first; equal ones in query order."""
     record = task.record(LEARNED, "mAP", BITS)
     if record is None:
         return []
@@ -72,7 +72,7 @@ def _worst(task: Task, count: int) -> list[int]:
 
 
 def _ranked(task: Task, query: int) -> tuple[list[int], np.ndarray[Any, Any]]:
-    """Return the gallery's rows by (distance, id) and their distances."""
+    """Return the gallery's rows ordered by (distance, id), and the distance of each row."""
     distance = np.bitwise_count(task.queries.codes[query] ^ task.gallery.codes).sum(axis=1).astype(np.int64)
     by_id = np.argsort(np.array(task.gallery.ids), kind="stable")
     order = by_id[np.argsort(distance[by_id], kind="stable")]
@@ -85,7 +85,7 @@ def _by_text(collection: CaptionedImages, task: Task, query: int) -> wb.View:
     rank = {row: place for place, row in enumerate(order, 1)}
     right = sorted(np.flatnonzero(grades).tolist(), key=lambda row: rank[row])[:1]
     items = [
-        _picture(collection, task, row, f"looked for, rank {rank[row]:,}", f"distance {distance[row]}")
+        _picture(collection, task, row, f"relevant, rank {rank[row]:,}", f"distance {distance[row]}")
         for row in right
     ]
     items += [
@@ -104,11 +104,11 @@ def _by_picture(collection: CaptionedImages, task: Task, query: int) -> dict[str
     order, _ = _ranked(task, query)
     grades = task.relevance.block(query, query + 1)[0] > 0
     rank = next((place for place, row in enumerate(order, 1) if grades[row]), len(order))
-    found = ", ".join(task.gallery.shown[row] for row in order[:3])
+    first = ", ".join(task.gallery.shown[row] for row in order[:3])
     return {
         "caption": _named(collection, int(task.queries.rows[query]), task.language),
-        "subtitle": f"its name came at rank {rank:,} of {len(order):,}",
-        "note": f"found: {found}",
+        "subtitle": f"own name at rank {rank:,} of {len(order):,}",
+        "note": f"found: {first}",
         "image": _encoded(collection, int(task.queries.rows[query])),
     }
 

@@ -6,7 +6,7 @@ import pytest
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, picture_digest
 
 
-def test_languages_come_in_order_of_how_many_items_have_them():
+def test_languages_are_ordered_by_the_number_of_items():
     items = [
         Item("a", "a", {"ko": ("개",)}, b""),
         Item("b", "b", {"ko": ("새",), "en": ("bird",)}, b""),
@@ -15,7 +15,7 @@ def test_languages_come_in_order_of_how_many_items_have_them():
     assert CaptionedImages("three", items).languages == ("ko", "en", "de")
 
 
-def test_the_caption_falls_back_to_a_language_there_is():
+def test_the_caption_falls_back_to_an_available_language():
     item = Item("a", "a", {"ko": ("개", "멍멍이")}, b"")
     assert (item.caption("ko"), item.caption("en"), item.caption()) == ("개", "개", "개")
 
@@ -36,12 +36,12 @@ def test_the_caption_falls_back_to_a_language_there_is():
         {"digest": "0" * 64},
     ],
 )
-def test_the_fingerprint_changes_with_anything(change):
-    given = {"id": "a", "concept": "a", "captions": {"en": ("dog",)}, "image": b"", "digest": "1" * 64}
-    before = CaptionedImages("one", [Item(**given)])
-    after = CaptionedImages("one", [Item(**(given | change))])
+def test_the_fingerprint_changes_with_every_field(change):
+    fields = {"id": "a", "concept": "a", "captions": {"en": ("dog",)}, "image": b"", "digest": "1" * 64}
+    before = CaptionedImages("one", [Item(**fields)])
+    after = CaptionedImages("one", [Item(**(fields | change))])
     assert before.fingerprint != after.fingerprint
-    assert CaptionedImages("renamed", [Item(**given)]).fingerprint == before.fingerprint
+    assert CaptionedImages("renamed", [Item(**fields)]).fingerprint == before.fingerprint
 
 
 def test_the_fingerprint_does_not_depend_on_the_order_of_languages():
@@ -50,7 +50,7 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_languages():
     assert len(prints) == 1
 
 
-def test_a_picture_digest_tells_size_and_pixels_apart():
+def test_a_picture_digest_depends_on_size_and_pixels():
     from PIL import Image
 
     pictures = [Image.new("RGB", size, colour) for size in ((2, 8), (4, 4)) for colour in ("red", "blue")]
@@ -58,13 +58,13 @@ def test_a_picture_digest_tells_size_and_pixels_apart():
     assert picture_digest(pictures[0]) == picture_digest(pictures[0].convert("RGBA"))
 
 
-def test_a_collection_travels_to_other_processes(emoji):
+def test_a_collection_can_be_pickled(emoji):
     small = CaptionedImages("some", emoji.items[:3], credits=emoji.credits)
-    travelled = pickle.loads(pickle.dumps(small))  # noqa: S301 - our own bytes
-    assert travelled.fingerprint == copy.copy(small).fingerprint == small.fingerprint
-    assert travelled.open(2).tobytes() == small.open(2).tobytes()
+    unpickled = pickle.loads(pickle.dumps(small))  # noqa: S301 - our own bytes
+    assert unpickled.fingerprint == copy.copy(small).fingerprint == small.fingerprint
+    assert unpickled.open(2).tobytes() == small.open(2).tobytes()
 
 
-def test_a_collection_says_what_it_is(emoji):
+def test_the_repr_of_a_collection_describes_it(emoji):
     assert repr(emoji) == "<CaptionedImages 'emoji': 3828 pictures, en/ko>"
     assert len(repr(emoji.items[0])) < 600

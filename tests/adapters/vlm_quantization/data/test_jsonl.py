@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import time
 
 import pytest
@@ -21,7 +22,7 @@ def png(colour, size=(10, 10)):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with pictures in it, one with a Korean name, and one outside it."""
+    """A folder with pictures, one of them with a Korean name, and a picture outside the folder."""
     folder = tmp_path / "내 사진"
     (folder / "pictures").mkdir(parents=True)
     for name, colour in (("red.png", "red"), ("blue.png", "blue"), ("초록.png", "green")):
@@ -71,13 +72,13 @@ def test_a_collection_is_read(folder):
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("\udcff\udcfe", "not UTF-8"),
-        ('["pictures/red.png"]', "a list, not an object"),
-        ("null", "not an object"),
+        ('["pictures/red.png"]', "object.*list"),
+        ("null", "object.*NoneType"),
         ({"captions": {"en": ["x"]}}, "'image' must be"),
         (line(image=7), "'image' must be"),
         (line(image=""), "'image' must be"),
@@ -85,62 +86,61 @@ def test_a_collection_is_read(folder):
         (line(image="pictures/nothing.png"), "no such file: 'pictures/nothing.png'"),
         (line(image="pictures"), "no such file"),
         (line(image="x" * 5000), "cannot be used|no such file"),
-        (line(image="../outside.png"), "leads out of the folder"),
-        (line(image="link.png"), "leads out of the folder"),
-        (line(image="/etc/hostname"), "leads out of the folder"),
-        (line(image="broken.png"), "broken.png: a broken picture"),
+        (line(image="../outside.png"), "'../outside.png'.*outside"),
+        (line(image="link.png"), "'link.png'.*outside"),
+        (line(image="/etc/hostname"), "'/etc/hostname'.*outside"),
+        (line(image="broken.png"), "broken.png: broken picture"),
         (line(image="collection.jsonl"), "not a picture"),
         (line(id=""), "'id' must be"),
         (line(id=3), "'id' must be"),
-        (line(id="first"), "the id 'first' was used in line 1 already"),
+        (line(id="first"), "id 'first'.*line 1"),
         ({"image": "pictures/red.png"}, "no captions"),
         ({"image": "pictures/red.png", "captions": {}}, "no captions"),
         ({"image": "pictures/red.png", "captions": {"en": ["", " "]}}, "no captions"),
-        ({"image": "pictures/red.png", "captions": ["a"]}, "must map a language"),
-        ({"image": "pictures/red.png", "captions": {"en": [1]}}, "must be a list of texts"),
-        ({"image": "pictures/red.png", "captions": {"English!": ["a"]}}, "not a language tag"),
+        ({"image": "pictures/red.png", "captions": ["a"]}, "'captions' must map a language"),
+        ({"image": "pictures/red.png", "captions": {"en": [1]}}, "'captions' of 'en' must be a list"),
+        ({"image": "pictures/red.png", "captions": {"English!": ["a"]}}, "'English!'.*language tag"),
         (line(labels="red"), "'labels' must be a list"),
         (line(labels="x" * 100_000), "…"),
-        (line(caption="typo"), "unknown field 'caption'; allowed: image, captions, labels"),
+        (line(caption="typo"), "field 'caption'.*image, captions, labels"),
         (line(id="x" * 1_000_001), "at most 1,000,000"),
     ],
 )
-def test_a_bad_line_is_reported_and_stops_nothing(folder, bad, said):
+def test_a_bad_line_is_skipped_and_reported(folder, bad, message):
     good = {"id": "first", "image": "pictures/blue.png", "captions": {"en": ["blue"]}}
     path = write(folder, good, bad, line(id="last"))
     collection = read_jsonl(path)
     assert [item.id for item in collection.items] == ["first", "last"]
     (problem,) = collection.problems
     assert problem.line == 2
-    wanted = said.split("|")
-    assert any(text in problem.message for text in wanted), problem.message
+    assert re.search(message, problem.message), problem.message
     assert len(problem.message) < 300
-    assert collection.problem_summary.startswith("1 line was left out of collection: line 2: ")
+    assert re.match("1 line .*collection: line 2: ", collection.problem_summary)
 
 
 def test_many_problems_are_counted_in_order_and_the_first_are_named(folder):
     path = write(folder, line(image="broken.png"), "{", line(), "{", line(image="no.png"))
     collection = read_jsonl(path)
     assert [problem.line for problem in collection.problems] == [1, 2, 4, 5]
-    assert collection.problem_summary.startswith("4 lines were left out of collection: line 1: broken.png")
+    assert re.match("4 lines .*collection: line 1: broken.png", collection.problem_summary)
     assert collection.problem_summary.endswith("; and 1 more")
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
-    [([], "holds no lines"), (["{", line(image="broken.png")], r"2 lines were left out.*line 1: not JSON")],
+    ("lines", "message"),
+    [([], "no lines"), (["{", line(image="broken.png")], r"2 lines .*line 1: not JSON")],
 )
-def test_nothing_left_is_an_error_that_names_the_first_problems(folder, lines, said):
-    with pytest.raises(wb.BadInput, match=said):
+def test_a_file_without_a_valid_line_is_an_error_that_names_the_first_problems(folder, lines, message):
+    with pytest.raises(wb.BadInput, match=message):
         read_jsonl(write(folder, *lines))
 
 
-def test_a_collection_that_is_not_there_is_named(tmp_path):
+def test_a_missing_collection_is_named(tmp_path):
     with pytest.raises(wb.BadInput, match=r"no\.jsonl cannot be read"):
         read_jsonl(tmp_path / "no.jsonl")
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(folder):
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(folder):
     path = folder / "collection.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(line()).encode() + b"\r\n\r\n")
     assert len(read_jsonl(path)) == 1
@@ -191,31 +191,31 @@ def test_pictures_are_decoded_once_and_again_when_they_change(folder, tmp_path, 
     assert sorted(decoded) == ["broken.png", "pictures/blue.png", "pictures/red.png"]
     decoded.clear()
     second = read_jsonl(path, cache_dir=tmp_path / "cache")
-    assert decoded == ["broken.png"]  # what was broken is looked at again
+    assert decoded == ["broken.png"]  # broken pictures are decoded again
     assert second.fingerprint == first.fingerprint
     assert second.problems == first.problems
     (folder / "pictures/red.png").write_bytes(png("pink"))
     decoded.clear()
     third = read_jsonl(path, cache_dir=tmp_path / "cache")
-    assert sorted(decoded) == ["broken.png", "pictures/red.png"]  # several are decoded at once, in any order
+    assert sorted(decoded) == ["broken.png", "pictures/red.png"]  # decoded in parallel, in any order
     assert third.fingerprint != first.fingerprint
 
 
 @pytest.mark.parametrize("kept", [b"", b"{", b"[1]", b'{"pictures/red.png": 3}', b"\xff"])
-def test_a_broken_memory_of_pictures_is_ignored(folder, tmp_path, kept):
+def test_a_broken_cache_of_digests_is_ignored(folder, tmp_path, kept):
     path = write(folder, line())
     fresh = read_jsonl(path, cache_dir=tmp_path / "cache")
     os.utime(folder / "pictures/red.png", (1, 1))
     read_jsonl(path, cache_dir=tmp_path / "cache")
-    (memory,) = (tmp_path / "cache").iterdir()
-    memory.write_bytes(kept)
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(kept)
     assert read_jsonl(path, cache_dir=tmp_path / "cache").fingerprint == fresh.fingerprint
 
 
-def test_progress_is_told(folder):
-    told = []
-    read_jsonl(write(folder, line()), progress=lambda *what: told.append(what))
-    assert told == [(0, 1, "opening pictures"), (1, 1, "opening pictures")]
+def test_progress_is_reported(folder):
+    reports = []
+    read_jsonl(write(folder, line()), progress=lambda *report: reports.append(report))
+    assert reports == [(0, 1, "opening pictures"), (1, 1, "opening pictures")]
 
 
 def test_a_picture_that_breaks_later_is_named(folder):

@@ -16,7 +16,7 @@ def encoded(picture, kind="PNG", **options):
 
 
 def png_header(width, height):
-    """A PNG that claims a size and holds next to no pixels."""
+    """A PNG that declares a size but contains almost no pixels."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     head = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
     data = b"IDAT" + zlib.compress(b"\0" * 100)
@@ -58,13 +58,13 @@ def transparent_palette():
     ],
     ids=["RGBA", "half", "LA", "palette", "colour key", "bilevel", "grey", "16-bit grey", "CMYK"],
 )
-def test_every_mode_is_laid_on_white(data, corner):
+def test_every_mode_is_composited_on_white(data, corner):
     assert decode_picture(data).getpixel((0, 0)) == corner
 
 
 def test_exif_turns_the_picture_upright():
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned by a quarter
+    exif[0x0112] = 6  # the camera was rotated by 90 degrees
     assert decode_picture(encoded(RED, "JPEG", exif=exif)).size == (6, 8)
 
 
@@ -76,7 +76,7 @@ def test_only_the_first_frame_counts():
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "not a picture"),
         (b"hello", "not a picture"),
@@ -96,21 +96,21 @@ def test_only_the_first_frame_counts():
         "30 megapixels", "over Pillow's warning", "over Pillow's limit",
     ],
 )  # fmt: skip
-def test_what_cannot_be_used_is_one_named_error(tmp_path, data, said):
-    with pytest.raises(wb.BadInput, match=said):
+def test_an_invalid_picture_is_an_error_with_its_name(tmp_path, data, message):
+    with pytest.raises(wb.BadInput, match=message):
         decode_picture(data)
-    path = tmp_path / "사진.png"  # whatever it holds, it is named PNG
+    path = tmp_path / "사진.png"  # named PNG, regardless of its contents
     path.write_bytes(data)
-    with pytest.raises(wb.BadInput, match=said) as caught:
+    with pytest.raises(wb.BadInput, match=message) as caught:
         decode_picture(path)
     assert "사진.png" in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(wb.BadInput, match=r"nothing\.png.*No such file"):
         decode_picture(tmp_path / "nothing.png")
 
 
-def test_the_pixel_cap_lets_ordinary_photographs_through():
+def test_a_picture_at_the_pixel_limit_is_accepted():
     side = int(MAX_PIXELS**0.5)
     assert decode_picture(encoded(Image.new("L", (side, side)))).size == (side, side)

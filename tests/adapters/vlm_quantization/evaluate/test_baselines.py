@@ -17,7 +17,7 @@ NAMES = ["sign of the float", "random hyperplanes", "PCA-sign", "ITQ", "ITQ, one
 
 
 def sides(n=300, width=160, gap=0.0, seed=0):
-    """Pictures and texts of the same things: the same directions with noise, one side moved by a gap."""
+    """Pictures and texts of the same things: equal directions with noise, one side shifted by a gap."""
     random = np.random.default_rng(seed)
     things = random.standard_normal((n, 24)) @ random.standard_normal((24, width))
     noise = [4 * random.standard_normal((n, width)) for _ in range(2)]
@@ -36,7 +36,7 @@ def value(records, bits, name="R@10"):
     return next(record.value for record in records if record.name == name and record.bits == bits)
 
 
-def test_every_baseline_is_there_and_says_what_it_is(fitted):
+def test_every_baseline_is_present_and_described(fitted):
     assert list(fitted) == NAMES
     assert all(one.words for one in fitted.values())
     assert {one.lengths for one in fitted.values()} == {CODE_LENGTHS}
@@ -57,7 +57,7 @@ def test_a_baseline_makes_packed_codes_and_ranks_better_than_chance(fitted, name
 
 
 @pytest.mark.parametrize("name", ["sign of the float", "random hyperplanes", "PCA-sign"])
-def test_nested_baselines_are_prefixes_and_itq_is_fitted_anew(fitted, name):
+def test_nested_baselines_are_prefixes_and_itq_is_fitted_per_length(fitted, name):
     images = sides(seed=1)[0]
     long = fitted[name].codes(images, "image", 128)
     assert np.array_equal(fitted[name].codes(images, "image", 16), long[:, :2])
@@ -78,12 +78,12 @@ def test_itq_is_closer_to_its_signs_than_the_components_it_rotates():
     assert error(centred @ axes @ rotation) < 0.9 * error(centred @ axes)
 
 
-def test_centring_each_modality_matters_where_they_lie_apart():
+def test_centring_each_modality_matters_if_they_are_apart():
     images, texts = sides(gap=60.0)
-    found = {one.name: one for one in fit_baselines(images, texts)}
+    fitted = {one.name: one for one in fit_baselines(images, texts)}
     relevance = SameItem(range(300), range(300))
     apart, together = (
-        value(found[name].evaluate(texts, images, ("text", "image"), relevance), 64)
+        value(fitted[name].evaluate(texts, images, ("text", "image"), relevance), 64)
         for name in ("ITQ", "ITQ, one centre")
     )
     assert apart > together
@@ -105,10 +105,10 @@ def test_a_length_that_cannot_be_made_is_left_out():
     assert lengths == dict.fromkeys(NAMES, (8, 16)) | {"random hyperplanes": CODE_LENGTHS}
 
 
-def test_progress_is_told():
-    said = []
-    fit_baselines(*sides(n=40), lengths=(8, 16), progress=lambda done, total: said.append((done, total)))
-    assert said == [(0, 4), (1, 4), (2, 4), (3, 4)]
+def test_progress_is_reported():
+    reports = []
+    fit_baselines(*sides(n=40), lengths=(8, 16), progress=lambda done, total: reports.append((done, total)))
+    assert reports == [(0, 4), (1, 4), (2, 4), (3, 4)]
 
 
 def test_a_shortlist_of_everything_is_the_float_ranking():
@@ -129,7 +129,7 @@ def test_rescoring_orders_the_shortlist_and_keeps_the_rest_by_distance(monkeypat
     scorer = baselines._rescored(
         np.zeros((1, 1), np.uint8), gallery_codes, lambda start, stop: np.array([[0.1, 0.9, 0.5, 1, 1, 1]])
     )
-    # rows 0, 1 and 2 are the shortlist: of equal distances the lower rows
+    # rows 0, 1 and 2 are the shortlist: at equal distances, lower rows come first
     assert scorer(0, 1)[0].argsort()[::-1].tolist() == [1, 2, 0, 3, 4, 5]
 
 
@@ -139,11 +139,11 @@ def test_a_float_query_of_plain_signs_ranks_as_hamming_does():
     codes = pack_codes(bits)
     relevance = SameItem(range(20), [item % 20 for item in range(100)])
     signs = np.where(bits[:20], 1, -1).astype(np.float32)
-    found = evaluate_float_query(signs, codes[20:], relevance)
-    wanted = evaluate_codes(codes[:20], codes[20:], relevance, ks=(10,))
+    actual = evaluate_float_query(signs, codes[20:], relevance)
+    expected = evaluate_codes(codes[:20], codes[20:], relevance, ks=(10,))
     for length in CODE_LENGTHS:
         for name in ("mAP", "R@10"):
-            assert value(found, length, name) == pytest.approx(value(wanted, length, name))
+            assert value(actual, length, name) == pytest.approx(value(expected, length, name))
 
 
 def test_margins_break_the_ties_that_bits_leave():
@@ -168,8 +168,8 @@ def test_retention_is_a_share_of_the_float():
     assert np.isnan(retention(codes, [], "R@10")[64])
 
 
-def test_features_that_do_not_fit_are_refused():
-    with pytest.raises(wb.BadInput, match="of one width"):
+def test_features_of_unequal_width_or_not_finite_are_refused():
+    with pytest.raises(wb.BadInput, match=r"width.*\(3, 4\).*\(3, 5\)"):
         fit_baselines(np.ones((3, 4)), np.ones((3, 5)))
-    with pytest.raises(wb.BadInput, match="rows are not finite"):
+    with pytest.raises(wb.BadInput, match="3 of 3 rows are not finite"):
         fit_baselines(np.full((3, 4), np.nan), np.ones((3, 4)))

@@ -26,7 +26,7 @@ from tests.adapters.vlm_quantization.small_index import (
     picture,
 )
 
-#: Pictures and captions: two English names and one new Korean one a concept ("thing 3" stands in both).
+#: Pictures and captions: per concept two English names and one new Korean one ("thing 3" is in both).
 N_IMAGES, N_CAPTIONS = 2 * N_CONCEPTS, 3 * N_CONCEPTS
 N_SHARDS = -(-N_IMAGES // 16) + -(-N_CAPTIONS // 16)
 
@@ -45,12 +45,12 @@ def names_in(folder):
 
 
 def contents(index_path):
-    """Digest of every file but the manifest, which tells the time."""
+    """Digest of every file except the manifest, which contains the time."""
     return {name: seal.sha256 for name, seal in read_manifest(index_path).files.items()}
 
 
 def killed_build(folder, at, *arguments):
-    """Build in a process of its own that dies at a crash point."""
+    """Build in a separate process that dies at a crash point."""
     done = subprocess.run(
         [sys.executable, small_index.__file__, folder, "small", *arguments],
         env={**os.environ, "WORKBENCH_CRASH_AT": at, "OMP_NUM_THREADS": "1"},
@@ -60,7 +60,7 @@ def killed_build(folder, at, *arguments):
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
-# --- what is built ------------------------------------------------------------------------------------------
+# --- contents of an index -----------------------------------------------------------------------------------
 
 
 def test_an_index_holds_both_sides_in_order_of_ids(tmp_path):
@@ -68,14 +68,14 @@ def test_an_index_holds_both_sides_in_order_of_ids(tmp_path):
     assert (report.path, report.images, report.captions) == (tmp_path / "small", N_IMAGES, N_CAPTIONS)
     assert (report.skipped, report.resumed) == ((), 0)
     assert report.size == sum(path.stat().st_size for path in report.path.iterdir())
-    assert names_in(tmp_path) == ["small"]  # and nothing beside it
+    assert names_in(tmp_path) == ["small"]  # and no other files
 
     encoder, collection = SmallEncoder(), SmallCollection()
     index = open_small(report.path)
     images = sorted(range(N_IMAGES), key=lambda i: collection.items[i].id)
-    wanted = encoder.encode_images([collection.open(i) for i in images])
-    assert np.array_equal(index.sides["images"].codes, wanted.codes)
-    assert np.allclose(index.sides["images"].features, wanted.features, atol=1e-6)
+    expected = encoder.encode_images([collection.open(i) for i in images])
+    assert np.array_equal(index.sides["images"].codes, expected.codes)
+    assert np.allclose(index.sides["images"].features, expected.features, atol=1e-6)
     items = [index.sides["images"].items[row] for row in range(N_IMAGES)]
     assert [item["id"] for item in items] == [collection.items[i].id for i in images]
     assert items[0]["caption"] == "thing 0"
@@ -85,13 +85,13 @@ def test_an_index_holds_both_sides_in_order_of_ids(tmp_path):
     assert np.array_equal(index.sides["captions"].codes, encoder.encode_texts(texts).codes)
 
 
-def test_a_text_stands_once_a_concept_whatever_its_drawings_and_languages(tmp_path):
+def test_a_text_is_indexed_once_per_concept_for_all_drawings_and_languages(tmp_path):
     captions = open_small(build(tmp_path).path).sides["captions"].items
-    found = {captions[row]["id"]: captions[row] for row in range(len(captions))}
-    of_concept = {item_id: item["caption"] for item_id, item in found.items() if item_id.startswith("007:")}
+    items = {captions[row]["id"]: captions[row] for row in range(len(captions))}
+    of_concept = {item_id: item["caption"] for item_id, item in items.items() if item_id.startswith("007:")}
     assert of_concept == {"007:en:0": "thing 7", "007:en:1": "object no. 7", "007:ko:0": "물건 7"}
-    assert found["007:en:0"]["subtitle"] == "물건 7"
-    assert found["007:ko:0"]["subtitle"] == "thing 7"
+    assert items["007:en:0"]["subtitle"] == "물건 7"
+    assert items["007:ko:0"]["subtitle"] == "thing 7"
 
 
 def test_thumbnails_are_small_pictures_of_their_items(tmp_path):
@@ -107,7 +107,7 @@ def test_thumbnails_are_small_pictures_of_their_items(tmp_path):
             assert np.abs(difference).mean() < 20
 
 
-def test_the_manifest_says_what_it_is_made_of_and_from(tmp_path):
+def test_the_manifest_describes_contents_and_origin(tmp_path):
     model = tmp_path / "trained.bin"
     model.write_bytes(b"weights" * 100)
     path = build(tmp_path / "indexes", title="Little things", model_file=model, provenance={"job": 3}).path
@@ -125,9 +125,9 @@ def test_the_manifest_says_what_it_is_made_of_and_from(tmp_path):
     assert manifest.provenance == {"job": 3}
     assert set(manifest.files) == set(names_in(path)) - {"manifest.json"}
     assert (path / "model.safetensors").read_bytes() == model.read_bytes()
-    asked = []
-    load_index(path, lambda file: asked.append(file) or SmallEncoder())
-    assert asked == [path / "model.safetensors"]
+    loaded = []
+    load_index(path, lambda file: loaded.append(file) or SmallEncoder())
+    assert loaded == [path / "model.safetensors"]
 
 
 def test_thresholds_are_where_one_unrelated_pair_in_a_thousand_lies(tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_thresholds_are_where_one_unrelated_pair_in_a_thousand_lies(tmp_path, mo
     assert (scores > limits["cosine"]).mean() == pytest.approx(0.05, abs=0.001)
 
 
-def test_progress_goes_from_nothing_to_all(tmp_path):
+def test_progress_goes_from_zero_to_the_total(tmp_path):
     seen = []
     build(tmp_path, progress=lambda done, total, message: seen.append((done, total, message)))
     total = N_IMAGES + N_CAPTIONS
@@ -175,7 +175,7 @@ def test_bad_pictures_are_skipped_and_listed(tmp_path):
     index = open_small(report.path)
     ids = [index.sides["images"].items[row]["id"] for row in range(len(index))]
     assert "plain:003" not in ids
-    # rows and codes stay together around the gap
+    # rows and codes stay aligned after the gap
     row = ids.index("plain:004")
     assert np.array_equal(
         index.sides["images"].codes[row], SmallEncoder().encode_images([picture(4)]).codes[0]
@@ -183,7 +183,7 @@ def test_bad_pictures_are_skipped_and_listed(tmp_path):
     assert read_manifest(report.path).counts["skipped"] == 2
 
 
-def test_a_shard_of_bad_pictures_only_is_no_problem(tmp_path):
+def test_a_shard_with_only_bad_pictures_is_skipped(tmp_path):
     report = build(tmp_path, collection=SmallCollection(broken=[f"framed:{i:03d}" for i in range(20)]))
     assert report.images == N_IMAGES - 20
     assert len(open_small(report.path)) == N_IMAGES - 20
@@ -192,12 +192,12 @@ def test_a_shard_of_bad_pictures_only_is_no_problem(tmp_path):
 def test_no_readable_picture_at_all_is_an_error(tmp_path):
     collection = SmallCollection()
     collection.broken = {item.id for item in collection.items}
-    with pytest.raises(wb.BadInput, match=r"none of the 60 pictures can be read. framed:000: OSError"):
+    with pytest.raises(wb.BadInput, match=r"60 pictures.*framed:000: OSError"):
         build(tmp_path, collection=collection)
     assert not (tmp_path / "small").exists()
 
 
-# --- whole or not at all ------------------------------------------------------------------------------------
+# --- atomicity ----------------------------------------------------------------------------------------------
 
 
 def test_a_killed_build_leaves_no_index_and_is_resumed(tmp_path):
@@ -214,16 +214,16 @@ def test_a_killed_build_leaves_no_index_and_is_resumed(tmp_path):
     assert contents(report.path) == contents(build(tmp_path / "fresh").path)
 
 
-def test_a_build_of_another_model_starts_again(tmp_path):
+def test_a_build_with_another_model_starts_over(tmp_path):
     killed_build(tmp_path, "index:shard:2")
     other = SmallEncoder()
     other.fingerprint = "beef" * 16
     report = build(tmp_path, encoder=other)
     assert report.resumed == 0
-    assert names_in(tmp_path) == ["small"]  # the dead build's folder went too
+    assert names_in(tmp_path) == ["small"]  # the dead build's folder is deleted, too
 
 
-def test_a_torn_shard_is_made_again(tmp_path):
+def test_a_damaged_shard_is_rebuilt(tmp_path):
     killed_build(tmp_path, "index:shard:3")
     first, second, third = sorted(tmp_path.glob(".small.building-*/shards/*"))
     first.write_bytes(first.read_bytes()[:-100])
@@ -251,7 +251,7 @@ def test_skipped_pictures_are_still_listed_after_resuming(tmp_path):
     assert [s.id for s in report.skipped] == ["framed:001"]
 
 
-def test_an_index_is_replaced_only_by_a_whole_one(tmp_path):
+def test_an_index_is_replaced_only_by_a_complete_one(tmp_path):
     old = contents(build(tmp_path, collection=SmallCollection(broken=["plain:000"])).path)
     killed_build(tmp_path, "index:before-publish")
     assert contents(tmp_path / "small") == old
@@ -261,7 +261,7 @@ def test_an_index_is_replaced_only_by_a_whole_one(tmp_path):
     assert report.resumed == N_SHARDS
     assert report.images == N_IMAGES
     assert names_in(tmp_path) == ["small"]
-    # who had the old one open goes on reading it
+    # a reader of the old index can still use it
     assert len(opened.thumbnail(len(opened) - 1)) > 0
     assert opened.sides["images"].items[0]["id"] == "framed:000"
 
@@ -278,9 +278,9 @@ def test_without_an_atomic_exchange_a_kill_between_the_renames_is_repaired(tmp_p
     build(tmp_path, collection=SmallCollection(broken=["plain:000"]))
     killed_build(tmp_path, "index:between-renames", "--no-exchange")
     assert not (tmp_path / "small").exists()
-    assert len(open_small(tmp_path / "small")) == N_IMAGES - 1  # the old one, where it stands aside
+    assert len(open_small(tmp_path / "small")) == N_IMAGES - 1  # the old one, from its temporary name
 
-    with pytest.raises(KeyboardInterrupt):  # a next build that comes to nothing puts it back all the same
+    with pytest.raises(KeyboardInterrupt):  # the next build restores it, even if it fails
         build(tmp_path, batch_size=4, progress=lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert len(open_small(tmp_path / "small")) == N_IMAGES - 1
     assert (tmp_path / "small").is_dir()
@@ -303,7 +303,7 @@ def test_one_build_of_an_index_at_a_time(tmp_path):
 
     def build_too(done, total, message):
         if not caught:
-            with pytest.raises(wb.Busy, match="being built by another process") as error:
+            with pytest.raises(wb.Busy, match=r"small.*another process") as error:
                 build(tmp_path)
             caught.append(error)
 
@@ -313,7 +313,7 @@ def test_one_build_of_an_index_at_a_time(tmp_path):
 
 
 def test_another_index_under_construction_is_left_alone(tmp_path):
-    # a name that begins like ours, and a live build of ours with other settings
+    # a name with our prefix, and a running build of ours with other settings
     other = tmp_path / ".small.building-1.building-0123456789ab"
     other.mkdir()
 
@@ -325,15 +325,15 @@ def test_another_index_under_construction_is_left_alone(tmp_path):
     assert names_in(tmp_path) == [other.name, "small"]
 
 
-def test_what_is_not_an_index_is_not_replaced(tmp_path):
+def test_a_folder_that_is_not_an_index_is_not_replaced(tmp_path):
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "thesis.txt").write_text("years of work")
-    with pytest.raises(wb.WrongState, match="is not an index"):
+    with pytest.raises(wb.WrongState, match=r"small.*is not an index"):
         build(tmp_path)
     assert (tmp_path / "small" / "thesis.txt").read_text() == "years of work"
 
 
-# --- what is refused ----------------------------------------------------------------------------------------
+# --- invalid input ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_names_that_cannot_name_a_folder_are_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["emoji", "그림-색인_2", "v1.0-test", "0"])
-def test_plain_names_of_any_script_are_taken(tmp_path, name):
+def test_plain_names_in_any_script_are_accepted(tmp_path, name):
     assert open_small(build(tmp_path, name).path).manifest.name == name
 
 
@@ -381,9 +381,9 @@ def with_nan(encoded):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
-        (with_nan, "not finite or not of unit norm for 1 items, the first is 'framed:003'"),
+        (with_nan, "not finite or not of unit norm for 1 items.*'framed:003'"),
         (lambda e: Encoded(e.codes, e.features * 2), "not finite or not of unit norm for 8 items"),
         (lambda e: Encoded(e.codes.astype(int), e.features), r"codes int64 \(8, 16\) for 8 items"),
         (lambda e: Encoded(e.codes[:, :4], e.features), r"must be uint8 \(8, 16\)"),
@@ -391,16 +391,16 @@ def with_nan(encoded):
         (lambda e: Encoded(e.codes, e.features[:, 1:]), r"must be float \(8, 24\)"),
     ],
 )
-def test_an_encoder_that_breaks_its_promises_is_refused(tmp_path, spoil, said):
-    with pytest.raises(wb.BadInput, match=said):
+def test_an_encoder_with_invalid_output_is_refused(tmp_path, spoil, message):
+    with pytest.raises(wb.BadInput, match=message):
         build(tmp_path, encoder=Breaking(spoil))
     assert not (tmp_path / "small").exists()
 
 
-def test_two_items_of_one_id_are_refused(tmp_path):
+def test_two_items_with_the_same_id_are_refused(tmp_path):
     collection = SmallCollection()
     collection.items[4] = dataclasses.replace(collection.items[4], id="plain:000")
-    with pytest.raises(wb.BadInput, match="two items have the id 'plain:000'"):
+    with pytest.raises(wb.BadInput, match="id 'plain:000'"):
         build(tmp_path, collection=collection)
 
 

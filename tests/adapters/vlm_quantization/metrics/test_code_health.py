@@ -28,7 +28,7 @@ def test_a_bit_that_never_changes_has_no_entropy_and_no_correlation():
     assert first.distinct == 1 / 400
 
 
-def test_two_bits_that_are_one_are_seen():
+def test_two_redundant_bits_are_detected():
     bits = random_bits()
     bits[:, 5] = ~bits[:, 3]
     assert side_health(pack_codes(bits))[0].highest_correlation == pytest.approx(1)
@@ -48,7 +48,7 @@ def test_rounding_loses_nothing_of_signs_and_something_of_margins():
     signs = np.where(bits, 1, -1).astype(np.float32)
     assert side_health(pack_codes(bits), 3 * signs)[2].rounding == pytest.approx(0, abs=1e-6)
     margins = np.random.default_rng(1).standard_normal((400, 128)).astype(np.float32)
-    # of a normal variable the cosine with its sign is the square root of 2 / pi
+    # the cosine of a normal variable with its sign is the square root of 2 / pi
     assert side_health(pack_codes(margins >= 0), margins)[-1].rounding == pytest.approx(
         1 - np.sqrt(2 / np.pi), abs=0.01
     )

@@ -8,7 +8,7 @@ from adapters.vlm_quantization.metrics.relevance import Graded, Judged, SameItem
 
 @settings(deadline=None, max_examples=40)
 @given(width=st.sampled_from([1, 7, 8, 9, 24, 63, 64, 65, 80, 130]), seed=st.integers(0, 5))
-def test_labels_in_words_are_as_a_product_of_tables(width, seed):
+def test_packed_labels_agree_with_a_matrix_product(width, seed):
     random = np.random.default_rng(seed)
     queries, gallery = random.random((5, width)) < 0.3, random.random((11, width)) < 0.3
     shared = queries.astype(int) @ gallery.T.astype(int)

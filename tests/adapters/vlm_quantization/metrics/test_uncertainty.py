@@ -12,13 +12,13 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_queries():
         values = random.random(n)
         low, high = interval(bootstrap(values))
         assert low[0] < values.mean() < high[0]
-        # of a uniform variable the standard error of a mean is known
+        # the standard error of the mean of a uniform variable is known
         assert high[0] - low[0] == pytest.approx(2 * 1.96 * np.sqrt(1 / 12 / n), rel=0.15)
         widths.append(high[0] - low[0])
     assert widths[1] < widths[0] / 5
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_intervals_have_about_their_nominal_coverage():
     random = np.random.default_rng(1)
     ends = [interval(bootstrap(random.random(80), resamples=300, seed=trial)) for trial in range(200)]
     covered = sum(low[0] <= 0.5 <= high[0] for low, high in ends)
@@ -32,7 +32,7 @@ def test_the_same_seed_draws_the_same_queries_for_every_metric():
     assert not np.array_equal(bootstrap(values, seed=3), bootstrap(values, seed=4))
 
 
-def test_draws_do_not_depend_on_how_many_fit_at_once(monkeypatch):
+def test_draws_do_not_depend_on_the_memory_limit(monkeypatch):
     values = np.random.default_rng(2).random((2, 40))
     whole = bootstrap(values, resamples=50)
     monkeypatch.setattr("adapters.vlm_quantization.metrics.uncertainty.WEIGHTS_AT_ONCE", 100)
@@ -40,7 +40,7 @@ def test_draws_do_not_depend_on_how_many_fit_at_once(monkeypatch):
 
 
 def test_queries_of_one_group_are_drawn_together():
-    """Each query twice says no more than once: the interval must not shrink."""
+    """Repeating each query adds no information: the interval must not shrink."""
     values = np.random.default_rng(4).random(60)
     twice, groups = np.repeat(values, 2), np.repeat([str(one) for one in range(60)], 2).tolist()
     alone = np.ptp(interval(bootstrap(values)))
@@ -88,16 +88,16 @@ def test_seeds_have_a_t_interval():
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
-        (lambda: bootstrap([]), "must be"),
-        (lambda: bootstrap([1.0], resamples=0), "draws at least 1"),
-        (lambda: bootstrap([1.0, 2.0], groups=["a"]), "1 groups were given for 2 queries"),
+        (lambda: bootstrap([]), r"values must.*\(1, 0\)"),
+        (lambda: bootstrap([1.0], resamples=0), "draws must be at least 1.* 0"),
+        (lambda: bootstrap([1.0, 2.0], groups=["a"]), "1 groups.*2 queries"),
         (lambda: paired_difference([1.0], [1.0, 2.0]), "pair query by query"),
         (lambda: paired_difference([np.nan], [1.0]), "nothing to compare"),
         (lambda: over_seeds([]), "no value"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(call, said):
-    with pytest.raises(wb.BadInput, match=said):
+def test_invalid_input_is_refused(call, message):
+    with pytest.raises(wb.BadInput, match=message):
         call()

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -53,7 +54,7 @@ def encoded_picture(kind="PNG", concept=5):
 
 
 def brute(codes, query, bits, k):
-    """Rank by (distance, row), one pair after the other."""
+    """Rank by (distance, row), one pair at a time."""
     distances = [hamming(row[: bits // 8], query[: bits // 8]) for row in codes]
     order = sorted(range(len(codes)), key=lambda row: (distances[row], row))[:k]
     return order, [distances[row] for row in order]
@@ -72,7 +73,7 @@ def test_hamming_ranks_by_distance_and_then_by_row(bits, k):
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), bits=st.sampled_from(CODE_LENGTHS), k=st.integers(1, 14))
-def test_hamming_is_exact_whatever_the_codes(data, bits, k):
+def test_hamming_is_exact_for_any_codes(data, bits, k):
     values = st.lists(st.sampled_from([0, 1, 128, 255]), min_size=16, max_size=16)
     codes = np.array(data.draw(st.lists(values, min_size=1, max_size=12)), np.uint8)
     query = np.array(data.draw(values), np.uint8)
@@ -80,14 +81,14 @@ def test_hamming_is_exact_whatever_the_codes(data, bits, k):
     assert (rows.tolist(), distances.tolist()) == brute(codes, query, bits, k)
 
 
-def test_all_codes_alike_come_in_order_of_rows():
+def test_equal_codes_are_ordered_by_row():
     codes = np.zeros((5000, 16), np.uint8)
     rows, distances = hamming_search(codes, codes[0], bits=128, k=20)
     assert rows.tolist() == list(range(20))
     assert not distances.any()
 
 
-def test_codes_may_be_a_memory_map_and_threads_are_given_back(tmp_path):
+def test_codes_may_be_a_memory_map_and_the_thread_setting_is_restored(tmp_path):
     import faiss
 
     np.save(tmp_path / "codes.npy", np.random.default_rng(0).integers(0, 256, (50, 16), dtype=np.uint8))
@@ -102,15 +103,15 @@ def test_cosine_ranks_by_score_and_then_by_row():
     random = np.random.default_rng(0)
     features = random.standard_normal((7, 33)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    # Every row many times over: a matrix product may round equal rows differently by where they stand.
+    # Every row occurs many times: a matrix product may round equal rows differently by position.
     which = random.integers(0, 7, 1001)
     query = features[2] * np.float32(0.9) + features[4] * np.float32(0.1)
     scores = features.astype(np.float64) @ query.astype(np.float64)
-    wanted = sorted(range(1001), key=lambda row: (-scores[which[row]], row))
+    expected = sorted(range(1001), key=lambda row: (-scores[which[row]], row))
     for k in (1, 50, 200, 1001, 3000):
-        rows, found = cosine_search(features[which], query, k=k)
-        assert rows.tolist() == wanted[:k]
-        assert found == pytest.approx(scores[which[wanted[:k]]])
+        rows, cosines = cosine_search(features[which], query, k=k)
+        assert rows.tolist() == expected[:k]
+        assert cosines == pytest.approx(scores[which[expected[:k]]])
 
 
 CODES = np.zeros((3, 16), np.uint8)
@@ -118,35 +119,35 @@ ROWS = np.eye(3, dtype=np.float32)
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (
             lambda: hamming_search(CODES, CODES[0], bits=24, k=1),
-            "no code length 24. Allowed: 8, 16, 32, 64, 128",
+            "code length 24.* 8, 16, 32, 64, 128",
         ),
         (
             lambda: hamming_search(CODES[:, :4], CODES[0, :4], bits=64, k=1),
-            "no code length 64. Allowed: 8, 16, 32$",
+            "code length 64.* 8, 16, 32$",
         ),
-        (lambda: hamming_search(CODES, CODES[0], bits=True, k=1), "no code length True"),
-        (lambda: hamming_search(CODES, CODES[0], bits=8, k=0), "k must be .* at least 1, not 0"),
-        (lambda: hamming_search(CODES, CODES[0], bits=8, k=1.5), "not 1.5"),
+        (lambda: hamming_search(CODES, CODES[0], bits=True, k=1), "code length True"),
+        (lambda: hamming_search(CODES, CODES[0], bits=8, k=0), "k must be .* at least 1.* 0"),
+        (lambda: hamming_search(CODES, CODES[0], bits=8, k=1.5), "k must be .* 1.5"),
         (lambda: hamming_search(CODES, CODES[0, :8], bits=8, k=1), r"uint8 \(16,\), not uint8 \(8,\)"),
         (lambda: hamming_search(CODES, CODES[0].astype(int), bits=8, k=1), r"not int64 \(16,\)"),
         (lambda: hamming_search(CODES.astype(bool), CODES[0], bits=8, k=1), r"packed.*not bool \(3, 16\)"),
         (lambda: hamming_search(CODES.tolist(), CODES[0], bits=8, k=1), "packed.*not list"),
-        (lambda: cosine_search(ROWS, ROWS[0, :2], k=1), r"of shape \(3,\), not \(2,\)"),
+        (lambda: cosine_search(ROWS, ROWS[0, :2], k=1), r"shape \(3,\), not \(2,\)"),
         (lambda: cosine_search(ROWS, ROWS[0] * np.nan, k=1), "finite"),
-        (lambda: cosine_search(ROWS, ROWS[0], k=0), "at least 1"),
+        (lambda: cosine_search(ROWS, ROWS[0], k=0), "k must be .* at least 1"),
         (lambda: cosine_search(CODES, ROWS[0], k=1), "float array"),
     ],
 )
-def test_bad_input_is_refused_with_what_is_allowed(call, said):
-    with pytest.raises(wb.BadInput, match=said):
+def test_an_error_names_the_value_and_what_is_allowed(call, message):
+    with pytest.raises(wb.BadInput, match=message):
         call()
 
 
-def test_nothing_is_found_among_nothing():
+def test_an_empty_gallery_has_no_hits():
     assert len(hamming_search(CODES[:0], CODES[0], bits=8, k=3)[0]) == 0
     assert len(cosine_search(ROWS[:0], ROWS[0], k=3)[0]) == 0
 
@@ -202,20 +203,20 @@ def test_a_picture_finds_captions(index):
 def test_an_item_finds_others_like_it_and_not_itself(index):
     images = index.sides["images"]
     itself = images.items.find("plain:011")
-    for bits in CODE_LENGTHS:  # at 8 bits it is not even the first of its distance
+    for bits in CODE_LENGTHS:  # at 8 bits it is not even the first item at its distance
         rows, distances = brute(images.codes, images.codes[itself], bits, len(images))
-        wanted = [
+        expected = [
             (images.items[row]["id"], d) for row, d in zip(rows, distances, strict=True) if row != itself
         ]
         result = search_item(index, "plain:011", 10, SearchOptions(bits=bits))
-        assert [(hit.id, hit.distance) for hit in result] == wanted[:10]
+        assert [(hit.id, hit.distance) for hit in result] == expected[:10]
     captions = search_item(index, "011:en:0", 100, SearchOptions(target="captions"))
     assert len(captions) == 3 * N_CONCEPTS - 1
-    assert captions.note == "the index holds 89 other captions, so 89 are shown"
-    # across sides nothing is left out
+    assert re.search("89 other captions.* 89 ", captions.note)
+    # an item of the other side is not left out
     assert len(search_item(index, "011:en:0", 100, SearchOptions())) == 2 * N_CONCEPTS
     for unknown in ("plain:999", "", "zzz"):
-        with pytest.raises(wb.NotFound, match=f"no item '{unknown}'"):
+        with pytest.raises(wb.NotFound, match=f"item '{unknown}'"):
             search_item(index, unknown, 3, SearchOptions())
 
 
@@ -224,20 +225,20 @@ def test_every_item_can_be_found_by_its_id(index):
         assert search_item(index, item.id, 1, SearchOptions())[0].id != item.id
 
 
-def test_asking_for_more_than_there_is_gives_all_and_says_so(index):
+def test_a_k_beyond_the_index_returns_all_items_with_a_note(index):
     result = search_text(index, "thing", 1000, SearchOptions())
     assert len({hit.id for hit in result}) == 2 * N_CONCEPTS
-    assert result.note == "the index holds 60 pictures, so 60 are shown"
+    assert re.search("60 pictures.* 60 ", result.note)
     assert search_text(index, "thing", 60, SearchOptions()).note == ""
 
 
 @pytest.mark.parametrize("query", ["", "   ", "\n\t"])
 def test_an_empty_query_is_refused(index, query):
-    with pytest.raises(wb.BadInput, match="the query is empty"):
+    with pytest.raises(wb.BadInput, match="query is empty"):
         search_text(index, query, 5, SearchOptions())
 
 
-def test_bytes_that_are_no_picture_are_refused(index):
+def test_bytes_that_are_not_a_picture_are_refused(index):
     with pytest.raises(wb.BadInput):
         search_image(index, b"%!PS-Adobe-3.0 EPSF-3.0", 5, SearchOptions())
     with pytest.raises(wb.BadInput):
@@ -255,16 +256,16 @@ def test_the_cutoff_counts_hits_nearer_than_unrelated_items_usually_are(index, m
         assert all((hit.score > limit) == (at < near.cutoff) for at, hit in enumerate(near))
 
 
-def test_the_low_level_search_refuses_what_it_does_not_know(index):
+def test_the_low_level_search_refuses_unknown_values(index):
     code, feature = index.sides["images"].codes[0], index.sides["images"].features[0]
-    with pytest.raises(wb.BadInput, match=r"no method 'dot'. Allowed: hamming, cosine"):
+    with pytest.raises(wb.BadInput, match=r"method 'dot'.*hamming, cosine"):
         index.search(code, feature, method="dot")
-    with pytest.raises(wb.BadInput, match=r"no side 'pictures'. Allowed: images, captions"):
+    with pytest.raises(wb.BadInput, match=r"side 'pictures'.*images, captions"):
         index.search(code, feature, side="pictures")
 
 
 class ToSearch(wb.BaseAdapter):
-    """Just enough of an adapter to go through a Searcher."""
+    """The minimal adapter for a Searcher."""
 
     name = "to-search"
 
@@ -279,13 +280,13 @@ def test_options_from_outside_are_checked(index):
     searcher = wb.Searcher(ToSearch(), index, "small")
     assert len(searcher.by_text("thing", k=3, bits="32", method="cosine")) == 3
     assert searcher.by_text("thing", k=3, bits="32")[0].label.endswith("/32")
-    for options, said in (
+    for options, message in (
         ({"bits": 63}, "bits: Input should be 8, 16, 32, 64 or 128 .*63"),
         ({"method": "dot"}, "method: Input should be 'hamming' or 'cosine'"),
         ({"target": "videos"}, "target"),
         ({"length": 64}, "unknown option; allowed: bits, method, target"),
     ):
-        with pytest.raises(wb.BadOptions, match=said):
+        with pytest.raises(wb.BadOptions, match=message):
             searcher.by_text("thing", **options)
 
 
@@ -332,7 +333,7 @@ def test_the_list_of_files_is_complete(index_path):
 
 @pytest.mark.parametrize("where", [0, 0.37, 0.9, -1])
 @pytest.mark.parametrize("name", FILES)
-def test_an_altered_byte_in_any_file_is_found(copy, name, where):
+def test_an_altered_byte_in_any_file_is_detected(copy, name, where):
     data = bytearray((copy / name).read_bytes())
     at = int(where * len(data)) if where >= 0 else len(data) - 2
     data[at] ^= 0x10
@@ -350,11 +351,13 @@ def test_an_altered_byte_in_any_file_is_found(copy, name, where):
         (name, spoil)
         for name in FILES
         for spoil in ("truncate", "extend", "delete", "link")
-        # what a manifest says is checked wherever it lies
+        # a manifest may be a link: its contents are checked anyway
         if (name, spoil) != ("manifest.json", "link")
     ],
 )
-def test_a_file_of_another_size_or_kind_is_found_even_without_checksums(copy, name, spoil, verify, tmp_path):
+def test_a_file_of_another_size_or_kind_is_detected_even_without_checksums(
+    copy, name, spoil, verify, tmp_path
+):
     path = copy / name
     data = path.read_bytes()
     if spoil == "truncate":
@@ -376,12 +379,12 @@ def test_checksums_can_be_skipped(copy):
     data[100] ^= 1
     (copy / "thumbnails.bin").write_bytes(data)
     assert len(load(copy, verify=False)) == 2 * N_CONCEPTS
-    with pytest.raises(wb.CorruptFile, match=r"thumbnails.bin: its SHA-256 does not fit"):
+    with pytest.raises(wb.CorruptFile, match=r"thumbnails\.bin.*SHA-256"):
         load(copy)
 
 
 def reseal(folder, change):
-    """Change the manifest and seal it again, as whoever has something in mind would."""
+    """Change the manifest and seal it again, as an attacker would."""
     manifest = read_manifest(folder)
     changed = files.Manifest(**change(manifest.model_dump()))
     (folder / "manifest.json").write_text(files.manifest_text(changed))
@@ -394,45 +397,48 @@ def test_a_manifest_that_names_a_file_outside_is_refused(copy, name):
     (copy.parent / "secret").write_text("secret")
     seal = {"size": 6, "sha256": files.sha256_of(copy.parent / "secret")}
     reseal(copy, lambda body: {**body, "files": {**body["files"], name: seal}})
-    with pytest.raises(wb.CorruptFile, match="names a file outside its folder"):
+    with pytest.raises(wb.CorruptFile, match=f"outside.*{re.escape(repr(name))}"):
         load(copy)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             lambda b: {**b, "files": {n: s for n, s in b["files"].items() if n != "images.jsonl"}},
-            "does not name",
+            r"missing.*images\.jsonl",
         ),
         (
             lambda b: {**b, "counts": {**b["counts"], "images": 59}},
-            r"images.codes.npy: holds uint8 \(60, 16\)",
+            r"images\.codes\.npy.*uint8 \(59, 16\).*uint8 \(60, 16\)",
         ),
-        (lambda b: {**b, "feature_dim": 25}, r"images.features.npy: holds float32 \(60, 24\)"),
-        (lambda b: {**b, "model": {**b["model"], "file": "other"}}, "does not seal the checkpoint 'other'"),
+        (
+            lambda b: {**b, "feature_dim": 25},
+            r"images\.features\.npy.*float32 \(60, 25\).*float32 \(60, 24\)",
+        ),
+        (lambda b: {**b, "model": {**b["model"], "file": "other"}}, "checkpoint 'other'"),
     ],
 )
-def test_a_manifest_that_does_not_fit_its_files_is_refused(copy, change, said):
+def test_a_manifest_that_does_not_match_its_files_is_refused(copy, change, message):
     reseal(copy, change)
-    with pytest.raises(wb.CorruptFile, match=said):
+    with pytest.raises(wb.CorruptFile, match=message):
         load(copy)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "not JSON"),
         ("[1]", "not a JSON object"),
-        ('{"format": 2, "adapter": "vlm_quantization"}', "format 2 .*; this version reads format 1"),
-        ('{"format": 1, "adapter": "other"}', "of adapter 'other'"),
-        ('{"format": 1, "adapter": "vlm_quantization"}', "checksum does not fit"),
+        ('{"format": 2, "adapter": "vlm_quantization"}', "format 2 .*format 1"),
+        ('{"format": 1, "adapter": "other"}', "adapter 'other'.*'vlm_quantization'"),
+        ('{"format": 1, "adapter": "vlm_quantization"}', "checksum"),
         ("\xff\xfe", "not JSON"),
     ],
 )
-def test_a_manifest_of_another_kind_is_refused(copy, text, said):
+def test_a_manifest_of_another_kind_is_refused(copy, text, message):
     (copy / "manifest.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(wb.CorruptFile, match=said):
+    with pytest.raises(wb.CorruptFile, match=message):
         load(copy)
 
 
@@ -441,23 +447,23 @@ def test_a_sealed_manifest_with_missing_fields_is_refused(copy):
     del body["checksum"], body["counts"]
     body["checksum"] = files._checksum(body)
     (copy / "manifest.json").write_text(json.dumps(body))
-    with pytest.raises(wb.CorruptFile, match=r"fields do not fit: .*counts"):
+    with pytest.raises(wb.CorruptFile, match=r"fields: .*counts"):
         load(copy)
 
 
-def test_arrays_with_objects_in_them_are_never_unpickled(copy):
+def test_object_arrays_are_never_unpickled(copy):
     np.save(copy / "images.codes.npy", np.array([print], object), allow_pickle=True)
     path = copy / "images.codes.npy"
     seal = {"size": path.stat().st_size, "sha256": files.sha256_of(path)}
     reseal(copy, lambda body: {**body, "files": {**body["files"], path.name: seal}})
-    with pytest.raises(wb.CorruptFile, match=r"images.codes.npy: not a plain array"):
+    with pytest.raises(wb.CorruptFile, match=r"images\.codes\.npy.*not a plain array"):
         load(copy)
 
 
 def test_the_encoder_must_be_the_one_that_made_the_index(index_path):
     other = SmallEncoder()
     other.fingerprint = "beef" * 16
-    with pytest.raises(wb.BadInput, match=r"was made by model 'random projection' .*5eed.*beef"):
+    with pytest.raises(wb.BadInput, match=r"'small'.*'random projection' .*5eed.*beef"):
         load_index(index_path, lambda file: other)
 
 

@@ -9,10 +9,10 @@ from tests.adapters.vlm_quantization import shapes
 
 
 class Counting(DummyVisionModel):
-    looked = 0
+    encoded = 0
 
     def features(self, images):  # type: ignore[no-untyped-def]
-        self.looked += len(images)
+        self.encoded += len(images)
         return super().features(images)
 
 
@@ -23,15 +23,15 @@ def tower() -> Counting:
 
 def test_features_are_computed_once(tmp_path: Path, tower: Counting) -> None:
     collection = shapes.collection()
-    said = []
-    first = picture_features(collection, tower, tmp_path, lambda *a: said.append(a))
+    reports = []
+    first = picture_features(collection, tower, tmp_path, lambda *a: reports.append(a))
     again = picture_features(collection, tower, tmp_path)
-    assert tower.looked == len(collection) == 48
+    assert tower.encoded == len(collection) == 48
     assert np.array_equal(first, again)
-    assert said[-1][:2] == (48, 48)
+    assert reports[-1][:2] == (48, 48)
 
 
-def test_other_pictures_or_another_tower_are_not_taken_for_these(tmp_path: Path, tower: Counting) -> None:
+def test_features_of_other_pictures_or_another_tower_are_not_reused(tmp_path: Path, tower: Counting) -> None:
     picture_features(shapes.collection(), tower, tmp_path)
     assert kept_features(shapes.collection(seed=1), tower, tmp_path) is None
     assert kept_features(shapes.collection(), DummyVisionModel(seed=1), tmp_path) is None

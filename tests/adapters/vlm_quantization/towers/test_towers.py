@@ -54,12 +54,12 @@ def test_a_word_is_whole_and_marked_at_its_ends() -> None:
     assert set(ngrams("RAIN")) == set(ngrams("rain"))
 
 
-def test_korean_is_taken_apart_into_syllables_and_jamo() -> None:
+def test_korean_is_split_into_syllables_and_jamo() -> None:
     parts = ngrams("강아지")
     assert {"=강아지", "강", "아지>"} <= set(parts)
     jamo = {part for part in parts if part.startswith("j")}
     assert jamo
-    # an ending hangs on the same stem: most jamo of the stem are still there
+    # with an ending attached, most jamo n-grams of the stem remain
     assert len(jamo & set(ngrams("강아지가"))) > len(jamo) / 2
     # a decomposed spelling is the same text
     import unicodedata
@@ -72,5 +72,5 @@ def test_a_text_without_letters_has_no_rows() -> None:
 
 
 def test_rows_are_the_same_everywhere() -> None:
-    # fixed numbers: a change of the hash would silently break every checkpoint ever written
+    # fixed numbers: a change of the hash would silently break all existing checkpoints
     assert ngram_rows("비", 16_384) == [4841, 13467, 13708, 7262, 8664, 11601, 3221, 13865]

@@ -41,13 +41,15 @@ def test_a_word_of_a_name_describes_every_concept_that_has_it() -> None:
             for number, word in zip(
                 texts.words[place][words], concept.captions[language][0].split(), strict=True
             ):
-                found = texts.positives(np.array([number]), everything)[0]
-                assert found.tolist() == [word in other.captions[language][0].split() for other in concepts]
+                described = texts.positives(np.array([number]), everything)[0]
+                assert described.tolist() == [
+                    word in other.captions[language][0].split() for other in concepts
+                ]
 
 
-def test_two_words_describe_what_has_both() -> None:
+def test_two_words_describe_concepts_that_have_both() -> None:
     drawn = batches(two_words=1.0).draw()
-    # two words make out one shape in one colour here, so no other concept of the batch is right
+    # two words identify one shape in one colour here, so no other concept of the batch matches
     assert drawn.positives.tolist() == np.eye(len(drawn.concepts), dtype=bool).tolist()
     some = batches(two_words=1.0)
     names = {some.texts.names[c][k][0] for c in drawn.concepts for k in (0, 1)}
@@ -89,7 +91,7 @@ def test_pairs_are_two_drawings_of_one_concept_among_the_rows_drawn_from() -> No
         assert collection.items[first].concept == collection.items[second].concept
 
 
-def test_no_concept_with_two_drawings_leaves_nothing_to_lend() -> None:
+def test_without_concepts_with_two_drawings_there_are_no_pairs() -> None:
     collection = shapes.collection()
     alone = Batches(collection, np.arange(0, len(collection), 2), shapes.options())
     drawn = alone.draw()
@@ -97,7 +99,7 @@ def test_no_concept_with_two_drawings_leaves_nothing_to_lend() -> None:
     assert len(drawn.other) == len(drawn.push) == 0
 
 
-def test_one_seed_one_order_of_batches() -> None:
+def test_the_seed_determines_the_batches() -> None:
     def several(seed: int) -> list[Any]:
         some = batches(seed=seed, two_words=0.5)
         drawn = [some.draw() for _ in range(4)]
@@ -107,7 +109,7 @@ def test_one_seed_one_order_of_batches() -> None:
     assert several(0) != several(1)
 
 
-def test_what_is_unseen_fills_half_a_batch() -> None:
+def test_unseen_concepts_fill_half_a_batch() -> None:
     collection = shapes.collection()
     splits = make_splits(collection, 0)
     some = Batches(collection, np.arange(len(collection)), shapes.options(batch=6), splits.test_concepts)

@@ -36,12 +36,12 @@ def slow_contrastive(scores: torch.Tensor, positives: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_contrastive_is_its_definition_with_several_positives_and_none(seed: int) -> None:
+def test_contrastive_matches_its_definition_with_several_positives_and_none(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(5, 4, generator=generator)
     positives = torch.rand(5, 4, generator=generator) < 0.4
     positives[0, 0] = True
-    positives[1] = False  # a text that describes nothing in the batch
+    positives[1] = False  # a text that does not describe any concept in the batch
     assert contrastive(scores, positives).item() == pytest.approx(slow_contrastive(scores, positives))
 
 
@@ -68,11 +68,11 @@ def test_scores_of_all_lengths_are_those_of_each_prefix(lengths: Sequence[int]) 
     texts, pictures = torch.randn(5, 128), torch.randn(7, 128)
     scores = losses.code_scores(texts, pictures, lengths, 0.1)
     assert list(scores) == list(lengths)
-    for length, found in scores.items():
+    for length, actual in scores.items():
         signs = [torch.where(x[:, :length] >= 0, 1.0, -1.0) for x in (texts, pictures)]
         apart = (signs[0][:, None] != signs[1][None]).sum(2)
-        wanted = (1 - 2 * apart / length) / (0.1 * math.sqrt(128 / length))
-        assert torch.allclose(found, wanted, atol=1e-5)
+        expected = (1 - 2 * apart / length) / (0.1 * math.sqrt(128 / length))
+        assert torch.allclose(actual, expected, atol=1e-5)
 
 
 def test_balance_quantisation_and_decorrelation_are_zero_where_they_should_be() -> None:
@@ -85,31 +85,31 @@ def test_balance_quantisation_and_decorrelation_are_zero_where_they_should_be() 
     assert losses.decorrelation(same).item() == pytest.approx(6 / 9)
 
 
-def test_distillation_is_least_when_codes_rank_as_the_teacher_does() -> None:
+def test_distillation_is_lower_when_codes_rank_like_the_teacher() -> None:
     torch.manual_seed(0)
     margins = torch.randn(16, 128)
     codes = torch.where(margins >= 0, 1.0, -1.0)
     teacher = codes @ codes.T / 128 / 0.05
-    taught = losses.softened(teacher)
-    good = by_codes(margins, margins, 128, 0.05, taught)
-    bad = by_codes(margins, margins.roll(1, 0), 128, 0.05, taught)
+    targets = losses.softened(teacher)
+    good = by_codes(margins, margins, 128, 0.05, targets)
+    bad = by_codes(margins, margins.roll(1, 0), 128, 0.05, targets)
     assert good < bad
 
 
 @pytest.mark.parametrize("length", [8, 16, 32, 64, 128])
-def test_a_length_moves_its_own_bits_and_no_others(length: int) -> None:
+def test_a_length_has_gradients_only_for_its_own_bits(length: int) -> None:
     torch.manual_seed(0)
     texts, pictures = (torch.randn(12, 128).clamp(-0.9, 0.9).requires_grad_() for _ in range(2))
     positives = torch.eye(12, dtype=torch.bool)
     contrast = by_codes(texts, pictures, length, 0.1, losses.spread(positives))
-    taught = by_codes(texts, pictures, length, 0.1, losses.softened(torch.randn(12, 12)))
-    for loss in (contrast, taught):
+    distillation = by_codes(texts, pictures, length, 0.1, losses.softened(torch.randn(12, 12)))
+    for loss in (contrast, distillation):
         for gradient in torch.autograd.grad(loss, (texts, pictures)):
             assert (gradient[:, :length] != 0).any(0).all()
             assert (gradient[:, length:] == 0).all()
 
 
-def test_the_teacher_is_not_taught() -> None:
+def test_the_teacher_gets_no_gradient() -> None:
     torch.manual_seed(0)
     margins = torch.randn(6, 128).clamp(-0.9, 0.9).requires_grad_()
     vectors = torch.randn(6, 4, requires_grad=True)
@@ -119,7 +119,7 @@ def test_the_teacher_is_not_taught() -> None:
 
 
 def test_distillation_has_the_gradient_of_a_cross_entropy() -> None:
-    """With margins inside the clamp, the slope is (student - teacher) share through the signs."""
+    """With margins inside the clamp, the gradient is the difference of shares, student minus teacher."""
     torch.manual_seed(0)
     texts, pictures = (torch.randn(5, 8, dtype=torch.float64).clamp(-0.9, 0.9) for _ in range(2))
     texts.requires_grad_()

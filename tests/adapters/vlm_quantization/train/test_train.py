@@ -21,7 +21,7 @@ from tests.adapters.vlm_quantization import shapes
 
 
 class Notebook:
-    """Takes what a run takes, into a folder and a list."""
+    """Stands in for a run: saves checkpoints to a folder and metrics to a list."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ def codes(folder: Path, name: str = checkpoint.BEST) -> np.ndarray:
     )
 
 
-def test_training_learns_what_it_was_shown(trained: tuple[Path, Notebook, train.Trained]) -> None:
+def test_training_reduces_the_loss_and_logs_validation(trained: tuple[Path, Notebook, train.Trained]) -> None:
     _, run, done = trained
     losses = [metrics["train/loss"] for _, metrics in run.logged if "train/loss" in metrics]
     assert losses[-1] < 0.8 * losses[0]
@@ -80,7 +80,7 @@ def test_trained_codes_are_prefixes_at_every_length(trained: tuple[Path, Noteboo
         assert np.array_equal(short, whole[:, : length // 8])
 
 
-def test_same_seed_same_codes_and_another_seed_others(
+def test_the_same_seed_gives_the_same_codes_and_another_seed_others(
     trained: tuple[Path, Notebook, train.Trained], tmp_path: Path
 ) -> None:
     folder, *_ = trained
@@ -115,18 +115,18 @@ def test_the_test_parts_are_never_read(tmp_path: Path) -> None:
     features = picture_features(collection, DummyVisionModel(), tmp_path)
     held = np.concatenate([splits.test_drawings, splits.test_concepts])
     assert len(held) > 5
-    # the refit is there to read them; what is evaluated must not have, with or without it
+    # the refit may read them; the evaluated checkpoint must not, with or without a refit
     spoiled = features.copy()
     spoiled[held] = 1e6
-    for folder, given, refit in (("plain", features, 0), ("spoiled", spoiled, 5)):
+    for folder, inputs, refit in (("plain", features, 0), ("spoiled", spoiled, 5)):
         (tmp_path / folder).mkdir()
         run = Notebook(tmp_path / folder)
         options = shapes.options(steps=20, refit_steps=refit)
-        train.train(collection, splits, given, "random/0", options, run, lambda *_: None)
+        train.train(collection, splits, inputs, "random/0", options, run, lambda *_: None)
     assert np.array_equal(codes(tmp_path / "plain"), codes(tmp_path / "spoiled"))
 
 
-def test_the_refit_knows_what_was_held_out_and_says_so(
+def test_the_refit_has_seen_held_out_data_and_records_it(
     trained: tuple[Path, Notebook, train.Trained], tmp_path: Path
 ) -> None:
     fit(tmp_path, refit_steps=60)
@@ -137,8 +137,8 @@ def test_the_refit_knows_what_was_held_out_and_says_so(
     images = [collection.open(row) for row in splits.test_concepts.tolist()]
 
     def agreement(encoder: HashEncoder) -> float:
-        said, shown = encoder.encode_texts(texts).features, encoder.encode_images(images).features
-        return float((said * shown).sum(1).mean())
+        text, image = encoder.encode_texts(texts).features, encoder.encode_images(images).features
+        return float((text * image).sum(1).mean())
 
     best, refit = HashEncoder.load(tmp_path / checkpoint.BEST), HashEncoder.load(tmp_path / checkpoint.REFIT)
     assert agreement(refit) > agreement(best) + 0.1
@@ -161,7 +161,7 @@ def test_one_length_alone_can_be_trained_and_decides(tmp_path: Path, length: int
     assert logged == {f"train/code@{length}"}
 
 
-def test_drawings_by_another_hand_are_mixed_pushed_and_no_more() -> None:
+def test_synthetic_drawings_are_a_mix_plus_a_style_difference() -> None:
     import torch
 
     collection = shapes.collection()
@@ -176,8 +176,8 @@ def test_drawings_by_another_hand_are_mixed_pushed_and_no_more() -> None:
             share = batch.mix[place]
             between = share * components[first].numpy() + (1 - share) * components[second].numpy()
             one, other = components[batches.pairs[batch.other[place]]].numpy()
-            wanted = between + style * batch.push[place] * (one - other)
-            assert np.allclose(drawn[place], wanted, atol=1e-5)
+            expected = between + style * batch.push[place] * (one - other)
+            assert np.allclose(drawn[place], expected, atol=1e-5)
 
 
 def test_pictures_without_a_second_drawing_can_be_trained_on(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_pictures_without_a_second_drawing_can_be_trained_on(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("lengths", "power", "wanted"),
+    ("lengths", "power", "expected"),
     [
         ((8, 32, 128), 0.5, {8: 4 / 7, 32: 2 / 7, 128: 1 / 7}),
         ((8, 128), -1.0, {8: 1 / 17, 128: 16 / 17}),
@@ -199,7 +199,7 @@ def test_pictures_without_a_second_drawing_can_be_trained_on(tmp_path: Path) -> 
         ((64,), 0.5, {64: 1.0}),
     ],
 )
-def test_short_lengths_count_by_a_power(
-    lengths: tuple[int, ...], power: float, wanted: dict[int, float]
+def test_lengths_are_weighted_by_a_power(
+    lengths: tuple[int, ...], power: float, expected: dict[int, float]
 ) -> None:
-    assert length_weights(lengths, power) == pytest.approx(wanted)
+    assert length_weights(lengths, power) == pytest.approx(expected)

@@ -16,7 +16,7 @@ def by_id(collection):
     return {item.id: (row, item) for row, item in enumerate(collection.items)}
 
 
-def test_every_concept_stands_in_both_styles(emoji):
+def test_every_concept_has_both_styles(emoji):
     styles = {}
     for item in emoji.items:
         styles.setdefault(item.concept, []).append(item.style)
@@ -59,7 +59,7 @@ def test_every_item_has_korean_and_keywords_that_are_not_its_name(emoji):
         for item in emoji.items
         if not any("가" <= letter <= "힣" for letter in item.caption("ko"))
     }
-    assert without_hangul == {"DNA", "ATM"}  # as Koreans write them
+    assert without_hangul == {"DNA", "ATM"}  # written like this in Korean, too
     for language in emoji.languages:
         assert sum(bool(item.keywords[language]) for item in emoji.items) > 0.99 * len(emoji)
         for item in emoji.items:
@@ -83,14 +83,14 @@ def test_pictures_are_drawn_on_white_and_are_not_blank(emoji):
         assert pixels.shape == ((128, 128, 3) if emoji.items[row].style == "openmoji" else (72, 72, 3))
         assert pixels.std() > 5, emoji.items[row].id
         corners.append(pixels[0, 0].tolist() == [255, 255, 255])
-    # Nearly all drawings leave their corners free: a black one would be transparency gone wrong.
+    # Nearly all drawings leave their corners empty: a black corner would mean broken transparency.
     assert np.mean(corners) > 0.95
 
 
 def test_the_red_heart_is_red_in_both_styles(emoji):
-    found = by_id(emoji)
+    rows = by_id(emoji)
     for style in ("openmoji", "twemoji"):
-        picture = emoji.open(found[f"{style}-2764"][0])
+        picture = emoji.open(rows[f"{style}-2764"][0])
         red, green, blue = picture.getpixel((picture.width // 2, picture.height // 2))
         assert red > 180
         assert max(green, blue) < 90
@@ -121,13 +121,13 @@ def few(monkeypatch):
     monkeypatch.setattr(emoji_module, "read_table", lambda: rows)
 
 
-def test_drawing_tells_its_progress(few, tmp_path):
-    told = []
-    open_emoji(tmp_path, lambda *what: told.append(what))
-    assert told == [(0, 5, "drawing emoji"), (5, 5, "drawing emoji")]
+def test_drawing_reports_progress(few, tmp_path):
+    reports = []
+    open_emoji(tmp_path, lambda *report: reports.append(report))
+    assert reports == [(0, 5, "drawing emoji"), (5, 5, "drawing emoji")]
 
 
-def test_a_killed_drawing_leaves_nothing(few, tmp_path, monkeypatch):
+def test_killed_drawing_leaves_no_files(few, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
@@ -141,12 +141,12 @@ def test_a_killed_drawing_leaves_nothing(few, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("harm", ["empty", "cut", "altered", "other"])
-def test_a_harmed_archive_is_not_trusted(few, tmp_path, harm):
+def test_a_damaged_archive_is_not_trusted(few, tmp_path, harm):
     whole = open_emoji(tmp_path)
     (archive,) = tmp_path.iterdir()
     data = archive.read_bytes()
     middle = len(data) // 2
-    harmed = {
+    damaged = {
         "empty": b"",
         "cut": data[: len(data) - 1000],
         "altered": data[:middle]
@@ -154,7 +154,7 @@ def test_a_harmed_archive_is_not_trusted(few, tmp_path, harm):
         + data[middle + 9 :],
         "other": b"not an archive",
     }
-    archive.write_bytes(harmed[harm])
+    archive.write_bytes(damaged[harm])
     assert open_emoji(tmp_path).fingerprint == whole.fingerprint
     assert archive.read_bytes() == data or open_emoji(tmp_path).fingerprint == whole.fingerprint
 
