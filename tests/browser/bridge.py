@@ -32,17 +32,17 @@ const revive = (value) => {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, revive(inner)]));
 };
 const traits = revive(%s);
-const heard = {};
+const listeners = {};
 const model = {
   get: (name) => traits[name],
-  on: (name, call) => (heard[name] ??= new Set()).add(call),
-  off: (name, call) => heard[name]?.delete(call),
-  send: (message) => window.tellKernel(message),
+  on: (name, call) => (listeners[name] ??= new Set()).add(call),
+  off: (name, call) => listeners[name]?.delete(call),
+  send: (message) => window.sendToKernel(message),
 };
 window.fromKernel = (name, value) => {
-  if (name === "msg:custom") return heard[name]?.forEach((call) => call(value));
+  if (name === "msg:custom") return listeners[name]?.forEach((call) => call(value));
   traits[name] = revive(value);
-  heard[`change:${name}`]?.forEach((call) => call());
+  listeners[`change:${name}`]?.forEach((call) => call());
 };
 const source = new Blob([%s], { type: "text/javascript" });
 const { default: panel } = await import(URL.createObjectURL(source));
@@ -76,7 +76,7 @@ class Bridge:
         self.errors: list[str] = []
         self.page: Page = browser.new_page(**{"viewport": {"width": 1180, "height": 900}, **context})
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.expose_function("tellKernel", self._hear)
+        self.page.expose_function("sendToKernel", self._receive)
         self._news: list[tuple[str, Any]] = []
         names = [name for name in panel.trait_names(sync=True) if name in ("state", "curves", "live")]
         panel.observe(lambda change: self._news.append((change["name"], change["new"])), names)
@@ -94,7 +94,7 @@ class Bridge:
         self.page.wait_for_function("window.drawnIn !== undefined")
         self.deliver()
 
-    def _hear(self, message: Any) -> None:
+    def _receive(self, message: Any) -> None:
         if message.get("type") == "view":
             return  # the tests call look() themselves
         self.waiting.append(message)

@@ -97,7 +97,7 @@ def test_comparing_by_mouse(visit: Callable[..., Visit], lab: Callable[[str], st
     odd = panel.get_by_role("region", name="Config").locator(".wb-odd")
     expect(odd).to_have_text(["0.05"])  # one of three; all seeds differ, so none of them is odd
     expect(panel.get_by_role("region", name="Config")).not_to_contain_text("adamw")
-    panel.get_by_label("only what differs").uncheck()
+    panel.get_by_label("differences only").uncheck()
     expect(panel.get_by_role("region", name="Config")).to_contain_text("adamw")
 
     # chips

@@ -35,7 +35,7 @@ export function makeOpener({ app, documents, apputils, coreutils, notebook }) {
       const { content } = await contents.get(path, { type: "notebook", content: true });
       return content.metadata?.workbench?.page === file;
     } catch {
-      return false; // not a notebook, whatever its name says
+      return false; // not a notebook, despite its name
     }
   }
 

@@ -27,7 +27,7 @@ export function makeStatusItem({ app, openJobs, coreutils, services, polling, si
   };
 
   const settings = app.serviceManager.serverSettings;
-  const ask = async () => {
+  const showCount = async () => {
     const url = coreutils.URLExt.join(settings.baseUrl, ROUTE);
     const answer = await services.ServerConnection.makeRequest(url, { method: "GET", cache: "no-cache" }, settings);
     if (answer.status === 404) return void poll.stop(); // this server does not have the API
@@ -42,7 +42,7 @@ export function makeStatusItem({ app, openJobs, coreutils, services, polling, si
   const poll = new polling.Poll({
     name: "notebook-workbench:running-jobs",
     factory: () =>
-      ask().catch((error) => {
+      showCount().catch((error) => {
         setActive(false); // hide a number that may be wrong
         throw error; // so that the poll backs off
       }),

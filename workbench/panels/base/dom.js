@@ -22,7 +22,7 @@ function submitOnEnter(event) {
   event.currentTarget.form?.requestSubmit();
 }
 
-// Tell the kernel that a page shows this panel; return a function that reports the end of that.
+// Tell the kernel that a page shows this panel; returns a function that tells it that the view is gone.
 function announceView(model) {
   const view = `${Date.now()}-${Math.random()}`;
   model.send({ type: "view", view, open: true });

@@ -8,7 +8,7 @@ const REST = 160;
 // the kernel has answered it, so that older answers do not undo it. `changed` is called after each message.
 function connectKernel(model, status, changed) {
   const viewId = `${Date.now()}-${Math.random()}`;
-  let number = 0; // of the last message; the kernel reports the last one it has heard
+  let number = 0; // of the last message; the kernel reports the last one it has handled
   let pendingView = {};
   let pendingRuns = null;
   let busyTimer = null;

@@ -48,7 +48,7 @@ function makeTools(panel, savePicture) {
   const baseline = h("select", { "aria-label": "baseline", onchange: (event) => panel.set({ baseline: event.target.value ? Number(event.target.value) : null }) });
   const baselineLabel = h("label", { class: "wb-inline" }, "baseline", baseline);
   const only = h("input", { type: "checkbox", onchange: (event) => panel.set({ differences: event.target.checked }) });
-  const onlyLabel = h("label", { class: "wb-inline wb-only" }, only, "only what differs");
+  const onlyLabel = h("label", { class: "wb-inline wb-only" }, only, "differences only");
   const file = (kind) => () => panel.send({ type: "export", kind });
   const formats = [["CSV", file("csv")], ["Markdown", file("md")], ["LaTeX", file("tex")], ["SVG", () => savePicture("svg")], ["PNG", () => savePicture("png")]];
   const exports = h("div", { class: "wb-exports", role: "group", "aria-label": "Save the comparison as" }, ...formats.map(([label, save]) => h("button", { type: "button", onclick: save }, label)));
@@ -97,7 +97,7 @@ function makeControls(panel) {
     const now = panel.view();
     const { comparison, metrics = [] } = panel.state();
     fill(axis, [["step", "step"], ["time", "wall time"], ["relative", "time since start"], ...metrics.map((name) => [name, name])], now.axis);
-    fill(average, [["", "nothing"], ...differingRows(comparison).map((row) => [row.key, row.key])], now.average ?? "");
+    fill(average, [["", "none"], ...differingRows(comparison).map((row) => [row.key, row.key])], now.average ?? "");
     if (document.activeElement !== smoothing) smoothing.value = now.smoothing;
     setText(smoothingText, Number(smoothing.value).toFixed(2));
     log.checked = now.log;
@@ -174,7 +174,7 @@ function makeChartList(panel, act) {
     const sent = panel.state().view;
     const directions = new Map((panel.state().comparison?.final ?? []).map((row) => [row.name, row.better]));
     arrange(metrics);
-    if (!metrics.length && directions.size) el.replaceChildren(h("p", { class: "wb-muted wb-none" }, "Choose a metric above to see its curves."));
+    if (!metrics.length && directions.size) el.replaceChildren(h("p", { class: "wb-muted wb-none" }, "Select a metric above to see its curves."));
     for (const metric of metrics) {
       charts.get(metric).draw({
         metric,

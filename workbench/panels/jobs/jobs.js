@@ -152,8 +152,8 @@ function jobRow(model, id, home) {
 // Filters by type and state, and paging.
 function listPart(model) {
   const { states, page } = model.get("setup");
-  const type = h("select", { "aria-label": "Job type", onchange: () => ask(0) });
-  const state = h("select", { "aria-label": "Job state", onchange: () => ask(0) }, h("option", { value: "" }, "any state"), ...states.map((name) => h("option", { value: name }, name)));
+  const type = h("select", { "aria-label": "Job type", onchange: () => request(0) });
+  const state = h("select", { "aria-label": "Job state", onchange: () => request(0) }, h("option", { value: "" }, "any state"), ...states.map((name) => h("option", { value: name }, name)));
   const where = h("span", { class: "wb-muted wb-num", role: "status" });
   const newer = h("button", { type: "button", onclick: () => turn(-page) }, "‹ newer");
   const older = h("button", { type: "button", onclick: () => turn(page) }, "older ›");
@@ -161,18 +161,18 @@ function listPart(model) {
   let offset = 0;
   let known = "";
   let requested = null; // a filter chosen here, until the kernel confirms it
-  function ask(from, kind = type.value, status = state.value) {
+  function request(from, kind = type.value, status = state.value) {
     requested = { type: kind, state: status };
     model.send({ type: "show", job_type: kind, state: status, offset: from });
   }
   function turn(by) {
-    ask(Math.max(0, offset + by));
+    request(Math.max(0, offset + by));
   }
   return {
     filters: h("div", { class: "wb-actions", role: "group", "aria-label": "Filter jobs" }, type, state),
     pages,
     filtered: () => type.value !== "" || state.value !== "",
-    showAll: () => ask(0, "", ""),
+    showAll: () => request(0, "", ""),
     update({ jobs, total, offset: from, types, shown }) {
       if (!jobs) return;
       offset = from;

@@ -150,7 +150,7 @@ class JobsPanel(LivePanel):
             for line in lines
         )
         left_out = self.state["total"] - len(lines)
-        more = f"<p>{left_out} more jobs are not shown.</p>" if left_out else ""
+        more = f"<p>{left_out} more not shown.</p>" if left_out else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
     # --- messages from the page ---------------------------------------------------------------------------

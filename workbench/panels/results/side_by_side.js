@@ -9,7 +9,7 @@ function render({ model, el }) {
 
   const title = h("h2", {});
   const status = h("span", { class: "wb-muted", role: "status" });
-  const baseline = h("select", { "aria-label": "baseline", onchange: (event) => tell({ type: "baseline", job: event.target.value ? Number(event.target.value) : null }) });
+  const baseline = h("select", { "aria-label": "baseline", onchange: (event) => send({ type: "baseline", job: event.target.value ? Number(event.target.value) : null }) });
   const label = h("label", { class: "wb-inline wb-muted" }, "baseline", baseline);
   const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
   const list = h("fieldset", { class: "wb-jobs" });
@@ -19,7 +19,7 @@ function render({ model, el }) {
 
   const state = () => ({ ...model.get("state"), ...pending });
 
-  function tell(message) {
+  function send(message) {
     number += 1;
     if (message.type === "choose") pending = { ...pending, chosen: message.jobs };
     else pending = { ...pending, baseline: message.job };
@@ -34,7 +34,7 @@ function render({ model, el }) {
     if (now === drawnJobs) return;
     drawnJobs = now;
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.job : null;
-    const toggle = (id) => (event) => tell({ type: "choose", jobs: event.target.checked ? [...state().chosen, id] : state().chosen.filter((one) => one !== id) });
+    const toggle = (id) => (event) => send({ type: "choose", jobs: event.target.checked ? [...state().chosen, id] : state().chosen.filter((one) => one !== id) });
     const line = (job) => h("label", { class: "wb-job-line", title: job.summary || job.name }, h("input", { type: "checkbox", "data-job": job.id, checked: chosen.includes(job.id), onchange: toggle(job.id) }), h("span", {}, `#${job.id} ${job.name}`), h("span", { class: "wb-muted" }, job.summary || job.adapter));
     list.replaceChildren(h("legend", {}, "Jobs, newest first"), ...jobs.map(line));
     if (focused) list.querySelector(`[data-job="${focused}"]`)?.focus();

@@ -85,7 +85,7 @@ def test_the_setup_holds_everything_the_page_may_request(sent: Sent) -> None:
     assert setup["maxImageBytes"] == MAX_IMAGE_BYTES
 
 
-def test_an_answer_is_one_message_with_the_thumbnails_beside_it(sent: Sent) -> None:
+def test_an_answer_is_one_message_with_the_thumbnails_as_buffers(sent: Sent) -> None:
     sent.ask(by="text", query="dog", options={"length": 8})
     assert len(sent.messages) == 1
     answer, buffers = sent.messages[0]
