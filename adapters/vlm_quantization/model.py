@@ -210,7 +210,8 @@ class CrossModalHashModel(nn.Module):
             ("image", self.image, self.image_code),
             ("text", self.text, self.text_code),
         ):
-            # a deviation scales a margin but never changes its sign, so it is folded into weight and threshold
+            # a deviation scales a margin but never changes its sign, so it is folded into weight and
+            # threshold
             deviation = (code.norm.get_buffer("running_var") + code.norm.eps).sqrt()
             tensors |= {
                 f"{side}.in.weight": tower.first.weight,

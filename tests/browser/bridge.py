@@ -1,7 +1,7 @@
-"""A panel in a page without Jupyter: its JavaScript half talks to its Python half through Playwright.
+"""A panel in a page without Jupyter: Playwright connects its JavaScript half to its Python half.
 
-The two halves meet over the same messages as in JupyterLab, in the tests' own process, so a page is there in
-a fraction of a second. That JupyterLab carries these messages is what the tests in JupyterLab are for.
+The two halves exchange the same messages as in JupyterLab, within the test process, so a page opens in a
+fraction of a second. Other tests check that JupyterLab delivers these messages.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ const revive = (value) => {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, revive(inner)]));
 };
 const traits = revive(%s);
-const heard = {};
+const listeners = {};
 const model = {
   get: (name) => traits[name],
-  on: (name, call) => (heard[name] ??= new Set()).add(call),
-  off: (name, call) => heard[name]?.delete(call),
-  send: (message) => window.tellKernel(message),
+  on: (name, call) => (listeners[name] ??= new Set()).add(call),
+  off: (name, call) => listeners[name]?.delete(call),
+  send: (message) => window.sendToKernel(message),
 };
 window.fromKernel = (name, value) => {
-  if (name === "msg:custom") return heard[name]?.forEach((call) => call(value));
+  if (name === "msg:custom") return listeners[name]?.forEach((call) => call(value));
   traits[name] = revive(value);
-  heard[`change:${name}`]?.forEach((call) => call());
+  listeners[`change:${name}`]?.forEach((call) => call());
 };
 const source = new Blob([%s], { type: "text/javascript" });
 const { default: panel } = await import(URL.createObjectURL(source));
@@ -54,29 +54,29 @@ window.drawnIn = performance.now() - began;
 
 
 class Bridge:
-    """A panel shown in a page of its own.
+    """A panel in its own page.
 
     Parameters
     ----------
     browser : Browser
-        Where.
+        The browser that opens the page.
     panel : LivePanel
-        Its Python half.
+        The Python half of the panel.
     dark : bool
-        JupyterLab's dark theme.
+        Whether to use JupyterLab's dark theme.
     **context
-        Of the page, such as its viewport.
+        Options of the page, such as its viewport.
     """
 
     def __init__(self, browser: Browser, panel: LivePanel, *, dark: bool = False, **context: Any) -> None:
         self.panel = panel
-        #: What the kernel would not hear while a cell runs; see :meth:`busy`.
+        #: Messages to a busy kernel, which :meth:`settle` handles.
         self.waiting: list[Any] = []
         self.is_busy = False
         self.errors: list[str] = []
         self.page: Page = browser.new_page(**{"viewport": {"width": 1180, "height": 900}, **context})
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.expose_function("tellKernel", self._hear)
+        self.page.expose_function("sendToKernel", self._receive)
         self._news: list[tuple[str, Any]] = []
         names = [name for name in panel.trait_names(sync=True) if name in ("state", "curves", "live")]
         panel.observe(lambda change: self._news.append((change["name"], change["new"])), names)
@@ -94,22 +94,22 @@ class Bridge:
         self.page.wait_for_function("window.drawnIn !== undefined")
         self.deliver()
 
-    def _hear(self, message: Any) -> None:
+    def _receive(self, message: Any) -> None:
         if message.get("type") == "view":
-            return  # the tests look themselves, when they want to
+            return  # the tests call look() themselves
         self.waiting.append(message)
         if not self.is_busy:
             self.settle()
 
     def settle(self) -> None:
-        """Let the kernel answer what it was told."""
+        """Let the kernel handle its waiting messages."""
         waiting, self.waiting = self.waiting, []
         for message in waiting:
             self.panel._on_message(message)
 
     def deliver(self) -> None:
-        """Bring the page what the kernel said since, as the thread's look does."""
-        self.page.wait_for_timeout(1)  # lets what the page said arrive
+        """Deliver the kernel's messages to the page, as the panel's thread does."""
+        self.page.wait_for_timeout(1)  # lets the page's messages arrive
         for _ in range(50):
             if not self._news:
                 break
@@ -119,12 +119,12 @@ class Bridge:
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
 
     def look(self) -> None:
-        """Look at the workspace and show what is new."""
+        """Look at the workspace and show the changes."""
         self.panel.refresh()
         self.deliver()
 
     def close(self) -> None:
-        """Close page and panel."""
+        """Close the page and the panel."""
         self.page.close()
         self.panel.close()
 

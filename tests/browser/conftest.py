@@ -1,4 +1,4 @@
-"""A real Chromium against real servers on this machine; nothing here leaves it."""
+"""A real Chromium against real servers on this machine; no request leaves it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from workbench.publish import page as voila
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"
 
-#: Milliseconds that anything in a page may take; two cores are shared with kernels that are starting.
+#: Maximum milliseconds for anything in a page; two cores are shared with kernels that are starting.
 PATIENCE = 60_000
 
 FLAGS = [
@@ -45,16 +45,16 @@ FLAGS = [
 
 @dataclass
 class Visit:
-    """A page, with what it asked of the network and what went wrong in it."""
+    """A page, with its network requests and its errors."""
 
     page: Page
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def strangers(self) -> list[str]:
-        """Return requests that were not for this machine."""
+        """Return the requests that left this machine."""
         own = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
-        return [url for url in self.asked if not url.startswith(own)]
+        return [url for url in self.requested if not url.startswith(own)]
 
 
 @pytest.fixture(scope="session")
@@ -75,14 +75,14 @@ def chromium() -> Iterator[Browser]:
 def visit(
     chromium: Browser, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Visit]]:
-    """Open pages that are closed, and photographed where the test failed, at the end."""
+    """Open pages, which are photographed and closed at the end."""
     opened: list[Visit] = []
 
     def open_page(url: str, **context: object) -> Visit:
         page = chromium.new_page(**{"viewport": {"width": 1180, "height": 900}, **context})
         page.set_default_timeout(PATIENCE)
         visit = Visit(page)
-        page.on("request", lambda request: visit.asked.append(_url(request)))
+        page.on("request", lambda request: visit.requested.append(_url(request)))
         page.on("pageerror", lambda error: visit.errors.append(str(error)))
         opened.append(visit)
         page.goto(url, wait_until="commit")
@@ -100,7 +100,7 @@ def _url(request: Request) -> str:
 
 @pytest.fixture(scope="session")
 def shapes_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the adapter with pictures as an installed package."""
+    """A folder that holds the adapter of shapes as an installed package."""
     folder = tmp_path_factory.mktemp("shapes-package")
     (folder / "shapes_adapter.py").write_text(
         (HERE / "shapes.py").read_text(encoding="utf-8"), encoding="utf-8"
@@ -150,9 +150,9 @@ def search_url(shapes_workspace: wb.Workspace) -> Iterator[str]:
 def jupyter_lab(
     root: Path, home: Path, state: Path, *, notebooks: bool = True
 ) -> Iterator[Callable[[str], str]]:
-    """Run JupyterLab over a copy of the notebooks, or over none; yields how to make a notebook's URL.
+    """Run JupyterLab on a copy of the notebooks, or on none; yields a function from notebook name to URL.
 
-    ``state`` is where it finds its configuration, and its data before that of this environment.
+    ``state`` holds its configuration, and its data, which take precedence over those of this environment.
     """
     if notebooks:
         shutil.copytree(NOTEBOOKS, root / "notebooks")
@@ -160,10 +160,10 @@ def jupyter_lab(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
-    # A kernel's sockets are files here, and the path of one holds some hundred characters at most.
+    # A kernel's sockets are files here, whose paths have at most about a hundred characters.
     short = tempfile.mkdtemp(prefix="lab-")
     own = {"JUPYTER_CONFIG_DIR": str(state), "JUPYTER_DATA_DIR": str(state), "JUPYTER_RUNTIME_DIR": short}
-    # The worker that a panel starts outlives the server; it leaves soon after its last job.
+    # The worker that a panel starts outlives the server; it ends soon after its last job.
     env = {
         **os.environ,
         **own,
@@ -204,12 +204,12 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
-    pytest.fail(f"JupyterLab did not come up:\n{log.read_text()[-2000:]}")
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
 
 
 def run_all(page: Page) -> None:
-    """Run every cell of the notebook that JupyterLab shows, and wait until the last one has run."""
-    # The execution indicator is idle before there is a kernel; the status bar waits for a real one.
+    """Run every cell of the open notebook, and wait until the last one has run."""
+    # The execution indicator is idle even without a kernel; the status bar waits for a real one.
     expect(page.locator("#jp-main-statusbar")).to_contain_text("Python 3 | Idle")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()

@@ -1,4 +1,4 @@
-"""An adapter whose index holds pictures: coloured shapes, each named in English and Korean."""
+"""An adapter whose index holds pictures of coloured shapes, named in English and Korean."""
 
 import io
 import json
@@ -48,7 +48,7 @@ def mean_colour(data: bytes) -> tuple[int, int, int]:
             .getpixel((0, 0))
         )
     except OSError:
-        raise wb.BadInput("this is not a picture", hint="PNG, JPEG and WebP are taken.") from None
+        raise wb.BadInput("this is not a picture", hint="Use a PNG, JPEG or WebP picture.") from None
 
 
 class Shapes(wb.BaseAdapter):
@@ -74,7 +74,7 @@ class Shapes(wb.BaseAdapter):
     def _ranked(
         self, index: dict[str, bytes], scores: dict[str, float], k: int, options: SearchOptions
     ) -> wb.SearchResult:
-        # A short code sees less: it leaves out what the long one can tell apart.
+        # A short code returns fewer hits: it drops the ones with low scores.
         kept = [
             name
             for name in sorted(index, key=lambda name: (-scores[name], name))
@@ -112,9 +112,9 @@ class Shapes(wb.BaseAdapter):
     def search_by_image(
         self, index: dict[str, bytes], data: bytes, k: int, options: SearchOptions
     ) -> wb.SearchResult:
-        given = mean_colour(data)
+        colour = mean_colour(data)
         far = {
-            name: sum(abs(a - b) for a, b in zip(mean_colour(index[name]), given, strict=True))
+            name: sum(abs(a - b) for a, b in zip(mean_colour(index[name]), colour, strict=True))
             for name in index
         }
         return self._ranked(index, {name: 1 - far[name] / 765 for name in index}, k, options)

@@ -1,4 +1,4 @@
-"""The compare panel in JupyterLab: what a person does with it, by mouse and by keyboard, and what moves."""
+"""The compare panel in JupyterLab: use by mouse and by keyboard, and live updates."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ def point(stage: Locator, across: float, down: float = 0.5) -> tuple[float, floa
 def test_comparing_by_mouse(visit: Callable[..., Visit], lab: Callable[[str], str], tmp_path: Path) -> None:
     seen, panel = opened(visit, lab)
     page = seen.page
-    # the first two of val/ have a chart, and each metric its trophy where a direction is declared
+    # the first two validation metrics have a chart, and each metric with a direction has a trophy
     expect(panel.locator(".wb-chart-title")).to_have_text(["val/loss ↓ best", "val/score ↑ best"])
     expect(final(panel, "val/score").locator(".wb-best")).to_contain_text("0.596")
     expect(final(panel, "train/loss").locator(".wb-best")).to_have_count(0)
     odd = panel.get_by_role("region", name="Config").locator(".wb-odd")
-    expect(odd).to_have_text(["0.05"])  # of three; the seeds all differ, so none of them is odd
+    expect(odd).to_have_text(["0.05"])  # one of three; all seeds differ, so none of them is odd
     expect(panel.get_by_role("region", name="Config")).not_to_contain_text("adamw")
-    panel.get_by_label("only what differs").uncheck()
+    panel.get_by_label("differences only").uncheck()
     expect(panel.get_by_role("region", name="Config")).to_contain_text("adamw")
 
     # chips
@@ -106,7 +106,7 @@ def test_comparing_by_mouse(visit: Callable[..., Visit], lab: Callable[[str], st
     panel.get_by_role("button", name="train/loss", exact=True).click()
     expect(panel.locator(".wb-chart")).to_have_count(2)
 
-    # hover says the value and the config that differs
+    # hovering shows the value and the settings that differ
     stage = chart(panel, "val/score")
     page.mouse.move(*point(stage, 0.9, 0.1))
     tip = stage.locator(".wb-tip")
@@ -123,19 +123,19 @@ def test_comparing_by_mouse(visit: Callable[..., Visit], lab: Callable[[str], st
     ticks = stage.locator("svg.wb-plot > text")
     expect(ticks.filter(has_text=re.compile(r"^0$|^800$"))).to_have_count(0)
     expect(ticks.filter(has_text=re.compile(r"^400$"))).to_have_count(1)
-    panel.get_by_role("button", name="Show all of the axis").click()
+    panel.get_by_role("button", name="Reset zoom").click()
     expect(ticks.filter(has_text=re.compile(r"^800$"))).to_have_count(1)
 
-    # another axis, a scale, smoothing, a mean over seeds
+    # another axis, and a mean over seeds
     panel.get_by_label("x axis").select_option("train/loss")
     expect(ticks.filter(has_text=re.compile(r"^1.5$"))).to_have_count(1)
     panel.get_by_label("x axis").select_option("step")
     panel.get_by_label("mean over").select_option("seed")
-    expect(panel.locator(".wb-chart .wb-line")).to_have_count(4)  # one mean, one run left by itself
+    expect(panel.locator(".wb-chart .wb-line")).to_have_count(4)  # one mean, and one run without a partner
     panel.get_by_label("mean over").select_option("")
     expect(panel.locator(".wb-chart .wb-line")).to_have_count(6)
 
-    # the legend hides a run, the list takes it out
+    # the legend hides a run, the list removes it
     panel.get_by_role("group", name="Runs in the charts").get_by_role("button", name="third").click()
     expect(panel.locator(".wb-chart .wb-line")).to_have_count(4)
     panel.get_by_role("group", name="Runs in the charts").get_by_role("button", name="third").click()
@@ -148,7 +148,7 @@ def test_comparing_by_mouse(visit: Callable[..., Visit], lab: Callable[[str], st
     rows.get_by_role("checkbox").check()
     panel.get_by_label("Search runs").fill("")
 
-    # a direction that is flipped, a baseline that is pinned
+    # flip a direction, choose a baseline
     assert final(panel, "val/loss").locator(".wb-best").inner_text().startswith("🏆")
     expect(final(panel, "val/loss").locator("td").nth(2)).not_to_have_class(re.compile("wb-best"))
     panel.get_by_role("button", name="val/loss: lower is better").click()
@@ -161,9 +161,9 @@ def test_comparing_by_mouse(visit: Callable[..., Visit], lab: Callable[[str], st
     third = final(panel, "val/score").locator("td").nth(1)
     expect(third.locator(".wb-delta")).to_have_count(0)
     expect(final(panel, "val/score").locator("td").nth(0).locator(".wb-delta")).to_contain_text("−0.199")
-    expect(odd).to_have_count(4)  # each setting of the others that is not the baseline's, seeds too
+    expect(odd).to_have_count(4)  # each setting that differs from the baseline's, including seeds
 
-    # what is saved
+    # saved files
     for label, name in (("CSV", "comparison.csv"), ("SVG", "curves.svg"), ("PNG", "curves.png")):
         with page.expect_download() as download:
             panel.get_by_role("button", name=label, exact=True).click()
@@ -186,7 +186,7 @@ def test_comparing_by_keyboard_alone(visit: Callable[..., Visit], lab: Callable[
     page = seen.page
     panel.get_by_label("Search runs").focus()
 
-    def tab_to(said: str) -> None:
+    def tab_to(label: str) -> None:
         for _ in range(60):
             page.keyboard.press("Tab")
             focused = page.evaluate(
@@ -194,14 +194,14 @@ def test_comparing_by_keyboard_alone(visit: Callable[..., Visit], lab: Callable[
                 " return node.getAttribute('aria-label') || node.textContent"
                 " || document.getElementById(node.getAttribute('aria-labelledby'))?.textContent || ''; }"
             )
-            if said in focused:
+            if label in focused:
                 return
-        pytest.fail(f"Tab never came to {said!r}")
+        pytest.fail(f"Tab never reached {label!r}")
 
     tab_to("Compare run 3")
     page.keyboard.press("Space")
     expect(panel.get_by_role("heading", name="Compare 2 runs")).to_be_visible()
-    # the focus stays where it was, though the list was drawn again
+    # the focus survives redrawing the list
     expect(panel.get_by_label("Compare run 3")).to_be_focused()
     page.keyboard.press("Space")
     expect(panel.get_by_role("heading", name="Compare 3 runs")).to_be_visible()
@@ -227,14 +227,14 @@ def test_comparing_by_keyboard_alone(visit: Callable[..., Visit], lab: Callable[
     expect(spoken).to_contain_text("두 번째 실행, step 980:")
     expect(spoken).to_contain_text("optim.lr 0.001")
     page.keyboard.press("+")
-    expect(panel.get_by_role("button", name="Show all of the axis")).to_be_visible()
+    expect(panel.get_by_role("button", name="Reset zoom")).to_be_visible()
     page.keyboard.press("0")
-    expect(panel.get_by_role("button", name="Show all of the axis")).to_be_hidden()
+    expect(panel.get_by_role("button", name="Reset zoom")).to_be_hidden()
 
     tab_to("val/loss: lower is better")
     page.keyboard.press("Enter")
     expect(panel.get_by_role("button", name="val/loss: no direction")).to_be_focused()
-    # none of JupyterLab's own shortcuts was touched off on the way
+    # no shortcut of JupyterLab was triggered on the way
     expect(page.locator(".jp-CodeCell")).to_have_count(3)
     assert seen.errors == []
 
@@ -277,9 +277,9 @@ def test_a_curve_moves_while_the_cell_that_trains_runs(
             before = line.get_attribute("d")
             assert before
             expect(line).not_to_have_attribute("d", before)
-        # all of this while its cell was running
+        # all of this happened while the cell was running
         expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text("[*]:")
-        # what is asked of a busy kernel is not lost, and is not taken back by what moves meanwhile
+        # a request to a busy kernel is not lost, and updates do not undo it
         panel.get_by_role("button", name="val/score", exact=True).click()
         expect(panel.get_by_role("button", name="val/score", exact=True)).to_have_attribute(
             "aria-pressed", "false"
@@ -320,7 +320,7 @@ def test_comparing_over_http(
         expect(panel.get_by_role("region", name="Parallel coordinates").locator("svg")).to_be_visible()
         listed = panel.get_by_role("region", name="Runs", exact=True)
         expect(listed.locator("tr", has_text="두 번째 실행").get_by_text("owner=민지")).to_be_visible()
-        # its cell goes on: the run that it logs is put beside the others, and its line moves
+        # its cell still runs: the run it logs is added to the others, and its line moves
         going = listed.locator("tr", has_text="still going").filter(has_text="running")
         going.get_by_role("checkbox").check()
         expect(panel.get_by_role("heading", name="Compare 4 runs")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The jobs panel in JupyterLab: it moves and obeys while a cell runs, pages, filters, runs notebooks."""
+"""The jobs panel in JupyterLab: updates and requests while a cell runs, pages, filters, notebooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 
 expect.set_options(timeout=PATIENCE)
 
-# Counts the timers of the page that run, by their pause: the panel's is a pause nobody else has.
+# Records the page's running timers by their interval; only the panel's timer has this interval.
 COUNT_TIMERS = """
 window.timers = new Map();
 const [set, clear] = [window.setInterval, window.clearInterval];
@@ -82,7 +82,7 @@ def row_of(page: Page, job: int) -> Locator:
 
 
 def running_row(home: wb.Workspace) -> int:
-    """A job that this very process runs, so that nobody takes it for lost."""
+    """Add a job that this process runs, so that it is not taken for lost."""
     me = processes.this_process()
     who = {"host": processes.host(), "pid": me.pid, "pid_started": me.started, "attempt": 1}
     stages = [
@@ -100,7 +100,7 @@ def running_row(home: wb.Workspace) -> int:
     )
 
 
-def test_it_moves_and_cancels_while_the_kernel_is_busy(
+def test_it_updates_and_cancels_while_the_kernel_is_busy(
     visit: Callable[..., Visit], lab: Callable[[str], str], shapes_workspace: wb.Workspace
 ) -> None:
     home = shapes_workspace
@@ -150,35 +150,35 @@ def test_pages_and_filters(
     panel.get_by_role("button", name="older ›").press("Enter")
     expect(panel.get_by_text(f"26–{min(total, 50)} of {total}")).to_be_visible()
     expect(row_of(page, failed)).to_contain_text("cell 4: no run 7")
-    panel.get_by_label("State of jobs").select_option("failed")
-    panel.get_by_label("Type of jobs").select_option("Train")
+    panel.get_by_label("Job state").select_option("failed")
+    panel.get_by_label("Job type").select_option("Train")
     expect(panel.get_by_role("listitem")).to_have_count(1)
     expect(panel.get_by_role("button", name="older ›")).to_be_hidden()
-    panel.get_by_label("State of jobs").select_option("cancelled")
-    expect(panel.get_by_text("No such jobs")).to_be_visible()
+    panel.get_by_label("Job state").select_option("cancelled")
+    expect(panel.get_by_text("No matching jobs")).to_be_visible()
     panel.get_by_role("button", name="show all").click()
     expect(panel.get_by_text(f"1–25 of {total}")).to_be_visible()
 
 
-def test_a_notebook_of_ones_own_has_a_form_with_errors_beside_its_fields(
+def test_a_users_notebook_has_a_form_with_errors_next_to_its_fields(
     visit: Callable[..., Visit], lab: Callable[[str], str], shapes_workspace: wb.Workspace, tmp_path: Path
 ) -> None:
     source = "steps: int = 3  # how many steps\nname = '첫째'"
-    mine = nbformat.v4.new_notebook(
+    own_notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell("for step in range(steps):\n    print(name, step)\n1 / (steps - 4)"),
         ]
     )
-    nbformat.write(mine, tmp_path / "mine.ipynb")
+    nbformat.write(own_notebook, tmp_path / "own.ipynb")
     page = visit(lab("jobs.ipynb")).page
     run_all(page)
     panel = panel_of(page)
     panel.get_by_role("button", name="＋ Notebook").click()
     panel.get_by_label("Path").fill("nowhere.ipynb")
     panel.get_by_label("Path").press("Enter")
-    expect(panel.get_by_role("alert").filter(has_text="no notebook")).to_be_visible()
-    panel.get_by_label("Path").fill(str(tmp_path / "mine.ipynb"))
+    expect(panel.get_by_role("alert").filter(has_text="nowhere.ipynb")).to_be_visible()
+    panel.get_by_label("Path").fill(str(tmp_path / "own.ipynb"))
     panel.get_by_label("Path").press("Enter")
     expect(panel.get_by_label("steps")).to_be_focused()
     expect(panel.get_by_text("how many steps")).to_be_visible()
@@ -188,7 +188,7 @@ def test_a_notebook_of_ones_own_has_a_form_with_errors_beside_its_fields(
     panel.get_by_label("steps").fill("4")
     panel.get_by_role("button", name="Run notebook").click()
     row = panel.get_by_role("listitem").first
-    expect(row).to_contain_text("notebook · mine")
+    expect(row).to_contain_text("notebook · own")
     expect(row).to_contain_text("cell 3: division by zero")
     row.get_by_role("button", name="log").click()
     expect(row.locator("pre")).to_contain_text("첫째 3")

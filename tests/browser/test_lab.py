@@ -1,4 +1,4 @@
-"""JupyterLab with our extension: cards that open the pages, running jobs in the status bar, themes."""
+"""JupyterLab with our extension: launcher cards, running jobs in the status bar, themes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ expect.set_options(timeout=PATIENCE)
 
 EXTENSION = Path(wb.__file__).parent / "labextension"
 
-#: Stands for the HTTP API: answers what a file says, and 404 where there is none.
+#: A stand-in for the HTTP API: responds with the content of a file, or with 404 if it is missing.
 API = """
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def _load_jupyter_server_extension(app):
 
 @dataclass
 class Lab:
-    """A JupyterLab over a folder, whose API says what it is told to."""
+    """A JupyterLab on a folder, with an API whose answer the test sets."""
 
     root: Path
     answer: Path
@@ -61,11 +61,11 @@ class Lab:
 
     @property
     def address(self) -> str:
-        """The page that shows the launcher."""
+        """The URL of the page with the launcher."""
         return self.url("x").replace("/tree/notebooks/x", "")
 
     def running(self, number: int) -> None:
-        """Let the API say how many jobs run."""
+        """Set the number of running jobs that the API reports."""
         beside = self.answer.with_suffix(".new")
         beside.write_text(json.dumps({"jobs": [], "total": number}))
         beside.replace(self.answer)
@@ -96,7 +96,7 @@ def lab_in(folder: Path, home: Path, *, notebooks: bool = False, api: str = "job
 
 @pytest.fixture(scope="module")
 def lab(shapes_workspace: wb.Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """JupyterLab as somebody has it who installed a wheel: no checkout, no notebooks."""
+    """JupyterLab as after installing a wheel: no checkout, no notebooks."""
     for name, loss in (("first", 0.5), ("둘째", 0.25)):
         with shapes_workspace.start_run("lab", name=name, better={"loss": "lower"}) as run:
             run.log({"loss": loss}, step=1)
@@ -106,7 +106,7 @@ def lab(shapes_workspace: wb.Workspace, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def answering(lab: Lab) -> Iterator[Lab]:
-    """The same, with an API that says that nothing runs."""
+    """The same, with an API that reports no running jobs."""
     lab.running(0)
     yield lab
     lab.answer.unlink(missing_ok=True)
@@ -123,7 +123,7 @@ def status(page: Page) -> Locator:
 
 
 def panel(page: Page) -> Locator:
-    """The first panel that stands in a notebook's output."""
+    """The first panel in a notebook's output."""
     return page.locator(".jp-Notebook .jp-OutputArea .wb").first
 
 
@@ -155,17 +155,17 @@ def test_a_card_copies_its_page_and_opens_it_with_its_panel(
         expect(seen.page.get_by_label("Query")).to_be_visible()
     copied = json.loads((answering.root / "notebooks" / file).read_text(encoding="utf-8"))
     assert copied["metadata"]["workbench"] == {"page": file}
-    if name == "Tour":  # what it points to comes with it
+    if name == "Tour":  # the notebooks that it links to are copied with it
         jobs = {"train.ipynb", "evaluate.ipynb", "build_index.ipynb"}
         assert jobs <= {path.name for path in (answering.root / "notebooks").iterdir()}
     assert (seen.strangers(), seen.errors, refused) == ([], [], [])
 
 
-def test_what_is_there_already_is_never_written_over(
+def test_existing_files_are_never_overwritten(
     visit: Callable[..., Visit], shapes_workspace: wb.Workspace, tmp_path: Path
 ) -> None:
     shipped = json.loads((NOTEBOOKS / "compare.ipynb").read_text(encoding="utf-8"))
-    theirs = {**shipped, "metadata": {}, "cells": []}
+    foreign = {**shipped, "metadata": {}, "cells": []}
     changed = {
         **shipped,
         "cells": [{**shipped["cells"][0], "source": "# 내가 고친 쪽"}, *shipped["cells"][1:]],
@@ -174,15 +174,15 @@ def test_what_is_there_already_is_never_written_over(
         folder = lab.root / "notebooks"
         folder.mkdir()
         before = {}
-        for name, notebook in (("compare.ipynb", changed), ("jobs.ipynb", theirs)):
+        for name, notebook in (("compare.ipynb", changed), ("jobs.ipynb", foreign)):
             (folder / name).write_text(json.dumps(notebook), encoding="utf-8")
             before[name] = (folder / name).read_bytes()
         page = visit(lab.address).page
-        card(page, "Compare runs").click()  # ours, changed by its user: it is opened as it is
+        card(page, "Compare runs").click()  # ours, changed by the user: opened as is
         expect(page.get_by_role("heading", name="내가 고친 쪽")).to_be_visible()
         expect(panel(page)).to_be_visible()
         page.get_by_title("New Launcher", exact=True).click()
-        card(page, "Jobs").click()  # somebody else's of that name: ours takes another name
+        card(page, "Jobs").click()  # another notebook has that name: ours gets a different one
         expect(tab(page, "workbench-jobs.ipynb")).to_be_visible()
         expect(page.get_by_role("region", name="Jobs", exact=True)).to_be_visible()
         assert {name: (folder / name).read_bytes() for name in before} == before
@@ -201,16 +201,16 @@ def test_in_a_checkout_its_own_notebooks_are_opened(
         assert after == before
 
 
-def test_a_folder_that_cannot_be_written_is_said(
+def test_a_folder_that_cannot_be_written_is_reported(
     visit: Callable[..., Visit], shapes_workspace: wb.Workspace, tmp_path: Path
 ) -> None:
     with lab_in(tmp_path, shapes_workspace.path) as lab:
-        (lab.root / "notebooks").write_text("a file in its way", encoding="utf-8")
+        (lab.root / "notebooks").write_text("a file instead of a folder", encoding="utf-8")
         page = visit(lab.address).page
         card(page, "Jobs").click()
         dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text('The page "Jobs" could not be opened')
-        assert (lab.root / "notebooks").read_text(encoding="utf-8") == "a file in its way"
+        expect(dialog).to_contain_text('"Jobs" could not be opened')
+        assert (lab.root / "notebooks").read_text(encoding="utf-8") == "a file instead of a folder"
 
 
 def test_the_status_bar_counts_the_running_jobs_and_opens_their_page(
@@ -226,14 +226,14 @@ def test_the_status_bar_counts_the_running_jobs_and_opens_their_page(
     status(page).click()
     expect(page.get_by_role("region", name="Jobs", exact=True)).to_be_visible()
     kernels = page.evaluate("() => fetch('/api/kernels').then((answer) => answer.json())")
-    status(page).click()  # it is open already: the same notebook, and no second kernel
+    status(page).click()  # already open: the same notebook, and no second kernel
     expect(tab(page, "jobs.ipynb")).to_have_count(1)
     again = page.evaluate("() => fetch('/api/kernels').then((answer) => answer.json())")
     assert [one["id"] for one in again] == [one["id"] for one in kernels]
     assert seen.errors == []
 
 
-def test_the_status_bar_counts_the_jobs_that_really_run(
+def test_the_status_bar_counts_real_running_jobs(
     visit: Callable[..., Visit], toy_package: Path, tmp_path: Path
 ) -> None:
     with (
@@ -249,7 +249,7 @@ def test_the_status_bar_counts_the_jobs_that_really_run(
         expect(status(page)).to_have_text("No jobs running")
 
 
-def test_without_an_api_there_is_no_status_and_no_further_question(
+def test_without_an_api_there_is_no_status_and_no_further_request(
     visit: Callable[..., Visit], lab: Lab
 ) -> None:
     lab.answer.unlink(missing_ok=True)
@@ -261,13 +261,13 @@ def test_without_an_api_there_is_no_status_and_no_further_question(
         lambda answer: refused.append(answer.status) if "workbench/api/jobs" in answer.url else None,
     )
     expect(card(page, "Jobs")).to_be_visible()
-    page.wait_for_function("() => performance.now() > 9000")  # time for three questions
+    page.wait_for_function("() => performance.now() > 9000")  # time for three requests
     assert refused == [404]
     expect(status(page)).to_have_count(0)
     assert seen.errors == []
 
 
-def test_an_answer_that_makes_no_sense_hides_the_number(visit: Callable[..., Visit], answering: Lab) -> None:
+def test_an_invalid_answer_hides_the_number(visit: Callable[..., Visit], answering: Lab) -> None:
     page = visit(answering.address).page
     answering.running(3)
     expect(status(page)).to_have_text("3 jobs running")
@@ -287,10 +287,10 @@ def test_the_palette_opens_the_pages_too(visit: Callable[..., Visit], answering:
 
 
 def brightness(place: Locator, what: str) -> float:
-    """Return how bright an element's colour is, 0 (black) to 255."""
-    said = place.evaluate(f"(element) => getComputedStyle(element).{what}")
-    red, green, blue = (float(part) for part in re.findall(r"[\d.]+", said)[:3])
-    scale = 255 if said.startswith("color(") else 1
+    """Return the brightness of an element's colour, 0 (black) to 255."""
+    colour = place.evaluate(f"(element) => getComputedStyle(element).{what}")
+    red, green, blue = (float(part) for part in re.findall(r"[\d.]+", colour)[:3])
+    scale = 255 if colour.startswith("color(") else 1
     return scale * (0.299 * red + 0.587 * green + 0.114 * blue)
 
 

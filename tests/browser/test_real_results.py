@@ -1,4 +1,4 @@
-"""What ``workbench demo`` leaves behind, seen in a browser: the page it opens and the tour."""
+"""The results of ``workbench demo`` in a browser: the page it opens and the tour."""
 
 from __future__ import annotations
 

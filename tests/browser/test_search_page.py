@@ -1,4 +1,4 @@
-"""The published page, as a visitor meets it: Voila, a kernel, a browser."""
+"""The published page as a visitor sees it: Voila, a kernel, a browser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.browser
 expect.set_options(timeout=PATIENCE)
 
 
-#: How the focused control is outlined; a radio button's outline is drawn around its label.
+#: The outline of the focused control; for a radio button, it is drawn around the label.
 FOCUS_STYLE = """() => {
     const focused = document.activeElement;
     return getComputedStyle(focused.closest(".wb-seg label") ?? focused).outlineStyle;
@@ -41,7 +41,7 @@ def ask(page: Page, query: str) -> None:
     page.keyboard.press("Enter")
 
 
-def give(page: Page, name: str, data: bytes) -> None:
+def upload(page: Page, name: str, data: bytes) -> None:
     with page.expect_file_chooser() as chosen:
         page.get_by_role("button", name="Picture").click()
     chosen.value.set_files({"name": name, "mimeType": "image/png", "buffer": data})
@@ -54,7 +54,7 @@ def test_a_visitor_finds_pictures_with_korean_words_a_picture_and_another_length
     page = seen.page
     expect(page.get_by_role("heading", level=1)).to_have_text("Shape search")
     expect(page).to_have_title("Image search")
-    expect(page.get_by_text("Nothing searched yet")).to_be_visible()
+    expect(page.get_by_text("Start a search")).to_be_visible()
 
     ask(page, "강아지")
     first_is(page, "dog")
@@ -72,11 +72,11 @@ def test_a_visitor_finds_pictures_with_korean_words_a_picture_and_another_length
 
     page.get_by_text("Captions", exact=True).click()
     expect(page.locator(".wb-hit img")).to_have_count(0)
-    give(page, "sea.png", draw("#1565c0"))
+    upload(page, "sea.png", draw("#1565c0"))
     first_is(page, "rain")
     expect(page.locator(".wb-given")).to_contain_text("sea.png")
     page.get_by_label("Remove sea.png").click()
-    expect(page.get_by_text("Nothing searched yet")).to_be_visible()
+    expect(page.get_by_text("Start a search")).to_be_visible()
 
     expect(page.get_by_text("Drawn for the tests.")).to_be_visible()
     assert seen.strangers() == []
@@ -94,7 +94,7 @@ def test_what_is_below_the_fold_can_be_scrolled_to(visit: Callable[..., Visit], 
     expect(foot).to_be_in_viewport()
 
 
-def test_samples_and_more_like_this_answer_with_one_press(
+def test_samples_and_more_like_this_search_with_one_click(
     visit: Callable[..., Visit], search_url: str
 ) -> None:
     page = visit(search_url).page
@@ -138,36 +138,39 @@ def test_the_page_can_be_used_by_keyboard_alone(visit: Callable[..., Visit], sea
     expect(page.get_by_role("radio", name="8", exact=True)).to_be_focused()
 
 
-def test_enter_that_ends_a_korean_syllable_asks_nothing(visit: Callable[..., Visit], search_url: str) -> None:
+def test_enter_that_completes_a_korean_syllable_starts_no_search(
+    visit: Callable[..., Visit], search_url: str
+) -> None:
     page = visit(search_url).page
     box = page.get_by_label("Query")
     box.fill("강아")
     box.dispatch_event(
         "keydown", {"key": "Enter", "keyCode": 229, "isComposing": True, "bubbles": True, "cancelable": True}
     )
-    expect(page.get_by_text("Nothing searched yet")).to_be_visible()
+    expect(page.get_by_text("Start a search")).to_be_visible()
     box.press("Enter")
     first_is(page, "dog")
 
 
-def test_what_is_wrong_is_said_in_place(visit: Callable[..., Visit], search_url: str) -> None:
+def test_problems_are_shown_on_the_page(visit: Callable[..., Visit], search_url: str) -> None:
     page = visit(search_url).page
     page.get_by_role("button", name="Search").click()
-    expect(page.get_by_role("alert")).to_contain_text("The query is empty.")
+    expect(page.get_by_role("alert")).to_contain_text("empty")
     ask(page, "dog")
     first_is(page, "dog")
     expect(page.get_by_role("alert")).to_be_hidden()
 
     ask(page, "boom")
-    expect(page.get_by_role("alert")).to_contain_text("The search failed")
+    expect(page.get_by_role("alert")).to_contain_text("search")
     assert "a secret of the machine" not in page.content()
 
-    give(page, "broken.png", b"\x89PNG and nothing more")
-    expect(page.get_by_role("alert")).to_contain_text("this is not a picture")
+    upload(page, "broken.png", b"\x89PNG and nothing more")
+    expect(page.get_by_role("alert")).to_contain_text("not a picture")
     with page.expect_file_chooser() as chosen:
         page.get_by_role("button", name="Picture").click()
     chosen.value.set_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"})
-    expect(page.get_by_role("alert")).to_contain_text("“notes.txt” is text/plain.")
+    expect(page.get_by_role("alert")).to_contain_text("notes.txt")
+    expect(page.get_by_role("alert")).to_contain_text("text/plain")
 
 
 def test_a_dropped_and_a_pasted_picture_are_searched(visit: Callable[..., Visit], search_url: str) -> None:
@@ -195,7 +198,7 @@ def test_a_picture_of_many_megabytes_arrives(visit: Callable[..., Visit], search
     assert len(out.getvalue()) > 4 * 2**20
     page = visit(search_url).page
     page.get_by_label("Query").wait_for()
-    give(page, "noise.png", out.getvalue())
+    upload(page, "noise.png", out.getvalue())
     expect(page.locator(".wb-hit")).to_have_count(7)
 
 
@@ -211,7 +214,7 @@ def test_the_page_fits_a_small_screen_in_light_and_dark(
     assert (sum(int(part) for part in ground[4:-1].split(",")) > 384) == (scheme == "light")
 
 
-def test_no_source_no_file_and_no_other_template_are_given_away(search_url: str) -> None:
+def test_no_source_and_no_file_is_exposed(search_url: str) -> None:
     for path in ("voila/files/search_demo.ipynb", "voila/files/start_here.ipynb", "voila/tree"):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(search_url + path, timeout=30)  # noqa: S310  # a server of this test

@@ -1,4 +1,4 @@
-"""The tour in JupyterLab: run it all, see the panels, start a job from one of them."""
+"""The tour in JupyterLab: run every cell, see the panels, start a job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lab(
             "tour", name=name, config={"lr": loss}, better={"loss": "lower"}
         ) as run:
             run.log({"loss": loss}, step=1)
-    # As in a checkout: the workspace lies beside the notebooks, under the server's root.
+    # As in a checkout, the workspace is next to the notebooks, under the server's root.
     root = shapes_workspace.path.parent
     with jupyter_lab(root, shapes_workspace.path, tmp_path_factory.mktemp("state")) as url:
         yield url
@@ -58,7 +58,7 @@ def test_the_tour_shows_every_panel_and_builds_an_index(
     jobs.get_by_label("Name").fill("more shapes")
     jobs.get_by_role("button", name="Build index", exact=True).click()
     row = jobs.get_by_role("listitem").filter(has_text="more shapes")
-    # A state is a word and a colour; the colour survives the styles that the other panels bring along.
+    # A state is a word and a colour; the colour survives the styles of the other panels.
     expect(row.get_by_text("succeeded")).to_have_css("color", "rgb(29, 127, 78)")
     expect(row).to_contain_text("7 shapes")
     assert "more shapes" in shapes_workspace.index_names()
@@ -71,7 +71,7 @@ def test_the_tour_shows_every_panel_and_builds_an_index(
     assert seen.strangers() == []
 
 
-def test_a_metric_logged_elsewhere_moves_the_table(
+def test_a_metric_logged_elsewhere_updates_the_table(
     visit: Callable[..., Visit], lab: Callable[[str], str], shapes_workspace: wb.Workspace
 ) -> None:
     page = visit(lab("compare.ipynb")).page

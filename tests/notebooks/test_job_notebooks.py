@@ -1,4 +1,4 @@
-"""nbval over the job notebooks, and papermill by hand: with parameters of our own, both leave records."""
+"""The job notebooks under nbval and under papermill by hand, with parameters; both leave records."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def nbval(name: str, home: Path, options: dict[str, object]) -> None:
-    """Run nbval over a copy of a notebook with parameters put in as papermill puts them in."""
+    """Run nbval on a copy of a notebook with parameters injected as papermill does."""
     notebook = papermill.iorw.load_notebook_node(str(NOTEBOOKS / f"{name}.ipynb"))
-    given = {"adapter": ADAPTER, "options": json.dumps(options), "workspace": str(home)}
+    parameters = {"adapter": ADAPTER, "options": json.dumps(options), "workspace": str(home)}
     home.mkdir(exist_ok=True)
     copy = home / f"{name}.ipynb"
-    filled = papermill.parameterize.parameterize_notebook(notebook, given)
+    filled = papermill.parameterize.parameterize_notebook(notebook, parameters)
     nbformat.write(filled, copy)
     command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(home)]
     flags = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "120", "-p", "no:cacheprovider"]
@@ -102,7 +102,7 @@ def papermill_by_hand(home: Path, options: str, fail_below: str = "") -> subproc
 def test_papermill_by_hand_holds_a_result_to_its_floor(home: Path) -> None:
     done = papermill_by_hand(home, '{"ks": [10], "flags": false}', fail_below='{"t2i/R@10@128": 1.01}')
     assert done.returncode != 0
-    assert re.search(r"BelowFloor: t2i/R@10@128 is [\d.]+, its floor is 1.01", done.stderr)
+    assert re.search(r"BelowFloor: .*t2i/R@10@128.*1\.01", done.stderr)
     row = job(home, "eval")
     assert (row.status, row.error["type"]) == ("failed", "BelowFloor")
     assert row.result.views
@@ -114,7 +114,7 @@ def test_papermill_by_hand_leaves_the_same_records(home: Path) -> None:
     row = job(home, "eval")
     assert (row.status, row.options["ks"], row.options["flags"]) == ("succeeded", [1, 10], False)
     assert "retrieval_table" in {view.kind for view in row.result.views}
-    # the report is the executed notebook, and its plots stand beside the job as files
+    # the report is the executed notebook, and its plots are saved as files of the job
     report = "".join(
         part.get("data", {}).get("text/html", "")
         for cell in nbformat.read(home / "out.ipynb", as_version=4).cells
@@ -128,10 +128,10 @@ def test_papermill_by_hand_leaves_the_same_records(home: Path) -> None:
     assert [path.suffix for path in plots] == [".png", ".svg"] * len(curves)
 
 
-def test_papermill_by_hand_fails_aloud(home: Path) -> None:
+def test_papermill_by_hand_reports_a_failure(home: Path) -> None:
     done = papermill_by_hand(home, '{"run": 99}')
     assert done.returncode != 0
-    assert "no run 99" in done.stderr
+    assert "run 99" in done.stderr
     row = job(home, "eval")
     assert row.status == "failed"
-    assert "no run 99" in row.error["message"]
+    assert "run 99" in row.error["message"]

@@ -1,4 +1,4 @@
-"""The notebooks with panels run from top to bottom, in an empty workspace and in one with results."""
+"""The panel notebooks run from top to bottom, in an empty workspace and in one with results."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PATIENCE = 240
 
 
 def nbval(home: wb.Workspace) -> None:
-    """Run the notebooks under nbval, which fails on any cell that raises."""
+    """Run the notebooks under nbval, which fails if a cell raises."""
     paths = [str(NOTEBOOKS / f"{name}.ipynb") for name in PANELS]
     flags = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=60", "-q", "-p", "no:cacheprovider"]
-    # What warns inside nbval's own kernel client is not these notebooks' doing.
+    # Warnings of nbval's own kernel client are not the notebooks' fault.
     flags += ["-o", "filterwarnings=default"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *flags, *paths],

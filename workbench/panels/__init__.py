@@ -1,7 +1,7 @@
-"""What people see in a notebook: panels for jobs, runs and search, and results drawn by their views.
+"""Notebook panels for jobs, runs and search, and the rendering of results.
 
-Each panel is one widget class and one plain JavaScript file beside it in ``static``; there is no build
-step. The classes are imported when they are first asked for.
+Each panel is a widget class with plain JavaScript and CSS files in the same folder; there is no build step.
+Classes are imported on first use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workbench.panels.search.page import search_page
     from workbench.panels.search.panel import SearchPanel
 
-_HOMES = {
+_MODULES = {
     "ComparePanel": "compare.panel",
     "JobsPanel": "jobs.panel",
     "ResultsComparePanel": "results.panel",
@@ -46,10 +46,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     try:
-        home = _HOMES[name]
+        module = _MODULES[name]
     except KeyError:
         raise AttributeError(f"module 'workbench.panels' has no attribute {name!r}") from None
-    value = getattr(importlib.import_module(f"workbench.panels.{home}"), name)
+    value = getattr(importlib.import_module(f"workbench.panels.{module}"), name)
     globals()[name] = value
     return value
 

@@ -1,1 +1,1 @@
-"""Publish the search page to people without a kernel of their own."""
+"""Publish the search page for visitors without a kernel of their own."""

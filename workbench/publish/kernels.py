@@ -1,4 +1,4 @@
-"""The kernels behind a published page: so many at once and no more."""
+"""The kernels behind a published page, limited in number."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from traitlets import Integer
 
 
 class VisitorKernels(AsyncMappingKernelManager):
-    """Start a kernel a visitor, up to a limit; the next visitor is told to come back.
+    """Start one kernel per visitor, up to a limit; further visitors are asked to come back later.
 
-    Every request of the page starts a kernel, and Voila itself has no limit.
+    Every request for the page starts a kernel, and Voila itself has no limit.
     """
 
-    most = Integer(12, config=True, help="How many kernels may be alive at once.")
+    most = Integer(12, config=True, help="Maximum number of kernels alive at the same time.")
     _starting = 0
 
     async def start_kernel(self, **arguments: Any) -> str:  # type: ignore[override]
-        """Start a kernel; 503 where there are as many as may be."""
+        """Start a kernel; responds with 503 if the limit is reached."""
         if len(self) + self._starting >= self.most:
-            raise web.HTTPError(503, "All places are taken; please come back in a few minutes.")
+            raise web.HTTPError(503, "This page is busy; please try again in a few minutes.")
         self._starting += 1
         try:
             kernel_id: str = await super().start_kernel(**arguments)

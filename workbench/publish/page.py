@@ -1,9 +1,9 @@
-"""Publish the search page: Voila, standalone, with a page and settings of our own.
+"""Publish the search page with a standalone Voila server and our own template and settings.
 
-The page asks nothing outside of its own server. The settings are those of a page that strangers may open:
-no source, no traceback, no file, no other template, a limit on kernels, and an environment without what
-the publisher's shell happens to hold. The kernel of a visitor is a thin client: the workspace's search
-service holds the index, once for all of them, and goes on for a while after the page is taken down.
+The page requests nothing from other servers. The settings suit a page that strangers may open: no sources,
+no tracebacks, no files, no other templates, a limit on kernels, and an environment without the other
+variables of the publisher's shell. A visitor's kernel is a thin client: the workspace's search service holds
+the index once for all visitors, and keeps running for a while after the page is taken down.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from workbench.search.searcher import MAX_IMAGE_BYTES
 _HERE = Path(__file__).parent
 
 
-#: What a Jupyter data path holds: the page's template, and a kernel of the interpreter that publishes.
+#: A Jupyter data path with the page's template and a kernel of the interpreter that publishes.
 SHARE = _HERE / "share"
 
 
-#: A file that every Voila serves without starting a kernel; asking for the page would start one.
+#: A file that every Voila serves without starting a kernel; requesting the page would start one.
 HEALTH_PATH = "voila/static/voila-style.js"
 
 
-#: The server's log, in the workspace; each start begins it anew.
+#: The server's log in the workspace; each start overwrites it.
 LOG_NAME = "search-page.log"
 
 
-#: Environment variables that a visitor's kernel gets to see.
+#: Environment variables that are passed on to a visitor's kernel.
 PASSED_ON = frozenset(
     {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV"}
     | {"PYTHONPATH", "PYTHONUTF8", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "LD_LIBRARY_PATH"}
@@ -61,7 +61,7 @@ def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[
             "open_browser": False,
             "port_retries": 0,
             "tornado_settings": {
-                # A picture arrives as one message, with some words about it.
+                # A picture arrives in one message with the other fields of its query.
                 "websocket_max_message_size": MAX_IMAGE_BYTES + 2**20,
                 "headers": _HEADERS,
             },
@@ -78,7 +78,7 @@ def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[
             "preheat_kernel": preheat,
             "default_pool_size": 1,
             "multi_kernel_manager_class": "workbench.publish.kernels.VisitorKernels",
-            # What the panels need; every other extension is code a visitor would load for nothing.
+            # Only what the panels need; visitors would load any other extension for nothing.
             "extension_allowlist": [
                 "@voila-dashboards/widgets-manager8",
                 "@jupyter-widgets/jupyterlab-manager",
@@ -99,16 +99,16 @@ def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[
 
 
 def _sockets_fit() -> bool:
-    """Say whether kernels can be reached through files, which no other user of the machine can open.
+    """Return whether kernels can use Unix sockets, which no other user of the machine can open.
 
-    The path of such a socket may hold about a hundred characters, of which Voila's and the kernel's own
-    part take seventy.
+    The path of such a socket has at most about a hundred characters, and the parts that Voila and the kernel
+    add take seventy of them.
     """
     return os.name == "posix" and len(tempfile.gettempdir()) < 30
 
 
 def command(notebook: Path, port: int, **changes: Any) -> list[str]:
-    """Return the command that serves a notebook; ``changes`` are those of :func:`settings`."""
+    """Return the command that serves a notebook; ``changes`` are passed to :func:`settings`."""
     flags = [
         f"--{owner}.{name}={value!r}" if not isinstance(value, str) else f"--{owner}.{name}={value}"
         for owner, values in settings(**changes).items()
@@ -117,10 +117,10 @@ def command(notebook: Path, port: int, **changes: Any) -> list[str]:
     return [sys.executable, "-m", "voila", f"--port={port}", *flags, str(notebook)]
 
 
-def environment(home: Path, index: str | None, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the server, and so of its visitors' kernels."""
+def environment(home: Path, index: str | None, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the server and its visitors' kernels."""
     kept = {
-        name: value for name, value in given.items() if name in PASSED_ON or name.startswith("WORKBENCH_")
+        name: value for name, value in variables.items() if name in PASSED_ON or name.startswith("WORKBENCH_")
     }
     kept |= {"WORKBENCH_HOME": str(home), "JUPYTER_PATH": str(SHARE), "JUPYTER_NO_CONFIG": "1"}
     kept |= {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
@@ -138,20 +138,20 @@ def serve(
     timeout: float = 60.0,
     preheat: bool = True,
 ) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the search page of a workspace and return once it answers.
+    """Start the search page of a workspace and return when it responds.
 
     Parameters
     ----------
     ws_path : path
         The workspace folder.
     index : str, optional
-        Name of the index; the newest one otherwise.
+        Name of the index; default: the newest.
     port : int or None
-        A port of this machine; 0 or None for a free one.
+        A port of this machine; 0 or None picks a free one.
     open_browser : bool
         Whether to open the page.
     timeout : float
-        Seconds the server may take until it answers.
+        Seconds to wait for the server to respond.
     preheat : bool
         Whether one kernel is always ready for the next visitor.
 
@@ -165,13 +165,13 @@ def serve(
     Raises
     ------
     WorkbenchError
-        The server ended, or did not answer in time; the message holds the end of its log.
+        The server ended, or did not answer in time; the message contains the end of its log.
     """
     home = Path(ws_path).expanduser().resolve()
     number = int(port or 0) or _free_port()
     url = f"http://127.0.0.1:{number}/"
     if _taken(number):
-        raise BadInput(f"port {number} is in use", hint="Give another one, or 0 for any that is free.")
+        raise BadInput(f"port {number} is in use", hint="Use another port, or 0 to pick a free one.")
     home.mkdir(parents=True, exist_ok=True)
     with (home / LOG_NAME).open("w+b") as log:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and settings
@@ -187,21 +187,21 @@ def serve(
             process.terminate()
             process.wait(10)
             log.seek(0)
-            said = log.read()[-2000:].decode("utf-8", "replace").strip()
-            raise WorkbenchError(f"{error.message}. It said:\n{said}", hint=error.hint) from None
+            log_end = log.read()[-2000:].decode("utf-8", "replace").strip()
+            raise WorkbenchError(f"{error.message}. Its log ends with:\n{log_end}", hint=error.hint) from None
     if open_browser:
         webbrowser.open(url)
     return process, url
 
 
 def search_notebook() -> Path:
-    """Return the notebook that is published, from the checkout or from an installed wheel."""
+    """Return the published notebook, from the checkout or from an installed wheel."""
     package = _HERE.parent
     places = (package.parent / "notebooks", package / "_notebooks")
     for place in places:
         if (place / "search_demo.ipynb").is_file():
             return place / "search_demo.ipynb"
-    raise WorkbenchError(f"search_demo.ipynb is in none of {', '.join(map(str, places))}")
+    raise WorkbenchError(f"search_demo.ipynb not found in {', '.join(map(str, places))}")
 
 
 def _free_port() -> int:

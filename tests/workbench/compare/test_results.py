@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -238,7 +239,7 @@ def test_tables_are_laid_beside_each_other_by_the_rows_they_share() -> None:
     assert cells.count("#2") >= 4  # heads, and a line in each of three rows
     assert '<b class="wb-best">0.400</b> <small class="wb-note">+0.100</small>' in html
     assert "text → image R@1 ↑" in html
-    assert "share no scores of single questions" in html
+    assert re.search(r"No interval.*no scores", html)
 
 
 def test_every_kind_of_view_is_drawn_and_a_missing_one_is_said() -> None:
@@ -261,7 +262,7 @@ def test_every_kind_of_view_is_drawn_and_a_missing_one_is_said() -> None:
     html = render_html(compared(one, other))
     assert "#1 · kept" in html
     assert "#2 · kept" in html
-    assert "#2 has no such view." in html
+    assert re.search(r"wb-none[^>]*>#2 ", html)  # instead of the picture
     assert '0.750 <small class="wb-note">+0.250</small>' in html
     assert "개" in html
 
@@ -271,7 +272,7 @@ def test_the_interval_and_what_it_does_not_say_stand_with_the_numbers() -> None:
     assert "real</small>" in html
     assert "95% interval" in html
     assert "400 questions" in html
-    assert "nothing of another training seed" in html
+    assert "training seed" in html
     assert "mean &lt;b&gt;" in html
 
 

@@ -1,4 +1,4 @@
-"""Publishing: the settings, the environment, and a server that answers before its URL is given."""
+"""Publishing: the settings, the environment, and a server that responds before its URL is returned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import workbench as wb
 from workbench.publish import page as voila
 
 
-def test_the_settings_give_nothing_away() -> None:
+def test_the_settings_expose_nothing() -> None:
     settings = voila.settings()
     page = settings["VoilaConfiguration"]
     assert page["strip_sources"] is True
@@ -25,7 +25,7 @@ def test_the_settings_give_nothing_away() -> None:
     assert settings["Voila"]["ip"] == "127.0.0.1"
 
 
-def test_every_setting_is_one_that_voila_knows() -> None:
+def test_voila_knows_every_setting() -> None:
     from jupyter_client.connect import ConnectionFileMixin
     from jupyter_client.manager import KernelManager
     from voila.app import Voila
@@ -41,7 +41,7 @@ def test_every_setting_is_one_that_voila_knows() -> None:
         assert set(values) <= set(owners[owner].class_trait_names(config=True))
 
 
-def test_the_command_carries_every_setting_to_this_interpreter() -> None:
+def test_the_command_passes_the_settings_to_this_interpreter() -> None:
     command = voila.command(Path("page.ipynb"), 8123, preheat=False, most_kernels=3)
     assert command[:3] == [sys.executable, "-m", "voila"]
     assert command[-1] == "page.ipynb"
@@ -51,50 +51,50 @@ def test_the_command_carries_every_setting_to_this_interpreter() -> None:
     assert "--VoilaConfiguration.file_denylist=['.*']" in command
 
 
-def test_a_visitors_kernel_sees_no_more_of_the_environment_than_it_needs(tmp_path: Path) -> None:
-    given = {
+def test_a_visitors_kernel_gets_only_the_environment_it_needs(tmp_path: Path) -> None:
+    variables = {
         "PATH": "/bin",
         "HOME": "/h",
         "SECRET_TOKEN": "s",
         "WORKBENCH_WORKER_IDLE": "5",
         "JUPYTER_TOKEN": "t",
     }
-    passed = voila.environment(tmp_path, "words", given)
+    passed = voila.environment(tmp_path, "words", variables)
     assert "SECRET_TOKEN" not in passed
     assert "JUPYTER_TOKEN" not in passed
     assert passed["WORKBENCH_HOME"] == str(tmp_path)
     assert passed["WORKBENCH_INDEX"] == "words"
     assert passed["WORKBENCH_WORKER_IDLE"] == "5"
-    assert "WORKBENCH_INDEX" not in voila.environment(tmp_path, None, given)
+    assert "WORKBENCH_INDEX" not in voila.environment(tmp_path, None, variables)
 
 
-def test_the_page_is_of_this_package_and_its_kernel_of_any_interpreter() -> None:
+def test_the_page_is_in_this_package_and_its_kernel_runs_any_interpreter() -> None:
     assert voila.search_notebook().is_file()
     spec = json.loads((voila.SHARE / "kernels" / "python3" / "kernel.json").read_text())
-    assert spec["argv"][0] == "python"  # which Jupyter replaces by the interpreter it runs in
+    assert spec["argv"][0] == "python"  # Jupyter replaces it with its own interpreter
     template = voila.SHARE / "voila" / "templates" / "workbench"
     assert json.loads((template / "conf.json").read_text()) == {"base_template": "lab"}
     assert "http" not in (template / "page.css").read_text()
 
 
 def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        held.listen()
-        with pytest.raises(wb.BadInput, match=f"port {held.getsockname()[1]} is in use"):
-            voila.serve(tmp_path, port=held.getsockname()[1])
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        with pytest.raises(wb.BadInput, match=f"port {used.getsockname()[1]}.*in use"):
+            voila.serve(tmp_path, port=used.getsockname()[1])
 
 
-def test_a_server_that_ends_at_once_shows_its_last_words(
+def test_a_server_that_ends_immediately_shows_the_end_of_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = [sys.executable, "-c", "raise SystemExit('no such template')"]
     monkeypatch.setattr(voila, "command", lambda *_, **__: broken)
-    with pytest.raises(wb.WorkbenchError, match=r"ended with code 1[\s\S]*no such template"):
+    with pytest.raises(wb.WorkbenchError, match=r"code 1[\s\S]*no such template"):
         voila.serve(tmp_path)
 
 
-def test_a_server_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_responds_is_terminated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
     real = subprocess.Popen
 
@@ -106,12 +106,12 @@ def test_a_server_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(
         voila, "command", lambda *_, **__: [sys.executable, "-c", "import time; time.sleep(600)"]
     )
-    with pytest.raises(wb.WorkbenchError, match=r"did not answer within 0\.2 s"):
+    with pytest.raises(wb.WorkbenchError, match=r"within 0\.2 s"):
         voila.serve(tmp_path, timeout=0.2)
     assert started[0].poll() is not None
 
 
-def test_a_published_page_answers_as_soon_as_its_url_is_known(
+def test_a_published_page_responds_when_its_url_is_returned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []

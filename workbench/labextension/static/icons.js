@@ -1,4 +1,4 @@
-// Drawn for this extension, 24 by 24; the class gives them the theme's colours.
+// Icons drawn for this extension, 24 by 24; the class applies the theme's colours.
 const icon = (body) =>
   `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24"><g class="jp-icon-brand0 jp-icon-selectable" fill="#3155d6">${body}</g></svg>`;
 

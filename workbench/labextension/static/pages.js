@@ -1,66 +1,66 @@
-// The pages are notebooks. Where the folder that JupyterLab shows has none of ours, one is copied there from
-// this extension; nothing that is there already is ever written over.
+// The pages are notebooks. If JupyterLab's folder does not have a page, it is copied there from this extension;
+// existing files are never overwritten.
 
 export const PAGES = {
   tour: {
     label: "Tour",
-    caption: "Everything on one page: search, jobs, an evaluation, runs",
+    caption: "Search, jobs, an evaluation and runs on one page",
     file: "start_here.ipynb",
     companions: ["train.ipynb", "evaluate.ipynb", "build_index.ipynb"],
   },
-  jobs: { label: "Jobs", caption: "Start jobs, watch them, read what they made", file: "jobs.ipynb" },
-  compare: { label: "Compare runs", caption: "Lay runs side by side", file: "compare.ipynb" },
-  search: { label: "Search demo", caption: "Search what was indexed, by text or picture", file: "search_demo.ipynb" },
+  jobs: { label: "Jobs", caption: "Start jobs, watch them, read their results", file: "jobs.ipynb" },
+  compare: { label: "Compare runs", caption: "Compare runs side by side", file: "compare.ipynb" },
+  search: { label: "Search demo", caption: "Search an index by text or picture", file: "search_demo.ipynb" },
 };
 
-/** The folder of the copies; the notebooks look for the workspace beside it. */
+/** The folder of the copies; the notebooks look for the workspace next to it. */
 const FOLDER = "notebooks";
 
-/** So many names are tried for a copy before giving up. */
+/** Maximum number of file names tried for a copy. */
 const MOST_NAMES = 20;
 
-/** Return a function that opens a page, running its cells where it was not open yet. */
+/** Return a function that opens a page and runs its cells, unless it is already open. */
 export function makeOpener({ app, documents, apputils, coreutils, notebook }) {
   const contents = app.serviceManager.contents;
 
-  /** The names in a folder; asking for each file by itself would leave an error in the console where it is not. */
+  /** The names in a folder; requesting single files would log an error in the console for each missing one. */
   async function names(folder) {
     const { content } = await contents.get(folder, { type: "directory", content: true });
     return new Set(content.map(({ name }) => name));
   }
 
-  /** Whether a notebook is ours, said by its own metadata: another of that name is somebody else's. */
+  /** Whether a notebook is ours according to its metadata; another one of that name is the user's. */
   async function isOurs(path, file) {
     try {
       const { content } = await contents.get(path, { type: "notebook", content: true });
       return content.metadata?.workbench?.page === file;
     } catch {
-      return false; // not a notebook, whatever its name says
+      return false; // not a notebook, despite its name
     }
   }
 
   async function copy(file, path) {
     const base = coreutils.PageConfig.getOption("fullLabextensionsUrl");
     const answer = await fetch(`${base}/notebook-workbench/static/notebooks/${file}`, { credentials: "same-origin" });
-    if (!answer.ok) throw new Error(`${file} is not in this installation (${answer.status}); install notebook-workbench again`);
+    if (!answer.ok) throw new Error(`${file} is missing from this installation (${answer.status}); reinstall notebook-workbench`);
     await contents.save(path, { type: "notebook", format: "json", content: await answer.json() });
   }
 
-  /** Return where a page's notebook is, copying it there if it is nowhere. */
+  /** Return the path of a page's notebook, which is copied first if it is missing. */
   async function place({ file, companions = [] }) {
     const top = await names("");
-    const there = top.has(FOLDER) ? await names(FOLDER) : new Set();
-    if (!there.has(file) && top.has(file) && (await isOurs(file, file))) return file;
+    const existing = top.has(FOLDER) ? await names(FOLDER) : new Set();
+    if (!existing.has(file) && top.has(file) && (await isOurs(file, file))) return file;
     for (let number = 0; number < MOST_NAMES; number++) {
       const name = number === 0 ? file : `workbench-${number === 1 ? "" : `${number}-`}${file}`;
       const path = `${FOLDER}/${name}`;
-      if (there.has(name)) {
+      if (existing.has(name)) {
         if (await isOurs(path, file)) return path;
         continue;
       }
       if (!top.has(FOLDER)) await contents.save(FOLDER, { type: "directory" });
       await copy(file, path);
-      for (const other of companions) if (!there.has(other)) await copy(other, `${FOLDER}/${other}`);
+      for (const other of companions) if (!existing.has(other)) await copy(other, `${FOLDER}/${other}`);
       return path;
     }
     throw new Error(`${FOLDER}/ has too many notebooks named like ${file}`);
@@ -73,7 +73,7 @@ export function makeOpener({ app, documents, apputils, coreutils, notebook }) {
     const panel = await app.commands.execute("docmanager:open", { path, factory: "Notebook" });
     await panel.context.ready;
     await panel.sessionContext.ready;
-    // Nobody to ask, or the user chose no kernel: then the notebook is open, and that is all.
+    // Without a kernel, which the user may decline, the notebook stays open and its cells are not run.
     if (!panel.sessionContext.session?.kernel) return;
     const { content } = panel;
     void notebook.NotebookActions.runCells(content, content.widgets, panel.sessionContext); // the view stays at the top

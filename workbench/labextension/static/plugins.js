@@ -1,4 +1,4 @@
-// The two plugins: launcher cards and palette entries that open the workbench's pages, and a status-bar item.
+// Two plugins: launcher cards and palette entries that open the workbench's pages, and a status-bar item.
 import { icons } from "./icons.js";
 import { makeOpener, PAGES } from "./pages.js";
 import { makeStatusItem } from "./status.js";
@@ -10,15 +10,15 @@ const OPEN = "notebook-workbench:open";
 export const commandOf = (page) => `${OPEN}-${page}`;
 
 /**
- * Make the plugins of what an application shares; none where it is not JupyterLab (a published page, say).
- * @param {(name: string) => Promise<object | null>} shared a shared module by its name
+ * Make the plugins from an application's shared modules; none if it is not JupyterLab (a published page, for example).
+ * @param {(name: string) => Promise<object | null>} shared returns a shared module by name
  */
 export async function makePlugins(shared) {
   const names = ["apputils", "coreutils", "docmanager", "launcher", "notebook", "services", "statusbar", "ui-components"];
   const lumino = ["@lumino/polling", "@lumino/signaling", "@lumino/widgets"];
-  const found = await Promise.all([...names.map((name) => `@jupyterlab/${name}`), ...lumino].map(shared));
-  if (found.includes(null)) return [];
-  const [apputils, coreutils, docmanager, launcher, notebook, services, statusbar, ui, polling, signaling, widgets] = found;
+  const modules = await Promise.all([...names.map((name) => `@jupyterlab/${name}`), ...lumino].map(shared));
+  if (modules.includes(null)) return [];
+  const [apputils, coreutils, docmanager, launcher, notebook, services, statusbar, ui, polling, signaling, widgets] = modules;
 
   const pages = {
     id: "notebook-workbench:pages",
@@ -44,7 +44,7 @@ export async function makePlugins(shared) {
 
   const status = {
     id: "notebook-workbench:status",
-    description: "Says in the status bar how many jobs run; opens the jobs page.",
+    description: "Shows the number of running jobs in the status bar; opens the jobs page.",
     autoStart: true,
     requires: [statusbar.IStatusBar],
     activate: (app, bar) => {

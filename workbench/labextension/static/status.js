@@ -1,11 +1,11 @@
-// How many jobs run, asked of the server's API, which only a server with our extension has: elsewhere the item
-// stays hidden. Nothing is asked while nobody looks at the page.
+// The number of running jobs, from the API of a server with our extension; on other servers the item stays
+// hidden. Nothing is requested while the page is hidden.
 
 const ROUTE = "workbench/api/jobs?status=running&limit=1";
-const EVERY = 3_000; // milliseconds between two questions …
-const AT_MOST = 60_000; // … and where the last ones went wrong
+const EVERY = 3_000; // milliseconds between two requests …
+const AT_MOST = 60_000; // … at most, after requests that failed
 
-/** Return the item's widget, and what the status bar asks about whether to show it. */
+/** Return the item's widget, and what the status bar needs to show or hide it. */
 export function makeStatusItem({ app, openJobs, coreutils, services, polling, signaling, widgets }) {
   const button = document.createElement("button");
   button.className = "notebook-workbench-status jp-StatusBar-TextItem";
@@ -20,31 +20,31 @@ export function makeStatusItem({ app, openJobs, coreutils, services, polling, si
 
   let active = false;
   const activeStateChanged = new signaling.Signal(widget);
-  const become = (now) => {
+  const setActive = (now) => {
     if (now === active) return;
     active = now;
     activeStateChanged.emit();
   };
 
   const settings = app.serviceManager.serverSettings;
-  const ask = async () => {
+  const showCount = async () => {
     const url = coreutils.URLExt.join(settings.baseUrl, ROUTE);
     const answer = await services.ServerConnection.makeRequest(url, { method: "GET", cache: "no-cache" }, settings);
-    if (answer.status === 404) return void poll.stop(); // there is no such API here, and it will not come
-    if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+    if (answer.status === 404) return void poll.stop(); // this server does not have the API
+    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
     const { total } = await answer.json();
-    if (!Number.isInteger(total)) throw new Error("the server does not say how many jobs there are");
+    if (!Number.isInteger(total)) throw new Error("the server's answer has no number of jobs");
     button.textContent = total === 1 ? "1 job running" : `${total || "No"} jobs running`;
     button.title = "Open the jobs page";
     button.dataset.running = total;
-    become(true);
+    setActive(true);
   };
   const poll = new polling.Poll({
     name: "notebook-workbench:running-jobs",
     factory: () =>
-      ask().catch((error) => {
-        become(false); // a number that may be wrong is none
-        throw error; // so that the next question is asked later
+      showCount().catch((error) => {
+        setActive(false); // hide a number that may be wrong
+        throw error; // so that the poll backs off
       }),
     frequency: { interval: EVERY, backoff: true, max: AT_MOST },
     standby: "when-hidden",

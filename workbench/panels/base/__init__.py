@@ -1,1 +1,1 @@
-"""What every panel stands on: the widget, what keeps it live, its fields and its look."""
+"""The base of all panels: widget classes, live updates, form fields and theme."""

@@ -1,4 +1,4 @@
-"""The JavaScript and CSS beside the panels, put together without a build step."""
+"""Join the panels' JavaScript and CSS files without a build step."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _PANELS = Path(__file__).parents[1]
 
 
 def assets(*names: str) -> str:
-    """Return some files, named from the folder of the panels (``"base/dom.js"``), as one text."""
+    """Return files as one text; names are relative to the panels folder (``"base/dom.js"``)."""
     return "\n".join((_PANELS / name).read_text(encoding="utf-8") for name in names)

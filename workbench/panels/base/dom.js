@@ -1,6 +1,6 @@
-// What every panel's script begins with; assets.py puts this file before the panel's own.
+// Helpers shared by all panels; assets.py puts this file before a panel's own script.
 
-// Make an element. Texts become text nodes, so nothing a kernel sends is ever read as markup.
+// Create an element. Strings become text nodes, so nothing a kernel sends is parsed as HTML.
 function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) {
@@ -14,22 +14,22 @@ function h(tag, props = {}, ...children) {
   return node;
 }
 
-// Let Enter in a text field submit its form. In JupyterLab the browser's own way of doing so does not
-// work, and an Enter that ends a Korean syllable belongs to the input method and not to the form.
+// Let Enter in a text field submit its form. The browser's own submission does not work in JupyterLab, and
+// an Enter that completes a Korean syllable belongs to the input method, not to the form.
 function submitOnEnter(event) {
   if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return;
   event.preventDefault();
   event.currentTarget.form?.requestSubmit();
 }
 
-// Tell the kernel that a page shows this panel, and return how to tell it that it no longer does.
+// Tell the kernel that a page shows this panel; returns a function that tells it that the view is gone.
 function announceView(model) {
   const view = `${Date.now()}-${Math.random()}`;
   model.send({ type: "view", view, open: true });
   return () => model.send({ type: "view", view, open: false });
 }
 
-// Fill in what has changed, and leave alone what a reader may be selecting or hearing.
+// Set a text only if it changed, so that selections and screen readers are not interrupted.
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

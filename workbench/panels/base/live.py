@@ -1,6 +1,6 @@
-"""Panels that move by themselves, fed by a thread that can be stopped for good.
+"""Panels that update themselves from a background thread that can be stopped.
 
-A kernel that runs a cell hears nothing from the page, so what must move meanwhile is fed by a thread.
+A kernel that runs a cell handles no messages from the page, so a thread sends the updates.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _LOG = logging.getLogger(__name__)
 
 
 class Poller:
-    """Call a function until stopped; the function says how long to wait before the next call.
+    """Call a function repeatedly until stopped; it returns the seconds to wait before the next call.
 
     Parameters
     ----------
     look : callable
-        Returns seconds to wait. An exception is logged, and the next look comes after ``after_error``.
+        Returns the seconds to wait. An exception is logged, and the next call follows after ``after_error``.
     name : str
         Name of the thread.
     after_error : float
-        Seconds.
+        Seconds to wait after an exception.
     """
 
     def __init__(self, look: Callable[[], float], *, name: str, after_error: float = 5.0) -> None:
@@ -43,12 +43,12 @@ class Poller:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """Whether the thread is running."""
         thread = self._thread
         return thread is not None and thread.is_alive()
 
     def start(self) -> None:
-        """Start looking; does nothing where it already does."""
+        """Start the thread; no effect if it is already running."""
         with self._lock:
             if self.alive:
                 return
@@ -58,11 +58,11 @@ class Poller:
             self._thread.start()
 
     def nudge(self) -> None:
-        """Look at once instead of waiting."""
+        """Make the next call now instead of waiting."""
         self._wake.set()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Stop looking and wait until the thread has ended."""
+        """Stop the calls and wait until the thread has ended."""
         with self._lock:
             thread, self._thread = self._thread, None
             self._stopping = True
@@ -76,18 +76,18 @@ class Poller:
             try:
                 pause = self._look()
             except Exception:
-                _LOG.exception("%s: could not look", self._name)
+                _LOG.exception("%s: the update failed", self._name)
                 pause = self.after_error
             if not self._stopping:
                 self._wake.wait(pause)
 
 
 class LivePanel(Panel):
-    """A panel whose one trait ``state`` is looked up again and again while a page shows it.
+    """A panel whose trait ``state`` is refreshed regularly while a page shows it.
 
-    Subclasses say what the state is, and how long to wait before the next look. The page tells of each of
-    its views by ``{"type": "view", "view": id, "open": true or false}``; with the last one the thread
-    ends, so that a cell which is run again leaves no thread of its former panel behind.
+    Subclasses return the state and the seconds until the next look. The page reports each of its views with
+    ``{"type": "view", "view": id, "open": true or false}``. The thread ends with the last view, so running
+    a cell again leaves no thread of the previous panel behind.
     """
 
     state = traitlets.Dict().tag(sync=True)
@@ -103,27 +103,27 @@ class LivePanel(Panel):
 
     @abstractmethod
     def look(self) -> tuple[dict[str, Any], float]:
-        """Return the state as it is now, and the seconds until the next look."""
+        """Return the current state and the seconds until the next look."""
 
     def at_hand(self) -> dict[str, Any]:
-        """Return what of the state is known without a look, for when one fails."""
+        """Return the parts of the state that are known even if a look fails."""
         return {}
 
     @abstractmethod
     def to_html(self) -> str:
-        """Return the state as plain HTML, for where no widget is shown."""
+        """Return the state as plain HTML, for places that show no widgets."""
 
     @abstractmethod
     def answer(self, content: Mapping[str, Any]) -> None:
-        """Do what a message of the page asks."""
+        """Handle a message from the page."""
 
     def refresh(self) -> float:
-        """Look once, tell the page if something changed, and return the seconds until the next look."""
+        """Look once, update the page if the state changed, and return the seconds until the next look."""
         with self._refreshing:
             try:
                 state, pause = self.look()
             except WorkbenchError as error:
-                # What was last known stays on the page, with the reason why it is not newer.
+                # The page keeps the last known state and says why it is not newer.
                 problem = {"message": error.message, "hint": error.hint}
                 state, pause = {**self.state, **self.at_hand(), "problem": problem}, self._poller.after_error
             if state != self.state:
@@ -131,27 +131,27 @@ class LivePanel(Panel):
         return pause
 
     def look_now(self) -> None:
-        """Look at once, and let the thread look again soon."""
+        """Look now, and wake the thread."""
         self.refresh()
         self._poller.nudge()
 
     def close(self) -> None:
-        """Stop looking, and take the panel off the page."""
-        poller = getattr(self, "_poller", None)  # None where the panel could not even be made
+        """Stop the thread and remove the panel from the page."""
+        poller = getattr(self, "_poller", None)  # None if the constructor failed
         if poller is not None:
             poller.stop()
         super().close()
 
     @property
     def alive(self) -> bool:
-        """Whether the panel looks by itself."""
+        """Whether the panel updates itself."""
         return self._poller.alive
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:
             return None
-        # From here on the panel is on a page, so it must move even while cells run.
+        # From here on the panel is on a page and must update even while cells run.
         self._poller.start()
         data, metadata = bundle
         return {**data, "text/html": self.to_html()}, metadata
@@ -170,12 +170,12 @@ class LivePanel(Panel):
 
 
 def _answer_while_busy(comm: Any) -> None:
-    """Let what the page sends be handled in the subshell it names, so that no running cell holds it up.
+    """Handle the page's messages in the subshell they name, so that a running cell does not delay them.
 
-    JupyterLab sends a widget's messages to a subshell, which is a thread beside the cells. ipykernel from 7.4
-    on sends them back to whatever thread published last instead, which is right for a cell that waits for an
-    answer and wrong for a panel, whose answers change nothing that a cell holds. Other versions have no such
-    method, and a kernel without subshells names none: then messages wait for the cell, as everywhere.
+    JupyterLab sends a widget's messages to a subshell, a thread beside the one that runs cells. ipykernel 7.4
+    and later route them to the thread that published last. That is right for a cell that waits for an answer,
+    and wrong for a panel, whose answers change nothing that a cell holds. Other versions lack this method,
+    and a kernel without subshells names none; there, messages wait for the running cell as usual.
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda _data, chosen: chosen

@@ -1,4 +1,4 @@
-"""What every panel is: one widget, whose layout leaves with it."""
+"""The base class of all panels: a widget that closes its layout with itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Panel(anywidget.AnyWidget):
     """A widget that leaves nothing behind in the kernel or on the page when it is closed."""
 
     def close(self) -> None:
-        """Take the panel and its layout, which is a widget of its own, off the page."""
+        """Remove the panel and its layout, a separate widget, from the page."""
         layout = self.layout if self.comm is not None else None
         super().close()
         if layout is not None:

@@ -1,1 +1,1 @@
-"""The panel that compares runs, and its page without a kernel."""
+"""The panel that compares runs, and its static HTML for saved notebooks."""

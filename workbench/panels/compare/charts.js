@@ -1,10 +1,10 @@
-// Charts of the compare panel: curves and parallel coordinates, drawn as SVG. What comes from the kernel is
-// thinned already, so a line has some hundred points; nothing here is averaged or left out.
+// Charts of the compare panel: curves and parallel coordinates, drawn as SVG. The kernel sends thinned lines
+// of a few hundred points; nothing is averaged or dropped here.
 
 const COLOUR_COUNT = 10;
 const DASHES = ["", "7 3", "2 3"];
 const CHART = { height: 214, left: 54, right: 14, top: 10, bottom: 26 };
-const TOLD_AT_ONCE = 8;
+const MAX_TIP_ROWS = 8;
 
 function g(tag, props = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -18,11 +18,11 @@ function g(tag, props = {}, ...children) {
 const colourOf = (slot) => `var(--wb-s${slot % COLOUR_COUNT})`;
 const dashOf = (slot) => DASHES[Math.floor(slot / COLOUR_COUNT) % DASHES.length] || null;
 
-// The line beside a name: its colour, and its dashes where there are more runs than colours.
+// The line sample next to a name: its colour, and its dashes if there are more runs than colours.
 const swatch = (slot) =>
   g("svg", { class: "wb-swatch", width: 16, height: 8, viewBox: "0 0 16 8", "aria-hidden": "true" }, g("path", { d: "M1 4H15", stroke: colourOf(slot), "stroke-width": 3, "stroke-linecap": "round", "stroke-dasharray": dashOf(slot) && "3 4" }));
 
-// Lines out of the two traits: one table of what stands where, one piece of float32 numbers.
+// Read lines from the traits `curves` and `live`: each has a table of offsets and a block of float32 numbers.
 function readLines(...payloads) {
   const lines = [];
   for (const { lines: table = [], data } of payloads) {
@@ -57,7 +57,7 @@ function ticksBetween(low, high, about) {
   return ticks;
 }
 
-// Round values on a logarithmic scale, as their logarithms: powers of ten, or what lies between them.
+// Round values on a logarithmic scale, as their logarithms: powers of ten, or values between them.
 function logTicks(low, high, about) {
   for (const factors of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7]]) {
     const ticks = [];
@@ -89,7 +89,7 @@ function durationText(seconds) {
   return `${Math.floor(seconds / 3600)} h${size % 3600 >= 60 ? ` ${Math.round((seconds % 3600) / 60)} min` : ""}`;
 }
 
-// Where a point stands, in words; `span` says how fine the words must be.
+// The text of an x value; `span` is the width of the axis and sets the precision.
 function xText(value, axis, span = 0) {
   if (axis === "relative") return durationText(value);
   if (axis !== "time") return axis === "step" ? Math.round(value).toLocaleString("en-US") : numberText(value);
@@ -104,20 +104,20 @@ const axisName = (axis) => ({ step: "step", time: "wall time", relative: "time s
 
 let chartCount = 0;
 
-// One chart. `draw` takes {metric, better, lines, axis, log, window, hidden, info, waiting}; `info(line)` says
-// {name, slot, differs} of a line. `act` is told {zoom}, {hot} and {say}.
+// One chart. `draw` takes {metric, better, lines, axis, log, window, hidden, info, waiting}; `info(line)`
+// returns {name, slot, differs}. `act` receives {zoom}, {hot} or {say}.
 function makeChart(act) {
   const name = `wb-chart-${++chartCount}`;
   const title = h("figcaption", { id: name, class: "wb-chart-title" });
   const svg = g("svg", { class: "wb-plot", "aria-hidden": "true" });
   const tip = h("div", { class: "wb-tip", hidden: true });
-  const said = h("p", { class: "wb-chart-none wb-muted", hidden: true });
-  const keys = "Arrow keys walk along a curve and between curves, plus and minus zoom, 0 shows everything.";
-  const stage = h("div", { class: "wb-stage", tabindex: "0", role: "application", "aria-roledescription": "chart", "aria-labelledby": name, "aria-description": keys }, svg, tip, said);
+  const notice = h("p", { class: "wb-chart-none wb-muted", hidden: true });
+  const keys = "Left and right arrows move along a curve, up and down arrows between curves; plus and minus zoom, 0 resets the zoom.";
+  const stage = h("div", { class: "wb-stage", tabindex: "0", role: "application", "aria-roledescription": "chart", "aria-labelledby": name, "aria-description": keys }, svg, tip, notice);
   const el = h("figure", { class: "wb-chart" }, title, stage);
   let props = null;
-  let shape = null; // what the last drawing placed where
-  let cursor = null; // {line, place}: the point the reader is at
+  let shape = null; // geometry of the last drawing
+  let cursor = null; // {line, place}: the selected point
   let drag = null;
 
   const transform = (y) => (props.log ? (y > 0 ? Math.log10(y) : NaN) : y);
@@ -162,7 +162,7 @@ function makeChart(act) {
         continue;
       }
       const at = `${across(line.x0 + line.x[i]).toFixed(1)} ${down(y).toFixed(1)}`;
-      // A point between two gaps is a line of no length: its round ends make it a dot.
+      // A point between two gaps is a line of length zero; its round ends make it a dot.
       parts.push(pen === "M" ? `M${at}h0` : `L${at}`);
       pen = "L";
     }
@@ -186,10 +186,10 @@ function makeChart(act) {
     const lines = visible();
     const range = extent(lines);
     const width = Math.max(Math.round(stage.clientWidth), 220);
-    said.hidden = !!range;
+    notice.hidden = !!range;
     svg.toggleAttribute("hidden", !range);
     if (!range) {
-      setText(said, props.waiting ? "Waiting for the kernel …" : emptyReason());
+      setText(notice, props.waiting ? "Waiting for the kernel…" : emptyReason());
       svg.replaceChildren();
       shape = null;
       hideTip();
@@ -214,10 +214,10 @@ function makeChart(act) {
     }
     for (const tick of xTicks(range.x0, range.x1, props.axis, Math.max(2, Math.floor(inner.width / 95)))) {
       const x = CHART.left + shape.across(tick);
-      const last = x > width - 30; // a label in the middle of the edge would lose its end
+      const last = x > width - 30; // a label centred at the edge would be cut off
       parts.push(g("text", { x: last ? width - 2 : x.toFixed(1), y: CHART.height - 8, "text-anchor": last ? "end" : "middle", fill: "var(--wb-muted)", "font-size": 11 }, xText(tick, props.axis, range.x1 - range.x0)));
     }
-    // A nested svg cuts off what lies outside of it: lines go on beyond a zoom's edges.
+    // The nested svg cuts off lines that run beyond the zoomed range.
     const plot = g("svg", { x: CHART.left, y: CHART.top, width: inner.width, height: inner.height });
     for (const line of lines) {
       const { slot } = props.info(line);
@@ -228,7 +228,7 @@ function makeChart(act) {
       plot.append(g("path", { class: "wb-line", d: pathOf(line, line.y), fill: "none", stroke: colourOf(slot), "stroke-width": 1.8, "stroke-linejoin": "round", "stroke-linecap": "round", "stroke-dasharray": dashOf(slot), "data-runs": line.runs.join(" ") }));
     }
     svg.replaceChildren(...parts, plot);
-    // The reader's point stays under the reader's eyes while the curve grows.
+    // The selected point stays selected while the curve grows.
     if (cursor) {
       const same = lines.find((line) => line.runs.join() === cursor.line.runs.join());
       if (same && cursor.place < same.count) showPoint(same, cursor.place, false);
@@ -237,12 +237,12 @@ function makeChart(act) {
   }
 
   function emptyReason() {
-    if (props.lines.length) return visible().length ? "Nothing here can stand on this scale or in this part of the axis." : "All of its curves are hidden.";
+    if (props.lines.length) return visible().length ? "No values to show on this scale and in this range." : "All curves are hidden.";
     const over = ["step", "time", "relative"].includes(props.axis) ? "" : ` over ${props.axis}`;
     return `None of these runs has logged ${props.metric}${over}.`;
   }
 
-  // The reader's point ----------------------------------------------------------------------------------------
+  // The selected point ---------------------------------------------------------------------------------------
 
   function nearest(line, x) {
     let [place, distance] = [-1, Infinity];
@@ -263,8 +263,8 @@ function makeChart(act) {
       .map((one) => ({ line: one, place: one === line ? place : nearest(one, x) }))
       .filter((one) => one.place >= 0);
     const height = (one) => shape.down(transform(one.line.y[one.place]));
-    const mine = shape.down(transform(line.y[place]));
-    const near = [...all].sort((a, b) => Math.abs(height(a) - mine) - Math.abs(height(b) - mine)).slice(0, TOLD_AT_ONCE);
+    const level = shape.down(transform(line.y[place]));
+    const near = [...all].sort((a, b) => Math.abs(height(a) - level) - Math.abs(height(b) - level)).slice(0, MAX_TIP_ROWS);
     near.sort((a, b) => height(a) - height(b));
     drawCursor(x, all);
     const rows = near.map((one) => {
@@ -273,7 +273,7 @@ function makeChart(act) {
       return h("div", { class: here ? "wb-tip-row wb-tip-here" : "wb-tip-row" }, swatch(slot), h("span", { class: "wb-tip-name" }, label), h("span", { class: "wb-tip-value" }, yText(one.line, one.place)), differs && here && h("span", { class: "wb-tip-differs" }, differs));
     });
     const rest = all.length - near.length;
-    tip.replaceChildren(h("div", { class: "wb-muted" }, `${axisName(props.axis)} ${xText(x, props.axis)}`), ...rows, rest > 0 && h("div", { class: "wb-muted" }, `and ${rest} further away`) || "");
+    tip.replaceChildren(h("div", { class: "wb-muted" }, `${axisName(props.axis)} ${xText(x, props.axis)}`), ...rows, rest > 0 && h("div", { class: "wb-muted" }, `and ${rest} more`) || "");
     tip.hidden = false;
     const left = CHART.left + shape.across(x);
     const width = CHART.left + shape.inner.width + CHART.right;
@@ -319,12 +319,12 @@ function makeChart(act) {
       return;
     }
     const x = shape.back(px);
-    const found = visible()
+    const closest = visible()
       .map((line) => ({ line, place: nearest(line, x) }))
       .filter((one) => one.place >= 0)
       .map((one) => ({ ...one, away: Math.hypot(shape.down(transform(one.line.y[one.place])) - py, shape.across(one.line.x0 + one.line.x[one.place]) - px) }))
       .sort((a, b) => a.away - b.away)[0];
-    if (found) showPoint(found.line, found.place, false);
+    if (closest) showPoint(closest.line, closest.place, false);
   });
   stage.addEventListener("pointerleave", () => drag || hideTip());
   stage.addEventListener("pointerdown", (event) => {
@@ -371,7 +371,7 @@ function makeChart(act) {
   stage.addEventListener("keydown", (event) => {
     if (!shape || event.altKey || event.ctrlKey || event.metaKey) return;
     const lines = visible();
-    const taken = { "+": () => zoomBy(0.5), "=": () => zoomBy(0.5), "-": () => zoomBy(2), 0: () => act({ zoom: null }), Escape: () => (cursor ? hideTip() : act({ zoom: null })) }[event.key];
+    const command = { "+": () => zoomBy(0.5), "=": () => zoomBy(0.5), "-": () => zoomBy(2), 0: () => act({ zoom: null }), Escape: () => (cursor ? hideTip() : act({ zoom: null })) }[event.key];
     const start = () => {
       let place = lines[0].count - 1;
       while (place > 0 && !Number.isFinite(transform(lines[0].y[place]))) place--;
@@ -383,19 +383,19 @@ function makeChart(act) {
       const line = lines[(at + step + lines.length) % lines.length];
       showPoint(line, nearest(line, cursor.line.x0 + cursor.line.x[cursor.place]), true);
     }
-    if (!taken && !move) return;
+    if (!command && !move) return;
     event.preventDefault();
     event.stopPropagation();
-    if (taken) taken();
+    if (command) command();
     else if (cursor) move();
     else start();
   });
 
-  return { el, draw, svg, heat: (runs) => heatPaths(svg, runs) };
+  return { el, draw, svg, highlight: (runs) => highlightPaths(svg, runs) };
 }
 
-// Draw what belongs to some runs strongly and the rest faintly; without runs everything as it was.
-function heatPaths(svg, runs) {
+// Highlight the paths of some runs and dim the others; without runs, reset all.
+function highlightPaths(svg, runs) {
   svg.classList.toggle("wb-dimmed", runs.length > 0);
   for (const path of svg.querySelectorAll("[data-runs]")) {
     const own = path.dataset.runs.split(" ").map(Number);
@@ -436,7 +436,7 @@ function parallelPlot(axes, runs, width, act) {
       return `${(side + number * gap).toFixed(1)} ${part === null ? height - 8 : down(part).toFixed(1)}`;
     });
     const path = g("path", { class: "wb-line", d: `M${corners.join("L")}`, fill: "none", stroke: colourOf(run.slot), "stroke-width": 1.8, "stroke-linejoin": "round", "stroke-dasharray": dashOf(run.slot), "data-runs": run.id });
-    // A broad line that nobody sees makes the thin one easy to hit.
+    // A broad, invisible line makes the thin one easy to hit.
     const target = g("path", { d: path.getAttribute("d"), fill: "none", stroke: "transparent", "stroke-width": 10 });
     target.append(g("title", {}, run.name));
     target.addEventListener("pointerenter", () => act({ hot: [run.id] }));
@@ -451,7 +451,7 @@ function parallelPlot(axes, runs, width, act) {
     head.append(g("title", {}, axis.label));
     svg.append(g("path", { d: `M${x} ${top}V${height - bottom}`, stroke: "var(--wb-edge)" }), head);
     for (const [text, part] of axis.marks) {
-      // The ends stand above and below the axis, away from the lines; what is between them beside it.
+      // End labels go above and below the axis, away from the lines; labels in between go next to it.
       const end = part === 0 || part === 1;
       const y = part === 1 ? top - 7 : part === 0 ? height - bottom + 14 : down(part) + 4;
       const [align, shift] = end ? ["middle", 0] : number === 0 ? ["end", -6] : ["start", 6];
@@ -463,7 +463,7 @@ function parallelPlot(axes, runs, width, act) {
   return svg;
 }
 
-// Pictures to keep ----------------------------------------------------------------------------------------------
+// Saving pictures ----------------------------------------------------------------------------------------------
 
 function keepFile(name, blob) {
   const url = URL.createObjectURL(blob);
@@ -474,7 +474,7 @@ function keepFile(name, blob) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-// One SVG of all charts with their names and a legend; colours are written out, so it needs no style sheet.
+// One SVG of all charts with their titles and a legend. Colours are resolved, so it needs no style sheet.
 function chartsAsSvg(root, charts, legend) {
   const style = getComputedStyle(root);
   const columns = charts.length > 1 ? 2 : 1;

@@ -1,4 +1,4 @@
-"""A comparison as plain HTML: tables and curves that need no script, for a notebook that was saved."""
+"""A comparison as plain HTML: tables and curves without scripts, for saved notebooks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from workbench.compare import Comparison, setting_text
 from workbench.compare.curves import Floats, Line, thinned
 from workbench.panels.base.assets import assets
 
-#: So many runs stand in the tables, and so many of them as columns; more are rows.
+#: Maximum number of runs in the tables, and of runs shown as columns; more become rows.
 STATIC_RUNS, COLUMNS = 20, 6
 
 
-#: A saved notebook is opened by people: its curves are drawn as finely as they are looked at.
+#: Buckets per curve, as fine as a chart of this size can show, and maximum number of charts.
 _BUCKETS, _STATIC_CHARTS = 60, 4
 
 
@@ -49,22 +49,22 @@ def page_html(
     axis: str = "step",
     log: bool = False,
 ) -> str:
-    """Return what the panel shows as HTML without scripts and links.
+    """Return the panel's content as HTML without scripts or links.
 
     Parameters
     ----------
     comparison : Comparison or None
-        None where there is nothing to compare; ``nothing`` is said instead.
+        None if there is nothing to compare; ``nothing`` is shown instead.
     lines : sequence of (metric, Line)
         The curves.
     slots : sequence of int
-        A colour a run.
+        One colour per run.
     nothing : str
-        What to say where there is no comparison.
+        The text shown if there is no comparison.
     axis : str
-        What the curves stand over.
+        The x axis of the curves.
     log : bool
-        Whether their values stand on a logarithmic scale.
+        Whether the y axis is logarithmic.
     """
     if comparison is None:
         return f'<div class="wb-result"><p class="wb-none">{escape(nothing)}</p></div>'
@@ -93,7 +93,7 @@ def _run_heads(comparison: Comparison, slots: Sequence[int], shown: int) -> list
 
 
 def _table(first: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], side: str) -> str:
-    """Return a table of rows by runs; where there are many runs, of runs by rows."""
+    """Return a table with runs as columns, or as rows if there are many."""
     if len(heads) > COLUMNS:
         rows, heads = (
             [(head, [cells[place] for _, cells in rows]) for place, head in enumerate(heads)],
@@ -138,7 +138,7 @@ def _finals(comparison: Comparison, slots: Sequence[int], shown: int) -> str:
         arrow = f'<small class="wb-note">{_ARROWS[row.better]}</small>' if row.better else ""
         rows.append((escape(row.name) + arrow, cells))
     if not rows:
-        return '<p class="wb-none">These runs have logged no metric yet.</p>'
+        return '<p class="wb-none">These runs have not logged any metrics yet.</p>'
     first = "Final" if comparison.statistic == "last" else comparison.statistic.capitalize()
     return _table(first, _run_heads(comparison, slots, shown), rows, "right")
 
@@ -152,12 +152,12 @@ def _charts(
     colours = dict(zip((run.id for run in comparison.runs), slots, strict=True))
     parts = []
     for metric in list(dict.fromkeys(name for name, _ in lines))[:_STATIC_CHARTS]:
-        mine = [line for name, line in lines if name == metric][:STATIC_RUNS]
-        svg = chart_svg(metric, mine, [colours.get(line.runs[0], 0) for line in mine], axis=axis, log=log)
+        curves = [line for name, line in lines if name == metric][:STATIC_RUNS]
+        svg = chart_svg(metric, curves, [colours.get(line.runs[0], 0) for line in curves], axis=axis, log=log)
         if not svg:
             continue
-        # Twice: inline, which takes the page's colours, and as a picture, which is what remains where a
-        # notebook is not trusted and its SVG is taken out.
+        # Drawn twice: inline, with the page's colours, and as an image, which remains if a notebook is not
+        # trusted and Jupyter removes its SVG.
         picture = base64.b64encode(svg.encode()).decode("ascii")
         name = escape(metric, quote=True)
         parts.append(
@@ -177,7 +177,7 @@ def _themed(svg: str) -> str:
 def chart_svg(
     metric: str, lines: Sequence[Line], slots: Sequence[int], *, axis: str = "step", log: bool = False
 ) -> str:
-    """Draw lines as one SVG; empty where none of them has a point to draw."""
+    """Draw lines as one SVG; empty if no line has a point to draw."""
     points = [(slot, *_points(line, log)) for line, slot in zip(lines, slots, strict=True)]
     drawn = [(slot, x, y) for slot, x, y in points if np.isfinite(y).any()]
     if not drawn:
@@ -236,7 +236,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
         if not math.isfinite(y):
             pen = "M"
             continue
-        # A point between two gaps is a dot: a line of no length with round ends.
+        # A point between two gaps is a dot: a line of length zero with round ends.
         out.append(f"{pen}{x:.1f} {y:.1f}" + ("h0" if pen == "M" else ""))
         pen = "L"
     return "".join(out)
@@ -252,7 +252,7 @@ def _range(values: Floats, margin: float = 0.0) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Return round numbers between two: steps of 1, 2 or 5 times a power of ten."""
+    """Return round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
     step = 10 ** math.floor(math.log10((high - low) / about))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= about * 1.2)
     first = math.ceil(low / step)
@@ -260,18 +260,18 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float, about: int) -> list[float]:
-    """Return logarithms of round numbers between two: powers of ten, or what lies between them."""
+    """Return logarithms of round numbers between two values: powers of ten, or numbers between them."""
     for factors in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
         powers = range(math.floor(low), math.floor(high) + 1)
-        found = [power + math.log10(factor) for power in powers for factor in factors]
-        inside = [tick for tick in found if low <= tick <= high]
+        candidates = [power + math.log10(factor) for power in powers for factor in factors]
+        inside = [tick for tick in candidates if low <= tick <= high]
         if len(inside) >= 3:
             return inside[:: math.ceil(len(inside) / (about + 2))]
     return [math.log10(tick) for tick in ticks(10**low, 10**high, about) if tick > 0]
 
 
 def number(value: float) -> str:
-    """Write a tick's number shortly."""
+    """Format the number of a tick briefly."""
     if value and (abs(value) >= 1e5 or abs(value) < 1e-3):
         return f"{value:.1e}".replace(".0e", "e").replace("e+0", "e").replace("e-0", "e-").replace("-", "−")
     return f"{value:,.4g}".replace("-", "−")

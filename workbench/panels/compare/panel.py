@@ -1,18 +1,18 @@
-"""A panel that puts runs beside each other: what differs, how the curves went, which is best at what.
+"""A panel that compares runs: settings that differ, curves, and the best value of each metric.
 
 ::
 
     state            {"runs": [{"id", "name", "experiment", "status", "tags", "notes", "began", "ended",
                                 "value", "number", "best"}, ...] newest first,
-                      "more": whether older ones are not listed,
-                      "chosen": [id, ...], "slots": [colour, ...] one a chosen run, "metrics": [name, ...],
-                      "column": metric beside each run, "column_better": its direction,
+                      "more": whether older runs are left out,
+                      "chosen": [id, ...], "slots": [colour, ...] one per chosen run, "metrics": [name, ...],
+                      "column": metric shown for each run, "column_better": its direction,
                       "comparison": null or {"base": place, "config": [...], "final": [...]},
                       "view": how it is shown (see View), "heard": {view: number},
                       "problem": null or {"message", "hint"}}
     curves, live     {"lines": [{"metric", "runs", "at", "count", "band", "x0"}, ...], "data": float32}
-                      of runs that are over, and of runs that go on; "at" and "count" are in numbers, and of
-                      each line x - x0 stands first, then y, then the band's low and high where it has one
+                      of finished runs, and of running ones; "at" and "count" are in numbers; each line holds
+                      x - x0, then y, then the low and high of its band if it has one
     page -> kernel   {"type": "choose", "runs": [id, ...], "view", "number"}
                      {"type": "set", "change": {...}, "view", "number"}   {"type": "view", "view", "open"}
                      {"type": "export", "kind": "csv" | "md" | "tex"}
@@ -46,31 +46,33 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 
 
-#: So many of the newest runs are chosen at the start, and so many are listed.
+#: Number of newest runs chosen at the start, and maximum number of listed runs.
 CHOSEN_AT_START, LISTED_RUNS = 3, 300
 
 
-#: A point of a chart may stand for as many as this share of a pixel's column; four points a bucket are kept.
-_PIXELS_A_BUCKET, _POINTS_A_BUCKET, _FEWEST_BUCKETS = 2, 4, 24
+#: Pixels per bucket, points kept per bucket, and minimum number of buckets of a curve.
+_PIXELS_PER_BUCKET, _POINTS_PER_BUCKET, _MIN_BUCKETS = 2, 4, 24
 
 
 _KINDS = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
 
 
 class ComparePanel(LivePanel):
-    """Compare runs of a workspace; tables and curves move while they log.
+    """Compare runs of a workspace; tables and curves update while the runs log.
 
     Parameters
     ----------
     workspace : BaseWorkspace
-        Whose runs; one on a server (``workbench.connect``) as well as one here.
+        The workspace of the runs, local or on a server (``workbench.connect``).
     runs : sequence of int, optional
-        Ids to begin with; the newest few otherwise.
+        Ids of the runs chosen at the start; default: the newest few.
     **view
-        How to show them; see :class:`View`.
+        How to show the comparison; see :class:`View`.
     """
 
-    _esm = assets("base/dom.js", "compare/charts.js", "compare/tables.js", "compare/compare.js")
+    _esm = assets(
+        "base/dom.js", "compare/charts.js", "compare/tables.js", "compare/parts.js", "compare/compare.js"
+    )
     _css = assets("base/theme.css", "compare/compare.css")
 
     curves = traitlets.Dict().tag(sync=True)
@@ -88,13 +90,13 @@ class ComparePanel(LivePanel):
         self._sent: dict[str, Any] = {}
         self._comparison: Comparison | None = None
         self._lines: list[tuple[str, Line]] = []
-        # Whole from the start: the first look may find its workspace out of reach.
+        # Complete from the start, because the first look may not reach the workspace.
         nothing = {"runs": [], "more": False, "chosen": [], "slots": [], "metrics": [], "comparison": None}
         column = {"column": self._view.column, "column_better": None}
-        told = {"view": asdict(self._view), "heard": {}, "problem": None}
-        super().__init__(state={**nothing, **column, **told})
+        rest = {"view": asdict(self._view), "heard": {}, "problem": None}
+        super().__init__(state={**nothing, **column, **rest})
 
-    # What people and pages do --------------------------------------------------------------------
+    # Requests from Python and from the page ------------------------------------------------------
 
     def choose(self, runs: Sequence[int]) -> None:
         """Compare these runs, in this order."""
@@ -105,12 +107,12 @@ class ComparePanel(LivePanel):
             self.look_now()
 
     def set(self, **change: Any) -> None:
-        """Show the comparison in another way; see :class:`View` for what there is.
+        """Change how the comparison is shown; see :class:`View` for the options.
 
         Raises
         ------
         BadInput
-            A name or a value that does not fit.
+            An unknown option or an invalid value.
         """
         with self._refreshing:
             self._view = changed(self._view, change)
@@ -123,11 +125,11 @@ class ComparePanel(LivePanel):
 
     @property
     def comparison(self) -> Comparison | None:
-        """What is shown, as plain data; None while no run is chosen."""
+        """The comparison as plain data; None while no run is chosen."""
         return self._comparison
 
     def answer(self, content: Mapping[str, Any]) -> None:
-        """Do what the page asks; anything else is left alone."""
+        """Handle a message from the page; other messages are ignored."""
         kind, runs, change = content.get("type"), content.get("runs"), content.get("change")
         view, number = content.get("view"), content.get("number")
         if isinstance(view, str) and isinstance(number, int):
@@ -143,7 +145,7 @@ class ComparePanel(LivePanel):
             self._export(str(content["kind"]))
 
     def _export(self, kind: str) -> None:
-        with self._refreshing:  # not in the middle of a look
+        with self._refreshing:  # not during a look
             comparison = self._comparison
         if comparison is None:
             return
@@ -152,24 +154,24 @@ class ComparePanel(LivePanel):
         self.send({"type": "file", "name": f"comparison.{kind}", "mime": _KINDS[kind], "text": text})
 
     def at_hand(self) -> dict[str, Any]:
-        """Return which messages of the page were heard; what they ask for is done when a look succeeds."""
+        """Return which messages of the page arrived; they take effect when a look succeeds."""
         return {"heard": self._heard}
 
     def to_html(self) -> str:
         """Return tables and curves as plain HTML that stays readable in a saved notebook."""
-        with self._refreshing:  # not in the middle of a look
+        with self._refreshing:  # not during a look
             comparison, lines, view, state = self._comparison, self._lines, self._view, self.state
         problem = state.get("problem")
-        said = problem["message"] if problem else "No runs to compare yet."
-        return page_html(comparison, lines, state.get("slots", []), said, axis=view.axis, log=view.log)
+        nothing = problem["message"] if problem else "No runs to compare yet."
+        return page_html(comparison, lines, state.get("slots", []), nothing, axis=view.axis, log=view.log)
 
-    # What is looked up ---------------------------------------------------------------------------
+    # Looking up the state ------------------------------------------------------------------------
 
     def look(self) -> tuple[dict[str, Any], float]:
-        """Return the runs there are, and the comparison of the chosen ones."""
+        """Return the listed runs and the comparison of the chosen ones."""
         listed, rows = self._reader.look(LISTED_RUNS, self._chosen or ())
         shown = sorted(rows.values(), key=lambda row: -row.id)
-        # Until somebody chooses, a run that appears joins the newest few.
+        # Until runs are chosen by hand, the newest few are compared.
         newest = sorted(row.id for row in shown[:CHOSEN_AT_START])
         chosen = newest if self._chosen is None else self._chosen
         summaries = self._reader.summaries(shown)
@@ -212,7 +214,7 @@ class ComparePanel(LivePanel):
         return Comparison(records, declared, better=self._view.better, **how)  # type: ignore[arg-type]
 
     def _settled(self, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]]) -> View:
-        """Return the view with what nobody has chosen filled in."""
+        """Return the view with its unset fields filled in."""
         final = self._comparison.final if self._comparison else []
         if self._view.metrics is not None:
             return self._view
@@ -221,7 +223,7 @@ class ComparePanel(LivePanel):
         return replace(self._view, metrics=(curved or names)[:CHARTS_AT_START])
 
     def _colours(self, chosen: Sequence[int]) -> list[int]:
-        """Return a colour a run; one that stays keeps its own."""
+        """Return one colour per run; a run that stays keeps its colour."""
         self._slots = {run_id: slot for run_id, slot in self._slots.items() if run_id in chosen}
         for run_id in chosen:
             if run_id not in self._slots:
@@ -232,18 +234,18 @@ class ComparePanel(LivePanel):
     # Curves --------------------------------------------------------------------------------------
 
     def _draw(self, view: View, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]]) -> None:
-        """Bring the curves up to date, and tell the page of those that changed."""
+        """Update the curves and send those that changed to the page."""
         metrics = list(view.metrics or ())
-        wanted = metrics if view.axis in AXES else [*metrics, view.axis]
+        names = metrics if view.axis in AXES else [*metrics, view.axis]
         counts = {
             (row.id, name): _count(summaries, row, name)
             for row in picked
-            for name in dict.fromkeys(wanted)
+            for name in dict.fromkeys(names)
             if _count(summaries, row, name)
         }
         held = self._curves.series(counts)
-        most = MAX_SENT_POINTS // (_POINTS_A_BUCKET * max(len(counts), 1))
-        buckets = max(min(int(view.width) // _PIXELS_A_BUCKET, most), _FEWEST_BUCKETS)
+        most = MAX_SENT_POINTS // (_POINTS_PER_BUCKET * max(len(counts), 1))
+        buckets = max(min(int(view.width) // _PIXELS_PER_BUCKET, most), _MIN_BUCKETS)
         wish = ChartWish(view.axis, view.smoothing, buckets, view.average, view.window)
         running = {row.id for row in picked if row.status == "running"}
         drawn: dict[tuple[str, tuple[int, ...]], tuple[Any, Line]] = {}
@@ -258,20 +260,20 @@ class ComparePanel(LivePanel):
                 ]
                 key, mark = (name, ids), (wish, sizes)
                 if self._drawn.get(key, (None,))[0] != mark:
-                    found = chart_lines(name, rows, held, wish)
-                    if not found:
+                    fresh = chart_lines(name, rows, held, wish)
+                    if not fresh:
                         continue
-                    drawn[key] = (mark, found[0])
+                    drawn[key] = (mark, fresh[0])
                 else:
                     drawn[key] = self._drawn[key]
         self._drawn = drawn
         self._lines = [(name, line) for (name, _), (_, line) in drawn.items()]
         for trait, goes_on in (("curves", False), ("live", True)):
-            mine = {key: one for key, one in drawn.items() if bool(running & set(key[1])) == goes_on}
-            marks = {key: mark for key, (mark, _) in mine.items()}
+            part = {key: one for key, one in drawn.items() if bool(running & set(key[1])) == goes_on}
+            marks = {key: mark for key, (mark, _) in part.items()}
             if self._sent.get(trait) != marks:
                 self._sent[trait] = marks
-                setattr(self, trait, packed([(name, line) for (name, _), (_, line) in mine.items()]))
+                setattr(self, trait, packed([(name, line) for (name, _), (_, line) in part.items()]))
 
 
 def _count(summaries: Mapping[int, Mapping[str, Any]], row: RunRow, metric: str) -> int:
@@ -281,11 +283,11 @@ def _count(summaries: Mapping[int, Mapping[str, Any]], row: RunRow, metric: str)
 def _members(
     metric: str, picked: Sequence[RunRow], counts: Mapping[tuple[int, str], int], average: str | None
 ) -> list[tuple[int, ...]]:
-    """Return which runs each line of a chart is of."""
+    """Return the runs of each line of a chart."""
     from workbench.compare import groups
 
     rows = [row for row in picked if (row.id, metric) in counts]
     if average is None:
         return [(row.id,) for row in rows]
-    found = groups([row.config for row in rows], (average,))
-    return [tuple(rows[place].id for place in group) for group in found]
+    same = groups([row.config for row in rows], (average,))
+    return [tuple(rows[place].id for place in group) for group in same]

@@ -1,4 +1,4 @@
-"""What the compare panel sends to the page, in plain JSON and packed arrays."""
+"""The state that the compare panel sends to the page, as plain JSON and packed arrays."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from workbench.compare.curves import Line
 from workbench.panels.compare.view import View, is_number
 from workbench.store.runs import RunRow
 
-#: So much of a run's notes is shown beside its name.
+#: Maximum number of characters of a run's notes in its tooltip.
 _NOTE_CHARACTERS = 300
 
 
 def packed(lines: Sequence[tuple[str, Line]]) -> dict[str, Any]:
-    """Return lines as one piece of float32 with a table of what stands where."""
+    """Return lines as one block of float32 numbers with a table of offsets."""
     parts: list[Any] = []
     table = []
     at = 0
@@ -44,7 +44,7 @@ def packed(lines: Sequence[tuple[str, Line]]) -> dict[str, Any]:
 
 
 def plain_json(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as the page reads it: each text of a setting once, marks as places."""
+    """Return a comparison in the page's format: each text of a setting once, marks as positions."""
     ids = [run.id for run in comparison.runs]
     return {
         "base": 0 if comparison.baseline is None else ids.index(comparison.baseline),
@@ -87,21 +87,21 @@ def listed_runs(
     declared: Sequence[Any],
     view: View,
 ) -> dict[str, Any]:
-    """Return the list of runs, with one metric beside each."""
+    """Return the list of runs with one metric for each."""
     from workbench.compare import final_rows
 
     rows = final_rows([summaries[row.id] for row in shown], declared, better=view.better)
     ways = [row for row in rows if row.better]
-    wanted = next((row for row in rows if row.name == view.column), None) or next(iter(ways or rows), None)
+    column = next((row for row in rows if row.name == view.column), None) or next(iter(ways or rows), None)
     texts: Sequence[str] = [""] * len(shown)
     values: Sequence[float | None] = [None] * len(shown)
     marks: Sequence[bool] = [False] * len(shown)
-    if wanted is not None:
-        # The best of each run where there is a direction, else the last.
-        statistic = "best" if wanted.better else "last"
-        values = [_best(summaries[row.id].get(wanted.name), wanted.better, statistic) for row in shown]
-        texts = ["" if value is None else number_text(value, wanted.format) for value in values]
-        marks = best_marks(values, wanted.better)
+    if column is not None:
+        # Each run's best value if the metric has a direction, else its last.
+        statistic = "best" if column.better else "last"
+        values = [_best(summaries[row.id].get(column.name), column.better, statistic) for row in shown]
+        texts = ["" if value is None else number_text(value, column.format) for value in values]
+        marks = best_marks(values, column.better)
     return {
         "runs": [
             {
@@ -120,13 +120,13 @@ def listed_runs(
             for row, text, value, mark in zip(shown, texts, values, marks, strict=True)
         ],
         "metrics": [row.name for row in rows],
-        "column": wanted.name if wanted is not None else None,
-        "column_better": wanted.better if wanted is not None else None,
+        "column": column.name if column is not None else None,
+        "column_better": column.better if column is not None else None,
     }
 
 
 def _best(entry: Mapping[str, Any] | None, better: Better | None, statistic: str) -> float | None:
-    """Return a run's best value by the direction in force, which may not be the one it was logged with."""
+    """Return a run's best value by the current direction, which may differ from the logged one."""
     if entry is None:
         return None
     value = entry.get({"higher": "max", "lower": "min"}[better] if better else statistic)

@@ -1,6 +1,6 @@
 // Tables of the compare panel: the list of runs, what differs, and the final values.
 
-// So many runs stand side by side; more stand under each other, so that their names stay readable.
+// Up to this many runs are columns; more become rows, so that their names stay readable.
 const SIDE_BY_SIDE = 6;
 
 const runName = (run) => run.name || `run ${run.id}`;
@@ -8,7 +8,7 @@ const runName = (run) => run.name || `run ${run.id}`;
 const runHead = (run, scope) =>
   h("th", { scope, class: "wb-run-head", title: `run ${run.id}: ${run.name}`, "data-run-head": run.id }, h("span", { class: "wb-name" }, swatch(run.slot), runName(run)));
 
-// A table of rows by runs, or of runs by rows. `rows` are {head(scope), cell(place)}.
+// A table with runs as columns, or as rows if there are many. `rows` are {head(scope), cell(place)}.
 function crossTable(first, runs, rows, side) {
   const corner = h("th", { scope: "col" }, ...[first].flat());
   if (runs.length <= SIDE_BY_SIDE) {
@@ -24,8 +24,8 @@ function crossTable(first, runs, rows, side) {
 function configTable(config, runs, onlyDifferences) {
   const shown = config.filter((row) => row.which || !onlyDifferences);
   if (!shown.length) {
-    const said = !config.length ? "These runs have no settings." : runs.length > 1 ? `All ${config.length} settings are the same.` : "";
-    return h("p", { class: "wb-muted wb-none" }, said);
+    const message = !config.length ? "These runs have no settings." : runs.length > 1 ? `All settings are the same (${config.length}).` : "";
+    return h("p", { class: "wb-muted wb-none" }, message);
   }
   const rows = shown.map((row) => ({
     head: (scope) => h("th", { scope, class: "wb-muted", title: row.key }, h("span", { class: "wb-value" }, row.key)),
@@ -42,13 +42,13 @@ const WAYS = { higher: "↑ best", lower: "↓ best" };
 const NEXT_WAY = { higher: "lower", lower: null, none: "higher" };
 
 function finalTable(final, base, runs, statistic, act) {
-  if (!final.length) return h("p", { class: "wb-muted wb-none" }, "These runs have logged no metric yet.");
+  if (!final.length) return h("p", { class: "wb-muted wb-none" }, "These runs have not logged any metrics yet.");
   const rows = final.map((row) => ({
     head: (scope) => {
       const way = row.better ?? "none";
-      const said = row.better ? `${row.better} is better` : "no direction";
+      const direction = row.better ? `${row.better} is better` : "no direction";
       const next = NEXT_WAY[way] ?? "no direction";
-      const flip = h("button", { type: "button", class: "wb-way", "data-key": `way ${row.name}`, "aria-label": `${row.name}: ${said}; change to ${next}`, title: `${said}; click for ${next}`, onclick: () => act({ better: { [row.name]: NEXT_WAY[way] } }) }, WAYS[row.better] ?? "↑↓");
+      const flip = h("button", { type: "button", class: "wb-way", "data-key": `way ${row.name}`, "aria-label": `${row.name}: ${direction}; change to ${next}`, title: `${direction}; click for ${next}`, onclick: () => act({ better: { [row.name]: NEXT_WAY[way] } }) }, WAYS[row.better] ?? "↑↓");
       return h("th", { scope, title: row.description || row.name }, h("span", { class: "wb-value" }, row.name), " ", flip);
     },
     cell: (place) => {
@@ -57,7 +57,7 @@ function finalTable(final, base, runs, statistic, act) {
       return h("td", { class: `wb-end${best ? " wb-best" : ""}${text === "–" ? " wb-muted" : ""}` }, best && h("span", { role: "img", "aria-label": "best" }, "🏆 "), text, row.deltas[place] && h("span", { class: "wb-delta" }, ` ${row.deltas[place]}`));
     },
   }));
-  const which = h("select", { "aria-label": "Which value of each metric", "data-key": "statistic", onchange: (event) => act({ statistic: event.target.value }) }, ...[["last", "Final"], ["best", "Best"], ["min", "Lowest"], ["max", "Highest"]].map(([value, label]) => h("option", { value }, label)));
+  const which = h("select", { "aria-label": "Value shown for each metric", "data-key": "statistic", onchange: (event) => act({ statistic: event.target.value }) }, ...[["last", "Final"], ["best", "Best"], ["min", "Lowest"], ["max", "Highest"]].map(([value, label]) => h("option", { value }, label)));
   which.value = statistic;
   return crossTable(which, runs, rows, "end");
 }
@@ -76,19 +76,19 @@ const byMetric = (better) => (a, b) => {
 };
 
 const secondsOf = (run) => (run.ended ?? Date.now() / 1000) - run.began;
-const found = (run, words) => {
+const matches = (run, words) => {
   const text = [`#${run.id}`, run.name, run.experiment, run.status, ...run.tags, run.notes].join(" ").toLowerCase();
   return words.every((word) => text.includes(word));
 };
 
-// `state` is {runs, more, chosen, slots, metrics, column}; `act` is told {choose} and {column}.
+// `state` is {runs, more, chosen, slots, metrics, column}; `act` receives {choose} or {column}.
 function makeRunList(act) {
   const search = h("input", { type: "text", class: "wb-search", placeholder: "Search name, tag, state, notes", "aria-label": "Search runs", oninput: () => draw() });
   const note = h("span", { class: "wb-muted", role: "status" });
-  const all = h("button", { type: "button", onclick: () => act({ choose: [...new Set([...last.chosen, ...shown.map((run) => run.id)])] }) }, "Choose all shown");
-  const none = h("button", { type: "button", onclick: () => act({ choose: [] }) }, "Choose none");
-  const column = h("select", { "aria-label": "Metric beside each run", onchange: (event) => act({ column: event.target.value }) });
-  const sort = h("select", { "aria-label": "Order of runs", onchange: () => draw() }, ...[["newest", "newest first"], ["name", "by name"], ["duration", "longest first"], ["value", "by metric"]].map(([value, label]) => h("option", { value }, label)));
+  const all = h("button", { type: "button", onclick: () => act({ choose: [...new Set([...last.chosen, ...shown.map((run) => run.id)])] }) }, "Select all shown");
+  const none = h("button", { type: "button", onclick: () => act({ choose: [] }) }, "Select none");
+  const column = h("select", { "aria-label": "Metric shown for each run", onchange: (event) => act({ column: event.target.value }) });
+  const sort = h("select", { "aria-label": "Sort runs", onchange: () => draw() }, ...[["newest", "newest first"], ["name", "by name"], ["duration", "longest first"], ["value", "by metric"]].map(([value, label]) => h("option", { value }, label)));
   const body = h("tbody", {});
   const heads = ["", "Run", "Experiment", "Tags", "State", "Duration"].map((text) => h("th", { scope: "col" }, text || h("span", { class: "wb-apart" }, "Compare")));
   const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads, h("th", { scope: "col", class: "wb-end" }, column))), body);
@@ -119,7 +119,7 @@ function makeRunList(act) {
   function draw(state = last) {
     last = state;
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    shown = state.runs.filter((run) => found(run, words)).sort(SORTS[sort.value] ?? byMetric(state.column_better));
+    shown = state.runs.filter((run) => matches(run, words)).sort(SORTS[sort.value] ?? byMetric(state.column_better));
     const now = JSON.stringify([shown, state.chosen, state.slots, state.metrics, state.column, state.more]);
     if (now === drawn) return;
     drawn = now;
@@ -131,7 +131,7 @@ function makeRunList(act) {
       body.replaceChildren(...shown.map((run) => row(run, picked.has(run.id))));
     });
     const counted = words.length ? `${shown.length} of ${state.runs.length} runs` : `${state.runs.length} ${state.runs.length === 1 ? "run" : "runs"}`;
-    setText(note, shown.length || !words.length ? `${counted}${state.more ? ", the newest" : ""} · ${state.chosen.length} chosen` : `No run matches “${search.value}”`);
+    setText(note, shown.length || !words.length ? `${counted}${state.more ? " (newest only)" : ""} · ${state.chosen.length} selected` : `No runs match “${search.value}”`);
     all.disabled = !shown.some((run) => !picked.has(run.id));
     none.disabled = !state.chosen.length;
   }
@@ -143,7 +143,7 @@ function makeRunList(act) {
   return { el, draw, tick };
 }
 
-// Rebuild a part of the page and give the focus back to what had it.
+// Rebuild a part of the page, then restore its focus and scroll positions.
 function keepFocus(root, build) {
   const key = root.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   const scrolled = [...root.querySelectorAll(".wb-scroll")].map((node) => [node, node.scrollLeft, node.scrollTop]);

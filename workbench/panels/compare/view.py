@@ -1,4 +1,4 @@
-"""What a reader chose to see: which runs, charts and axes; checked when the page sends it."""
+"""How a comparison is shown: charts, axes and scales, checked when the page sends a change."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from typing import Any
 from workbench.compare import STATISTICS, Better
 from workbench.errors import BadInput
 
-#: So many charts at most, so many of them at the start, and so many points in all of them together.
+#: Maximum number of charts, charts at the start, and maximum number of points sent for all charts.
 MAX_CHARTS, CHARTS_AT_START, MAX_SENT_POINTS = 12, 2, 30_000
 
 
 @dataclass(frozen=True)
 class View:
-    """How a comparison is shown; each field may be given to :meth:`ComparePanel.set`.
+    """How a comparison is shown; every field can be passed to :meth:`ComparePanel.set`.
 
     Attributes
     ----------
     metrics : list of str or None
-        Which have a chart; None for the first few that have curves.
+        Metrics with a chart; None for the first few that have curves.
     axis : str
         ``"step"``, ``"time"``, ``"relative"`` or the name of a metric.
     smoothing : float
         Weight of the moving mean, 0 to 0.999.
     log : bool
-        Whether the values stand on a logarithmic scale.
+        Whether the y axis is logarithmic.
     average : str or None
-        A setting to average over: runs that are the same but for it become a mean with a band.
+        A setting to average over: runs that differ only in it become a mean with a band.
     window : (float, float) or None
-        The part of the axis that is shown.
+        The visible range of the x axis.
     width : int
-        Pixels of a chart.
+        Width of a chart in pixels.
     baseline : int or None
-        Id of the run that others are held against.
+        Id of the run that the others are compared with.
     better : dict of str to {"higher", "lower", None}
-        Directions that hold instead of the declared ones.
+        Directions that override the declared ones.
     statistic : {"last", "best", "min", "max"}
-        Which number of each metric stands in the table.
+        Which value of each metric the table shows.
     differences : bool
         Whether only settings that differ are shown.
     column : str or None
-        The metric in the list of runs; None for the first with a direction.
+        The metric in the list of runs; None for the first one with a direction.
     """
 
     metrics: list[str] | None = None
@@ -66,25 +66,25 @@ def changed(view: View, change: Mapping[str, Any]) -> View:
     Raises
     ------
     BadInput
-        A field that there is not, or a value that does not fit it.
+        An unknown field or an invalid value.
     """
     for name, value in change.items():
         check = _CHECKS.get(name)
         if check is None:
-            raise BadInput(f"no setting {name!r} of a comparison", hint=f"There are: {', '.join(_CHECKS)}.")
+            raise BadInput(f"unknown view option {name!r}", hint=f"Allowed: {', '.join(_CHECKS)}.")
         if not check(value):
-            raise BadInput(f"{name}={value!r} does not fit", hint="See workbench.panels.compare.view.View.")
+            raise BadInput(f"invalid value {name}={value!r}", hint="See workbench.panels.compare.view.View.")
     change = dict(change)
     if change.get("window") is not None:
         low, high = change["window"]
         change["window"] = (float(low), float(high))
     if "axis" in change and change["axis"] != view.axis:
-        change.setdefault("window", None)  # places on another axis
+        change.setdefault("window", None)  # the range is one of the old axis
     return replace(view, **change)
 
 
 def is_number(value: Any) -> bool:
-    """Say whether a value from the page is a finite number."""
+    """Return whether a value from the page is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -1,4 +1,4 @@
-// The forms of the jobs panel, made from schemas; messages are written down in jobs.py.
+// Forms of the jobs panel, generated from schemas. Message shapes are documented in panel.py.
 
 function fieldRow(field, value, prefix) {
   const id = `${prefix}-${field.name}`;
@@ -16,13 +16,13 @@ function fieldRow(field, value, prefix) {
   else if (field.kind === "json") {
     control = h("textarea", { ...shared, rows: 2, spellcheck: "false", class: "wb-mono", value: value === undefined ? "" : JSON.stringify(value) });
   } else {
-    // Numbers are plain text fields too: a browser's own number field hides what was mistyped.
+    // Numbers use text fields too: a browser's number field hides invalid input.
     const mode = { integer: "numeric", number: "decimal" }[field.kind];
     control = h("input", { ...shared, type: "text", inputmode: mode, autocomplete: "off", onkeydown: submitOnEnter, value: value === undefined ? "" : String(value) });
   }
   const problem = h("span", { class: "wb-wrong", id: `${id}-problem` });
   const help = h("span", { class: "wb-help", id: `${id}-help` }, field.help);
-  const label = h("label", { for: id }, field.label, field.required && h("span", { class: "wb-muted" }, " (needed)"));
+  const label = h("label", { for: id }, field.label, field.required && h("span", { class: "wb-muted" }, " (required)"));
   return { field, control, problem, node: h("div", { class: "wb-field" }, label, control, problem, help) };
 }
 
@@ -41,7 +41,7 @@ function fieldValue({ field, control }, start) {
   return number;
 }
 
-// Rows of fields with what is wrong beside each: drawn from a schema, read, and marked.
+// Form rows: drawn from a schema, read, and marked with their errors.
 function fieldRows(number) {
   let rows = [];
   let start = {};
@@ -55,20 +55,20 @@ function fieldRows(number) {
       if (!rows.length && empty) node.append(h("p", { class: "wb-muted" }, empty));
     },
     first: () => rows[0]?.control,
-    // Mark what is wrong, go to the first of it, and say whether any of it has a field here.
+    // Mark invalid fields, focus the first one, and return whether any problem belongs to a field here.
     wrong(problems) {
       let first = null;
       for (const row of rows) {
-        const said = problems.filter(([name]) => name.split(".")[0] === row.field.name).map(([, message]) => message);
-        row.problem.textContent = said.join("; ");
-        if (said.length) row.control.setAttribute("aria-invalid", "true");
+        const messages = problems.filter(([name]) => name.split(".")[0] === row.field.name).map(([, message]) => message);
+        row.problem.textContent = messages.join("; ");
+        if (messages.length) row.control.setAttribute("aria-invalid", "true");
         else row.control.removeAttribute("aria-invalid");
-        if (said.length && !first) first = row.control;
+        if (messages.length && !first) first = row.control;
       }
       first?.focus();
       return first !== null;
     },
-    // What differs from the start, or null where something cannot be read.
+    // The options that differ from the initial values; null if a field cannot be read.
     read() {
       const options = {};
       const problems = [];
@@ -77,7 +77,7 @@ function fieldRows(number) {
           const value = fieldValue(row, start[row.field.name]);
           if (value !== undefined && JSON.stringify(value) !== JSON.stringify(start[row.field.name])) options[row.field.name] = value;
         } catch (error) {
-          const kind = row.field.kind === "json" ? "this is not JSON" : "this is not a number";
+          const kind = row.field.kind === "json" ? "not valid JSON" : "not a number";
           problems.push([row.field.name, `${kind}: ${row.control.value.trim()}`]);
         }
       }
@@ -98,7 +98,7 @@ function problemBox() {
   };
 }
 
-// The form of one job type, made from the schema of the adapter's options.
+// The form of one job type, generated from the schema of the adapter's options.
 function jobForm(model, offer, number, done) {
   let form = offer.forms[0];
   const fields = fieldRows(number);
@@ -139,16 +139,16 @@ function jobForm(model, offer, number, done) {
   };
 }
 
-// The form of a notebook of the user's own: its path first, then what its parameters cell declares.
+// The form for a user's own notebook: first its path, then the parameters it declares.
 function notebookForm(model, offer, number, done) {
   let read = null; // the path whose parameters are shown
   const fields = fieldRows(number);
   const problem = problemBox();
   const id = `wb-form-${number}-path`;
-  const look = h("button", { type: "submit" }, "Read its parameters");
+  const look = h("button", { type: "submit" }, "Read parameters");
   const submit = h("button", { type: "submit", class: "wb-primary", hidden: true }, "Run notebook");
   const path = h("input", {
-    id, type: "text", autocomplete: "off", spellcheck: "false", placeholder: "experiments/mine.ipynb", "aria-describedby": `${id}-help`,
+    id, type: "text", autocomplete: "off", spellcheck: "false", placeholder: "path/to/notebook.ipynb", "aria-describedby": `${id}-help`,
     onkeydown: submitOnEnter,
     oninput: () => {
       read = null;
@@ -171,7 +171,7 @@ function notebookForm(model, offer, number, done) {
     model.send({ type: "submit", form: offer.type, path: read, options });
   };
   const close = h("button", { type: "button", onclick: done }, "close");
-  const help = h("span", { class: "wb-help", id: `${id}-help` }, "A notebook of your own. What its cell tagged “parameters” assigns becomes the form.");
+  const help = h("span", { class: "wb-help", id: `${id}-help` }, "Your own notebook. The variables in its cell tagged “parameters” become the form.");
   const node = h(
     "form",
     { class: "wb-form", "aria-label": "Run a notebook", onsubmit: send, novalidate: true },
@@ -189,7 +189,7 @@ function notebookForm(model, offer, number, done) {
       look.disabled = false;
       look.hidden = true;
       submit.hidden = false;
-      fields.draw(message.fields, message.values, "It declares no parameters; it runs as it is.");
+      fields.draw(message.fields, message.values, "This notebook declares no parameters; it runs as is.");
       (fields.first() ?? submit).focus();
     },
     refuse(message) {

@@ -1,4 +1,4 @@
-// The jobs panel. Message shapes are written down in jobs.py, beside this file's Python half.
+// The jobs panel. Message shapes are documented in panel.py.
 
 const SETTLED = ["succeeded", "failed", "cancelled"];
 const PILLS = { running: "wb-run", cancelling: "wb-run", succeeded: "wb-ok", failed: "wb-bad" };
@@ -20,9 +20,9 @@ const ago = (time) => {
 function progressText(job) {
   if (job.error) return job.error.cell ? `cell ${job.error.cell}: ${job.error.message}` : job.error.message;
   if (SETTLED.includes(job.status)) return job.summary || job.message;
-  if (job.status === "queued") return "waits for its turn";
+  if (job.status === "queued") return "waiting to start";
   if (job.status === "cancelling") return "cancelling…";
-  // What is counted is the innermost stage; the bar shows the whole.
+  // The count is that of the innermost stage; the bar shows the whole job.
   const counted = job.stages.at(-1) ?? job;
   const count = counted.total ? `${whole(counted.done)} / ${whole(counted.total)}` : counted.done ? whole(counted.done) : "";
   const names = job.stages.map((stage) => stage.name);
@@ -36,7 +36,7 @@ function timeText(job) {
   return job.status === "running" && job.left !== null ? `${duration(job.left)} left` : "";
 }
 
-// Where JupyterLab can open a notebook, or null outside of its folder.
+// Where JupyterLab can open a notebook; null outside its root folder.
 function notebookPath(path, home) {
   const page = document.getElementById("jupyter-config-data");
   if (!page || !path || document.body.dataset.voila) return null;
@@ -50,7 +50,7 @@ function notebookPath(path, home) {
 function notebookLink(job, home) {
   const place = notebookPath(job.notebook, home);
   if (!place) return null;
-  // JupyterLab opens the link in a tab of its own; a plain browser follows it.
+  // JupyterLab opens the link in its own tab; a plain browser follows it.
   return h(
     "a",
     {
@@ -65,13 +65,13 @@ function notebookLink(job, home) {
   );
 }
 
-// One row a job, kept while the list changes around it, so that focus and open parts stay.
+// One row per job, kept while the list around it changes, so that focus and open parts stay.
 function jobRow(model, id, home) {
   const pill = h("span", { class: "wb-pill" });
   const name = h("span", { class: "wb-job" });
   const fill = h("i", {});
   const bar = h("span", { class: "wb-bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 }, fill);
-  const said = h("span", { class: "wb-said" });
+  const description = h("span", { class: "wb-said" });
   const time = h("span", { class: "wb-time wb-num" });
   const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
   const detail = h("div", { class: "wb-detail", hidden: true });
@@ -86,7 +86,7 @@ function jobRow(model, id, home) {
     open = open === kind ? null : kind;
     if (open === "log") send("log", { open: true });
     if (open === "result") send("result");
-    detail.replaceChildren(...(open === "log" ? [log] : open === "result" ? [h("p", { class: "wb-muted" }, "Drawing the result…")] : []));
+    detail.replaceChildren(...(open === "log" ? [log] : open === "result" ? [h("p", { class: "wb-muted" }, "Loading the result…")] : []));
     detail.hidden = !open;
     for (const [key, button] of Object.entries(toggles)) button.setAttribute("aria-expanded", String(open === key));
   };
@@ -96,7 +96,7 @@ function jobRow(model, id, home) {
   const toggles = { result: button("result", () => toggle("result")), log: button("log", () => toggle("log")) };
   const link = h("span", {});
   const actions = h("span", { class: "wb-actions" }, cancel, retry, toggles.result, toggles.log, link);
-  const row = h("li", { class: "wb-row", "data-id": id }, name, pill, h("span", { class: "wb-progress" }, bar, said), time, actions, problem, detail);
+  const row = h("li", { class: "wb-row", "data-id": id }, name, pill, h("span", { class: "wb-progress" }, bar, description), time, actions, problem, detail);
 
   function update(job) {
     const running = ["running", "cancelling"].includes(job.status);
@@ -112,9 +112,9 @@ function jobRow(model, id, home) {
     else bar.setAttribute("aria-valuenow", String(Math.round(100 * job.fraction)));
     bar.setAttribute("aria-label", `Progress of job ${job.id}`);
     const text = progressText(job);
-    setText(said, text);
-    said.title = text;
-    said.className = job.error || running ? "wb-said wb-num" : "wb-said wb-muted";
+    setText(description, text);
+    description.title = text;
+    description.className = job.error || running ? "wb-said wb-num" : "wb-said wb-muted";
     setText(time, timeText(job));
     cancel.hidden = !["queued", "running"].includes(job.status);
     retry.hidden = !["failed", "cancelled"].includes(job.status);
@@ -126,7 +126,7 @@ function jobRow(model, id, home) {
     }
     if (open === "log" && job.log !== null) {
       const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
-      setText(log, job.log || "(nothing written yet)");
+      setText(log, job.log || "(no output yet)");
       if (atEnd) log.scrollTop = log.scrollHeight;
     }
   }
@@ -141,7 +141,7 @@ function jobRow(model, id, home) {
     },
     showResult(html) {
       if (open !== "result") return;
-      // Made by workbench.panels.render_html, which escapes every text in it.
+      // The HTML comes from workbench.panels.render_html, which escapes every text in it.
       const box = h("div", { class: "wb-drawn" });
       box.innerHTML = html;
       detail.replaceChildren(box);
@@ -149,42 +149,42 @@ function jobRow(model, id, home) {
   };
 }
 
-// Which jobs are shown: their type, their state, and the page.
+// Filters by type and state, and paging.
 function listPart(model) {
   const { states, page } = model.get("setup");
-  const type = h("select", { "aria-label": "Type of jobs", onchange: () => ask(0) });
-  const state = h("select", { "aria-label": "State of jobs", onchange: () => ask(0) }, h("option", { value: "" }, "any state"), ...states.map((name) => h("option", { value: name }, name)));
+  const type = h("select", { "aria-label": "Job type", onchange: () => request(0) });
+  const state = h("select", { "aria-label": "Job state", onchange: () => request(0) }, h("option", { value: "" }, "any state"), ...states.map((name) => h("option", { value: name }, name)));
   const where = h("span", { class: "wb-muted wb-num", role: "status" });
   const newer = h("button", { type: "button", onclick: () => turn(-page) }, "‹ newer");
   const older = h("button", { type: "button", onclick: () => turn(page) }, "older ›");
   const pages = h("div", { class: "wb-pages", hidden: true }, where, h("span", { class: "wb-actions" }, newer, older));
   let offset = 0;
   let known = "";
-  let asked = null; // a choice made here, until the kernel shows it
-  function ask(from, kind = type.value, status = state.value) {
-    asked = { type: kind, state: status };
+  let requested = null; // a filter chosen here, until the kernel confirms it
+  function request(from, kind = type.value, status = state.value) {
+    requested = { type: kind, state: status };
     model.send({ type: "show", job_type: kind, state: status, offset: from });
   }
   function turn(by) {
-    ask(Math.max(0, offset + by));
+    request(Math.max(0, offset + by));
   }
   return {
-    filters: h("div", { class: "wb-actions", role: "group", "aria-label": "Show" }, type, state),
+    filters: h("div", { class: "wb-actions", role: "group", "aria-label": "Filter jobs" }, type, state),
     pages,
     filtered: () => type.value !== "" || state.value !== "",
-    showAll: () => ask(0, "", ""),
+    showAll: () => request(0, "", ""),
     update({ jobs, total, offset: from, types, shown }) {
       if (!jobs) return;
       offset = from;
       const names = JSON.stringify(types);
       if (names !== known) {
         known = names;
-        type.replaceChildren(h("option", { value: "" }, "all jobs"), ...types.map((one) => h("option", { value: one.type }, one.label)));
+        type.replaceChildren(h("option", { value: "" }, "any type"), ...types.map((one) => h("option", { value: one.type }, one.label)));
       }
-      // Another view of the same panel may have chosen; a choice just made here is not undone meanwhile.
-      if (asked && asked.type === shown.type && asked.state === shown.state) asked = null;
-      type.value = (asked ?? shown).type;
-      state.value = (asked ?? shown).state;
+      // Another view of this panel may have changed the filter; one just chosen here stays until confirmed.
+      if (requested && requested.type === shown.type && requested.state === shown.state) requested = null;
+      type.value = (requested ?? shown).type;
+      state.value = (requested ?? shown).state;
       pages.hidden = total <= page;
       setText(where, `${whole(from + 1)}–${whole(from + jobs.length)} of ${whole(total)}`);
       newer.disabled = from === 0;
@@ -213,20 +213,20 @@ function render({ model, el }) {
   }
 
   function update() {
-    const { jobs, total, going_on: goingOn, problem: trouble } = model.get("state");
-    problem.hidden = !trouble;
-    problem.replaceChildren(...(trouble ? [h("b", {}, trouble.message), h("span", {}, trouble.hint)] : []));
-    empty.hidden = !!jobs?.length || !!trouble;
+    const { jobs, total, going_on: active, problem: failure } = model.get("state");
+    problem.hidden = !failure;
+    problem.replaceChildren(...(failure ? [h("b", {}, failure.message), h("span", {}, failure.hint)] : []));
+    empty.hidden = !!jobs?.length || !!failure;
     empty.replaceChildren(
       ...(!jobs
-        ? ["Reading the workspace…"]
+        ? ["Loading jobs…"]
         : which.filtered()
-          ? [h("b", {}, "No such jobs"), h("button", { type: "button", onclick: which.showAll }, "show all")]
-          : [h("b", {}, "No jobs yet"), offers.length ? "Start one with the buttons above." : "No adapter is installed; a notebook of your own can be run."]),
+          ? [h("b", {}, "No matching jobs"), h("button", { type: "button", onclick: which.showAll }, "show all")]
+          : [h("b", {}, "No jobs yet"), offers.length ? "Start one with the buttons above." : "No adapter is installed. You can run a notebook of your own."]),
     );
     head.hidden = !jobs?.length;
     which.update(model.get("state"));
-    setText(count, goingOn ? `${whole(goingOn)} going on` : "");
+    setText(count, active ? `${whole(active)} active` : "");
     announce(jobs ?? []);
     for (const [place, job] of (jobs ?? []).entries()) {
       if (!rows.has(job.id)) rows.set(job.id, jobRow(model, job.id, home));

@@ -1,6 +1,6 @@
-"""A panel over a workspace's jobs: what runs and how far it is, what failed and why, and new ones.
+"""A panel for a workspace's jobs: running jobs with progress, failures with reasons, forms for new jobs.
 
-The page shows the trait ``state`` and asks by custom messages.
+The page shows the trait ``state`` and sends its requests as custom messages.
 
 ::
 
@@ -49,27 +49,27 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-#: Seconds between looks while a job moves, and while none does.
+#: Seconds between looks while a job is active, and while none is.
 BUSY_SECONDS, CALM_SECONDS = 0.5, 2.0
 
 
-#: So many jobs a page, newest first; so many lines of a log are shown.
+#: Jobs per page (newest first), and maximum number of log lines shown.
 PAGE_JOBS, LOG_LINES = 25, 200
 
 
-#: Rows of jobs that have ended are remembered, so many of them, since they never change.
+#: Maximum number of cached rows of finished jobs, which never change.
 _REMEMBERED_ROWS = 500
 
 
 _SETTLED = frozenset({"succeeded", "failed", "cancelled"})
 
 
-_GOING_ON = ("queued", "running", "cancelling")
+_ACTIVE = ("queued", "running", "cancelling")
 
 
-#: What the filter by state offers, with the states that each stands for.
+#: Choices of the state filter, with the states each stands for.
 STATES: Mapping[str, tuple[str, ...]] = {
-    "going on": _GOING_ON,
+    "active": _ACTIVE,
     "succeeded": ("succeeded",),
     "failed": ("failed",),
     "cancelled": ("cancelled",),
@@ -91,9 +91,9 @@ class JobsPanel(LivePanel):
     Parameters
     ----------
     workspace : BaseWorkspace
-        Whose jobs.
+        The workspace of the jobs.
     adapter : str, optional
-        Offer this adapter's jobs only; all installed ones otherwise.
+        Offer only this adapter's jobs; default: those of all installed adapters.
     """
 
     _esm = assets("base/dom.js", "jobs/forms.js", "jobs/jobs.js")
@@ -115,28 +115,28 @@ class JobsPanel(LivePanel):
         )
 
     def look(self) -> tuple[dict[str, Any], float]:
-        """Return one page of jobs as rows; look often while any job moves."""
-        wanted = STATES.get(self._state)
-        total = self.workspace.count_jobs(self._type, wanted)
-        # What was deleted or has changed its state meanwhile leaves no empty page behind.
+        """Return one page of jobs as rows; look often while any job is active."""
+        states = STATES.get(self._state)
+        total = self.workspace.count_jobs(self._type, states)
+        # Jobs may have been deleted or changed state since; avoid an empty page.
         self._offset = min(self._offset, max(total - 1, 0) // PAGE_JOBS * PAGE_JOBS)
-        jobs = self.workspace.jobs(self._type, wanted, PAGE_JOBS, self._offset)
-        going_on = self.workspace.count_jobs(status=_GOING_ON)
+        jobs = self.workspace.jobs(self._type, states, PAGE_JOBS, self._offset)
+        active = self.workspace.count_jobs(status=_ACTIVE)
         others = (kind for kind in self.workspace.job_types() if kind not in self._offered)
         types = [*self._offered, *others]
         state = {
             "jobs": [self._row(job) for job in jobs],
             "total": total,
             "offset": self._offset,
-            "going_on": going_on,
+            "going_on": active,
             "types": [{"type": kind, "label": _label(kind)} for kind in types],
             "shown": {"type": self._type or "", "state": self._state},
             "problem": None,
         }
-        return state, BUSY_SECONDS if going_on else CALM_SECONDS
+        return state, BUSY_SECONDS if active else CALM_SECONDS
 
     def to_html(self) -> str:
-        """Return the page as plain HTML, for where no widget is shown."""
+        """Return the page as plain HTML, for places that show no widgets."""
         if not self.state.get("jobs"):
             return "<p>No jobs yet.</p>"
         titles = ("Job", "Name", "State", "Outcome")
@@ -150,13 +150,13 @@ class JobsPanel(LivePanel):
             for line in lines
         )
         left_out = self.state["total"] - len(lines)
-        more = f"<p>{left_out} more are not shown here.</p>" if left_out else ""
+        more = f"<p>{left_out} more not shown.</p>" if left_out else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
     # --- messages from the page ---------------------------------------------------------------------------
 
     def answer(self, content: Mapping[str, Any]) -> None:
-        """Do what the page asks; nothing it sends raises here."""
+        """Handle a message from the page; nothing it sends raises here."""
         where = {key: content[key] for key in ("form", "id") if key in content}
         try:
             reply = self._do(content)
@@ -169,9 +169,10 @@ class JobsPanel(LivePanel):
                 "problems": [list(problem) for problem in problems],
             }
         except Exception as error:
-            _LOG.exception("the jobs panel could not do %r", content.get("type"))
-            said = f"{type(error).__name__}: {error}"
-            reply = {"type": "refused", "message": said, "hint": "The trace is in the log.", "problems": []}
+            _LOG.exception("the jobs panel could not handle %r", content.get("type"))
+            problem = f"{type(error).__name__}: {error}"
+            hint = "The traceback is in the log."
+            reply = {"type": "refused", "message": problem, "hint": hint, "problems": []}
         if reply:
             self.send({**where, **reply})
 
@@ -186,7 +187,7 @@ class JobsPanel(LivePanel):
             return None
         job_id = content.get("id")
         if isinstance(job_id, bool) or not isinstance(job_id, int):
-            raise BadInput(f"a job's id is a whole number, not {job_id!r}")
+            raise BadInput(f"the id of a job must be an integer, got {job_id!r}")
         if kind == "retry":
             job = self.workspace.job(job_id).retry()
             self.look_now()
@@ -203,29 +204,29 @@ class JobsPanel(LivePanel):
             (self._open_logs.add if content.get("open") else self._open_logs.discard)(job_id)
             self.look_now()
         else:
-            raise BadInput(f"the panel does not know {kind!r}")
+            raise BadInput(f"unknown message type {kind!r}")
         return None
 
     def _submit(self, content: Mapping[str, Any]) -> dict[str, Any]:
         job_type, options, path = content.get("job_type"), content.get("options"), content.get("path")
         if not isinstance(options, Mapping):
-            raise BadInput(f"a job's options are a dictionary, not {options!r}")
+            raise BadInput(f"the options of a job must be a dictionary, got {options!r}")
         if isinstance(path, str):
             job = self.workspace.submit_notebook(path, dict(options))
         elif isinstance(job_type, str):
             job = self.workspace.submit(job_type, content.get("adapter") or None, dict(options))
         else:
-            raise BadInput("a job has a type and options, or the path of a notebook")
+            raise BadInput(f"a job needs a type or the path of a notebook, got type {job_type!r}")
         self.look_now()
         return {"type": "submitted", "id": job.id}
 
     def _show(self, content: Mapping[str, Any]) -> None:
-        """Turn to another page, or to other jobs."""
+        """Show another page or other jobs."""
         kind, state, offset = content.get("job_type"), content.get("state"), content.get("offset")
         if not isinstance(kind, str) or state not in ("", *STATES) or not isinstance(offset, int):
             raise BadInput(
-                f"no jobs of type {kind!r}, state {state!r} from {offset!r} on",
-                hint=f"States to ask for: {', '.join(STATES)}; or none for all.",
+                f"invalid filter: type {kind!r}, state {state!r}, offset {offset!r}",
+                hint=f"States: {', '.join(STATES)}; empty for all.",
             )
         self._type, self._state, self._offset = kind or None, state, max(offset, 0)
         self.look_now()
@@ -248,7 +249,7 @@ def _fresh_row(job: Job) -> dict[str, Any]:
     progress, error = job.progress, job.error
     running = job.status == "running"
     stages = [{"name": stage.name, "done": stage.done, "total": stage.total} for stage in progress.stages]
-    # A result that was kept though the job failed: it missed its floors.
+    # A job that missed its floors has failed, but its result was kept.
     kept = job.status == "succeeded" or (error or {}).get("type") == "BelowFloor"
     return {
         "id": job.id,
@@ -283,9 +284,9 @@ def _label(job_type: str) -> str:
 
 
 def _declared(path: Any) -> dict[str, Any]:
-    """Return the form of a user's own notebook."""
+    """Return the form for a user's own notebook."""
     if not isinstance(path, str) or not path.strip():
-        raise BadInput("no notebook is named", hint="Give the path of an .ipynb file.")
+        raise BadInput("the path of the notebook is missing", hint="Give the path of an .ipynb file.")
     source = local_notebook(path.strip())
     fields = form_fields(parameters_model(source).model_json_schema())
     return {
@@ -297,8 +298,8 @@ def _declared(path: Any) -> dict[str, Any]:
 
 
 def _offers(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one offer a job type, with the form of each adapter that has it."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """Return one offer per job type, with a form for each adapter that has it."""
+    forms_by_type: dict[str, list[dict[str, Any]]] = {}
     for name in names:
         adapter = get_adapter(name)
         for job_type in adapter.job_types():
@@ -309,12 +310,12 @@ def _offers(names: Sequence[str]) -> list[dict[str, Any]]:
                 "fields": fields,
                 "values": initial_values(fields),
             }
-            found.setdefault(job_type, []).append(form)
+            forms_by_type.setdefault(job_type, []).append(form)
     order = {job_type: place for place, job_type in enumerate(_BUTTON_ORDER)}
     return [
         {"type": job_type, "label": _label(job_type), "forms": forms}
         for job_type, forms in sorted(
-            found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])
+            forms_by_type.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])
         )
     ]
 

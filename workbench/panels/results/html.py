@@ -1,7 +1,7 @@
-"""Results drawn by their views: plain HTML tables, and plots where a view is a curve.
+"""Results as HTML: a table per view, and a plot per curve.
 
-The HTML works without JavaScript and stays readable where a notebook is not trusted and Jupyter takes
-its styles out, so an executed notebook is a report on its own.
+The HTML works without JavaScript and stays readable in a notebook that is not trusted, where Jupyter removes
+its styles, so an executed notebook is a complete report.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-#: So many warnings are listed openly; more are folded behind their count.
+#: Up to this many warnings are listed openly; more are folded behind their count.
 _OPEN_WARNINGS = 5
 
 
@@ -44,12 +44,12 @@ def result_html(result: Result) -> str:
     lead = f'<p class="wb-lead">{escape(result.summary)}</p>' if result.summary else ""
     parts = [lead, _warnings(result.warnings), *(view_html(view) for view in views)]
     if not any(parts):
-        parts = ['<p class="wb-none">This result holds nothing to show.</p>']
+        parts = ['<p class="wb-none">This result has nothing to show.</p>']
     return f'<div class="wb-result"><style>{assets("results/results.css")}</style>{"".join(parts)}</div>'
 
 
 def figure(view: View) -> Figure:
-    """Return a ``curve`` view as a matplotlib figure that pyplot knows nothing of.
+    """Return a ``curve`` view as a matplotlib figure that is not registered with pyplot.
 
     Raises
     ------
@@ -69,15 +69,15 @@ def view_html(view: View) -> str:
         draw = _DRAWN[view.kind]
     except KeyError:
         known = ", ".join(sorted(_DRAWN))
-        raise BadInput(f"view {view.title!r} has the unknown kind {view.kind!r}; known: {known}") from None
+        raise BadInput(f"view {view.title!r} has unknown kind {view.kind!r}; known: {known}") from None
     try:
         body = draw(view)
     except BadInput:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(
-            f"view {view.title!r}: no data of a {view.kind!r}: {type(error).__name__} {error}",
-            hint="The shape of each kind is written at workbench.View.",
+            f"view {view.title!r}: data do not fit kind {view.kind!r}: {type(error).__name__} {error}",
+            hint="The shape of each kind is documented in workbench.View.",
         ) from error
     notes = "".join(f"<li>{escape(note)}</li>" for note in view.notes)
     foot = f'<ul class="wb-notes">{notes}</ul>' if notes else ""
@@ -94,7 +94,7 @@ def _warnings(warnings: Sequence[str]) -> str:
 
 
 def table_html(head: str, body: str) -> str:
-    """Return a table that scrolls by itself."""
+    """Return a table in a scrolling box of its own."""
     return f'<div class="wb-scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
@@ -105,7 +105,7 @@ def _write(value: float, spec: str | None) -> str:
 
 
 def cell_html(value: Any, spec: str | None) -> str:
-    """Return the inside of a cell: a text, a number, or a number with its bounds in small print."""
+    """Return the content of a cell: a text, a number, or a number with its bounds in small print."""
     bounds = ""
     if isinstance(value, Mapping):
         low, high, value = value.get("low"), value.get("high"), value["value"]
@@ -136,7 +136,7 @@ def _metrics_table(view: View) -> str:
 
 
 def _retrieval_table(view: View) -> str:
-    """Draw rows under their leading texts, each said once; the best is marked among rows that share them."""
+    """Draw rows grouped by their leading texts, each shown once; the best of each group is marked."""
     columns, rows = view.data["columns"], view.data["rows"]
     textual = [all(cell_number(row.get(column["key"])) is None for row in rows) for column in columns]
     leading = next((place for place, text in enumerate(textual) if not text), len(textual))
@@ -152,7 +152,7 @@ def _retrieval_table(view: View) -> str:
             cells = []
             for number, column in enumerate(columns):
                 if number < len(shared) and place:
-                    continue  # said by the cell above that spans this row
+                    continue  # the cell above spans this row
                 inner = cell_html(row.get(column["key"]), column.get("format"))
                 if marks[number][place]:
                     inner = f'<b class="wb-best">{inner}</b>'
@@ -164,7 +164,7 @@ def _retrieval_table(view: View) -> str:
 def _retrieval_cell(inner: str, number: int, text: bool, leading: int, height: int) -> str:
     if not text:
         return f'<td align="right">{inner}</td>'
-    # the style is said here too: pages that hold saved notebooks align every cell to the right
+    # inline style as well: pages that show saved notebooks align every cell to the right
     side = 'class="wb-text" align="left" valign="top" style="text-align:left;vertical-align:top"'
     if number < leading - 1:
         return f'<th scope="rowgroup" rowspan="{height}" {side}>{inner}</th>'
@@ -210,7 +210,7 @@ def _picture(view: View, item: Mapping[str, Any]) -> str:
         raise BadInput(f"view {view.title!r}: the picture of {caption!r} is not base64") from None
     kind = next((kind for head, kind in _PICTURE_TYPES if start.startswith(head)), None)
     if kind is None:
-        raise BadInput(f"view {view.title!r}: the picture of {caption!r} is no PNG, JPEG or WebP")
+        raise BadInput(f"view {view.title!r}: the picture of {caption!r} is not a PNG, JPEG or WebP file")
     lines = [f"<b>{escape(caption)}</b>"] if caption else []
     lines += [
         f'<span class="wb-note">{escape(str(item[key]))}</span>'

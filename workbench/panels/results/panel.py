@@ -1,9 +1,9 @@
-"""A panel that puts results of jobs side by side.
+"""A panel that shows results of jobs side by side.
 
 ::
 
     state            {"jobs": [{"id", "name", "adapter", "summary"}, ...] newest first,
-                      "chosen": [id, ...], "baseline": id or null, "html": what they show,
+                      "chosen": [id, ...], "baseline": id or null, "html": the drawn comparison,
                       "problem": null or {"message", "hint"}, "heard": {view: number}}
     page -> kernel   {"type": "choose", "jobs": [id, ...], "view", "number"}
                      {"type": "baseline", "job": id or null, "view", "number"}
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from workbench.base_workspace import BaseWorkspace
 
 
-#: Seconds between looks for new jobs, how many are listed, and how many are chosen at the start.
+#: Seconds between looks for new jobs, maximum number of listed jobs, and number chosen at the start.
 LOOK_SECONDS, LISTED_JOBS, CHOSEN_AT_START = 2.0, 100, 2
 
 
 class ResultsComparePanel(LivePanel):
-    """Put results of jobs side by side: numbers with their differences, and every view.
+    """Show results of jobs side by side: numbers with their differences, and every view.
 
     Parameters
     ----------
     workspace : BaseWorkspace
-        Whose jobs; one on a server as well as one here.
+        The workspace of the jobs, local or on a server.
     jobs : sequence of int, optional
-        Ids to begin with; the newest two evaluations otherwise.
+        Ids of the jobs chosen at the start; default: the newest two.
     type : str
-        Which jobs are listed.
+        Type of the listed jobs.
     """
 
     _esm = assets("base/dom.js", "results/side_by_side.js")
@@ -50,7 +50,7 @@ class ResultsComparePanel(LivePanel):
         workspace: BaseWorkspace,
         jobs: Sequence[int] | None = None,
         *,
-        type: str = "eval",  # noqa: A002  # the word for it everywhere
+        type: str = "eval",  # noqa: A002  # the name used everywhere
     ) -> None:
         self.workspace = workspace
         self._type = type
@@ -67,13 +67,13 @@ class ResultsComparePanel(LivePanel):
             self.look_now()
 
     def pin(self, job: int | None) -> None:
-        """Hold the others against this job; against the first if None."""
+        """Compare the other results with this job's, or with the first one's if None."""
         with self._refreshing:
             self._baseline = job
             self.look_now()
 
     def look(self) -> tuple[dict[str, Any], float]:
-        """Return the jobs that have a result, and what the chosen ones show."""
+        """Return the jobs with a result and the comparison of the chosen ones."""
         rows = self.workspace.jobs(type=self._type, status="succeeded", limit=LISTED_JOBS)
         newest = sorted(job.id for job in rows[:CHOSEN_AT_START])
         chosen = newest if self._chosen is None else self._chosen
@@ -96,29 +96,29 @@ class ResultsComparePanel(LivePanel):
         }
         try:
             if chosen:
-                wanted = (tuple(chosen), baseline)
-                if self._drawn[0] != wanted:  # a result never changes once it is there
+                key = (tuple(chosen), baseline)
+                if self._drawn[0] != key:  # a stored result never changes
                     compared = self.workspace.compare_results(chosen, baseline=baseline)
-                    self._drawn = (wanted, comparison_html(compared))
+                    self._drawn = (key, comparison_html(compared))
                 state["html"] = self._drawn[1]
         except WorkbenchError as error:
             state["problem"] = {"message": error.message, "hint": error.hint}
         return state, LOOK_SECONDS
 
     def at_hand(self) -> dict[str, Any]:
-        """Return which messages of the page were heard; what they ask for is done when a look succeeds."""
+        """Return which messages of the page arrived; they take effect when a look succeeds."""
         return {"heard": self._heard}
 
     def to_html(self) -> str:
-        """Return what is compared as plain HTML that stays readable in a saved notebook."""
+        """Return the comparison as plain HTML that stays readable in a saved notebook."""
         if self.state.get("html"):
             return str(self.state["html"])
         problem = self.state.get("problem")
-        said = problem["message"] if problem else "No results to compare yet."
-        return f'<div class="wb-result"><p class="wb-none">{escape(said)}</p></div>'
+        message = problem["message"] if problem else "No results to compare yet."
+        return f'<div class="wb-result"><p class="wb-none">{escape(message)}</p></div>'
 
     def answer(self, content: Mapping[str, Any]) -> None:
-        """Do what the page asks; anything else is left alone."""
+        """Handle a message from the page; other messages are ignored."""
         view, number = content.get("view"), content.get("number")
         if isinstance(view, str) and isinstance(number, int):
             self._heard = dict([*self._heard.items(), (view, number)][-8:])

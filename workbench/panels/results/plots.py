@@ -1,4 +1,4 @@
-"""Curves of results, drawn by matplotlib without touching its global state."""
+"""Curves of results, drawn with matplotlib without touching its global state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-#: One colour a series, readable on white, and the name under which a theme may replace it.
+#: One colour per series, readable on white; a theme can replace each by a CSS variable.
 SERIES_COLOURS = ("#3155d6", "#c26a10", "#1d8a5f", "#8a4fc4", "#c0392b", "#4b7f9e")
 
 
@@ -36,11 +36,11 @@ _THEME = {
 }
 
 
-#: A line of more points than these is drawn without a mark at each.
+#: Maximum number of points of a line that has a marker at each.
 _MARKED = 32
 
 
-#: Faces that have Korean, in order of preference; the first installed one stands behind the Latin face.
+#: Fonts with Korean glyphs, in order of preference; the first installed one is the fallback font.
 _KOREAN_FACES = (
     "Noto Sans KR",
     "Noto Sans CJK KR",
@@ -58,7 +58,7 @@ def curve_figure(view: View) -> Figure:
     Raises
     ------
     BadInput
-        Data that are not a curve's: a missing key, or series of another length than ``x``.
+        Data that do not fit a curve: a missing key, or a series whose length differs from that of ``x``.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -79,8 +79,8 @@ def curve_figure(view: View) -> Figure:
 def curve_html(view: View) -> str:
     """Return a ``curve`` view as HTML that follows the page's theme.
 
-    The drawing is there twice: as inline SVG, which takes its colours from the page, and as a PNG, which
-    is what remains where a notebook is not trusted and its styles and SVG are taken out.
+    The HTML holds the drawing twice: as inline SVG with the page's colours, and as a PNG, which remains if a
+    notebook is not trusted and Jupyter removes its styles and SVG.
     """
     figure = curve_figure(view)
     name = escape(view.title, quote=True)
@@ -100,12 +100,12 @@ def curve_html(view: View) -> str:
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """Return a figure as ``"png"`` (on white, twice the screen's density) or ``"svg"`` (no ground)."""
+    """Return a figure as ``"png"`` (on white, 200 dpi) or ``"svg"`` (transparent)."""
     from matplotlib import rc_context
 
     out = io.BytesIO()
     with rc_context(_settings()), warnings.catch_warnings():
-        # A machine without a Korean face draws boxes in the PNG; the SVG holds the text itself.
+        # Without a Korean font the PNG shows boxes; the SVG holds the text itself.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         if kind == "png":
             figure.savefig(out, format="png", dpi=200, facecolor="white")
@@ -115,23 +115,23 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def save_figures(result: Result, folder: Path) -> list[Path]:
-    """Write every ``curve`` of a result as a file, as SVG (whose text stays text) and as PNG.
+    """Write every ``curve`` view of a result to files, as SVG (with text as text) and as PNG.
 
     Parameters
     ----------
     result : Result
     folder : Path
-        Made if it is not there.
+        Created if missing.
 
     Returns
     -------
     list of Path
-        In the order of the views; names are the view's number and title.
+        In the order of the views; a name is the view's number and title.
 
     Raises
     ------
     BadInput
-        Data that are no curve's.
+        Data that do not fit a curve.
     """
     written = []
     for number, view in enumerate(result.views, 1):
@@ -154,8 +154,9 @@ def _checked(view: View) -> tuple[list[float], list[Mapping[str, Any]]]:
         for one in series:
             for key in ("y", "low", "high"):
                 if key in one and len(one[key]) != len(x):
-                    given = f"{len(one[key])} values in {key!r} of series {one.get('name', '')!r}"
-                    raise BadInput(f"curve {view.title!r}: {given}, but x has {len(x)}")
+                    name = f"{key!r} of series {one.get('name', '')!r}"
+                    lengths = f"{len(one[key])} values, x has {len(x)}"
+                    raise BadInput(f"curve {view.title!r}: {name} must be as long as x: {lengths}")
             one["y"]
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, BadInput):
@@ -165,7 +166,7 @@ def _checked(view: View) -> tuple[list[float], list[Mapping[str, Any]]]:
             hint="A curve has 'x' (numbers) and 'series', a list of {'name', 'y'}.",
         ) from None
     if view.data.get("x_scale") == "log2" and any(value <= 0 for value in x):
-        raise BadInput(f"curve {view.title!r}: x on a log2 scale must be above 0, not {min(x):g}")
+        raise BadInput(f"curve {view.title!r}: x on a log2 scale must be above 0, got {min(x):g}")
     return x, series
 
 
@@ -174,7 +175,7 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 
 def _colours(series: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a colour a series; a dashed line takes that of the solid one whose name its own begins with."""
+    """Return one colour per series; a dashed line shares that of the solid line whose name begins its own."""
     solid = [str(one.get("name", "")) for one in series if not one.get("dashed")]
     own = {name: SERIES_COLOURS[place % len(SERIES_COLOURS)] for place, name in enumerate(solid)}
     out = []
@@ -187,11 +188,11 @@ def _colours(series: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _draw(axes: Axes, x: list[float], one: Mapping[str, Any], colour: str) -> None:
     dashed = bool(one.get("dashed"))
-    there = [place for place, y in enumerate(one["y"]) if y is not None or not one.get("connect")]
-    x = [x[place] for place in there]
+    kept = [place for place, y in enumerate(one["y"]) if y is not None or not one.get("connect")]
+    x = [x[place] for place in kept]
 
     def numbers(key: str) -> list[float]:
-        return _numbers([one[key][place] for place in there])
+        return _numbers([one[key][place] for place in kept])
 
     axes.plot(
         x,

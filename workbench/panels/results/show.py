@@ -13,33 +13,33 @@ if TYPE_CHECKING:
 
 
 def render_html(result: Result | ResultsComparison) -> str:
-    """Return a result, or results beside each other, as one piece of HTML; every text in it is escaped.
+    """Return a result, or several side by side, as one piece of HTML; every text in it is escaped.
 
     Raises
     ------
     BadInput
-        Something else than a result, a view of an unknown kind, or data that do not fit their kind.
+        Not a result, a view of an unknown kind, or data that do not fit their kind.
     """
     if isinstance(result, Result):
         return result_html(result)
-    from workbench.compare.results import ResultsComparison  # which brings numpy
+    from workbench.compare.results import ResultsComparison  # imports numpy
     from workbench.panels.results.side_by_side import comparison_html
 
     if isinstance(result, ResultsComparison):
         return comparison_html(result)
     raise BadInput(
-        f"only a Result can be shown, not {type(result).__name__}",
+        f"only a Result can be shown, got {type(result).__name__}",
         hint="job.result is None until the job has succeeded." if result is None else "",
     )
 
 
 def show(result: Result | ResultsComparison) -> None:
-    """Display a result, or results beside each other, in a notebook.
+    """Display a result, or several side by side, in a notebook.
 
     Raises
     ------
     BadInput
-        Something else than a result, or a view that cannot be drawn.
+        Not a result, or a view that cannot be drawn.
     """
     from IPython.display import display
 
@@ -47,7 +47,7 @@ def show(result: Result | ResultsComparison) -> None:
 
 
 class _Shown:
-    """What ``show`` displays; drawn at once, so that an error is raised where ``show`` was called."""
+    """What ``show`` displays; drawn immediately, so that errors are raised where ``show`` was called."""
 
     def __init__(self, result: Result | ResultsComparison) -> None:
         self._html = render_html(result)

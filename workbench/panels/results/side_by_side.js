@@ -1,7 +1,7 @@
-// Results of jobs side by side. What they show is drawn in the kernel, as show() draws it, every text escaped.
+// Results of jobs side by side. The kernel draws the HTML, as in show(), and escapes every text in it.
 
 function render({ model, el }) {
-  const me = `${Date.now()}-${Math.random()}`;
+  const viewId = `${Date.now()}-${Math.random()}`;
   let number = 0;
   let pending = {};
   let drawnJobs = "";
@@ -9,23 +9,23 @@ function render({ model, el }) {
 
   const title = h("h2", {});
   const status = h("span", { class: "wb-muted", role: "status" });
-  const baseline = h("select", { "aria-label": "baseline", onchange: (event) => tell({ type: "baseline", job: event.target.value ? Number(event.target.value) : null }) });
+  const baseline = h("select", { "aria-label": "baseline", onchange: (event) => send({ type: "baseline", job: event.target.value ? Number(event.target.value) : null }) });
   const label = h("label", { class: "wb-inline wb-muted" }, "baseline", baseline);
   const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
   const list = h("fieldset", { class: "wb-jobs" });
-  const empty = h("div", { class: "wb-empty" }, h("b", {}, "No results yet"), "A job that has succeeded leaves one.");
+  const empty = h("div", { class: "wb-empty" }, h("b", {}, "No results yet"), "Results appear when a job succeeds.");
   const body = h("div", { class: "wb-compared" });
   let silence = null;
 
   const state = () => ({ ...model.get("state"), ...pending });
 
-  function tell(message) {
+  function send(message) {
     number += 1;
     if (message.type === "choose") pending = { ...pending, chosen: message.jobs };
     else pending = { ...pending, baseline: message.job };
-    model.send({ ...message, view: me, number });
+    model.send({ ...message, view: viewId, number });
     clearTimeout(silence);
-    silence = setTimeout(() => setText(status, "The kernel is busy: it answers when its cell has run."), 700);
+    silence = setTimeout(() => setText(status, "The kernel is busy; results appear when the running cell finishes."), 700);
     update();
   }
 
@@ -34,26 +34,26 @@ function render({ model, el }) {
     if (now === drawnJobs) return;
     drawnJobs = now;
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.job : null;
-    const toggle = (id) => (event) => tell({ type: "choose", jobs: event.target.checked ? [...state().chosen, id] : state().chosen.filter((one) => one !== id) });
+    const toggle = (id) => (event) => send({ type: "choose", jobs: event.target.checked ? [...state().chosen, id] : state().chosen.filter((one) => one !== id) });
     const line = (job) => h("label", { class: "wb-job-line", title: job.summary || job.name }, h("input", { type: "checkbox", "data-job": job.id, checked: chosen.includes(job.id), onchange: toggle(job.id) }), h("span", {}, `#${job.id} ${job.name}`), h("span", { class: "wb-muted" }, job.summary || job.adapter));
     list.replaceChildren(h("legend", {}, "Jobs, newest first"), ...jobs.map(line));
     if (focused) list.querySelector(`[data-job="${focused}"]`)?.focus();
   }
 
   function update() {
-    if ((model.get("state").heard?.[me] ?? 0) >= number) {
+    if ((model.get("state").heard?.[viewId] ?? 0) >= number) {
       pending = {};
       clearTimeout(silence);
       setText(status, "");
     }
     const now = state();
-    const { jobs = [], chosen = [], html = "", problem: trouble } = now;
+    const { jobs = [], chosen = [], html = "", problem: failure } = now;
     setText(title, chosen.length > 1 ? `Compare ${chosen.length} results` : "Compare results");
     drawJobs({ jobs, chosen });
     list.hidden = !jobs.length;
-    empty.hidden = !!jobs.length || !!trouble;
-    problem.hidden = !trouble;
-    problem.replaceChildren(...(trouble ? [h("b", {}, trouble.message), h("span", {}, trouble.hint)] : []));
+    empty.hidden = !!jobs.length || !!failure;
+    problem.hidden = !failure;
+    problem.replaceChildren(...(failure ? [h("b", {}, failure.message), h("span", {}, failure.hint)] : []));
     const names = new Map(jobs.map((job) => [job.id, `#${job.id} ${job.name}`]));
     const options = [["", "first"], ...chosen.map((id) => [String(id), names.get(id) ?? `#${id}`])];
     if (baseline.dataset.options !== JSON.stringify(options)) {

@@ -20,7 +20,7 @@ _LEFT = 'class="wb-text" align="left" style="text-align:left"'
 
 
 def comparison_html(comparison: ResultsComparison) -> str:
-    """Return results beside each other as one piece of HTML; every text in it is escaped.
+    """Return results side by side as one piece of HTML; every text in it is escaped.
 
     Raises
     ------
@@ -35,8 +35,8 @@ def comparison_html(comparison: ResultsComparison) -> str:
             body = draw(group, comparison, names)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(
-                f"view {group.title!r}: no data of a {group.kind!r}: {type(error).__name__} {error}",
-                hint="The shape of each kind is written at workbench.View.",
+                f"view {group.title!r}: data do not fit kind {group.kind!r}: {type(error).__name__} {error}",
+                hint="The shape of each kind is documented in workbench.View.",
             ) from error
         if body:
             parts.append(f'<section class="wb-view"><h4>{escape(group.title)}</h4>{body}</section>')
@@ -72,22 +72,22 @@ def _metrics(comparison: ResultsComparison, names: Sequence[str]) -> str:
             if final.deltas[place]:
                 inner += f' <small class="wb-note">{escape(final.deltas[place])}</small>'
             if row.interval_texts[place]:
-                said = f"{row.interval_texts[place]}, {row.verdicts[place]}"
+                interval = f"{row.interval_texts[place]}, {row.verdicts[place]}"
                 kind = "wb-real" if row.verdicts[place] == "real" else "wb-noise"
-                inner += f'<br><small class="{kind}">{escape(said)}</small>'
+                inner += f'<br><small class="{kind}">{escape(interval)}</small>'
             cells.append(f'<td align="right">{inner}</td>')
         arrow = f'<small class="wb-note">{_ARROWS[final.better]}</small>' if final.better else ""
         title = escape(final.description or final.name, quote=True)
         name = f'<th scope="row" align="left" title="{title}">{escape(final.name)}{arrow}</th>'
         rows.append(f"<tr>{name}{''.join(cells)}</tr>")
     if not rows:
-        return '<p class="wb-none">These results hold no numbers.</p>'
+        return '<p class="wb-none">These results have no metrics.</p>'
     base = names[comparison.base]
     head = f"<tr><th {_LEFT}>Metric</th>{_heads(names)}</tr>"
     return (
         '<section class="wb-view">'
         + table_html(head, "".join(rows))
-        + f'<ul class="wb-notes"><li>Differences are to {base}.</li>'
+        + f'<ul class="wb-notes"><li>Differences are relative to {base}.</li>'
         + f"{_interval_note(comparison)}</ul></section>"
     )
 
@@ -96,16 +96,17 @@ def _interval_note(comparison: ResultsComparison) -> str:
     pairs = {one.pairs for row in comparison.rows for one in row.intervals if one is not None}
     if not pairs:
         return (
-            "<li>No interval: these results share no scores of single questions, so nobody can say "
-            "whether a difference is more than chance.</li>"
+            "<li>No intervals: these results share no scores per question, so it is unknown whether a "
+            "difference is more than chance.</li>"
             if len(comparison.results) > 1
             else ""
         )
     counted = f"{min(pairs):,}" if len(pairs) == 1 else f"{min(pairs):,} to {max(pairs):,}"
     return (
-        f"<li>Below a difference: its {LEVEL:.0%} interval, a paired bootstrap (BCa) over the {counted} "
-        "questions that both answered. “Real” leaves out zero: other questions of this kind would show it "
-        "too. It says nothing of another training seed, and of twenty metrics one is “real” by chance.</li>"
+        f"<li>Below a difference: its {LEVEL:.0%} interval, from a paired bootstrap (BCa) over the {counted} "
+        "questions that both results answered. “Real” means that the interval excludes zero: other questions "
+        "of this kind would show the difference too. It does not account for variation between training "
+        "seeds, and about one in twenty metrics is “real” by chance.</li>"
     )
 
 
@@ -113,7 +114,7 @@ def _interval_note(comparison: ResultsComparison) -> str:
 
 
 def _missing(name: str) -> str:
-    return f'<p class="wb-none">{name} has no such view.</p>'
+    return f'<p class="wb-none">{name} does not have this view.</p>'
 
 
 def _side_by_side(group: ViewGroup, comparison: ResultsComparison, names: Sequence[str]) -> str:
@@ -125,10 +126,10 @@ def _side_by_side(group: ViewGroup, comparison: ResultsComparison, names: Sequen
 
 
 def _metrics_tables(group: ViewGroup, comparison: ResultsComparison, names: Sequence[str]) -> str:
-    """Draw tables of numbers by name; a name that stands in the table of all metrics is not said again."""
-    said = {row.final.name for row in comparison.rows}
+    """Draw tables of numbers by name, without the names that the table of all metrics already shows."""
+    shown = {row.final.name for row in comparison.rows}
     tables = [{str(row["name"]): row for row in view.data["rows"]} if view else {} for view in group.views]
-    order = dict.fromkeys(name for table in tables for name in table if name not in said)
+    order = dict.fromkeys(name for table in tables for name in table if name not in shown)
     rows = []
     for name in order:
         base = tables[comparison.base].get(name)
@@ -151,7 +152,7 @@ def _with_delta(cell: Any, base: Any, spec: str | None, best: bool = False) -> s
 
 
 def _retrieval_tables(group: ViewGroup, comparison: ResultsComparison, names: Sequence[str]) -> str:
-    """Draw one table: for each row that the results have in common, a line a result under each other."""
+    """Draw one table with the rows of all results: for each row, one line per result."""
     columns: dict[str, Mapping[str, Any]] = {}
     for view in group.views:
         for column in view.data["columns"] if view else ():
@@ -165,10 +166,10 @@ def _retrieval_tables(group: ViewGroup, comparison: ResultsComparison, names: Se
     head = "".join(f'<th scope="col" {_LEFT}>{escape(str(columns[key]["label"]))}</th>' for key in texts)
     head += f'<th scope="col" {_LEFT}>Result</th>'
     for key in numbers:
-        label = [str(columns[key]["group"])] if columns[key].get("group") else []
+        group_label = [str(columns[key]["group"])] if columns[key].get("group") else []
         arrow = {"higher": " ↑", "lower": " ↓"}.get(columns[key].get("better") or "", "")
-        said = " ".join([*label, str(columns[key]["label"])])
-        head += f'<th scope="col" align="right">{escape(said)}{arrow}</th>'
+        label = " ".join([*group_label, str(columns[key]["label"])])
+        head += f'<th scope="col" align="right">{escape(label)}{arrow}</th>'
     body = "".join(_row_group(key, tables, columns, numbers, comparison.base, names) for key in order)
     return table_html(f"<tr>{head}</tr>", body)
 
@@ -177,7 +178,7 @@ def _by_texts(view: View, texts: Sequence[str]) -> dict[tuple[str, ...], Mapping
     out: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for row in view.data["rows"]:
         key = tuple(str(row.get(name) if row.get(name) is not None else "–") for name in texts)
-        while key in out:  # rows that only numbers tell apart: the first goes with the first
+        while key in out:  # rows that differ only in numbers are paired in order
             key = (*key, "")
         out[key] = row
     return out
@@ -207,7 +208,7 @@ def _row_group(
             )
         cells = ""
         for name in numbers:
-            # Of what nobody calls better or worse (a count, say) a difference of nothing is not said.
+            # For a column without a direction (a count, for example), a difference of zero is not shown.
             other = (rows[base] or {}).get(name) if place != base else None
             if not columns[name].get("better") and cell_number(other) == cell_number((row or {}).get(name)):
                 other = None
@@ -218,7 +219,7 @@ def _row_group(
 
 
 def _curves(group: ViewGroup, comparison: ResultsComparison, names: Sequence[str]) -> str:
-    """Draw the curves of all results into one plot, on all places that any of them has."""
+    """Draw the curves of all results in one plot, over every x that any of them has."""
     from workbench.panels.results.plots import curve_html
 
     views = [view for view in group.views if view]
@@ -233,7 +234,7 @@ def _curves(group: ViewGroup, comparison: ResultsComparison, names: Sequence[str
 
 def _on_axis(line: Mapping[str, Any], x: Sequence[Any], axis: Sequence[float], name: str) -> dict[str, Any]:
     out: dict[str, Any] = {"name": " · ".join(filter(None, [name, str(line.get("name", ""))]))}
-    out["connect"] = len(x) < len(axis)  # its own line goes on over places that only others have
+    out["connect"] = len(x) < len(axis)  # draw through the x values that only other results have
     for key in ("y", "low", "high"):
         if key in line:
             at = dict(zip(map(float, x), line[key], strict=True))

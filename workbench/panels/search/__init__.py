@@ -1,1 +1,1 @@
-"""The search panel, and the page that visitors see."""
+"""The search panel and the published search page."""

@@ -1,4 +1,4 @@
-"""The search page of a workspace, as a notebook or Voila shows it."""
+"""The search page of a workspace, for notebooks and for Voila."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 def search_page(
     workspace: BaseWorkspace | str | os.PathLike[str], index: str | None = None, *, service: bool = False
 ) -> SearchPanel | HTML:
-    """Return the search panel of an index, or a page that says what to do where there is none.
+    """Return the search panel of an index, or a page that says what to do if there is no index.
 
     Parameters
     ----------
     workspace : BaseWorkspace or path
-        Where the indexes are. Of a path the workspace's search service is asked, and nothing else of the
-        workspace is opened: a kernel that only shows this page stays light.
+        Where the indexes are. With a path, only the workspace's search service is used and nothing else of
+        the workspace is opened, so a kernel that only shows this page stays light.
     index : str, optional
-        Which one; ``$WORKBENCH_INDEX``, else the newest, if not given.
+        Name of the index; default: ``$WORKBENCH_INDEX``, else the newest.
     service : bool
-        Whether the search service holds the index for a workspace too, instead of this process.
+        Whether the search service, not this process, holds the index even if a Workspace is passed.
     """
     try:
         name = index or os.environ.get("WORKBENCH_INDEX") or _newest(workspace)
@@ -41,31 +41,30 @@ def search_page(
             return SearchPanel(_opened(workspace, name, service=service))
     except WorkbenchError as error:
         return _message("This index cannot be opened", error.message, error.hint)
-    said = "A search page needs an index, and this workspace has none."
-    return _message(
-        "Nothing to search yet", said, "Run `workbench demo`, or build an index in the jobs panel."
-    )
+    problem = "This workspace has no index."
+    hint = "Run `workbench demo`, or build an index in the jobs panel."
+    return _message("Nothing to search yet", problem, hint)
 
 
 def _opened(workspace: BaseWorkspace | str | os.PathLike[str], name: str, *, service: bool) -> Searcher:
     if not isinstance(workspace, (str, os.PathLike)):
         return workspace.open_search(name, service=service)
     home = Path(workspace).expanduser().resolve()
-    index_adapter(home / "indexes", name)  # what cannot be opened is said without starting anything
+    index_adapter(home / "indexes", name)  # raises before anything is started
     return SearchClient(home).open_search(name)
 
 
 def _newest(workspace: BaseWorkspace | str | os.PathLike[str]) -> str | None:
-    """Return the index that is shown where none is named."""
+    """Return the newest index; for a workspace on a server, the last one by name."""
     if isinstance(workspace, (str, os.PathLike)):
         return newest_index(Path(workspace).expanduser() / "indexes")
     return workspace.newest_index()
 
 
-def _message(title: str, said: str, hint: str) -> HTML:
+def _message(title: str, problem: str, hint: str) -> HTML:
     from IPython.display import HTML
 
-    body = f"<b>{escape(title)}</b>{escape(said)}<br>{escape(hint)}"
+    body = f"<b>{escape(title)}</b>{escape(problem)}<br>{escape(hint)}"
     return HTML(  # type: ignore[no-untyped-call]
         f'<style>{assets("base/theme.css")}</style><div class="wb"><div class="wb-empty">{body}</div></div>'
     )

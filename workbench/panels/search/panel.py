@@ -1,7 +1,7 @@
-"""A panel to search an index with words, with a picture, or with one of its own items.
+"""A panel that searches an index by text, by picture, or by one of the index's own items.
 
-The page and the kernel exchange custom messages; pictures travel beside them as binary buffers, here
-written as ``+``.
+The page and the kernel exchange custom messages; pictures are sent along as binary buffers, written here
+as ``+``.
 
 ::
 
@@ -13,8 +13,8 @@ written as ``+``.
                       "took_ms": {...}, "note": "", "cutoff": 8} + thumbnails
                      {"type": "error", "seq": 7, "message": "...", "hint": "..."}
 
-Every question is answered once, with its own number. The page drops an answer that is older than its
-newest question. What the page may ask (fields, choices of k, limits) stands in the trait ``setup``.
+Every request gets one answer with the same ``seq``. The page drops answers to older requests than its
+newest. What the page may request (fields, choices of k, limits) is in the trait ``setup``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, Sea
 _LOG = logging.getLogger(__name__)
 
 
-#: How many results a visitor may ask for.
+#: Numbers of results a visitor can choose from.
 K_CHOICES = (20, 50, 100)
 
 
@@ -43,14 +43,14 @@ _METHODS = {"text": "search_by_text", "image": "search_by_image", "item": "searc
 
 
 class SearchPanel(Panel):
-    """Search an index: a box, sample queries, the searcher's own options, and a gallery.
+    """Search an index: a query box, sample queries, the searcher's options, and a gallery.
 
     Parameters
     ----------
     searcher : Searcher
-        An opened index.
+        An open index.
     query : str
-        A query to start with.
+        The initial query.
     """
 
     _esm = assets("base/dom.js", "search/search.js")
@@ -75,12 +75,12 @@ class SearchPanel(Panel):
         except WorkbenchError as error:
             answer, thumbnails = {"type": "error", "message": error.message, "hint": error.hint}, []
         except Exception:
-            # A visitor learns nothing of the machine; the trace is in the log of whoever publishes.
+            # Visitors learn nothing about the machine; the traceback is in the publisher's log.
             _LOG.exception("a search failed")
             answer, thumbnails = (
                 {
                     "type": "error",
-                    "message": "The search failed for a reason of its own.",
+                    "message": "Internal error in the search.",
                     "hint": "Try another query; the details are in the log.",
                 },
                 [],
@@ -90,22 +90,22 @@ class SearchPanel(Panel):
     def _search(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> SearchResult:
         by, k, options = content.get("by"), content.get("k", K_CHOICES[0]), content.get("options", {})
         if not isinstance(by, str) or by not in _METHODS:
-            raise BadInput(f"a search is by {', '.join(_METHODS)}, not by {by!r}")
+            raise BadInput(f"by must be one of {', '.join(_METHODS)}, got {by!r}")
         if isinstance(k, bool) or k not in K_CHOICES:
-            raise BadInput(f"k is one of {', '.join(map(str, K_CHOICES))}, not {k!r}")
+            raise BadInput(f"k must be one of {', '.join(map(str, K_CHOICES))}, got {k!r}")
         if not isinstance(options, Mapping):
-            raise BadInput(f"options are a mapping, not {type(options).__name__}")
+            raise BadInput(f"options must be a mapping, got {type(options).__name__}")
         unknown = sorted(str(name) for name in options if name not in self._option_names)
         if unknown:
             allowed = ", ".join(sorted(self._option_names)) or "none"
-            raise BadOptions(f"no option {', '.join(unknown)}; allowed: {allowed}")
+            raise BadOptions(f"unknown option {', '.join(unknown)}; allowed: {allowed}")
         if by == "image":
             return self.searcher.by_image(bytes(buffers[0]) if buffers else b"", k, **options)
-        given = content.get("query" if by == "text" else "item")
-        if not isinstance(given, str):
-            raise BadInput("the query is no text")
-        ask = self.searcher.by_text if by == "text" else self.searcher.by_item
-        return ask(given, k, **options)
+        name, search = ("query", self.searcher.by_text) if by == "text" else ("item", self.searcher.by_item)
+        value = content.get(name)
+        if not isinstance(value, str):
+            raise BadInput(f"the {name} must be text, got {type(value).__name__}")
+        return search(value, k, **options)
 
 
 def _setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]], query: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]], query: str) 
 
 
 def _packed(result: SearchResult) -> tuple[dict[str, Any], list[bytes]]:
-    """Return a result as one message, with all its thumbnails as buffers beside it."""
+    """Return a result as one message, and its thumbnails as buffers."""
     thumbnails: list[bytes] = []
     hits = []
     for hit in result:

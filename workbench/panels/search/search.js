@@ -1,9 +1,9 @@
-// The search panel. Message shapes are written down in search.py, beside this file's Python half.
-// Everything that comes from the kernel is put into the page as text, never as markup.
+// The search panel. Message shapes are documented in panel.py.
+// Everything from the kernel is inserted into the page as text, never as HTML.
 
 const LOADING_AFTER_MS = 150;
 const SLOW_AFTER_MS = 8000;
-const SHRINK_OVER_BYTES = 2 * 2 ** 20; // a Jupyter server drops larger messages without a word
+const SHRINK_OVER_BYTES = 2 * 2 ** 20; // a Jupyter server silently drops larger messages
 const SHRINK_TO_PIXELS = 1280;
 const PICTURE_TYPES = ["image/png", "image/jpeg", "image/webp"];
 const TIME_WORDS = { search: "search", encode: "encoding" };
@@ -33,9 +33,9 @@ const milliseconds = (ms) => (ms < 0.05 ? "<0.1" : ms < 10 ? ms.toFixed(1) : Mat
 function timing(took) {
   const parts = Object.entries(took).filter(([key]) => key !== "total");
   parts.sort(([a], [b]) => (b === "search") - (a === "search"));
-  const said = parts.map(([key, ms]) => `${milliseconds(ms)} ms ${TIME_WORDS[key] ?? key.replaceAll("_", " ")}`);
-  if (!said.length && "total" in took) said.push(`${milliseconds(took.total)} ms`);
-  return said.join(", ");
+  const texts = parts.map(([key, ms]) => `${milliseconds(ms)} ms ${TIME_WORDS[key] ?? key.replaceAll("_", " ")}`);
+  if (!texts.length && "total" in took) texts.push(`${milliseconds(took.total)} ms`);
+  return texts.join(", ");
 }
 
 function pictureType(bytes) {
@@ -43,14 +43,14 @@ function pictureType(bytes) {
   return a === 0x89 ? "image/png" : a === 0xff && b === 0xd8 ? "image/jpeg" : "image/webp";
 }
 
-// One store a model: two views of one panel show the same search.
+// One store per model: all views of a panel show the same search.
 function createStore(model) {
   const setup = model.get("setup");
   const listeners = new Set();
   let urls = [];
-  let inFlight = null; // the number of the question the kernel is at
+  let inFlight = null; // seq of the question that the kernel is answering
   let sentAt = 0;
-  let again = false; // a newer question waits until the kernel has answered
+  let again = false; // a newer question waits for the kernel's answer
   let timers = [];
 
   const state = {
@@ -137,7 +137,7 @@ function createStore(model) {
       emit();
     },
     clear() {
-      state.seq += 1; // whatever is under way is no longer wanted
+      state.seq += 1; // any answer still on its way is ignored
       again = false;
       if (state.question?.url) URL.revokeObjectURL(state.question.url);
       Object.assign(state, { question: null, answer: null, problem: null });
@@ -162,7 +162,7 @@ async function shrunk(file) {
   canvas.width = Math.max(1, Math.round(drawn.width * scale));
   canvas.height = Math.max(1, Math.round(drawn.height * scale));
   const context = canvas.getContext("2d");
-  context.fillStyle = "#fff"; // a transparent picture is seen on white, as the index saw its own
+  context.fillStyle = "#fff"; // transparent areas become white, as in the index
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(drawn, 0, 0, canvas.width, canvas.height);
   drawn.close();
@@ -172,12 +172,12 @@ async function shrunk(file) {
 async function takePicture(store, file) {
   const name = file.name || "pasted picture";
   if (!PICTURE_TYPES.includes(file.type)) {
-    store.refuse(`“${name}” is ${file.type || "of an unknown type"}.`, "PNG, JPEG and WebP pictures are taken.");
+    store.refuse(`“${name}” has an unsupported type: ${file.type || "unknown"}.`, "Use a PNG, JPEG or WebP picture.");
     return;
   }
   const limit = store.setup.maxImageBytes;
   if (file.size > limit) {
-    const sizes = `“${name}” has ${mib(file.size)}; at most ${mib(limit)} are taken.`;
+    const sizes = `“${name}” has ${mib(file.size)}; at most ${mib(limit)} are allowed.`;
     store.refuse(sizes, "Make it smaller and try again.");
     return;
   }
@@ -268,22 +268,23 @@ function toolbar(store) {
   return tools;
 }
 
-function givenPart(store) {
-  const given = h("span", { class: "wb-given", hidden: true });
+// The picture or item that is searched with, and a button to remove it.
+function pictureChip(store) {
+  const chip = h("span", { class: "wb-given", hidden: true });
   let drawn = null;
   store.subscribe(({ question }) => {
     if (question === drawn) return;
     drawn = question;
-    given.hidden = !question || question.by === "text";
-    if (given.hidden) return;
+    chip.hidden = !question || question.by === "text";
+    if (chip.hidden) return;
     const name = question.by === "item" ? `like “${question.name}”` : question.name;
-    given.replaceChildren(
+    chip.replaceChildren(
       h("img", { src: question.url, alt: "" }),
       h("span", { title: name }, name),
       h("button", { type: "button", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => store.clear() }, "×"),
     );
   });
-  return given;
+  return chip;
 }
 
 function searchForm(store, root) {
@@ -328,7 +329,7 @@ function searchForm(store, root) {
       },
     },
     icon(ICONS.search),
-    givenPart(store),
+    pictureChip(store),
     input,
     by.image && h("button", { type: "button", onclick: () => file.click() }, icon(ICONS.picture), "Picture"),
     h("button", { type: "submit", class: "wb-primary" }, "Search"),
@@ -422,23 +423,23 @@ const things = (answer) => (answer.hits.some((hit) => hit.url) ? "pictures" : "t
 
 function noteText(answer) {
   const none = answer.cutoff === 0 && answer.hits.length;
-  const far = none ? `even the nearest are no nearer than unrelated ${things(answer)} usually are` : "";
+  const far = none ? `no close match: even the nearest results are as far away as unrelated ${things(answer)} usually are` : "";
   return [answer.note, far].filter(Boolean).join(" · ");
 }
 
 function fillResults(store, results, focusResults) {
   const { answer } = store.state;
-  // Where no hit is near there is nothing to set apart: one line says so, and nothing is dimmed.
+  // If no hit is near, the note says so and nothing is dimmed.
   const cut = answer.cutoff > 0 && answer.cutoff < answer.hits.length ? answer.cutoff : null;
   const parts = answer.hits.map((hit, place) => hitPart(store, hit, cut !== null && place >= cut, focusResults));
   if (cut !== null) {
-    const said = `beyond this line the distance is what unrelated ${things(answer)} have`;
-    parts.splice(cut, 0, h("li", { class: "wb-cut" }, h("span", {}, said)));
+    const text = `results after this line are as far away as unrelated ${things(answer)} usually are`;
+    parts.splice(cut, 0, h("li", { class: "wb-cut" }, h("span", {}, text)));
   }
   results.classList.toggle("wb-texts", things(answer) === "texts");
   results.replaceChildren(...parts);
   for (const line of results.querySelectorAll(".wb-caption, .wb-second")) {
-    // A name that is cut can be read by keyboard too: focus unfolds it.
+    // Truncated names can be read by keyboard too: focus expands them.
     if (line.scrollWidth > line.clientWidth && !line.closest("figure").querySelector("button")) line.tabIndex = 0;
   }
 }
@@ -464,8 +465,7 @@ function resultsPart(store) {
   let drawn = null;
   let shownProblem = null;
   const draw = (state) => {
-    const said = statusText(state);
-    if (status.textContent !== said) status.textContent = said;
+    setText(status, statusText(state));
     setText(note, state.answer ? noteText(state.answer) : "");
     if (state.problem !== shownProblem) {
       shownProblem = state.problem;
@@ -480,18 +480,18 @@ function resultsPart(store) {
       results.replaceChildren(...Array.from({ length: ghosts }, () => h("li", { class: "wb-ghost", "aria-hidden": "true" })));
     }
     drawn = state.answer;
-    const nothing = state.answer && !state.answer.hits.length;
-    empty.hidden = !(nothing || (!state.question && !state.problem));
-    empty.replaceChildren(...emptyText(store.setup, nothing));
+    const noHits = state.answer && !state.answer.hits.length;
+    empty.hidden = !(noHits || (!state.question && !state.problem));
+    empty.replaceChildren(...emptyText(store.setup, noHits));
   };
   return { parts: [h("div", { class: "wb-line" }, note, status), problem, results, empty], draw };
 }
 
-function emptyText({ by, samples }, nothing) {
-  if (nothing) return [h("b", {}, "Nothing found."), "Try other words, or another picture."];
+function emptyText({ by, samples }, noHits) {
+  if (noHits) return [h("b", {}, "No results"), "Try other words or another picture."];
   const ways = [by.text && "type a word or two", by.image && "drop or paste a picture", by.text && samples.length && "try a sample"];
-  const said = ways.filter(Boolean).join(", or ");
-  return [h("b", {}, "Nothing searched yet"), `${said.charAt(0).toUpperCase()}${said.slice(1)}.`];
+  const hint = ways.filter(Boolean).join(", or ");
+  return [h("b", {}, "Start a search"), `${hint.charAt(0).toUpperCase()}${hint.slice(1)}.`];
 }
 
 export default () => {

@@ -1,4 +1,4 @@
-"""From an adapter's options to a form."""
+"""Form fields from an adapter's options."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_every_type_has_its_kind_of_field(name: str, kind: str) -> None:
     assert FIELDS[name]["kind"] == kind
 
 
-def test_order_words_and_limits_are_those_of_the_schema() -> None:
+def test_order_texts_and_limits_come_from_the_schema() -> None:
     assert list(FIELDS) == list(Options.model_fields)
     count = FIELDS["count"]
     assert (count["label"], count["help"], count["min"], count["max"]) == (
@@ -79,11 +79,11 @@ def test_order_words_and_limits_are_those_of_the_schema() -> None:
         ("maybe", ["p", "q"]),
     ],
 )
-def test_choices_carry_the_labels_the_adapter_gives(name: str, labels: list[str]) -> None:
+def test_choices_have_the_labels_of_the_adapter(name: str, labels: list[str]) -> None:
     assert [choice["label"] for choice in FIELDS[name]["choices"]] == labels
 
 
-def test_a_form_starts_with_the_defaults_and_a_needed_choice_with_its_first() -> None:
+def test_initial_values_are_the_defaults_and_the_first_option_of_a_required_choice() -> None:
     values: dict[str, Any] = initial_values(list(FIELDS.values()))
     assert values["method"] == "b"
     assert values["must"] == "x"

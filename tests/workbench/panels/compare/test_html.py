@@ -1,4 +1,4 @@
-"""The static charts: round ticks, honest gaps, text that stays text."""
+"""The static charts: round ticks, visible gaps, escaped text."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from workbench.panels.compare.html import chart_svg, log_ticks, number, ticks
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "wanted"),
+    ("low", "high", "expected"),
     [
         (0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
         (-3.0, 7.0, [-2.0, 0.0, 2.0, 4.0, 6.0]),
         (1e-9, 3e-9, [1e-9, 1.5e-9, 2e-9, 2.5e-9, 3e-9]),
     ],
 )
-def test_ticks_are_round_numbers_inside(low: float, high: float, wanted: list[float]) -> None:
-    assert ticks(low, high, 5) == pytest.approx(wanted)
+def test_ticks_are_round_numbers_inside(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high, 5) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "wanted"),
+    ("low", "high", "expected"),
     [
         (-3.0, 0.0, [0.001, 0.01, 0.1, 1]),
         (0.1, 1.8, [3, 10, 30]),
         (0.2, 0.62, [2, 3]),
     ],
 )
-def test_ticks_of_a_logarithmic_scale_are_round_too(low: float, high: float, wanted: list[float]) -> None:
-    found = [round(10**tick, 9) for tick in log_ticks(low, high, 4)]
-    assert set(wanted) <= set(found)
-    assert all(number(tick) in {number(float(f"{tick:.2g}"))} for tick in found)
+def test_ticks_of_a_logarithmic_scale_are_round_too(low: float, high: float, expected: list[float]) -> None:
+    values = [round(10**tick, 9) for tick in log_ticks(low, high, 4)]
+    assert set(expected) <= set(values)
+    assert all(number(tick) in {number(float(f"{tick:.2g}"))} for tick in values)
 
 
 def drawn(y: list[float], **how: bool) -> str:
@@ -50,7 +50,7 @@ def test_a_gap_is_a_gap_and_a_single_point_a_dot() -> None:
     assert "a &lt;metric&gt;" in svg
 
 
-def test_what_has_no_logarithm_is_a_gap_and_nothing_else_draws_nothing() -> None:
+def test_a_value_without_a_logarithm_is_a_gap_and_a_line_without_points_is_not_drawn() -> None:
     assert drawn([0.1, -1.0, 10.0], log=True).count("M") >= 2
     assert drawn([-1.0, -2.0], log=True) == ""
     assert drawn([math.nan]) == ""

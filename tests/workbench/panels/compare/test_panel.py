@@ -1,4 +1,4 @@
-"""The compare panel's half in Python."""
+"""The Python half of the compare panel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def curve(workspace: wb.Workspace, values: list[float], name: str = "loss", **co
 
 
 def lines(payload: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read lines as the page does."""
+    """Decode lines as the page does."""
     numbers = np.frombuffer(payload.get("data", b""), "<f4")
     out = []
     for line in payload.get("lines", []):
@@ -60,7 +60,7 @@ def panel(workspace: wb.Workspace) -> Iterator[ComparePanel]:
 
 @pytest.fixture
 def opened() -> Iterator[list[ComparePanel]]:
-    """Panels that are closed at the end."""
+    """Collect panels, which are closed at the end."""
     panels: list[ComparePanel] = []
     yield panels
     for panel in panels:
@@ -72,10 +72,10 @@ def test_an_empty_workspace_compares_nothing(panel: ComparePanel) -> None:
     assert panel.state["comparison"] is None
     assert panel.state["problem"] is None
     assert panel.comparison is None
-    assert "No runs to compare yet." in panel.to_html()
+    assert re.search(r"no runs", panel.to_html(), re.IGNORECASE)
 
 
-def test_the_newest_runs_are_chosen_until_somebody_chooses(
+def test_the_newest_runs_are_chosen_until_the_reader_chooses(
     panel: ComparePanel, workspace: wb.Workspace
 ) -> None:
     ids = [log(workspace, f"run {number}", 1 / number) for number in range(1, 5)]
@@ -101,7 +101,7 @@ def test_a_run_that_stays_keeps_its_colour(panel: ComparePanel, workspace: wb.Wo
     assert panel.state["slots"] == [2, 1, 0]
 
 
-def test_the_list_says_tags_state_duration_and_the_best_of_a_metric(
+def test_the_list_shows_tags_state_duration_and_the_best_of_a_metric(
     panel: ComparePanel, workspace: wb.Workspace
 ) -> None:
     with workspace.start_run(
@@ -123,7 +123,7 @@ def test_the_list_says_tags_state_duration_and_the_best_of_a_metric(
     assert [run["value"] for run in panel.state["runs"]] == ["", "0.750"]  # no direction: the last
 
 
-def test_the_first_charts_are_of_what_was_measured_on_val_and_has_a_curve(
+def test_the_first_charts_are_of_validation_metrics_with_a_curve(
     panel: ComparePanel, workspace: wb.Workspace
 ) -> None:
     with workspace.start_run("tries") as run:
@@ -176,7 +176,7 @@ def test_smoothing_averaging_and_a_window_change_the_lines(
     panel.set(average=None, window=[0.9, 1.1])
     assert lines(panel.curves)[0]["arrays"][0] == [0, 1, 2]  # one point on either side, to draw the line
     panel.set(axis="relative")
-    assert panel.view.window is None  # it was of another axis
+    assert panel.view.window is None  # the range belonged to the old axis
 
 
 def test_a_curve_is_smoothed_over_all_of_its_points_before_it_is_thinned(
@@ -194,9 +194,7 @@ def test_a_curve_is_smoothed_over_all_of_its_points_before_it_is_thinned(
     assert y == pytest.approx(smoothed(values, 0.9)[np.array(x, int)])
 
 
-def test_directions_baseline_and_statistic_are_what_the_reader_says(
-    panel: ComparePanel, workspace: wb.Workspace
-) -> None:
+def test_the_reader_sets_directions_and_the_baseline(panel: ComparePanel, workspace: wb.Workspace) -> None:
     one, two = log(workspace, "first", 0.5, lr=1), log(workspace, "second", 0.25, lr=2)
     panel.refresh()
     (row,) = panel.state["comparison"]["final"]
@@ -208,10 +206,10 @@ def test_directions_baseline_and_statistic_are_what_the_reader_says(
     assert panel.comparison is not None
     assert panel.comparison.baseline == two
     panel.choose([one])
-    assert panel.view.baseline is None  # it is not among them any more
+    assert panel.view.baseline is None  # the baseline is no longer chosen
 
 
-def test_the_page_hears_which_of_its_messages_were_heard(panel: ComparePanel) -> None:
+def test_the_state_says_which_messages_of_the_page_arrived(panel: ComparePanel) -> None:
     panel._on_message({"type": "set", "change": {"log": True}, "view": "a", "number": 3})
     panel._on_message({"type": "set", "change": {"no": 1}, "view": "b", "number": 1})
     assert panel.state["heard"] == {"a": 3, "b": 1}
@@ -221,9 +219,9 @@ def test_the_page_hears_which_of_its_messages_were_heard(panel: ComparePanel) ->
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "named"),
     [
-        ({"colour": 1}, "no setting 'colour'"),
+        ({"colour": 1}, "'colour'"),
         ({"smoothing": 1.0}, "smoothing=1.0"),
         ({"smoothing": True}, "smoothing=True"),
         ({"metrics": "loss"}, "metrics='loss'"),
@@ -235,25 +233,25 @@ def test_the_page_hears_which_of_its_messages_were_heard(panel: ComparePanel) ->
         ({"statistic": "mean"}, "statistic='mean'"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_changes_nothing(
-    panel: ComparePanel, change: dict[str, Any], said: str
+def test_an_invalid_change_is_refused_and_changes_nothing(
+    panel: ComparePanel, change: dict[str, Any], named: str
 ) -> None:
     before = panel.view
-    with pytest.raises(wb.BadInput, match=re.escape(said)):
+    with pytest.raises(wb.BadInput, match=re.escape(named)):
         panel.set(**change)
     panel._on_message({"type": "set", "change": change})
     assert panel.view == before
 
 
 @pytest.mark.parametrize("content", [None, [], {"type": "choose", "runs": "12"}, {"type": "other"}])
-def test_what_is_no_choice_changes_nothing(panel: ComparePanel, content: Any) -> None:
+def test_an_invalid_message_changes_nothing(panel: ComparePanel, content: Any) -> None:
     before = panel.state
     panel._on_message(content)
     assert panel.state == before
 
 
 @pytest.mark.parametrize(("kind", "begins"), [("csv", "id,name"), ("md", "| Config"), ("tex", "% \\use")])
-def test_a_comparison_is_handed_to_the_page_as_a_file(
+def test_a_comparison_is_sent_to_the_page_as_a_file(
     panel: ComparePanel, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, kind: str, begins: str
 ) -> None:
     log(workspace, "first", 0.5, lr=1)
@@ -269,7 +267,7 @@ def test_a_comparison_is_handed_to_the_page_as_a_file(
 
 
 class Tags(HTMLParser):
-    """Every tag and attribute of a page."""
+    """All tags and attributes of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -282,7 +280,7 @@ class Tags(HTMLParser):
         self.attributes += [(name, value or "") for name, value in attributes]
 
 
-def test_the_static_page_holds_tables_and_curves_and_nothing_that_leads_elsewhere(
+def test_the_static_page_holds_tables_and_curves_without_scripts_or_links(
     workspace: wb.Workspace, opened: list[ComparePanel]
 ) -> None:
     for name, top, config in (("<plain>", 0.5, {"lr": 1, "seed": 1}), ("둘째", 0.25, {"lr": 2, "seed": 1})):
@@ -305,65 +303,64 @@ def test_the_static_page_holds_tables_and_curves_and_nothing_that_leads_elsewher
     assert not [name for name, _ in page.attributes if name.startswith("on")]
 
 
-def test_a_run_that_is_not_there_is_said_and_the_list_stays(workspace: wb.Workspace) -> None:
+def test_a_missing_run_is_reported_and_the_list_stays(workspace: wb.Workspace) -> None:
     log(workspace, "first", 0.5)
     panel = ComparePanel(workspace, [99])
-    assert "no run 99" in panel.state["problem"]["message"]
+    message = panel.state["problem"]["message"]
+    assert "run 99" in message
     assert len(panel.state["runs"]) == 1
-    assert "no run 99" in panel.to_html()
+    assert message in panel.to_html()
     panel.close()
 
 
-def until(said: str, held: Any) -> None:
+def until(failure: str, condition: Any) -> None:
     deadline = time.monotonic() + 30
-    while not held():
-        assert time.monotonic() < deadline, said
+    while not condition():
+        assert time.monotonic() < deadline, failure
         time.sleep(0.02)
 
 
-def test_a_metric_logged_while_the_panel_is_shown_arrives_by_itself(
+def test_a_metric_logged_while_the_panel_is_shown_appears_by_itself(
     panel: ComparePanel, workspace: wb.Workspace
 ) -> None:
     panel._on_message({"type": "view", "view": "one", "open": True})
     log(workspace, "first", 0.5)
-    until("the table did not move", lambda: panel.state["comparison"])
+    until("the table did not update", lambda: panel.state["comparison"])
     assert panel.state["comparison"]["final"][0]["texts"] == ["0.500"]
     panel.close()
     assert not panel.alive
 
 
-def test_only_the_curve_of_a_run_that_goes_on_is_sent_again(
-    panel: ComparePanel, workspace: wb.Workspace
-) -> None:
+def test_only_the_curves_of_running_runs_are_sent_again(panel: ComparePanel, workspace: wb.Workspace) -> None:
     curve(workspace, [1.0, 2.0])
     with workspace.start_run("tries") as run:
         run.log({"loss": 1.0}, step=0)
         run.log({"loss": 2.0}, step=1)
         panel.refresh()
-        over = panel.curves
+        finished = panel.curves
         changes: list[str] = []
         panel.observe(lambda change: changes.append(change["name"]), ["curves", "live"])
         run.log({"loss": 3.0}, step=2)
         panel.refresh()
         assert lines(panel.live)[0]["arrays"][1] == [1.0, 2.0, 3.0]
         assert changes == ["live"]
-        assert panel.curves is over
+        assert panel.curves is finished
         panel.refresh()
         assert changes == ["live"]  # nothing new, nothing sent
     panel.refresh()
-    assert len(lines(panel.curves)) == 2  # it is over now
+    assert len(lines(panel.curves)) == 2  # it has finished now
     assert lines(panel.live) == []
 
 
-def test_points_that_are_held_are_not_read_again(
+def test_cached_points_are_not_read_again(
     panel: ComparePanel, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
+    reads: list[Any] = []
     read = reading.curve_points
     monkeypatch.setattr(
         reading,
         "curve_points",
-        lambda store, keys, after: asked.append((list(keys), dict(after))) or read(store, keys, after),
+        lambda store, keys, after: reads.append((list(keys), dict(after))) or read(store, keys, after),
     )
     with workspace.start_run("tries") as run:
         run.log({"x": 1.0}, step=0)
@@ -372,10 +369,10 @@ def test_points_that_are_held_are_not_read_again(
         run.log({"x": 3.0}, step=2)
         panel.refresh()
     panel.refresh()
-    assert asked == [([(run.id, "x")], {}), ([(run.id, "x")], {(run.id, "x"): 1})]
+    assert reads == [([(run.id, "x")], {}), ([(run.id, "x")], {(run.id, "x"): 1})]
 
 
-def test_readers_and_the_thread_do_not_disturb_each_other(
+def test_changes_and_looks_from_several_threads_do_not_interfere(
     panel: ComparePanel, workspace: wb.Workspace
 ) -> None:
     for number in range(3):
@@ -405,7 +402,7 @@ def test_readers_and_the_thread_do_not_disturb_each_other(
 
 
 class Wire:
-    """Counts what a panel says to its pages."""
+    """Records the size of each message that a panel sends to its pages."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.messages: list[int] = []
@@ -444,11 +441,11 @@ def test_a_hundred_runs_of_seventy_columns_take_few_messages_and_half_a_megabyte
     assert len(panel.state["comparison"]["final"]) == 20
     assert len(lines(panel.curves)) == 200
     assert len(wire.messages) + 1 <= 10
-    assert sum(wire.messages) > 50_000, "the wire saw nothing"
+    assert sum(wire.messages) > 50_000, "no messages were recorded"
     assert sum(wire.messages) + len(json.dumps(bundle)) <= 500_000
 
 
-def test_twenty_curves_of_many_points_are_sent_as_a_chart_can_show_them(
+def test_twenty_curves_of_many_points_are_thinned_to_what_a_chart_can_show(
     workspace: wb.Workspace, opened: list[ComparePanel]
 ) -> None:
     generator = np.random.default_rng(0)

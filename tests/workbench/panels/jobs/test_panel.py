@@ -1,4 +1,4 @@
-"""The jobs panel's half in Python, over a real workspace and the toy adapter."""
+"""The Python half of the jobs panel, on a real workspace with the toy adapter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = 60.0
 
 
 class Sent:
-    """A panel whose messages to the page are kept."""
+    """A panel that records its messages to the page."""
 
     def __init__(self, workspace: wb.Workspace) -> None:
         self.panel = JobsPanel(workspace, adapter="toy")
@@ -44,14 +44,14 @@ def sent(workspace: wb.Workspace, toy: wb.BaseAdapter) -> Iterator[Sent]:
 
 
 def add(workspace: wb.Workspace, **values: Any) -> int:
-    """Put a job's row there as it would be in the middle of its life, without anything that runs it."""
+    """Add a job's row in any state, without anything that runs it."""
     return workspace.store.add_job(records.Job(**{"type": "eval", "adapter": "toy", **values})).id or 0
 
 
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.02)
 
 
@@ -64,7 +64,7 @@ def test_the_buttons_are_the_jobs_the_adapter_offers_index_first(sent: Sent, toy
     assert form["values"]["k"] == 3
 
 
-def test_an_empty_workspace_has_no_rows_and_is_looked_at_calmly(sent: Sent) -> None:
+def test_an_empty_workspace_has_no_rows_and_is_polled_slowly(sent: Sent) -> None:
     assert sent.panel.state == {
         "jobs": [],
         "total": 0,
@@ -83,7 +83,7 @@ def test_an_empty_workspace_has_no_rows_and_is_looked_at_calmly(sent: Sent) -> N
     assert sent.panel.to_html() == "<p>No jobs yet.</p>"
 
 
-def test_rows_say_what_runs_how_far_and_what_failed_where(sent: Sent, workspace: wb.Workspace) -> None:
+def test_rows_show_progress_and_where_a_job_failed(sent: Sent, workspace: wb.Workspace) -> None:
     add(
         workspace,
         status="failed",
@@ -117,7 +117,7 @@ def test_the_state_is_set_only_when_something_changed(sent: Sent, workspace: wb.
     assert len(changes) == 1
 
 
-def test_options_that_do_not_fit_are_refused_field_by_field(sent: Sent) -> None:
+def test_invalid_options_are_refused_field_by_field(sent: Sent) -> None:
     reply = sent.ask(
         type="submit", form="eval", job_type="eval", adapter="toy", options={"steps": "x", "nope": 1}
     )
@@ -157,53 +157,64 @@ def test_cancel_and_retry(sent: Sent, workspace: wb.Workspace) -> None:
     again = workspace.job(reply["id"])
     assert (again.type, again.options["steps"]) == ("train", 2)
     again.cancel()
-    going_on = add(workspace, status="queued")
-    reply = sent.ask(type="retry", id=going_on)
+    active = add(workspace, status="queued")
+    reply = sent.ask(type="retry", id=active)
     assert reply is not None
-    assert (reply["type"], reply["message"]) == ("refused", f"job {going_on} is queued")
+    assert reply["type"] == "refused"
+    assert f"job {active}" in reply["message"]
+    assert "queued" in reply["message"]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "field", "value"),
     [
-        ({"type": "cancel", "id": 99}, "no job 99"),
-        ({"type": "cancel", "id": "1"}, "whole number, not '1'"),
-        ({"type": "explode", "id": 1}, "does not know 'explode'"),
+        ({"type": "cancel", "id": 99}, "job", "99"),
+        ({"type": "cancel", "id": "1"}, "id", "'1'"),
+        ({"type": "explode", "id": 1}, "message type", "'explode'"),
         (
             {"type": "submit", "form": "x", "job_type": "x", "adapter": "toy", "options": {}},
-            "no job type 'x'",
+            "job type",
+            "'x'",
         ),
-        ({"type": "submit", "form": "x", "job_type": 3, "options": {}}, "a type and options"),
-        ({"type": "submit", "form": "x", "job_type": "eval", "options": 3}, "a dictionary, not 3"),
-        ({"type": "submit", "form": "x", "path": "no.ipynb", "options": {}}, "no notebook"),
-        ({"type": "declare", "form": "x", "path": "s3://b/x.ipynb"}, "no local path"),
-        ({"type": "declare", "form": "x", "path": " "}, "no notebook is named"),
-        ({"type": "declare", "form": "x"}, "no notebook is named"),
-        ({"type": "show", "job_type": "", "state": "asleep", "offset": 0}, "state 'asleep'"),
-        ({"type": "show", "job_type": None, "state": "", "offset": 0}, "no jobs of type None"),
-        ({"type": "show", "job_type": "", "state": "", "offset": "x"}, "from 'x' on"),
+        ({"type": "submit", "form": "x", "job_type": 3, "options": {}}, "type", "3"),
+        ({"type": "submit", "form": "x", "job_type": "eval", "options": 3}, "options", "3"),
+        ({"type": "submit", "form": "x", "path": "no.ipynb", "options": {}}, "notebook", "no.ipynb"),
+        ({"type": "declare", "form": "x", "path": "s3://b/x.ipynb"}, "path", "s3://b/x.ipynb"),
+        ({"type": "declare", "form": "x", "path": " "}, "path", "missing"),
+        ({"type": "declare", "form": "x"}, "path", "missing"),
+        ({"type": "show", "job_type": "", "state": "asleep", "offset": 0}, "state", "'asleep'"),
+        ({"type": "show", "job_type": None, "state": "", "offset": 0}, "type", "None"),
+        ({"type": "show", "job_type": "", "state": "", "offset": "x"}, "offset", "'x'"),
         (
             {"type": "submit", "form": "x", "job_type": "eval", "adapter": "none", "options": {}},
-            "no adapter 'none'",
+            "adapter",
+            "'none'",
         ),
     ],
 )
-def test_what_cannot_be_done_is_said_where_it_was_asked(
-    sent: Sent, content: dict[str, Any], said: str
+def test_an_invalid_request_is_refused_with_its_field_and_value(
+    sent: Sent, content: dict[str, Any], field: str, value: str
 ) -> None:
     reply = sent.ask(**content)
     assert reply is not None
     assert reply["type"] == "refused"
-    assert said in reply["message"]
+    assert {key: reply[key] for key in ("form", "id") if key in reply} == {
+        key: content[key] for key in ("form", "id") if key in content
+    }
+    assert field in reply["message"]
+    assert value in reply["message"]
 
 
-def test_a_result_that_is_not_there_is_refused(sent: Sent, workspace: wb.Workspace) -> None:
-    reply = sent.ask(type="result", id=add(workspace, status="queued"))
+def test_a_missing_result_is_refused(sent: Sent, workspace: wb.Workspace) -> None:
+    job_id = add(workspace, status="queued")
+    reply = sent.ask(type="result", id=job_id)
     assert reply is not None
-    assert "has no result" in reply["message"]
+    assert reply["type"] == "refused"
+    assert f"job {job_id}" in reply["message"]
+    assert "result" in reply["message"]
 
 
-def test_trouble_with_the_workspace_keeps_the_rows_and_says_why(
+def test_a_failing_workspace_keeps_the_rows_and_shows_the_reason(
     sent: Sent, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(workspace, status="queued")
@@ -232,7 +243,7 @@ def test_the_thread_lives_while_a_page_shows_the_panel(sent: Sent, workspace: wb
     sent.ask(type="view", view="one", open=False)
     assert panel.alive
     add(workspace, status="queued")
-    until(lambda: len(sent.rows()) == 1)  # nobody asked: the thread saw it
+    until(lambda: len(sent.rows()) == 1)  # found by the thread, without a request
     sent.ask(type="view", view="two", open=False)
     assert not panel.alive
     sent.ask(type="view", view="three", open=True)
@@ -241,7 +252,7 @@ def test_the_thread_lives_while_a_page_shows_the_panel(sent: Sent, workspace: wb
     assert not panel.alive
 
 
-def test_what_is_counted_is_the_innermost_stage(sent: Sent, workspace: wb.Workspace) -> None:
+def test_the_last_stage_is_the_innermost_one(sent: Sent, workspace: wb.Workspace) -> None:
     stages = [{"name": "refit", "done": 0.5, "total": 1.0}, {"name": "features", "done": 30, "total": 400}]
     columns = {"progress_done": 0.5, "progress_total": 1.0, "progress_rate": 3.5, "progress_left": 106.0}
     add(workspace, status="running", progress_stages=stages, **columns)
@@ -254,41 +265,41 @@ def test_what_is_counted_is_the_innermost_stage(sent: Sent, workspace: wb.Worksp
 # Many jobs -------------------------------------------------------------------------------------------
 
 
-def test_jobs_come_a_page_at_a_time(sent: Sent, workspace: wb.Workspace) -> None:
+def test_jobs_are_listed_in_pages(sent: Sent, workspace: wb.Workspace) -> None:
     ids = [add(workspace, status="succeeded") for _ in range(2 * PAGE_JOBS + 3)][::-1]
     sent.panel.refresh()
     for offset in (0, PAGE_JOBS, 2 * PAGE_JOBS):
         assert sent.ask(type="show", job_type="", state="", offset=offset) is None
         assert [row["id"] for row in sent.rows()] == ids[offset : offset + PAGE_JOBS]
         assert (sent.panel.state["total"], sent.panel.state["offset"]) == (len(ids), offset)
-    assert f"{2 * PAGE_JOBS} more are not shown" in sent.panel.to_html()
-    sent.ask(type="show", job_type="", state="", offset=10**6)  # beyond the end is the last page
+    assert f"{2 * PAGE_JOBS} more" in sent.panel.to_html()
+    sent.ask(type="show", job_type="", state="", offset=10**6)  # an offset beyond the end shows the last page
     assert sent.panel.state["offset"] == 2 * PAGE_JOBS
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_jobs_are_chosen_by_state_and_type(sent: Sent, workspace: wb.Workspace, state: str) -> None:
+def test_jobs_are_filtered_by_state_and_type(sent: Sent, workspace: wb.Workspace, state: str) -> None:
     ids = {
         (kind, status): add(workspace, type=kind, status=status)
         for kind in ("eval", "train", "dance")
         for status in ("queued", "running", "succeeded", "failed", "cancelled")
     }
     sent.ask(type="show", job_type="train", state=state, offset=0)
-    wanted = {ids["train", status] for status in STATES[state] if status != "cancelling"}
-    assert {row["id"] for row in sent.rows()} == wanted
-    assert sent.panel.state["total"] == len(wanted)
+    expected = {ids["train", status] for status in STATES[state] if status != "cancelling"}
+    assert {row["id"] for row in sent.rows()} == expected
+    assert sent.panel.state["total"] == len(expected)
     assert sent.panel.state["shown"] == {"type": "train", "state": state}
     assert sent.panel.state["types"][-1] == {"type": "dance", "label": "Dance"}
-    # Even while only what has ended is shown, what goes on keeps the panel looking.
+    # Active jobs keep the panel polling fast, even if the filter hides them.
     assert sent.panel.state["going_on"] == 6
     assert sent.panel.refresh() == BUSY_SECONDS
 
 
-# A notebook of the user's own ------------------------------------------------------------------------
+# A user's own notebook -------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
+def own_notebook(tmp_path: Path) -> Path:
     source = "steps: int = 3  # how many\nname = '첫째'\nrate: float | None = None"
     cells = [
         nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]}),
@@ -298,29 +309,31 @@ def mine(tmp_path: Path) -> Path:
     return tmp_path / "mine.ipynb"
 
 
-def test_the_form_of_a_notebook_is_what_it_declares(sent: Sent, mine: Path) -> None:
-    reply = sent.ask(type="declare", form="notebook", path=f" {mine} ")
+def test_the_form_of_a_notebook_has_its_declared_parameters(sent: Sent, own_notebook: Path) -> None:
+    reply = sent.ask(type="declare", form="notebook", path=f" {own_notebook} ")
     assert reply is not None
-    assert (reply["type"], reply["form"], reply["path"]) == ("declared", "notebook", str(mine))
+    assert (reply["type"], reply["form"], reply["path"]) == ("declared", "notebook", str(own_notebook))
     fields = [(field["name"], field["kind"], field["help"]) for field in reply["fields"]]
     assert fields == [("steps", "integer", "how many"), ("name", "text", ""), ("rate", "number", "")]
     assert reply["values"] == {"steps": 3, "name": "첫째"}
 
 
-def test_a_notebook_is_submitted_and_run_again_as_it_was(
-    sent: Sent, workspace: wb.Workspace, mine: Path
+def test_a_notebook_is_submitted_and_retried_unchanged(
+    sent: Sent, workspace: wb.Workspace, own_notebook: Path
 ) -> None:
-    refused = sent.ask(type="submit", form="notebook", path=str(mine), options={"steps": "many", "no": 1})
+    refused = sent.ask(
+        type="submit", form="notebook", path=str(own_notebook), options={"steps": "many", "no": 1}
+    )
     assert refused is not None
     assert [field for field, _ in refused["problems"]] == ["steps", "no"]
     assert sent.rows() == []
-    reply = sent.ask(type="submit", form="notebook", path=str(mine), options={"steps": 7})
+    reply = sent.ask(type="submit", form="notebook", path=str(own_notebook), options={"steps": 7})
     assert reply is not None
     job = workspace.job(reply["id"]).wait(60)
     sent.panel.refresh()
     assert (sent.rows()[0]["type"], sent.rows()[0]["name"]) == ("notebook", "mine")
     assert "첫째 7" in job.logs()
-    mine.unlink()
+    own_notebook.unlink()
     again = sent.ask(type="retry", id=job.id)
     assert again is not None
     assert "첫째 7" in workspace.job(again["id"]).wait(60).logs()
@@ -339,7 +352,7 @@ def test_a_result_below_its_floor_is_shown_although_the_job_failed(
     assert job.retry().floors == {"R@2": 0.9}
 
 
-# Leaving ---------------------------------------------------------------------------------------------
+# Closing ---------------------------------------------------------------------------------------------
 
 
 def test_closing_leaves_no_widget_and_no_thread(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:

@@ -1,4 +1,4 @@
-"""Results drawn by their views: what a reader finds in the HTML and in the plots."""
+"""Results as HTML: the tables, texts and plots that a reader sees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workbench.panels.results.show import render_html
 
 
 class Reader(HTMLParser):
-    """Reads a page as people do: the cells of its tables, and everything else that is text."""
+    """Collects the cells of a page's tables, and all other text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def test_a_retrieval_table_shows_groups_numbers_bounds_and_what_is_best() -> Non
     assert "8 &lt;b&gt;" in html
 
 
-def test_a_metrics_table_shows_notes_only_where_there_are_some() -> None:
+def test_a_metrics_table_shows_notes_only_if_there_are_any() -> None:
     rows: list[dict[str, Any]] = [
         {"name": "mAP", "value": 0.5, "low": 0.4, "high": 0.6},
         {"name": "R@1", "value": 0.25},
@@ -113,7 +113,8 @@ def test_a_result_without_views_shows_its_metrics() -> None:
     reader = read(render_html(wb.Result(summary="counted to 5", metrics={"loss": 0.2})))
     assert reader.rows[1] == ["loss", "0.200"]
     assert reader.texts[0] == "counted to 5"
-    assert "nothing to show" in render_html(wb.Result())
+    empty = read(render_html(wb.Result()))
+    assert (empty.rows, len(empty.texts)) == ([], 1)  # a sentence instead of a table
 
 
 @pytest.mark.parametrize(("count", "opened"), [(1, True), (6, False)])
@@ -146,7 +147,7 @@ def test_a_figure_has_the_real_ticks_and_leaves_pyplot_alone() -> None:
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def test_pictures_are_shown_with_what_they_really_are() -> None:
+def test_pictures_are_shown_with_their_actual_type() -> None:
     import io
 
     pictures = []
@@ -157,30 +158,32 @@ def test_pictures_are_shown_with_what_they_really_are() -> None:
     html = drawn("image_grid", {"items": pictures})
     assert re.findall(r"data:image/(\w+);", html) == ["png", "jpeg", "webp"]
     assert 'alt="a PNG &quot;quoted&quot;"' in html
-    assert "No pictures." in drawn("image_grid", {"items": []})
+    empty = drawn("image_grid", {"items": []})
+    assert "<img" not in empty
+    assert len(read(empty).texts) == 2  # the title, and a sentence instead of pictures
 
 
 @pytest.mark.parametrize(
-    ("kind", "data", "said"),
+    ("kind", "data", "parts"),
     [
-        ("retrieval_table", {"rows": []}, "KeyError 'columns'"),
-        ("metrics_table", {"rows": [{"value": 1}]}, "KeyError 'name'"),
+        ("retrieval_table", {"rows": []}, ["KeyError 'columns'"]),
+        ("metrics_table", {"rows": [{"value": 1}]}, ["KeyError 'name'"]),
         (
             "curve",
             {"x": [1, 2], "series": [{"name": "a", "y": [1]}]},
-            "1 values in 'y' of series 'a', but x has 2",
+            ["'y' of series 'a'", "1 values", "x has 2"],
         ),
-        ("curve", {"x": [0, 2], "x_scale": "log2", "series": []}, "above 0, not 0"),
-        ("curve", {"x": [1], "series": [{"name": "a"}]}, "KeyError 'y'"),
-        ("image_grid", {"items": [{"caption": "c", "image": "%%"}]}, "'c' is not base64"),
-        ("image_grid", {"items": [{"caption": "c", "image": "PHN2Zz4="}]}, "'c' is no PNG, JPEG or WebP"),
+        ("curve", {"x": [0, 2], "x_scale": "log2", "series": []}, ["log2", "above 0"]),
+        ("curve", {"x": [1], "series": [{"name": "a"}]}, ["KeyError 'y'"]),
+        ("image_grid", {"items": [{"caption": "c", "image": "%%"}]}, ["'c'", "base64"]),
+        ("image_grid", {"items": [{"caption": "c", "image": "PHN2Zz4="}]}, ["'c'", "PNG, JPEG or WebP"]),
     ],
 )
-def test_data_that_do_not_fit_are_refused_by_name(kind: str, data: dict[str, Any], said: str) -> None:
+def test_data_that_do_not_fit_are_refused_by_name(kind: str, data: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(wb.BadInput) as refused:
         drawn(kind, data)
-    assert said in str(refused.value)
-    assert "A view" in str(refused.value)
+    message = str(refused.value)
+    assert [part for part in ["A view", *parts] if part not in message] == []
 
 
 def test_an_unknown_kind_lists_the_known_ones() -> None:
@@ -191,11 +194,11 @@ def test_an_unknown_kind_lists_the_known_ones() -> None:
         render_html(wb.Result.model_construct(views=[view], summary="", metrics={}, warnings=[], made={}))
 
 
-def test_something_else_than_a_result_is_refused() -> None:
+def test_only_a_result_can_be_shown() -> None:
     with pytest.raises(wb.BadInput, match="NoneType") as refused:
         wb.show(None)  # type: ignore[arg-type]
-    assert "has succeeded" in refused.value.hint
-    with pytest.raises(wb.BadInput, match="'metrics_table' has no figure"):
+    assert "job.result is None" in refused.value.hint
+    with pytest.raises(wb.BadInput, match=r"'metrics_table'.*'curve'"):
         figure(wb.View(kind="metrics_table", title="t", data={"rows": []}))
 
 
@@ -204,7 +207,7 @@ def test_outside_of_a_notebook_show_prints_text(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "counted to 5\nloss = 0.2\n"
 
 
-def test_leading_texts_are_said_once_and_the_best_is_that_of_its_group() -> None:
+def test_leading_texts_are_shown_once_and_the_best_is_marked_per_group() -> None:
     columns = [
         {"key": "split", "label": "Split"},
         {"key": "length", "label": "Length"},
@@ -229,7 +232,7 @@ def test_leading_texts_are_said_once_and_the_best_is_that_of_its_group() -> None
     assert re.findall(r'class="wb-best">([^<]*)', html) == ["0.2", "0.8"]
 
 
-def test_a_dashed_line_has_the_colour_of_the_one_it_belongs_to() -> None:
+def test_a_dashed_line_has_the_colour_of_its_solid_line() -> None:
     names = ("image, en", "image, en, float", "text, en", "text, en, float")
     series = [{"name": name, "y": [1, 2], "dashed": "float" in name} for name in names]
     data = {"x_label": "x", "y_label": "y", "x": [1, 2], "series": series}
@@ -238,7 +241,7 @@ def test_a_dashed_line_has_the_colour_of_the_one_it_belongs_to() -> None:
     assert colours[0] == colours[1] != colours[2] == colours[3]
 
 
-def test_curves_are_kept_as_files_whose_text_stays_text(tmp_path: Path) -> None:
+def test_curves_are_saved_as_files_with_text_as_text(tmp_path: Path) -> None:
     views = [
         wb.View(kind="metrics_table", title="Numbers", data={"rows": []}),
         wb.View(kind="curve", title="Recall by length: 한국어 / ../../etc", data=CURVE),
@@ -255,7 +258,7 @@ def test_curves_are_kept_as_files_whose_text_stays_text(tmp_path: Path) -> None:
     assert ">recall</text>" in files[0].read_text(encoding="utf-8")
     with Image.open(files[1]) as picture:
         assert picture.width > 1000
-    # again: the same names, whole files
+    # saved again under the same names
     assert save_figures(wb.Result(views=views), tmp_path / "plots") == files
 
 
@@ -264,7 +267,7 @@ def test_a_result_without_curves_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "plots").exists()
 
 
-def test_a_line_of_many_points_has_no_mark_at_each() -> None:
+def test_a_line_of_many_points_has_no_markers() -> None:
     def marks(points: int) -> str:
         series = [{"name": "a", "y": [0.5] * points}]
         data = {"x_label": "x", "y_label": "y", "x": list(range(1, points + 1)), "series": series}
