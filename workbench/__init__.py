@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workbench.client import RemoteWorkspace, connect
     from workbench.errors import (
         AccessDenied,
+        AdapterBroken,
         BadInput,
         BadName,
         BadOptions,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AccessDenied": "errors",
+    "AdapterBroken": "errors",
     "BadInput": "errors",
     "BadName": "errors",
     "BadOptions": "errors",
@@ -107,6 +109,7 @@ _HOMES = {
 
 __all__ = [
     "AccessDenied",
+    "AdapterBroken",
     "BadInput",
     "BadName",
     "BadOptions",

@@ -19,8 +19,8 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from workbench.adapter.registry import adapters, get_adapter
-from workbench.errors import StoreUnavailable, WorkbenchError
+from workbench.adapter.registry import adapters, get_adapter, import_name_shared
+from workbench.errors import AdapterBroken, StoreUnavailable, WorkbenchError
 from workbench.home import DATABASE_URL, HOME
 from workbench.host.locks import is_locked
 from workbench.host.mounts import network_filesystem
@@ -286,8 +286,7 @@ def _queue(patient: _Patient) -> Iterator[Problem]:
 
 
 def _adapters(patient: _Patient) -> Iterator[Problem]:
-    names = adapters()
-    patient.found["adapters"] = ", ".join(names) or "none"
+    names, broken = adapters(), []
     if not names:
         said = "no adapter is installed, so there is nothing to train, evaluate or search"
         yield Problem(
@@ -296,9 +295,19 @@ def _adapters(patient: _Patient) -> Iterator[Problem]:
     for name in names:
         try:
             get_adapter(name)
-        except Exception as error:  # whatever somebody else's adapter raises is said
-            said = f"adapter {name!r} cannot be loaded: {type(error).__name__}: {error}"
-            yield Problem("broken", "adapters", said, "Install its package again, or remove it.")
+        except AdapterBroken as error:
+            broken.append(name)
+            yield Problem("broken", "adapters", error.message, error.hint)
+            continue
+        if other := import_name_shared(name):
+            said = (
+                f"adapter {name!r} shares the import name {other.import_name!r} with another distribution, "
+                f"{other.distribution}, at {other.path}"
+            )
+            hint = f"One can break the other. Uninstall that ({other.uninstall}), or use two environments."
+            yield Problem("warning", "adapters", said, hint)
+    working = ", ".join(name for name in names if name not in broken) or "none"
+    patient.found["adapters"] = f"{working}; cannot be loaded: {', '.join(broken)}" if broken else working
 
 
 def _notebooks(patient: _Patient) -> Iterator[Problem]:

@@ -22,7 +22,7 @@ _SAID = {
     409: "Not in a state for that.",
     413: "Too large.",
     422: "Does not fit the schema.",
-    501: "The adapter does not offer it.",
+    501: "The adapter does not offer it, or cannot be loaded.",
     503: "Busy; `Retry-After` says when to come back.",
 }
 

@@ -243,10 +243,13 @@ def test_adapters_that_are_missing_or_ill_are_broken(
     monkeypatch.setattr(examination, "adapters", lambda: ["ill"])
 
     def ill(name: str) -> None:
-        raise ImportError("no module named 'torch'")
+        raise wb.AdapterBroken(name, "module 'torch', which it needs, not found", hint="Install it.")
 
     monkeypatch.setattr(examination, "get_adapter", ill)
-    assert "ImportError: no module named 'torch'" in only(workspace, "adapters").message
+    problem = only(workspace, "adapters")
+    assert problem.message == "adapter 'ill' cannot be loaded: module 'torch', which it needs, not found"
+    assert (problem.level, problem.hint) == ("broken", "Install it.")
+    assert examine(workspace.path).found["adapters"] == "none; cannot be loaded: ill"
     monkeypatch.setattr(examination, "adapters", list)
     assert "no adapter is installed" in only(workspace, "adapters").message
 

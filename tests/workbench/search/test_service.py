@@ -257,9 +257,17 @@ def test_an_index_that_breaks_while_it_is_opened(
     assert words.by_text("dog", 1)[0].id == "dog"
 
 
-@pytest.mark.parametrize(("name", "says"), [("crashes", "SIGSEGV"), ("raises", "reason of its own")])
-def test_an_adapter_that_breaks_at_import(client: SearchClient, name: str, says: str) -> None:
-    with pytest.raises(wb.SearchFailed, match=says):
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("crashes", wb.SearchFailed, "SIGSEGV"),
+        ("raises", wb.AdapterBroken, "adapter 'raises' cannot be loaded: RuntimeError: not today"),
+    ],
+)
+def test_an_adapter_that_breaks_at_import(
+    client: SearchClient, name: str, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
         client.ask({"op": "adapter", "adapter": name})
     assert client.ask({"op": "adapter", "adapter": "toy"})["name"] == "toy"
 

@@ -33,6 +33,7 @@ class AdapterOut(BaseModel):
     )
     metrics: list[MetricOut]
     problem: str = Field(description="Why it cannot be used; empty where it can.")
+    hint: str = Field(description="What to do about the problem; empty where there is none.")
 
 
 class AdaptersOut(BaseModel):
@@ -53,12 +54,12 @@ async def list_adapters(desk: WorkbenchServer, call: Call) -> Any:
     listed = []
     for name, one in zip(names, told, strict=True):
         if isinstance(one, WorkbenchError):
-            said = {"title": name, "job_types": [], "options": {}, "metrics": [], "problem": one.message}
-            listed.append({"name": name, **said})
+            said = {"title": name, "job_types": [], "options": {}, "metrics": []}
+            listed.append({"name": name, **said, "problem": one.message, "hint": one.hint})
         elif isinstance(one, BaseException):
             raise one
         else:
-            listed.append({**one, "problem": ""})
+            listed.append({**one, "problem": "", "hint": ""})
     return {"adapters": listed}
 
 
@@ -67,7 +68,7 @@ async def get_adapter(desk: WorkbenchServer, call: Call) -> Any:
     name = call.path["name"]
     if name not in (names := adapters()):
         raise UnknownAdapter(name, names)
-    return {**await desk.ask(op="adapter", adapter=name), "problem": ""}
+    return {**await desk.ask(op="adapter", adapter=name), "problem": "", "hint": ""}
 
 
 def only_adapter() -> str:
