@@ -33,6 +33,10 @@ from workbench.workspace import Workspace
 DISTRIBUTION = "notebook-workbench"
 
 
+#: The oldest and the newest Python that the tests run on.
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+
+
 #: Names of the Jupyter Server extension and of the JupyterLab extension that come with this package.
 SERVER_EXTENSION, LAB_EXTENSION = "workbench.server", "notebook-workbench"
 
@@ -119,8 +123,17 @@ def examine(path: str | os.PathLike[str] | None = None, *, database_url: str | N
 # What is installed ----------------------------------------------------------------------------------
 
 
+def _python(patient: _Patient) -> Iterator[Problem]:
+    oldest, newest = (".".join(map(str, version)) for version in (OLDEST_PYTHON, NEWEST_PYTHON))
+    running = sys.version.split()[0]
+    patient.found["python"] = f"{running} at {sys.executable} (supported: {oldest} to {newest})"
+    if not OLDEST_PYTHON <= tuple(sys.version_info[:2]) <= NEWEST_PYTHON:
+        message = f"Python {running} is not supported; supported versions are {oldest} to {newest}"
+        hint = f"Install {DISTRIBUTION} in an environment with Python {newest}."
+        yield Problem("warning", "python", message, hint)
+
+
 def _packages(patient: _Patient) -> Iterator[Problem]:
-    patient.found["python"] = f"{sys.version.split()[0]} at {sys.executable}"
     try:
         patient.found[DISTRIBUTION] = version(DISTRIBUTION)
     except PackageNotFoundError:
@@ -321,6 +334,7 @@ def _notebooks(patient: _Patient) -> Iterator[Problem]:
 
 #: What is looked at, in this order.
 CHECKS: dict[str, Callable[[_Patient], Iterator[Problem]]] = {
+    "python": _python,
     "packages": _packages,
     "extras": _extras,
     "browser": _browser,

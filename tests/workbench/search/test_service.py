@@ -181,6 +181,17 @@ def test_a_service_leaves_when_nobody_asks_and_takes_everything_with_it(
     assert client.open_search("words").by_text("dog", 1)[0].id == "dog"
 
 
+def test_a_service_that_is_told_to_end_waits_for_nobody(client: SearchClient) -> None:
+    client.open_search("words")
+    pid = client.ask({"op": "status"})["pid"]
+    with socket.socket(socket.AF_UNIX) as silent:  # connected, and sends nothing
+        silent.connect(client.start())
+        until(lambda: client.ask({"op": "status"})["connections"] == 2)
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not processes.started(pid))
+    assert client.open_search("words").by_text("dog", 1)[0].id == "dog"
+
+
 def test_the_service_is_no_part_of_the_job_it_was_started_from(
     client: SearchClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

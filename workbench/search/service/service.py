@@ -85,8 +85,11 @@ class Service:
         try:
             server = await asyncio.start_unix_server(self._serve, path, backlog=self.limits.connections)
             self._write({"pid": os.getpid(), "socket": path})
-            async with server:
+            try:
                 await self._until_idle()
+            finally:
+                # Not `async with`: from Python 3.12 on it waits for everyone who is connected.
+                server.close()
         finally:
             self._write({})
             shutil.rmtree(folder, ignore_errors=True)
