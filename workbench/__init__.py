@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workbench.base_workspace import BaseWorkspace
     from workbench.errors import (
         AccessDenied,
+        AdapterBroken,
         BadInput,
         BadName,
         BadOptions,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AccessDenied": "errors",
+    "AdapterBroken": "errors",
     "BadInput": "errors",
     "BadName": "errors",
     "BadOptions": "errors",
@@ -113,6 +115,7 @@ _HOMES = {
 
 __all__ = [
     "AccessDenied",
+    "AdapterBroken",
     "BadInput",
     "BadName",
     "BadOptions",

@@ -3,6 +3,7 @@
 ::
 
     WorkbenchError
+    ├── AdapterBroken                  an adapter that cannot be loaded         HTTP 501
     ├── BadInput (ValueError)          what was given cannot be used            HTTP 400
     │   ├── BadName                    a name that is not a plain file name
     │   └── BadOptions                 options that do not fit a schema         HTTP 422
@@ -58,6 +59,23 @@ class WorkbenchError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class AdapterBroken(WorkbenchError):
+    """An adapter is installed but cannot be loaded.
+
+    Parameters
+    ----------
+    adapter : str
+        Its name.
+    cause : str
+        Why: what its package raised, what its entry point names, or which other package is in its way.
+    """
+
+    def __init__(self, adapter: str, cause: str, *, hint: str = "") -> None:
+        super().__init__(f"adapter {adapter!r} cannot be loaded: {cause}", hint=hint)
+        self.adapter = adapter
+        self.cause = cause
 
 
 class BadInput(WorkbenchError, ValueError):

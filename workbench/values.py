@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from types import NoneType
@@ -17,29 +18,45 @@ from workbench.errors import BadInput
 LOWEST_STEP, HIGHEST_STEP = -(2**63), 2**63 - 1
 
 
+#: Lists and dictionaries may be nested this many levels. How many an interpreter could walk differs between
+#: its versions.
+MOST_NESTED = 100
+
+
 def plain(value: Any, what: str) -> Any:
     """Return a value as plain JSON: pydantic models, paths, sets and array scalars are turned into it.
 
     Raises
     ------
     BadInput
-        Something in it has no plain form; the message says where.
+        Something in it has no plain form, with the place in the message; or it is nested more than
+        :data:`MOST_NESTED` levels.
     """
+    return _plain(value, what, MOST_NESTED)
+
+
+def _plain(value: Any, what: str, levels: int) -> Any:
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)  # JSON has no NaN; a text keeps what it was
     if isinstance(value, BaseModel):
-        return plain(value.model_dump(mode="json"), what)
+        return _plain(value.model_dump(mode="json"), what, levels)
+    if not levels and isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        whole = re.split(r"[.\[]", what, maxsplit=1)[0]
+        raise BadInput(
+            f"{whole}: lists and dictionaries must be nested at most {MOST_NESTED} levels",
+            hint="Use fewer levels.",
+        )
     if isinstance(value, Mapping):
-        return {str(key): plain(item, f"{what}.{key}") for key, item in value.items()}
+        return {str(key): _plain(item, f"{what}.{key}", levels - 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
-        return [plain(item, f"{what}[{at}]") for at, item in enumerate(items)]
+        return [_plain(item, f"{what}[{at}]", levels - 1) for at, item in enumerate(items)]
     if isinstance(value, (os.PathLike, datetime)):
         return str(value)
     if hasattr(value, "tolist"):  # numpy and torch: scalars and arrays
-        return plain(value.tolist(), what)
+        return _plain(value.tolist(), what, levels)
     raise BadInput(
         f"{what} is a {type(value).__name__}, which has no plain JSON form",
         hint="Use numbers, texts, lists and dictionaries.",

@@ -25,6 +25,7 @@ STATUS: Mapping[type[WorkbenchError], int] = {
     errors.CorruptFile: 409,
     errors.JobError: 409,
     errors.TooLarge: 413,
+    errors.AdapterBroken: 501,
     errors.NotSupported: 501,
     errors.MissingExtra: 501,
     errors.Busy: 503,
@@ -36,6 +37,7 @@ STATUS: Mapping[type[WorkbenchError], int] = {
 
 #: What an error carries besides its message and its hint.
 _DETAILS: Mapping[type[WorkbenchError], tuple[str, ...]] = {
+    errors.AdapterBroken: ("adapter", "cause"),
     errors.BadOptions: ("problems",),
     errors.Busy: ("retry_after",),
     errors.CorruptFile: ("path", "reason"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
-from typing import cast
 
 from workbench.adapter.contract import BaseAdapter
-from workbench.errors import BadInput, UnknownAdapter
+from workbench.adapter.loading import Namesake, installation, load, sharing
+from workbench.errors import AdapterBroken, BadInput, UnknownAdapter
 
 ENTRY_POINT_GROUP = "workbench.adapters"
 
@@ -29,6 +30,9 @@ def get_adapter(name: str | None = None) -> BaseAdapter:
         No adapter of that name; the message lists the known ones.
     BadInput
         No name was given and there is more than one to choose from.
+    AdapterBroken
+        It is installed and cannot be loaded; the message says why. Within one process the same failure is
+        not tried again until a package is installed or removed.
     """
     found = _entry_points()
     if not name:
@@ -39,4 +43,28 @@ def get_adapter(name: str | None = None) -> BaseAdapter:
         name = next(iter(found))
     if name not in found:
         raise UnknownAdapter(name, sorted(found))
-    return cast(BaseAdapter, found[name].load())
+    return load(found[name])
+
+
+def load_adapters(names: Iterable[str]) -> tuple[dict[str, BaseAdapter], list[AdapterBroken]]:
+    """Return the adapters that can be loaded, by name, and what is wrong with the others."""
+    working: dict[str, BaseAdapter] = {}
+    broken: list[AdapterBroken] = []
+    for name in names:
+        try:
+            working[name] = get_adapter(name)
+        except AdapterBroken as error:
+            broken.append(error)
+    return working, broken
+
+
+def installed_as(name: str) -> tuple[object, ...]:
+    """Return what changes when an adapter's package, or one beside it, is installed or removed."""
+    entry = _entry_points().get(name)
+    return () if entry is None else installation(entry)
+
+
+def import_name_shared(name: str) -> Namesake | None:
+    """Return the other distribution that an adapter shares a regular package with, if there is one."""
+    entry = _entry_points().get(name)
+    return None if entry is None else sharing(entry)

@@ -19,8 +19,8 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from workbench.adapter.registry import adapters, get_adapter
-from workbench.errors import StoreUnavailable, WorkbenchError
+from workbench.adapter.registry import adapters, get_adapter, import_name_shared
+from workbench.errors import AdapterBroken, StoreUnavailable, WorkbenchError
 from workbench.home import DATABASE_URL, HOME
 from workbench.host.locks import is_locked
 from workbench.host.mounts import network_filesystem
@@ -31,6 +31,10 @@ from workbench.store.records import JOB_STATUSES
 from workbench.workspace import Workspace
 
 DISTRIBUTION = "notebook-workbench"
+
+
+#: The oldest and the newest Python that the tests run on.
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
 
 #: Names of the Jupyter Server extension and of the JupyterLab extension that come with this package.
@@ -119,8 +123,17 @@ def examine(path: str | os.PathLike[str] | None = None, *, database_url: str | N
 # Installation ---------------------------------------------------------------------------------------
 
 
+def _python(patient: _Patient) -> Iterator[Problem]:
+    oldest, newest = (".".join(map(str, version)) for version in (OLDEST_PYTHON, NEWEST_PYTHON))
+    running = sys.version.split()[0]
+    patient.found["python"] = f"{running} at {sys.executable} (supported: {oldest} to {newest})"
+    if not OLDEST_PYTHON <= tuple(sys.version_info[:2]) <= NEWEST_PYTHON:
+        message = f"Python {running} is not supported; supported versions are {oldest} to {newest}"
+        hint = f"Install {DISTRIBUTION} in an environment with Python {newest}."
+        yield Problem("warning", "python", message, hint)
+
+
 def _packages(patient: _Patient) -> Iterator[Problem]:
-    patient.found["python"] = f"{sys.version.split()[0]} at {sys.executable}"
     try:
         patient.found[DISTRIBUTION] = version(DISTRIBUTION)
     except PackageNotFoundError:
@@ -289,8 +302,7 @@ def _queue(patient: _Patient) -> Iterator[Problem]:
 
 
 def _adapters(patient: _Patient) -> Iterator[Problem]:
-    names = adapters()
-    patient.found["adapters"] = ", ".join(names) or "none"
+    names, broken = adapters(), []
     if not names:
         message = "no adapter is installed, so there is nothing to train, evaluate or search"
         yield Problem(
@@ -299,9 +311,19 @@ def _adapters(patient: _Patient) -> Iterator[Problem]:
     for name in names:
         try:
             get_adapter(name)
-        except Exception as error:  # an adapter may raise anything
-            message = f"adapter {name!r} cannot be loaded: {type(error).__name__}: {error}"
-            yield Problem("broken", "adapters", message, "Reinstall its package, or remove it.")
+        except AdapterBroken as error:
+            broken.append(name)
+            yield Problem("broken", "adapters", error.message, error.hint)
+            continue
+        if other := import_name_shared(name):
+            message = (
+                f"adapter {name!r} shares the import name {other.import_name!r} with another distribution, "
+                f"{other.distribution}, at {other.path}"
+            )
+            hint = f"One can break the other. Uninstall that ({other.uninstall}), or use two environments."
+            yield Problem("warning", "adapters", message, hint)
+    working = ", ".join(name for name in names if name not in broken) or "none"
+    patient.found["adapters"] = f"{working}; cannot be loaded: {', '.join(broken)}" if broken else working
 
 
 def _notebooks(patient: _Patient) -> Iterator[Problem]:
@@ -315,6 +337,7 @@ def _notebooks(patient: _Patient) -> Iterator[Problem]:
 
 #: The checks, in this order.
 CHECKS: dict[str, Callable[[_Patient], Iterator[Problem]]] = {
+    "python": _python,
     "packages": _packages,
     "extras": _extras,
     "browser": _browser,

@@ -212,9 +212,10 @@ def _outcome(job: Job) -> str:
 
 
 def _types() -> list[str]:
-    from workbench.adapter.registry import adapters, get_adapter
+    from workbench.adapter.registry import adapters, load_adapters
 
-    return sorted({kind for name in adapters() for kind in get_adapter(name).job_types()})
+    working, _ = load_adapters(adapters())
+    return sorted({kind for adapter in working.values() for kind in adapter.job_types()})
 
 
 def _statuses() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from workbench.adapter.registry import adapters, get_adapter
+from workbench.adapter.registry import adapters, load_adapters
 from workbench.compare.curves import Series, thinned
 from workbench.results.result import Metric
 from workbench.runs.heartbeats import Hearing
@@ -111,12 +111,14 @@ class RunReader:
 
 
 def family_metrics(families: Collection[str]) -> list[Metric]:
-    """Return what adapters declare of their metrics, in the order of their names; unknown ones nothing."""
+    """Return what adapters declare of their metrics, in the order of their names.
+
+    One that is unknown or cannot be loaded declares nothing: its runs are compared all the same.
+    """
     if not families:  # to look for adapters costs files
         return []
-    return [
-        metric for family in sorted(set(families) & set(adapters())) for metric in get_adapter(family).metrics
-    ]
+    working, _ = load_adapters(sorted(set(families) & set(adapters())))
+    return [metric for adapter in working.values() for metric in adapter.metrics]
 
 
 def said_directions(rows: Iterable[RunRow]) -> list[Metric]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import BadInput, WorkbenchError
-from workbench.search.searcher import MAX_IMAGE_BYTES
+from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED
 
 _HERE = Path(__file__).parent
 
@@ -123,7 +123,7 @@ def environment(home: Path, index: str | None, variables: Mapping[str, str]) -> 
         name: value for name, value in variables.items() if name in PASSED_ON or name.startswith("WORKBENCH_")
     }
     kept |= {"WORKBENCH_HOME": str(home), "JUPYTER_PATH": str(SHARE), "JUPYTER_NO_CONFIG": "1"}
-    kept |= {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+    kept |= {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1", PUBLISHED: "1"}
     if index:
         kept["WORKBENCH_INDEX"] = index
     return kept

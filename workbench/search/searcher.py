@@ -19,6 +19,10 @@ MAX_QUERY_CHARACTERS = 2_000
 MAX_IMAGE_BYTES = 20 * 2**20
 
 
+#: Environment variable: set where a page is published, whose visitors learn nothing of the machine.
+PUBLISHED = "WORKBENCH_PUBLISHED"
+
+
 class Searcher:
     """An opened index that answers queries, whatever the model family.
 

@@ -22,7 +22,7 @@ _DESCRIPTIONS = {
     409: "Conflicts with the current state.",
     413: "Request body too large.",
     422: "Does not match the schema.",
-    501: "Not offered by the adapter.",
+    501: "Not offered by the adapter, or the adapter cannot be loaded.",
     503: "Busy or unavailable; `Retry-After` says when to retry.",
 }
 

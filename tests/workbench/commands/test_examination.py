@@ -9,6 +9,7 @@ import shutil
 from collections import namedtuple
 from importlib.metadata import requires
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,6 +98,27 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         return real(name)
 
     monkeypatch.setattr(examination, "version", version)
+
+
+@pytest.mark.parametrize(
+    ("version", "supported"),
+    [((3, 10, 14), False), ((3, 11, 0), True), ((3, 12, 1), True), ((3, 13, 9), True), ((3, 14, 0), False)],
+)
+def test_a_python_that_is_not_supported_is_a_warning(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], supported: bool
+) -> None:
+    running = ".".join(map(str, version))
+    monkeypatch.setattr(
+        examination,
+        "sys",
+        SimpleNamespace(version=f"{running} (main)", version_info=version, executable="/py"),
+    )
+    assert examine(workspace.path).found["python"] == f"{running} at /py (supported: 3.11 to 3.13)"
+    problems = problems_of(workspace, "python")
+    assert [problem.level for problem in problems] == ([] if supported else ["warning"])
+    for problem in problems:
+        assert problem.message == f"Python {running} is not supported; supported versions are 3.11 to 3.13"
+        assert "an environment with Python 3.13" in problem.hint
 
 
 def test_a_missing_extra_is_named_with_its_command(
@@ -253,10 +275,13 @@ def test_missing_or_failing_adapters_are_broken(
     monkeypatch.setattr(examination, "adapters", lambda: ["failing"])
 
     def fail(name: str) -> None:
-        raise ImportError("no module named 'torch'")
+        raise wb.AdapterBroken(name, "module 'torch', which it needs, not found", hint="Install it.")
 
     monkeypatch.setattr(examination, "get_adapter", fail)
-    assert "ImportError: no module named 'torch'" in only(workspace, "adapters").message
+    problem = only(workspace, "adapters")
+    assert problem.message == "adapter 'failing' cannot be loaded: module 'torch', which it needs, not found"
+    assert (problem.level, problem.hint) == ("broken", "Install it.")
+    assert examine(workspace.path).found["adapters"] == "none; cannot be loaded: failing"
     monkeypatch.setattr(examination, "adapters", list)
     problem = only(workspace, "adapters")
     assert (problem.level, "no adapter" in problem.message) == ("broken", True)

@@ -181,6 +181,17 @@ def test_a_service_leaves_when_nobody_asks_and_takes_everything_with_it(
     assert client.open_search("words").by_text("dog", 1)[0].id == "dog"
 
 
+def test_a_service_that_is_told_to_end_waits_for_nobody(client: SearchClient) -> None:
+    client.open_search("words")
+    pid = client.ask({"op": "status"})["pid"]
+    with socket.socket(socket.AF_UNIX) as silent:  # connected, and sends nothing
+        silent.connect(client.start())
+        until(lambda: client.ask({"op": "status"})["connections"] == 2)
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not processes.started(pid))
+    assert client.open_search("words").by_text("dog", 1)[0].id == "dog"
+
+
 def test_the_service_is_no_part_of_the_job_it_was_started_from(
     client: SearchClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,9 +268,17 @@ def test_an_index_that_breaks_while_it_is_opened(
     assert words.by_text("dog", 1)[0].id == "dog"
 
 
-@pytest.mark.parametrize(("name", "says"), [("crashes", "SIGSEGV"), ("raises", "reason of its own")])
-def test_an_adapter_that_breaks_at_import(client: SearchClient, name: str, says: str) -> None:
-    with pytest.raises(wb.SearchFailed, match=says):
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("crashes", wb.SearchFailed, "SIGSEGV"),
+        ("raises", wb.AdapterBroken, "adapter 'raises' cannot be loaded: RuntimeError: not today"),
+    ],
+)
+def test_an_adapter_that_breaks_at_import(
+    client: SearchClient, name: str, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
         client.ask({"op": "adapter", "adapter": name})
     assert client.ask({"op": "adapter", "adapter": "toy"})["name"] == "toy"
 

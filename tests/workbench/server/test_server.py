@@ -435,7 +435,7 @@ def test_other_errors_have_their_own_status(
         ("runs/marks?since=1", 422),
         ("adapters/toy", 200),
         ("adapters/tory", 404),
-        ("adapters/raises", 503),
+        ("adapters/raises", 501),
         ("runs/1/metrics", 422),
         ("runs/1/metrics?name=never", 200),
         ("runs/1/metrics?name=m&after=-2", 422),
@@ -698,7 +698,8 @@ def test_adapters_are_listed_broken_ones_with_their_problem(live: Live) -> None:
     assert set(listed["toy"]["options"]) == {"train", "eval", "index_build", "search"}
     assert listed["toy"]["problem"] == ""
     assert "SIGSEGV" in listed["crashes"]["problem"]
-    assert listed["raises"]["problem"]
+    assert listed["raises"]["problem"] == "adapter 'raises' cannot be loaded: RuntimeError: not today"
+    assert "raises-adapter" in listed["raises"]["hint"]
     assert listed["raises"]["job_types"] == []
     assert listed["vlm_quantization"]["job_types"] == ["train", "eval", "index_build"]
 
@@ -728,9 +729,9 @@ def test_an_adapter_that_breaks_while_options_are_checked(live: Live, owner: wb.
     assert live.alive()
 
 
-@pytest.mark.parametrize("name", ["crashes", "raises"])
-def test_an_adapter_that_breaks_at_import_starts_no_job(live: Live, name: str) -> None:
-    assert live.post("jobs/eval", {"adapter": name}).status_code == 503
+@pytest.mark.parametrize(("name", "status"), [("crashes", 503), ("raises", 501)])
+def test_an_adapter_that_breaks_at_import_starts_no_job(live: Live, name: str, status: int) -> None:
+    assert live.post("jobs/eval", {"adapter": name}).status_code == status
     assert live.alive()
 
 

@@ -194,8 +194,10 @@ function listPart(model) {
 }
 
 function render({ model, el }) {
-  const { offers, home } = model.get("setup");
+  const { offers, broken = [], home } = model.get("setup");
   const form = formPart(model, offers);
+  const faults = broken.map(({ message, hint }) => h("div", { class: "wb-problem", role: "alert" }, h("b", {}, message), h("span", {}, hint)));
+  const nothing = broken.length ? "No adapter can be loaded. You can run a notebook of your own." : "No adapter is installed. You can run a notebook of your own.";
   const which = listPart(model);
   const news = h("span", { class: "wb-apart", role: "status" });
   const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
@@ -222,7 +224,7 @@ function render({ model, el }) {
         ? ["Loading jobs…"]
         : which.filtered()
           ? [h("b", {}, "No matching jobs"), h("button", { type: "button", onclick: which.showAll }, "show all")]
-          : [h("b", {}, "No jobs yet"), offers.length ? "Start one with the buttons above." : "No adapter is installed. You can run a notebook of your own."]),
+          : [h("b", {}, "No jobs yet"), offers.length ? "Start one with the buttons above." : nothing]),
     );
     head.hidden = !jobs?.length;
     which.update(model.get("state"));
@@ -256,6 +258,7 @@ function render({ model, el }) {
       "section",
       { class: "wb wb-jobs-panel", "data-lm-suppress-shortcuts": "true", "aria-label": "Jobs" },
       h("div", { class: "wb-bar-top" }, h("div", { class: "wb-actions" }, h("h2", {}, "Jobs"), count, which.filters), h("div", { class: "wb-actions" }, ...form.buttons)),
+      ...faults,
       form.place,
       problem,
       news,

@@ -6,6 +6,7 @@ The page shows the trait ``state`` and sends its requests as custom messages.
 
     state            {"jobs": [row, ...], "total", "offset", "going_on", "types": [{"type", "label"}, ...],
                       "shown": {"type", "state"}, "problem": null or {"message", "hint"}}
+    setup            {"offers", "broken": [{"adapter", "message", "hint"}, ...], "home", "states", "page"}
     row              {"id", "type", "name", "adapter", "status", "done", "total", "message", "stages",
                       "fraction", "rate", "left", "summary", "error": {"cell", "message"} or null,
                       "hasResult", "ended", "notebook", "log": text or null}
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from workbench.adapter.registry import adapters, get_adapter
-from workbench.errors import BadInput, BadOptions, WorkbenchError
+from workbench.errors import BadInput, BadOptions, UnknownAdapter, WorkbenchError
 from workbench.jobs.submission import NOTEBOOK, local_notebook
 from workbench.notebooks.parameters import parameters_model
 from workbench.panels.base.assets import assets
@@ -108,10 +109,16 @@ class JobsPanel(LivePanel):
         self._type: str | None = None
         self._state = ""
         self._offset = 0
-        offers = _offers([adapter] if adapter else adapters())
+        offers, broken = _offers([adapter] if adapter else adapters())
         self._offered = [offer["type"] for offer in offers] + [NOTEBOOK]
         super().__init__(
-            setup={"offers": offers, "home": str(Path.home()), "states": list(STATES), "page": PAGE_JOBS}
+            setup={
+                "offers": offers,
+                "broken": broken,
+                "home": str(Path.home()),
+                "states": list(STATES),
+                "page": PAGE_JOBS,
+            }
         )
 
     def look(self) -> tuple[dict[str, Any], float]:
@@ -297,27 +304,50 @@ def _declared(path: Any) -> dict[str, Any]:
     }
 
 
-def _offers(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one offer per job type, with a form for each adapter that has it."""
+def _offers(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Return one offer per job type, with the form of each adapter that has it; and the broken adapters.
+
+    An adapter that cannot be loaded, or whose options cannot be read, is reported in place of its forms.
+    """
     forms_by_type: dict[str, list[dict[str, Any]]] = {}
+    broken: list[dict[str, str]] = []
     for name in names:
-        adapter = get_adapter(name)
-        for job_type in adapter.job_types():
-            fields = form_fields(adapter.options(job_type).model_json_schema())
-            form = {
-                "adapter": name,
-                "title": adapter.title or name,
-                "fields": fields,
-                "values": initial_values(fields),
-            }
-            forms_by_type.setdefault(job_type, []).append(form)
+        try:
+            forms = _forms(name)
+        except UnknownAdapter:
+            raise
+        except WorkbenchError as error:
+            broken.append({"adapter": name, "message": error.message, "hint": error.hint})
+        except Exception as error:
+            _LOG.exception("the options of adapter %r cannot be read", name)
+            message = f"the options of adapter {name!r} cannot be read: {type(error).__name__}: {error}"
+            broken.append({"adapter": name, "message": message, "hint": "The trace is in the log."})
+        else:
+            for job_type, form in forms.items():
+                forms_by_type.setdefault(job_type, []).append(form)
     order = {job_type: place for place, job_type in enumerate(_BUTTON_ORDER)}
-    return [
+    offers = [
         {"type": job_type, "label": _label(job_type), "forms": forms}
         for job_type, forms in sorted(
             forms_by_type.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])
         )
     ]
+    return offers, broken
+
+
+def _forms(name: str) -> dict[str, dict[str, Any]]:
+    """Return the forms of an adapter by job type."""
+    adapter = get_adapter(name)
+    forms = {}
+    for job_type in adapter.job_types():
+        fields = form_fields(adapter.options(job_type).model_json_schema())
+        forms[job_type] = {
+            "adapter": name,
+            "title": adapter.title or name,
+            "fields": fields,
+            "values": initial_values(fields),
+        }
+    return forms
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError
 from workbench.panels.base.assets import assets
-from workbench.panels.search.panel import SearchPanel
+from workbench.panels.search.panel import SearchPanel, shown
 from workbench.search.client import SearchClient
 from workbench.search.indexes import index_adapter, newest_index
 from workbench.search.searcher import Searcher
@@ -40,7 +40,7 @@ def search_page(
         if name is not None:
             return SearchPanel(_opened(workspace, name, service=service))
     except WorkbenchError as error:
-        return _message("This index cannot be opened", error.message, error.hint)
+        return _message("This index cannot be opened", *shown(error))
     problem = "This workspace has no index."
     hint = "Run `workbench demo`, or build an index in the jobs panel."
     return _message("Nothing to search yet", problem, hint)

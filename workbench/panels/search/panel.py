@@ -20,17 +20,18 @@ newest. What the page may request (fields, choices of k, limits) is in the trait
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import traitlets
 
-from workbench.errors import BadInput, BadOptions, WorkbenchError
+from workbench.errors import AdapterBroken, BadInput, BadOptions, WorkbenchError
 from workbench.panels.base.assets import assets
 from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.panel import Panel
 from workbench.results.hits import SearchResult
-from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, Searcher
+from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, PUBLISHED, Searcher
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ class SearchPanel(Panel):
         try:
             answer, thumbnails = _packed(self._search(content, buffers))
         except WorkbenchError as error:
-            answer, thumbnails = {"type": "error", "message": error.message, "hint": error.hint}, []
+            message, hint = shown(error)
+            answer, thumbnails = {"type": "error", "message": message, "hint": hint}, []
         except Exception:
             # Visitors learn nothing about the machine; the traceback is in the publisher's log.
             _LOG.exception("a search failed")
@@ -106,6 +108,17 @@ class SearchPanel(Panel):
         if not isinstance(value, str):
             raise BadInput(f"the {name} must be text, got {type(value).__name__}")
         return search(value, k, **options)
+
+
+def shown(error: WorkbenchError) -> tuple[str, str]:
+    """Return an error's message and hint as they are shown here.
+
+    A published page does not show why an adapter cannot be loaded: the reason names folders of the machine.
+    """
+    if isinstance(error, AdapterBroken) and os.environ.get(PUBLISHED):
+        message = f"adapter {error.adapter!r} cannot be loaded"
+        return message, "If you publish this page, find the reason with: workbench doctor"
+    return error.message, error.hint
 
 
 def _setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]], query: str) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from typing import Any
 
 from workbench import wire
 from workbench.adapter.contract import JOB_METHODS, BaseAdapter
+from workbench.adapter.options import check_job
 from workbench.adapter.registry import get_adapter
-from workbench.errors import BadInput, BadOptions, NotSupported, SearchFailed, WorkbenchError
+from workbench.errors import AdapterBroken, BadInput, BadOptions, NotSupported, SearchFailed, WorkbenchError
 from workbench.search import messages
 from workbench.search.indexes import open_index
 from workbench.search.searcher import Searcher
+from workbench.values import plain
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,10 +110,6 @@ class AdapterDesk:
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Check the options of a job."""
-        # Here and not above: with it comes the database, which a search does without.
-        from workbench.adapter.options import check_job
-        from workbench.values import plain
-
         if self._adapter is None or question.get("type") not in JOB_METHODS:
             raise BadInput(f"no job type {question.get('type')!r}")
         checked = check_job(self._adapter, str(question["type"]), question.get("options"))
@@ -133,6 +131,8 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any]) -> bytes:
         if len(data) > messages.ANSWER_BYTES:
             raise SearchFailed(f"the answer has {len(data):,} bytes", hint="Ask for fewer results.")
     except WorkbenchError as error:
+        if isinstance(error, AdapterBroken):
+            _LOG.error("%s", error.message, exc_info=error)
         return wire.dumps({"error": wire.error_json(error)})
     except Exception:
         # A visitor learns nothing of the machine; the trace is in the log of whoever publishes.

@@ -22,8 +22,8 @@ from typing import IO, Any
 import psutil
 
 from workbench import wire
-from workbench.adapter.registry import adapters
-from workbench.errors import BadInput, Busy, UnknownAdapter, WorkbenchError
+from workbench.adapter.registry import adapters, installed_as
+from workbench.errors import AdapterBroken, BadInput, Busy, UnknownAdapter, WorkbenchError
 from workbench.search import messages
 from workbench.search.client import LOCK_NAME
 from workbench.search.indexes import index_adapter, index_stamp
@@ -65,6 +65,7 @@ class Service:
         self._holdings: dict[tuple[str, str], Holding] = {}
         self._retired: set[Holding] = set()
         self._broken: dict[tuple[str, str], deque[float]] = {}
+        self._refusals: dict[tuple[str, str], tuple[object, float, bytes]] = {}
         self._connections = 0
         self._last_asked = time.monotonic()
         self._leaving = asyncio.Event()
@@ -84,8 +85,11 @@ class Service:
         try:
             server = await asyncio.start_unix_server(self._serve, path, backlog=self.limits.connections)
             self._write({"pid": os.getpid(), "socket": path})
-            async with server:
+            try:
                 await self._until_idle()
+            finally:
+                # Not `async with`: from Python 3.12 on it waits for everyone who is connected.
+                server.close()
         finally:
             self._write({})
             shutil.rmtree(folder, ignore_errors=True)
@@ -163,15 +167,40 @@ class Service:
         if question["op"] in ("describe", "adapter"):
             question = {"op": "open"}
         while True:
+            if (refusal := self._refusal((kind, name))) is not None:
+                return refusal
             holding = self._holding(kind, name)
             try:
-                return await holding.ask(question, seconds, gone)
+                answer = await holding.ask(question, seconds, gone)
+                if holding.dead:
+                    self._keep_refusal((kind, name), answer)
+                return answer
             except Gone:
                 if gone.is_set():
                     raise
             finally:
                 if holding.dead:
                     self._forget((kind, name), holding)
+
+    def _refusal(self, key: tuple[str, str]) -> bytes | None:
+        """Return what is known of an adapter that cannot be loaded: a broken import may take seconds."""
+        if (known := self._refusals.get(key)) is None:
+            return None
+        made, until, answer = known
+        if time.monotonic() < until and made == self._made_by(key):
+            return answer
+        del self._refusals[key]
+        return None
+
+    def _keep_refusal(self, key: tuple[str, str], answer: bytes) -> None:
+        if json.loads(answer).get("error", {}).get("type") == AdapterBroken.__name__:
+            until = time.monotonic() + self.limits.adapter_idle_seconds
+            self._refusals[key] = self._made_by(key), until, answer
+
+    def _made_by(self, key: tuple[str, str]) -> object:
+        kind, name = key
+        adapter = index_adapter(self.home / "indexes", name) if kind == "index" else name
+        return adapter, installed_as(adapter)
 
     # Holders -----------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class AdapterOut(BaseModel):
     )
     metrics: list[MetricOut]
     problem: str = Field(description="Why the adapter cannot be used; empty if it can.")
+    hint: str = Field(description="What to do about the problem; empty if there is none.")
 
 
 class AdaptersOut(BaseModel):
@@ -54,11 +55,11 @@ async def list_adapters(desk: WorkbenchServer, call: Call) -> Any:
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, WorkbenchError):
             empty = {"title": name, "job_types": [], "options": {}, "metrics": []}
-            listed.append({"name": name, **empty, "problem": answer.message})
+            listed.append({"name": name, **empty, "problem": answer.message, "hint": answer.hint})
         elif isinstance(answer, BaseException):
             raise answer
         else:
-            listed.append({**answer, "problem": ""})
+            listed.append({**answer, "problem": "", "hint": ""})
     return {"adapters": listed}
 
 
@@ -67,7 +68,7 @@ async def get_adapter(desk: WorkbenchServer, call: Call) -> Any:
     name = call.path["name"]
     if name not in (names := adapters()):
         raise UnknownAdapter(name, names)
-    return {**await desk.ask(op="adapter", adapter=name), "problem": ""}
+    return {**await desk.ask(op="adapter", adapter=name), "problem": "", "hint": ""}
 
 
 def only_adapter() -> str:

@@ -10,7 +10,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "adapters", "read", "List the adapters with the schemas of their options.",
           adapters.list_adapters, adapters.AdaptersOut),
     Route("GET", "adapters/{name}", "read", "Describe an adapter.", adapters.get_adapter,
-          adapters.AdapterOut),
+          adapters.AdapterOut, errors=(501,)),
     *(
         Route("POST", f"jobs/{word}", "execute", f"Queue {a_job} job and start a worker if needed.",
               jobs.submitting(job_type), jobs.JobOut, body=jobs.JobIn, status=201, errors=(404, 501),
@@ -85,7 +85,7 @@ ROUTES: tuple[Route, ...] = (
           jobs.retry_job, jobs.JobOut, status=201, errors=(409, 422, 501), polled=False),
     Route("GET", "indexes", "read", "List the indexes.", search.list_indexes, search.IndexesOut),
     Route("GET", "indexes/{name}", "read", "Describe an index and its search options.", search.get_index,
-          search.IndexOut, errors=(409,)),
+          search.IndexOut, errors=(409, 501)),
     Route("POST", "search/text", "read", "Search an index with a text.", search.searching("text", "query"),
           search.SearchOut, body=search.TextSearchIn, errors=(404, 409, 501), polled=False),
     Route("POST", "search/image", "read", "Search an index with a picture.",
