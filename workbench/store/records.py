@@ -28,9 +28,6 @@ from sqlmodel import Field, SQLModel
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 
-RunStatus = Literal["running", "succeeded", "failed", "cancelled", "lost"]
-
-
 #: A job in one of these states will not move again.
 FINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
 
