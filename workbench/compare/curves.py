@@ -194,20 +194,13 @@ def _keep_first(keep: npt.NDArray[np.bool_], candidates: Places, visit: Places) 
         keep[candidates[np.r_[True, groups[1:] != groups[:-1]]]] = True
 
 
-def line(run: int, x: Floats, y: Floats, *, buckets: int, smoothing: float = 0.0) -> Line:
-    """Return the curve of one run: smoothed over all of its points, and only then thinned."""
-    y = smoothed(y, smoothing)
+def line(run: int, x: Floats, y: Floats, *, buckets: int) -> Line:
+    """Return the curve of one run, thinned to what a chart can show."""
     kept = thinned(x, y, buckets)
     return Line((run,), x[kept], np.where(np.isfinite(y[kept]), y[kept], np.nan))
 
 
-def mean_line(
-    runs: Sequence[int],
-    curves: Sequence[tuple[Floats, Floats]],
-    *,
-    buckets: int,
-    smoothing: float = 0.0,
-) -> Line:
+def mean_line(runs: Sequence[int], curves: Sequence[tuple[Floats, Floats]], *, buckets: int) -> Line:
     """Return the mean over runs, with a band of one standard deviation around it.
 
     On each point of a common axis: every run counts once, by its value there, or by a straight line between
@@ -223,12 +216,9 @@ def mean_line(
         One a run, as :func:`line` takes them.
     buckets : int
         At most so many places.
-    smoothing : float
-        Each run is smoothed first.
     """
     kept = []
     for x, y in curves:
-        y = smoothed(y, smoothing)
         sound = np.isfinite(x) & np.isfinite(y)
         if sound.any():
             kept.append((x[sound], y[sound]))

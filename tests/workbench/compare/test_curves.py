@@ -125,14 +125,6 @@ def test_points_that_cannot_be_placed_are_left_out() -> None:
     assert thinned(np.array([math.nan, 1.0, math.inf]), np.zeros(3), 10).tolist() == [1]
 
 
-def test_a_line_is_smoothed_over_all_of_its_points_before_it_is_thinned() -> None:
-    x = np.arange(10_000.0)
-    y = np.sin(x) + x / 1000
-    drawn = line(3, x, y, buckets=50, smoothing=0.9)
-    np.testing.assert_allclose(drawn.y, smoothed(y, 0.9)[drawn.x.astype(int)])
-    assert drawn.runs == (3,)
-
-
 def test_infinity_is_a_gap() -> None:
     drawn = line(1, np.arange(3.0), np.array([1.0, math.inf, 2.0]), buckets=10)
     assert [math.isnan(value) for value in drawn.y] == [False, True, False]
