@@ -1,4 +1,4 @@
-"""How far a number may be off: over other queries, over other seeds, and between two results.
+"""How far a number may be off: over other queries, and over other seeds.
 
 A bootstrap interval says what another draw of queries from the same kind would have given; it knows nothing
 of another training run. An interval over seeds says what another run would have given on the same queries.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,79 +98,6 @@ def interval(
     ends = np.nanquantile(np.where(bad, 0, draws), [tail, 1 - tail], axis=-1)
     low, high = np.where(bad[..., 0], np.nan, ends)
     return low, high
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One result less another on the queries they share.
-
-    Attributes
-    ----------
-    value, low, high : float
-        Mean difference and its bootstrap interval.
-    p : float
-        Two-sided: how often a draw of queries turns the sign, at least one in the number of draws.
-    n : int
-        Queries that count in both.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    n: int
-
-    @property
-    def words(self) -> str:
-        """The difference as a sentence for a reader."""
-        sure = "beyond chance" if self.low > 0 or self.high < 0 else "within chance"
-        return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f}), {sure}, {self.n:,} queries"
-
-
-def paired_difference(
-    one: ArrayLike,
-    other: ArrayLike,
-    *,
-    groups: Sequence[str] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Difference:
-    """Compare two results query by query.
-
-    Parameters
-    ----------
-    one, other : array_like, float, shape (n_queries,)
-        Values of the same queries in the same order; NaN for one that does not count.
-    groups, resamples, seed
-        As for :func:`bootstrap`.
-
-    Returns
-    -------
-    Difference
-        ``one`` less ``other``.
-
-    Raises
-    ------
-    workbench.BadInput
-        Not the same number of queries, or none that counts in both.
-    """
-    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    if a.shape != b.shape or a.ndim != 1:
-        raise wb.BadInput(f"two results pair query by query, but {a.shape} and {b.shape} were given")
-    difference = a - b
-    counts = ~np.isnan(difference)
-    if not counts.any():
-        raise wb.BadInput("no query counts in both results: there is nothing to compare")
-    draws = bootstrap(difference, groups=groups, resamples=resamples, seed=seed)
-    low, high = interval(draws)
-    turned = min(float(np.mean(draws >= 0)), float(np.mean(draws <= 0)))
-    return Difference(
-        value=float(difference[counts].mean()),
-        low=float(low[0]),
-        high=float(high[0]),
-        p=float(min(1.0, max(2 * turned, 1 / resamples))),
-        n=int(counts.sum()),
-    )
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:

@@ -29,9 +29,7 @@ _WORDS = {
 }
 
 
-def summary(
-    found: Sequence[Task], metrics: Mapping[str, float], ks: Sequence[int], n_runs: int = 1
-) -> wb.View:
+def summary(found: Sequence[Task], metrics: Mapping[str, float], ks: Sequence[int]) -> wb.View:
     """Return the headline with its intervals, and the rules in words."""
     last, part = max(ks), found[0].part
     rows: list[dict[str, Any]] = []
