@@ -1,7 +1,8 @@
 """What a row of the database is.
 
 Times are seconds since 1970 in UTC. A metric's value is NULL where it was not a number (NaN), since
-SQLite keeps no NaN; the store turns one into the other. What happens to rows is in :mod:`workbench.store`.
+SQLite keeps no NaN; the store turns one into the other. What happens to rows is in
+:mod:`workbench.store.store`.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class Index:
         side : {"images", "captions"}
             What is looked for.
         bits, method, k
-            As in :class:`SearchOptions`.
+            As in :class:`adapters.vlm_quantization.search.options.SearchOptions`.
 
         Returns
         -------

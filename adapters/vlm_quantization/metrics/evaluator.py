@@ -77,7 +77,7 @@ def evaluate_codes(
     ks : sequence of int
         Cuts, from 1; one beyond the gallery is the whole gallery.
     protocol : str or Protocol
-        A key of :data:`PROTOCOLS`, or rules of one's own.
+        A key of :data:`adapters.vlm_quantization.metrics.protocols.PROTOCOLS`, or rules of one's own.
     radii : sequence of int
         Hamming distances, from 0, within which precision and recall are measured.
     itself : array_like of int, shape (n_queries,), optional

@@ -58,7 +58,7 @@ def score_groups(
     relevance : Relevance
         Who is relevant to whom.
     itself : ndarray, int64, shape (n_queries,), optional
-        As for :func:`code_groups`.
+        As for :func:`adapters.vlm_quantization.metrics.code_rankings.code_groups`.
     by_row : bool
         Order items of one score by their rows instead of keeping them tied.
     """

@@ -16,7 +16,7 @@ MAX_CHARTS, CHARTS_AT_START, MAX_SENT_POINTS = 12, 2, 30_000
 
 @dataclass(frozen=True)
 class View:
-    """How a comparison is shown; each field may be given to :meth:`ComparePanel.set`.
+    """How a comparison is shown; each field may be given to :meth:`workbench.panels.ComparePanel.set`.
 
     Attributes
     ----------

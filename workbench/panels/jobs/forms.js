@@ -1,4 +1,4 @@
-// The forms of the jobs panel, made from schemas; messages are written down in jobs.py.
+// The forms of the jobs panel, made from schemas; messages are written down in panel.py.
 
 function fieldRow(field, value, prefix) {
   const id = `${prefix}-${field.name}`;

@@ -1,4 +1,4 @@
-// The jobs panel. Message shapes are written down in jobs.py, beside this file's Python half.
+// The jobs panel. Message shapes are written down in panel.py, this file's Python half.
 
 const SETTLED = ["succeeded", "failed", "cancelled"];
 const PILLS = { running: "wb-run", cancelling: "wb-run", succeeded: "wb-ok", failed: "wb-bad" };
