@@ -1,7 +1,7 @@
 """What people see in a notebook: panels for jobs, runs and search, and results drawn by their views.
 
-Each panel is one widget class and one plain JavaScript file beside it in ``static``; there is no build
-step. The classes are imported when they are first asked for.
+Each panel is one widget class in a folder of its own, with its plain JavaScript and CSS files beside it; what
+panels share is in ``base``, and there is no build step. The classes are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -44,14 +44,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'workbench.panels' has no attribute {name!r}") from None
-    value = getattr(importlib.import_module(f"workbench.panels.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # for a type checker the names above are all there are, so a slip is seen
+
+    def __getattr__(name: str) -> Any:
+        try:
+            home = _HOMES[name]
+        except KeyError:
+            raise AttributeError(f"module 'workbench.panels' has no attribute {name!r}") from None
+        value = getattr(importlib.import_module(f"workbench.panels.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
