@@ -172,16 +172,18 @@ __all__ = [
 __version__ = "0.2.0"
 
 
-def __getattr__(name: str) -> Any:
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'workbench' has no attribute {name!r}") from None
-    if not home:
-        return importlib.import_module(f"workbench.{name}")
-    value = getattr(importlib.import_module(f"workbench.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # for a type checker the names above are all there are, so a slip is seen
+
+    def __getattr__(name: str) -> Any:
+        try:
+            home = _HOMES[name]
+        except KeyError:
+            raise AttributeError(f"module 'workbench' has no attribute {name!r}") from None
+        if not home:
+            return importlib.import_module(f"workbench.{name}")
+        value = getattr(importlib.import_module(f"workbench.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

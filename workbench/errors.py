@@ -2,7 +2,7 @@
 
 ::
 
-    WorkbenchError
+    WorkbenchError                     anything below without a status          HTTP 400
     ├── AdapterBroken                  an adapter that cannot be loaded         HTTP 501
     ├── BadInput (ValueError)          what was given cannot be used            HTTP 400
     │   ├── BadName                    a name that is not a plain file name
@@ -22,14 +22,17 @@
     ├── Busy                           try again later                          HTTP 503
     ├── SearchFailed                   an index broke while it was asked        HTTP 503
     ├── AccessDenied                   no login, or not for this                HTTP 403
-    ├── ServerUnreachable              the server of a workspace does not answer
-    ├── MissingExtra (ImportError)     an optional package is not installed
+    ├── ServerUnreachable              the server of a workspace does not answer HTTP 503
+    ├── MissingExtra (ImportError)     an optional package is not installed     HTTP 501
     ├── StoreError                     the database refused                     HTTP 503
     │   └── StoreUnavailable           it is out of reach at the moment         HTTP 503
     ├── BelowFloor                     a result that does not reach its floors
-    └── JobError                       how a job ended, when it is waited for
+    └── JobError                       how a job ended, when it is waited for   HTTP 409
         ├── JobFailed
         └── JobCancelled
+
+A class without a status of its own has that of the class above it. The statuses themselves are in
+:data:`workbench.wire.STATUS`.
 
 A message says what was given and what is allowed; ``hint`` says what to do next.
 """

@@ -356,7 +356,7 @@ def job_scope(
         ``$WORKBENCH_HOME`` or ``./results`` if not given.
     fail_below : mapping or JSON text, optional
         Metrics of the result that must reach a value: ``{"R@10": 0.35}``. Leaving the scope with a result
-        below it raises :class:`BelowFloor`; the result is kept all the same.
+        below it raises :class:`workbench.BelowFloor`; the result is kept all the same.
 
     Examples
     --------

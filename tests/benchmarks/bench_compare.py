@@ -38,7 +38,7 @@ import workbench as wb
 from workbench.compare.reading import Curves
 from workbench.panels import ComparePanel
 from workbench.store import records
-from workbench.store.points import Point
+from workbench.store.points import Batch, Key
 
 RUNS, PARTS, KEYS, METRICS, STEPS, HISTORY, CURVES = 100, 5, 10, 20, 30, 10_000, 20
 
@@ -67,6 +67,10 @@ def value(run: int, metric: int, step: int) -> float:
     return run / (step + 1) + metric
 
 
+def batch(steps: range, values: list[float]) -> Batch:
+    return Batch(steps, [float(step) for step in steps], values)
+
+
 # Ours --------------------------------------------------------------------------------------------
 
 
@@ -74,17 +78,17 @@ def our_workspace(folder: Path) -> wb.Workspace:
     home = wb.Workspace(folder)
     for run in range(RUNS):
         row = home.store.add_run(records.Run(experiment_id=0, config=settings(run)), "sweep")
-        points = [
-            Point(row.id or 0, f"val/metric{metric}", step, float(step), value(run, metric, step))
+        batches: dict[Key, Batch] = {
+            (row.id or 0, f"val/metric{metric}"): batch(
+                range(STEPS), [value(run, metric, step) for step in range(STEPS)]
+            )
             for metric in range(METRICS)
-            for step in range(STEPS)
-        ]
-        home.store.add_points(points, dict.fromkeys({(p.run_id, p.name) for p in points}, "higher"))
+        }
+        home.store.add_batches(batches, dict.fromkeys(batches, "higher"))
         home.store.end_run(row.id or 0, "succeeded")
     row = home.store.add_run(records.Run(experiment_id=0), "history")
-    home.store.add_points(
-        [Point(row.id or 0, "loss", step, float(step), 1 / (step + 1)) for step in range(HISTORY)], {}
-    )
+    losses = [1 / (step + 1) for step in range(HISTORY)]
+    home.store.add_batches({(row.id or 0, "loss"): batch(range(HISTORY), losses)}, {})
     return home
 
 
@@ -155,15 +159,9 @@ def million(folder: Path, points: int, browser: bool, wire: Wire) -> dict[str, A
     for run in range(CURVES):
         row = home.store.add_run(records.Run(experiment_id=0, config={"seed": run}), "long")
         for start in range(0, each, 20_000):
-            home.store.add_points(
-                [
-                    Point(
-                        row.id or 0, "val/loss", step, float(step), 1 / (step + 1) + (step * 7919 % 101) / 1e4
-                    )
-                    for step in range(start, min(start + 20_000, each))
-                ],
-                {},
-            )
+            steps = range(start, min(start + 20_000, each))
+            losses = [1 / (step + 1) + (step * 7919 % 101) / 1e4 for step in steps]
+            home.store.add_batches({(row.id or 0, "val/loss"): batch(steps, losses)}, {})
         home.store.end_run(row.id or 0, "succeeded")
     ids = range(1, CURVES + 1)
     out = panel(home, ids, wire, repeats=5)

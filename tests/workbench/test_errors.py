@@ -5,6 +5,7 @@ import pytest
 
 import workbench as wb
 from workbench import errors
+from workbench.wire import STATUS, status_of
 
 
 def drawn() -> dict[str, str]:
@@ -26,6 +27,23 @@ def test_the_tree_is_drawn_as_it_is() -> None:
         if inspect.isclass(thing) and issubclass(thing, Exception) and thing.__module__ == errors.__name__
     }
     assert drawn() == made
+
+
+def drawn_statuses() -> dict[str, int]:
+    """The last column of the tree."""
+    lines = re.findall(r"^    [│├└─ ]*(\w+).*?(?:HTTP (\d+))?$", errors.__doc__ or "", re.MULTILINE)
+    return {name: int(status) for name, status in lines if status}
+
+
+def test_the_tree_names_the_http_status_of_every_class() -> None:
+    statuses, above = drawn_statuses(), drawn()
+    for name in above:
+        kind = getattr(errors, name)
+        nearest = name
+        while nearest not in statuses:
+            nearest = above[nearest]
+        assert statuses[nearest] == status_of(kind.__new__(kind)), name
+    assert {kind.__name__ for kind in STATUS} <= statuses.keys()
 
 
 @pytest.mark.parametrize(

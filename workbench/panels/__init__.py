@@ -44,14 +44,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    try:
-        module = _MODULES[name]
-    except KeyError:
-        raise AttributeError(f"module 'workbench.panels' has no attribute {name!r}") from None
-    value = getattr(importlib.import_module(f"workbench.panels.{module}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # for a type checker the names above are all there are, so a slip is seen
+
+    def __getattr__(name: str) -> Any:
+        try:
+            module = _MODULES[name]
+        except KeyError:
+            raise AttributeError(f"module 'workbench.panels' has no attribute {name!r}") from None
+        value = getattr(importlib.import_module(f"workbench.panels.{module}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

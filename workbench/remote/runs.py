@@ -140,7 +140,7 @@ class RemoteRun(OnServer, Run):
         WrongState
             It took something no more, since the run was over.
         ServerUnreachable
-            It was away for :data:`AWAY_SECONDS`; what is queued stays queued.
+            It was away for :data:`workbench.remote.sending.AWAY_SECONDS`; what is queued stays queued.
         """
         self._sender.flush()
         if self._refusal is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 from workbench.errors import WrongState
 from workbench.store import points as series
 from workbench.store.database import as_record
-from workbench.store.points import Batch, Key, Point
+from workbench.store.points import Batch, Key
 from workbench.store.records import Run, Sender
 from workbench.store.runs import RunQueries
 from workbench.store.tables import RUNS, SENDERS
@@ -19,25 +19,20 @@ from workbench.store.tables import RUNS, SENDERS
 class Ingest(RunQueries):
     """Points on their way in."""
 
-    def add_points(self, points: Sequence[Point], better: Mapping[Key, str | None]) -> None:
-        """Add metric points and bring their summaries up to date, in one transaction.
-
-        Parameters
-        ----------
-        points : sequence of Point
-            In the order they were logged.
-        better : mapping of (run id, name) to {"higher", "lower", None}
-            Direction of a metric that is new; one that is known keeps its own.
-        """
-        self.add_batches(series.grouped(points), better)
-
     def add_batches(
         self, batches: Mapping[Key, Batch], better: Mapping[Key, str | None], *, durable: bool = False
     ) -> None:
         """Add points by (run id, metric name), each batch in the order logged, in one transaction.
 
-        What this has returned from survives the end of this process, however it ends. With ``durable`` a
-        power cut too; without, that comes with the next state that is written, such as the run's end.
+        Parameters
+        ----------
+        batches : mapping of (run id, name) to Batch
+            New points of each metric, in the order they were logged.
+        better : mapping of (run id, name) to {"higher", "lower", None}
+            Direction of a metric that is new; one that is known keeps its own.
+        durable : bool
+            What this has returned from survives the end of this process, however it ends; with ``durable``
+            a power cut too. Without, that comes with the next state that is written, such as the run's end.
         """
         batches = {key: batch for key, batch in batches.items() if len(batch.values)}
         if not batches:

@@ -13,7 +13,7 @@ from workbench.store.points import Curve, Key
 from workbench.store.records import MetricSummary
 from workbench.store.tables import SUMMARIES
 
-#: What :meth:`Store.summary_table` reads of each metric, in the order that it takes them apart in.
+#: What :meth:`MetricQueries.summary_table` reads of each metric, in the order that it takes them apart in.
 _SUMMARY_COLUMNS = ("last", "min", "max", "best", "best_step", "last_step", "count", "nonfinite", "better")
 
 

@@ -39,16 +39,6 @@ IDS = 5000
 _INSERT_POINTS = "insert into metric_point (metric_id, seq, step, time, value) values (?, ?, ?, ?, ?)"
 
 
-class Point(NamedTuple):
-    """One logged value on its way to the database."""
-
-    run_id: int
-    name: str
-    step: int
-    time: float
-    value: float
-
-
 class Batch(NamedTuple):
     """New points of one metric, in the order they were logged: three sequences of one length."""
 
@@ -99,19 +89,6 @@ _keep = (
     .where(SUMMARIES.c.id == bindparam("_id"))
     .values({name: bindparam(f"_{name}") for name in _TALLIED})
 )
-
-
-def grouped(points: Iterable[Point]) -> dict[Key, Batch]:
-    """Return points by run and metric."""
-    out: dict[Key, tuple[list[int], list[float], list[float]]] = {}
-    for run_id, name, step, at, value in points:
-        lists = out.get((run_id, name))
-        if lists is None:
-            lists = out[run_id, name] = ([], [], [])
-        lists[0].append(step)
-        lists[1].append(at)
-        lists[2].append(value)
-    return {key: Batch(*lists) for key, lists in out.items()}
 
 
 # Writing ----------------------------------------------------------------------------------------------

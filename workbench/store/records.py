@@ -1,7 +1,8 @@
 """What a row of the database is.
 
 Times are seconds since 1970 in UTC. A metric's value is NULL where it was not a number (NaN), since
-SQLite keeps no NaN; the store turns one into the other. What happens to rows is in :mod:`workbench.store`.
+SQLite keeps no NaN; the store turns one into the other. What happens to rows is in
+:mod:`workbench.store.store`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,6 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-
-
-RunStatus = Literal["running", "succeeded", "failed", "cancelled", "lost"]
 
 
 #: A job in one of these states will not move again.

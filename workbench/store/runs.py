@@ -122,22 +122,13 @@ class RunQueries(MetricQueries):
         self,
         *,
         experiment_id: int | None = None,
-        ids: Collection[int] | None = None,
-        job_id: int | None = None,
-        status: str | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Run]:
-        """Return runs, newest first."""
+        """Return runs, newest first; those of one experiment if it is named."""
         query = select(RUNS).order_by(RUNS.c.id.desc()).limit(limit).offset(offset)
         if experiment_id is not None:
             query = query.where(RUNS.c.experiment_id == experiment_id)
-        if ids is not None:
-            query = query.where(RUNS.c.id.in_(ids))
-        if job_id is not None:
-            query = query.where(RUNS.c.job_id == job_id)
-        if status is not None:
-            query = query.where(RUNS.c.status == status)
         return self._all(Run, query)
 
     def run_table(self, run_ids: Collection[int] | None = None) -> dict[int, RunRow]:

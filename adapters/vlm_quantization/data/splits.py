@@ -76,11 +76,6 @@ class Splits:
     notes: tuple[str, ...] = ()
 
     @property
-    def train_concepts(self) -> NDArray[np.int64]:
-        """Every drawing of every concept that is trained on, kept back or not."""
-        return np.sort(np.concatenate([self.train, self.val_drawings, self.test_drawings]))
-
-    @property
     def counts(self) -> dict[str, int]:
         """Number of pictures in each part."""
         return {part: len(getattr(self, part)) for part in PARTS}

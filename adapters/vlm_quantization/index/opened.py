@@ -161,7 +161,7 @@ class Index:
         side : {"images", "captions"}
             What to search for.
         bits, method, k
-            As in :class:`SearchOptions`.
+            As in :class:`adapters.vlm_quantization.search.options.SearchOptions`.
 
         Returns
         -------

@@ -6,7 +6,6 @@ every length, and need no relevance except the text that belongs to each picture
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,10 +53,8 @@ class SideHealth:
 def side_health(
     codes: NDArray[np.uint8],
     margins: NDArray[np.float32] | None = None,
-    *,
-    lengths: Sequence[int] = CODE_LENGTHS,
 ) -> list[SideHealth]:
-    """Look at the codes of one side.
+    """Look at the codes of one side, at each code length.
 
     Parameters
     ----------
@@ -65,7 +62,6 @@ def side_health(
         Packed codes.
     margins : ndarray, float32, shape (n, 8 w), optional
         How far each bit was from its threshold.
-    lengths : sequence of int
 
     Raises
     ------
@@ -78,7 +74,7 @@ def side_health(
     shares = signs.mean(axis=0)
     correlation = np.abs(_correlation(signs))
     out = []
-    for length in lengths:
+    for length in CODE_LENGTHS:
         part = shares[:length]
         others = correlation[:length, :length][~np.eye(length, dtype=bool)]
         rounding = np.nan if margins is None else _rounding(margins[:, :length])
@@ -133,43 +129,32 @@ class PairHealth:
         Code length.
     tied_first, tied_tenth : float
         Mean number of items at the distance of the first, and of the tenth, place of a ranking.
-    distances : int
-        Distances that occur between queries and gallery.
     """
 
     bits: int
     tied_first: float
     tied_tenth: float
-    distances: int
 
 
-def tie_health(
-    query_codes: NDArray[np.uint8],
-    gallery_codes: NDArray[np.uint8],
-    *,
-    lengths: Sequence[int] = CODE_LENGTHS,
-) -> list[PairHealth]:
-    """Look at how many items stand at one distance where it matters.
+def tie_health(query_codes: NDArray[np.uint8], gallery_codes: NDArray[np.uint8]) -> list[PairHealth]:
+    """Look at how many items stand at one distance where it matters, at each code length.
 
     Parameters
     ----------
     query_codes, gallery_codes : ndarray, uint8, shape (n, w)
-    lengths : sequence of int
     """
     everything = SameItem(np.zeros(len(query_codes), np.int64), np.zeros(len(gallery_codes), np.int64))
-    tied = {length: np.zeros(2) for length in lengths}
-    seen = {length: np.zeros(length + 1, bool) for length in lengths}
+    tied = {length: np.zeros(2) for length in CODE_LENGTHS}
     places = np.array([1, min(10, len(gallery_codes))])
-    for _, _, length, _, counts in code_groups(query_codes, gallery_codes, everything, sorted(lengths)):
+    for _, _, length, _, counts in code_groups(query_codes, gallery_codes, everything, CODE_LENGTHS):
         sizes = counts.sum(axis=2)
         ends = sizes.cumsum(axis=1)
         holds = (ends[:, None, :] >= places[:, None]).argmax(axis=2)  # the distance of each place
         tied[length] += np.take_along_axis(sizes, holds, axis=1).sum(axis=0)
-        seen[length] |= (sizes > 0).any(axis=0)
     out = []
-    for length in lengths:
+    for length in CODE_LENGTHS:
         first, tenth = (tied[length] / len(query_codes)).tolist()
-        out.append(PairHealth(length, first, tenth, int(seen[length].sum())))
+        out.append(PairHealth(length, first, tenth))
     return out
 
 

@@ -77,7 +77,7 @@ def evaluate_codes(
     ks : sequence of int
         Cut-offs, at least 1; one beyond the gallery means the whole gallery.
     protocol : str or Protocol
-        A key of :data:`PROTOCOLS`, or custom rules.
+        A key of :data:`adapters.vlm_quantization.metrics.protocols.PROTOCOLS`, or custom rules.
     radii : sequence of int
         Hamming distances, at least 0, within which precision and recall are measured.
     itself : array_like of int, shape (n_queries,), optional

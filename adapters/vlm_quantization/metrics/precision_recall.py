@@ -61,7 +61,7 @@ def precision_recall_curve(
     Parameters
     ----------
     query_codes, gallery_codes, relevance, bits
-        As for :func:`evaluate_codes`.
+        As for :func:`adapters.vlm_quantization.metrics.evaluator.evaluate_codes`.
     features : pair of ndarray, float, shape (n, d), optional
         Query and gallery features, ranked by cosine.
 

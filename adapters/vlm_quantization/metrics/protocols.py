@@ -83,8 +83,6 @@ class Protocol:
         Gain of a grade g in NDCG: 2^g - 1, or g.
     splits : mapping of str to mapping of str to int
         Sizes of query set, gallery and training set by data set, as that line uses them.
-    ks_by_data : mapping of str to (int or None)
-        Other cuts the line uses for certain data sets.
     """
 
     name: str
@@ -98,7 +96,6 @@ class Protocol:
     precision: Literal["reachable", "k"] = "reachable"
     gain: Literal["exponential", "linear"] = "exponential"
     splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
-    ks_by_data: Mapping[str, int | None] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         for name, allowed in (("divisor", _DIVISORS), ("ties", _TIES), ("empty", _EMPTY)):
@@ -246,7 +243,6 @@ def deephash() -> Protocol:
             "ImageNet-100": {"query": 5_000, "train": 13_000},
             "MIRFLICKR-25K": {"query": 1_000, "gallery": 20_000, "train": 4_000},
         },
-        ks_by_data={"CIFAR-10": None, "MIRFLICKR-25K": None, "ImageNet-100": 1_000},
     )
 
 

@@ -58,7 +58,7 @@ def score_groups(
     relevance : Relevance
         Relevant items of each query.
     itself : ndarray, int64, shape (n_queries,), optional
-        As for :func:`code_groups`.
+        As for :func:`adapters.vlm_quantization.metrics.code_rankings.code_groups`.
     by_row : bool
         Order items with equal scores by row instead of keeping them tied.
     """

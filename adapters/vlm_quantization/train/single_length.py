@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +49,8 @@ def train_single_lengths(
     tower: str,
     config: Mapping[str, Any],
     progress: Progress,
-    *,
-    lengths: Sequence[int] = CODE_LENGTHS,
 ) -> dict[int, HashEncoder]:
-    """Train one model per length with the options of a run, and return the best checkpoint of each.
+    """Train one model per code length with the options of a run, and return the best checkpoint of each.
 
     Parameters
     ----------
@@ -62,7 +60,6 @@ def train_single_lengths(
         Options of the run whose nested code they are compared with.
     progress : callable
         ``progress(done, total, message)``.
-    lengths : sequence of int
 
     Returns
     -------
@@ -73,7 +70,7 @@ def train_single_lengths(
     from adapters.vlm_quantization.train import train
 
     out = {}
-    for done, length in enumerate(lengths):
+    for done, length in enumerate(CODE_LENGTHS):
         options = schemas.TrainOptions.model_validate(
             {**config, "lengths": (length,), "refit_steps": 0, "seeds": ()}
         )
@@ -81,7 +78,7 @@ def train_single_lengths(
         def report(
             step: float, total: float | None, message: str, done: int = done, length: int = length
         ) -> None:
-            progress(done + step / (total or 1), len(lengths), f"{length} bits alone: {message}")
+            progress(done + step / (total or 1), len(CODE_LENGTHS), f"{length} bits alone: {message}")
 
         with tempfile.TemporaryDirectory() as folder:
             keeper = _Keeper(Path(folder))

@@ -45,13 +45,24 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves: the best model's numbers on validation and where it was found."""
+    """What training leaves: the best model's numbers on validation and where it was found.
+
+    Attributes
+    ----------
+    steps : int
+        Steps taken, less than asked for where training stopped early.
+    best_step : int
+        The step at which the best model was measured.
+    best : dict of str to float
+        Its metrics on validation.
+    seconds : float
+        How long all of it took.
+    """
 
     steps: int
     best_step: int
     best: dict[str, float]
     seconds: float
-    stopped_early: bool
 
 
 def train(
@@ -122,7 +133,7 @@ def train(
             progress(total - options.refit_steps + more, total, "refit on all pictures")
         update = {"split": f"all of {collection.fingerprint}", "step": best_step + options.refit_steps}
         _keep(model.eval(), origin.model_copy(update=update), run, [REFIT])
-    return Trained(step, best_step, best, time.monotonic() - started, step < options.steps)
+    return Trained(step, best_step, best, time.monotonic() - started)
 
 
 def _refit(

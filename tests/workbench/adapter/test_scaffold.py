@@ -21,6 +21,7 @@ PACKAGE = [
     "README.md",
     "my_model/__init__.py",
     "my_model/adapter.py",
+    "my_model/py.typed",
     "pyproject.toml",
     "tests/test_adapter.py",
 ]

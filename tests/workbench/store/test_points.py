@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
+from tests.workbench.points import Point, add_points
 from workbench.store import points as series
 from workbench.store import records
-from workbench.store.points import SEAL, Batch, Point
+from workbench.store.points import SEAL, Batch
 from workbench.store.store import Store
 
 
@@ -153,7 +154,7 @@ def test_what_is_known_nearly_whole_is_not_read_again_for_what_is_new(
 
 def test_what_an_older_version_kept_in_rows_is_packed_when_it_grows(store: Store) -> None:
     run_id, key = (found := new_run(store)), (found, "m")
-    store.add_points([Point(run_id, "m", 0, 0.5, 0.25)], {})
+    add_points(store, [Point(run_id, "m", 0, 0.5, 0.25)])
     with store._writing() as connection:  # as if the metric had grown without chunks
         for seq in range(1, 3 * SEAL):
             row = {"seq": seq, "step": seq, "time": 0.5 + seq, "value": None if seq == 9 else 0.25 + seq}
@@ -166,7 +167,7 @@ def test_what_an_older_version_kept_in_rows_is_packed_when_it_grows(store: Store
             )
         connection.execute(text("update metric_summary set count = :count"), {"count": 3 * SEAL})
     before = store.points(run_id, "m")
-    store.add_points([Point(run_id, "m", 7, 1.0, 2.0)], {})
+    add_points(store, [Point(run_id, "m", 7, 1.0, 2.0)])
     assert in_tables(store) == (0, 1)
     after = store.points(run_id, "m")
     assert str(after) == str([*before, (7, 1.0, 2.0)])
@@ -211,18 +212,18 @@ def test_a_summary_of_many_at_once_is_that_of_one_by_one(values: list[float], be
 def test_metrics_at_a_step_are_those_logged_last_at_it(store: Store) -> None:
     run_id = new_run(store)
     points = [(1, 0.5), (2, 0.75), (1, 0.25), (3, math.nan)]
-    store.add_points([Point(run_id, "m", step, 0.0, value) for step, value in points], {})
-    store.add_points([Point(run_id, "n", 2, 0.0, 9.0)], {})
+    add_points(store, [Point(run_id, "m", step, 0.0, value) for step, value in points])
+    add_points(store, [Point(run_id, "n", 2, 0.0, 9.0)])
     found = store.at_steps(run_id, [1, 2, 3, 4])
     assert repr(found) == repr({1: {"m": 0.25}, 2: {"m": 0.75, "n": 9.0}, 3: {"m": math.nan}, 4: {}})
 
 
 def test_points_that_come_after_the_end_are_in_the_outcome(store: Store) -> None:
     run_id = new_run(store)
-    store.add_points([Point(run_id, "m", 0, 0.0, 1.0)], {})
+    add_points(store, [Point(run_id, "m", 0, 0.0, 1.0)])
     assert store.end_run(run_id, "cancelled")
     assert not store.end_run(run_id, "failed")
-    store.add_points([Point(run_id, "m", 5, 0.0, 2.0)], {})
+    add_points(store, [Point(run_id, "m", 5, 0.0, 2.0)])
     outcome = store.outcome(run_id)
     assert outcome is not None
     assert (outcome["status"], outcome["points"], outcome["steps"]) == ("cancelled", 2, 5)

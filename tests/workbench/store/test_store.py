@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import event, text
 
 import workbench as wb
+from tests.workbench.points import Point, add_points
 from workbench.errors import StoreUnavailable
 from workbench.host import mounts
 from workbench.store import migrations, records
 from workbench.store.database import patiently
 from workbench.store.engines import is_sound, sqlite_module
 from workbench.store.outcome import STATISTICS
-from workbench.store.points import Point
 from workbench.store.store import Store
 
 WORKER = {"worker_id": "w1", "host": "here", "worker_pid": 1, "worker_pid_started": "1"}
@@ -148,7 +148,7 @@ def test_a_summary_is_what_its_points_come_to(store: Store) -> None:
     values = [0.5, math.nan, 0.9, math.inf, 0.1, 0.9, -math.inf]
     for start in (0, 3):  # over two transactions
         points = [Point(run_id, "m", step, 1.0 + step, values[step]) for step in range(start, len(values))]
-        store.add_points(points[: 3 if start == 0 else None], {(run_id, "m"): "higher"})
+        add_points(store, points[: 3 if start == 0 else None], {(run_id, "m"): "higher"})
     (summary,) = store.summaries([run_id])[run_id]
     assert (summary.count, summary.nonfinite, summary.last, summary.last_step) == (7, 3, -math.inf, 6)
     assert (summary.min, summary.max, summary.best, summary.best_step) == (0.1, 0.9, 0.9, 2)
@@ -168,16 +168,16 @@ def test_best_follows_the_declared_direction_and_guesses_none(
 ) -> None:
     run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
     points = [Point(run_id, "m", step, 0.0, value) for step, value in enumerate((2.0, 3.0, 1.0))]
-    store.add_points(points, {(run_id, "m"): better})
+    add_points(store, points, {(run_id, "m"): better})
     assert store.summaries([run_id])[run_id][0].best == best
 
 
 def test_writers_in_many_processes_lose_nothing(store: Store) -> None:
     run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
     program = (
-        "import sys; from workbench.store.store import Store; from workbench.store.points import Point\n"
+        "import sys; from workbench.store.store import Store; from workbench.store.points import Batch\n"
         "store = Store(sys.argv[1])\n"
-        f"for step in range(50): store.add_points([Point({run_id}, 'm', step, 0.0, 1.0)], {{}})"
+        f"for step in range(50): store.add_batches({{({run_id}, 'm'): Batch([step], [0.0], [1.0])}}, {{}})"
     )
     command = [sys.executable, "-c", program, address(store)]
     processes = [subprocess.Popen(command) for _ in range(3)]
@@ -220,7 +220,7 @@ def test_states_are_durable_and_points_are_quick(file_store: Store) -> None:
 def test_a_write_that_fails_changes_nothing(store: Store) -> None:
     run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
     with pytest.raises(wb.StoreError, match="refused"):
-        store.add_points([Point(run_id, "m", 0, 0.0, 1.0), Point(99, "m", 0, 0.0, 1.0)], {})
+        add_points(store, [Point(run_id, "m", 0, 0.0, 1.0), Point(99, "m", 0, 0.0, 1.0)])
     assert store.summaries([run_id])[run_id] == []
 
 
@@ -260,7 +260,7 @@ WRITERS, TRANSACTIONS = 16, 1000
 
 _WRITER = """
 import sys, threading
-from workbench.store.points import Point
+from workbench.store.points import Batch
 from workbench.store.store import Store
 store, job_id, run_id = Store(sys.argv[1]), *map(int, sys.argv[2:4])
 failed = []
@@ -273,7 +273,7 @@ def write(own_id):
             ):
                 store.claim_job({{"worker_id": "w"}}, 9)
         elif step % 10 == 0:  # one run that all log to
-            store.add_points([Point(run_id, f"m{{step % 3}}", step, 0.0, float(own_id))], {{}})
+            store.add_batches({{(run_id, f"m{{step % 3}}"): Batch([step], [0.0], [float(own_id)])}}, {{}})
         else:
             assert store.update_job(own_id, attempt=1, progress_done=float(step)) == "running"
 
@@ -477,7 +477,7 @@ def test_the_runs_of_an_attempt_end_with_it_and_only_with_it(store: Store) -> No
     other = store.add_run(records.Run(experiment_id=0), "e").id or 0
 
     def states() -> list[str]:
-        return [run.status for run in store.runs(ids=[mine, other])][::-1]
+        return [run.status for run_id in (mine, other) if (run := store.run(run_id))]
 
     assert not store.move_job(job.id or 0, expect="running", to="failed", attempt=7, runs="failed")
     assert states() == ["running", "running"]
@@ -578,9 +578,9 @@ def test_the_mark_of_a_run_is_another_one_when_there_is_something_new(store: Sto
         seen.append(now[first])
         return len(set(seen)) == len(seen) and now[second] == marks[second]
 
-    store.add_points([Point(first, "m", 0, 0.0, math.nan)], {})
+    add_points(store, [Point(first, "m", 0, 0.0, math.nan)])
     assert moved()
-    store.add_points([Point(first, "m", 1, 0.0, 1.0), Point(first, "n", 1, 0.0, 1.0)], {})
+    add_points(store, [Point(first, "m", 1, 0.0, 1.0), Point(first, "n", 1, 0.0, 1.0)])
     assert moved()
     for change in ({"tags": {"a": 1}}, {"notes": "왜"}, {"name": "b"}):
         store.change_run(first, **change)

@@ -16,7 +16,7 @@ MAX_CHARTS, CHARTS_AT_START, MAX_SENT_POINTS = 12, 2, 30_000
 
 @dataclass(frozen=True)
 class View:
-    """How a comparison is shown; every field can be passed to :meth:`ComparePanel.set`.
+    """How a comparison is shown; every field can be passed to :meth:`workbench.panels.ComparePanel.set`.
 
     Attributes
     ----------

@@ -49,7 +49,7 @@ def import_mlflow(store: Store, uri: str, on_progress: OnProgress | None = None)
 def _read(uri: str, passed_over: Counter[str]) -> Iterator[ForeignRun]:
     kind = urlsplit(uri).scheme if "://" in uri or uri.startswith("file:") else ""
     if kind in ("http", "https", "databricks"):
-        return _from_server(uri, passed_over)
+        return _from_server(uri)
     if kind in ("", "file"):
         path = Path(unquote(urlsplit(uri).path) if kind else uri).expanduser()
         return _from_path(path, passed_over)
@@ -300,7 +300,7 @@ def _lines(folder: Path) -> Iterator[tuple[str, Batch]]:
 # A server --------------------------------------------------------------------------------------------
 
 
-def _from_server(uri: str, passed_over: Counter[str]) -> Iterator[ForeignRun]:
+def _from_server(uri: str) -> Iterator[ForeignRun]:
     try:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException

@@ -88,9 +88,9 @@ def open_emoji(cache_dir: Path, progress: Progress | None = None) -> CaptionedIm
     return CaptionedImages("emoji", [_item(drawing, by_code) for drawing in drawings], credits=CREDITS)
 
 
-def read_table(path: Path = TABLES / "emoji.tsv") -> list[dict[str, str]]:
-    """Read the table of names, one dictionary a row."""
-    with path.open(encoding="utf-8", newline="") as lines:
+def read_table() -> list[dict[str, str]]:
+    """Read the table of names, one dictionary per row."""
+    with (TABLES / "emoji.tsv").open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 

@@ -32,7 +32,7 @@ def series_of(task: Task, method: str, name: str, label: str) -> dict[str, Any]:
     return one
 
 
-def by_length(title: str, y_label: str, series: list[dict[str, Any]], notes: Sequence[str] = ()) -> wb.View:
+def by_length(title: str, y_label: str, series: list[dict[str, Any]]) -> wb.View:
     """Return a chart over code lengths."""
     data = {
         "x_label": "Code length (bits)",
@@ -41,9 +41,7 @@ def by_length(title: str, y_label: str, series: list[dict[str, Any]], notes: Seq
         "x_scale": "log2",
         "series": series,
     }
-    return wb.View(
-        kind="curve", title=title, data=data, notes=[*notes, "Shaded: 95 % interval over queries."]
-    )
+    return wb.View(kind="curve", title=title, data=data, notes=["Shaded: 95 % interval over queries."])
 
 
 def by_part(tasks: Sequence[Task]) -> list[tuple[str, list[Task]]]:

@@ -29,9 +29,7 @@ _WORDS = {
 }
 
 
-def summary(
-    tasks: Sequence[Task], metrics: Mapping[str, float], ks: Sequence[int], n_runs: int = 1
-) -> wb.View:
+def summary(tasks: Sequence[Task], metrics: Mapping[str, float], ks: Sequence[int]) -> wb.View:
     """Return the headline metrics with their intervals, and the rules in words."""
     last, part = max(ks), tasks[0].part
     rows: list[dict[str, Any]] = []

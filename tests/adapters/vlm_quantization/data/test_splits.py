@@ -21,7 +21,11 @@ def splits(emoji):
 
 def side_of(emoji, splits):
     """Return for each concept the side it is on."""
-    rows = {part: getattr(splits, part) for part in ("train_concepts", "val_concepts", "test_concepts")}
+    rows = {
+        "train": np.concatenate([splits.train, splits.val_drawings, splits.test_drawings]),
+        "val": splits.val_concepts,
+        "test": splits.test_concepts,
+    }
     return {emoji.items[row].concept: part for part, found in rows.items() for row in found.tolist()}
 
 
@@ -44,10 +48,9 @@ def test_the_shares_are_as_decided(emoji, splits):
         for flag in (False, True):
             sides = side_of(emoji, drawn)
             flags = {item.concept for item in emoji.items if item.flag is flag}
-            shares = [np.mean([sides[concept] == part for concept in flags]) for part in
-                      ("train_concepts", "val_concepts", "test_concepts")]  # fmt: skip
+            shares = [np.mean([sides[name] == part for name in flags]) for part in ("train", "val", "test")]
             assert shares == pytest.approx([0.75, 0.08, 0.17], abs=0.01)
-        trained = len(drawn.train_concepts) / 2
+        trained = sum(drawn.counts[part] for part in ("train", "val_drawings", "test_drawings")) / 2
         assert len(drawn.test_drawings) / trained == pytest.approx(0.45, abs=0.02)
         assert len(drawn.val_drawings) / trained == pytest.approx(0.10, abs=0.02)
 

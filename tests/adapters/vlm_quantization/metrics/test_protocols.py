@@ -105,7 +105,6 @@ def test_the_names_and_their_sources():
         assert rules.source.split("/")[-1].split(",")[0] in docstring or name == "default"
     assert PROTOCOLS["djsrh"].k == 50
     assert PROTOCOLS["deephash"].k == 5000
-    assert PROTOCOLS["deephash"].ks_by_data["ImageNet-100"] == 1000
     assert PROTOCOLS["dcmh"].splits["MIRFLICKR-25K"] == {"query": 2000, "gallery": 18015, "train": 10000}
     assert PROTOCOLS["clip"].recall == "hit"
 

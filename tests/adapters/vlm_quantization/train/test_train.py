@@ -104,7 +104,6 @@ def test_interrupted_training_leaves_a_checkpoint_that_works(tmp_path: Path) -> 
 
 def test_it_stops_early_when_validation_no_longer_gains(tmp_path: Path) -> None:
     _, done = fit(tmp_path, steps=400, validate_every=5, patience=2, learning_rate=0.05)
-    assert done.stopped_early
     assert done.steps < 400
     assert done.steps == done.best_step + 10
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from tests.workbench.points import Point, add_points
 from workbench.compare import reading
 from workbench.compare.curves import smoothed
 from workbench.panels.compare import view as module
 from workbench.panels.compare.panel import ComparePanel
 from workbench.store import records
-from workbench.store.points import Point
 
 
 def log(workspace: wb.Workspace, name: str, loss: float, **config: Any) -> int:
@@ -150,7 +150,7 @@ def test_a_curve_over_wall_time_keeps_its_seconds(panel: ComparePanel, workspace
     row = workspace.store.add_run(records.Run(experiment_id=0, name="slow"), "tries")
     start = 1_790_000_000.0
     points = [Point(row.id or 0, "x", step, start + 0.25 * step, float(step)) for step in range(5)]
-    workspace.store.add_points(points, {})
+    add_points(workspace.store, points)
     panel.refresh()
     panel.set(axis="time")
     assert lines(panel.live)[0]["arrays"][0] == [start + 0.25 * step for step in range(5)]
@@ -431,7 +431,7 @@ def test_a_hundred_runs_of_seventy_columns_take_few_messages_and_half_a_megabyte
             for metric in range(20)
             for step in range(30)
         ]
-        workspace.store.add_points(points, {})
+        add_points(workspace.store, points)
         workspace.store.end_run(row.id or 0, "succeeded")
     wire = Wire(monkeypatch)
     panel = ComparePanel(workspace, range(1, 101))
@@ -453,8 +453,9 @@ def test_twenty_curves_of_many_points_are_thinned_to_what_a_chart_can_show(
         row = workspace.store.add_run(records.Run(experiment_id=0), "long")
         values = generator.normal(size=3_000)
         values[1_234] = 50.0
-        workspace.store.add_points(
-            [Point(row.id or 0, "x", step, float(step), float(v)) for step, v in enumerate(values)], {}
+        add_points(
+            workspace.store,
+            [Point(row.id or 0, "x", step, float(step), float(v)) for step, v in enumerate(values)],
         )
         workspace.store.end_run(row.id or 0, "succeeded")
     opened.append(ComparePanel(workspace, range(1, 21)))
