@@ -78,7 +78,9 @@ class Bridge:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.expose_function("sendToKernel", self._receive)
         self._news: list[tuple[str, Any]] = []
-        names = [name for name in panel.trait_names(sync=True) if name in ("state", "curves", "live")]
+        names = [
+            name for name in panel.trait_names(sync=True) if name in ("state", "curves", "live", "setup")
+        ]
         panel.observe(lambda change: self._news.append((change["name"], change["new"])), names)
         panel.send = lambda content, buffers=None: self._news.append(("msg:custom", content))  # type: ignore[method-assign]
         traits = json.dumps({name: _plain(getattr(panel, name)) for name in names})
