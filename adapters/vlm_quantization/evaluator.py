@@ -7,17 +7,17 @@ from adapters.vlm_quantization.metrics.evaluator import (
     mean_average_precision,
     precision_at_k,
 )
-from adapters.vlm_quantization.metrics.precision_recall import Curve, precision_recall_curve
+from adapters.vlm_quantization.metrics.precision_recall import PrecisionRecallCurve, precision_recall_curve
 from adapters.vlm_quantization.metrics.protocols import PROTOCOLS, Protocol
 from adapters.vlm_quantization.metrics.records import MetricRecord
 from adapters.vlm_quantization.metrics.relevance import Graded, Judged, Relevance, SameItem, SharedLabel
 
 __all__ = [
     "PROTOCOLS",
-    "Curve",
     "Graded",
     "Judged",
     "MetricRecord",
+    "PrecisionRecallCurve",
     "Protocol",
     "Relevance",
     "SameItem",

@@ -16,13 +16,13 @@ def _absolute(name: str) -> str:
     return name if name in ("", "emoji") else str(Path(name).expanduser().resolve())
 
 
-Collection = Annotated[str, AfterValidator(_absolute)]
+CollectionSource = Annotated[str, AfterValidator(_absolute)]
 
 
 class CollectionOptions(Options):
     """Which pictures to use."""
 
-    collection: Collection = Field(
+    collection: CollectionSource = Field(
         "emoji",
         title="Collection",
         description="'emoji', or the path of a JSONL file with image, captions and labels per line",
@@ -187,7 +187,7 @@ class IndexOptions(Options):
         title="Checkpoint",
         description="Empty: the refit on all pictures if the run has one, else the best",
     )
-    collection: Collection = Field(
+    collection: CollectionSource = Field(
         "",
         title="Collection",
         description="Empty: the collection the run was trained on; else 'emoji' or a JSONL file",

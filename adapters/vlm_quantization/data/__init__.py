@@ -1,6 +1,12 @@
 """Collections of captioned pictures, their splits, and the check that nothing leaks between them."""
 
-from adapters.vlm_quantization.data.collection import CaptionedImages, Item, Problem, Progress, picture_digest
+from adapters.vlm_quantization.data.collection import (
+    CaptionedImages,
+    Item,
+    OnProgress,
+    UnusableLine,
+    picture_digest,
+)
 from adapters.vlm_quantization.data.leakage import LeakageError, check_leakage
 from adapters.vlm_quantization.data.pictures import decode_picture
 from adapters.vlm_quantization.data.sources import open_collection
@@ -10,9 +16,9 @@ __all__ = [
     "CaptionedImages",
     "Item",
     "LeakageError",
-    "Problem",
-    "Progress",
+    "OnProgress",
     "Splits",
+    "UnusableLine",
     "check_leakage",
     "decode_picture",
     "make_splits",

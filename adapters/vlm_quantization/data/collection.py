@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 #: ``progress(done, total, message)``, as a job's progress callback takes it.
-Progress = Callable[[float, float | None, str], None]
+OnProgress = Callable[[float, float | None, str], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Problem:
+class UnusableLine:
     """A skipped line of a collection, with the reason; lines are numbered from 1."""
 
     line: int
@@ -111,7 +111,7 @@ class CaptionedImages:
         In a stable order.
     credits : sequence of str
         Attributions that must be shown with the pictures.
-    problems : sequence of Problem
+    problems : sequence of UnusableLine
         Skipped lines, with the reason.
     """
 
@@ -121,7 +121,7 @@ class CaptionedImages:
         items: Sequence[Item],
         *,
         credits: Sequence[str] = (),  # noqa: A002 - named after the public attribute
-        problems: Sequence[Problem] = (),
+        problems: Sequence[UnusableLine] = (),
     ) -> None:
         self.name = name
         self.items = tuple(items)

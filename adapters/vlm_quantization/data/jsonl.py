@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import workbench as wb
-from adapters.vlm_quantization.data.collection import CaptionedImages, Item, Problem, picture_digest
+from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine, picture_digest
 from adapters.vlm_quantization.data.pictures import decode_picture
 
 if TYPE_CHECKING:
-    from adapters.vlm_quantization.data.collection import Progress
+    from adapters.vlm_quantization.data.collection import OnProgress
 
 
 #: A line longer than this many characters is reported, not parsed.
@@ -62,7 +62,7 @@ def _shown(value: object) -> str:
 
 
 def read_jsonl(
-    path: Path, *, cache_dir: Path | None = None, progress: Progress | None = None
+    path: Path, *, cache_dir: Path | None = None, progress: OnProgress | None = None
 ) -> CaptionedImages:
     """Read a user's own collection.
 
@@ -81,7 +81,7 @@ def read_jsonl(
         No line is valid; the message names the first problems.
     """
     items: list[tuple[int, Item]] = []
-    problems: list[Problem] = []
+    problems: list[UnusableLine] = []
     first: dict[str, int] = {}
     for number, line in _lines(path):
         try:
@@ -89,7 +89,7 @@ def read_jsonl(
             if item.id in first:
                 raise _Refused(f"the id {_shown(item.id)} is already used in line {first[item.id]}")
         except _Refused as reason:
-            problems.append(Problem(number, str(reason)))
+            problems.append(UnusableLine(number, str(reason)))
         else:
             first[item.id] = number
             items.append((number, item))
@@ -199,19 +199,19 @@ def _with_concepts(items: list[Item]) -> list[Item]:
 
 
 def _decoded(
-    items: list[tuple[int, Item]], path: Path, cache_dir: Path | None, progress: Progress | None
-) -> tuple[list[Item], list[Problem]]:
+    items: list[tuple[int, Item]], path: Path, cache_dir: Path | None, progress: OnProgress | None
+) -> tuple[list[Item], list[UnusableLine]]:
     """Decode every picture once, to report broken ones now and to have digests to compare."""
     cache = _DigestCache(path, cache_dir)
     kept: list[Item] = []
-    problems: list[Problem] = []
+    problems: list[UnusableLine] = []
     with ThreadPoolExecutor(DECODERS) as pool:
         digests = pool.map(cache.digest, [item.image for _, item in items])
         for done, ((number, item), digest) in enumerate(zip(items, digests, strict=True)):
             if progress and done % 25 == 0:
                 progress(done, len(items), "opening pictures")
             if isinstance(digest, wb.BadInput):
-                problems.append(Problem(number, str(digest.message)))
+                problems.append(UnusableLine(number, str(digest.message)))
             else:
                 kept.append(replace(item, digest=digest))
     cache.save()

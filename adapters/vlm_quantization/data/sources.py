@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from workbench import BadInput
 
 if TYPE_CHECKING:
-    from adapters.vlm_quantization.data.collection import CaptionedImages, Progress
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
 
 
 def open_collection(
-    source: str | os.PathLike[str], *, cache_dir: Path | None = None, progress: Progress | None = None
+    source: str | os.PathLike[str], *, cache_dir: Path | None = None, progress: OnProgress | None = None
 ) -> CaptionedImages:
     """Open a collection.
 
@@ -51,7 +51,7 @@ def open_collection(
     return read_jsonl(Path(name), cache_dir=cache_dir, progress=progress)
 
 
-def _emoji(cache_dir: Path | None, progress: Progress | None) -> CaptionedImages:
+def _emoji(cache_dir: Path | None, progress: OnProgress | None) -> CaptionedImages:
     from adapters.vlm_quantization.data.emoji.emoji import open_emoji
 
     if cache_dir is None:
@@ -62,4 +62,4 @@ def _emoji(cache_dir: Path | None, progress: Progress | None) -> CaptionedImages
 
 
 #: Loaders of the named collections.
-NAMED: Mapping[str, Callable[[Path | None, Progress | None], CaptionedImages]] = {"emoji": _emoji}
+NAMED: Mapping[str, Callable[[Path | None, OnProgress | None], CaptionedImages]] = {"emoji": _emoji}

@@ -16,7 +16,6 @@ from adapters.vlm_quantization.evaluate.tasks import (
     FLOAT_QUERY,
     LEARNED,
     RESCORED,
-    Progress,
     Task,
     tasks,
 )
@@ -25,7 +24,7 @@ from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate
 from adapters.vlm_quantization.metrics.protocols import protocol_of
 
 if TYPE_CHECKING:
-    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.options import EvalOptions
@@ -63,7 +62,7 @@ def fit(
     splits: Splits,
     encoder: HashEncoder,
     features: NDArray[np.float32],
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[baselines.Baseline]:
     """Fit the baselines on the training part: its pictures, and their names and keywords."""
     candidates = []

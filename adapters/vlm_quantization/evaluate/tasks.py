@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -46,11 +46,8 @@ DIRECTIONS = {
 FLOAT, LEARNED, RESCORED, FLOAT_QUERY = "float cosine", "nested code", "rescored", "float query"
 
 
-Progress = Callable[..., None]
-
-
 @dataclass(frozen=True)
-class Side:
+class TaskSide:
     """Pictures or texts of a part, encoded.
 
     Attributes
@@ -94,7 +91,7 @@ class Task:
         Display names of part and direction.
     fingerprint : str
         Fingerprint of the split.
-    queries, gallery : Side
+    queries, gallery : TaskSide
     relevance : Relevance
     itself : ndarray or None
         Row of each query in the gallery, if queries are from the gallery.
@@ -110,8 +107,8 @@ class Task:
     split: str
     arrow: str
     fingerprint: str
-    queries: Side
-    gallery: Side
+    queries: TaskSide
+    gallery: TaskSide
     relevance: Relevance
     itself: NDArray[np.int64] | None = None
     fitted: Sequence[baselines.Baseline] = ()
@@ -169,11 +166,11 @@ def encode_part(
     rows: NDArray[np.int64],
     encoder: HashEncoder,
     features: NDArray[np.float32],
-) -> tuple[Side, dict[str, Side]]:
+) -> tuple[TaskSide, dict[str, TaskSide]]:
     """Encode the pictures of a part and, by language, the name of each of their concepts once."""
     items = [collection.items[row] for row in rows.tolist()]
     encoded = encoder.encode_features(features[rows])
-    pictures = Side(
+    pictures = TaskSide(
         kind="image",
         ids=[f"img:{item.id}" for item in items],
         concepts=[item.concept for item in items],
@@ -192,7 +189,7 @@ def encode_part(
             concepts, shown = list(names), list(names.values())
             encoded = encoder.encode_texts(shown)
             at = [first[concept] for concept in concepts]
-            texts[language] = Side(
+            texts[language] = TaskSide(
                 kind="text",
                 ids=concepts,
                 concepts=concepts,
@@ -247,8 +244,8 @@ def tasks(
 
 
 def _sides(
-    direction: str, pictures: Side, names: Side, texts: Mapping[str, Side]
-) -> tuple[Side, Side, NDArray[np.int64] | None]:
+    direction: str, pictures: TaskSide, names: TaskSide, texts: Mapping[str, TaskSide]
+) -> tuple[TaskSide, TaskSide, NDArray[np.int64] | None]:
     """Return queries, gallery, and the row of each query in the gallery, if queries are from the gallery."""
     if direction == "t2i":
         return names, pictures, None
@@ -265,10 +262,10 @@ def _sides(
     return names, together, np.arange(start, start + len(names.ids))
 
 
-def _joined(texts: Mapping[str, Side]) -> Side:
+def _joined(texts: Mapping[str, TaskSide]) -> TaskSide:
     """Return the names in all languages as one gallery."""
     sides = list(texts.values())
-    return Side(
+    return TaskSide(
         kind="text",
         ids=[f"{language}:{one}" for language, side in texts.items() for one in side.ids],
         concepts=[one for side in sides for one in side.concepts],
@@ -281,7 +278,7 @@ def _joined(texts: Mapping[str, Side]) -> Side:
     )
 
 
-def _relevance(kind: str, query: Side, gallery: Side) -> Relevance:
+def _relevance(kind: str, query: TaskSide, gallery: TaskSide) -> Relevance:
     if kind == "item":
         return SameItem(query.concepts, gallery.concepts)
     names = sorted({label for side in (query, gallery) for labels in side.labels for label in labels})

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,8 +26,11 @@ import workbench as wb
 from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoder
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.entries import Collection, Entry, caption_entries, picture_entries
-from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Progress, Shards, shard_items
+from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.thresholds import chance_thresholds
+
+if TYPE_CHECKING:
+    from adapters.vlm_quantization.data.collection import OnProgress
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def build_index(
     title: str = "",
     model_file: Path | None = None,
     batch_size: int = 64,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> IndexReport:
     """Build ``indexes / name``, replacing an index of that name only when the new one is complete.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from adapters.vlm_quantization.index.entries import Collection, Entry
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from adapters.vlm_quantization.data.collection import OnProgress
+
 
 #: Longest side of a thumbnail, in pixels.
 THUMBNAIL_PIXELS = 128
@@ -27,9 +29,6 @@ THUMBNAIL_PIXELS = 128
 
 #: Minimum number of items per shard: enough to amortise its fsync, few enough to lose little work.
 SHARD_ITEMS = 256
-
-
-Progress = Callable[[float, float, str], None]
 
 
 # --- shards -------------------------------------------------------------------------------------------------
@@ -53,7 +52,7 @@ class Shards:
         encoder: Encoder,
         sides: Mapping[str, list[Entry]],
         batch_size: int,
-        progress: Progress | None,
+        progress: OnProgress | None,
     ) -> None:
         self._folder = folder
         self._collection = collection

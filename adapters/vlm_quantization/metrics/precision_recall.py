@@ -22,7 +22,7 @@ CURVE_POINTS = 48
 
 
 @dataclass(frozen=True)
-class Curve:
+class PrecisionRecallCurve:
     """Mean precision and mean recall of the first k, for k from 1 to the whole gallery.
 
     Attributes
@@ -55,7 +55,7 @@ def precision_recall_curve(
     *,
     bits: Sequence[int] = CODE_LENGTHS,
     features: tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]] | None = None,
-) -> list[Curve]:
+) -> list[PrecisionRecallCurve]:
     """Return the precision-recall curve of each length, and of the float features if passed.
 
     Parameters
@@ -67,7 +67,7 @@ def precision_recall_curve(
 
     Returns
     -------
-    list of Curve
+    list of PrecisionRecallCurve
         Empty if no query has a relevant item.
     """
     lengths = code_lengths(bits, min(query_codes.shape[1] * 8, LONGEST))
@@ -89,7 +89,7 @@ def precision_recall_curve(
         for start, stop, groups in score_groups(scorer, relevance):
             add(None, groups, stop - start)
     return [
-        Curve(length, ks, total[1] / total[0], total[2] / total[0])
+        PrecisionRecallCurve(length, ks, total[1] / total[0], total[2] / total[0])
         for length, total in sums.items()
         if total[0, 0]
     ]

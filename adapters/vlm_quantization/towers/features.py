@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from adapters.vlm_quantization.data.collection import Progress
+    from adapters.vlm_quantization.data.collection import OnProgress
     from adapters.vlm_quantization.towers.tower import ImageTower
 
 
@@ -24,7 +24,7 @@ CHUNK = 128
 
 
 def picture_features(
-    collection: CaptionedImages, tower: ImageTower, cache: Path, progress: Progress | None = None
+    collection: CaptionedImages, tower: ImageTower, cache: Path, progress: OnProgress | None = None
 ) -> NDArray[np.float32]:
     """Return the features of every picture of a collection, from the cache if they were computed before.
 

@@ -89,7 +89,7 @@ def _words(texts: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """The data of one training step: n concepts, with one picture and t texts of each.
 
     Attributes
@@ -168,7 +168,7 @@ class Batches:
         self._new = np.array([concept in new for concept in by_concept])
         self._rng = np.random.Generator(np.random.PCG64(options.seed))
 
-    def draw(self) -> Batch:
+    def draw(self) -> TrainingBatch:
         """Return the next batch; the same seed gives the same batches in the same order."""
         rng = self._rng
         size = min(self.options.batch, len(self.pictures))
@@ -186,7 +186,7 @@ class Batches:
             [self._text(c, one) for c, one in zip(again, rng.random((len(again), 6)), strict=True)]
         )
         rows = self.texts.rows
-        return Batch(
+        return TrainingBatch(
             concepts=concepts,
             pictures=np.array(pictures, np.int64),
             mix=rng.random((n, 1)).astype(np.float32),
@@ -216,7 +216,7 @@ def _pick(choices: Sequence[int] | NDArray[np.int64], chance: float) -> int:
     return int(choices[int(chance * len(choices))])
 
 
-def drawn_rows(batch: Batch, components: Tensor, pairs: Tensor, options: TrainOptions) -> Tensor:
+def drawn_rows(batch: TrainingBatch, components: Tensor, pairs: Tensor, options: TrainOptions) -> Tensor:
     """Return components of synthetic pictures that stand for drawings in another style.
 
     A mix of two drawings of a thing still shows the thing, so the two are mixed. The difference between two

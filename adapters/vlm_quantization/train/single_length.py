@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from adapters.vlm_quantization.data.collection import CaptionedImages, Progress
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
 
 
@@ -48,7 +48,7 @@ def train_single_lengths(
     features: NDArray[np.float32],
     tower: str,
     config: Mapping[str, Any],
-    progress: Progress,
+    progress: OnProgress,
 ) -> dict[int, HashEncoder]:
     """Train one model per code length with the options of a run, and return the best checkpoint of each.
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from adapters.vlm_quantization.data.collection import CaptionedImages, Progress
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.options import TrainOptions
 
@@ -72,7 +72,7 @@ def train(
     tower: str,
     options: TrainOptions,
     run: Recorder,
-    progress: Progress,
+    progress: OnProgress,
 ) -> Trained:
     """Train, log to a run, and save ``best.safetensors`` and ``last.safetensors`` as its checkpoints.
 

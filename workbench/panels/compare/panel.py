@@ -8,7 +8,7 @@
                       "chosen": [id, ...], "slots": [colour, ...] one per chosen run, "metrics": [name, ...],
                       "column": metric shown for each run, "column_better": its direction,
                       "comparison": null or {"base": place, "config": [...], "final": [...]},
-                      "view": how it is shown (see View), "heard": {view: number},
+                      "view": how it is shown (see Display), "heard": {view: number},
                       "problem": null or {"message", "hint"}}
     curves, live     {"lines": [{"metric", "runs", "at", "count", "band", "x0"}, ...], "data": float32}
                       of finished runs, and of running ones; "at" and "count" are in numbers; each line holds
@@ -35,7 +35,7 @@ from workbench.panels.base.assets import assets
 from workbench.panels.base.live import LivePanel
 from workbench.panels.compare.html import page_html
 from workbench.panels.compare.state import listed_runs, packed, plain_json
-from workbench.panels.compare.view import CHARTS_AT_START, MAX_SENT_POINTS, View, changed
+from workbench.panels.compare.view import CHARTS_AT_START, MAX_SENT_POINTS, Display, changed
 from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ComparePanel(LivePanel):
     runs : sequence of int, optional
         Ids of the runs chosen at the start; default: the newest few.
     **view
-        How to show the comparison; see :class:`View`.
+        How to show the comparison; see :class:`Display`.
     """
 
     _esm = assets(
@@ -81,7 +81,7 @@ class ComparePanel(LivePanel):
     def __init__(self, workspace: BaseWorkspace, runs: Sequence[int] | None = None, **view: Any) -> None:
         self.workspace = workspace
         self._chosen = None if runs is None else list(dict.fromkeys(runs))
-        self._view = changed(View(), view)
+        self._view = changed(Display(), view)
         self._heard: dict[str, int] = {}
         self._slots: dict[int, int] = {}
         self._reader = workspace.run_reader()
@@ -107,7 +107,7 @@ class ComparePanel(LivePanel):
             self.look_now()
 
     def set(self, **change: Any) -> None:
-        """Change how the comparison is shown; see :class:`View` for the options.
+        """Change how the comparison is shown; see :class:`Display` for the options.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class ComparePanel(LivePanel):
             self.look_now()
 
     @property
-    def view(self) -> View:
+    def view(self) -> Display:
         """How the comparison is shown."""
         return self._view
 
@@ -213,7 +213,7 @@ class ComparePanel(LivePanel):
         how = {"statistic": self._view.statistic, "baseline": self._view.baseline}
         return Comparison(records, declared, better=self._view.better, **how)  # type: ignore[arg-type]
 
-    def _settled(self, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]]) -> View:
+    def _settled(self, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]]) -> Display:
         """Return the view with its unset fields filled in."""
         final = self._comparison.final if self._comparison else []
         if self._view.metrics is not None:
@@ -233,7 +233,9 @@ class ComparePanel(LivePanel):
 
     # Curves --------------------------------------------------------------------------------------
 
-    def _draw(self, view: View, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]]) -> None:
+    def _draw(
+        self, view: Display, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]]
+    ) -> None:
         """Update the curves and send those that changed to the page."""
         metrics = list(view.metrics or ())
         names = metrics if view.axis in AXES else [*metrics, view.axis]

@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.compare import Better, Comparison, ConfigRow, FinalRow, best_marks, number_text, setting_text
 from workbench.compare.curves import Line
-from workbench.panels.compare.view import View, is_number
+from workbench.panels.compare.view import Display, is_number
 from workbench.store.runs import RunRow
 
 #: Maximum number of characters of a run's notes in its tooltip.
@@ -85,7 +85,7 @@ def listed_runs(
     shown: Sequence[RunRow],
     summaries: Mapping[int, Mapping[str, Mapping[str, Any]]],
     declared: Sequence[Any],
-    view: View,
+    view: Display,
 ) -> dict[str, Any]:
     """Return the list of runs with one metric for each."""
     from workbench.compare import final_rows

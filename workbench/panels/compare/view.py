@@ -15,7 +15,7 @@ MAX_CHARTS, CHARTS_AT_START, MAX_SENT_POINTS = 12, 2, 30_000
 
 
 @dataclass(frozen=True)
-class View:
+class Display:
     """How a comparison is shown; every field can be passed to :meth:`workbench.panels.ComparePanel.set`.
 
     Attributes
@@ -60,7 +60,7 @@ class View:
     column: str | None = None
 
 
-def changed(view: View, change: Mapping[str, Any]) -> View:
+def changed(view: Display, change: Mapping[str, Any]) -> Display:
     """Return a view with some fields changed.
 
     Raises
@@ -73,7 +73,9 @@ def changed(view: View, change: Mapping[str, Any]) -> View:
         if check is None:
             raise BadInput(f"unknown view option {name!r}", hint=f"Allowed: {', '.join(_CHECKS)}.")
         if not check(value):
-            raise BadInput(f"invalid value {name}={value!r}", hint="See workbench.panels.compare.view.View.")
+            raise BadInput(
+                f"invalid value {name}={value!r}", hint="See workbench.panels.compare.view.Display."
+            )
     change = dict(change)
     if change.get("window") is not None:
         low, high = change["window"]

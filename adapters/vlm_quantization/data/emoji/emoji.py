@@ -24,7 +24,7 @@ from adapters.vlm_quantization.data.emoji.make_table import LANGUAGES, TABLES, c
 from adapters.vlm_quantization.data.pictures import decode_picture
 
 if TYPE_CHECKING:
-    from adapters.vlm_quantization.data.collection import Progress
+    from adapters.vlm_quantization.data.collection import OnProgress
 
 
 #: Side of a rendered SVG, in pixels; it is the input of the default picture network.
@@ -58,7 +58,7 @@ class Drawing(NamedTuple):
     digest: str
 
 
-def open_emoji(cache_dir: Path, progress: Progress | None = None) -> CaptionedImages:
+def open_emoji(cache_dir: Path, progress: OnProgress | None = None) -> CaptionedImages:
     """Open the collection; draw the pictures first unless the cache has a complete set.
 
     Parameters
@@ -126,7 +126,7 @@ def _packages() -> tuple[Path, Path]:
     return folders[0], folders[1]
 
 
-def _draw(codes: list[str], openmoji: Path, twemoji: Path, progress: Progress | None) -> Iterator[Drawing]:
+def _draw(codes: list[str], openmoji: Path, twemoji: Path, progress: OnProgress | None) -> Iterator[Drawing]:
     """Draw every concept in both styles, in the table's order."""
     import resvg_py
 
