@@ -20,6 +20,9 @@ from workbench.store import records
 #: The server breaks its silence after ten seconds; one that is silent for so long is asked again.
 _SILENCE_SECONDS = 25.0
 
+#: Seconds that ``wait`` waits for a server that does not answer; starting one takes less.
+RESTART_SECONDS = 30.0
+
 
 def _job_row(told: Mapping[str, Any]) -> records.Job:
     """Return a job's row from its JSON; what only the server's workers need is not in it."""
@@ -154,7 +157,7 @@ class RemoteJob(OnServer, Job):
 
     def _ping(self) -> None:
         """Wait a little for a server that is started anew; one that stays away is an error."""
-        until = time.monotonic() + 30.0
+        until = time.monotonic() + RESTART_SECONDS
         while True:
             try:
                 self.refresh()
