@@ -35,6 +35,11 @@ class ComparedRun(Protocol):
         """For each metric its ``last``, ``min``, ``max``, ``best`` and, where declared, ``better``."""
 
 
+def run_label(run: ComparedRun) -> str:
+    """Return the name of a run as people read it; a run without a name is called by its id."""
+    return run.name or f"run {run.id}"
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """A run as plain data."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from workbench.compare.finals import FinalRow
-from workbench.compare.records import RunRecord
+from workbench.compare.records import RunRecord, run_label
 from workbench.compare.settings import MISSING, ConfigRow, setting_text
 
 _ARROWS = {"higher": "↑", "lower": "↓"}
@@ -100,7 +100,7 @@ def _harmless(text: str) -> str:
 
 def to_markdown(comparison: Compared) -> str:
     """Write what differs and the final numbers as two Markdown tables, the best in bold."""
-    names = [_markdown(run.name or f"run {run.id}") for run in comparison.runs]
+    names = [_markdown(run_label(run)) for run in comparison.runs]
     parts = []
     if comparison.differences:
         rows = [[_markdown(row.key), *map(_markdown, row.texts)] for row in comparison.differences]
@@ -140,7 +140,7 @@ def to_latex(comparison: Compared) -> str:
     The preamble needs ``\usepackage{booktabs}`` and, for texts that are not ASCII, an engine that reads them
     (LuaLaTeX, XeLaTeX).
     """
-    names = [_latex(run.name or f"run {run.id}") for run in comparison.runs]
+    names = [_latex(run_label(run)) for run in comparison.runs]
     parts = ["% \\usepackage{booktabs}"]
     if comparison.differences:
         rows = [[_latex(row.key), *map(_latex, row.texts)] for row in comparison.differences]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from workbench.panels.base.colours import with_colours
+
 _PANELS = Path(__file__).parents[1]
 
 
 def assets(*names: str) -> str:
     """Return files as one text; names are relative to the panels folder (``"base/dom.js"``)."""
-    return "\n".join((_PANELS / name).read_text(encoding="utf-8") for name in names)
+    return with_colours("\n".join((_PANELS / name).read_text(encoding="utf-8") for name in names))

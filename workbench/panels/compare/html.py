@@ -12,7 +12,9 @@ import numpy as np
 
 from workbench.compare import Comparison, setting_text
 from workbench.compare.curves import Floats, Line, thinned
+from workbench.compare.records import run_label
 from workbench.panels.base.assets import assets
+from workbench.panels.base.colours import SERIES_COLOURS
 
 #: Maximum number of runs in the tables, and of runs shown as columns; more become rows.
 STATIC_RUNS, COLUMNS = 20, 6
@@ -20,12 +22,6 @@ STATIC_RUNS, COLUMNS = 20, 6
 
 #: Buckets per curve, as fine as a chart of this size can show, and maximum number of charts.
 _BUCKETS, _STATIC_CHARTS = 60, 4
-
-
-_COLOURS = (
-    *("#3155d6", "#c26a10", "#1d8a5f", "#8a4fc4", "#c0392b"),
-    *("#4b7f9e", "#96730a", "#c2418f", "#5a6b1f", "#5b5f8a"),
-)
 
 
 _DASHES = ("", "6 3", "2 3")
@@ -77,8 +73,12 @@ def page_html(
 
 
 def _mark(slot: int) -> str:
-    dash = f' stroke-dasharray="{_DASHES[slot // len(_COLOURS) % 3]}"' if slot >= len(_COLOURS) else ""
-    colour = _COLOURS[slot % len(_COLOURS)]
+    dash = (
+        f' stroke-dasharray="{_DASHES[slot // len(SERIES_COLOURS) % 3]}"'
+        if slot >= len(SERIES_COLOURS)
+        else ""
+    )
+    colour = SERIES_COLOURS[slot % len(SERIES_COLOURS)]
     return (
         '<svg width="16" height="8" viewBox="0 0 16 8" aria-hidden="true">'
         f'<path d="M0 4H16" stroke="{colour}" stroke-width="3"{dash}/></svg> '
@@ -87,7 +87,7 @@ def _mark(slot: int) -> str:
 
 def _run_heads(comparison: Comparison, slots: Sequence[int], shown: int) -> list[str]:
     return [
-        f"{_mark(slot)}{escape(run.name or f'run {run.id}')}"
+        f"{_mark(slot)}{escape(run_label(run))}"
         for run, slot in zip(comparison.runs[:shown], slots, strict=False)
     ]
 
@@ -169,7 +169,7 @@ def _charts(
 
 
 def _themed(svg: str) -> str:
-    for place, colour in enumerate(_COLOURS):
+    for place, colour in enumerate(SERIES_COLOURS):
         svg = svg.replace(colour, f"var(--wb-s{place}, {colour})")
     return svg.replace("#e6e6e4", "var(--wb-line, #e6e6e4)").replace("#71757c", "var(--wb-muted, #71757c)")
 
@@ -211,11 +211,11 @@ def chart_svg(
             f"{escape(_x_text(tick, axis))}</text>"
         )
     for slot, x, y in drawn:
-        dash = _DASHES[slot // len(_COLOURS) % 3]
+        colour, dash = SERIES_COLOURS[slot % len(SERIES_COLOURS)], _DASHES[slot // len(SERIES_COLOURS) % 3]
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         path = _path([(across(one), down(other)) for one, other in zip(x, y, strict=True)])
         parts.append(
-            f'<path d="{path}" fill="none" stroke="{_COLOURS[slot % len(_COLOURS)]}" stroke-width="1.8" '
+            f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.8" '
             f'stroke-linejoin="round" stroke-linecap="round"{dashed}/>'
         )
     return "".join([*parts, "</svg>"])

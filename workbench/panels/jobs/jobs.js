@@ -1,6 +1,5 @@
 // The jobs panel. Message shapes are documented in panel.py.
 
-const SETTLED = ["succeeded", "failed", "cancelled"];
 const PILLS = { running: "wb-run", cancelling: "wb-run", succeeded: "wb-ok", failed: "wb-bad" };
 
 const whole = (number) => Math.round(number).toLocaleString("en-US");
@@ -19,7 +18,7 @@ const ago = (time) => {
 
 function progressText(job) {
   if (job.error) return job.error.cell ? `cell ${job.error.cell}: ${job.error.message}` : job.error.message;
-  if (SETTLED.includes(job.status)) return job.summary || job.message;
+  if (job.over) return job.summary || job.message;
   if (job.status === "queued") return "waiting to start";
   if (job.status === "cancelling") return "cancelling…";
   // The count is that of the innermost stage; the bar shows the whole job.

@@ -41,6 +41,7 @@ from workbench.panels.base.assets import assets
 from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.live import LivePanel
 from workbench.panels.results.show import render_html
+from workbench.store.records import FINAL_STATUSES
 
 if TYPE_CHECKING:
     from workbench.base_workspace import BaseWorkspace
@@ -60,9 +61,6 @@ PAGE_JOBS, LOG_LINES = 25, 200
 
 #: Maximum number of cached rows of finished jobs, which never change.
 _REMEMBERED_ROWS = 500
-
-
-_SETTLED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 _ACTIVE = ("queued", "running", "cancelling")
@@ -244,7 +242,7 @@ class JobsPanel(LivePanel):
         row = self._settled_rows.get(job.id)
         if row is None:
             row = _fresh_row(job)
-            if row["status"] in _SETTLED:
+            if row["over"]:
                 self._settled_rows[job.id] = row
                 while len(self._settled_rows) > _REMEMBERED_ROWS:
                     self._settled_rows.popitem(last=False)
@@ -260,6 +258,7 @@ def _fresh_row(job: Job) -> dict[str, Any]:
     kept = job.status == "succeeded" or (error or {}).get("type") == "BelowFloor"
     return {
         "id": job.id,
+        "over": job.status in FINAL_STATUSES,
         "type": _label(job.type).lower(),
         "name": _name(job),
         "adapter": job.adapter or "",

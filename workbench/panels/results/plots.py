@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BadInput
 from workbench.host.files import write_whole
+from workbench.panels.base.colours import SERIES_COLOURS
 from workbench.results.result import Result, View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-#: One colour per series, readable on white; a theme can replace each by a CSS variable.
-SERIES_COLOURS = ("#3155d6", "#c26a10", "#1d8a5f", "#8a4fc4", "#c0392b", "#4b7f9e")
 
 
 _INK, _MUTED, _LINE = "#1c1d1f", "#6b6f76", "#e6e6e3"
