@@ -1,0 +1,67 @@
+"""What commands print, and how a job's progress looks where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import workbench as wb
+from workbench import cli
+from workbench.commands import exit_codes, output
+from workbench.commands.progress import JobProgress
+
+
+def test_an_error_is_a_document_on_one_stream_and_a_sentence_on_the_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.print_error(wb.BadInput("no such thing", hint="Try another."), as_json=True)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {
+        "error": {"type": "BadInput", "message": "no such thing", "hint": "Try another."}
+    }
+    assert err == "error: no such thing\nTry another.\n"
+    output.print_error(ValueError("odd"), as_json=False)
+    assert capsys.readouterr() == ("", "error: odd\n")
+
+
+def test_a_table_cuts_nothing_where_no_terminal_does(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "[bold]" + "강" * 300
+    output.print_table(["id", "text"], [["1", long]])
+    printed = capsys.readouterr().out
+    assert long in printed  # in full, and not taken for markup
+    output.print_table(["id"], [], empty="no jobs yet")
+    assert capsys.readouterr().out == "no jobs yet\n"
+
+
+def test_wrong_use_and_what_is_missing_end_differently(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--workspace", str(tmp_path / "results")]
+    assert cli.run([*home, "runs"]) == exit_codes.DONE
+    assert cli.run([*home, "jobs", "show", "7"]) not in (exit_codes.DONE, exit_codes.CANCELLED)
+    with pytest.raises(SystemExit) as ended:
+        cli.run([*home, "no-such-word"])
+    assert ended.value.code == exit_codes.WRONG_USE
+    assert len({exit_codes.DONE, exit_codes.FAILED, exit_codes.WRONG_USE, exit_codes.CANCELLED}) == 4
+
+
+def job(message: str, status: str = "running", fraction: float | None = 0.25) -> Any:
+    progress = SimpleNamespace(message=message, stages=(), fraction=fraction, words=message, done=1, total=4)
+    return SimpleNamespace(id=1, type="eval", status=status, progress=progress, summary="R@1 0.5")
+
+
+def test_without_a_terminal_a_line_is_printed_when_the_words_change() -> None:
+    stream = io.StringIO()
+    with JobProgress(stream) as shown:
+        for message in ("step 1, loss 2.5", "step 2, loss 2.4", "ranking"):
+            shown(job(message))
+        shown(job("ranking", "succeeded"))
+    assert [line.split() for line in stream.getvalue().splitlines()] == [
+        ["eval", "25%", "step", "1,", "loss", "2.5"],
+        ["eval", "25%", "ranking"],
+        ["eval", "succeeded:", "R@1", "0.5"],
+    ]

@@ -1,0 +1,49 @@
+"""What a run says of itself when it starts, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from workbench.runs.description import check_experiment, check_metric_name, direction_of, new_row
+
+ABSENT: dict[str, Any] = {"tags": None, "notes": "", "seed": None, "better": None}
+
+
+def test_a_seed_is_taken_from_the_config_where_it_is_one() -> None:
+    assert new_row(None, {"seed": np.int64(7)}, None, **ABSENT).seed == 7
+    assert new_row(None, {"seed": "often"}, None, **ABSENT).seed is None
+    assert new_row(None, {"seed": 7}, None, **{**ABSENT, "seed": 2**80}).seed == 2**80
+    with pytest.raises(wb.BadInput, match="often"):
+        new_row(None, {}, None, **{**ABSENT, "seed": "often"})
+
+
+def test_the_first_pattern_that_fits_says_which_way_is_better() -> None:
+    row = new_row(" a ", {}, None, **{**ABSENT, "better": {"val/loss": "lower", "val/*": "higher"}})
+    assert row.name == "a"
+    assert [direction_of(name, row.directions) for name in ("val/loss", "val/mAP", "train/loss")] == [
+        "lower",
+        "higher",
+        None,
+    ]
+    declared = [wb.Metric("R@*", better="higher"), wb.Metric("seconds")]
+    assert new_row("", {}, None, **{**ABSENT, "better": declared}).directions == [["R@*", "higher"]]
+    with pytest.raises(wb.BadInput, match="upward"):
+        new_row("", {}, None, **{**ABSENT, "better": {"loss": "upward"}})
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\0b", "\ud800", "x" * 251, 5, None])
+def test_what_cannot_be_a_metrics_name_is_refused(name: Any) -> None:
+    with pytest.raises(wb.BadInput, match="metric name"):
+        check_metric_name(name)
+    check_metric_name("val/mAP, 강")
+
+
+def test_an_experiment_needs_a_name() -> None:
+    assert check_experiment(" emoji ") == "emoji"
+    for name in ("", " ", None, 3):
+        with pytest.raises(wb.BadInput, match="experiment"):
+            check_experiment(name)
