@@ -69,14 +69,14 @@ def test_an_unknown_name_lists_the_known_and_guesses_the_meant() -> None:
     said = wb.UnknownIndex("emojo", ["photos", "emoji"]).message
     assert "did you mean 'emoji'?" in said
     assert "photos" in said
-    assert "no index yet" in wb.UnknownIndex("x").message
+    assert "no indexes yet" in wb.UnknownIndex("x").message
     many = wb.UnknownAdapter("x", [f"a{number}" for number in range(30)]).message
     assert "10 more" in many
 
 
 def test_unknown_ids_say_which_is_the_newest() -> None:
     assert "newest is 7" in wb.UnknownJob(99, 7).message
-    assert "no run yet" in wb.UnknownRun(1).message
+    assert "no runs yet" in wb.UnknownRun(1).message
 
 
 def test_an_error_carries_its_subject() -> None:

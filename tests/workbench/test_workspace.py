@@ -62,7 +62,7 @@ def test_an_id_that_is_not_there_is_unknown_whatever_it_is(workspace: wb.Workspa
     workspace.start_run("e").finish()
     with pytest.raises(wb.UnknownRun, match="newest is 1"):
         workspace.run(given)
-    with pytest.raises(wb.UnknownJob, match="no job yet"):
+    with pytest.raises(wb.UnknownJob, match="no jobs yet"):
         workspace.job(given)
 
 

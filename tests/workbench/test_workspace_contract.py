@@ -372,7 +372,7 @@ def test_a_block_that_raises_fails_its_run(ws: wb.BaseWorkspace, both: Both) -> 
         assert found.error is not None
         assert found.error["type"] == type(error).__name__
         assert found.summary["m"]["count"] == 1
-        with pytest.raises(wb.WrongState, match=f"is {status}: nothing more can be logged"):
+        with pytest.raises(wb.WrongState, match=f"run .* is {status}"):
             run.log({"m": 2})
         run.finish()  # which it stays
         assert run.status == status
@@ -391,11 +391,11 @@ def test_a_block_that_raises_fails_its_run(ws: wb.BaseWorkspace, both: Both) -> 
         (lambda run: run.log({"a\0": 1}), "metric name"),
         (lambda run: run.log({"\ud800": 1}), "metric name"),
         (lambda run: run.log({3: 1}), "metric name 3"),
-        (lambda run: run.log({"m": 1}, step=1.5), "step 1.5"),
+        (lambda run: run.log({"m": 1}, step=1.5), r"step must be a whole number, got 1\.5"),
         (lambda run: run.log({"m": 1}, step=2**63), "step"),
-        (lambda run: run.log_many({"m": [1, 2]}, steps=[1]), "one length is wanted"),
-        (lambda run: run.log_many({"m": ["x"]}), "real numbers is wanted"),
-        (lambda run: run.annotate(notes=5), "notes are a text"),
+        (lambda run: run.log_many({"m": [1, 2]}, steps=[1]), "equal length"),
+        (lambda run: run.log_many({"m": ["x"]}), "metric 'm' must be .* real numbers"),
+        (lambda run: run.annotate(notes=5), "notes must be"),
         (lambda run: run.annotate(tags={"f": print}), "tags.f is a"),
     ],
 )
@@ -410,12 +410,12 @@ def test_what_cannot_be_logged_is_refused_and_nothing_of_it_is_kept(
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"experiment": ""}, "an experiment needs a name"),
-        ({"experiment": 5}, "an experiment needs a name"),
+        ({"experiment": ""}, "experiment must be"),
+        ({"experiment": 5}, "experiment must be"),
         ({"experiment": "e", "config": {"f": print}}, r"config\.f is a"),
-        ({"experiment": "e", "seed": "x"}, "seed 'x'"),
-        ({"experiment": "e", "notes": 5}, "notes are a text"),
-        ({"experiment": "e", "better": {"m": "up"}}, "better='up'"),
+        ({"experiment": "e", "seed": "x"}, "seed must be a whole number, got 'x'"),
+        ({"experiment": "e", "notes": 5}, "notes must be"),
+        ({"experiment": "e", "better": {"m": "up"}}, "better must be .* got 'up'"),
     ],
 )
 def test_a_run_that_cannot_be_is_not_started(ws: wb.BaseWorkspace, given: Any, says: str) -> None:
@@ -499,8 +499,8 @@ def test_the_best_checkpoints_outlive_the_others(ws: wb.BaseWorkspace, tmp_path:
         assert kept == [True, True, True, False, True]
         assert [one.name for one in run.checkpoints()] == ["1.bin", "4.bin"]
         for more, says in (
-            ({"keep_best": 2}, "go together"),
-            ({"metric": "m"}, "go together"),
+            ({"keep_best": 2}, "keep_best and metric"),
+            ({"metric": "m"}, "keep_best and metric"),
             ({"keep_best": 0, "metric": "m"}, "keep_best=0"),
             ({"keep_best": True, "metric": "m"}, "keep_best=True"),
             ({"keep_best": 2, "metric": "free"}, "no direction is declared"),

@@ -267,7 +267,7 @@ def test_a_run_whose_process_vanished_is_lost_and_one_that_only_says_nothing_is_
         assert listening.get(f"runs/{quiet}").json()["status"] == "running"
     error = listening.get(f"runs/{lost}").json()["error"]
     assert error["type"] == "Lost"
-    assert "nothing was heard for 2 s" in error["message"]
+    assert "no heartbeat for 2 s" in error["message"]
     summary = listening.get(f"runs/{lost}/summary").json()["summary"]
     assert set(summary) <= {"m", "n"}
 
@@ -298,7 +298,7 @@ def test_who_comes_back_to_a_run_that_was_taken_for_lost_is_told(listening: Live
         until(lambda: listening.get(f"runs/{run_id}").json()["status"] == "lost")
         process.send_signal(signal.SIGCONT)
         said, _ = process.communicate("\n", timeout=60)
-    assert said == f"run {run_id} is lost: nothing more can be logged to it\nlost\n"
+    assert said == f"run {run_id} is lost: no more values can be logged\nlost\n"
     assert listening.get(f"runs/{run_id}/summary").json()["summary"]["m"]["count"] == 1000
 
 
@@ -357,7 +357,7 @@ def test_a_batch_is_kept_once_and_in_its_turn(database: str) -> None:
     assert store.end_run(run_id, "failed")
     assert store.take_batch(run_id, "k", 2, ONE, {}) == 2  # its answer was lost: it is kept
     for number, batch in ((3, ONE), (2, {})):
-        with pytest.raises(wb.WrongState, match="is failed: nothing more"):
+        with pytest.raises(wb.WrongState, match=f"run {run_id} is failed"):
             store.take_batch(run_id, "k", number, batch, {})
     assert store.summary_table([run_id])[run_id]["m"]["count"] == 3
     store.close()

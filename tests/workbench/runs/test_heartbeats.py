@@ -49,7 +49,7 @@ def test_a_run_that_is_silent_for_too_long_is_lost(workspace: wb.Workspace, ahea
     assert run.status == "lost"
     assert run.error == {
         "type": "Lost",
-        "message": "nothing was heard for 90 s of the process that logged it from elsewhere",
+        "message": "no heartbeat for 90 s from the process that logs the run",
     }
     assert workspace.runs()[0].outcome["status"] == "lost"
 

@@ -97,7 +97,7 @@ def test_anything_else_is_refused_and_nothing_of_the_call_is_logged(
     workspace: wb.Workspace, value: object
 ) -> None:
     run = workspace.start_run("e")
-    with pytest.raises(wb.BadInput, match=r"metric 'bad'.*one real number"):
+    with pytest.raises(wb.BadInput, match=r"metric 'bad'.*must be a real number"):
         run.log({"good": 1.0, "bad": value})
     assert run.summary == {}
 
@@ -435,7 +435,7 @@ def test_looking_at_runs_is_enough_to_see_that_one_is_lost(workspace: wb.Workspa
     (row,) = workspace.store.runs()
     assert row.status == "lost"
     assert row.outcome is not None
-    assert row.outcome["error"]["message"] == "the process that logged it vanished"
+    assert row.outcome["error"]["message"] == "the process that logged the run is gone"
     with pytest.raises(wb.WrongState, match="lost"):
         workspace.run(1).log({"m": 2.0})
 

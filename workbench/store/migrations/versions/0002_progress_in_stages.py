@@ -1,4 +1,4 @@
-"""Progress in stages with its pace, and the floors a result must reach."""
+"""Progress in stages with rate and time left, and minimum values of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are logged from another machine: who sends, and how much of it is kept."""
+"""Runs that are logged from another machine: senders and their last saved batch."""
 
 from __future__ import annotations
 
