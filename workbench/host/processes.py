@@ -169,8 +169,8 @@ def kill_family(
 def _kill_on_sight(token: str) -> None:
     """Kill each process with a token as soon as it is found.
 
-    If processes keep forking, a complete list of them is outdated at once. One that only forks and exits every
-    few milliseconds may still escape.
+    If processes keep forking, a complete list of them is outdated at once. One that only forks and exits
+    every few milliseconds may still escape.
     """
     mark = f"{TOKEN}={token}".encode()
     for entry in os.listdir("/proc"):  # noqa: PTH208  # speed matters: this races with forks

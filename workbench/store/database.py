@@ -161,7 +161,7 @@ class Database:
                 return
             if revision is not None and revision > migrations.HEAD:
                 raise StoreError(
-                    f"the database has schema version {revision}; this version supports up to {migrations.HEAD}",
+                    f"the database has schema version {revision}; at most {migrations.HEAD} is supported",
                     hint="Install the version that created it, or a newer one.",
                 )
             migrations.upgrade(connection)

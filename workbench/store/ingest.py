@@ -116,7 +116,7 @@ class Ingest(RunQueries):
             if status != "running" and (number > kept or not new):
                 raise WrongState(
                     f"run {run_id} is {status}: no more values can be logged",
-                    hint="Another process ended it, or it was marked lost after too long without a heartbeat.",
+                    hint="Another process ended it, or it was marked as lost for lack of heartbeats.",
                 )
             if number > kept + 1:
                 raise WrongState(f"batch {number} of run {run_id} arrived before batch {kept + 1}")

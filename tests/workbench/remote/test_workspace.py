@@ -46,7 +46,7 @@ def test_the_address_of_a_page_will_do(given: str, base: str, token: str) -> Non
 
 @pytest.mark.parametrize("url", ["", "localhost:8888", "ftp://h", "http://", "results"])
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(wb.BadInput, match="no address"):
+    with pytest.raises(wb.BadInput, match="not a server URL"):
         wb.connect(url)
 
 

@@ -98,8 +98,8 @@ def test_metrics_compete_apart_and_a_name_may_be_used_again(run: wb.Run, source:
     [
         ({"keep_best": 1}, "keep_best and metric"),
         ({"metric": "val/acc"}, "keep_best and metric"),
-        ({"keep_best": 0, "metric": "val/acc"}, "keep_best must be .* at least 1"),
-        ({"keep_best": True, "metric": "val/acc"}, "keep_best must be .* at least 1"),
+        ({"keep_best": 0, "metric": "val/acc"}, "keep_best must be .* at least 1, got 0"),
+        ({"keep_best": True, "metric": "val/acc"}, "keep_best must be .* at least 1, got True"),
         ({"keep_best": 1, "metric": "val/other"}, "has no 'val/other' at step 3"),
         ({"keep_best": 1, "metric": "speed"}, "no direction is declared"),
     ],

@@ -222,10 +222,10 @@ def test_a_server_without_the_client_names_the_extra(
     [
         ("{}/nothing.db", "no MLflow store"),
         ("sqlite:///{}/nothing.db", "no MLflow store"),
-        ("{}", "holds no MLflow store"),
+        ("{}", "neither mlflow.db"),
         ("file://{}/nothing", "no MLflow store"),
-        ("{}/other.db", "is not MLflow's"),
-        ("nonsense://x", "no address"),
+        ("{}/other.db", "is not an MLflow database"),
+        ("nonsense://x", "is not the URL"),
     ],
 )
 def test_what_is_no_store_is_refused_with_what_may_be_given(
