@@ -92,39 +92,39 @@ def family(root: Process | None, token: str = "") -> list[Process]:
 
     The token finds orphaned descendants.
     """
-    found: dict[int, Process] = {}
+    members: dict[int, Process] = {}
     if root is not None and alive(*root):
         import psutil
 
-        found[root.pid] = root
+        members[root.pid] = root
         try:
             children = psutil.Process(root.pid).children(recursive=True)
         except psutil.Error:
             children = []
-        found.update({child.pid: Process(child.pid, started(child.pid)) for child in children})
+        members.update({child.pid: Process(child.pid, started(child.pid)) for child in children})
     if token:
         for pid in carriers(token):
-            found.setdefault(pid, Process(pid, started(pid)))
-    found.pop(os.getpid(), None)
-    return [process for process in found.values() if process.started]
+            members.setdefault(pid, Process(pid, started(pid)))
+    members.pop(os.getpid(), None)
+    return [process for process in members.values() if process.started]
 
 
 def carriers(token: str) -> list[int]:
     """Return the ids of the processes with a token in their environment."""
     if sys.platform == "linux":
         mark = f"{TOKEN}={token}".encode()
-        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return [pid for pid in pids if mark in _environment(pid).split(b"\0")]
+        numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return [pid for pid in numbers if mark in _environment(pid).split(b"\0")]
     import psutil
 
-    found = []
+    pids = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(TOKEN) == token:
-                found.append(process.pid)
+                pids.append(process.pid)
         except (psutil.Error, OSError):
             continue  # owned by another user, or gone
-    return found
+    return pids
 
 
 def _environment(pid: int) -> bytes:

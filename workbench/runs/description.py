@@ -47,7 +47,7 @@ def new_row(
         config=settings,
         tags=plain(tags or {}, "tags"),
         notes=check_notes(notes),
-        seed=_seed(settings.get("seed") if seed is None else seed, given=seed is not None),
+        seed=_seed(settings.get("seed") if seed is None else seed, explicit=seed is not None),
         git=provenance.git_revision(),
         environment=provenance.environment(processes.host()),
         directions=[[pattern, way] for pattern, way in _directions(better)],
@@ -85,7 +85,7 @@ def check_notes(notes: Any) -> str:
     return notes
 
 
-def _seed(value: Any, *, given: bool) -> int | None:
+def _seed(value: Any, *, explicit: bool) -> int | None:
     """Return a seed; one from a config is ignored unless it is a whole number."""
     if value is None:
         return None
@@ -94,7 +94,7 @@ def _seed(value: Any, *, given: bool) -> int | None:
             raise TypeError
         return operator.index(value)
     except (TypeError, RuntimeError):
-        if given:
+        if explicit:
             raise BadInput(f"seed must be a whole number, got {value!r}") from None
         return None
 

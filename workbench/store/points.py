@@ -235,19 +235,19 @@ def read(
     import numpy as np
 
     known = after or {}
-    wanted: dict[int, tuple[Key, int]] = {}
+    pending: dict[int, tuple[Key, int]] = {}
     ends: dict[int, int] = {}
     left = math.inf if most is None else most
     for key, metric_id, count in _found(connection, keys):
         seen = known.get(key, -1)
         if (new := min(count - 1 - seen, left)) > 0:
-            wanted[metric_id] = (key, seen)
+            pending[metric_id] = (key, seen)
             if most is not None:
                 ends[metric_id] = seen + int(new)
                 left -= new
-    parts: dict[int, list[Curve]] = {metric_id: [] for metric_id in wanted}
-    for some in _alike({metric_id: seen for metric_id, (_, seen) in wanted.items()}):
-        least = wanted[some[0]][1]
+    parts: dict[int, list[Curve]] = {metric_id: [] for metric_id in pending}
+    for some in _alike({metric_id: seen for metric_id, (_, seen) in pending.items()}):
+        least = pending[some[0]][1]
         last = None if most is None else max(ends[metric_id] for metric_id in some)
         # Rows first: rows packed between the two queries are then read twice, and never missed.
         rows = _rows(connection, some, least)
@@ -259,7 +259,7 @@ def read(
             before.append(_later(curve, end))
     none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0)
     out = {key: Curve(*none) for key in keys}
-    for metric_id, (key, seen) in wanted.items():
+    for metric_id, (key, seen) in pending.items():
         if not (pieces := parts[metric_id]):
             continue
         whole = (
