@@ -219,7 +219,7 @@ def check_file_name(name: str, what: str = "name") -> str:
         A letter or digit, then letters, digits, spaces and ``. _ + = @ -``; at most 200 characters
         and 255 bytes of UTF-8.
     what : str
-        What the name names, for the message.
+        What the name refers to, for the message.
 
     Raises
     ------

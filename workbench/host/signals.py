@@ -159,10 +159,8 @@ def _part(error: dict[str, Any] | None, status: str = "failed") -> None:
 
 def _at_exit() -> None:
     raised = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    goes_on = hasattr(builtins, "__IPYTHON__") or hasattr(
-        sys, "ps1"
-    )  # an interactive session survives errors
-    if raised is not None and not goes_on:
+    interactive = hasattr(builtins, "__IPYTHON__") or hasattr(sys, "ps1")  # survives errors
+    if raised is not None and not interactive:
         status = "cancelled" if isinstance(raised, KeyboardInterrupt) else "failed"
         _part({"type": type(raised).__name__, "message": str(raised)}, status)
     else:

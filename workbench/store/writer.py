@@ -283,9 +283,8 @@ class Writer:
         self._waiting = 0 if self._queue.empty() else max(self._waiting - done, 0)
         self._pending = []
         self._written = True
-        if (
-            not self._queue.empty()
-        ):  # checked after setting it, so that an item queued in between is not missed
+        # Checked after setting it, so that an item queued in between is not missed.
+        if not self._queue.empty():
             self._written = False
         return None
 
