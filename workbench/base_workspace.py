@@ -1,4 +1,4 @@
-"""What people hold: a workspace, in a folder of this machine or on a server."""
+"""The common interface of workspaces, local or on a server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class BaseWorkspace(ABC):
-    """Experiments, runs, jobs and indexes, wherever they are.
+    """Experiments, runs, jobs and indexes, local or on a server.
 
-    :class:`~workbench.workspace.Workspace` is a folder of this machine, and ``workbench.connect`` returns one
-    on a server. What is written against this class works with both.
+    :class:`~workbench.workspace.Workspace` is a local folder; ``workbench.connect`` returns one on a server.
+    Code written against this class works with both.
     """
 
     def __enter__(self) -> Self:
@@ -42,11 +42,11 @@ class BaseWorkspace(ABC):
     @property
     @abstractmethod
     def location(self) -> str:
-        """The folder, or the address of the server."""
+        """The folder, or the server's URL."""
 
     @abstractmethod
     def close(self) -> None:
-        """Keep what is queued and close every connection; jobs go on."""
+        """Save queued points and close all connections; jobs keep running."""
 
     # Runs --------------------------------------------------------------------------------------
 
@@ -65,22 +65,22 @@ class BaseWorkspace(ABC):
     ) -> Run:
         """Start a run; use it in a ``with`` statement, or call its ``finish``.
 
-        Beside what is given it keeps the git revision of the current folder and what it runs on.
+        It also records the git revision of the current folder, and the environment.
 
         Parameters
         ----------
         experiment : str
-            The question it belongs to; a new one is made.
+            The experiment it belongs to; created if new.
         name : str, optional
-            ``run-<id>`` if not given.
+            Default: ``run-<id>``.
         config, tags : mapping, optional
-            Anything with a plain JSON form, nested as you like.
+            Any values with a plain JSON form; they may be nested.
         job_id : int, optional
-            The job that makes the run.
+            The job that creates the run.
         notes : str
-            What to remember of it, in words.
+            Free text.
         seed : int, optional
-            The random seed; ``config["seed"]`` if not given and a whole number.
+            The random seed; default: ``config["seed"]`` if that is a whole number.
         better : mapping of str to {"higher", "lower"}, or sequence of Metric, optional
             Direction by metric name or glob pattern (``{"val/*": "higher"}``). A metric without one has no
             best value.
@@ -93,17 +93,17 @@ class BaseWorkspace(ABC):
         Raises
         ------
         UnknownRun
-            There is none.
+            Not found.
         """
 
     @abstractmethod
     def runs(self, experiment: str | None = None) -> Sequence[Run]:
-        """Return runs, newest first; those of one experiment if it is named.
+        """Return runs, newest first; of one experiment if given.
 
         Raises
         ------
         UnknownExperiment
-            There is no experiment of that name.
+            There is no experiment with that name.
         """
 
     @abstractmethod
@@ -121,18 +121,18 @@ class BaseWorkspace(ABC):
         baseline: int | None = None,
         better: Mapping[str, Better | None] | None = None,
     ) -> Comparison:
-        """Compare runs: how their configs differ, and which is best at what.
+        """Compare runs: which settings differ, and which run is best by each metric.
 
         Parameters
         ----------
         run_ids : sequence of int
-            In the order of the columns.
+            The runs, in column order.
         statistic : {"last", "best", "min", "max"}
-            Which number of each metric counts.
+            The statistic of each metric to compare.
         baseline : int, optional
-            The run that the others are held against.
+            The run that the others are compared with.
         better : mapping of str to {"higher", "lower", None}, optional
-            Directions by name or pattern that hold instead of what was declared.
+            Directions by name or pattern; they override what was declared.
 
         Raises
         ------
@@ -142,15 +142,15 @@ class BaseWorkspace(ABC):
 
     @abstractmethod
     def run_reader(self) -> Runs:
-        """Return what reads runs and their summaries again and again, for a panel that compares them."""
+        """Return a reader that polls runs and their summaries, for the compare panel."""
 
     @abstractmethod
     def curve_reader(self) -> Curves:
-        """Return what reads curves once, and then only what was logged since."""
+        """Return a reader that caches curves and reads only new points."""
 
     @abstractmethod
     def family_metrics(self, families: Collection[str]) -> list[Metric]:
-        """Return what adapters declare of their metrics, in the order of their names; unknown ones nothing.
+        """Return the metrics that adapters declare, ordered by adapter name; unknown adapters are skipped.
 
         Parameters
         ----------
@@ -166,23 +166,23 @@ class BaseWorkspace(ABC):
         better: Mapping[str, Better | None] | None = None,
         seed: int = 0,
     ) -> ResultsComparison:
-        """Put the results of jobs beside each other, and say which differences are more than chance.
+        """Compare the results of jobs, and test which differences are significant.
 
         Parameters
         ----------
         job_ids : sequence of int
-            Jobs that have a result, in the order of the columns.
+            Jobs that have a result, in column order.
         baseline : int, optional
-            The job that the others are held against; the first if not given.
+            The job that the others are compared with; default: the first.
         better : mapping of str to {"higher", "lower", None}, optional
-            Directions by name or pattern that hold instead of what was declared.
+            Directions by name or pattern; they override what was declared.
         seed : int
-            Of the bootstrap.
+            Seed of the bootstrap.
 
         Raises
         ------
         UnknownJob, WrongState, BadInput
-            No such job, one without a result, or none at all.
+            A job is not found or has no result, or no job is given.
         """
         from workbench.compare.results import NamedResult, ResultsComparison
 
@@ -191,11 +191,11 @@ class BaseWorkspace(ABC):
         for job in jobs:
             if job.result is None:
                 raise WrongState(
-                    f"job {job.id} is {job.status}: it has no result to compare",
-                    hint="Compare jobs that have succeeded.",
+                    f"job {job.id} is {job.status}: it has no result",
+                    hint="Only jobs that succeeded can be compared.",
                 )
-            called = job.options.get("name") or job.options.get("experiment") or job.type
-            named.append(NamedResult(job.id, f"#{job.id} {called}", job.result, job.options))
+            title = job.options.get("name") or job.options.get("experiment") or job.type
+            named.append(NamedResult(job.id, f"#{job.id} {title}", job.result, job.options))
         declared = self.family_metrics({job.adapter for job in jobs})
         return ResultsComparison(named, declared, baseline=baseline, better=better, seed=seed)
 
@@ -210,50 +210,50 @@ class BaseWorkspace(ABC):
         *,
         fail_below: Mapping[str, float] | str | None = None,
     ) -> Job:
-        """Queue a job and see to it that a worker runs it.
+        """Queue a job and make sure that a worker runs it.
 
         Parameters
         ----------
         type : str
             ``train``, ``eval``, ``index_build``, or another type the adapter offers.
         adapter : str or BaseAdapter, optional
-            The family; the only one installed if not given.
+            The adapter; default: the only one installed.
         options : mapping or model, optional
-            The adapter's options for that type. Checked before anything is queued.
+            The adapter's options for that type, validated before the job is queued.
         fail_below : mapping or JSON text, optional
-            Metrics of the result that must reach a value: ``{"R@10": 0.35}``. Below it the job fails, with
-            its result kept.
+            Minimum values of the result's metrics: ``{"R@10": 0.35}``. Below one the job fails; its
+            result is kept.
 
         Raises
         ------
         BadOptions
-            Options that do not fit; every problem is named.
+            Invalid options; the message names every problem.
         BadInput, NotSupported, UnknownAdapter
-            A type that the adapter does not offer, or no such adapter.
+            The adapter is not found or does not offer that type.
         """
 
     @abstractmethod
     def submit_notebook(
         self, path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None
     ) -> Job:
-        """Queue a notebook of your own as a job; its type is ``notebook``.
+        """Queue your own notebook as a job of type ``notebook``.
 
-        What is executed is the notebook as it is now, in its own folder, with ``parameters`` in place of
-        what its cell tagged ``parameters`` assigns.
+        The notebook is copied now and runs in its own folder; ``parameters`` override the values that its
+        cell tagged ``parameters`` assigns.
 
         Parameters
         ----------
         path : path
             The notebook, on this machine.
         parameters : mapping, optional
-            Values for names that it declares.
+            Values for the names that the cell declares.
 
         Raises
         ------
         BadOptions
-            A name that is not declared, or a value of another type than the notebook says.
+            A name is not declared, or a value has the wrong type.
         BadInput
-            No such notebook, or its parameters cell cannot be read.
+            The notebook is not found, or its parameters cell cannot be read.
         """
 
     @abstractmethod
@@ -263,7 +263,7 @@ class BaseWorkspace(ABC):
         Raises
         ------
         UnknownJob
-            There is none.
+            Not found.
         """
 
     @abstractmethod
@@ -279,13 +279,13 @@ class BaseWorkspace(ABC):
         Parameters
         ----------
         type : str, optional
-            Only those of one type.
+            Only jobs of this type.
         status : str or several, optional
-            Only those in one of these states.
+            Only jobs in one of these states.
         limit : int or None
-            At most that many; None for all.
+            Maximum number; None for all.
         offset : int
-            How many of the newest to pass over.
+            Skip the newest N.
         """
 
     @abstractmethod
@@ -294,38 +294,38 @@ class BaseWorkspace(ABC):
         type: str | None = None,  # noqa: A002
         status: str | Collection[str] | None = None,
     ) -> int:
-        """Return how many jobs there are, of a type and in some states where they are given."""
+        """Return the number of jobs, optionally only of a type or in some states."""
 
     @abstractmethod
     def job_types(self) -> list[str]:
-        """Return the types of the jobs there are, sorted."""
+        """Return the types of the existing jobs, sorted."""
 
     # Indexes -----------------------------------------------------------------------------------
 
     @abstractmethod
     def index_names(self) -> list[str]:
-        """Return the names of the indexes that are whole, sorted."""
+        """Return the names of the complete indexes, sorted."""
 
     @abstractmethod
     def newest_index(self) -> str | None:
-        """Return the index that was built last; on a server, the last one by name. None without any."""
+        """Return the most recently built index (on a server: the last by name), or None."""
 
     @abstractmethod
     def open_search(self, name: str, *, service: bool = False) -> Searcher:
-        """Open an index for searching, whatever family made it.
+        """Open an index for searching, made by any adapter.
 
         Parameters
         ----------
         name : str
             The index.
         service : bool
-            Whether the workspace's search service holds it instead of this process: opened once for all who
-            ask, and this process loads neither the model nor the adapter.
+            Whether to search through the workspace's search service: it opens the index once for all clients,
+            and this process loads neither the model nor the adapter.
 
         Raises
         ------
         UnknownIndex
-            There is none of that name.
+            There is no index with that name.
         CorruptFile
             Its manifest cannot be read, or names no adapter.
         """

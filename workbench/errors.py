@@ -1,13 +1,13 @@
-"""Every error a caller may meet.
+"""All errors that callers may catch.
 
 ::
 
     WorkbenchError                     anything below without a status          HTTP 400
     ├── AdapterBroken                  an adapter that cannot be loaded         HTTP 501
-    ├── BadInput (ValueError)          what was given cannot be used            HTTP 400
+    ├── BadInput (ValueError)          invalid input                            HTTP 400
     │   ├── BadName                    a name that is not a plain file name
-    │   └── BadOptions                 options that do not fit a schema         HTTP 422
-    ├── NotFound (LookupError)         nothing of that name or id               HTTP 404
+    │   └── BadOptions                 options that do not match their schema   HTTP 422
+    ├── NotFound (LookupError)         no object with that name or id           HTTP 404
     │   ├── UnknownAdapter
     │   ├── UnknownArtifact
     │   ├── UnknownCheckpoint
@@ -15,26 +15,26 @@
     │   ├── UnknownIndex
     │   ├── UnknownJob
     │   └── UnknownRun
-    ├── WrongState                     the thing is not in a state for that     HTTP 409
+    ├── WrongState                     not possible in the current state        HTTP 409
     ├── TooLarge                       over a size limit                        HTTP 413
-    ├── CorruptFile                    a file that is not what it should be     HTTP 409
-    ├── NotSupported (NotImplementedError)  the adapter does not offer it       HTTP 501
+    ├── CorruptFile                    a truncated, altered or foreign file     HTTP 409
+    ├── NotSupported (NotImplementedError)  not offered by the adapter          HTTP 501
     ├── Busy                           try again later                          HTTP 503
-    ├── SearchFailed                   an index broke while it was asked        HTTP 503
-    ├── AccessDenied                   no login, or not for this                HTTP 403
-    ├── ServerUnreachable              the server of a workspace does not answer HTTP 503
+    ├── SearchFailed                   an index failed during a search          HTTP 503
+    ├── AccessDenied                   not logged in, or not permitted          HTTP 403
+    ├── ServerUnreachable              no workspace answers at that URL         HTTP 503
     ├── MissingExtra (ImportError)     an optional package is not installed     HTTP 501
-    ├── StoreError                     the database refused                     HTTP 503
-    │   └── StoreUnavailable           it is out of reach at the moment         HTTP 503
-    ├── BelowFloor                     a result that does not reach its floors
-    └── JobError                       how a job ended, when it is waited for   HTTP 409
+    ├── StoreError                     the database reported an error           HTTP 503
+    │   └── StoreUnavailable           temporarily unreachable or locked        HTTP 503
+    ├── BelowFloor                     a result below its required minimum
+    └── JobError                       a job did not succeed; raised by a wait  HTTP 409
         ├── JobFailed
         └── JobCancelled
 
-A class without a status of its own has that of the class above it. The statuses themselves are in
+A class without a status inherits that of its parent class. The statuses are in
 :data:`workbench.wire.STATUS`.
 
-A message says what was given and what is allowed; ``hint`` says what to do next.
+The message states the value and what is allowed; ``hint`` states what to do next.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class WorkbenchError(Exception):
     Parameters
     ----------
     message : str
-        What was given, and what is allowed.
+        The value, and what is allowed.
     hint : str, optional
-        What to do next; empty when the message says it all.
+        What to do next; empty if the message is sufficient.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -72,7 +72,7 @@ class AdapterBroken(WorkbenchError):
     adapter : str
         Its name.
     cause : str
-        Why: what its package raised, what its entry point names, or which other package is in its way.
+        The reason: an exception from its package, an invalid entry point, or a conflicting package.
     """
 
     def __init__(self, adapter: str, cause: str, *, hint: str = "") -> None:
@@ -82,22 +82,22 @@ class AdapterBroken(WorkbenchError):
 
 
 class BadInput(WorkbenchError, ValueError):
-    """What was given cannot be used."""
+    """Invalid input."""
 
 
 class BadName(BadInput):
-    """A name from outside that is not a plain file name."""
+    """A name that is not a plain file name."""
 
 
 class BadOptions(BadInput):
-    """Options that do not fit their schema.
+    """Options that do not match their schema.
 
     Parameters
     ----------
     message : str
-        All problems in one sentence each.
+        All problems, one sentence each.
     problems : sequence of (field, message)
-        One pair a problem; the field is dotted for nested options.
+        One pair per problem; nested fields are dotted.
     """
 
     def __init__(self, message: str, problems: Sequence[tuple[str, str]] = (), *, hint: str = "") -> None:
@@ -106,7 +106,7 @@ class BadOptions(BadInput):
 
 
 class NotFound(WorkbenchError, LookupError):
-    """Nothing of that name or id."""
+    """No object with that name or id."""
 
 
 def _unknown(what: str, given: object, known: Iterable[object], empty: str) -> str:
@@ -120,42 +120,42 @@ def _unknown(what: str, given: object, known: Iterable[object], empty: str) -> s
 
 
 class UnknownAdapter(NotFound):
-    """No adapter of that name is installed; the message lists those that are."""
+    """No adapter with that name is installed; the message lists the installed ones."""
 
     def __init__(self, given: object, known: Iterable[object] = ()) -> None:
         super().__init__(
-            _unknown("adapter", given, known, "none is installed"),
-            hint="An adapter is found by the entry-point group 'workbench.adapters'; install its package.",
+            _unknown("adapter", given, known, "no adapter is installed"),
+            hint="Install its package; adapters register in the entry-point group 'workbench.adapters'.",
         )
 
 
 class UnknownArtifact(NotFound):
-    """No artifact of that name in this run."""
+    """No artifact with that name in this run."""
 
     def __init__(self, given: object, known: Iterable[object] = ()) -> None:
-        super().__init__(_unknown("artifact", given, known, "this run has none"))
+        super().__init__(_unknown("artifact", given, known, "this run has no artifacts"))
 
 
 class UnknownCheckpoint(NotFound):
-    """No checkpoint of that name in this run."""
+    """No checkpoint with that name in this run."""
 
     def __init__(self, given: object, known: Iterable[object] = ()) -> None:
-        super().__init__(_unknown("checkpoint", given, known, "this run has none"))
+        super().__init__(_unknown("checkpoint", given, known, "this run has no checkpoints"))
 
 
 class UnknownExperiment(NotFound):
-    """No experiment of that name or id in this workspace."""
+    """No experiment with that name or id in this workspace."""
 
     def __init__(self, given: object, known: Iterable[object] = ()) -> None:
-        super().__init__(_unknown("experiment", given, known, "this workspace has no experiment yet"))
+        super().__init__(_unknown("experiment", given, known, "this workspace has no experiments yet"))
 
 
 class UnknownIndex(NotFound):
-    """No index of that name in this workspace."""
+    """No index with that name in this workspace."""
 
     def __init__(self, given: object, known: Iterable[object] = ()) -> None:
         super().__init__(
-            _unknown("index", given, known, "this workspace has no index yet"),
+            _unknown("index", given, known, "this workspace has no indexes yet"),
             hint="Build one with: workbench jobs submit index_build --wait",
         )
 
@@ -164,7 +164,7 @@ class UnknownJob(NotFound):
     """No job with that id in this workspace."""
 
     def __init__(self, given: object, newest: int | None = None) -> None:
-        there = "there is no job yet" if newest is None else f"the newest is {newest}"
+        there = "there are no jobs yet" if newest is None else f"the newest is {newest}"
         super().__init__(f"no job {given!r}: {there}", hint="List them with: workbench jobs list")
 
 
@@ -172,20 +172,20 @@ class UnknownRun(NotFound):
     """No run with that id in this workspace."""
 
     def __init__(self, given: object, newest: int | None = None) -> None:
-        there = "there is no run yet" if newest is None else f"the newest is {newest}"
+        there = "there are no runs yet" if newest is None else f"the newest is {newest}"
         super().__init__(f"no run {given!r}: {there}", hint="List them with: workbench runs")
 
 
 class WrongState(WorkbenchError):
-    """The thing is not in a state in which that can be done."""
+    """The operation is not possible in the current state."""
 
 
 class TooLarge(WorkbenchError):
-    """What was given is over a size limit; the message names both sizes."""
+    """The input exceeds a size limit; the message gives both sizes."""
 
 
 class CorruptFile(WorkbenchError):
-    """A file is not what it should be: truncated, altered, or of another format.
+    """A file is truncated, altered, or in another format.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ class NotSupported(WorkbenchError, NotImplementedError):
 
 
 class Busy(WorkbenchError):
-    """Too much is going on; the same call may succeed after ``retry_after`` seconds."""
+    """Too many concurrent requests; the same call may succeed after ``retry_after`` seconds."""
 
     def __init__(self, message: str, *, retry_after: float = 1.0, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -219,15 +219,15 @@ class Busy(WorkbenchError):
 
 
 class SearchFailed(WorkbenchError):
-    """An index, or the adapter that made it, broke while it was asked; it is opened anew for the next."""
+    """An index or its adapter failed during a search; the index is reopened for the next one."""
 
 
 class AccessDenied(WorkbenchError):
-    """A server wants a login, or does not let this user do that."""
+    """The server requires a login, or this user lacks permission."""
 
 
 class ServerUnreachable(WorkbenchError):
-    """The server of a workspace does not answer, or answers as something else."""
+    """The server does not answer, or does not serve a workspace."""
 
 
 class MissingExtra(WorkbenchError, ImportError):
@@ -239,34 +239,34 @@ class MissingExtra(WorkbenchError, ImportError):
 
 
 class StoreError(WorkbenchError):
-    """The database refused; nothing was changed."""
+    """The database reported an error; nothing was changed."""
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, or is held by others, at the moment: the same may work later.
+    """The database is temporarily unreachable or locked; the same call may succeed later.
 
     Attributes
     ----------
     undone : bool
-        Whether it is known that nothing was changed; it is not where a commit was on its way.
+        True if nothing was changed; False if a commit may have succeeded.
     """
 
     undone = False
 
 
 class BelowFloor(WorkbenchError):
-    """A result that was kept does not reach what was asked of it; each metric is named with its floor."""
+    """A saved result is below its required minimum; the message names each metric and its floor."""
 
 
 class JobError(WorkbenchError):
-    """How a job ended, raised where it is waited for.
+    """A job did not succeed; raised by waiting for it.
 
     Parameters
     ----------
     job_id : int
         The job.
     message : str
-        Why it ended so.
+        Why it failed or was cancelled.
     cell : int, optional
         Number of the notebook cell that raised, counted from 1.
     """

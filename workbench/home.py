@@ -1,4 +1,4 @@
-"""Where a workspace is: its folder, its database, and the thread that writes what is logged."""
+"""The location of a workspace: its folder, its database, and its metrics writer."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from workbench.errors import BadInput
 from workbench.store.store import Store
 from workbench.store.writer import Writer
 
-#: Environment variables: the workspace folder, and a database elsewhere than in it.
+#: Environment variables: the workspace folder, and a database outside it.
 HOME = "WORKBENCH_HOME"
 DATABASE_URL = "WORKBENCH_DATABASE_URL"
 
 
 class Home:
-    """A folder with a database and everything that runs and jobs made.
+    """A folder with a database and all output of runs and jobs.
 
     Parameters
     ----------
     path : path, optional
-        The folder, made if it is not there; ``$WORKBENCH_HOME`` or ``./results`` if not given.
+        The folder, created if missing; default: ``$WORKBENCH_HOME`` or ``./results``.
     database_url : str, optional
-        A database elsewhere; ``$WORKBENCH_DATABASE_URL``, or ``workbench.db`` in the folder, if not given.
+        The database; default: ``$WORKBENCH_DATABASE_URL``, or ``workbench.db`` in the folder.
 
     Raises
     ------
     BadInput
-        The path is a file, or cannot be written.
+        The path is a file, or is not writable.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Home:
         except OSError as error:
             raise BadInput(
                 f"{self.path} cannot be a workspace: {error.strerror or error}",
-                hint="Give a folder that can be written, by path, --workspace or $WORKBENCH_HOME.",
+                hint="Give a writable folder as path, --workspace or $WORKBENCH_HOME.",
             ) from None
         self.database_url = database_url or os.environ.get(DATABASE_URL) or ""
         self.store = Store(self.database_url or self.path / "workbench.db")
@@ -50,7 +50,7 @@ class Home:
         return f"Workspace({str(self.path)!r})"
 
     def close(self) -> None:
-        """Write what is queued and close the database; jobs go on."""
+        """Write queued points and close the database; jobs keep running."""
         try:
             self._writer.stop()
         finally:
@@ -60,22 +60,22 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """A folder for what can be made again."""
+        """The folder of files that can be regenerated."""
         return self._folder("cache")
 
     @property
     def indexes(self) -> Path:
-        """The folder that holds one folder an index."""
+        """The folder of indexes, one subfolder per index."""
         return self._folder("indexes")
 
     @property
     def jobs_dir(self) -> Path:
-        """The folder that holds one folder a job: its executed notebook and its log."""
+        """The folder of jobs, one subfolder per job with its executed notebook and log."""
         return self._folder("jobs")
 
     @property
     def runs_dir(self) -> Path:
-        """The folder that holds one folder a run."""
+        """The folder of runs, one subfolder per run."""
         return self._folder("runs")
 
     def _folder(self, name: str) -> Path:
@@ -84,9 +84,9 @@ class Home:
         return folder
 
 
-def as_id(given: Any) -> int | None:
-    """Return an id that was typed, or None where it cannot be one."""
-    if isinstance(given, bool) or not isinstance(given, (int, str)):
+def as_id(value: Any) -> int | None:
+    """Return a value as an id, or None if it is not a valid id."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
-    number = int(given) if str(given).isascii() and str(given).isdigit() else 0
+    number = int(value) if str(value).isascii() and str(value).isdigit() else 0
     return number if 0 < number < 2**31 else None

@@ -1,4 +1,4 @@
-"""What may be logged, and what it becomes: numbers, steps, whole curves, and settings as plain JSON."""
+"""Validate and convert logged values: numbers, steps, whole curves, and settings as plain JSON."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from workbench.errors import BadInput
 LOWEST_STEP, HIGHEST_STEP = -(2**63), 2**63 - 1
 
 
-#: Lists and dictionaries may be nested this many levels. How many an interpreter could walk differs between
-#: its versions.
+#: Maximum nesting depth of lists and dictionaries. The recursion limit differs between Python versions.
 MOST_NESTED = 100
 
 
 def plain(value: Any, what: str) -> Any:
-    """Return a value as plain JSON: pydantic models, paths, sets and array scalars are turned into it.
+    """Return a value as plain JSON; pydantic models, paths, sets and arrays are converted.
 
     Raises
     ------
     BadInput
-        Something in it has no plain form, with the place in the message; or it is nested more than
+        Part of it has no plain JSON form (the message names the place), or it is nested more than
         :data:`MOST_NESTED` levels.
     """
     return _plain(value, what, MOST_NESTED)
@@ -39,7 +38,7 @@ def _plain(value: Any, what: str, levels: int) -> Any:
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)  # JSON has no NaN; a text keeps what it was
+        return value if math.isfinite(value) else str(value)  # JSON has no NaN; keep it as text
     if isinstance(value, BaseModel):
         return _plain(value.model_dump(mode="json"), what, levels)
     if not levels and isinstance(value, (Mapping, list, tuple, set, frozenset)):
@@ -59,51 +58,51 @@ def _plain(value: Any, what: str, levels: int) -> Any:
         return _plain(value.tolist(), what, levels)
     raise BadInput(
         f"{what} is a {type(value).__name__}, which has no plain JSON form",
-        hint="Use numbers, texts, lists and dictionaries.",
+        hint="Use numbers, strings, lists and dictionaries.",
     )
 
 
 def as_number(name: str, value: Any) -> float:
-    """Return a value as one real number; the message of what is none names the metric."""
+    """Return a value as one real number; the error message names the metric."""
     problem = f"is a {type(value).__name__}"
     try:
-        number = value.item() if hasattr(value, "item") else value  # numpy and torch: one number, or refused
+        number = value.item() if hasattr(value, "item") else value  # numpy and torch; raises if not scalar
         if not isinstance(number, (str, bytes, bool, complex, NoneType)):
             return float(number)
         problem = f"is {number!r}"
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         problem += f" ({error})"
     raise BadInput(
-        f"metric {name!r} {problem}: one real number is wanted", hint="Nothing of this call is logged."
+        f"metric {name!r} {problem}, but must be a real number", hint="No value of this call was logged."
     )
 
 
 def as_step(step: Any) -> int:
-    """Return a step as a whole number that a database can hold."""
+    """Return a step as a whole number that fits a 64-bit column."""
     try:
         number = operator.index(step)
     except (TypeError, RuntimeError):
-        raise BadInput(f"step {step!r}: a whole number is wanted") from None
+        raise BadInput(f"step must be a whole number, got {step!r}") from None
     if isinstance(step, bool) or not LOWEST_STEP <= number <= HIGHEST_STEP:
-        raise BadInput(f"step {step!r}: a whole number of a size that fits a database is wanted")
+        raise BadInput(f"step must be a whole number of at most 64 bits, got {step!r}")
     return number
 
 
 def as_column(what: str, values: Any, kind: Any) -> Any:
-    """Return one number after another as an array."""
+    """Return a sequence of numbers as a one-dimensional array."""
     import numpy as np
 
     whole = kind is np.int64
     try:
-        given = np.asarray(values)
-        if given.ndim != 1 or given.dtype.kind not in ("iu" if whole else "iuf"):
+        array = np.asarray(values)
+        if array.ndim != 1 or array.dtype.kind not in ("iu" if whole else "iuf"):
             raise ValueError
-        column = given.astype(kind)
-        if whole and not np.array_equal(column, given):
-            raise ValueError  # over 63 binary digits
+        column = array.astype(kind)
+        if whole and not np.array_equal(column, array):
+            raise ValueError  # does not fit int64
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise BadInput(
-            f"{what}: one dimension of {'whole' if whole else 'real'} numbers is wanted",
-            hint="Nothing of this call is logged.",
+            f"{what} must be one-dimensional, of {'whole' if whole else 'real'} numbers",
+            hint="No value of this call was logged.",
         ) from None
     return column

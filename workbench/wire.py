@@ -1,6 +1,6 @@
-"""How errors, numbers and search results look between processes: one form on a socket and over HTTP.
+"""JSON format of errors, numbers and search results, shared by sockets and HTTP.
 
-A message on a socket is four bytes that count what follows (big end first), then that many bytes of JSON.
+A socket message is a four-byte big-endian length, then that many bytes of JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from workbench.errors import WorkbenchError
 
 # Errors ----------------------------------------------------------------------------------------
 
-#: The HTTP status of each class of error; a class that is not here has that of the nearest one above it.
+#: The HTTP status of each error class; a class not listed inherits that of its nearest parent.
 STATUS: Mapping[type[WorkbenchError], int] = {
     errors.WorkbenchError: 400,
     errors.BadOptions: 422,
@@ -35,7 +35,7 @@ STATUS: Mapping[type[WorkbenchError], int] = {
 }
 
 
-#: What an error carries besides its message and its hint.
+#: Attributes that an error carries besides its message and hint.
 _DETAILS: Mapping[type[WorkbenchError], tuple[str, ...]] = {
     errors.AdapterBroken: ("adapter", "cause"),
     errors.BadOptions: ("problems",),
@@ -60,7 +60,7 @@ def status_of(error: WorkbenchError) -> int:
 
 
 def error_json(error: WorkbenchError) -> dict[str, Any]:
-    """Return ``{"type", "message", "hint", "details"}``; the details are what the class carries besides."""
+    """Return ``{"type", "message", "hint", "details"}``; the details are the class's further attributes."""
     known = (kind for kind in type(error).__mro__ if kind.__name__ in _BY_NAME)
     names = next((_DETAILS[kind] for kind in type(error).__mro__ if kind in _DETAILS), ())
     details = {name: _plain(getattr(error, name, None)) for name in names}
@@ -79,20 +79,18 @@ def _plain(value: Any) -> Any:
 
 
 def error_from(data: Any) -> WorkbenchError:
-    """Return the error of the same class that :func:`error_json` told of."""
-    told: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
-    kind = _BY_NAME.get(str(told.get("type")), WorkbenchError)
+    """Return the error that :func:`error_json` described, of the same class."""
+    fields: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    kind = _BY_NAME.get(str(fields.get("type")), WorkbenchError)
     error = kind.__new__(kind)
-    WorkbenchError.__init__(
-        error, str(told.get("message", "no reason was given")), hint=str(told.get("hint", ""))
-    )
-    details = told.get("details")
+    WorkbenchError.__init__(error, str(fields.get("message", "no message")), hint=str(fields.get("hint", "")))
+    details = fields.get("details")
     details = details if isinstance(details, Mapping) else {}
     names = next((_DETAILS[above] for above in kind.__mro__ if above in _DETAILS), ())
     for name in names:
         setattr(error, name, details.get(name))
     if isinstance(error, errors.BadOptions):
-        error.problems = tuple((str(where), str(said)) for where, said in details.get("problems") or ())
+        error.problems = tuple((str(field), str(problem)) for field, problem in details.get("problems") or ())
     if isinstance(error, errors.Busy):
         error.retry_after = float(details.get("retry_after") or 1.0)
     return error
@@ -102,7 +100,7 @@ def error_from(data: Any) -> WorkbenchError:
 
 
 def number_json(value: float | None) -> float | str | None:
-    """Return a number as JSON has it: NaN is null, the infinities are texts."""
+    """Return a number as JSON: NaN becomes null, infinities become strings."""
     if value is None or math.isfinite(value):
         return value
     return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -114,7 +112,7 @@ def number_from(value: Any) -> float:
 
 
 def dumps(value: Any) -> bytes:
-    """Return strict JSON; a number that JSON cannot carry becomes what :func:`number_json` says."""
+    """Return strict JSON; NaN and infinities are converted by :func:`number_json`."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:

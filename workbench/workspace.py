@@ -1,4 +1,4 @@
-"""The object people hold: one folder with a database and everything that runs and jobs made."""
+"""A local workspace: one folder with a database and all output of runs and jobs."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
 
 
 class Workspace(Home, BaseWorkspace):
-    """One folder holding the database and every artifact.
+    """A workspace in a folder: the database and all files of runs and jobs.
 
     Parameters
     ----------
     path : path, optional
-        The folder, made if it is not there; ``$WORKBENCH_HOME`` or ``./results`` if not given.
+        The folder, created if missing; default: ``$WORKBENCH_HOME`` or ``./results``.
     database_url : str, optional
-        A database elsewhere; ``$WORKBENCH_DATABASE_URL``, or ``workbench.db`` in the folder, if not given.
+        The database; default: ``$WORKBENCH_DATABASE_URL``, or ``workbench.db`` in the folder.
 
     Raises
     ------
     BadInput
-        The path is a file, or cannot be written.
+        The path is a file, or is not writable.
     """
 
-    #: What a server has heard of the runs that are logged to it; None where nobody listens.
+    #: Last heartbeats of the runs that are logged to this server; None outside a server.
     hearing: Hearing | None = None
 
     @property
@@ -126,9 +126,9 @@ class Workspace(Home, BaseWorkspace):
         self._writer.flush()
         settle_runs(self.store, hearing=self.hearing)
         rows, summaries = self.store.run_table(ids), self.store.summary_table(ids)
-        for given, run_id in zip(run_ids, ids, strict=True):
+        for requested, run_id in zip(run_ids, ids, strict=True):
             if run_id not in rows:
-                raise UnknownRun(given, self.store.newest_run())
+                raise UnknownRun(requested, self.store.newest_run())
         runs = [rows[run_id] for run_id in ids]
         shown = [
             RunRecord(run.id, run.name, run.experiment, run.status, run.config, summaries[run.id])
@@ -148,14 +148,14 @@ class Workspace(Home, BaseWorkspace):
 
         return Curves(self.store)
 
-    def _known_id(self, given: Any) -> int:
-        number = as_id(given)
+    def _known_id(self, value: Any) -> int:
+        number = as_id(value)
         if number is None:
-            raise UnknownRun(given, self.store.newest_run())
+            raise UnknownRun(value, self.store.newest_run())
         return number
 
     def _declared(self, runs: Sequence[RunRow]) -> list[Metric]:
-        """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
+        """Return the metrics declared for the runs: by the adapters of their jobs, then by the runs."""
         from workbench.compare.reading import said_directions
 
         job_ids = {run.job_id for run in runs if run.job_id is not None}
@@ -172,35 +172,35 @@ class Workspace(Home, BaseWorkspace):
         return {experiment.id or 0: experiment.name for experiment in self.store.experiments()}
 
     def handles(self, rows: Iterable[records.Run]) -> list[LocalRun]:
-        """Return the handles of runs whose rows were read already, in their order."""
+        """Return handles for run rows already read, in the same order."""
         names = self._experiment_names()
         return [
             LocalRun(self.store, self._writer, self.runs_dir / str(row.id), row, names[row.experiment_id])
             for row in rows
         ]
 
-    # From elsewhere ----------------------------------------------------------------------------
+    # Importing ---------------------------------------------------------------------------------
 
     def import_mlflow(self, uri: str, on_progress: OnProgress | None = None) -> Imported:
-        """Bring the runs of an MLflow store here: configs, tags, metrics with steps and times, status.
+        """Import runs from MLflow: configs, tags, metrics with steps and times, status.
 
-        Brought again, runs are continued and never doubled. Artifacts stay where they are; deleted runs and
-        traces are left out.
+        Importing again adds what is new and never duplicates a run. Artifacts are not copied; deleted runs
+        and traces are skipped.
 
         Parameters
         ----------
         uri : str
-            ``sqlite:///path/mlflow.db``, another database's address, the path of such a file or of a folder
-            ``mlruns``, which are read without MLflow; or ``https://server``, which needs its client.
+            ``sqlite:///path/mlflow.db``, another database URL, or the path of such a file or of an ``mlruns``
+            folder, which are read without MLflow; or ``https://server``, which needs MLflow's client.
         on_progress : callable, optional
-            Called with the runs done, how many there are, and the points so far.
+            Called with the number of runs done, the number of runs, and the points so far.
 
         Raises
         ------
         BadInput
-            There is no MLflow store.
+            No MLflow store was found there.
         MissingExtra
-            A server was named, and MLflow's client is not installed.
+            The URI is a server, and MLflow's client is not installed.
         """
         from workbench.runs.imports.mlflow import import_mlflow
 
@@ -212,24 +212,24 @@ class Workspace(Home, BaseWorkspace):
         experiment: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Imported:
-        """Bring runs that were written for TensorBoard here: scalars with steps and times, hyperparameters.
+        """Import TensorBoard runs: scalars with steps and times, hyperparameters.
 
-        Each folder with event files is a run. Brought again, runs are continued and never doubled, also where
-        the folder was moved.
+        Each folder with event files is a run. Importing again adds what is new and never duplicates a run,
+        even if the folder was moved.
 
         Parameters
         ----------
         folder : path
-            What ``tensorboard --logdir`` is given.
+            The folder to pass to ``tensorboard --logdir``.
         experiment : str, optional
-            The experiment they go to; called as the folder if not given.
+            The experiment for the runs; default: the folder's name.
         on_progress : callable, optional
-            Called with the runs done, how many there are, and the points so far.
+            Called with the number of runs done, the number of runs, and the points so far.
 
         Raises
         ------
         BadInput
-            There are no event files.
+            No event files were found.
         """
         from workbench.runs.imports.tensorboard import import_tensorboard
 

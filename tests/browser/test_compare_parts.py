@@ -258,7 +258,7 @@ def test_a_lost_server_is_reported_and_choices_made_meanwhile_are_applied(
         address = (int(first.url.split(":")[2].strip("/")), first.token)
     bridge.look()
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
-    expect(page.get_by_role("alert")).to_contain_text("Is the server running?")
+    expect(page.get_by_role("alert")).to_contain_text("server is running")
     expect(page.locator(".wb-chart .wb-line")).to_have_count(2)  # the last known curves stay
     page.get_by_label("Compare run 3").check(force=True)
     bridge.deliver()

@@ -16,7 +16,7 @@ from tests.faults.report import Report
 from tests.faults.stack import Stack, stack, until
 
 #: A failure is true where it says that the database was away.
-REASONS = ("the database is out of reach", "could not reach the database")
+REASONS = ("cannot reach the database", "could not reach the database")
 
 
 def attempt(broken: Stack, job_id: int) -> int:

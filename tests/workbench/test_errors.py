@@ -9,7 +9,7 @@ from workbench.wire import STATUS, status_of
 
 
 def drawn() -> dict[str, str]:
-    """The tree at the top of the module: each class with the one it hangs from."""
+    """The tree in the module docstring: each class with its parent."""
     out: dict[str, str] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -30,7 +30,7 @@ def test_the_tree_is_drawn_as_it_is() -> None:
 
 
 def drawn_statuses() -> dict[str, int]:
-    """The last column of the tree."""
+    """The HTTP statuses in the tree."""
     lines = re.findall(r"^    [│├└─ ]*(\w+).*?(?:HTTP (\d+))?$", errors.__doc__ or "", re.MULTILINE)
     return {name: int(status) for name, status in lines if status}
 
@@ -66,17 +66,17 @@ def test_a_message_is_followed_by_what_to_do_next() -> None:
 
 
 def test_an_unknown_name_lists_the_known_and_guesses_the_meant() -> None:
-    said = wb.UnknownIndex("emojo", ["photos", "emoji"]).message
-    assert "did you mean 'emoji'?" in said
-    assert "photos" in said
-    assert "no index yet" in wb.UnknownIndex("x").message
+    message = wb.UnknownIndex("emojo", ["photos", "emoji"]).message
+    assert "did you mean 'emoji'?" in message
+    assert "photos" in message
+    assert "no indexes yet" in wb.UnknownIndex("x").message
     many = wb.UnknownAdapter("x", [f"a{number}" for number in range(30)]).message
     assert "10 more" in many
 
 
 def test_unknown_ids_say_which_is_the_newest() -> None:
     assert "newest is 7" in wb.UnknownJob(99, 7).message
-    assert "no run yet" in wb.UnknownRun(1).message
+    assert "no runs yet" in wb.UnknownRun(1).message
 
 
 def test_an_error_carries_its_subject() -> None:

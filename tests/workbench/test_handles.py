@@ -1,4 +1,4 @@
-"""One handle, two backends: a type checker says what a run, a job or a workspace cannot do."""
+"""One handle, two backends: a type checker reports what a run, job or workspace does not offer."""
 
 import re
 import subprocess
@@ -64,8 +64,8 @@ def test_a_type_checker_sees_what_a_handle_cannot_do(tmp_path: Path) -> None:
     assert [int(number) for number, _ in found] == [number for number, _ in expected], (
         done.stdout + done.stderr
     )
-    for (_, said), (_, text) in zip(found, expected, strict=True):
-        assert text in said
+    for (_, message), (_, text) in zip(found, expected, strict=True):
+        assert text in message
 
 
 def test_the_common_classes_are_abstract_and_each_backend_is_whole() -> None:

@@ -11,14 +11,14 @@ def test_the_folder_is_the_one_given_or_the_environments_or_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for given, home, path in (
+    for folder, home, path in (
         (None, None, "results"),
         (None, "elsewhere", "elsewhere"),
-        ("given", "elsewhere", "given"),
+        ("folder", "elsewhere", "folder"),
     ):
         if home:
             monkeypatch.setenv("WORKBENCH_HOME", home)
-        with Workspace(given) as found:
+        with Workspace(folder) as found:
             assert found.path == tmp_path / path
             assert (found.path / "workbench.db").is_file()
 
@@ -57,13 +57,13 @@ def test_runs_come_newest_first_and_by_experiment(workspace: wb.Workspace) -> No
         workspace.runs("c")
 
 
-@pytest.mark.parametrize("given", [99, "99", 0, -1, "x", None, True, 2**40, "²"])
-def test_an_id_that_is_not_there_is_unknown_whatever_it_is(workspace: wb.Workspace, given: int) -> None:
+@pytest.mark.parametrize("value", [99, "99", 0, -1, "x", None, True, 2**40, "²"])
+def test_an_id_that_is_not_there_is_unknown_whatever_it_is(workspace: wb.Workspace, value: int) -> None:
     workspace.start_run("e").finish()
     with pytest.raises(wb.UnknownRun, match="newest is 1"):
-        workspace.run(given)
-    with pytest.raises(wb.UnknownJob, match="no job yet"):
-        workspace.job(given)
+        workspace.run(value)
+    with pytest.raises(wb.UnknownJob, match="no jobs yet"):
+        workspace.job(value)
 
 
 def test_an_id_may_be_typed(workspace: wb.Workspace) -> None:

@@ -1,1 +1,1 @@
-"""What the machine gives: files, locks, processes, mounts, signals and logs; it knows no job and no run."""
+"""OS helpers: files, locks, processes, mounts, signals and logs; independent of jobs and runs."""

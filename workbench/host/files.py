@@ -1,8 +1,7 @@
-"""Files that appear whole or not at all, and files that are reached by a name from outside.
+"""Atomic file writes, and safe access to files by untrusted names.
 
-Whoever reaches into a folder by :func:`open_file` or :func:`delete_file` goes down from a trusted folder one
-name at a time, never through a link, and then acts on the folder it holds open rather than on a path that may
-mean something else a moment later.
+:func:`open_file` and :func:`delete_file` descend from a trusted folder one name at a time, never follow a
+link, and act on the open folder rather than on a path that may change meanwhile.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from typing import BinaryIO
 from workbench.errors import BadName, WrongState
 from workbench.host.processes import crash_point
 
-#: Whether this system can act on a name inside a folder that is held open; where it cannot (Windows), the
-#: same checks are made on paths, and a swap between check and act is not noticed.
+#: Whether this system supports file operations relative to an open folder. Without it (Windows) the same
+#: checks are made on paths, and a swap between check and operation is not detected.
 _BY_FOLDER = {os.open, os.unlink, os.rename, os.stat} <= os.supports_dir_fd
 
 
 _ASIDE = ".deleted-"
 
 
-#: So many bytes of a stream are held at once.
+#: Number of bytes of a stream read at once.
 _STREAM_BYTES = 2**20
 
 
@@ -40,13 +39,13 @@ _WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy a file so that ``target`` is, at every moment, the old file or the whole new one."""
+    """Copy a file atomically: ``target`` is always the old file or the complete new one."""
     with _beside(target) as beside:
         shutil.copyfile(source, beside)
 
 
 def move_whole(source: Path, target: Path) -> None:
-    """Move a file of the same disk so that ``target`` is, at every moment, the old file or the new one."""
+    """Move a file on the same disk atomically: ``target`` is always the old file or the new one."""
     with source.open("rb+") as file:
         os.fsync(file.fileno())
     source.replace(target)
@@ -54,22 +53,22 @@ def move_whole(source: Path, target: Path) -> None:
 
 
 def copy_stream(source: BinaryIO, target: Path) -> None:
-    """Write what a stream gives so that ``target`` is, at every moment, the old file or the whole new one."""
+    """Write a stream to a file atomically: ``target`` is always the old file or the complete new one."""
     with _beside(target) as beside, beside.open("wb") as file:
         shutil.copyfileobj(source, file, _STREAM_BYTES)
 
 
 def write_whole(target: Path, data: bytes, *, crash_at: str = "") -> None:
-    """Write a file so that ``target`` is, at every moment, the old file (or none) or the whole new one.
+    """Write a file atomically: ``target`` is always the old file (or missing) or the complete new one.
 
     Parameters
     ----------
     target : Path
         The file, in a folder that exists.
     data : bytes
-        All of it.
+        The file's content.
     crash_at : str
-        Name of a crash point between the written file and its new name, for tests.
+        Name of a crash point between writing and renaming, for tests.
     """
     with _beside(target, crash_at) as beside:
         beside.write_bytes(data)
@@ -77,7 +76,7 @@ def write_whole(target: Path, data: bytes, *, crash_at: str = "") -> None:
 
 @contextmanager
 def _beside(target: Path, crash_at: str = "") -> Iterator[Path]:
-    """Yield a path beside ``target`` to write to; what is there then takes its place, durably."""
+    """Yield a temporary path beside ``target``; on success its file durably replaces ``target``."""
     beside = target.with_name(f".{target.name[:100]}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         yield beside
@@ -87,14 +86,14 @@ def _beside(target: Path, crash_at: str = "") -> Iterator[Path]:
             crash_point(crash_at)
         beside.replace(target)
     except BaseException:
-        # Never a second fsync of the same file: after one that failed nobody knows what is on the disk.
+        # Never fsync the same file twice: after a failed fsync the state on disk is unknown.
         beside.unlink(missing_ok=True)
         raise
     _keep_names(target.parent)
 
 
 def _keep_names(path: Path) -> None:
-    """Have what stands in a folder survive a power cut."""
+    """Sync a folder, so that its entries survive a power cut."""
     if os.name == "posix":
         folder = os.open(path, os.O_RDONLY)
         try:
@@ -109,25 +108,25 @@ def open_file(root: Path, *names: str) -> BinaryIO:
     Parameters
     ----------
     root : Path
-        A folder that is trusted, links in its own path included.
+        A trusted folder; its own path may contain links.
     *names : str
-        Plain names: the folders below it, one each, and last the file.
+        Plain names: the folders below it, then the file.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file or folder.
+        The file or a folder is missing.
     WrongState
-        On the way is a link, or at its end something that is no regular file.
+        A folder is a link, or the file is not a regular file.
     """
     if not _BY_FOLDER:
         return _checked(root, names).open("rb")
     with _folder(root, names[:-1]) as folder:
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe must not keep us waiting
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # do not block on a pipe
         try:
             number = os.open(names[-1], flags, dir_fd=folder)
         except OSError as error:
-            raise _as_said(error, names) from None
+            raise _as_refused(error, names) from None
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
         raise _no_file(names)
@@ -135,11 +134,10 @@ def open_file(root: Path, *names: str) -> BinaryIO:
 
 
 def delete_file(root: Path, *names: str) -> None:
-    """Delete one regular file below a folder, and nothing else whatever happens meanwhile.
+    """Delete exactly one regular file below a folder, even if it is replaced meanwhile.
 
-    The file is first given a name that nobody knows, then looked at, then deleted: whatever is put in its
-    place between check and deletion is put back, not deleted. Parameters and errors are those of
-    :func:`open_file`.
+    The file is first renamed to a random name, then checked, then deleted. If it is no longer a regular file,
+    it is renamed back. Parameters and errors are those of :func:`open_file`.
     """
     if not _BY_FOLDER:
         _checked(root, names).unlink()
@@ -161,7 +159,7 @@ def delete_file(root: Path, *names: str) -> None:
 
 @contextmanager
 def _folder(root: Path, names: tuple[str, ...]) -> Iterator[int]:
-    """Hold a folder below ``root`` open, reached without following a link."""
+    """Open a folder below ``root`` without following links."""
     number = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for name in names:
@@ -169,7 +167,7 @@ def _folder(root: Path, names: tuple[str, ...]) -> Iterator[int]:
             try:
                 below = os.open(name, flags, dir_fd=number)
             except OSError as error:
-                raise _as_said(error, names) from None
+                raise _as_refused(error, names) from None
             os.close(number)
             number = below
         yield number
@@ -178,13 +176,13 @@ def _folder(root: Path, names: tuple[str, ...]) -> Iterator[int]:
 
 
 def _check_regular(name: str, folder: int, names: tuple[str, ...]) -> None:
-    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if not stat.S_ISREG(found.st_mode):
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
         raise _no_file(names)
 
 
 def _sweep(folder: int) -> None:
-    """Delete what a deletion that was killed half way has set aside."""
+    """Delete files left behind by interrupted deletions."""
     for name in os.listdir(folder):
         if name.startswith(_ASIDE):
             with suppress(OSError):
@@ -201,38 +199,38 @@ def _checked(root: Path, names: tuple[str, ...]) -> Path:
     return path
 
 
-def _as_said(error: OSError, names: tuple[str, ...]) -> Exception:
+def _as_refused(error: OSError, names: tuple[str, ...]) -> Exception:
     return error if isinstance(error, FileNotFoundError) else _no_file(names)
 
 
 def _no_file(names: tuple[str, ...]) -> WrongState:
     return WrongState(
-        f"{'/'.join(names)} is no regular file in a folder of its own: it is left alone",
-        hint="A link, a folder or a device stands there; whoever put it there must take it away.",
+        f"{'/'.join(names)} is not a regular file, or its folder is a link; left unchanged",
+        hint="A link, a folder or a device must be removed by hand.",
     )
 
 
 def check_file_name(name: str, what: str = "name") -> str:
-    """Return a name from outside if it can only ever mean one file inside one folder.
+    """Return an untrusted name if it is a plain file name, which cannot leave its folder.
 
     Parameters
     ----------
     name : str
-        A letter or digit first, then letters, digits, spaces and ``. _ + = @ -``; at most 200 characters
+        A letter or digit, then letters, digits, spaces and ``. _ + = @ -``; at most 200 characters
         and 255 bytes of UTF-8.
     what : str
-        What the name is of, for the message.
+        What the name refers to, for the message.
 
     Raises
     ------
     BadName
-        Anything else: a path, a parent folder, a hidden file, a control character, a name that ends in a
-        dot or a space.
+        Any other name: a path, a parent folder, a hidden file, a control character, a trailing dot or
+        space.
     """
     fits = isinstance(name, str) and _FILE_NAME.fullmatch(name) is not None
     if not fits or name[-1] in ". " or _WINDOWS_DEVICE.fullmatch(name) or len(name.encode()) > 255:
         raise BadName(
             f"{what} {name!r} is not a plain file name",
-            hint="Use letters, digits, spaces and . _ + = @ - only, beginning with a letter or a digit.",
+            hint="Use only letters, digits, spaces and . _ + = @ -, starting with a letter or a digit.",
         )
     return name

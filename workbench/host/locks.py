@@ -1,4 +1,4 @@
-"""One process of a kind a workspace: a lock file that a living process holds, and how to be born with it."""
+"""Lock files that ensure one process of a kind per workspace, and starting a process that holds one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import IO
 
 
 def take_lock(path: Path, *, seconds: float) -> IO[bytes] | None:
-    """Return a file that is locked until it is closed, or None where another process holds it.
+    """Return a file that is locked until closed, or None if another process holds the lock.
 
-    Tries for ``seconds``, since others lock it for an instant to see whether somebody holds it.
+    Retries for ``seconds``, since :func:`is_locked` briefly locks the file too.
     """
     deadline = time.monotonic() + seconds
     file = path.open("ab")
@@ -30,7 +30,7 @@ def take_lock(path: Path, *, seconds: float) -> IO[bytes] | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Say whether a living process holds a lock file."""
+    """Return whether a running process holds a lock file."""
     try:
         with path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -42,17 +42,17 @@ def is_locked(path: Path) -> bool:
 def start_with_lock(
     command: Sequence[str], lock: IO[bytes], log: Path, environment: Mapping[str, str]
 ) -> None:
-    """Start a command in the background that holds a lock from its first moment on.
+    """Start a background command that holds a lock from its start.
 
-    It is told the number of the open file by ``--lock``. It gets a session of its own and no parent: it
-    outlives the terminal, the kernel or the command that started it, and leaves no zombie there.
+    It receives the file descriptor as ``--lock``. It runs in a new session without a parent, so it outlives
+    the terminal, kernel or command that started it, and leaves no zombie.
     """
-    with log.open("ab") as said:
+    with log.open("ab") as output:
         subprocess.run(  # noqa: S603  # this interpreter and our own module
             ["/bin/sh", "-c", '"$@" &', "sh", *command, "--lock", str(lock.fileno())],
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             env=dict(environment),
             start_new_session=True,
             pass_fds=(lock.fileno(),),

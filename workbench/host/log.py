@@ -1,4 +1,4 @@
-"""A job's log: lines with the time in front of each, of a bounded size."""
+"""A job's log: timestamped lines, limited in size."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-#: A log ends here, with a word about it, in bytes; the executed notebook keeps what its cells printed.
+#: Maximum size of a log in bytes; its last line says so. The executed notebook keeps all cell output.
 LOG_BYTES = 32 * 2**20
 
 
-#: A line without an end is cut here, in characters, so that it takes no more memory than this.
+#: Maximum characters of a line; a longer line is split, to limit memory.
 LINE_CHARACTERS = 64 * 2**10
 
 
-#: How much of a log's end is read at once, and how much of it at most, in bytes.
+#: Bytes of a log's end read at once, and at most.
 _LOG_BLOCK, _LOG_MOST = 16 * 2**10, 2**20
 
 
 class LogFile:
-    """Writes lines at the end of a log; several processes may, each whole lines.
+    """Appends lines to a log; several processes may append, each in whole lines.
 
-    A progress bar that redraws its line leaves its last state only. A log that cannot be written (a full
-    disk) loses lines and says so when it can: a job never fails for its log.
+    Of a progress bar that redraws its line only the last state is kept. If the log cannot be written (a full
+    disk), lines are lost and their number is logged later: a job never fails because of its log.
 
     Parameters
     ----------
     path : Path
-        The file, made if it is not there.
+        The file, created if missing.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Without a buffer: what was refused is given up at once and counted, and each line is one write.
+        # Unbuffered: each line is one write, and a failed write is dropped and counted at once.
         self._file = path.open("ab", buffering=0)
         self._line = ""
         self._full = False
@@ -50,7 +50,7 @@ class LogFile:
         self.close()
 
     def close(self) -> None:
-        """Write what has no line's end yet, and close the file."""
+        """Write the unfinished last line and close the file."""
         if self._file.closed:
             return
         if self._line:
@@ -61,11 +61,11 @@ class LogFile:
             self._file.close()
 
     def write(self, text: str) -> None:
-        """Write text as it comes; a line is kept when it is whole."""
+        """Write text; a line is logged when it is complete."""
         if self._file.closed:
             return
         *lines, self._line = (self._line + text).split("\n")
-        # A lone carriage return starts the line again.
+        # A lone carriage return restarts the line.
         self._line = self._line.rpartition("\r")[2] if not self._line.endswith("\r") else self._line
         if len(self._line) > LINE_CHARACTERS:
             lines, self._line = [*lines, self._line], ""
@@ -91,7 +91,7 @@ class LogFile:
         data = (b"\n" if self._cut else b"") + line.encode("utf-8", errors="replace")
         written = self._file.write(data) or 0
         self._cut = written < len(data)
-        if self._cut:  # there was room for a part of it
+        if self._cut:  # the disk had room for only a part
             raise OSError(errno.ENOSPC, "a line was cut")
 
 
@@ -101,18 +101,18 @@ class LogReader:
     Parameters
     ----------
     path : Path
-        The file; while there is none, the log is empty.
+        The file; a missing file is an empty log.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def size(self) -> int:
-        """Return how many bytes it has."""
+        """Return its size in bytes."""
         return self._path.stat().st_size if self._path.is_file() else 0
 
     def tail(self, lines: int) -> str:
-        """Return its last lines, reading from its end; at most its last MiB is looked at."""
+        """Return its last lines, from at most its last MiB."""
         if lines < 1 or not self._path.is_file():
             return ""
         with self._path.open("rb") as file:
@@ -123,15 +123,15 @@ class LogReader:
                 at -= size
                 file.seek(at)
                 data = file.read(size) + data
-        found = data.splitlines(keepends=True)
-        if at > 0 and len(found) <= lines:
-            found = found[1:]  # the first one was cut
-        return b"".join(found[-lines:]).decode("utf-8", errors="replace")
+        rows = data.splitlines(keepends=True)
+        if at > 0 and len(rows) <= lines:
+            rows = rows[1:]  # the first line is partial
+        return b"".join(rows[-lines:]).decode("utf-8", errors="replace")
 
     def after(self, at: int) -> tuple[str, int]:
-        """Return what it holds after ``at`` bytes, and how many to skip the next time.
+        """Return its text after ``at`` bytes, and the offset for the next call.
 
-        At most a MiB at once, and never half a character.
+        At most 1 MiB per call; never splits a character.
         """
         if not self._path.is_file():
             return "", at
@@ -140,8 +140,8 @@ class LogReader:
             data = file.read(_LOG_MOST)
         cut = len(data)
         while cut > max(len(data) - 4, 0) and data[cut - 1] & 0xC0 == 0x80:
-            cut -= 1  # the tail of a character
-        if cut and data[cut - 1] >= 0xC0:  # and its head, where the tail is not all there
+            cut -= 1  # continuation bytes of a character
+        if cut and data[cut - 1] >= 0xC0:  # its first byte, if continuation bytes are missing
             need = 2 if data[cut - 1] < 0xE0 else 3 if data[cut - 1] < 0xF0 else 4
             cut = cut - 1 if len(data) - cut + 1 < need else len(data)
         else:
@@ -149,18 +149,18 @@ class LogReader:
         return data[:cut].decode("utf-8", errors="replace"), at + cut
 
     def follow(self, ended: Callable[[], bool], pause: float) -> Iterator[str]:
-        """Yield its lines as they come, from the first on, until nobody writes it any more.
+        """Yield its lines from the first on, as they are written, until the writer has ended.
 
         Parameters
         ----------
         ended : callable
-            Whether the writer has ended. It is called before each look, so that what was printed before the
-            end is there then.
+            Returns whether the writer has ended. Called before each read, so that no output before the end is
+            missed.
         pause : float
-            Seconds between two looks.
+            Seconds between two reads.
         """
         at, cut = 0, ""
-        decode = codecs.getincrementaldecoder("utf-8")("replace").decode  # a look may end inside a letter
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode  # a read may end inside a character
         while True:
             over = ended()
             if self._path.is_file():

@@ -1,4 +1,4 @@
-"""Which file system a path is on, and whether several hosts may share it."""
+"""Find the file system of a path, and whether it is a network file system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 _TABLE = Path("/proc/self/mountinfo")
 
 
-#: File systems that are reached over a network: file locks and shared memory do not hold between hosts.
+#: Network file systems: file locks and shared memory do not work between hosts.
 NETWORK = frozenset(
     {
         "afs",
@@ -44,7 +44,7 @@ NETWORK = frozenset(
 def network_filesystem(path: Path) -> str:
     """Return the type of the network file system that a path is on, such as ``"nfs4"``; empty if none.
 
-    Known on Linux only, where the kernel lists the mounts; elsewhere it is always empty.
+    Detected on Linux only, from the kernel's list of mounts; elsewhere always empty.
     """
     try:
         table = _TABLE.read_text(encoding="utf-8", errors="surrogateescape")
@@ -55,16 +55,16 @@ def network_filesystem(path: Path) -> str:
 
 
 def _kind(table: str, path: str) -> str:
-    """Return the type of the last mount that lies deepest on the way to a path."""
-    found, depth = "", -1
+    """Return the type of the deepest mount that contains a path; the last one counts."""
+    kind, depth = "", -1
     for line in table.splitlines():
         mount, _, rest = line.partition(" - ")
         fields = mount.split(" ")
         if len(fields) < 5 or not rest:
             continue
-        # Spaces and the like are written as octal numbers.
+        # Spaces and similar characters are octal escapes.
         point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
         inside = point == "/" or path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= depth:
-            found, depth = rest.split(" ")[0], len(point)
-    return found
+            kind, depth = rest.split(" ")[0], len(point)
+    return kind

@@ -1,7 +1,7 @@
-"""Which process is which, what came from it, and how to end all of it.
+"""Identify processes, find their descendants, and kill them.
 
-A process id alone names nobody: ids are used again. A process is known by its id together with the moment
-it started, as text that only this module reads.
+Process ids are reused, so a process is identified by its id and its start time, a string that only this
+module interprets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-#: Environment variable that every process of one attempt at a job carries, the grandchildren included.
+#: Environment variable set in every process of one attempt at a job, including grandchildren.
 TOKEN = "WORKBENCH_JOB_TOKEN"  # noqa: S105  # a mark, not a secret
 
 
@@ -25,11 +25,11 @@ TOKEN = "WORKBENCH_JOB_TOKEN"  # noqa: S105  # a mark, not a secret
 CRASH_AT = "WORKBENCH_CRASH_AT"
 
 
-#: The process numbering of a Linux machine itself, outside of every container.
+#: The PID namespace of a Linux host, outside any container.
 _FIRST_NUMBERING = "4026531836"
 
 
-#: Environment variable that counts those deaths.
+#: Environment variable that counts worker deaths.
 DEATHS = "WORKBENCH_WORKER_DEATHS"
 
 
@@ -41,10 +41,10 @@ class Process(NamedTuple):
 
 
 def host() -> str:
-    """Return a name for this host and this start of it: after a reboot no process of before is alive.
+    """Return a name for this host and boot: no process survives a reboot.
 
-    Containers of one machine may share its name and number their processes each for itself: such a numbering
-    of one's own is part of the name.
+    Containers on one machine may share its name but have their own PID namespaces, so a container's
+    namespace is part of the name.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
@@ -59,18 +59,18 @@ def host() -> str:
 
 
 def this_process() -> Process:
-    """Return the process that asks."""
+    """Return the current process."""
     return Process(os.getpid(), started(os.getpid()))
 
 
 def started(pid: int) -> str:
-    """Return when a process started, as text to compare; empty if there is no such process (or a zombie)."""
+    """Return when a process started, as text to compare; empty if it does not exist or is a zombie."""
     if sys.platform == "linux":
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except OSError:
             return ""
-        # The name may hold spaces and brackets; what follows its last bracket is numbered from 3.
+        # The name may contain spaces and brackets; the fields after its last bracket are numbered from 3.
         fields = stat[stat.rindex(")") + 2 :].split()
         return "" if fields[0] in "ZX" else fields[19]
     import psutil
@@ -83,59 +83,59 @@ def started(pid: int) -> str:
 
 
 def alive(pid: int | None, when: str) -> bool:
-    """Say whether the process that had this id and started then is still running."""
+    """Return whether the process with this id and start time is still running."""
     return pid is not None and bool(when) and started(pid) == when
 
 
 def family(root: Process | None, token: str = "") -> list[Process]:
-    """Return a process, its descendants, and every process that carries a token; never the caller.
+    """Return a process, its descendants, and all processes with a token; never the caller.
 
-    The token finds those whose parents are gone already.
+    The token finds orphaned descendants.
     """
-    found: dict[int, Process] = {}
+    members: dict[int, Process] = {}
     if root is not None and alive(*root):
         import psutil
 
-        found[root.pid] = root
+        members[root.pid] = root
         try:
             children = psutil.Process(root.pid).children(recursive=True)
         except psutil.Error:
             children = []
-        found.update({child.pid: Process(child.pid, started(child.pid)) for child in children})
+        members.update({child.pid: Process(child.pid, started(child.pid)) for child in children})
     if token:
         for pid in carriers(token):
-            found.setdefault(pid, Process(pid, started(pid)))
-    found.pop(os.getpid(), None)
-    return [process for process in found.values() if process.started]
+            members.setdefault(pid, Process(pid, started(pid)))
+    members.pop(os.getpid(), None)
+    return [process for process in members.values() if process.started]
 
 
 def carriers(token: str) -> list[int]:
-    """Return the ids of the processes whose environment carries a token."""
+    """Return the ids of the processes with a token in their environment."""
     if sys.platform == "linux":
         mark = f"{TOKEN}={token}".encode()
-        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return [pid for pid in pids if mark in _environment(pid).split(b"\0")]
+        numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return [pid for pid in numbers if mark in _environment(pid).split(b"\0")]
     import psutil
 
-    found = []
+    pids = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(TOKEN) == token:
-                found.append(process.pid)
+                pids.append(process.pid)
         except (psutil.Error, OSError):
-            continue  # another user's, or gone
-    return found
+            continue  # owned by another user, or gone
+    return pids
 
 
 def _environment(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return b""  # another user's, or gone
+        return b""  # owned by another user, or gone
 
 
 def kill(processes: Iterable[Process]) -> None:
-    """Send SIGKILL to each process that is still the one meant."""
+    """Send SIGKILL to each process that still exists."""
     for process in processes:
         if alive(*process):
             try:
@@ -147,11 +147,11 @@ def kill(processes: Iterable[Process]) -> None:
 def kill_family(
     root: Process | None, token: str = "", *, seconds: float = 5.0, known: Iterable[Process] = ()
 ) -> list[Process]:
-    """Kill a process and all that came from it; return those still alive after ``seconds``.
+    """Kill a process and its descendants; return those still alive after ``seconds``.
 
-    Looks again after each round, since a process may be born between the look and the kill. ``known`` are
-    descendants that were seen earlier: one that has left its parents and cleared its environment is found
-    by nothing else.
+    Searches again after each round, since a process may start between the search and the kill. ``known``
+    are descendants found earlier: one that was orphaned and cleared its environment cannot be found
+    otherwise.
     """
     deadline = time.monotonic() + seconds
     known = set(known)
@@ -167,13 +167,13 @@ def kill_family(
 
 
 def _kill_on_sight(token: str) -> None:
-    """Kill each process that carries a token in the moment it is seen.
+    """Kill each process with a token as soon as it is found.
 
-    Of processes that breed, some are gone and others there by the time a list of them is complete. One that
-    does nothing but fork and exit every few milliseconds may still slip through.
+    If processes keep forking, a complete list of them is outdated at once. One that only forks and exits
+    every few milliseconds may still escape.
     """
     mark = f"{TOKEN}={token}".encode()
-    for entry in os.listdir("/proc"):  # noqa: PTH208  # this is a race
+    for entry in os.listdir("/proc"):  # noqa: PTH208  # speed matters: this races with forks
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         pid = int(entry)
@@ -185,23 +185,23 @@ def _kill_on_sight(token: str) -> None:
 
 
 def runtime_folder(token: str) -> Path:
-    """Return the private folder of an attempt's sockets; a socket's path may have 107 bytes only."""
+    """Return the private folder of an attempt's sockets; a socket path has at most 107 bytes."""
     return Path(tempfile.gettempdir(), f"wb-{token}")
 
 
 def remove_runtime(token: str) -> None:
-    """Remove what an attempt left in :func:`runtime_folder`."""
+    """Remove the :func:`runtime_folder` of an attempt."""
     if token.isalnum():
         shutil.rmtree(runtime_folder(token), ignore_errors=True)
 
 
 def crash_point(name: str) -> None:
-    """Die here, as if killed, where ``$WORKBENCH_CRASH_AT`` says so.
+    """Kill this process here if ``$WORKBENCH_CRASH_AT`` names this point, for tests.
 
-    With ``name@file`` only the first process that comes by dies: it makes the file.
+    With ``name@file`` only the first process to get here is killed: it creates the file.
     """
-    wanted, _, once = os.environ.get(CRASH_AT, "").partition("@")
-    if wanted != name:
+    target, _, once = os.environ.get(CRASH_AT, "").partition("@")
+    if target != name:
         return
     if once:
         try:
@@ -212,9 +212,9 @@ def crash_point(name: str) -> None:
 
 
 def dies_with_parent(command: list[str]) -> list[str]:
-    """Return a command that the system kills when its parent dies, where the system can do that.
+    """Return a command whose process is killed when its parent dies, if the system supports it.
 
-    Even a process stuck in C code that holds Python's lock: nothing in it has to run.
+    It works even if the process is stuck in C code that holds the GIL.
     """
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command

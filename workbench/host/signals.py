@@ -1,9 +1,9 @@
-"""How a process takes leave: what is queued is written when it exits, or is told to end by SIGTERM.
+"""Write queued points when the process exits or receives SIGTERM.
 
-SIGTERM ends a Python process at once, without a word to anybody. Here what is queued is written first. Then
-whoever handled the signal before is called, or, where nobody did, the process ends by the signal as it would
-have. Python lets only the main thread say what a signal does: where nothing of this was set up in the main
-thread, the writers know it (see :func:`ends_at_once`) and leave nothing in the queue.
+By default SIGTERM ends a Python process at once. Here queued points are written first; then the previous
+handler is called, or, if there was none, the process ends by the signal as usual. Python allows only the main
+thread to install signal handlers. If none could be installed, the writers know it (see :func:`ends_at_once`)
+and empty the queue without delay.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
-#: Seconds that writing may take before a process that was told to end does so.
+#: Maximum seconds of writing before the process ends.
 PARTING_SECONDS = 5.0
 
 
-#: Seconds after which a SIGTERM that came in the middle of a transaction is looked at again.
+#: Seconds after which a SIGTERM received during a transaction is handled again.
 _SOON = 0.02
 
 
@@ -38,17 +38,17 @@ class _Inside(threading.local):
 
 
 class Parting(Protocol):
-    """Something that has to be told before the process is gone."""
+    """An object that must be notified before the process ends."""
 
     def part(self, seconds: float, error: dict[str, Any] | None, status: str = "failed") -> None:
-        """Write what is queued, in ``seconds`` at most; with an error, end what is open with it."""
+        """Write queued points within ``seconds``; with an error, end open runs with it."""
 
     def forget(self) -> None:
-        """Drop what is queued, in a forked child: it is the parent's."""
+        """Drop queued points in a forked child: they belong to the parent."""
 
 
-# State of the process, as signals, forks and its end are: one handler, whatever number of workspaces is open.
-# A tuple that is replaced as a whole, since a signal may come in the middle of anything.
+# Global state, as signals, forks and exit are global: one handler for all open workspaces.
+# The tuple is replaced as a whole, since a signal may arrive at any point.
 _watched: tuple[weakref.ref[Parting], ...] = ()
 
 
@@ -58,17 +58,17 @@ _previous: list[_Handler | signal.Handlers | int] = []
 _level = 0
 
 
-_told_at = 0.0
+_pending_since = 0.0
 
 
 _known = False
 
-#: How deep each thread is inside :func:`undisturbed`; signals are handled in the main thread.
+#: Nesting depth of :func:`undisturbed` in each thread; signals are handled in the main thread.
 _inside = _Inside()
 
 
 def watch(one: Parting) -> None:
-    """Have something told before the process ends; to say it again is good where the signal was taken."""
+    """Notify an object before the process ends; calling again reinstalls a replaced signal handler."""
     global _watched, _known
     if not _known:
         _known = True
@@ -81,7 +81,7 @@ def watch(one: Parting) -> None:
 
 
 def unwatch(one: Parting) -> None:
-    """No more of this; after the last, the signal is again whose it was."""
+    """Stop notifying an object; after the last one, the previous signal handler is restored."""
     global _watched
     _watched = tuple(ref for ref in _watched if ref() not in (None, one))
     if _watched or threading.current_thread() is not threading.main_thread():
@@ -92,13 +92,13 @@ def unwatch(one: Parting) -> None:
 
 
 def ends_at_once() -> bool:
-    """Say whether SIGTERM would end this process without anybody being told."""
+    """Return whether SIGTERM would end this process without running a handler."""
     return signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def _install() -> None:
     now = signal.getsignal(signal.SIGTERM)
-    # Who ignores the signal is not ended by it; what was set from C (None) cannot be called from here.
+    # An ignored signal does not end the process; a handler set in C (None) cannot be called from here.
     if now is _on_sigterm or now is signal.SIG_IGN or now is None:
         return
     try:
@@ -109,22 +109,22 @@ def _install() -> None:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    global _level, _told_at
+    global _level, _pending_since
     now = time.monotonic()
-    if _inside.depth and (not _told_at or now - _told_at < PARTING_SECONDS):
-        # This very thread holds the database: it must finish before anybody can write.
-        _told_at = _told_at or now
+    if _inside.depth and (not _pending_since or now - _pending_since < PARTING_SECONDS):
+        # This thread holds the database and must finish before the points can be written.
+        _pending_since = _pending_since or now
         _thread.start_new_thread(_again, (number,))
         return
-    _told_at = 0.0
-    # Whoever took the signal over after us may call us in turn: then it is the turn of the one before.
+    _pending_since = 0.0
+    # A handler installed after ours may call ours; then the handler before ours is next.
     outer, chained = _level, sys._getframe().f_back is not frame
     _level = outer + 1 if chained else 0
     before = _previous[-1 - _level] if _level < len(_previous) else signal.SIG_DFL
-    told = {"type": "Terminated", "message": "the process was told to end (SIGTERM)"}
+    terminated = {"type": "Terminated", "message": "the process was terminated (SIGTERM)"}
     try:
-        # A handler of the user's may let the process go on, so the runs are left to it.
-        _part(None if callable(before) else told)
+        # A user's handler may let the process go on, so open runs are not ended here.
+        _part(None if callable(before) else terminated)
         if callable(before):
             before(number, frame)
             return
@@ -137,7 +137,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """While this thread is inside, it is not told to end: it holds what those who write then need."""
+    """Defer SIGTERM while this thread is inside: it holds the database, which the handler needs."""
     _inside.depth += 1
     try:
         yield
@@ -159,13 +159,13 @@ def _part(error: dict[str, Any] | None, status: str = "failed") -> None:
 
 def _at_exit() -> None:
     raised = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    goes_on = hasattr(builtins, "__IPYTHON__") or hasattr(sys, "ps1")  # after an error, as a notebook does
-    if raised is not None and not goes_on:
+    interactive = hasattr(builtins, "__IPYTHON__") or hasattr(sys, "ps1")  # survives errors
+    if raised is not None and not interactive:
         status = "cancelled" if isinstance(raised, KeyboardInterrupt) else "failed"
         _part({"type": type(raised).__name__, "message": str(raised)}, status)
     else:
-        said = "the process that logged it exited and left it open: use a with statement, or finish()"
-        _part({"type": "Lost", "message": said}, "lost")
+        message = "the process exited without finishing the run: use a with statement, or finish()"
+        _part({"type": "Lost", "message": message}, "lost")
 
 
 def _forked() -> None:

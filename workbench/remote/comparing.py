@@ -1,8 +1,8 @@
-"""What comparing reads of a workspace on a server, for ``RemoteWorkspace.run_reader`` and ``curve_reader``.
+"""Readers of runs on a server, for ``RemoteWorkspace.run_reader`` and ``curve_reader``.
 
-Every look is one question for marks, one a run, which the server answers with nothing (304) where none has
-changed. Only a run whose mark is another one is read again, and of a curve only the points that were logged
-since. So an idle panel asks once a look, and one that watches runs asks three times.
+Each poll requests one hash per run; the server answers 304 if none has changed. Only runs whose hash changed
+are read again, and only the new points of curves. An idle panel sends one request per poll, and a panel that
+watches runs sends three.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from workbench.store.runs import RunRow
 if TYPE_CHECKING:
     from workbench.remote.door import Door
 
-#: Seconds that a server may take for an answer that a panel waits for, and after which one that could not say
-#: what an adapter declares is asked again.
+#: Timeout in seconds of requests that a panel waits for; seconds until a failed adapter request is retried.
 LOOK_SECONDS, ASK_AGAIN_SECONDS = 20.0, 60.0
 
-#: Runs, metrics and bytes of names that one question holds, and runs that stand in one's address.
+#: Maximum number of runs, metrics and bytes of names per request, and of runs in a URL.
 RUNS_ASKED, CURVES_ASKED, BYTES_ASKED, ALSO_ASKED = 200, 200, 2**17, 100
 
-#: What each number of a summary is; the others are numbers that may be NaN or infinite.
+#: The columns of a summary that are never NaN or infinite.
 _WHOLE = frozenset({"best_step", "last_step", "count", "nonfinite", "better"})
 
 
 class Families:
-    """What the server's adapters declare of their metrics, asked once each.
+    """The metrics that the server's adapters declare, requested once per adapter.
 
     Parameters
     ----------
@@ -52,22 +51,22 @@ class Families:
         self._failed: dict[str, float] = {}
 
     def metrics(self, families: Collection[str]) -> list[Metric]:
-        """Return what some adapters declare, in the order of their names.
+        """Return the metrics that some adapters declare, ordered by adapter name.
 
-        One that is not there, or breaks, declares nothing: runs are compared all the same.
+        A missing or broken adapter declares nothing, so that runs can be compared anyway.
 
         Raises
         ------
         ServerUnreachable
-            Nobody answers.
+            The server does not answer.
         """
         return [metric for family in sorted(set(families) - {""}) for metric in self._of(family)]
 
     def _of(self, family: str) -> list[Metric]:
         if family not in self._known and time.monotonic() > self._failed.get(family, 0.0):
             try:
-                told = self._door.get(f"adapters/{quote(family, safe='')}")
-                self._known[family] = [Metric(**metric) for metric in told["metrics"]]
+                reply = self._door.get(f"adapters/{quote(family, safe='')}")
+                self._known[family] = [Metric(**metric) for metric in reply["metrics"]]
             except ServerUnreachable:
                 raise
             except WorkbenchError:
@@ -76,14 +75,14 @@ class Families:
 
 
 class RemoteRuns:
-    """Reads runs and what they came to from a server; see :class:`workbench.compare.reading.Runs`.
+    """Reads runs and their summaries from a server; see :class:`workbench.compare.reading.Runs`.
 
     Parameters
     ----------
     door : Door
         The server.
     families : Families
-        What its adapters declare.
+        The metrics that its adapters declare.
     """
 
     def __init__(self, door: Door, families: Families) -> None:
@@ -92,46 +91,46 @@ class RemoteRuns:
         self._held: dict[int, tuple[str, RunRow, str, dict[str, dict[str, Any]]]] = {}
 
     def look(self, limit: int, also: Collection[int] = ()) -> tuple[range, dict[int, RunRow]]:
-        """Return the newest ids and rows; what has not changed since the last look is not read."""
+        """Return the newest ids and rows; unchanged rows are not read again."""
         listed, marks = self._marks(limit, also)
         held = {run_id: one for run_id, one in self._held.items() if run_id in marks}
         stale = [run_id for run_id in marks if run_id not in held or held[run_id][0] != marks[run_id]]
-        for told in self._table(stale):
-            run_id = told["id"]
-            held[run_id] = (marks[run_id], _row(told), told["adapter"], told["summary"])
+        for reply in self._table(stale):
+            run_id = reply["id"]
+            held[run_id] = (marks[run_id], _row(reply), reply["adapter"], reply["summary"])
         self._held = held
         return listed, {run_id: held[run_id][1] for run_id in sorted(held, reverse=True)}
 
     def summaries(self, rows: Iterable[RunRow]) -> dict[int, dict[str, dict[str, Any]]]:
-        """Return what the metrics of runs that were just looked at came to, by run and metric."""
+        """Return the summaries of the runs of the last look, by run and metric."""
         return {row.id: self._held[row.id][3] for row in rows}
 
     def declared(self, rows: Iterable[RunRow]) -> list[Metric]:
-        """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
+        """Return the metrics declared for the runs: by the adapters of their jobs, then by the runs."""
         rows = list(rows)
         families = {self._held[row.id][2] for row in rows if row.job_id is not None}
         return self._families.metrics(families) + said_directions(rows)
 
     def _marks(self, limit: int, also: Collection[int]) -> tuple[range, dict[int, str]]:
-        told = self._door.polled("runs/marks", LOOK_SECONDS, newest=limit)
-        listed = range(told["first"], told["newest"] + 1)
-        marks = {int(run_id): mark for run_id, mark in told["marks"].items()}
-        # What no id can be is unknown, as one that is not there.
+        reply = self._door.polled("runs/marks", LOOK_SECONDS, newest=limit)
+        listed = range(reply["first"], reply["newest"] + 1)
+        marks = {int(run_id): mark for run_id, mark in reply["marks"].items()}
+        # Invalid ids are unknown, as are missing ones.
         others = sorted({run_id for run_id in also if run_id not in listed and 0 < run_id < 2**31})
         for some in _parts(others, ALSO_ASKED):
             ids = ",".join(map(str, some))
-            told = self._door.polled("runs/marks", LOOK_SECONDS, newest=0, also=ids)
-            marks |= {int(run_id): mark for run_id, mark in told["marks"].items()}
+            reply = self._door.polled("runs/marks", LOOK_SECONDS, newest=0, also=ids)
+            marks |= {int(run_id): mark for run_id, mark in reply["marks"].items()}
         return listed, marks
 
     def _table(self, ids: Sequence[int]) -> Iterator[dict[str, Any]]:
         for some in _parts(ids, RUNS_ASKED):
             left = list(some)
             while left:
-                told = self._door.post("runs/table", {"runs": left}, again=True, seconds=LOOK_SECONDS)
-                for run in told["runs"]:
-                    yield {**run, "summary": _summary(told["columns"], run["summary"])}
-                left = told["left"]
+                reply = self._door.post("runs/table", {"runs": left}, again=True, seconds=LOOK_SECONDS)
+                for run in reply["runs"]:
+                    yield {**run, "summary": _summary(reply["columns"], run["summary"])}
+                left = reply["left"]
 
 
 class RemotePoints:
@@ -147,42 +146,42 @@ class RemotePoints:
         self._door = door
 
     def curves(self, keys: Sequence[Key], after: Mapping[Key, int] | None = None) -> dict[Key, Curve]:
-        """Return the points of some metrics, those after a ``seq`` each; see ``Store.curves``."""
+        """Return the points of some metrics, each after its own ``seq``; see ``Store.curves``."""
         first = {key: (after or {}).get(key, -1) for key in keys}
         parts: dict[Key, list[Curve]] = {key: [] for key in keys}
         for some in _askable(list(first)):
             more = True
             while more:
-                asked = [{"run": run, "name": name, "after": first[run, name]} for run, name in some]
-                told = self._door.post("runs/points", {"curves": asked}, again=True, seconds=LOOK_SECONDS)
-                for one in told["curves"]:
+                requests = [{"run": run, "name": name, "after": first[run, name]} for run, name in some]
+                reply = self._door.post("runs/points", {"curves": requests}, again=True, seconds=LOOK_SECONDS)
+                for one in reply["curves"]:
                     key = (one["run"], one["name"])
                     curve = _curve(one, first[key] + 1)
                     parts[key].append(curve)
                     first[key] += len(curve.seq)
-                more = told["more"]
-        return {key: _joined(found) for key, found in parts.items()}
+                more = reply["more"]
+        return {key: _joined(curves) for key, curves in parts.items()}
 
 
-def _row(told: Mapping[str, Any]) -> RunRow:
-    return RunRow(**{name: told[name] for name in RunRow._fields})
+def _row(reply: Mapping[str, Any]) -> RunRow:
+    return RunRow(**{name: reply[name] for name in RunRow._fields})
 
 
-def _summary(columns: Sequence[str], told: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
-    """Return a summary as a store has it: None where the last value was NaN."""
+def _summary(columns: Sequence[str], reply: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+    """Return a summary in the store's form: None if the last value was NaN."""
     return {
         name: {
             column: value if value is None or column in _WHOLE else wire.number_from(value)
             for column, value in zip(columns, values, strict=True)
         }
-        for name, values in told.items()
+        for name, values in reply.items()
     }
 
 
-def _curve(told: Mapping[str, Any], first: int) -> Curve:
-    step = np.frombuffer(b64decode(told["step"]), "<i8")
+def _curve(reply: Mapping[str, Any], first: int) -> Curve:
+    step = np.frombuffer(b64decode(reply["step"]), "<i8")
     seq = np.arange(first, first + len(step), dtype=np.int64)
-    at, value = (np.frombuffer(b64decode(told[name]), "<f8") for name in ("time", "value"))
+    at, value = (np.frombuffer(b64decode(reply[name]), "<f8") for name in ("time", "value"))
     return Curve(seq, step, at, value)
 
 
@@ -197,7 +196,7 @@ def _parts(ids: Sequence[int], most: int) -> Iterator[Sequence[int]]:
 
 
 def _askable(keys: Sequence[Key]) -> Iterator[list[Key]]:
-    """Yield as many metrics as one question can name."""
+    """Yield groups of metrics, each small enough for one request."""
     some: list[Key] = []
     size = 0
     for key in keys:
@@ -212,24 +211,24 @@ def _askable(keys: Sequence[Key]) -> Iterator[list[Key]]:
 
 
 class RemoteComparison:
-    """What the server says of some runs beside each other; read as a ``Comparison`` is."""
+    """The server's comparison of some runs; has the attributes of a ``Comparison``."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self._told = told
+    def __init__(self, reply: Mapping[str, Any]) -> None:
+        self._reply = reply
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self._told:
+        if name.startswith("_") or name not in self._reply:
             raise AttributeError(name)
-        return _spaces(self._told[name])
+        return _spaces(self._reply[name])
 
     @property
     def differences(self) -> list[Any]:
         """The settings in which the runs differ."""
-        return [row for row in _spaces(self._told["config"]) if row.differs]
+        return [row for row in _spaces(self._reply["config"]) if row.differs]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON, as ``Comparison.to_json`` does; the curves are beside it, in ``series``."""
-        return {key: value for key, value in self._told.items() if key != "series"}
+        """Return plain JSON, as ``Comparison.to_json`` does; without the curves, which are in ``series``."""
+        return {key: value for key, value in self._reply.items() if key != "series"}
 
 
 def _spaces(value: Any) -> Any:

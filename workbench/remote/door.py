@@ -1,4 +1,4 @@
-"""The HTTP API of one server, as the rest of this room uses it."""
+"""The HTTP client of one server, used by the other modules of this package."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import httpx
 from workbench import wire
 from workbench.errors import BadInput, ServerUnreachable, WorkbenchError
 
-#: Seconds for one answer; a search that opens its index first takes longest.
+#: Timeout of a request in seconds; a search that first opens its index takes longest.
 ANSWER_SECONDS = 180.0
 
-#: A question that changes nothing is asked so often where the connection breaks.
+#: Number of tries of a read request if the connection breaks.
 _TRIES = 3
 
-#: So many answers to polled questions are kept, to be shown again where nothing has changed.
+#: Number of answers to polled requests that are cached for unchanged (304) answers.
 _KEPT_ANSWERS = 16
 
 
 def parse_address(url: str) -> tuple[str, str]:
-    """Return the server's base address and the token that an address of a page carries."""
+    """Return the server's base URL and the token in the URL of one of its pages."""
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise BadInput(f"{url!r} is no address of a server", hint="Such as http://localhost:8888.")
+        raise BadInput(f"{url!r} is not a server URL", hint="For example http://localhost:8888.")
     path = parts.path
     for page in ("/lab", "/tree", "/notebooks", "/workbench/api"):
         cut = path.find(page)
@@ -52,22 +52,22 @@ class Door:
         self._answering = threading.Lock()
 
     def again(self, timeout: float) -> Door:
-        """Return another door of the same server, with connections of its own."""
+        """Return another client of the same server, with its own connections."""
         return Door(self.base, self._token, timeout)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         self._http.close()
 
-    def get(self, path: str, **asked: Any) -> Any:
-        """Return what is there."""
+    def get(self, path: str, **query: Any) -> Any:
+        """Send a GET request and return its JSON."""
         return self._ask(
-            "GET", path, params={key: value for key, value in asked.items() if value is not None}
+            "GET", path, params={key: value for key, value in query.items() if value is not None}
         )
 
-    def polled(self, path: str, seconds: float | None = None, /, **asked: Any) -> Any:
-        """Return what is there, of which the server sends nothing where it is what it sent before."""
-        params = httpx.QueryParams({key: value for key, value in asked.items() if value is not None})
+    def polled(self, path: str, seconds: float | None = None, /, **query: Any) -> Any:
+        """Like :meth:`get`, but the server sends an empty answer if nothing has changed."""
+        params = httpx.QueryParams({key: value for key, value in query.items() if value is not None})
         key = f"{path}?{params}"
         with self._answering:
             tag, kept = self._answers.get(key, ("", b""))
@@ -75,13 +75,13 @@ class Door:
         answer = self._send("GET", path, seconds=seconds, params=params, headers=headers)
         if answer.status_code == httpx.codes.NOT_MODIFIED and tag:
             return json.loads(kept)
-        told = self._read(answer)
+        reply = self._read(answer)
         with self._answering:
             self._answers[key] = (answer.headers.get("ETag", ""), answer.content)
             self._answers.move_to_end(key)
             while len(self._answers) > _KEPT_ANSWERS:
                 self._answers.popitem(last=False)
-        return told
+        return reply
 
     def post(
         self,
@@ -91,22 +91,22 @@ class Door:
         again: bool = False,
         seconds: float | None = None,
     ) -> Any:
-        """Send something; ``again`` where it does no harm to send it twice."""
+        """Send a POST request; ``again``: it is idempotent and may be retried."""
         data = b"" if body is None else wire.dumps(body)
         return self._ask("POST", path, again=again, seconds=seconds, content=data)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Change something; to send it twice does no harm."""
+        """Send a PATCH request; it is idempotent and is retried."""
         return self._ask("PATCH", path, again=True, content=wire.dumps(body))
 
     def delete(self, path: str) -> Any:
-        """Delete something."""
+        """Send a DELETE request."""
         return self._ask("DELETE", path)
 
-    def send_file(self, path: str, file: BinaryIO, asked: Mapping[str, Any]) -> Any:
-        """Send what a file holds from where it stands on, as it is read."""
-        given = {key: value for key, value in asked.items() if value is not None}
-        return self._ask("PUT", path, params=given, content=file)
+    def send_file(self, path: str, file: BinaryIO, query: Mapping[str, Any]) -> Any:
+        """Stream a file from its current position."""
+        params = {key: value for key, value in query.items() if value is not None}
+        return self._ask("PUT", path, params=params, content=file)
 
     def file_parts(self, path: str, size: int) -> Generator[bytes]:
         """Yield the bytes of a file in parts.
@@ -114,7 +114,7 @@ class Door:
         Raises
         ------
         ServerUnreachable
-            The connection broke before all of it had come.
+            The connection broke before the end of the file.
         """
         try:
             with self._http.stream("GET", path) as answer:
@@ -147,31 +147,32 @@ class Door:
 
     def _read(self, answer: httpx.Response) -> Any:
         try:
-            told = answer.json()
+            reply = answer.json()
         except ValueError:
-            told = None
-        if answer.is_success and told is not None:
-            return told
-        error = told.get("error") if isinstance(told, dict) else None
+            reply = None
+        if answer.is_success and reply is not None:
+            return reply
+        error = reply.get("error") if isinstance(reply, dict) else None
         if isinstance(error, dict):
             raise wire.error_from(error)
         raise ServerUnreachable(
             f"{self.base} does not serve a workspace (HTTP {answer.status_code} for {answer.url.path})",
-            hint="Is notebook-workbench installed where the server runs, and is the base URL right?",
+            hint="Check that notebook-workbench is installed on the server and that the base URL is right.",
         )
 
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         return ServerUnreachable(
-            f"{self.base} does not answer: {error or type(error).__name__}", hint="Is the server running?"
+            f"{self.base} does not answer: {error or type(error).__name__}",
+            hint="Check that the server is running.",
         )
 
     def events(self, path: str, seconds: float) -> Generator[tuple[str, Any]]:
-        """Yield (name, data) of server-sent events, and ("", None) for a sign of life.
+        """Yield (name, data) of server-sent events, and ("", None) for keep-alive lines.
 
         Raises
         ------
         TimeoutError
-            Nothing came for so many seconds.
+            Nothing was received for ``seconds``.
         """
         timeout = httpx.Timeout(ANSWER_SECONDS, read=seconds)
         try:
@@ -194,24 +195,24 @@ class Door:
 
 
 def not_here(what: str, hint: str) -> WorkbenchError:
-    """Return the error for what needs the files of the workspace."""
+    """Return the error for an operation that needs the workspace's files."""
     details = {"adapter": "", "method": what}
-    said = f"{what} is not possible for a workspace on a server"
-    return wire.error_from({"type": "NotSupported", "message": said, "hint": hint, "details": details})
+    message = f"{what} is not available for a workspace on a server"
+    return wire.error_from({"type": "NotSupported", "message": message, "hint": hint, "details": details})
 
 
 def seconds_of(text: str | None) -> float | None:
-    """Return a moment as seconds since 1970."""
+    """Return an ISO timestamp as seconds since 1970."""
     return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
 class OnServer:
-    """What the handles of a server share: they say what to do instead of what only local ones have.
+    """Base of remote handles: attributes that only local handles have raise ``NotSupported`` with a hint.
 
-    A type checker is told nothing of this, and reports such a name as missing.
+    Type checkers do not see this and report such an attribute as missing.
     """
 
-    #: By name: what is missing, in words, and what to do instead.
+    #: By attribute: what is unavailable, in words, and what to do instead.
     _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     if not TYPE_CHECKING:

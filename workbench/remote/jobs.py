@@ -1,4 +1,4 @@
-"""Jobs on a server, looked at from here."""
+"""Handles of jobs on a server."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ from workbench.remote.door import Door, OnServer, seconds_of
 from workbench.results.result import Result
 from workbench.store import records
 
-#: The server breaks its silence after ten seconds; one that is silent for so long is asked again.
+#: Seconds of silence after which the client reconnects; the server sends something every ten seconds.
 _SILENCE_SECONDS = 25.0
 
 #: Seconds that ``wait`` waits for a server that does not answer; starting one takes less.
 RESTART_SECONDS = 30.0
 
 
-def _job_row(told: Mapping[str, Any]) -> records.Job:
-    """Return a job's row from its JSON; what only the server's workers need is not in it."""
-    progress = told["progress"]
+def _job_row(reply: Mapping[str, Any]) -> records.Job:
+    """Return a job's row from its JSON, without the columns that only workers need."""
+    progress = reply["progress"]
     same = ("id", "type", "adapter", "status", "options", "summary", "error", "floors", "source", "run_id")
-    columns = {name: told[name] for name in (*same, "attempt")}
+    columns = {name: reply[name] for name in (*same, "attempt")}
     columns |= {f"progress_{name}": progress[name] for name in _PROGRESS}
-    columns |= {name: seconds_of(told[name]) for name in ("created_at", "started_at", "finished_at")}
-    return records.Job(**columns, notebook=told["notebook"] or "")
+    columns |= {name: seconds_of(reply[name]) for name in ("created_at", "started_at", "finished_at")}
+    return records.Job(**columns, notebook=reply["notebook"] or "")
 
 
-def _result(told: Mapping[str, Any] | None) -> Result | None:
-    """Return a job's result from its JSON, in which a number that is none is null."""
-    if not told:
+def _result(reply: Mapping[str, Any] | None) -> Result | None:
+    """Return a job's result from its JSON, where NaN is null."""
+    if not reply:
         return None
-    metrics = {name: wire.number_from(value) for name, value in told["metrics"].items()}
-    return Result.model_validate({**told, "metrics": metrics})
+    metrics = {name: wire.number_from(value) for name, value in reply["metrics"].items()}
+    return Result.model_validate({**reply, "metrics": metrics})
 
 
 _PROGRESS = ("done", "total", "message", "stages", "rate", "left")
 
 
 class RemoteJob(OnServer, Job):
-    """One job on a server, looked at from here.
+    """A job on a server.
 
     Its ``notebook`` is a path on the server.
     """
 
     _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "folder": ("a job's folder", "Its log is job.logs(), and its result job.result."),
+        "folder": ("a job's folder", "Use job.logs() for its log and job.result for its result."),
     }
 
-    def __init__(self, door: Door, told: Mapping[str, Any]) -> None:
+    def __init__(self, door: Door, reply: Mapping[str, Any]) -> None:
         self._door = door
-        super().__init__(_job_row(told))
-        self._take_result(told)
+        super().__init__(_job_row(reply))
+        self._take_result(reply)
 
-    def _take(self, told: Mapping[str, Any]) -> None:
-        self._row, self._read_at = _job_row(told), time.monotonic()
-        self._take_result(told)
+    def _take(self, reply: Mapping[str, Any]) -> None:
+        self._row, self._read_at = _job_row(reply), time.monotonic()
+        self._take_result(reply)
 
-    def _take_result(self, told: Mapping[str, Any]) -> None:
-        self._result = _result(told.get("result"))
-        self._asked_result = "result" in told
+    def _take_result(self, reply: Mapping[str, Any]) -> None:
+        self._result = _result(reply.get("result"))
+        self._asked_result = "result" in reply
 
     @override
     def refresh(self) -> Self:
@@ -102,14 +102,14 @@ class RemoteJob(OnServer, Job):
 
     @override
     def log_after(self, at: int) -> tuple[str, int]:
-        told = self._door.get(f"jobs/{self.id}/logs", after=at)
-        return _text(told), told["next"]
+        reply = self._door.get(f"jobs/{self.id}/logs", after=at)
+        return _text(reply), reply["next"]
 
     @override
     def follow_logs(self, pause: float = 0.5) -> Iterator[str]:
         at, cut = 0, ""
         while True:
-            ended = self.refresh().done  # asked first: what was printed before the end is there then
+            ended = self.refresh().done  # checked first, so that no output before the end is missed
             while True:
                 text, after = self.log_after(at)
                 *lines, cut = (cut + text).split("\n")
@@ -131,10 +131,10 @@ class RemoteJob(OnServer, Job):
         *,
         check: bool = True,
     ) -> Self:
-        """Return when the job has ended; see :meth:`workbench.jobs.job.Job.wait`.
+        """Wait until the job has ended; see :meth:`workbench.jobs.job.Job.wait`.
 
-        The server tells of every change over one connection. Where that breaks, or the server is started
-        anew, it is asked again.
+        The server sends every change over one connection. If it breaks or the server restarts, the client
+        reconnects.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -156,7 +156,7 @@ class RemoteJob(OnServer, Job):
         return self
 
     def _ping(self) -> None:
-        """Wait a little for a server that is started anew; one that stays away is an error."""
+        """Wait for a server that restarts; raise if it stays unreachable."""
         until = time.monotonic() + RESTART_SECONDS
         while True:
             try:
@@ -168,30 +168,30 @@ class RemoteJob(OnServer, Job):
             time.sleep(0.5)
 
     def _follow(self, deadline: float | None, on_progress: Callable[[Job], object] | None) -> None:
-        """Take what the server tells, until the job's end or the deadline."""
+        """Process the server's events until the job's end or the deadline."""
 
         def left() -> float:
             return _SILENCE_SECONDS if deadline is None else max(deadline - time.monotonic(), 0.01)
 
         path = f"jobs/{self.id}/events"
         with contextlib.closing(self._door.events(path, min(left(), _SILENCE_SECONDS))) as events:
-            for name, told in events:
+            for name, reply in events:
                 if name == "error":
-                    raise wire.error_from(told["error"])
+                    raise wire.error_from(reply["error"])
                 if name == "end":
-                    self._take(told)
+                    self._take(reply)
                     return
                 if name == "progress":
-                    self._take_progress(told)
+                    self._take_progress(reply)
                     if on_progress is not None:
                         on_progress(self)
                 if deadline is not None and time.monotonic() >= deadline:
                     return
 
-    def _take_progress(self, told: Mapping[str, Any]) -> None:
-        row = self._row.model_copy(update={"status": told["status"], "attempt": told["attempt"]})
+    def _take_progress(self, reply: Mapping[str, Any]) -> None:
+        row = self._row.model_copy(update={"status": reply["status"], "attempt": reply["attempt"]})
         for name in _PROGRESS:
-            setattr(row, f"progress_{name}", told["progress"][name])
+            setattr(row, f"progress_{name}", reply["progress"][name])
         self._row, self._read_at = row, time.monotonic()
         self._asked_result = False
 
@@ -201,5 +201,5 @@ class RemoteJob(OnServer, Job):
         return self
 
 
-def _text(told: Mapping[str, Any]) -> str:
-    return "\n".join(told["lines"]) + ("\n" if told["lines"] and not told["open_line"] else "")
+def _text(reply: Mapping[str, Any]) -> str:
+    return "\n".join(reply["lines"]) + ("\n" if reply["lines"] and not reply["open_line"] else "")

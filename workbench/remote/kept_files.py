@@ -1,4 +1,4 @@
-"""Checkpoints and artifacts that a server keeps."""
+"""Checkpoints and artifacts on a server."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFile
 if TYPE_CHECKING:
     from workbench.remote.door import Door
 
-#: So many bytes of a file are held at once.
+#: Number of bytes of a file read at once.
 _PART_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the bytes of a file are to be had."""
+    """The location of a file's content on a server."""
 
     door: Door
     place: str
@@ -27,15 +27,15 @@ class Source:
 
 @dataclass(frozen=True)
 class _RemoteFile(KeptFile):
-    """What files on a server share; ``path`` is a name there."""
+    """Base of files on a server; ``path`` is only a name there."""
 
     source: Source = field(kw_only=True, compare=False, repr=False)
 
     def __fspath__(self) -> str:
-        raise not_here(f"a path of {self.name!r}", "Bring it here first: file.save(path) returns one.")
+        raise not_here(f"a path of {self.name!r}", "Download it first: file.save(path) returns a local path.")
 
     def open(self) -> BinaryIO:
-        """Open it for reading, as a stream of bytes that come as they are read."""
+        """Open it for reading, as a stream that downloads as it is read."""
         parts = self.source.door.file_parts(self.source.place, _PART_BYTES)
         return cast(BinaryIO, io.BufferedReader(_Parts(parts), _PART_BYTES))
 
@@ -51,11 +51,11 @@ class RemoteArtifact(_RemoteFile, ArtifactFile):
 
 
 class _Parts(io.RawIOBase):
-    """Bytes that come in parts, as a file to read."""
+    """A readable file over byte parts."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
-        self._rest = memoryview(next(parts, b""))  # what is wrong with it is told when it is opened
+        self._rest = memoryview(next(parts, b""))  # errors are raised on opening
 
     def readable(self) -> bool:
         return True

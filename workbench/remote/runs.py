@@ -1,7 +1,7 @@
-"""Runs on a server, logged and read from here.
+"""Handles of runs on a server, for logging and reading.
 
-``run.log`` is the same cheap call as on the machine of the workspace; :mod:`workbench.remote.sending` says
-how its points reach the server. A handle whose run was taken for lost meanwhile raises ``WrongState``.
+``run.log`` is as cheap as for a local run; :mod:`workbench.remote.sending` sends its points to the server. A
+handle whose run has been marked as lost raises ``WrongState``.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ from workbench.values import plain
 
 _INFINITE = ("Infinity", "-Infinity")
 
-#: What a list of runs does not hold.
+#: Columns that a list of runs omits.
 _WHOLE = ("notes", "seed", "git", "environment", "origin")
 
 
-def _run_row(told: Mapping[str, Any]) -> records.Run:
+def _run_row(reply: Mapping[str, Any]) -> records.Run:
     """Return a run's row from its JSON."""
     same = ("id", "name", "status", "config", "tags", "directions", "job_id", "error")
-    columns = {name: told[name] for name in same}
-    columns |= {name: told[name] for name in _WHOLE if name in told}
-    columns |= {name: seconds_of(told[name]) for name in ("created_at", "finished_at")}
+    columns = {name: reply[name] for name in same}
+    columns |= {name: reply[name] for name in _WHOLE if name in reply}
+    columns |= {name: seconds_of(reply[name]) for name in ("created_at", "finished_at")}
     return records.Run(experiment_id=0, **columns)
 
 
 class RemoteRun(OnServer, Run):
-    """One run on a server, logged or read from here."""
+    """A run on a server."""
 
     _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "folder": ("a run's folder", "List what is in it with run.checkpoints() and run.artifacts()."),
-        "checkpoint_dir": ("a run's folder", "List what is in it with run.checkpoints()."),
+        "folder": ("a run's folder", "Use run.checkpoints() and run.artifacts() to list its files."),
+        "checkpoint_dir": ("a run's folder", "Use run.checkpoints() to list its files."),
     }
 
-    def __init__(self, door: Door, sender: Sender, told: Mapping[str, Any]) -> None:
+    def __init__(self, door: Door, sender: Sender, reply: Mapping[str, Any]) -> None:
         self._door = door
         self._sender = sender
         self._refusal: WorkbenchError | None = None
-        super().__init__(_run_row(told), told["experiment"])
-        self._whole = "git" in told
+        super().__init__(_run_row(reply), reply["experiment"])
+        self._whole = "git" in reply
 
-    def _take(self, told: Mapping[str, Any]) -> None:
-        self._row, self._whole = _run_row(told), "git" in told
+    def _take(self, reply: Mapping[str, Any]) -> None:
+        self._row, self._whole = _run_row(reply), "git" in reply
         self._over = self._row.status != "running"
-        self.experiment = told["experiment"]
+        self.experiment = reply["experiment"]
 
     @cached_property
     @override
@@ -71,7 +71,7 @@ class RemoteRun(OnServer, Run):
         return self._sender.writer_of(self)
 
     def refused(self, error: WorkbenchError) -> None:
-        """Take notice that the server takes nothing more for this run."""
+        """Note that the server no longer accepts points of this run."""
         self._refusal, self._over = error, True
 
     @override
@@ -100,18 +100,18 @@ class RemoteRun(OnServer, Run):
     @override
     def summary(self) -> dict[str, dict[str, Any]]:
         self._sender.flush()
-        told = self._door.get(f"runs/{self.id}/summary")["summary"]
+        reply = self._door.get(f"runs/{self.id}/summary")["summary"]
         return {
             name: {key: float(value) if value in _INFINITE else value for key, value in row.items()}
-            for name, row in told.items()
+            for name, row in reply.items()
         }
 
     @property
     @override
     def outcome(self) -> dict[str, Any]:
         self._sender.flush()
-        told: dict[str, Any] = self._door.get(f"runs/{self.id}/outcome")["outcome"]
-        return told
+        reply: dict[str, Any] = self._door.get(f"runs/{self.id}/outcome")["outcome"]
+        return reply
 
     @override
     def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
@@ -125,7 +125,7 @@ class RemoteRun(OnServer, Run):
             "notes": None if notes is None else description.check_notes(notes),
             "tags": None if tags is None else plain(tags, "tags"),
         }
-        # To write the same again does no harm.
+        # Idempotent, so it may be retried.
         self._take(waiting_for_server(lambda: self._door.patch(f"runs/{self.id}", body)))
         return self
 
@@ -133,14 +133,14 @@ class RemoteRun(OnServer, Run):
 
     @override
     def flush(self) -> None:
-        """Return when the server has everything logged so far, on its disk.
+        """Wait until the server has everything logged so far on its disk.
 
         Raises
         ------
         WrongState
-            It took something no more, since the run was over.
+            The server rejected points because the run had ended.
         ServerUnreachable
-            It was away for :data:`workbench.remote.sending.AWAY_SECONDS`; what is queued stays queued.
+            It was unreachable for :data:`workbench.remote.sending.AWAY_SECONDS`; points stay queued.
         """
         self._sender.flush()
         if self._refusal is not None:
@@ -152,18 +152,18 @@ class RemoteRun(OnServer, Run):
         status: Literal["succeeded", "failed", "cancelled"] = "succeeded",
         error: BaseException | None = None,
     ) -> None:
-        """Send what is queued and end the run; a run that is over stays as it ended.
+        """Send queued points and end the run; a run that has ended keeps its status.
 
         Raises
         ------
         WrongState
-            Something that was logged came after the run was over, as it is when it was taken for lost.
+            Points arrived after the run had ended, for example because it was marked as lost.
         """
         try:
             self.flush()
         finally:
-            said = description.said_of(error)
-            self._take(waiting_for_server(lambda: end(self._door, self.id, status, said)))
+            problem = description.said_of(error)
+            self._take(waiting_for_server(lambda: end(self._door, self.id, status, problem)))
             self._note_end()
 
     # Files -------------------------------------------------------------------------------------
@@ -179,8 +179,8 @@ class RemoteRun(OnServer, Run):
     ) -> Path | None:
         if metric is not None:
             self._sender.flush()
-        asked = {"step": step, "keep_best": keep_best, "metric": metric}
-        return Path(name) if self._send("checkpoint", name, path, asked)["kept"] else None
+        query = {"step": step, "keep_best": keep_best, "metric": metric}
+        return Path(name) if self._send("checkpoint", name, path, query)["kept"] else None
 
     @override
     def log_artifact(self, name: str, path: str | os.PathLike[str]) -> Path:
@@ -188,21 +188,21 @@ class RemoteRun(OnServer, Run):
         return Path(name)
 
     def _send(
-        self, kind: str, name: str, path: str | os.PathLike[str], asked: Mapping[str, Any]
+        self, kind: str, name: str, path: str | os.PathLike[str], query: Mapping[str, Any]
     ) -> dict[str, Any]:
         place = f"{self._place(kind)}/{quote(files.check_file_name(name, kind), safe='')}"
         source = Path(path)
         if not source.is_file():
-            raise BadInput(f"no file {str(source)!r} to keep as {kind} {name!r}")
+            raise BadInput(f"cannot keep {kind} {name!r}: no file {str(source)!r}")
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
 
             def send() -> Any:
                 file.seek(0)
-                return self._door.send_file(place, file, {**asked, "sha256": digest})
+                return self._door.send_file(place, file, {**query, "sha256": digest})
 
-            told: dict[str, Any] = waiting_for_server(send)
-        return told
+            reply: dict[str, Any] = waiting_for_server(send)
+        return reply
 
     def _place(self, kind: str) -> str:
         return f"runs/{self.id}/{kind}s"
@@ -213,15 +213,15 @@ class RemoteRun(OnServer, Run):
         place = self._place("checkpoint")
         return [
             RemoteCheckpoint(
-                name=told["name"],
-                path=Path(told["name"]),
-                size=told["size"],
-                step=told["step"],
-                created_at=datetime.fromisoformat(told["created_at"]),
-                metrics={name: wire.number_from(value) for name, value in told["metrics"].items()},
-                source=Source(self._door, f"{place}/{quote(told['name'], safe='')}"),
+                name=reply["name"],
+                path=Path(reply["name"]),
+                size=reply["size"],
+                step=reply["step"],
+                created_at=datetime.fromisoformat(reply["created_at"]),
+                metrics={name: wire.number_from(value) for name, value in reply["metrics"].items()},
+                source=Source(self._door, f"{place}/{quote(reply['name'], safe='')}"),
             )
-            for told in self._door.get(place)["checkpoints"]
+            for reply in self._door.get(place)["checkpoints"]
         ]
 
     @override
@@ -234,11 +234,11 @@ class RemoteRun(OnServer, Run):
         place = self._place("artifact")
         return [
             RemoteArtifact(
-                name=told["name"],
-                path=Path(told["name"]),
-                size=told["size"],
-                created_at=datetime.fromisoformat(told["created_at"]),
-                source=Source(self._door, f"{place}/{quote(told['name'], safe='')}"),
+                name=reply["name"],
+                path=Path(reply["name"]),
+                size=reply["size"],
+                created_at=datetime.fromisoformat(reply["created_at"]),
+                source=Source(self._door, f"{place}/{quote(reply['name'], safe='')}"),
             )
-            for told in self._door.get(place)["artifacts"]
+            for reply in self._door.get(place)["artifacts"]
         ]

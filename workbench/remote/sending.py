@@ -1,14 +1,13 @@
-"""Send what is logged here to a server, each point once.
+"""Send logged points to a server, each exactly once.
 
 The queue and the thread are those of a local workspace (:mod:`workbench.store.writer`); the points go to a
-server instead of a database. They go in batches that are numbered for each run. The server keeps a batch and
-its number in one transaction, so a batch that is sent again, because the connection broke before the answer
-came, changes nothing. A server that is away is waited for: what is logged meanwhile stays queued, and nothing
-is lost as long as this process lives. A process that is told to end while no server answers ends after a few
-seconds (:data:`workbench.host.signals.PARTING_SECONDS`).
+server instead of a database, in batches numbered per run. The server saves a batch and its number in one
+transaction, so a batch that is resent because the connection broke before the answer changes nothing. If the
+server is unreachable, points stay queued, and nothing is lost while this process lives. On SIGTERM with an
+unreachable server the process ends after a few seconds (:data:`workbench.host.signals.PARTING_SECONDS`).
 
-While a run is open the sink tells the server every few seconds that it goes on
-(:mod:`workbench.runs.heartbeats`). When the process is gone, the silence ends the run as lost.
+While a run is open the sink sends a heartbeat every few seconds (:mod:`workbench.runs.heartbeats`). When the
+process is gone, the server marks the run as lost.
 """
 
 from __future__ import annotations
@@ -41,27 +40,27 @@ from workbench.store.database import patiently
 from workbench.store.points import Batch, Key
 from workbench.store.writer import Writer
 
-#: Seconds that a server which is away is waited for where somebody waits: in ``flush``, ``finish``, ``close``
-#: and while a file is sent; and where the queue of points is full.
+#: Maximum seconds that blocking calls wait for an unreachable server: ``flush``, ``finish``, ``close``,
+#: sending a file, and logging when the queue is full.
 AWAY_SECONDS = 300.0
 
-#: Points in one request at most; a metric's name counts for as many as fit into its bytes.
+#: Maximum number of points per request; a metric's name counts as the points that fit into its bytes.
 REQUEST_POINTS = 10_000
 
-#: Seconds for the answer to a batch.
+#: Timeout of a batch in seconds.
 WRITE_SECONDS = 30.0
 
-#: About how many bytes a point has on its way.
+#: Approximate bytes of a point in a request.
 _POINT_BYTES = 64
 
 _T = TypeVar("_T")
 
-#: After these a run's points will never be taken; anything else may pass, and keeps them queued.
+#: Permanent errors: the run's points are dropped. After any other error they stay queued.
 _FINAL = (WrongState, UnknownRun, BadInput, TooLarge)
 
 
 def better_of(row: records.Run) -> dict[str, str]:
-    """Return a run's directions by pattern; of two for one pattern the first counts."""
+    """Return a run's directions by pattern; the first of a repeated pattern counts."""
     out: dict[str, str] = {}
     for pattern, way in row.directions:
         out.setdefault(pattern, way)
@@ -69,7 +68,7 @@ def better_of(row: records.Run) -> dict[str, str]:
 
 
 def sendable(value: Any) -> Any:
-    """Return plain JSON whose texts can be sent: a name or a message may hold half characters."""
+    """Return plain JSON whose strings can be encoded: names and messages may have unpaired surrogates."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     if isinstance(value, Mapping):
@@ -78,34 +77,34 @@ def sendable(value: Any) -> Any:
 
 
 class Handle(Protocol):
-    """A run that is logged from here."""
+    """A run that this process logs to."""
 
     @property
     def id(self) -> int:
         """The run's id."""
 
     def refused(self, error: WorkbenchError) -> None:
-        """Take notice that the server takes nothing more for this run."""
+        """Note that the server no longer accepts points of this run."""
 
 
 @dataclass
 class _Sending:
-    """What was sent of one run, and what is on its way."""
+    """The state of sending one run: the last batch sent, and the one in flight."""
 
     key: str = field(default_factory=lambda: secrets.token_hex(16))
-    number: int = 0  # of the last batch that the server has
-    on_its_way: dict[str, Batch] | None = None  # the next one, where it is not known whether it has come
+    number: int = 0  # number of the last batch that the server has
+    on_its_way: dict[str, Batch] | None = None  # the next batch, if it is unknown whether it arrived
     spoke_at: float = -math.inf
     refused: WorkbenchError | None = None
 
 
 class ServerSink:
-    """Takes points to a server, each once.
+    """Sends points to a server, each exactly once.
 
     Parameters
     ----------
     door : Door
-        The server. The sink has a connection of its own: a signal may come while another one is held.
+        The server. The sink has its own connection, since a signal may arrive while the other is in use.
     """
 
     def __init__(self, door: Door) -> None:
@@ -114,12 +113,12 @@ class ServerSink:
 
     def _begin_empty(self) -> None:
         self._runs: dict[int, _Sending] = {}
-        self._sent: dict[Key, int] = {}  # points of the batches at hand that the server has already
+        self._sent: dict[Key, int] = {}  # points of the current batches that the server already has
         self._handles: dict[int, weakref.WeakSet[Handle]] = {}
 
     @property
     def beat_seconds(self) -> float:
-        """Seconds between two signs of life."""
+        """Seconds between two heartbeats."""
         return heartbeats.BEAT_SECONDS
 
     def close(self) -> None:
@@ -127,16 +126,16 @@ class ServerSink:
         self._door.close()
 
     def forget_connections(self) -> None:
-        """Begin with nothing, in a forked child: connection, numbers and runs are the parent's."""
+        """Start empty in a forked child: connection, numbers and runs belong to the parent."""
         self._door = self._door.again(WRITE_SECONDS)
         self._begin_empty()
 
     def began(self, run_id: int, key: str) -> None:
-        """Note by which key a run was started from here."""
+        """Register the key of a run that this process started."""
         self._runs[run_id] = _Sending(key, spoke_at=time.monotonic())
 
     def meet(self, handle: Handle) -> None:
-        """Note a handle that logs: it hears when its run takes no more."""
+        """Register a handle that logs; it is notified when the server rejects its run."""
         self._handles.setdefault(handle.id, weakref.WeakSet()).add(handle)
         if (sending := self._runs.get(handle.id)) is not None and sending.refused is not None:
             handle.refused(sending.refused)
@@ -144,16 +143,16 @@ class ServerSink:
     def add_batches(self, batches: Mapping[Key, Batch], better: Mapping[Key, str | None]) -> None:
         """Send points by run and metric.
 
-        Where that breaks, everything is given again, and perhaps more behind it: what the server has of it
-        is left out then, and what was on its way is sent once more as it was.
+        After a failure the same points are passed again, possibly with more after them: points that the
+        server already has are skipped, and the batch in flight is resent unchanged.
 
         Raises
         ------
         StoreUnavailable
-            The server is out of reach.
+            The server is unreachable.
         WorkbenchError
-            It refuses all of it, as for a token that is no longer its own. A run that takes no more is no
-            such case: its points are dropped, and its handles say so.
+            The server rejects all points, for example because the token is no longer valid. If only one run
+            is rejected, its points are dropped and its handles are notified instead.
         """
         runs: dict[int, dict[str, Batch]] = {}
         for (run_id, name), batch in batches.items():
@@ -196,12 +195,12 @@ class ServerSink:
         sending.spoke_at = time.monotonic()
 
     def beat(self, run_ids: Collection[int]) -> None:
-        """Say that runs go on of which nothing was heard for some seconds."""
+        """Send heartbeats for runs that have sent nothing for some seconds."""
         for run_id in run_ids:
             sending = self._sending(run_id)
             if sending.refused is not None or time.monotonic() - sending.spoke_at < self.beat_seconds:
                 continue
-            sending.spoke_at = time.monotonic()  # also where it is not heard: it is said again in its time
+            sending.spoke_at = time.monotonic()  # even if it fails: the next heartbeat is sent on time
             try:
                 self._say(run_id, sending, sending.number, {})
             except _FINAL as error:
@@ -218,27 +217,27 @@ class ServerSink:
             handle.refused(error)
 
     def end_run(self, run_id: int, status: str, error: Mapping[str, Any] | None = None) -> bool:
-        """End a run that is running; one that is over stays as it ended."""
+        """End a running run; a run that has ended keeps its status."""
         with _reachable():
-            told = end(self._door, run_id, status, error)
-        return bool(told["status"] == status)
+            reply = end(self._door, run_id, status, error)
+        return bool(reply["status"] == status)
 
 
 def end(door: Door, run_id: int, status: str, error: Mapping[str, Any] | None) -> dict[str, Any]:
     """End a run on a server; return how it ended."""
-    said = None
+    problem = None
     if error is not None:
-        said = {
+        problem = {
             name: sendable(str(error[name]))[:most] for name, most in (("type", 1000), ("message", 100_000))
         }
-    body = {"status": status, "error": said, "finished_at": time.time()}
-    told: dict[str, Any] = door.post(f"runs/{run_id}/end", body, again=True)
-    return told
+    body = {"status": status, "error": problem, "finished_at": time.time()}
+    reply: dict[str, Any] = door.post(f"runs/{run_id}/end", body, again=True)
+    return reply
 
 
 @contextlib.contextmanager
 def _reachable() -> Iterator[None]:
-    """Turn what may pass by itself into the error that is tried again."""
+    """Convert temporary errors to the error that is retried."""
     try:
         yield
     except (ServerUnreachable, Busy) as error:
@@ -254,13 +253,13 @@ def _cut(batch: Batch, start: int, end: int | None) -> Batch:
 
 
 def _portion(left: Mapping[str, Batch]) -> dict[str, Batch]:
-    """Return the first points of some metrics, as many as one request takes."""
+    """Return the first points of some metrics that fit into one request."""
     out: dict[str, Batch] = {}
     room = REQUEST_POINTS
     for name, batch in left.items():
         if not len(batch.values):
             continue
-        room -= 1 + 6 * len(name) // _POINT_BYTES  # a character may be written as six
+        room -= 1 + 6 * len(name) // _POINT_BYTES  # a character may be escaped as six bytes
         if room <= 0 and out:
             break
         taken = max(min(room, len(batch.values)), 1)
@@ -274,15 +273,15 @@ def _numbers(values: Iterable[float]) -> list[Any]:
 
 
 class RemoteWriter(Writer):
-    """The thread that sends what is logged; who waits for it waits for a server that is away, too."""
+    """The thread that sends logged points; waiting for it also waits for an unreachable server."""
 
     def flush(self) -> None:
-        """Return when the server has everything logged so far.
+        """Wait until the server has everything logged so far.
 
         Raises
         ------
         ServerUnreachable
-            It was away for :data:`AWAY_SECONDS`. Nothing is lost yet: the points stay queued.
+            It was unreachable for :data:`AWAY_SECONDS`. The points stay queued.
         """
         try:
             patiently(super().flush, AWAY_SECONDS)
@@ -291,7 +290,7 @@ class RemoteWriter(Writer):
 
 
 class Sender:
-    """Sends what the runs of one workspace log; its thread starts when something is logged.
+    """Sends the points of one workspace's runs; its thread starts with the first log call.
 
     Parameters
     ----------
@@ -305,29 +304,29 @@ class Sender:
         self._made: tuple[ServerSink, RemoteWriter] | None = None
 
     def begin(self, run_id: int, key: str) -> None:
-        """Note a run that was started from here, and by which key."""
+        """Register a run that this process started, and its key."""
         sink, writer = self._both()
         sink.began(run_id, key)
         writer.begin(run_id)
 
     def writer_of(self, handle: Handle) -> Writer:
-        """Return what a run logs to; the handle is told when its run takes no more."""
+        """Return the writer of a run; the handle is notified when the server rejects the run."""
         sink, writer = self._both()
         sink.meet(handle)
         return writer
 
     def ended(self, run_id: int) -> None:
-        """Note that a run is over."""
+        """Unregister a run that has ended."""
         if self._made is not None:
             self._made[1].ended(run_id)
 
     def flush(self) -> None:
-        """Return when the server has everything logged so far; see :meth:`RemoteWriter.flush`."""
+        """Wait until the server has everything logged so far; see :meth:`RemoteWriter.flush`."""
         if self._made is not None:
             self._made[1].flush()
 
     def close(self) -> None:
-        """Send what is queued and close the connection."""
+        """Send queued points and close the connection."""
         if self._made is None:
             return
         sink, writer = self._made
@@ -335,7 +334,7 @@ class Sender:
             writer.flush()
             writer.stop()
         finally:
-            if not writer.open_runs:  # a run that was left open is ended with the process
+            if not writer.open_runs:  # a run left open ends with the process
                 sink.close()
 
     def _both(self) -> tuple[ServerSink, RemoteWriter]:
@@ -347,7 +346,7 @@ class Sender:
 
 
 def waiting_for_server(call: Callable[[], _T]) -> _T:
-    """Return what a call returns that may happen twice, again while the server is away."""
+    """Return the result of an idempotent call, retrying while the server is unreachable."""
 
     def reached() -> _T:
         with _reachable():

@@ -1,9 +1,8 @@
-"""A workspace on a server, driven from elsewhere: ``workbench.connect(url, token)``.
+"""The client of a workspace on a server: ``workbench.connect(url, token)``.
 
-It is used as a workspace of this machine is: both are a :class:`~workbench.base_workspace.BaseWorkspace`,
-with the same handles and the same classes of errors. Runs are logged from here
-(:mod:`workbench.remote.runs`), files and notebooks are sent. What is only a path on the server (the
-workspace's folders, its database) raises ``NotSupported`` with a word on what to do instead.
+It is used like a local workspace: both are a :class:`~workbench.base_workspace.BaseWorkspace`, with the same
+handles and error classes. Runs log over HTTP (:mod:`workbench.remote.runs`); files and notebooks are
+uploaded. Paths on the server (the workspace's folders, its database) raise ``NotSupported`` with a hint.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ if TYPE_CHECKING:
     from workbench.compare.reading import Curves, Runs
     from workbench.remote.comparing import Families
 
-#: So many jobs or runs are asked for at once.
+#: Number of jobs or runs per request.
 _PAGE = 500
 
-#: What only a workspace in a folder of this machine has.
+#: Attributes that only a local workspace has.
 _OF_A_FOLDER = ("path", "store", "database_url", "import_mlflow", "import_tensorboard")
 _FOLDERS = ("cache", "indexes", "jobs_dir", "runs_dir")
 
@@ -54,23 +53,23 @@ def connect(url: str, token: str | None = None, *, timeout: float = ANSWER_SECON
     Parameters
     ----------
     url : str
-        The server's address, with its base URL; that of a page of its JupyterLab will do, token and all.
+        The server's URL with its base path; the URL of a JupyterLab page, with or without token, also works.
     token : str, optional
-        The server's token; what the address carries, or ``$JUPYTER_TOKEN``, if not given.
+        The server's token; default: the one in the URL, or ``$JUPYTER_TOKEN``.
     timeout : float
-        Seconds that one answer may take.
+        Timeout of a request in seconds.
 
     Raises
     ------
     BadInput
-        The address is none.
+        The URL is invalid.
     AccessDenied
-        The token is not the server's.
+        The token is wrong.
     ServerUnreachable
-        Nothing answers there, or something that serves no workspace.
+        Nothing answers at the URL, or the server does not serve a workspace.
     """
-    base, found = parse_address(url)
-    door = Door(base, token or found or os.environ.get("JUPYTER_TOKEN") or "", timeout)
+    base, url_token = parse_address(url)
+    door = Door(base, token or url_token or os.environ.get("JUPYTER_TOKEN") or "", timeout)
     try:
         door.get("jobs", limit=1)
     except BaseException:
@@ -83,7 +82,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
     """A workspace on a server; make one with :func:`connect`."""
 
     _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {
-        **{name: (f"a workspace's {name}", "Do it where the workspace is.") for name in _OF_A_FOLDER},
+        **{name: (f"a workspace's {name}", "Use it on the server.") for name in _OF_A_FOLDER},
         **{name: (f"the folder {name!r}", "It is on the server.") for name in _FOLDERS},
     }
 
@@ -101,7 +100,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
 
     @override
     def close(self) -> None:
-        """Send what is queued and close the connections; jobs go on."""
+        """Send queued points and close the connections; jobs keep running."""
         try:
             self._sender.close()
         finally:
@@ -122,9 +121,9 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         seed: int | None = None,
         better: description.Better | Sequence[Metric] | None = None,
     ) -> RemoteRun:
-        """Start a run on the server that is logged from here; see :meth:`BaseWorkspace.start_run`.
+        """Start a run on the server, logged from this process; see :meth:`BaseWorkspace.start_run`.
 
-        The git revision and what it runs on are those of this machine and folder.
+        It records the git revision and environment of this machine and folder.
         """
         experiment = description.check_experiment(experiment)
         row = description.new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
@@ -135,14 +134,14 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
             **{column: sendable(getattr(row, column)) for column in ("git", "environment")},
             **{"key": key, "experiment": experiment, "better": better_of(row)},
         }
-        # Asked twice with one key it is one run.
-        told = waiting_for_server(lambda: self.door.post("runs", body, again=True))
-        run = self._run(told)
+        # Idempotent: the same key always returns the same run.
+        reply = waiting_for_server(lambda: self.door.post("runs", body, again=True))
+        run = self._run(reply)
         self._sender.begin(run.id, key)
         return run
 
-    def _run(self, told: Mapping[str, Any]) -> RemoteRun:
-        return RemoteRun(self.door, self._sender, told)
+    def _run(self, reply: Mapping[str, Any]) -> RemoteRun:
+        return RemoteRun(self.door, self._sender, reply)
 
     @override
     def run(self, run_id: int) -> RemoteRun:
@@ -154,16 +153,16 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
 
     @override
     def runs(self, experiment: str | None = None) -> list[RemoteRun]:
-        found: list[RemoteRun] = []
+        runs: list[RemoteRun] = []
         while True:
-            page = self.door.get("runs", experiment=experiment, limit=_PAGE, offset=len(found))
-            found += [self._run(told) for told in page["runs"]]
+            page = self.door.get("runs", experiment=experiment, limit=_PAGE, offset=len(runs))
+            runs += [self._run(reply) for reply in page["runs"]]
             if not page["more"]:
-                return found
+                return runs
 
     @override
     def experiments(self) -> list[str]:
-        return [told["name"] for told in self.door.get("experiments")["experiments"]]
+        return [reply["name"] for reply in self.door.get("experiments")["experiments"]]
 
     # Comparing ---------------------------------------------------------------------------------
 
@@ -201,18 +200,18 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         metrics: Sequence[str] | None = None,
         points: int = 400,
     ) -> Comparison:
-        """Compare runs: how their configs differ, and which is best at what.
+        """Compare runs: which settings differ, and which run is best by each metric.
 
-        Beside what the comparison of a local workspace has, ``series`` has the runs' curves.
+        In addition to a local comparison, ``series`` has the runs' curves.
 
         Parameters
         ----------
         run_ids, statistic, baseline, better
             As for :meth:`BaseWorkspace.compare`.
         metrics : sequence of str, optional
-            Whose curves ``series`` holds; the first few of the final table if not given.
+            The metrics whose curves ``series`` has; default: the first few of the final table.
         points : int
-            Each curve is cut into that many parts, and three points of each part are kept.
+            Each curve is cut into this number of parts, and three points of each part are kept.
         """
         from workbench.remote.comparing import RemoteComparison
 
@@ -225,8 +224,8 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
             "metrics": None if metrics is None else list(metrics),
             "points": points,
         }
-        told = self.door.post("experiments/compare", body, again=True)
-        return RemoteComparison(told)  # type: ignore[return-value]  # it is read as one
+        reply = self.door.post("experiments/compare", body, again=True)
+        return RemoteComparison(reply)  # type: ignore[return-value]  # it has the same attributes
 
     # Jobs --------------------------------------------------------------------------------------
 
@@ -239,9 +238,9 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         *,
         fail_below: Mapping[str, float] | str | None = None,
     ) -> RemoteJob:
-        """Queue a job on the server, whose adapter checks the options before anything is queued."""
+        """Queue a job on the server; its adapter validates the options first."""
         if type not in _JOB_PATHS:
-            raise BadInput(f"no job type {type!r}. There are: {', '.join(_JOB_PATHS)}")
+            raise BadInput(f"no job type {type!r}. Known: {', '.join(_JOB_PATHS)}")
         if options is not None and not isinstance(options, (Mapping, BaseModel)):
             raise BadOptions(f"options must be a dictionary, not {options!r}")
         body = {
@@ -255,15 +254,15 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
     def submit_notebook(
         self, path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None
     ) -> RemoteJob:
-        """Send a notebook of this machine, and queue it as a job on the server.
+        """Upload a local notebook and queue it as a job on the server.
 
-        What is executed is the notebook as it is now, in the folder that the server runs in: what it reads
-        must be there. See :meth:`BaseWorkspace.submit_notebook`.
+        The notebook is copied now and runs in the server's working folder; files that it reads must exist
+        there. See :meth:`BaseWorkspace.submit_notebook`.
 
         Raises
         ------
         TooLarge
-            It has more bytes than the server takes.
+            It exceeds the server's size limit.
         """
         file = submission.local_notebook(path)
         if parameters is not None and not isinstance(parameters, Mapping):
@@ -272,8 +271,8 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
             text = file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise BadInput(f"{str(file)!r} cannot be read as a notebook: {error}") from None
-        given = plain(parameters or {}, "parameters")
-        body = {"name": file.name, "notebook": text, "parameters": given}
+        values = plain(parameters or {}, "parameters")
+        body = {"name": file.name, "notebook": text, "parameters": values}
         return RemoteJob(self.door, self.door.post("jobs/notebook", body))
 
     @override
@@ -293,19 +292,19 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         offset: int = 0,
     ) -> list[RemoteJob]:
         if (limit is not None and limit < 0) or offset < 0:
-            raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
-        if status is not None and not isinstance(status, str):  # the server is asked for one at a time
+            raise BadInput(f"limit and offset must be at least 0, got limit={limit}, offset={offset}")
+        if status is not None and not isinstance(status, str):  # one request per status
             end = None if limit is None else offset + limit
             several = [job for one in status for job in self.jobs(type, one, end)]
             return sorted(several, key=lambda job: -job.id)[offset:end]
-        found: list[RemoteJob] = []
-        while limit is None or len(found) < limit:
-            most = _PAGE if limit is None else min(limit - len(found), _PAGE)
-            page = self.door.polled("jobs", type=type, status=status, limit=most, offset=offset + len(found))
-            found += [RemoteJob(self.door, told) for told in page["jobs"]]
+        jobs: list[RemoteJob] = []
+        while limit is None or len(jobs) < limit:
+            most = _PAGE if limit is None else min(limit - len(jobs), _PAGE)
+            page = self.door.polled("jobs", type=type, status=status, limit=most, offset=offset + len(jobs))
+            jobs += [RemoteJob(self.door, reply) for reply in page["jobs"]]
             if len(page["jobs"]) < most:
                 break
-        return found
+        return jobs
 
     @override
     def count_jobs(
@@ -319,14 +318,14 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
     @override
     def job_types(self) -> list[str]:
         """Return the types of jobs that the server's adapters offer, sorted."""
-        told = self.door.get("adapters")["adapters"]
-        return sorted({kind for family in told for kind in family["job_types"]})
+        reply = self.door.get("adapters")["adapters"]
+        return sorted({kind for family in reply for kind in family["job_types"]})
 
     # Indexes -----------------------------------------------------------------------------------
 
     @override
     def index_names(self) -> list[str]:
-        return [told["name"] for told in self.door.get("indexes")["indexes"]]
+        return [reply["name"] for reply in self.door.get("indexes")["indexes"]]
 
     @override
     def newest_index(self) -> str | None:
@@ -334,7 +333,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
 
     @override
     def open_search(self, name: str, *, service: bool = True) -> RemoteSearcher:
-        """Return a searcher whose index is opened on the server."""
+        """Return a searcher over an index that is open on the server."""
         if name not in (names := self.index_names()):
             raise UnknownIndex(name, names)
         return RemoteSearcher(self.door.get(f"indexes/{quote(name, safe='')}"), self._search)
@@ -347,6 +346,6 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
             body["options"] = plain(question["options"], "options")
             json.dumps(body)
         except TypeError as error:
-            raise BadInput(f"a search takes plain values: {error}") from None
-        told: Mapping[str, Any] = self.door.post(f"search/{by}", body, again=True)
-        return told
+            raise BadInput(f"search options must be plain JSON values: {error}") from None
+        reply: Mapping[str, Any] = self.door.post(f"search/{by}", body, again=True)
+        return reply

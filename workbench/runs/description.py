@@ -1,4 +1,4 @@
-"""What is said of a run when it starts: its names, notes, seed and the directions of its metrics."""
+"""The description of a new run: its names, notes, seed and the directions of its metrics."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Better = Mapping[str, Literal["higher", "lower"]]
 
 
 def check_experiment(name: Any) -> str:
-    """Return the name of an experiment, or raise where it is none."""
+    """Return the name of an experiment, or raise if it is invalid."""
     if not isinstance(name, str) or not name.strip():
-        raise BadInput(f"an experiment needs a name, not {name!r}")
+        raise BadInput(f"experiment must be a non-empty string, got {name!r}")
     return name.strip()
 
 
@@ -39,7 +39,7 @@ def new_row(
     seed: int | None,
     better: Better | Sequence[Metric] | None,
 ) -> records.Run:
-    """Return a new run as it was described, checked, and with this process's surroundings."""
+    """Return the validated row of a new run, with this process's git revision and environment."""
     settings = plain(config or {}, "config")
     return records.Run(
         experiment_id=0,
@@ -47,7 +47,7 @@ def new_row(
         config=settings,
         tags=plain(tags or {}, "tags"),
         notes=check_notes(notes),
-        seed=_seed(settings.get("seed") if seed is None else seed, given=seed is not None),
+        seed=_seed(settings.get("seed") if seed is None else seed, explicit=seed is not None),
         git=provenance.git_revision(),
         environment=provenance.environment(processes.host()),
         directions=[[pattern, way] for pattern, way in _directions(better)],
@@ -56,37 +56,37 @@ def new_row(
 
 
 def check_metric_name(name: Any) -> None:
-    """Raise where something cannot be a metric's name."""
+    """Raise if a metric name is invalid."""
     try:
         fits = name.strip() and len(name) <= _NAME_CHARACTERS and "\0" not in name and name.encode()
-    except (AttributeError, UnicodeEncodeError):  # no text, or half a character
+    except (AttributeError, UnicodeEncodeError):  # not a string, or an unpaired surrogate
         fits = False
     if not fits or not isinstance(name, str):
         raise BadInput(
-            f"metric name {name!r}: a text of 1 to {_NAME_CHARACTERS} characters is wanted",
-            hint='Such as "val/loss".',
+            f"metric name {name!r} must be a string of 1 to {_NAME_CHARACTERS} characters",
+            hint='For example "val/loss".',
         )
 
 
 def direction_of(name: str, directions: Sequence[Sequence[str]]) -> str | None:
-    """Return which way a metric is better by what a run declared: the first pattern that fits counts."""
+    """Return the better direction of a metric as its run declared it: the first matching pattern counts."""
     return next((way for pattern, way in directions if fnmatch.fnmatchcase(name, pattern)), None)
 
 
 def said_of(error: BaseException | None) -> dict[str, Any] | None:
-    """Return what is kept of an exception that ended a run."""
+    """Return the record of an exception that ended a run."""
     return None if error is None else {"type": type(error).__name__, "message": str(error)}
 
 
-def check_notes(given: Any) -> str:
-    """Return notes, or raise where they are no text that a database can keep."""
-    if not isinstance(given, str) or "\0" in given or any("\ud800" <= one <= "\udfff" for one in given):
-        raise BadInput(f"notes are a text, not {given!r}")
-    return given
+def check_notes(notes: Any) -> str:
+    """Return notes, or raise if they are not text that a database can store."""
+    if not isinstance(notes, str) or "\0" in notes or any("\ud800" <= one <= "\udfff" for one in notes):
+        raise BadInput(f"notes must be a string without NUL or unpaired surrogates, got {notes!r}")
+    return notes
 
 
-def _seed(value: Any, *, given: bool) -> int | None:
-    """Return a seed; one in a config may be anything and counts only if it is a whole number."""
+def _seed(value: Any, *, explicit: bool) -> int | None:
+    """Return a seed; one from a config is ignored unless it is a whole number."""
     if value is None:
         return None
     try:
@@ -94,8 +94,8 @@ def _seed(value: Any, *, given: bool) -> int | None:
             raise TypeError
         return operator.index(value)
     except (TypeError, RuntimeError):
-        if given:
-            raise BadInput(f"seed {value!r}: a whole number is wanted") from None
+        if explicit:
+            raise BadInput(f"seed must be a whole number, got {value!r}") from None
         return None
 
 
@@ -111,5 +111,5 @@ def _directions(better: Better | Sequence[Metric] | None) -> Iterator[tuple[str,
         if way is None:
             continue
         if way not in ("higher", "lower"):
-            raise BadInput(f"better={way!r} for {pattern!r}: 'higher' or 'lower' is wanted")
+            raise BadInput(f"better must be 'higher' or 'lower' for {pattern!r}, got {way!r}")
         yield pattern, way

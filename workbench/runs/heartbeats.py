@@ -1,8 +1,8 @@
-"""Signs of life of who logs a run from elsewhere, and how long silence may last.
+"""Heartbeats of runs that are logged from other machines, and their timeouts.
 
-A run that is logged over HTTP has no process here that could be looked for. Who logs it says something every
-:data:`BEAT_SECONDS`, be it points or nothing. The server that hears it counts the silence on a clock of its
-own that nobody can set, and only since it listens: the time while a server is stopped is nobody's silence.
+A run that is logged over HTTP has no process on this machine to check. Its sender sends points or an empty
+heartbeat every :data:`BEAT_SECONDS`. The server measures the silence on its own monotonic clock, from its own
+start: time while the server is stopped does not count.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-#: Seconds after which who logs from elsewhere says that it is there, if it has nothing else to say.
+#: Seconds between the heartbeats of a remote sender that has no points to send.
 BEAT_SECONDS = 5.0
 
 
-#: Seconds of silence after which the server that listens takes a run for lost.
+#: Seconds of silence after which the receiving server marks a run as lost.
 SILENT_SECONDS = 90.0
 
 
-#: The same for who only looks and cannot hear: the server may be stopped, and its runs go on meanwhile.
+#: The same for other processes: the server may be stopped while its runs go on.
 ABANDONED_SECONDS = 86_400.0
 
 
 class Hearing:
-    """What one server has heard of the runs that are logged to it.
+    """The last heartbeats of the runs that are logged to one server.
 
     Parameters
     ----------
     silent_seconds : float
-        How long silence may last.
+        Maximum seconds of silence.
     timer : callable
-        Seconds of a clock that never jumps.
+        A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -42,26 +42,26 @@ class Hearing:
         self._heard: dict[int, float] = {}
 
     def heard(self, run_id: int) -> None:
-        """Note a sign of life of a run."""
+        """Record a heartbeat of a run."""
         self._heard[run_id] = self._timer()
 
     def ended(self, run_id: int) -> None:
-        """Forget a run that is over."""
+        """Forget a run that has ended."""
         self._heard.pop(run_id, None)
 
     def silent(self, run_id: int, quiet: float) -> bool:
-        """Say whether a run has been silent for too long.
+        """Return whether a run has been silent for too long.
 
         Parameters
         ----------
         run_id : int
             The run.
         quiet : float
-            Seconds since anybody heard of it, by the store's clock: another server may have.
+            Seconds since its last heartbeat at any server, by the store's clock.
         """
         here = self._timer() - self._heard.get(run_id, self._since)
         return min(here, quiet) > self._silent_seconds
 
     def said(self) -> str:
-        """Return for how long silence may last, in words."""
+        """Return the maximum silence as text."""
         return f"{self._silent_seconds:g} s"

@@ -1,7 +1,7 @@
-"""The files a run keeps: checkpoints, of which the best may outlive the others, and artifacts.
+"""The files of a run: checkpoints, of which only the best may be kept, and artifacts.
 
-A name from outside reaches a file here only by :mod:`workbench.host.files`: it means one regular file in one
-folder, or nothing.
+Untrusted names reach files only through :mod:`workbench.host.files`: they name one regular file in one
+folder, or raise.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _Kept = TypeVar("_Kept", bound="KeptFile")
 
 @dataclass(frozen=True)
 class KeptFile(os.PathLike[str]):
-    """A file of a run; usable wherever a path is."""
+    """A file of a run; usable as a path."""
 
     name: str
     path: Path
@@ -38,12 +38,12 @@ class KeptFile(os.PathLike[str]):
         return str(self.path)
 
     def open(self) -> BinaryIO:
-        """Open it for reading, as a stream of bytes; a link in its place is refused."""
+        """Open it for reading, as a stream of bytes; a link is refused."""
         *_, run, kind, name = self.path.parts
         return open_file(self.path.parents[2], run, kind, name)
 
     def save(self, target: str | os.PathLike[str]) -> Path:
-        """Copy it to a file, or into a folder, of this machine; what was there is replaced whole.
+        """Copy it to a local file or folder; an existing file is replaced atomically.
 
         Returns
         -------
@@ -71,7 +71,7 @@ class CheckpointFile(KeptFile):
     step : int or None
         The step it belongs to.
     metrics : mapping of str to float
-        What was logged at that step, the value logged last of each metric.
+        The metrics logged at that step; the last value of each counts.
     """
 
     step: int | None
@@ -84,11 +84,11 @@ class KeptFiles:
     Parameters
     ----------
     store : Store
-        Where they are recorded.
+        The database with their records.
     folder : Path
-        The run's folder, called by its id.
+        The run's folder, named by its id.
     put : callable
-        Brings a file to its place, whole.
+        Copies or moves a file to its place, atomically.
     """
 
     def __init__(self, store: Store, folder: Path, put: Callable[[Path, Path], None] = copy_whole) -> None:
@@ -98,10 +98,10 @@ class KeptFiles:
         self._run_id = int(folder.name)
 
     def keep(self, kind: str, name: str, path: str | os.PathLike[str]) -> tuple[Path, int]:
-        """Copy a file into the run's folder; return where it is and its size in bytes."""
+        """Copy a file into the run's folder; return its path and its size in bytes."""
         target, source = self._target(kind, name), Path(path)
         if not source.is_file():
-            raise BadInput(f"no file {str(source)!r} to keep as {kind[:-1]} {name!r}")
+            raise BadInput(f"cannot keep {kind[:-1]} {name!r}: no file {str(source)!r}")
         target.parent.mkdir(parents=True, exist_ok=True)
         if not (target.exists() and target.samefile(source)):
             self._put(source, target)
@@ -113,7 +113,7 @@ class KeptFiles:
     # Checkpoints ---------------------------------------------------------------------------------
 
     def keep_checkpoint(self, name: str, path: str | os.PathLike[str], step: int | None) -> Path:
-        """Keep a checkpoint in any case."""
+        """Keep a checkpoint unconditionally."""
         target, size = self.keep(CHECKPOINTS, name, path)
         self._store.add_checkpoint(records.Checkpoint(run_id=self._run_id, name=name, step=step, size=size))
         return target
@@ -121,12 +121,12 @@ class KeptFiles:
     def keep_if_best(
         self, name: str, path: str | os.PathLike[str], step: int | None, metric: str, keep: int, better: str
     ) -> Path | None:
-        """Keep a checkpoint if it is among the best ``keep`` by a metric at its step, and no worse ones."""
+        """Keep a checkpoint if it is among the best ``keep`` by a metric at its step; delete worse ones."""
         check_file_name(name, "checkpoint")
         value = None if step is None else self._store.at_steps(self._run_id, [step])[step].get(metric)
         if value is None:
             raise BadInput(
-                f"run {self._run_id} has no {metric!r} at step {step}, to rank checkpoint {name!r} by",
+                f"cannot rank checkpoint {name!r}: run {self._run_id} has no {metric!r} at step {step}",
                 hint="Log the metric first, with the same step.",
             )
         rivals = [
@@ -134,7 +134,7 @@ class KeptFiles:
             for one in self._store.checkpoints(self._run_id)
             if one.metric == metric and one.name != name and (self._folder / CHECKPOINTS / one.name).is_file()
         ]
-        # The earlier of two that are as good as each other stands first; what is no number is never good.
+        # Of equal values the earlier ranks first; NaN ranks last.
         ranked = sorted(rivals, key=lambda one: _rank(one.value, better))
         place = sum(_rank(one.value, better) <= _rank(value, better) for one in ranked)
         if place >= keep:
@@ -145,12 +145,12 @@ class KeptFiles:
             run_id=self._run_id, name=name, step=step, size=size, metric=metric, value=kept
         )
         self._store.add_checkpoint(row)
-        for one in ranked[keep - 1 :]:  # only now that the better one is there
+        for one in ranked[keep - 1 :]:  # only after the better one is stored
             self.delete_checkpoint(one.name)
         return target
 
     def checkpoints(self) -> list[CheckpointFile]:
-        """Return the checkpoints whose files are there, oldest first."""
+        """Return the checkpoints whose files exist, oldest first."""
         rows = [
             row
             for row in self._store.checkpoints(self._run_id)
@@ -171,24 +171,24 @@ class KeptFiles:
         ]
 
     def delete_checkpoint(self, name: str) -> None:
-        """Delete one checkpoint: a regular file of the run's checkpoint folder, and what is recorded of it.
+        """Delete one checkpoint: a regular file in the run's checkpoint folder, and its record.
 
-        What stands in the folder without a record (a trainer may be writing it) is no checkpoint.
+        A file without a record (a trainer may be writing it) is not a checkpoint.
         """
         check_file_name(name, "checkpoint")
         recorded = any(one.name == name for one in self._store.checkpoints(self._run_id))
         at = (self._folder.parent, self._folder.name, CHECKPOINTS, name)
-        there = True
+        exists = True
         try:
             if recorded:
                 delete_file(*at)
             else:
-                open_file(*at).close()  # a link or a folder is told as what it is
+                open_file(*at).close()  # raises for a link or a folder
         except FileNotFoundError:
-            there = False
-        if recorded:  # also without its file, since then it says nothing
+            exists = False
+        if recorded:  # also if the file is missing
             self._store.forget_checkpoint(self._run_id, name)
-        if not (recorded and there):
+        if not (recorded and exists):
             raise UnknownCheckpoint(name, [one.name for one in self.checkpoints()])
 
     # Artifacts -----------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class KeptFiles:
         return target
 
     def artifacts(self) -> list[ArtifactFile]:
-        """Return the artifacts whose files are there, oldest first."""
+        """Return the artifacts whose files exist, oldest first."""
         folder = self._folder / ARTIFACTS
         return [
             ArtifactFile(row.name, folder / row.name, row.size, _moment(row.created_at))
@@ -210,41 +210,43 @@ class KeptFiles:
 
 
 def named(name: str, kind: str, files: Callable[[], Sequence[_Kept]]) -> _Kept:
-    """Return the one of a run's checkpoints, or artifacts, that has a name.
+    """Return the checkpoint or artifact of a run with a name.
 
     Raises
     ------
     BadName
-        A name that could mean a file elsewhere.
+        The name could refer to a file outside the folder.
     UnknownCheckpoint, UnknownArtifact
-        There is none.
+        Not found.
     """
     check_file_name(name, kind)
-    found = files()
-    for one in found:
+    present = files()
+    for one in present:
         if one.name == name:
             return one
     unknown = UnknownCheckpoint if kind == "checkpoint" else UnknownArtifact
-    raise unknown(name, [one.name for one in found])
+    raise unknown(name, [one.name for one in present])
 
 
 def check_ranking(keep_best: Any, metric: str | None) -> None:
-    """Raise where a checkpoint cannot be ranked by what is given.
+    """Raise if the ranking arguments of a checkpoint are invalid.
 
     Raises
     ------
     BadInput
-        One of the two without the other, or no number of checkpoints.
+        Only one of the two is given, or ``keep_best`` is not a whole number of at least 1.
     """
     if (keep_best is None) != (metric is None):
-        raise BadInput("keep_best and metric go together", hint='Such as keep_best=3, metric="val/loss".')
+        raise BadInput(
+            "keep_best and metric must be given together", hint='For example keep_best=3, metric="val/loss".'
+        )
     whole = isinstance(keep_best, int) and not isinstance(keep_best, bool)
     if keep_best is not None and (not whole or keep_best < 1):
-        raise BadInput(f"keep_best={keep_best!r}: a whole number from 1 on is wanted")
+        raise BadInput(f"keep_best must be a whole number of at least 1, got {keep_best!r}")
 
 
 def _rank(value: float | None, better: str) -> Any:
-    """Return what a value is sorted by, the best first."""
+    """Return the sort key of a value, best first."""
     if value is None or math.isnan(value):
         return (1, 0.0)
     return (0, -value if better == "higher" else value)

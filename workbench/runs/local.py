@@ -1,4 +1,4 @@
-"""Runs of this machine: their points go to the workspace's database, their files into its folder."""
+"""Local runs: their points go to the workspace's database, their files into its folder."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from workbench.values import plain
 
 
 class LocalRun(Run):
-    """A run of a workspace of this machine.
+    """A run of a local workspace.
 
     Parameters
     ----------
     store : Store
         The workspace's database.
     writer : Writer
-        Takes what is logged.
+        Writes the logged points.
     folder : Path
-        The run's folder, called by its id.
+        The run's folder, named by its id.
     row : records.Run
-        The run as it was read.
+        The run's row.
     experiment : str
         The experiment it belongs to.
     """
@@ -110,7 +110,7 @@ class LocalRun(Run):
 
     @property
     def checkpoint_dir(self) -> Path:
-        """The folder of this run's checkpoints; made when first asked for."""
+        """The folder of this run's checkpoints; created on first use."""
         folder = self.folder / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -129,14 +129,14 @@ class LocalRun(Run):
         better = self._direction(metric)
         if better is None:
             raise BadInput(
-                f"no direction is declared for {metric!r}, so no checkpoint is best by it",
-                hint=f'Start the run with better={{{metric!r}: "higher"}}, or "lower".',
+                f"no direction is declared for {metric!r}, so checkpoints cannot be ranked by it",
+                hint=f'Start the run with better={{{metric!r}: "higher"}} or "lower".',
             )
         self._writer.flush()
         return self._files.keep_if_best(name, path, step, metric, keep_best, better)
 
     def taking(self) -> Self:
-        """Return this handle, which from now on moves the files that it is given instead of copying them."""
+        """Return this handle; from now on it moves files instead of copying them."""
         self._files = KeptFiles(self._store, self.folder, move_whole)
         return self
 
@@ -187,7 +187,7 @@ def start(
     job_id: int | None = None,
     better: Better | Sequence[Metric] | None = None,
 ) -> LocalRun:
-    """Add a run that is running and return its handle; see ``Workspace.start_run``."""
+    """Add a running run and return its handle; see ``Workspace.start_run``."""
     experiment = check_experiment(experiment)
     row = new_row(name, config, job_id, tags=tags, notes=notes, seed=seed, better=better)
     row.host, (row.pid, row.pid_started) = processes.host(), processes.this_process()

@@ -1,6 +1,6 @@
-"""Where a run comes from: the revision of the code, and what it runs on.
+"""Provenance of a run: the code revision and the environment.
 
-All of it is cheap, and none of it can fail a run: what cannot be found out is left out.
+Everything is cheap and never fails a run: unavailable values are omitted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-#: Seconds that git is given; a very large tree is then kept without the word on changes.
+#: Time limit for git in seconds; in a very large tree the check for changes is then omitted.
 GIT_SECONDS = 2.0
 
 
@@ -42,7 +42,7 @@ PACKAGES = (
 )
 
 
-#: A word of a command is kept up to here; a program given by ``-c`` is one word.
+#: Maximum characters kept of each word of a command; a program given by ``-c`` is one word.
 _WORD_CHARACTERS = 500
 
 
@@ -53,21 +53,21 @@ _IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def git_revision(folder: Path | None = None) -> dict[str, Any]:
-    """Return what a folder's repository stands at.
+    """Return the git revision of a folder.
 
     Returns
     -------
     dict
-        ``commit``, ``branch`` (None where none is checked out) and ``dirty`` (whether a file that git knows
-        was changed; None where git took too long to say). Empty if this is no repository, it has no commit
-        yet, or git is not installed.
+        ``commit``, ``branch`` (None if no branch is checked out) and ``dirty`` (whether a tracked file has
+        changed; None if git took too long). Empty outside a repository, without a commit, or if git is not
+        installed.
     """
-    said = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
-    if said is None:
+    status = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    if status is None:
         commit = (_git(folder, "rev-parse", "HEAD") or "").strip()
         branch = (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip()
         return {"commit": commit, "branch": _branch(branch), "dirty": None} if commit else {}
-    lines = said.splitlines()
+    lines = status.splitlines()
     heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# ") and " " in line[2:])
     commit = heads.get("branch.oid", "")
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
@@ -81,7 +81,7 @@ def _branch(name: str) -> str | None:
 
 
 def _git(folder: Path | None, *words: str) -> str | None:
-    # Neither takes git's lock on the index, nor runs what a stranger's repository says to run.
+    # Neither locks git's index nor runs hooks of an untrusted repository.
     settings = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
     try:
         done = subprocess.run(  # noqa: S603  # fixed words
@@ -100,10 +100,10 @@ def _git(folder: Path | None, *words: str) -> str | None:
 
 
 def environment(host: str) -> dict[str, Any]:
-    """Return what this process runs on, as plain JSON.
+    """Return the environment of this process, as plain JSON.
 
     ``python``, ``implementation``, ``platform``, ``cpus``, ``host``, ``cwd``, ``command``, ``notebook`` (if
-    Jupyter says that it is one) and ``packages``: the versions of :data:`PACKAGES` that are installed.
+    Jupyter reports one) and ``packages``: the versions of the installed :data:`PACKAGES`.
     """
     try:
         cwd = str(Path.cwd())
@@ -126,17 +126,17 @@ def environment(host: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _versions() -> Mapping[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except (metadata.PackageNotFoundError, ValueError, TypeError):
             continue  # not installed, or its metadata is broken
-    return found
+    return versions
 
 
 def command(words: Sequence[str]) -> list[str]:
-    """Return a command as it may be kept: the values of options that sound secret are not."""
+    """Return a command with the values of options that look secret masked."""
     out: list[str] = []
     hidden = False
     for word in words:

@@ -1,15 +1,14 @@
-"""What people hold while they log: a run.
+"""The handle of a run, for logging and reading.
 
-``run.log`` puts numbers into a queue and returns; one thread a workspace (:mod:`workbench.store.writer`)
-commits them in batches, a quarter of a second later, and keeps each metric's summary. Nothing is lost when a
-run ends, when its block raises, when the interpreter exits, or when SIGTERM ends it
-(:mod:`workbench.host.signals`). A process that is killed outright loses at most the last half second. What is
-committed survives the process; the end of a run, as every other state, survives a power cut, with all that
-was logged before it.
+``run.log`` puts values into a queue and returns; one thread per workspace (:mod:`workbench.store.writer`)
+commits them in batches, a quarter of a second later, and updates each metric's summary. Nothing is lost when
+a run ends, when its block raises, when the interpreter exits, or when SIGTERM ends the process
+(:mod:`workbench.host.signals`). A process that is killed loses at most the last half second. Committed
+values survive the process; the end of a run and everything logged before it survive a power cut.
 
 A value is one real number. NaN and infinity are kept, drawn as gaps, counted as ``nonfinite``, and never a
-metric's minimum, maximum or best. Points stay in the order they were logged: a step that goes backwards, as
-after a restart from a checkpoint, is kept as it is.
+metric's minimum, maximum or best. Points keep the order in which they were logged: steps may go back, as
+after a restart from a checkpoint.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ from workbench.values import HIGHEST_STEP, LOWEST_STEP, as_column, as_number, as
 class Run(ABC):
     """One attempt at an experiment: its config, its metrics, its checkpoints.
 
-    Made by ``workspace.start_run``; also what ``workspace.run`` returns for one that is over. As a context
-    manager it finishes by itself, as failed if the block raises. A run of this machine and one on a server
-    are both runs; this class says what both can do.
+    Returned by ``workspace.start_run`` and ``workspace.run``. As a context manager it finishes at the end of
+    the block, as failed if the block raises. This is the common interface of local runs and runs on a
+    server.
 
     Parameters
     ----------
     row : records.Run
-        The run as it was read.
+        The run's row.
     experiment : str
         The experiment it belongs to.
     """
@@ -61,10 +60,10 @@ class Run(ABC):
     @property
     @abstractmethod
     def _writer(self) -> Writer:
-        """The thread that takes what is logged."""
+        """The thread that writes logged points."""
 
     def _whole_row(self) -> records.Run:
-        """Return the row with what a list of runs may leave out."""
+        """Return the full row, including columns that lists of runs omit."""
         return self._row
 
     def __repr__(self) -> str:
@@ -82,43 +81,43 @@ class Run(ABC):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run was started with."""
+        """The run's settings."""
         return self._row.config
 
     @property
     def tags(self) -> dict[str, Any]:
-        """Words to find the run by."""
+        """The run's tags."""
         return self._row.tags
 
     @property
     def notes(self) -> str:
-        """What a person wants to remember of it; see :meth:`annotate`."""
+        """Free text; see :meth:`annotate`."""
         return self._whole_row().notes
 
     @property
     def git(self) -> dict[str, Any]:
-        """``commit``, ``branch`` and ``dirty`` of the folder it was started in; empty if no repository."""
+        """``commit``, ``branch`` and ``dirty`` of the start folder; empty outside a repository."""
         return self._whole_row().git
 
     @property
     def environment(self) -> dict[str, Any]:
-        """What it ran on: interpreter, platform, package versions, host, folder, command."""
+        """The environment it ran in: interpreter, platform, package versions, host, folder, command."""
         return self._whole_row().environment
 
     @property
     def seed(self) -> int | None:
-        """The random seed it was started with, if one was said."""
+        """The random seed, if one was given."""
         seed: int | None = self._whole_row().seed
         return seed
 
     @property
     def origin(self) -> str | None:
-        """Which run of another tool it was brought from: ``mlflow:<id>``, ``tensorboard:<folder>``."""
+        """The foreign run that it was imported from: ``mlflow:<id>``, ``tensorboard:<folder>``."""
         return self._whole_row().origin
 
     @property
     def job_id(self) -> int | None:
-        """The job that made the run, if one did."""
+        """The job that created the run, if any."""
         return self._row.job_id
 
     @property
@@ -130,7 +129,7 @@ class Run(ABC):
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """Type and message of what ended the run, if it failed."""
+        """Type and message of the error that ended the run, if it failed."""
         return self._row.error
 
     @property
@@ -145,49 +144,49 @@ class Run(ABC):
 
     @property
     def seconds(self) -> float:
-        """How long it ran; so far, while it is running."""
+        """Its duration in seconds; so far, if it is running."""
         return max((self._row.finished_at or time.time()) - self._row.created_at, 0.0)
 
     @property
     def directions(self) -> list[tuple[str, Literal["higher", "lower"]]]:
-        """Which way metrics are better: (glob pattern, ``higher`` or ``lower``), the first match counts."""
+        """Better directions of metrics: (glob pattern, ``higher`` or ``lower``); the first match counts."""
         return [(pattern, "higher" if way == "higher" else "lower") for pattern, way in self._row.directions]
 
     @abstractmethod
     def refresh(self) -> Self:
-        """Read the run again; one whose process has vanished is lost from now on."""
+        """Read the run again; it is marked as lost if its process is gone."""
 
     @abstractmethod
     def annotate(self, *, notes: str | None = None, tags: Mapping[str, Any] | None = None) -> Self:
-        """Write notes, or add tags; also to a run that is over.
+        """Replace notes or add tags; also after the run has ended.
 
         Parameters
         ----------
         notes : str, optional
-            What to remember of the run; what was there is replaced.
+            The new notes; they replace the old ones.
         tags : mapping, optional
-            Tags to add or replace; one whose value is None is removed.
+            Tags to add or replace; a tag whose value is None is removed.
         """
 
     # Logging -----------------------------------------------------------------------------------
 
     def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log numbers; returns at once, they are written by a thread.
+        """Log values; returns at once, a thread writes them.
 
         Parameters
         ----------
         metrics : mapping of str to number
-            Any real numbers, arrays of one number included. NaN and infinity are kept and shown, and are
-            never a metric's minimum, maximum or best. Either all of them are logged or none.
+            Real numbers, or arrays of one number. NaN and infinity are kept and shown, and are never a
+            metric's minimum, maximum or best. Either all values are logged or none.
         step : int, optional
-            Where on the curve; one more than this handle's last step if not given. A step may go back.
+            The step; default: this handle's last step + 1. Steps may go back.
 
         Raises
         ------
         BadInput
-            A value that is not one real number, a name that is not a short text, a step that is not whole.
+            A value is not a real number, a name is not a short string, or a step is not a whole number.
         WrongState
-            The run is over.
+            The run has ended.
         """
         if self._over:
             self._refuse()
@@ -209,23 +208,23 @@ class Run(ABC):
         steps: Sequence[int] | Any = None,
         times: Sequence[float] | Any = None,
     ) -> None:
-        """Log whole curves at once: many points of each metric, a few times quicker than one by one.
+        """Log whole curves: many points of each metric, a few times faster than one by one.
 
         Parameters
         ----------
         metrics : mapping of str to sequence or array of float, shape (n,)
-            Real numbers, NaN and infinity among them. Either all of it is logged or nothing.
+            Real numbers, including NaN and infinity. Either all values are logged or none.
         steps : sequence or array of int, shape (n,), optional
-            Their steps; counted on from this handle's last one if not given.
+            The steps; default: counting from this handle's last step + 1.
         times : sequence or array of float, shape (n,), optional
-            Seconds since 1970; now, if not given.
+            Seconds since 1970; default: now.
 
         Raises
         ------
         BadInput
-            Not one-dimensional, of different lengths, or not numbers.
+            The columns are not one-dimensional, differ in length, or are not numbers.
         WrongState
-            The run is over.
+            The run has ended.
         """
         import numpy as np
 
@@ -246,7 +245,7 @@ class Run(ABC):
         moments = np.full(number, time.time()) if times is None else as_column("times", times, np.float64)
         for what, column in (*columns.items(), ("steps", places), ("times", moments)):
             if len(column) != number:
-                raise BadInput(f"{what} has {len(column)} values, others have {number}: one length is wanted")
+                raise BadInput(f"columns must have equal length ({what} has {len(column)}, others {number})")
         self._auto_step = int(places[-1])
         for name, column in columns.items():
             for at in range(0, number, BATCH_POINTS):
@@ -255,11 +254,11 @@ class Run(ABC):
                 self._writer.put(((self._id, name), batch), len(batch.values))
 
     def _refuse(self) -> None:
-        raise WrongState(f"run {self.id} is {self._row.status}: nothing more can be logged to it")
+        raise WrongState(f"run {self.id} is {self._row.status}: no more values can be logged")
 
     @abstractmethod
     def flush(self) -> None:
-        """Return when everything logged so far is in the workspace's database."""
+        """Wait until everything logged so far is in the workspace's database."""
 
     def _next_step(self) -> int:
         if self._auto_step is None:
@@ -280,20 +279,20 @@ class Run(ABC):
     @property
     @abstractmethod
     def summary(self) -> dict[str, dict[str, Any]]:
-        """What each metric came to.
+        """The summary of each metric.
 
-        By name: ``last``, ``min``, ``max``, ``best`` (None where no direction is declared), ``best_step``,
-        ``last_step``, ``count``, ``nonfinite`` (how many were NaN or infinite) and ``better``. ``last`` is
+        By name: ``last``, ``min``, ``max``, ``best`` (None if no direction is declared), ``best_step``,
+        ``last_step``, ``count``, ``nonfinite`` (number of NaN or infinite values) and ``better``. ``last`` is
         None if it was NaN.
         """
 
     @property
     @abstractmethod
     def outcome(self) -> dict[str, Any]:
-        """What the run came to, as plain JSON: collected when it ended, as it stands while it runs.
+        """The outcome of the run, as plain JSON: collected when it ended, or its current state.
 
         ``status``, ``error``, ``seconds``, ``steps``, ``epochs`` (of a metric called ``epoch``), ``points``,
-        ``metrics`` (as :attr:`summary`; NaN and infinity as texts) and ``checkpoints``.
+        ``metrics`` (as :attr:`summary`; NaN and infinity as strings) and ``checkpoints``.
         """
 
     @abstractmethod
@@ -303,9 +302,9 @@ class Run(ABC):
         Parameters
         ----------
         name : str
-            The metric; one never logged has no points.
+            The metric; no points if it was never logged.
         after : int
-            Only what came after that many points, less one: pass the number already held minus 1.
+            Only points with an index above this: pass the number of points already read, minus 1.
         """
 
     # Checkpoints -------------------------------------------------------------------------------
@@ -333,37 +332,36 @@ class Run(ABC):
         keep_best: int | None = None,
         metric: str | None = None,
     ) -> Path | None:
-        """Keep a copy of a file as a checkpoint; one of that name is replaced whole.
+        """Save a copy of a file as a checkpoint; an existing one with that name is replaced atomically.
 
         Parameters
         ----------
         name : str
             A plain file name.
         path : path
-            The file; one that already is in the run's folder of checkpoints under that name is only
-            recorded.
+            The file; if it is already in the run's checkpoint folder under that name, it is only recorded.
         step : int, optional
-            The step it belongs to; the last one logged if not given.
+            The step it belongs to; default: the last logged step.
         keep_best : int, optional
-            Keep it only if it is among so many best by ``metric``, and delete those that are not any more.
-            Checkpoints that were logged without this, or for another metric, neither compete nor go.
+            Keep it only if it is among the best N by ``metric``, and delete those that no longer are.
+            Checkpoints logged without this, or for another metric, are neither ranked nor deleted.
         metric : str, optional
-            The metric, logged at that step, whose direction was declared when the run was started. Of two
-            equal ones the earlier is better; one that is NaN is worse than any number.
+            The metric to rank by: it must be logged at that step, and its direction declared when the run
+            was started. Of equal values the earlier is better; NaN is worse than any number.
 
         Returns
         -------
         Path or None
-            Where it is kept, on a server only its name; None if it was not good enough.
+            Its path (on a server only its name); None if it was not among the best.
 
         Raises
         ------
         BadName
-            A name that could mean a file elsewhere.
+            The name could refer to a file outside the folder.
         BadInput
-            There is no such file, or it is a folder; or it cannot be ranked.
+            The file is missing or a folder, or the checkpoint cannot be ranked.
         TooLarge
-            It has more bytes than a server takes.
+            It exceeds the server's size limit.
         """
         step = self._auto_step if step is None else as_step(step)
         check_ranking(keep_best, metric)
@@ -378,11 +376,11 @@ class Run(ABC):
         keep_best: int | None,
         metric: str | None,
     ) -> Path | None:
-        """Keep a checkpoint of which step and ranking are checked; see :meth:`log_checkpoint`."""
+        """Save a checkpoint whose step and ranking are validated; see :meth:`log_checkpoint`."""
 
     @abstractmethod
     def checkpoints(self) -> list[CheckpointFile]:
-        """Return this run's checkpoints whose files are there, oldest first."""
+        """Return this run's checkpoints whose files exist, oldest first."""
 
     def checkpoint(self, name: str) -> CheckpointFile:
         """Return one checkpoint; ``open()`` is a stream of its bytes, and ``save(path)`` copies it.
@@ -390,29 +388,29 @@ class Run(ABC):
         Raises
         ------
         BadName, UnknownCheckpoint
-            A name that could mean a file elsewhere, or of no checkpoint.
+            The name is not a plain file name, or there is no such checkpoint.
         """
         return named(name, "checkpoint", self.checkpoints)
 
     @abstractmethod
     def delete_checkpoint(self, name: str) -> None:
-        """Delete one checkpoint of this run and nothing else; the name may come from anywhere.
+        """Delete exactly one checkpoint of this run; the name may be untrusted.
 
         Raises
         ------
         BadName
-            A name that could mean anything but one file in that folder.
+            The name could refer to a file outside the folder.
         UnknownCheckpoint
-            There is no such checkpoint; a file that nobody logged as one is left alone.
+            There is no such checkpoint; an unrecorded file is not deleted.
         WrongState
-            What stands there is a link or no regular file, or its folder is a link: nothing is deleted.
+            It is a link or not a regular file, or its folder is a link; nothing is deleted.
         """
 
     # Artifacts ---------------------------------------------------------------------------------
 
     @abstractmethod
     def log_artifact(self, name: str, path: str | os.PathLike[str]) -> Path:
-        """Keep a copy of any other file; one of that name is replaced whole.
+        """Save a copy of any other file; an existing one with that name is replaced atomically.
 
         Parameters
         ----------
@@ -424,19 +422,19 @@ class Run(ABC):
         Returns
         -------
         Path
-            Where it is kept; on a server only its name.
+            Its path; on a server only its name.
 
         Raises
         ------
         BadName
-            A name that could mean a file elsewhere.
+            The name could refer to a file outside the folder.
         BadInput
-            There is no such file, or it is a folder.
+            The file is missing or a folder.
         """
 
     @abstractmethod
     def artifacts(self) -> list[ArtifactFile]:
-        """Return this run's artifacts whose files are there, oldest first."""
+        """Return this run's artifacts whose files exist, oldest first."""
 
     def artifact(self, name: str) -> ArtifactFile:
         """Return one artifact; ``open()`` is a stream of its bytes, and ``save(path)`` copies it.
@@ -444,7 +442,7 @@ class Run(ABC):
         Raises
         ------
         BadName, UnknownArtifact
-            A name that could mean a file elsewhere, or of no artifact.
+            The name is not a plain file name, or there is no such artifact.
         """
         return named(name, "artifact", self.artifacts)
 
@@ -456,7 +454,7 @@ class Run(ABC):
         status: Literal["succeeded", "failed", "cancelled"] = "succeeded",
         error: BaseException | None = None,
     ) -> None:
-        """Write what is queued and end the run; a run that is over stays as it ended."""
+        """Write queued points and end the run; a run that has ended keeps its status."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""End the runs whose process is gone."""
+"""Mark runs as lost whose process is gone."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from workbench.store.store import Store
 def settle_runs(
     store: Store, runs: Iterable[records.Run] | None = None, *, hearing: Hearing | None = None
 ) -> bool:
-    """End as lost the runs whose process is gone; say whether there was one.
+    """Mark runs as lost whose process is gone; return whether there were any.
 
-    Of a process of this host that can be seen. Who logs from elsewhere over HTTP is known by its signs of
-    life only (:mod:`workbench.runs.heartbeats`): the server that hears them takes silence for an end.
+    Processes on this host are checked directly. Remote senders over HTTP are known only by their heartbeats
+    (:mod:`workbench.runs.heartbeats`): the server that receives them treats silence as an end.
 
     Parameters
     ----------
     store : Store
-        Where they are.
+        The database.
     runs : iterable of Run, optional
-        Those to look at, as they were read; every run that is running if not given.
+        The rows of the runs to check; default: all running runs.
     hearing : Hearing, optional
-        What this process, a server, has heard of the runs that are logged to it.
+        The heartbeats that this process received, if it is a server.
     """
-    here, found = processes.host(), False
+    here, any_ended = processes.host(), False
     if runs is None:
         running = store.running()
     else:
         mine = (run for run in runs if run.status == "running")
         running = [(run.id or 0, run.host, run.pid, run.pid_started) for run in mine]
     for run_id, host, pid, started in running:
-        # An SQLite file has one host: what ran before it was started anew is gone. Elsewhere two hosts may
-        # have one name, and only a process of this very start of this host can be looked for.
+        # An SQLite file has one host, so processes from before its last boot are gone. On PostgreSQL two
+        # hosts may share a name, so only processes of this host and boot can be checked.
         name, before_boot = here.partition("/")[0], host != here and store.is_sqlite
         if host == here and not processes.alive(pid, started):
-            said = "the process that logged it vanished"
+            message = "the process that logged the run is gone"
         elif before_boot and host.partition("/")[0] == name:
-            said = "the host of the process that logged it was started anew"
+            message = "the host of the process that logged the run was restarted"
         else:
             continue
-        found |= store.end_run(run_id, "lost", {"type": "Lost", "message": said})
+        any_ended |= store.end_run(run_id, "lost", {"type": "Lost", "message": message})
     silent = [run_id for run_id, host, *_ in running if not host]
-    return _settle_silent(store, silent, hearing) or found
+    return _settle_silent(store, silent, hearing) or any_ended
 
 
 def _settle_silent(store: Store, run_ids: Collection[int], hearing: Hearing | None) -> bool:
-    """End as lost the runs that are logged from elsewhere and were silent for too long."""
-    heard = store.heard_of(run_ids) if run_ids else {}  # a run that was imported has nobody to be heard of
+    """Mark runs as lost whose remote senders have been silent for too long."""
+    heard = store.heard_of(run_ids) if run_ids else {}  # imported runs have no sender
     if not heard:
         return False
-    found, now = False, store.clock()
+    any_ended, now = False, store.clock()
     for run_id, heard_at in heard.items():
         quiet = now - heard_at
         if hearing is not None and hearing.silent(run_id, quiet):
@@ -62,9 +62,9 @@ def _settle_silent(store: Store, run_ids: Collection[int], hearing: Hearing | No
             limit = f"{ABANDONED_SECONDS / 3600:g} h"
         else:
             continue
-        said = f"nothing was heard for {limit} of the process that logged it from elsewhere"
-        if store.end_run(run_id, "lost", {"type": "Lost", "message": said}, heard_at=heard_at):
-            found = True
+        message = f"no heartbeat for {limit} from the process that logs the run"
+        if store.end_run(run_id, "lost", {"type": "Lost", "message": message}, heard_at=heard_at):
+            any_ended = True
             if hearing is not None:
                 hearing.ended(run_id)
-    return found
+    return any_ended

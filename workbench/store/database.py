@@ -1,4 +1,4 @@
-"""One database, and the transactions on it; the classes over it hold the queries."""
+"""One database and its transactions; subclasses add the queries."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _R = TypeVar("_R", bound=Record)
 _T = TypeVar("_T")
 
 
-#: Seconds that a server which does not answer is asked again, before a transaction has begun.
+#: Seconds to retry connecting to a server that does not answer, before a transaction begins.
 CONNECT_SECONDS = 5.0
 
 
-#: Pauses of :func:`patiently`, in seconds.
+#: Pauses between the tries of :func:`patiently`, in seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -39,20 +39,20 @@ class Database:
     Parameters
     ----------
     url : str or path
-        A path of an SQLite file (made if it is not there), or an SQLAlchemy URL: ``sqlite:///…`` or
+        The path of an SQLite file (created if missing), or an SQLAlchemy URL: ``sqlite:///…`` or
         ``postgresql://…``.
 
     Raises
     ------
     MissingExtra
-        PostgreSQL was asked for and its driver is not installed.
+        The URL is PostgreSQL's and its driver is not installed.
     StoreError
-        The database cannot be opened, or was made by a newer version.
+        The database cannot be opened, or was created by a newer version.
     """
 
     def __init__(self, url: str | Path) -> None:
         self.url = parse_url(url)
-        configure_mappers()  # which a record's constructor would do, and `as_record` calls none
+        configure_mappers()  # usually done by a record's constructor, which `as_record` skips
         self._engine = sqlite_engine(self.url) if self.is_sqlite else postgres_engine(self.url)
         try:
             self._migrate()
@@ -69,22 +69,22 @@ class Database:
         return f"<Store {self.url.render_as_string(hide_password=True)}>"
 
     def close(self) -> None:
-        """Close every connection; the store opens new ones if it is used again."""
+        """Close all connections; the store reopens them on the next use."""
         self._engine.dispose()
 
     def forget_connections(self) -> None:
-        """Leave inherited connections alone in a process that was forked."""
+        """Drop inherited connections, without closing them, in a forked process."""
         self._engine.dispose(close=False)
 
     def version(self) -> str:
-        """Return the database's own name and version, such as ``"SQLite 3.53.0"``."""
+        """Return the database's name and version, such as ``"SQLite 3.53.0"``."""
         with self._reading() as connection:
-            asked = "select sqlite_version()" if self.is_sqlite else "show server_version"
+            query = "select sqlite_version()" if self.is_sqlite else "show server_version"
             kind = "SQLite" if self.is_sqlite else "PostgreSQL"
-            return f"{kind} {connection.execute(text(asked)).scalar_one()}"
+            return f"{kind} {connection.execute(text(query)).scalar_one()}"
 
     def clock(self) -> float:
-        """Return the seconds since 1970 that leases are measured by: the server's, or this host's."""
+        """Return the clock for leases, in seconds since 1970: the server's, or this host's for SQLite."""
         if self.is_sqlite:
             return time.time()
         with self._reading() as connection:
@@ -102,9 +102,9 @@ class Database:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """Open a connection; a server that is just starting again is waited for a little.
+        """Open a connection, waiting briefly for a server that is restarting.
 
-        Before there is a connection nothing has happened, so to ask again is always safe.
+        Before there is a connection nothing has happened, so retrying is always safe.
         """
         with undisturbed(), _refusals():
             if self.is_sqlite:
@@ -122,9 +122,9 @@ class Database:
     def _writing(self, *, durable: bool = True) -> Iterator[Connection]:
         """Open a transaction that holds the write lock from its first statement.
 
-        A deferred transaction that reads and then writes fails with 'database is locked' when another
-        writer was faster; ``BEGIN IMMEDIATE`` waits its turn. What is not ``durable`` may be rolled back
-        by a power cut (never by a crash of this process): metric points and progress, nothing else.
+        A deferred transaction that reads and then writes fails with 'database is locked' if another writer
+        was faster; ``BEGIN IMMEDIATE`` waits its turn. Writes that are not ``durable`` may be lost in a
+        power cut (never in a crash of this process); only metric points and progress are written so.
         """
         committing = False
         try:
@@ -140,7 +140,7 @@ class Database:
             raise
 
     def _adding(self, call: Callable[[], _T]) -> _T:
-        """Return what a transaction returns that must not happen twice; again only where it did not."""
+        """Return the result of a transaction that must run once; retry only if it changed nothing."""
         deadline = time.monotonic() + CONNECT_SECONDS
         while True:
             try:
@@ -155,14 +155,14 @@ class Database:
             return
         with self._writing() as connection:
             if not self.is_sqlite:
-                # Two processes that open a new database at once: one makes it, the other waits.
+                # If two processes open a new database at once, one creates it and the other waits.
                 connection.execute(text("select pg_advisory_xact_lock(7391204455)"))
-            if (found := _revision(connection)) == migrations.HEAD:
+            if (revision := _revision(connection)) == migrations.HEAD:
                 return
-            if found is not None and found > migrations.HEAD:
+            if revision is not None and revision > migrations.HEAD:
                 raise StoreError(
-                    f"the database is at step {found}; this version knows steps up to {migrations.HEAD}",
-                    hint="Install the version that made it, or a newer one.",
+                    f"the database has schema version {revision}; at most {migrations.HEAD} is supported",
+                    hint="Install the version that created it, or a newer one.",
                 )
             migrations.upgrade(connection)
 
@@ -178,7 +178,7 @@ class Database:
             with self._reading() as connection:
                 return [as_record(record, row) for row in connection.execute(query)]
 
-        return patiently(read, CONNECT_SECONDS)  # a connection that was cut is no reason to know nothing
+        return patiently(read, CONNECT_SECONDS)  # reads are retried on a lost connection
 
     def _one(self, record: type[_R], query: Select[Any]) -> _R | None:
         def read() -> Row[Any] | None:
@@ -190,21 +190,21 @@ class Database:
 
 
 def patiently(call: Callable[[], _T], seconds: float = 30.0) -> _T:
-    """Return what a call returns, calling again while the database is out of reach.
+    """Return the result of a call, retrying while the database is unreachable.
 
     Parameters
     ----------
     call : callable
-        Something that may happen twice: where the connection is lost while it is committed, nobody knows
-        whether it was. A guarded update, a result that is replaced by itself and a read are; adding a job or
-        a run is not.
+        Must be idempotent: if the connection is lost during a commit, it is unknown whether the commit
+        succeeded. A guarded update, replacing a result and a read are idempotent; adding a job or a run is
+        not.
     seconds : float
-        How long to go on.
+        How long to retry.
 
     Raises
     ------
     StoreUnavailable
-        It was still out of reach at the end.
+        The database was still unreachable after ``seconds``.
     """
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE
@@ -220,39 +220,41 @@ def patiently(call: Callable[[], _T], seconds: float = 30.0) -> _T:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Turn the driver's errors into one that says what the database said."""
+    """Convert the driver's errors to store errors with the database's message."""
     try:
         yield
     except DBAPIError as error:
-        said = str(error.orig).strip()
-        if _may_pass(error, said):
-            hint = "Another process holds the database; try again." if "locked" in said else "Try again."
-            raise StoreUnavailable(f"the database is out of reach: {said}", hint=hint) from error
-        raise StoreError(f"the database refused: {said}", hint=_hint(said)) from error
+        message = str(error.orig).strip()
+        if _may_pass(error, message):
+            hint = (
+                "Another process has locked the database; try again." if "locked" in message else "Try again."
+            )
+            raise StoreUnavailable(f"cannot reach the database: {message}", hint=hint) from error
+        raise StoreError(f"database error: {message}", hint=_hint(message)) from error
     except SQLAlchemyError as error:
-        raise StoreError(f"the database refused: {error}") from error
-    except sqlite_module().Error as error:  # where a transaction begins, the driver is asked directly
-        said = str(error)
-        if "locked" in said or "busy" in said:
-            hint = "Another process holds the database; try again."
-            raise StoreUnavailable(f"the database is out of reach: {said}", hint=hint) from error
-        raise StoreError(f"the database refused: {said}", hint=_hint(said)) from error
+        raise StoreError(f"database error: {error}") from error
+    except sqlite_module().Error as error:  # transactions begin directly on the driver
+        message = str(error)
+        if "locked" in message or "busy" in message:
+            hint = "Another process has locked the database; try again."
+            raise StoreUnavailable(f"cannot reach the database: {message}", hint=hint) from error
+        raise StoreError(f"database error: {message}", hint=_hint(message)) from error
 
 
-def _hint(said: str) -> str:
-    if "full" in said or "No space" in said:
-        return "Free some space on the disk and try again."
-    if "readonly" in said or "read-only" in said or "unable to open" in said:
-        return "See whether the workspace's folder and its files can be written."
-    return "See whether the disk is healthy, and has space left." if "I/O error" in said else ""
+def _hint(message: str) -> str:
+    if "full" in message or "No space" in message:
+        return "Free some disk space and try again."
+    if "readonly" in message or "read-only" in message or "unable to open" in message:
+        return "Check that the workspace's folder and its files are writable."
+    return "Check that the disk is healthy and has free space." if "I/O error" in message else ""
 
 
-def _may_pass(error: DBAPIError, said: str) -> bool:
-    """Say whether it was the connection that failed, or somebody else's lock, rather than what was asked."""
-    if error.connection_invalidated or "locked" in said or "busy" in said:
+def _may_pass(error: DBAPIError, message: str) -> bool:
+    """Return whether a retry may succeed: the connection failed, or another process holds a lock."""
+    if error.connection_invalidated or "locked" in message or "busy" in message:
         return True
-    # psycopg: class 08 is the connection, 57 the operator who stops or starts the server, 40 a transaction
-    # that another one had to win against. What fails before there is a connection has no number.
+    # psycopg: class 08 is a connection failure, 57 an operator stopping or starting the server, 40 a
+    # transaction rollback after a conflict. Failures before there is a connection have no code.
     state = getattr(error.orig, "sqlstate", None)
     if isinstance(error, OperationalError) and not _is_sqlite_error(error):
         return state is None or state[:2] in ("08", "40", "53", "57")
@@ -266,15 +268,15 @@ def _is_sqlite_error(error: DBAPIError) -> bool:
 def _revision(connection: Connection) -> str | None:
     if not connection.dialect.has_table(connection, "alembic_version"):
         return None
-    found = connection.execute(text("select version_num from alembic_version")).scalar()
-    return None if found is None else str(found)
+    version = connection.execute(text("select version_num from alembic_version")).scalar()
+    return None if version is None else str(version)
 
 
 def as_record(record: type[_R], row: Row[Any]) -> _R:
     """Return a row as its record.
 
-    What comes out of the database was checked on its way in, and a constructor that sets one attribute after
-    the other takes four times as long as the query.
+    Values were validated when written, and a constructor that sets attributes one by one takes four times as
+    long as the query.
     """
     made: _R = manager_of_class(record).new_instance()
     made.__dict__.update(row._mapping)
@@ -283,7 +285,7 @@ def as_record(record: type[_R], row: Row[Any]) -> _R:
 
 
 def new_values(record: Record) -> dict[str, Any]:
-    """Return a new row's columns, without the id that the database gives."""
+    """Return a new row's columns, without the id, which the database assigns."""
     return record.model_dump(exclude={"id"})
 
 

@@ -1,4 +1,4 @@
-"""Which database there is, and how a connection to it begins."""
+"""Database URLs, engines, and connection setup."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sqlalchemy.exc import ArgumentError
 from workbench.errors import BadInput, MissingExtra, StoreError
 from workbench.host.mounts import network_filesystem
 
-#: Seconds a writer waits for its turn before giving up.
+#: Seconds a writer waits for the lock before giving up.
 BUSY_SECONDS = 30.0
 
 
-#: SQLite from here on (and these older ones) has no WAL-reset bug, which can corrupt a database that several
-#: processes write.
+#: SQLite from this version on (and the older ones below) is free of the WAL-reset bug, which can corrupt a
+#: database with several writers.
 SOUND_SQLITE = (3, 51, 3)
 
 
@@ -26,9 +26,9 @@ REPAIRED_SQLITE = frozenset({(3, 50, 7), (3, 44, 6)})
 
 
 def sqlite_module() -> Any:
-    """Return the SQLite driver in use: the newer ``pysqlite3`` where it is installed.
+    """Return the SQLite driver in use: ``pysqlite3`` if installed, which is newer.
 
-    The SQLite that an interpreter links may have the WAL-reset bug (before 3.51.3, and not 3.50.7 or
+    The SQLite linked into the interpreter may have the WAL-reset bug (before 3.51.3, and not 3.50.7 or
     3.44.6), which can corrupt a database under several writers.
     """
     try:
@@ -39,18 +39,18 @@ def sqlite_module() -> Any:
 
 
 def is_sound(version: str) -> bool:
-    """Say whether an SQLite of this version is free of the WAL-reset bug."""
+    """Return whether this SQLite version is free of the WAL-reset bug."""
     number = tuple(int(part) for part in version.split("."))[:3]
     return number >= SOUND_SQLITE or number in REPAIRED_SQLITE
 
 
 def parse_url(url: str | Path) -> URL:
-    """Return a database's URL, from a path or a text.
+    """Return a database URL from a path or a string.
 
     Raises
     ------
     BadInput
-        It cannot be read, or names a database that is not supported.
+        The URL is invalid, or names an unsupported database.
     """
     if isinstance(url, Path) or "://" not in url:
         return URL.create("sqlite", database=str(Path(url).absolute()))
@@ -60,28 +60,28 @@ def parse_url(url: str | Path) -> URL:
             parsed = parsed.set(drivername="postgresql+psycopg")
         kind = parsed.get_backend_name()
     except ArgumentError:
-        raise BadInput("the database URL cannot be read", hint="Give postgresql://user@host/name.") from None
+        raise BadInput("invalid database URL", hint="Use the form postgresql://user@host/name.") from None
     if kind not in ("sqlite", "postgresql"):
-        raise BadInput(f"no store for {kind!r} databases", hint="Give an SQLite file or postgresql://…")
+        raise BadInput(f"{kind!r} databases are not supported", hint="Give an SQLite file or postgresql://…")
     if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise BadInput("a store in memory would be seen by no worker", hint="Give the path of a file.")
+        raise BadInput("an in-memory database is not visible to workers", hint="Give the path of a file.")
     return parsed
 
 
 def sqlite_engine(url: URL) -> Engine:
-    """Return an engine for an SQLite file, whose folder is made if it is missing.
+    """Return an engine for an SQLite file; its folder is created if missing.
 
     Raises
     ------
     StoreError
-        The file is on a network file system, where SQLite's locks do not hold.
+        The file is on a network file system, where SQLite's locks do not work.
     """
     folder = Path(str(url.database)).parent
     folder.mkdir(parents=True, exist_ok=True)
     if kind := network_filesystem(folder):
         raise StoreError(
-            f"{folder} is on a network file system ({kind}), where SQLite's locks do not hold: "
-            "a database there is corrupted sooner or later",
+            f"{folder} is on a network file system ({kind}), where SQLite's locks do not work: "
+            "a database there would be corrupted sooner or later",
             hint="Keep the database elsewhere and the workspace here: set WORKBENCH_DATABASE_URL to "
             "postgresql://user@host/name, or to sqlite:////a/local/folder/workbench.db.",
         )
@@ -89,12 +89,12 @@ def sqlite_engine(url: URL) -> Engine:
     engine = create_engine(
         url, module=module, connect_args={"timeout": BUSY_SECONDS}, json_serializer=_to_json
     )
-    # An SQLite with the bug does without the write-ahead log: slower, and readers wait for writers.
+    # With the bug, do without the write-ahead log: slower, and readers wait for writers.
     journal = "wal" if is_sound(module.sqlite_version) else "truncate"
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, as_record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where `begin` below says, and how
+        connection.isolation_level = None  # transactions begin in `begin` below
         connection.execute(f"pragma journal_mode = {journal}")
         connection.execute("pragma foreign_keys = on")
 
@@ -126,10 +126,10 @@ def postgres_engine(url: URL) -> Engine:
 
 
 def storable(value: Any) -> Any:
-    """Return a value whose texts any database takes.
+    """Return a value whose strings any database accepts.
 
-    A file's name that is no UTF-8 reaches an error's message as half characters, and text from a process may
-    hold a NUL: neither can be stored, and neither may keep a job's end from being written.
+    File names that are not UTF-8 put unpaired surrogates into error messages, and process output may contain
+    NUL characters. Neither can be stored, and neither may prevent a job's end from being written.
     """
     if isinstance(value, str):
         if "\0" in value:
@@ -141,14 +141,14 @@ def storable(value: Any) -> Any:
 
 
 def _to_json(value: Any) -> str:
-    said = json.dumps(value, ensure_ascii=False)
-    # A file name that is no UTF-8 reaches Python as half characters; a run must end with them too.
-    return said if said.isascii() or _is_text(said) else json.dumps(value)
+    encoded = json.dumps(value, ensure_ascii=False)
+    # File names that are not UTF-8 contain unpaired surrogates; a run must still be able to end.
+    return encoded if encoded.isascii() or _is_text(encoded) else json.dumps(value)
 
 
-def _is_text(said: str) -> bool:
+def _is_text(text: str) -> bool:
     try:
-        said.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

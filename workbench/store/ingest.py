@@ -1,4 +1,4 @@
-"""Adding points, from this process or from a sender elsewhere."""
+"""Add points, from this process or from a remote sender."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.store.tables import RUNS, SENDERS
 
 
 class Ingest(RunQueries):
-    """Points on their way in."""
+    """Queries that add points."""
 
     def add_batches(
         self, batches: Mapping[Key, Batch], better: Mapping[Key, str | None], *, durable: bool = False
@@ -29,10 +29,10 @@ class Ingest(RunQueries):
         batches : mapping of (run id, name) to Batch
             New points of each metric, in the order they were logged.
         better : mapping of (run id, name) to {"higher", "lower", None}
-            Direction of a metric that is new; one that is known keeps its own.
+            Directions of new metrics; existing metrics keep theirs.
         durable : bool
-            What this has returned from survives the end of this process, however it ends; with ``durable``
-            a power cut too. Without, that comes with the next state that is written, such as the run's end.
+            On return the points survive any crash of this process; if ``durable``, also a power cut.
+            Otherwise they survive a power cut after the next durable write, such as the run's end.
         """
         batches = {key: batch for key, batch in batches.items() if len(batch.values)}
         if not batches:
@@ -42,24 +42,24 @@ class Ingest(RunQueries):
             self._collect(connection, {run_id for run_id, _ in batches})
 
     def add_sent_run(self, run: Run, experiment: str, key: str) -> Run:
-        """Add a run that is logged from another machine; asked again with the same key, it is the same run.
+        """Add a run that is logged from another machine; the same key always returns the same run.
 
         Parameters
         ----------
         run : Run
             The new run.
         experiment : str
-            Its experiment, which is made if it is new.
+            Its experiment; created if new.
         key : str
-            What the sender calls itself.
+            The sender's key.
         """
 
         def add() -> Run:
             with self._writing() as connection:
                 known = select(RUNS).join(SENDERS, SENDERS.c.run_id == RUNS.c.id)
-                there = connection.execute(known.where(SENDERS.c.key == key)).first()
-                if there is not None:
-                    return as_record(Run, there)
+                existing = connection.execute(known.where(SENDERS.c.key == key)).first()
+                if existing is not None:
+                    return as_record(Run, existing)
                 added = self._add_run(connection, run, experiment)
                 sender = Sender(key=key, run_id=added.id or 0, owner=True, heard_at=self._clock(connection))
                 connection.execute(insert(SENDERS).values(sender.model_dump()))
@@ -75,18 +75,18 @@ class Ingest(RunQueries):
         batches: Mapping[str, Batch],
         better: Mapping[Key, str | None],
     ) -> int | None:
-        """Keep a numbered batch that was sent from elsewhere; one that is kept already changes nothing.
+        """Save a numbered batch from a remote sender; a batch already saved changes nothing.
 
-        What this has returned from survives a power cut, since its sender forgets it.
+        On return the batch survives a power cut, since the sender then drops its copy.
 
         Parameters
         ----------
         run_id : int
             The run.
         key : str
-            What the sender calls itself; one that was never heard of begins with batch 1.
+            The sender's key; a new sender begins with batch 1.
         number : int
-            Counted from 1. The number of the last one again, or 0 before the first, is a sign of life.
+            Batch number, from 1. Repeating the last number, or 0 before the first, is a heartbeat.
         batches : mapping of str to Batch
             New points by metric.
         better : mapping of (run id, name) to {"higher", "lower", None}
@@ -95,45 +95,45 @@ class Ingest(RunQueries):
         Returns
         -------
         int or None
-            The number of the last batch that is kept; None where there is no such run.
+            The number of the last saved batch; None if there is no such run.
 
         Raises
         ------
         WrongState
-            The run is over, or a batch is missing before this one, or the key is another run's.
+            The run has ended, an earlier batch is missing, or the key belongs to another run.
         """
         new = {(run_id, name): batch for name, batch in batches.items() if len(batch.values)}
         with self._writing() as connection:
-            # On PostgreSQL the run's row is the lock; an SQLite file has one writer at a time.
+            # On PostgreSQL the run's row is the lock; SQLite has one writer at a time.
             run = connection.execute(select(RUNS.c.status).where(RUNS.c.id == run_id).with_for_update())
             status = run.scalar()
             if status is None:
                 return None
-            found = connection.execute(select(SENDERS).where(SENDERS.c.key == key)).first()
-            kept = 0 if found is None else int(found.received)
-            if found is not None and found.run_id != run_id:
-                raise WrongState(f"who sends this logs run {found.run_id}, and not run {run_id}")
+            sender = connection.execute(select(SENDERS).where(SENDERS.c.key == key)).first()
+            kept = 0 if sender is None else int(sender.received)
+            if sender is not None and sender.run_id != run_id:
+                raise WrongState(f"this sender is logging run {sender.run_id}, not run {run_id}")
             if status != "running" and (number > kept or not new):
                 raise WrongState(
-                    f"run {run_id} is {status}: nothing more can be logged to it",
-                    hint="It was ended by somebody else, or silent for so long that it was taken for lost.",
+                    f"run {run_id} is {status}: no more values can be logged",
+                    hint="Another process ended it, or it was marked as lost for lack of heartbeats.",
                 )
             if number > kept + 1:
-                raise WrongState(f"batch {number} of run {run_id} comes before batch {kept + 1}")
+                raise WrongState(f"batch {number} of run {run_id} arrived before batch {kept + 1}")
             if number == kept + 1 and new:
                 series.append(connection, new, better, sqlite=self.is_sqlite)
                 self._collect(connection, [run_id])
                 kept = number
             change: dict[str, Any] = {"received": kept, "heard_at": self._clock(connection)}
-            if found is None:
-                sender = Sender(key=key, run_id=run_id, **change)
-                connection.execute(insert(SENDERS).values(sender.model_dump()))
+            if sender is None:
+                added = Sender(key=key, run_id=run_id, **change)
+                connection.execute(insert(SENDERS).values(added.model_dump()))
             else:
                 connection.execute(update(SENDERS).where(SENDERS.c.key == key).values(change))
         return kept
 
     def heard_of(self, run_ids: Collection[int]) -> dict[int, float]:
-        """Return when runs that were started from elsewhere were heard of last, by the store's clock."""
+        """Return the last heartbeats of runs logged from other machines, by the store's clock."""
         query = select(SENDERS.c.run_id, SENDERS.c.heard_at)
         with self._reading() as connection:
             rows = connection.execute(query.where(SENDERS.c.owner, SENDERS.c.run_id.in_(run_ids)))

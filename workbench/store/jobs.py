@@ -19,7 +19,7 @@ class JobQueries(RunQueries):
     """Jobs and their results."""
 
     def add_job(self, job: Job) -> Job:
-        """Add a job as it is; return it with its id."""
+        """Add a job; return it with its id."""
         row = storable(new_values(job))
 
         def add() -> int:
@@ -51,7 +51,7 @@ class JobQueries(RunQueries):
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Job]:
-        """Return jobs, newest first, as plain rows to read from: of a thousand, five times as fast."""
+        """Return jobs, newest first, as plain rows: five times as fast for a thousand jobs."""
         with self._reading() as connection:
             rows = connection.execute(_some_jobs(type, status, limit, offset)).all()
         return cast("list[Job]", rows)
@@ -62,7 +62,7 @@ class JobQueries(RunQueries):
         *,
         type: str | None = None,  # noqa: A002  # the word for it everywhere
     ) -> int:
-        """Return how many jobs there are."""
+        """Return the number of jobs."""
         query = select(func.count()).select_from(JOBS)
         if type is not None:
             query = query.where(JOBS.c.type == type)
@@ -72,13 +72,13 @@ class JobQueries(RunQueries):
             return connection.execute(query).scalar_one()
 
     def job_adapters(self, job_ids: Collection[int]) -> dict[int, str]:
-        """Return whose adapter's some jobs are, by id."""
+        """Return the adapters of some jobs, by job id."""
         query = select(JOBS.c.id, JOBS.c.adapter).where(JOBS.c.id.in_(job_ids))
         with self._reading() as connection:
             return {row.id: row.adapter for row in connection.execute(query)}
 
     def job_types(self) -> list[str]:
-        """Return the types of the jobs there are, sorted."""
+        """Return the types of the existing jobs, sorted."""
         with self._reading() as connection:
             return sorted(connection.execute(select(JOBS.c.type).distinct()).scalars())
 
@@ -88,19 +88,19 @@ class JobQueries(RunQueries):
             return connection.execute(select(func.max(JOBS.c.id))).scalar()
 
     def claim_job(self, worker: Mapping[str, Any], lease_seconds: float) -> Job | None:
-        """Take the oldest queued job for a worker, or return None; one job is never taken by two.
+        """Claim the oldest queued job for a worker, or return None; no two workers claim the same job.
 
         Parameters
         ----------
         worker : mapping
-            Values of the columns that say who runs it: ``worker_id``, ``host``, ``worker_pid`` and
-            ``worker_pid_started``; and, where the process is there already, ``pid``, ``pid_started`` and
+            Columns that identify the worker: ``worker_id``, ``host``, ``worker_pid`` and
+            ``worker_pid_started``; and, if the process exists already, ``pid``, ``pid_started`` and
             ``token``.
         lease_seconds : float
-            How long the claim holds if it is never renewed.
+            How long the claim is valid if it is not renewed.
         """
         oldest = select(JOBS.c.id).where(JOBS.c.status == "queued").order_by(JOBS.c.id).limit(1)
-        with self._reading() as connection:  # no write lock for the many times there is nothing
+        with self._reading() as connection:  # no write lock when the queue is empty
             if connection.execute(oldest).first() is None:
                 return None
         with self._writing() as connection:
@@ -144,31 +144,31 @@ class JobQueries(RunQueries):
         runs: str = "",
         **change: Any,
     ) -> bool:
-        """Move a job to another state if it is in one of those expected; say whether it moved.
+        """Move a job to another state if it is in an expected one; return whether it moved.
 
         Parameters
         ----------
         job_id : int
             The job.
         expect : str or collection of str
-            States the mover believes the job to be in.
+            States that the caller expects the job to be in.
         to : str
-            The state it moves to; a final one sets ``finished_at`` too.
+            The new state; a final one also sets ``finished_at``.
         attempt : int, optional
-            The attempt the mover speaks for. A job that has since begun another one does not move.
+            The caller's attempt. A job that has since begun another attempt does not move.
         runs : str
-            How the runs end that the attempt left open, with the job's ``error``: in the same transaction,
-            since a moment later they could be the next attempt's.
+            Final status of the runs that the attempt left open, with the job's ``error``. They end in the
+            same transaction, since a moment later open runs could belong to the next attempt.
         **change
             Further columns to set.
         """
-        wanted = _expected(job_id, expect, attempt)
+        matches = _expected(job_id, expect, attempt)
         now = time.time()
         if to in FINAL_STATUSES:
             change.setdefault("finished_at", now)
         change = storable(change)
         with self._writing() as connection:
-            done = connection.execute(update(JOBS).where(wanted).values(status=to, **change))
+            done = connection.execute(update(JOBS).where(matches).values(status=to, **change))
             if done.rowcount == 1 and runs:
                 left = (RUNS.c.job_id == job_id) & (RUNS.c.status == "running")
                 ended = {"status": runs, "error": change.get("error"), "finished_at": now}
@@ -185,37 +185,37 @@ class JobQueries(RunQueries):
         durable: bool = False,
         **change: Any,
     ) -> str | None:
-        """Change columns of a running attempt; return the job's status, or None if nothing changed."""
-        wanted = _expected(job_id, expect, attempt)
-        changed = update(JOBS).where(wanted).values(storable(change)).returning(JOBS.c.status)
+        """Update columns of a running attempt; return the job's status, or None if nothing changed."""
+        matches = _expected(job_id, expect, attempt)
+        changed = update(JOBS).where(matches).values(storable(change)).returning(JOBS.c.status)
         with self._writing(durable=durable) as connection:
             status = connection.execute(changed).scalar()
         return None if status is None else str(status)
 
     def renew_leases(self, worker_id: str, lease_seconds: float) -> dict[int, tuple[str, int]]:
-        """Renew a worker's leases; return (status, attempt) of each job it still holds, by id."""
-        wanted = (JOBS.c.worker_id == worker_id) & JOBS.c.status.in_(("running", "cancelling"))
+        """Renew a worker's leases; return (status, attempt) of each job it still holds, by job id."""
+        matches = (JOBS.c.worker_id == worker_id) & JOBS.c.status.in_(("running", "cancelling"))
         with self._writing(durable=False) as connection:
             now = self._clock(connection)
             change = {"heartbeat_at": now, "lease_until": now + lease_seconds}
-            connection.execute(update(JOBS).where(wanted).values(change))
-            rows = connection.execute(select(JOBS.c.id, JOBS.c.status, JOBS.c.attempt).where(wanted)).all()
+            connection.execute(update(JOBS).where(matches).values(change))
+            rows = connection.execute(select(JOBS.c.id, JOBS.c.status, JOBS.c.attempt).where(matches)).all()
         return {job_id: (status, attempt) for job_id, status, attempt in rows}
 
     def held_jobs(self, worker_id: str) -> dict[int, tuple[str, int]]:
-        """Return (status, attempt) of each job a worker holds, by id."""
-        wanted = (JOBS.c.worker_id == worker_id) & JOBS.c.status.in_(("running", "cancelling"))
+        """Return (status, attempt) of each job that a worker holds, by job id."""
+        matches = (JOBS.c.worker_id == worker_id) & JOBS.c.status.in_(("running", "cancelling"))
         with self._reading() as connection:
-            rows = connection.execute(select(JOBS.c.id, JOBS.c.status, JOBS.c.attempt).where(wanted)).all()
+            rows = connection.execute(select(JOBS.c.id, JOBS.c.status, JOBS.c.attempt).where(matches)).all()
         return {job_id: (status, attempt) for job_id, status, attempt in rows}
 
     def save_result(self, job_id: int, attempt: int, data: Mapping[str, Any]) -> bool:
-        """Keep what a running attempt returned; say whether it was still that attempt's turn."""
-        wanted = _expected(job_id, ("running", "cancelling"), attempt)
+        """Save the result of a running attempt; return whether that attempt was still current."""
+        matches = _expected(job_id, ("running", "cancelling"), attempt)
         row = storable({"attempt": attempt, "data": dict(data), "created_at": time.time()})
         summary = str(row["data"].get("summary", ""))
         with self._writing() as connection:
-            if connection.execute(update(JOBS).where(wanted).values(summary=summary)).rowcount != 1:
+            if connection.execute(update(JOBS).where(matches).values(summary=summary)).rowcount != 1:
                 return False
             mine = RESULTS.c.job_id == job_id
             if connection.execute(update(RESULTS).where(mine).values(row)).rowcount == 0:
@@ -223,10 +223,10 @@ class JobQueries(RunQueries):
         return True
 
     def result(self, job_id: int) -> EvalResult | None:
-        """Return what a job's latest attempt returned."""
+        """Return the result of a job's latest attempt."""
         current = select(JOBS.c.attempt).where(JOBS.c.id == job_id).scalar_subquery()
-        wanted = (RESULTS.c.job_id == job_id) & (RESULTS.c.attempt == current)
-        return self._one(EvalResult, select(RESULTS).where(wanted))
+        matches = (RESULTS.c.job_id == job_id) & (RESULTS.c.attempt == current)
+        return self._one(EvalResult, select(RESULTS).where(matches))
 
 
 def _some_jobs(
@@ -245,5 +245,5 @@ def _some_jobs(
 
 def _expected(job_id: int, expect: str | Collection[str], attempt: int | None) -> ColumnElement[bool]:
     states = [expect] if isinstance(expect, str) else list(expect)
-    wanted = (JOBS.c.id == job_id) & JOBS.c.status.in_(states)
-    return wanted if attempt is None else wanted & (JOBS.c.attempt == attempt)
+    matches = (JOBS.c.id == job_id) & JOBS.c.status.in_(states)
+    return matches if attempt is None else matches & (JOBS.c.attempt == attempt)

@@ -14,7 +14,7 @@ class KeptFileQueries(RunQueries):
     """Checkpoints and artifacts of runs."""
 
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Add a checkpoint, or replace the record of the run's checkpoint of that name."""
+        """Add a checkpoint, or replace the run's checkpoint record with that name."""
         values = new_values(checkpoint)
         same = (CHECKPOINTS.c.run_id == checkpoint.run_id) & (CHECKPOINTS.c.name == checkpoint.name)
         with self._writing() as connection:
@@ -27,16 +27,16 @@ class KeptFileQueries(RunQueries):
         return self._all(Checkpoint, query)
 
     def forget_checkpoint(self, run_id: int, name: str) -> bool:
-        """Remove the record of a checkpoint; say whether there was one."""
+        """Remove the record of a checkpoint; return whether there was one."""
         mine = (CHECKPOINTS.c.run_id == run_id) & (CHECKPOINTS.c.name == name)
         with self._writing() as connection:
-            gone = connection.execute(delete(CHECKPOINTS).where(mine)).rowcount == 1
-            if gone:
+            removed = connection.execute(delete(CHECKPOINTS).where(mine)).rowcount == 1
+            if removed:
                 self._collect(connection, [run_id])
-        return gone
+        return removed
 
     def add_artifact(self, artifact: Artifact) -> None:
-        """Add an artifact, or replace the record of the run's artifact of that name."""
+        """Add an artifact, or replace the run's artifact record with that name."""
         values = new_values(artifact)
         same = (ARTIFACTS.c.run_id == artifact.run_id) & (ARTIFACTS.c.name == artifact.name)
         with self._writing() as connection:

@@ -1,4 +1,4 @@
-"""Reading what runs logged: summaries and points."""
+"""Read what runs logged: summaries and points."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from workbench.store.points import Curve, Key
 from workbench.store.records import MetricSummary
 from workbench.store.tables import SUMMARIES
 
-#: What :meth:`MetricQueries.summary_table` reads of each metric, in the order that it takes them apart in.
+#: The columns that :meth:`MetricQueries.summary_table` reads of each metric, in its unpacking order.
 _SUMMARY_COLUMNS = ("last", "min", "max", "best", "best_step", "last_step", "count", "nonfinite", "better")
 
 
-# Put together once: that takes as long as asking.
+# Built once: building the statement takes as long as executing it.
 IDS: Any = bindparam("ids", expanding=True)
 
 
@@ -29,10 +29,10 @@ _SUMMARY_TABLE = (
 
 
 class MetricQueries(Database):
-    """What runs logged."""
+    """Queries about metrics."""
 
     def summaries(self, run_ids: Collection[int]) -> dict[int, list[MetricSummary]]:
-        """Return the metric summaries of some runs, by run, in the order they first appeared."""
+        """Return the metric summaries of some runs, by run, in order of first appearance."""
         out: dict[int, list[MetricSummary]] = {run_id: [] for run_id in run_ids}
         query = select(SUMMARIES).where(SUMMARIES.c.run_id.in_(run_ids)).order_by(SUMMARIES.c.id)
         for summary in self._all(MetricSummary, query):
@@ -40,10 +40,10 @@ class MetricQueries(Database):
         return out
 
     def summary_table(self, run_ids: Collection[int]) -> dict[int, dict[str, dict[str, Any]]]:
-        """Return by run and metric name, in the order they first appeared, what each metric came to.
+        """Return the metric summaries by run and metric name, in order of first appearance.
 
-        Plain values, quick for many runs at once: ``last``, ``min``, ``max``, ``best``, ``best_step``,
-        ``last_step``, ``count``, ``nonfinite`` and ``better``. ``last`` is None where it was NaN.
+        Plain values, fast for many runs: ``last``, ``min``, ``max``, ``best``, ``best_step``,
+        ``last_step``, ``count``, ``nonfinite`` and ``better``. ``last`` is None if it was NaN.
         """
         with self._reading() as connection:
             return self._summary_table(connection, run_ids)
@@ -52,9 +52,9 @@ class MetricQueries(Database):
         self, connection: Connection, run_ids: Collection[int]
     ) -> dict[int, dict[str, dict[str, Any]]]:
         out: dict[int, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
-        # The driver's own rows, and each dict written out: there are thousands, and nothing wants converting.
-        found = connection.execute(_SUMMARY_TABLE, {"ids": list(run_ids)}).cursor.fetchall()
-        for run_id, name, last, low, high, best, best_step, last_step, count, nonfinite, better in found:
+        # Raw driver rows and literal dicts, for speed: there are thousands, and no value needs converting.
+        rows = connection.execute(_SUMMARY_TABLE, {"ids": list(run_ids)}).cursor.fetchall()
+        for run_id, name, last, low, high, best, best_step, last_step, count, nonfinite, better in rows:
             out[run_id][name] = {
                 "last": last,
                 "min": low,
@@ -71,34 +71,34 @@ class MetricQueries(Database):
     def curves(
         self, keys: Sequence[Key], after: Mapping[Key, int] | None = None, most: int | None = None
     ) -> dict[Key, Curve]:
-        """Return the points of many metrics at once, in the order logged.
+        """Return the points of many metrics, in the order logged.
 
         Parameters
         ----------
         keys : sequence of (run id, metric name)
-            Which.
+            The metrics.
         after : mapping of (run id, metric name) to int, optional
-            Only what comes after that ``seq``; all, for those not in it.
+            Only points after this ``seq``; all points of metrics not in it.
         most : int, optional
-            At most so many points in all: some metrics whole or from their first on, the others not at all.
+            Maximum number of points in total: metrics are read in turn, each from its first new point, until
+            it is reached.
 
         Returns
         -------
         dict of (run id, metric name) to Curve
-            One for every key; of length 0 where there is no such metric, or nothing new. The arrays may be
-            read-only.
+            One per key; empty if there is no such metric or no new point. The arrays may be read-only.
         """
         with self._reading() as connection:
             return series.read(connection, keys, after, most)
 
     def points(self, run_id: int, name: str, *, after: int = -1) -> list[tuple[int, float, float]]:
-        """Return (step, time, value) of one metric in the order logged, from sequence ``after`` + 1 on."""
+        """Return (step, time, value) of one metric in the order logged, from ``seq`` = ``after`` + 1 on."""
         key = (run_id, name)
         curve = self.curves([key], {key: after})[key]
         return list(zip(curve.step.tolist(), curve.time.tolist(), curve.value.tolist(), strict=True))
 
     def at_steps(self, run_id: int, steps: Collection[int]) -> dict[int, dict[str, float]]:
-        """Return by step the metrics of a run that were logged at it, the value logged last of each."""
+        """Return the metrics of a run logged at each step; the last value of each metric counts."""
         with self._reading() as connection:
             names = self._summary_table(connection, [run_id])[run_id]
             return self._at_steps(connection, run_id, names, steps)

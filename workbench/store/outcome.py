@@ -1,7 +1,7 @@
-"""What a run came to, in one plain document that is collected when the run ends.
+"""The outcome of a run, as one plain document that is collected when the run ends.
 
-The store writes it in the very transaction that ends the run, whoever ends it: the run itself, a worker, or
-somebody who looks and finds its process gone.
+The store writes it in the same transaction that ends the run, whether the run itself ends it, a worker, or a
+reader that finds its process gone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from workbench.store.records import Checkpoint, Run
 
-#: What is said of each metric.
+#: The statistics of each metric.
 STATISTICS = (
     "last",
     "min",
@@ -33,26 +33,26 @@ def collect(
     checkpoints: Iterable[Checkpoint] = (),
     at_step: Mapping[int, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Return what a run came to.
+    """Return the outcome of a run.
 
     Parameters
     ----------
     run : Run
         Its row.
     summaries : mapping
-        For each metric what :data:`STATISTICS` names.
+        The :data:`STATISTICS` of each metric.
     checkpoints : iterable of Checkpoint
-        What it kept.
+        Its checkpoints.
     at_step : mapping of int to mapping of str to float, optional
-        For each step that a checkpoint is of, the metrics logged at it.
+        The metrics logged at the step of each checkpoint.
 
     Returns
     -------
     dict
-        ``status``, ``error``, ``seconds`` (so far, while it is running), ``steps`` (the highest step that a
-        metric ended at; None if nothing was logged), ``epochs`` (the highest value of a metric called
-        ``epoch``, or whose last part is that; None if there is none), ``points`` (how many were logged),
-        ``metrics`` and ``checkpoints``. JSON knows neither NaN nor infinity: they are the texts ``"nan"``,
+        ``status``, ``error``, ``seconds`` (so far, if it is running), ``steps`` (the highest last step of a
+        metric; None if nothing was logged), ``epochs`` (the highest value of a metric called
+        ``epoch``, or with that as its last part; None without one), ``points`` (number of logged points),
+        ``metrics`` and ``checkpoints``. JSON has neither NaN nor infinity: they are the strings ``"nan"``,
         ``"inf"`` and ``"-inf"``.
     """
     steps = [row["last_step"] for row in summaries.values() if row["last_step"] is not None]
@@ -92,7 +92,7 @@ def _epochs(summaries: Mapping[str, Mapping[str, Any]]) -> float | None:
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
     out = {name: _text(row[name]) for name in STATISTICS}
     if out["last"] is None and row["count"]:
-        out["last"] = "nan"  # the one thing that is kept as nothing
+        out["last"] = "nan"  # stored as NULL
     return out
 
 

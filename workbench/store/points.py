@@ -1,9 +1,9 @@
-"""How metric points lie in the database: new ones a row each, many of a metric together in chunks.
+"""Storage of metric points: new points have one row each; many points of a metric are packed in chunks.
 
-A metric that is logged now and then costs one row a point, committed a moment later. Once :data:`SEAL` of its
-points lie in rows, or come at once, they are packed into one row of three arrays. So a curve of a million
-points is read as some blobs, and the table of rows stays small. ``sealed`` in a metric's summary says where
-its rows begin. Everything here happens inside a transaction that the store opened.
+A rarely logged metric takes one row per point, committed a moment later. Once :data:`SEAL` of its points are
+in rows, or arrive at once, they are packed into one row of three arrays. A curve of a million points is thus
+read as a few blobs, and the table of rows stays small. ``sealed`` in a metric's summary is the ``seq`` of its
+first row. All functions run inside a transaction that the store opened.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: So many points of a metric make a chunk; a chunk has at most so many.
+#: Number of points that are packed into a chunk; maximum number of points per chunk.
 SEAL, CHUNK = 1024, 65_536
 
 
-#: Below this many new points plain Python keeps a summary faster than arrays do.
+#: Below this number of new points plain Python updates a summary faster than arrays do.
 _FEW = 48
 
 
-#: Ids in one query at most: databases take a limited number of values.
+#: Maximum number of ids per query: databases limit the number of values.
 IDS = 5000
 
 
-# As text for the driver itself: compiling a statement for each batch costs more than the batch.
+# Raw SQL: compiling a statement for each batch costs more than the batch.
 _INSERT_POINTS = "insert into metric_point (metric_id, seq, step, time, value) values (?, ?, ?, ?, ?)"
 
 
 class Batch(NamedTuple):
-    """New points of one metric, in the order they were logged: three sequences of one length."""
+    """New points of one metric, in the order they were logged: three sequences of equal length."""
 
     steps: Sequence[int]
     times: Sequence[float]
@@ -48,18 +48,18 @@ class Batch(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Points of one metric in the order they were logged: four arrays of one length.
+    """Points of one metric in the order they were logged: four arrays of equal length.
 
     Attributes
     ----------
     seq : ndarray of int64
-        Counts the metric's points from 0, without gaps.
+        Index of the point in its metric, from 0, without gaps.
     step : ndarray of int64
-        Not sorted: a step may go back.
+        Not sorted: steps may go back.
     time : ndarray of float64
         Seconds since 1970.
     value : ndarray of float64
-        NaN and infinity are what was logged.
+        NaN and infinity are kept as logged.
     """
 
     seq: NDArray[np.int64]
@@ -97,7 +97,7 @@ _keep = (
 def append(
     connection: Connection, batches: Mapping[Key, Batch], better: Mapping[Key, str | None], *, sqlite: bool
 ) -> None:
-    """Add points and bring the summaries of their metrics up to date."""
+    """Add points and update the summaries of their metrics."""
     tallies = _tallies(connection, {run_id for run_id, _ in batches}, sqlite)
     rows: list[tuple[int, int, int, float, float | None]] = []
     for key, batch in batches.items():
@@ -119,12 +119,12 @@ def append(
 
 
 def _tallies(connection: Connection, run_ids: Collection[int], sqlite: bool) -> dict[Key, _Tally]:
-    if not sqlite:  # SQLite has one writer at a time; here the run's row is the lock
+    if not sqlite:  # SQLite has one writer at a time; elsewhere the run's row is the lock
         ordered = select(RUNS.c.id).where(RUNS.c.id.in_(run_ids)).order_by(RUNS.c.id)
         connection.execute(ordered.with_for_update())
     columns = [SUMMARIES.c[name] for name in ("run_id", "name", "id", *_TALLIED)]
-    found = connection.execute(select(*columns).where(SUMMARIES.c.run_id.in_(run_ids)))
-    return {(run_id, name): _Tally(*rest) for run_id, name, *rest in found}
+    rows = connection.execute(select(*columns).where(SUMMARIES.c.run_id.in_(run_ids)))
+    return {(run_id, name): _Tally(*rest) for run_id, name, *rest in rows}
 
 
 def _new_tally(connection: Connection, run_id: int, name: str, better: str | None) -> _Tally:
@@ -180,7 +180,7 @@ class _Tally:
     changed: bool = False
 
     def add(self, steps: Sequence[int], values: Sequence[float]) -> None:
-        """Take new points in."""
+        """Add new points."""
         self.changed = True
         self.count += len(values)
         last = float(values[-1])
@@ -212,7 +212,7 @@ class _Tally:
         self.nonfinite += int(len(array) - np.count_nonzero(finite))
         if not finite.any():
             return
-        # The first of those that share the best value keeps it, as one by one.
+        # The first of equal best values counts, as when adding them one by one.
         low = int(np.argmin(np.where(finite, array, np.inf)))
         high = int(np.argmax(np.where(finite, array, -np.inf)))
         step = steps[high if self.better == "higher" else low]
@@ -231,25 +231,25 @@ def read(
     after: Mapping[Key, int] | None = None,
     most: int | None = None,
 ) -> dict[Key, Curve]:
-    """Return the points of some metrics that come after a ``seq`` each; see ``Store.curves``."""
+    """Return the points of some metrics, each after its own ``seq``; see ``Store.curves``."""
     import numpy as np
 
     known = after or {}
-    wanted: dict[int, tuple[Key, int]] = {}
+    pending: dict[int, tuple[Key, int]] = {}
     ends: dict[int, int] = {}
     left = math.inf if most is None else most
     for key, metric_id, count in _found(connection, keys):
         seen = known.get(key, -1)
         if (new := min(count - 1 - seen, left)) > 0:
-            wanted[metric_id] = (key, seen)
+            pending[metric_id] = (key, seen)
             if most is not None:
                 ends[metric_id] = seen + int(new)
                 left -= new
-    parts: dict[int, list[Curve]] = {metric_id: [] for metric_id in wanted}
-    for some in _alike({metric_id: seen for metric_id, (_, seen) in wanted.items()}):
-        least = wanted[some[0]][1]
+    parts: dict[int, list[Curve]] = {metric_id: [] for metric_id in pending}
+    for some in _alike({metric_id: seen for metric_id, (_, seen) in pending.items()}):
+        least = pending[some[0]][1]
         last = None if most is None else max(ends[metric_id] for metric_id in some)
-        # Rows first: where they are packed between the two questions they come twice, and never not at all.
+        # Rows first: rows packed between the two queries are then read twice, and never missed.
         rows = _rows(connection, some, least)
         for metric_id, curve in _chunked(connection, some, least, last):
             parts[metric_id].append(curve)
@@ -259,7 +259,7 @@ def read(
             before.append(_later(curve, end))
     none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0)
     out = {key: Curve(*none) for key in keys}
-    for metric_id, (key, seen) in wanted.items():
+    for metric_id, (key, seen) in pending.items():
         if not (pieces := parts[metric_id]):
             continue
         whole = (
@@ -270,10 +270,10 @@ def read(
 
 
 def _alike(seen: Mapping[int, int]) -> Iterator[list[int]]:
-    """Yield metric ids that can be asked for at once, those of which least is known first.
+    """Yield groups of metric ids to read in one query, those with the lowest known ``seq`` first.
 
-    One of which nothing is known yet is not read together with one of which only the end is missing: both
-    would be read from the beginning.
+    A metric that is read from the start is not grouped with one that misses only its end: both would be
+    read from the start.
     """
     some: list[int] = []
     for metric_id in sorted(seen, key=seen.__getitem__):
@@ -286,16 +286,16 @@ def _alike(seen: Mapping[int, int]) -> Iterator[list[int]]:
 
 
 def _found(connection: Connection, keys: Sequence[Key]) -> Iterator[tuple[Key, int, int]]:
-    asked = set(keys)
-    run_ids = sorted({run_id for run_id, _ in asked})
-    names = {name for _, name in asked}
+    requested = set(keys)
+    run_ids = sorted({run_id for run_id, _ in requested})
+    names = {name for _, name in requested}
     columns = (SUMMARIES.c.run_id, SUMMARIES.c.name, SUMMARIES.c.id, SUMMARIES.c.count)
     for at in range(0, len(run_ids), IDS):
         query = select(*columns).where(SUMMARIES.c.run_id.in_(run_ids[at : at + IDS]))
         if len(names) <= IDS:
             query = query.where(SUMMARIES.c.name.in_(names))
         for run_id, name, metric_id, count in connection.execute(query):
-            if (run_id, name) in asked:
+            if (run_id, name) in requested:
                 yield (run_id, name), metric_id, count
 
 
@@ -307,10 +307,10 @@ def _rows(connection: Connection, ids: Sequence[int], after: int) -> list[tuple[
         .where(_points.c.metric_id.in_(ids), _points.c.seq > after)
         .order_by(_points.c.metric_id, _points.c.seq)
     )
-    found = connection.execute(query).all()
-    if not found:
+    rows = connection.execute(query).all()
+    if not rows:
         return []
-    owner, *columns = zip(*found, strict=True)
+    owner, *columns = zip(*rows, strict=True)
     kinds = (np.int64, np.int64, np.float64, np.float64)  # None becomes NaN
     arrays = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
     cuts = np.flatnonzero(np.diff(np.array(owner))) + 1
@@ -348,7 +348,7 @@ def _chunked(
 
 
 def _later(curve: Curve, after: int) -> Curve:
-    """Return what of a curve comes after a ``seq``."""
+    """Return the points of a curve after a ``seq``."""
     import numpy as np
 
     if not len(curve.seq) or curve.seq[0] > after:
@@ -358,7 +358,7 @@ def _later(curve: Curve, after: int) -> Curve:
 
 
 def _until(curve: Curve, last: int | None) -> Curve:
-    """Return what of a curve comes up to a ``seq``; all of it if None."""
+    """Return the points of a curve up to a ``seq``; all points if None."""
     import numpy as np
 
     if last is None or not len(curve.seq) or curve.seq[-1] <= last:
@@ -371,12 +371,12 @@ def _curve(columns: Iterable[Any]) -> Curve:
 
 
 def at_steps(curves: Mapping[Key, Curve], steps: Iterable[int]) -> dict[int, dict[str, float]]:
-    """Return for each step the metrics that were logged at it: the value logged last, if more than one."""
+    """Return the metrics logged at each step; the last value counts if there are several."""
     import numpy as np
 
     out: dict[int, dict[str, float]] = {step: {} for step in steps}
     for (_, name), curve in curves.items():
         for step, values in out.items():
-            if len(found := np.flatnonzero(curve.step == step)):
-                values[name] = float(curve.value[found[-1]])
+            if len(places := np.flatnonzero(curve.step == step)):
+                values[name] = float(curve.value[places[-1]])
     return out

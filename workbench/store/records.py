@@ -1,8 +1,7 @@
-"""What a row of the database is.
+"""The rows of the database.
 
-Times are seconds since 1970 in UTC. A metric's value is NULL where it was not a number (NaN), since
-SQLite keeps no NaN; the store turns one into the other. What happens to rows is in
-:mod:`workbench.store.store`.
+Times are seconds since 1970 in UTC. A metric's NaN is stored as NULL, since SQLite cannot store NaN; the
+store converts between the two. The queries are in :mod:`workbench.store.store`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from sqlmodel import Field, SQLModel
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 
-#: A job in one of these states will not move again.
+#: A job in one of these states never changes state again.
 FINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -37,11 +36,11 @@ JOB_STATUSES: tuple[JobStatus, ...] = ("queued", "running", "cancelling", "succe
 
 
 class Record(SQLModel, registry=registry()):
-    """Base of the rows; the registry is our own, so tables a user declares with SQLModel do not mix in."""
+    """Base of the rows; its own registry keeps them apart from tables that users declare with SQLModel."""
 
 
 class Experiment(Record, table=True):
-    """A question that runs try to answer."""
+    """A named group of runs that answer one question."""
 
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, index=True)
@@ -63,50 +62,50 @@ class Run(Record, table=True):
     status: str = "running"
     config: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     tags: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    #: Which way each metric is better: a list of (glob pattern, "higher" | "lower"), first match counts.
+    #: The better direction of each metric: a list of (glob pattern, "higher" | "lower"), first match counts.
     directions: list[list[str]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     job_id: int | None = Field(default=None, index=True)
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     created_at: float = Field(default_factory=time.time, sa_type=Float)
     finished_at: float | None = Field(default=None, sa_type=Float)
-    # The process that logs: a run whose process vanished did not keep running.
+    # The process that logs: a run is lost when its process is gone.
     host: str = ""
     pid: int | None = None
     pid_started: str = ""
-    #: What a person wants to remember of it.
+    #: Free text.
     notes: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
-    #: ``{"commit", "branch", "dirty"}`` of the folder it was started in; empty where that is no repository.
+    #: ``{"commit", "branch", "dirty"}`` of the folder it was started in; empty outside a repository.
     git: dict[str, Any] = Field(
         default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
     )
-    #: Where and by what it was run: interpreter, platform, package versions, host, command.
+    #: Where it ran: interpreter, platform, package versions, host, command.
     environment: dict[str, Any] = Field(
         default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
     )
-    #: The random seed, a whole number of any size; JSON, since those may have more than 64 binary digits.
+    #: The random seed, a whole number of any size; JSON, since it may exceed 64 bits.
     seed: Any = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    #: What it came to, collected when it ended; see :mod:`workbench.store.outcome`.
+    #: Its outcome, collected when it ended; see :mod:`workbench.store.outcome`.
     outcome: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    #: Which run of which other tool it was brought from (``mlflow:<id>``): brought again, it is the same run.
+    #: The tool and run that it was imported from (``mlflow:<id>``); importing again finds the same run.
     origin: str | None = Field(default=None, unique=True, index=True)
 
 
 class Sender(Record, table=True):
-    """Who logs a run from another machine, and how much of what it sent is kept."""
+    """A process that logs a run from another machine, and the last batch saved from it."""
 
-    #: What it calls itself: random, and known to nobody else.
+    #: Random and known only to the sender.
     key: str = Field(primary_key=True)
     run_id: int = Field(sa_column=Column(ForeignKey("run.id"), nullable=False, index=True))
-    #: Whether it started the run: then the run is lost when nothing is heard of it any more.
+    #: Whether it started the run: then the run is lost when its heartbeats stop.
     owner: bool = Field(default=False)
-    #: Number of the last batch that is kept; one that comes again changes nothing.
+    #: Number of the last batch that was saved; a repeated batch changes nothing.
     received: int = Field(default=0, sa_type=BigInteger)
-    #: When it was heard of last, by the store's clock.
+    #: Time of its last heartbeat, by the store's clock.
     heard_at: float = Field(default=0.0, sa_type=Float)
 
 
 class MetricSummary(Record, table=True):
-    """One metric of one run: what it came to, kept by the writer while points arrive."""
+    """The summary of one metric of one run, updated by the writer while points arrive."""
 
     __tablename__: ClassVar[Any] = "metric_summary"
     __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "name"),)
@@ -116,7 +115,7 @@ class MetricSummary(Record, table=True):
     name: str
     better: str | None = None
     count: int = 0
-    #: How many of them were NaN or infinite; those are never min, max or best.
+    #: Number of NaN or infinite values; these are never min, max or best.
     nonfinite: int = 0
     last: float | None = Field(default=None, sa_type=Float)
     last_step: int | None = Field(default=None, sa_type=BigInteger)
@@ -124,14 +123,14 @@ class MetricSummary(Record, table=True):
     max: float | None = Field(default=None, sa_type=Float)
     best: float | None = Field(default=None, sa_type=Float)
     best_step: int | None = Field(default=None, sa_type=BigInteger)
-    #: Points with a ``seq`` below this are in chunks, the others in rows of their own.
+    #: Points with a ``seq`` below this are in chunks, the others in single rows.
     sealed: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
 
 
 class MetricPoint(Record, table=True):
     """One logged value. ``seq`` counts a metric's points from 0 in the order they were logged.
 
-    When a metric has many of them they move into a :class:`MetricChunk`.
+    When a metric has many points, they move into a :class:`MetricChunk`.
     """
 
     __tablename__: ClassVar[Any] = "metric_point"
@@ -145,10 +144,10 @@ class MetricPoint(Record, table=True):
 
 
 class MetricChunk(Record, table=True):
-    """Many values of one metric in one row: reading a curve of a million points is reading some blobs.
+    """Many values of one metric in one row, so that a curve of a million points is read as a few blobs.
 
     ``step``, ``time`` and ``value`` are arrays of ``count`` little-endian numbers of 8 bytes: int64, float64,
-    float64 (NaN where it was none). Chunks of a metric follow each other without gap or overlap.
+    float64 (NaN if it was not a number). Chunks of a metric are contiguous: no gaps, no overlaps.
     """
 
     __tablename__: ClassVar[Any] = "metric_chunk"
@@ -162,7 +161,7 @@ class MetricChunk(Record, table=True):
 
 
 class Checkpoint(Record, table=True):
-    """One file a run kept, at ``runs/<run id>/checkpoints/<name>``."""
+    """One file that a run saved, at ``runs/<run id>/checkpoints/<name>``."""
 
     __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "name"),)
 
@@ -172,13 +171,13 @@ class Checkpoint(Record, table=True):
     step: int | None = Field(default=None, sa_type=BigInteger)
     size: int = Field(default=0, sa_type=BigInteger)
     created_at: float = Field(default_factory=time.time, sa_type=Float)
-    #: The metric it competes by for being kept, and its value then; empty where it is kept in any case.
+    #: The metric that decides whether it is kept, and its value then; empty if it is always kept.
     metric: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
     value: float | None = Field(default=None, sa_type=Float)
 
 
 class Artifact(Record, table=True):
-    """One file a run made that is no checkpoint, at ``runs/<run id>/artifacts/<name>``."""
+    """One file of a run that is not a checkpoint, at ``runs/<run id>/artifacts/<name>``."""
 
     __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "name"),)
 
@@ -195,7 +194,7 @@ class Job(Record, table=True):
     __table_args__: ClassVar[Any] = (
         Index("ix_job_status_id", "status", "id"),
         Index("ix_job_type_id", "type", "id"),
-        {"sqlite_autoincrement": True},  # an id is a folder's name too: never used twice
+        {"sqlite_autoincrement": True},  # an id is also a folder's name: never reused
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -206,50 +205,50 @@ class Job(Record, table=True):
     progress_done: float = Field(default=0.0, sa_type=Float)
     progress_total: float | None = Field(default=None, sa_type=Float)
     progress_message: str = Field(default="", sa_type=Text)
-    #: The stages it is in, outermost first: ``{"name", "done", "total"}`` each.
+    #: Its current stages, outermost first, each ``{"name", "done", "total"}``.
     progress_stages: list[dict[str, Any]] = Field(
         default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]")
     )
-    #: Units of the innermost stage a second, and seconds left for the whole; None while unknown.
+    #: Units of the innermost stage per second, and seconds left in total; None while unknown.
     progress_rate: float | None = Field(default=None, sa_type=Float)
     progress_left: float | None = Field(default=None, sa_type=Float)
-    #: The result's one sentence; the result itself has a table of its own, so that lists stay light.
+    #: The result's one-sentence summary; the result has its own table, so that lists stay small.
     summary: str = Field(default="", sa_type=Text)
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    #: Metrics of its result that must reach a value: below it, the job fails.
+    #: Minimum values of its result's metrics; below one, the job fails.
     floors: dict[str, float] = Field(
         default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
     )
-    #: The notebook to execute where it is not the one of the job's type; ``options`` are its parameters.
+    #: The notebook to execute, if not that of the job's type; ``options`` are its parameters.
     source: str = Field(default="", sa_type=Text)
-    #: The copy of it that was taken when the job was submitted, as ``jobs/.sources/<this>.ipynb``.
+    #: Hash of the copy taken when the job was submitted, stored as ``jobs/.sources/<this>.ipynb``.
     source_sha256: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
-    #: The executed notebook, relative to the workspace; empty while there is none.
+    #: The executed notebook, relative to the workspace; empty until there is one.
     notebook: str = Field(default="", sa_type=Text)
-    #: Folder the job was submitted from: relative paths in its options mean what the submitter meant.
+    #: Folder the job was submitted from; relative paths in its options are relative to it.
     cwd: str = Field(default="", sa_type=Text)
     run_id: int | None = None
     created_at: float = Field(default_factory=time.time, sa_type=Float)
     started_at: float | None = Field(default=None, sa_type=Float)
     finished_at: float | None = Field(default=None, sa_type=Float)
-    # Every write of a running job names the attempt it belongs to, so an earlier one changes nothing.
+    # Every write of a running job names its attempt, so an earlier attempt changes nothing.
     attempt: int = 0
     max_attempts: int = 1
-    # Who runs it. By hand there is no worker and `pid` is the kernel's own.
+    # The process that runs it. A job run by hand has no worker, and `pid` is the kernel's.
     worker_id: str = ""
     host: str = ""
     worker_pid: int | None = None
     worker_pid_started: str = ""
     pid: int | None = None
     pid_started: str = ""
-    #: Mark in the environment of every process of the attempt, to find those whose parents are gone.
+    #: Token in the environment of every process of the attempt, to find orphans.
     token: str = ""
     heartbeat_at: float | None = Field(default=None, sa_type=Float)
     lease_until: float | None = Field(default=None, sa_type=Float)
 
 
 class EvalResult(Record, table=True):
-    """What a job returned: an evaluation's tables and curves, or another job's outcome in the same form."""
+    """The result of a job: an evaluation's tables and curves, or another job's result in the same form."""
 
     __tablename__: ClassVar[Any] = "eval_result"
 

@@ -18,7 +18,7 @@ from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS
 
 
 class RunRow(NamedTuple):
-    """A run without what only its own page shows."""
+    """A run without the columns that only its own page shows."""
 
     id: int
     name: str
@@ -53,7 +53,7 @@ class RunQueries(MetricQueries):
     """Experiments and runs."""
 
     def experiments(self) -> list[Experiment]:
-        """Return every experiment, by name."""
+        """Return all experiments, sorted by name."""
         return self._all(Experiment, select(EXPERIMENTS).order_by(EXPERIMENTS.c.name))
 
     def experiment(self, key: str | int) -> Experiment | None:
@@ -62,9 +62,9 @@ class RunQueries(MetricQueries):
         return self._one(Experiment, select(EXPERIMENTS).where(column == key))
 
     def add_run(self, run: Run, experiment: str) -> Run:
-        """Add a run, and its experiment if that is new; return the run with its ids.
+        """Add a run, and its experiment if new; return the run with its ids.
 
-        A run without a name is called ``run-<id>``.
+        The default name is ``run-<id>``.
         """
 
         def add() -> Run:
@@ -74,7 +74,7 @@ class RunQueries(MetricQueries):
         return self._adding(add)
 
     def _add_run(self, connection: Connection, run: Run, experiment: str) -> Run:
-        # What is JSON escapes any text by itself; a column of text does not.
+        # JSON columns escape any text; text columns do not.
         texts = {name: storable(value) for name, value in new_values(run).items() if isinstance(value, str)}
         experiment_id = _experiment_id(connection, experiment, run.created_at)
         row = {**new_values(run), **texts, "experiment_id": experiment_id}
@@ -86,31 +86,31 @@ class RunQueries(MetricQueries):
         return Run(**{**row, "id": run_id})
 
     def put_run(self, run: Run, experiment: str) -> Run:
-        """Add a run that has an ``origin``, or bring the one that came from there up to date.
+        """Add a run that has an ``origin``, or update the existing run with that origin.
 
-        A run that is there keeps its id, its notes, its experiment and the tags it was given here; all else
-        is as ``run`` says, its state too.
+        An existing run keeps its id, its notes, its experiment and the tags added here; everything else,
+        including its status, is taken from ``run``.
         """
         with self._writing() as connection:
-            there = connection.execute(select(RUNS).where(RUNS.c.origin == run.origin)).first()
-            if there is None:
+            existing = connection.execute(select(RUNS).where(RUNS.c.origin == run.origin)).first()
+            if existing is None:
                 added = self._add_run(connection, run, experiment)
                 self._collect(connection, [added.id or 0])
                 return added
             kept = {
-                "id": there.id,
-                "experiment_id": there.experiment_id,
-                "notes": there.notes or run.notes,
-                "tags": {**there.tags, **run.tags},
-                "outcome": there.outcome,
+                "id": existing.id,
+                "experiment_id": existing.experiment_id,
+                "notes": existing.notes or run.notes,
+                "tags": {**existing.tags, **run.tags},
+                "outcome": existing.outcome,
             }
             row = {**new_values(run), **kept}
-            connection.execute(update(RUNS).where(RUNS.c.id == there.id).values(row))
-            self._collect(connection, [there.id])
+            connection.execute(update(RUNS).where(RUNS.c.id == existing.id).values(row))
+            self._collect(connection, [existing.id])
         return Run(**row)
 
     def change_run(self, run_id: int, **change: Any) -> None:
-        """Change columns of a run that say nothing of its state, such as its notes and tags."""
+        """Update columns of a run that are not part of its state, such as notes and tags."""
         with self._writing() as connection:
             connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(change))
 
@@ -125,26 +125,26 @@ class RunQueries(MetricQueries):
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Run]:
-        """Return runs, newest first; those of one experiment if it is named."""
+        """Return runs, newest first; of one experiment if given."""
         query = select(RUNS).order_by(RUNS.c.id.desc()).limit(limit).offset(offset)
         if experiment_id is not None:
             query = query.where(RUNS.c.experiment_id == experiment_id)
         return self._all(Run, query)
 
     def run_table(self, run_ids: Collection[int] | None = None) -> dict[int, RunRow]:
-        """Return runs by id, newest first, without what only a run's own page shows; all of them if None."""
+        """Return runs by id, newest first, without the columns of a run's own page; all runs if None."""
         with self._reading() as connection:
             if run_ids is None:
-                found = connection.execute(_RUN_TABLE)
+                rows = connection.execute(_RUN_TABLE)
             else:
-                found = connection.execute(_RUN_TABLE_OF, {"ids": list(run_ids)})
-            return {row[0]: RunRow(*row) for row in found}
+                rows = connection.execute(_RUN_TABLE_OF, {"ids": list(run_ids)})
+            return {row[0]: RunRow(*row) for row in rows}
 
     def run_marks(self, run_ids: Collection[int]) -> dict[int, str]:
-        """Return by id a mark that is another one when a run's row of ``run_table`` is.
+        """Return by id a hash that changes when a run's row of ``run_table`` changes.
 
-        Of a run that is running, also when it has logged more points. Texts are compared as they lie in the
-        database: nothing of them is read.
+        For a running run it also changes when more points are logged. JSON columns are hashed as stored,
+        without parsing.
         """
         read = [RUNS.c[name] for name in RunRow._fields if name != "experiment"]
         columns = [one.cast(Text) if isinstance(one.type, JSON) else one for one in read]
@@ -156,7 +156,7 @@ class RunQueries(MetricQueries):
             .group_by(SUMMARIES.c.run_id)
         )
         with self._reading() as connection:
-            # Counted first: what is logged between the two questions changes the mark the next time.
+            # Counted first: points logged between the two queries change the hash the next time.
             logged = {run_id: int(count) for run_id, count in connection.execute(counts)}
             return {
                 row[0]: blake2b(repr((*row, logged.get(row[0]))).encode(), digest_size=9).hexdigest()
@@ -164,11 +164,11 @@ class RunQueries(MetricQueries):
             }
 
     def run_of(self, origin: str) -> Run | None:
-        """Return the run that was brought from somewhere."""
+        """Return the run that was imported from an origin."""
         return self._one(Run, select(RUNS).where(RUNS.c.origin == origin))
 
     def running(self) -> list[tuple[int, str, int | None, str]]:
-        """Return (id, host, pid, when that process started) of the runs that are running."""
+        """Return (id, host, pid, start of that process) of the running runs."""
         query = select(RUNS.c.id, RUNS.c.host, RUNS.c.pid, RUNS.c.pid_started)
         with self._reading() as connection:
             return [tuple(row) for row in connection.execute(query.where(RUNS.c.status == "running"))]
@@ -187,27 +187,27 @@ class RunQueries(MetricQueries):
         finished_at: float | None = None,
         heard_at: float | None = None,
     ) -> bool:
-        """End a run that is running and collect its outcome, in one; say whether it was running.
+        """End a running run and collect its outcome, in one transaction; return whether it was running.
 
-        With ``heard_at`` only if nothing was heard since of who logs it from elsewhere.
+        With ``heard_at``, only if its remote sender has sent no heartbeat since then.
         """
-        wanted = (RUNS.c.id == run_id) & (RUNS.c.status == "running")
+        matches = (RUNS.c.id == run_id) & (RUNS.c.status == "running")
         if heard_at is not None:
             silent = select(SENDERS.c.run_id).where(SENDERS.c.owner, SENDERS.c.heard_at == heard_at)
-            wanted &= RUNS.c.id.in_(silent)
+            matches &= RUNS.c.id.in_(silent)
         change = {
             "status": status,
             "error": dict(error) if error else None,
             "finished_at": time.time() if finished_at is None else finished_at,
         }
         with self._writing() as connection:
-            if connection.execute(update(RUNS).where(wanted).values(change)).rowcount != 1:
+            if connection.execute(update(RUNS).where(matches).values(change)).rowcount != 1:
                 return False
             self._collect(connection, [run_id])
         return True
 
     def outcome(self, run_id: int) -> dict[str, Any] | None:
-        """Return what a run has come to: what was collected at its end, or how it stands now."""
+        """Return the outcome of a run: as collected at its end, or its current state."""
         with self._reading() as connection:
             row = connection.execute(select(RUNS).where(RUNS.c.id == run_id)).first()
             if row is None:
@@ -216,7 +216,7 @@ class RunQueries(MetricQueries):
             return stored or self._outcome(connection, as_record(Run, row))
 
     def _collect(self, connection: Connection, run_ids: Collection[int]) -> None:
-        """Write the outcomes of runs that have ended, again where more was logged since."""
+        """Write the outcomes of ended runs; rewrite them if more was logged since."""
         ended = select(RUNS).where(RUNS.c.id.in_(run_ids), RUNS.c.status != "running")
         for row in connection.execute(ended).all():
             outcome = self._outcome(connection, as_record(Run, row))
@@ -235,8 +235,8 @@ class RunQueries(MetricQueries):
 
 
 def _experiment_id(connection: Connection, name: str, created_at: float) -> int:
-    """Return the id of an experiment, which is made if it is new."""
-    found = connection.execute(select(EXPERIMENTS.c.id).where(EXPERIMENTS.c.name == name)).scalar()
-    if found is not None:
-        return int(found)
+    """Return the id of an experiment, created if new."""
+    existing = connection.execute(select(EXPERIMENTS.c.id).where(EXPERIMENTS.c.name == name)).scalar()
+    if existing is not None:
+        return int(existing)
     return new_id(connection, insert(EXPERIMENTS).values(name=name, created_at=created_at), EXPERIMENTS)

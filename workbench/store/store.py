@@ -1,14 +1,14 @@
-"""The database as the rest of the workbench sees it: one class with a method for each question and change.
+"""The interface to the database: one class with one method per query and change.
 
-A :class:`Store` is one database: SQLite in a file, or PostgreSQL. Each method is one transaction that
-either happened or did not. Ids are whole numbers counted from 1, times are seconds since 1970, and
-something missing is None (the callers turn that into an error that names it). The methods stand in the
-modules of this folder, by what they are about; the statements that read and write metric points are in
-:mod:`workbench.store.points`.
+A :class:`Store` is one database: an SQLite file, or PostgreSQL. Each method is one atomic transaction. Ids
+are whole numbers from 1, times are seconds since 1970, and a missing row is None (callers raise the error
+that names it). The methods are in the modules of this folder, by topic; the statements that read and write
+metric points are in :mod:`workbench.store.points`.
 
-A job moves only if it was what the mover thought. Two methods change its status: :meth:`Store.claim_job`
-takes a queued job for a worker, and :meth:`Store.move_job` makes every other move. Both name the status they
-expect in the statement itself (:meth:`Store.move_job` the attempt too) and say whether anything moved.
+A job changes state only if it is in the state that the caller expects. Two methods change its status:
+:meth:`Store.claim_job` takes a queued job for a worker, and :meth:`Store.move_job` makes every other move.
+Both check the expected status in the statement itself (:meth:`Store.move_job` also the attempt) and report
+whether the job moved.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Store(Ingest, KeptFileQueries, JobQueries):
     Parameters
     ----------
     url : str or path
-        A path of an SQLite file (made if it is not there), or an SQLAlchemy URL: ``sqlite:///…`` or
+        The path of an SQLite file (created if missing), or an SQLAlchemy URL: ``sqlite:///…`` or
         ``postgresql://…``.
 
     Raises
     ------
     MissingExtra
-        PostgreSQL was asked for and its driver is not installed.
+        The URL is PostgreSQL's and its driver is not installed.
     StoreError
-        The database cannot be opened, or was made by a newer version.
+        The database cannot be opened, or was created by a newer version.
     """

@@ -1,4 +1,4 @@
-"""The tables that records describe, as queries name them."""
+"""The tables of the records, for use in queries."""
 
 from __future__ import annotations
 

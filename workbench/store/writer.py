@@ -1,8 +1,8 @@
-"""The one thread of a workspace that writes what is logged, to a database or to a server.
+"""The metrics writer: one thread per workspace that writes logged points to a database or a server.
 
-Who logs puts a number into a queue and goes on. The thread commits what has come together, at most
-:data:`BATCH_SECONDS` later, and keeps each metric's summary. The queue and the lock that hurries the thread
-are made in C and may be used in a signal handler, in the middle of anything.
+Logging puts values into a queue and returns. The thread commits the queued values at most
+:data:`BATCH_SECONDS` later and updates each metric's summary. The queue and the lock that wakes the thread
+are implemented in C and are safe to use in a signal handler.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from workbench.errors import StoreError, StoreUnavailable, WorkbenchError
 from workbench.host import signals
 from workbench.store.points import Batch, Key
 
-#: A logged number is in the database after at most this many seconds, and the time of one commit.
+#: Maximum seconds until a logged value is written, not counting the commit itself.
 BATCH_SECONDS = 0.25
 
 
-#: The same where SIGTERM would end the process before anybody could write.
+#: The same if SIGTERM would end the process before the queue is written.
 HASTY_SECONDS = 0.01
 
 
-#: Points in one transaction at most, so that no batch holds the write lock for long.
+#: Maximum number of points per transaction, so that no batch holds the write lock for long.
 BATCH_POINTS = 50_000
 
 
-#: The writer is allowed to be this far behind; then who logs waits instead of filling the memory.
+#: Maximum number of queued points; beyond it, logging blocks instead of filling the memory.
 QUEUE_POINTS = 1_000_000
 
 
-#: Seconds between two tries while the database refuses.
+#: Seconds between two tries while the database reports errors.
 _RETRY_SECONDS = 0.5
 
 
@@ -49,31 +49,31 @@ _Columns = tuple[list[int], list[float], list[float]]
 
 
 class Sink(Protocol):
-    """Where points go: a database, or a server."""
+    """The destination of points: a database or a server."""
 
     def add_batches(self, batches: Mapping[Key, Batch], better: Mapping[Key, str | None]) -> None:
-        """Keep points; what is out of reach raises ``StoreUnavailable`` and is given all of it again."""
+        """Save points; ``StoreUnavailable`` means that the same points are sent again later."""
 
     def end_run(self, run_id: int, status: str, error: Mapping[str, Any] | None = None) -> bool:
-        """End a run that is running; say whether it was."""
+        """End a running run; return whether it was running."""
 
     def forget_connections(self) -> None:
-        """Leave inherited connections alone in a process that was forked."""
+        """Drop inherited connections, without closing them, in a forked process."""
 
 
 class Heart(Protocol):
-    """Tells who is elsewhere that runs go on, also when nothing is logged."""
+    """Sends heartbeats for open runs, even when nothing is logged."""
 
     @property
     def beat_seconds(self) -> float:
-        """Seconds between two beats."""
+        """Seconds between two heartbeats."""
 
     def beat(self, run_ids: Collection[int]) -> None:
-        """Say that these runs go on, where it is time to; it never raises."""
+        """Send heartbeats for these runs if they are due; never raises."""
 
 
 class _Mark:
-    """Put behind what is queued; answered when all of that is committed, or cannot be."""
+    """A queue marker; answered when everything before it is committed, or has failed."""
 
     def __init__(self, *, last: bool = False, end: tuple[str, dict[str, Any]] | None = None) -> None:
         self.last = last
@@ -83,14 +83,14 @@ class _Mark:
 
 
 class Writer:
-    """Writes the metric points of one workspace, in a thread of its own.
+    """Writes the metric points of one workspace in its own thread.
 
     Parameters
     ----------
     store : Sink
-        Where the points go.
+        The destination of the points.
     heart : Heart, optional
-        Who has to hear that the open runs go on.
+        Sends heartbeats for the open runs.
     """
 
     def __init__(self, store: Sink, heart: Heart | None = None) -> None:
@@ -105,8 +105,8 @@ class Writer:
     def _begin_empty(self) -> None:
         self._queue: SimpleQueue[_Call | _Many | _Mark] = SimpleQueue()
         self._pending: list[_Call | _Many] = []
-        self._waiting = 0  # points queued, about: two threads may count at once
-        self._written = True  # whether all that was queued is committed
+        self._waiting = 0  # approximate number of queued points: not synchronized
+        self._written = True  # whether everything queued is committed
         self._error: WorkbenchError | None = None
         self._thread: threading.Thread | None = None
         self._asked = False
@@ -114,36 +114,36 @@ class Writer:
         self._hurry.acquire()
 
     def forget(self) -> None:
-        """Begin with nothing: in a forked child the queue is the parent's, and so are the open runs."""
+        """Start empty in a forked child: the queue and the open runs belong to the parent."""
         self._begin_empty()
         self._starting = threading.Lock()
         self._open.clear()
         self._store.forget_connections()
 
-    # Who logs ------------------------------------------------------------------------------------
+    # Called by the logging threads ---------------------------------------------------------------
 
     def begin(self, run_id: int) -> None:
-        """Note a run of this process that has begun: when the process ends, so does the run."""
+        """Register a run that this process started; the run ends with the process."""
         self._open[run_id] = None
         if self._thread is None:
             self._start()
         signals.watch(self)
 
     def ended(self, run_id: int) -> None:
-        """Note that a run has ended."""
+        """Unregister a run that has ended."""
         self._open.pop(run_id, None)
 
     @property
     def open_runs(self) -> list[int]:
-        """The runs of this process that have begun and not ended."""
+        """The runs that this process started and that have not ended."""
         return list(self._open)
 
     def learn(self, run_id: int, name: str, better: str | None) -> None:
-        """Say which way a metric of a run is better, before its first point."""
+        """Set the better direction of a run's metric, before its first point."""
         self._better[run_id, name] = better
 
     def put(self, item: _Call | _Many, points: int) -> None:
-        """Queue what was logged; it is written soon."""
+        """Queue logged values; the thread writes them soon."""
         if self._thread is None:
             self._start()
         self._queue.put(item)
@@ -153,12 +153,12 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Return when everything queued so far is committed.
+        """Wait until everything queued so far is committed.
 
         Raises
         ------
         StoreError
-            The database refused. Nothing is lost yet: the points stay queued, and the next flush tries again.
+            The database reported an error. The points stay queued, and the next flush tries again.
         """
         if self._written:
             return
@@ -167,9 +167,9 @@ class Writer:
         self._ask(_Mark())
 
     def stop(self) -> None:
-        """Write everything and end the thread; a later point starts a new one."""
+        """Write everything and end the thread; a later point starts a new thread."""
         thread = self._thread
-        if not self._open:  # a run that was left open is ended when the process is
+        if not self._open:  # a run left open ends with the process
             signals.unwatch(self)
         if thread is None:
             return
@@ -179,7 +179,7 @@ class Writer:
             thread.join()
 
     def part(self, seconds: float, error: dict[str, Any] | None, status: str = "failed") -> None:
-        """Write what is queued, in ``seconds`` at most; with an error, end the open runs with it."""
+        """Write queued points within ``seconds``; with an error, end the open runs with it."""
         thread, deadline = self._thread, time.monotonic() + seconds
         if thread is None or not thread.is_alive():
             if error is not None:
@@ -197,7 +197,7 @@ class Writer:
         self._send(mark)
         while not mark.answered.wait(1.0):
             if thread is None or not thread.is_alive():
-                raise StoreError("the thread that writes metrics is gone", hint="Restart the process.")
+                raise StoreError("the metrics writer thread has stopped", hint="Restart the process.")
         if mark.error is not None:
             raise mark.error
         self._error = None
@@ -205,7 +205,7 @@ class Writer:
     def _send(self, mark: _Mark) -> None:
         self._asked = True
         self._queue.put(mark)
-        with contextlib.suppress(RuntimeError):  # it is awake
+        with contextlib.suppress(RuntimeError):  # already awake
             self._hurry.release()
 
     def _start(self) -> None:
@@ -228,7 +228,7 @@ class Writer:
             if mark is not None and mark.end is not None and error is None:
                 error = self._end_runs(*mark.end)
             if error is not None and not isinstance(error, StoreUnavailable):
-                self._error = error  # raised by the next log or flush, where somebody can see it
+                self._error = error  # raised by the next log or flush
             if mark is not None:
                 if mark.last:
                     self._thread = None
@@ -240,7 +240,7 @@ class Writer:
                 self._hurry.acquire(timeout=_RETRY_SECONDS)
 
     def _gather(self) -> _Mark | None:
-        """Wait for something and gather what comes soon after it: one transaction for all of it."""
+        """Wait for an item and collect those that follow soon, to write them in one transaction."""
         points = sum(_points(item) for item in self._pending)
         if not self._pending:
             first = self._first()
@@ -261,7 +261,7 @@ class Writer:
         return None
 
     def _first(self) -> _Call | _Many | _Mark:
-        """Wait for something, and have a heart beat meanwhile."""
+        """Wait for an item, sending heartbeats meanwhile."""
         while True:
             try:
                 return self._queue.get(timeout=None if self._heart is None else self._heart.beat_seconds)
@@ -270,20 +270,21 @@ class Writer:
                     self._heart.beat(list(self._open))
 
     def _write(self) -> WorkbenchError | None:
-        """Commit what is pending; return what the database said against it."""
+        """Commit the pending points; return the error if the database reported one."""
         if not self._pending:
             return None
         try:
             self._store.add_batches(_batches(self._pending), self._better)
         except WorkbenchError as error:
             return error
-        except Exception as error:  # the thread must live: whoever logs is told
+        except Exception as error:  # the thread must go on; the next log call raises it
             return StoreError(f"metrics could not be written: {error!r}")
         done = sum(_points(item) for item in self._pending)
         self._waiting = 0 if self._queue.empty() else max(self._waiting - done, 0)
         self._pending = []
         self._written = True
-        if not self._queue.empty():  # asked after it was said, so what comes in between is not overlooked
+        # Checked after setting it, so that an item queued in between is not missed.
+        if not self._queue.empty():
             self._written = False
         return None
 
@@ -302,7 +303,7 @@ def _points(item: _Call | _Many) -> int:
 
 
 def _batches(items: Iterable[_Call | _Many]) -> dict[Key, Batch]:
-    """Return what was logged by run and metric, in the order it was logged."""
+    """Return the logged points by run and metric, in the order logged."""
     runs: dict[int, dict[str, _Columns]] = {}
     for item in items:
         if len(item) == 2:
@@ -315,10 +316,10 @@ def _batches(items: Iterable[_Call | _Many]) -> dict[Key, Batch]:
         run_id, step, at, pairs = item
         mine = runs.setdefault(run_id, {})
         for name, value in pairs:
-            found = mine.get(name)
-            if found is None:
-                found = mine[name] = ([], [], [])
-            found[0].append(step)
-            found[1].append(at)
-            found[2].append(value)
+            series = mine.get(name)
+            if series is None:
+                series = mine[name] = ([], [], [])
+            series[0].append(step)
+            series[1].append(at)
+            series[2].append(value)
     return {(run_id, name): Batch(*lists) for run_id, mine in runs.items() for name, lists in mine.items()}

@@ -34,7 +34,7 @@ def test_a_log_ends_with_a_word_when_it_is_full(tmp_path: Path, monkeypatch: pyt
             log.write(f"line {number}\n")
             other.write(f"other {number}\n")
     found = lines(tmp_path / "log.txt")
-    assert sum("the log ends here" in line for line in found) <= 2  # one word from each writer
+    assert sum("the log ends here" in line for line in found) <= 2  # one line from each writer
     assert "the log ends here" in "".join(found[-2:])
     assert len(found) < 80
 
@@ -94,7 +94,7 @@ def test_a_line_that_was_cut_does_not_run_into_the_next(tmp_path: Path) -> None:
     log._file = narrow  # type: ignore[assignment]
     log.write("a line\nanother\n")
     narrow.room = 1000
-    log.close()  # it says so at the latest here
+    log.close()  # reported here at the latest
     text = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
     assert text[0].endswith("  a li")
     assert text[1] == "… 2 lines are missing: the log could not be written"

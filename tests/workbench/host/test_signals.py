@@ -1,4 +1,4 @@
-"""What is left of a run when its process is told to end, or is killed: real processes, real signals."""
+"""What remains of a run when its process is terminated or killed, with real processes and signals."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ def log_thousand(run):
         run.log({"m": step, "n": 0.5}, step=step)
 
 def ready():
-    # Not by print: a signal comes at once, and a handler that prints cannot while print is at it.
+    # Not print: the signal may arrive during it, and then the handler cannot print.
     os.write(1, b"ready\\n")
 
 def wait():
@@ -46,27 +46,27 @@ wait()
 
 @contextmanager
 def program(body: str, home: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a program and yield it when it says that it is ready."""
+    """Start a program and yield it when it reports that it is ready."""
     command = [sys.executable, "-c", _BEGIN + textwrap.dedent(body), str(home)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
         try:
             assert process.stdout is not None
-            said = process.stdout.readline()
-            assert said == "ready\n", said + (process.stderr.read() if process.stderr else "")
+            output = process.stdout.readline()
+            assert output == "ready\n", output + (process.stderr.read() if process.stderr else "")
             yield process
         finally:
             process.kill()
 
 
 def terminated(body: str, home: Path) -> tuple[int, str]:
-    """Run a program until it is ready, send SIGTERM at once; return its exit code and what it said then."""
+    """Run a program until it is ready, send SIGTERM at once; return its exit code and later output."""
     with program(body, home) as process:
         process.send_signal(signal.SIGTERM)
-        said, complaints = process.communicate(timeout=60)
+        output, complaints = process.communicate(timeout=60)
         assert "Traceback" not in complaints, complaints
-        return process.returncode, said
+        return process.returncode, output
 
 
 def outcome(home: Path) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def counts(home: Path) -> list[int]:
 
 def test_a_process_told_to_end_writes_everything_and_ends_by_the_signal(tmp_path: Path) -> None:
     code, _ = terminated(PLAIN, tmp_path)
-    assert code == -signal.SIGTERM  # as it would without us
+    assert code == -signal.SIGTERM  # as without the workbench
     assert counts(tmp_path) == [1000, 1000]
     found = outcome(tmp_path)
     assert found["status"] == "failed"
@@ -122,12 +122,12 @@ def test_a_process_told_to_end_writes_everything_and_ends_by_the_signal(tmp_path
         ),
         pytest.param(
             """
-            told = threading.Event()
-            signal.signal(signal.SIGTERM, lambda number, frame: told.set())
+            received = threading.Event()
+            signal.signal(signal.SIGTERM, lambda number, frame: received.set())
             with wb.Workspace(sys.argv[1]).start_run("e") as run:
                 log_thousand(run)
                 ready()
-                assert told.wait(60)
+                assert received.wait(60)
                 run.log({"m": 1.0})
             print("went on", flush=True)
             """,
@@ -213,7 +213,7 @@ def test_what_threads_logged_is_written(tmp_path: Path, body: str) -> None:
 
 
 def test_where_only_a_thread_knows_of_the_workspace_nothing_stays_in_the_queue(tmp_path: Path) -> None:
-    # No signal can be caught from a thread: the points are in the database before anybody could send one.
+    # A thread cannot catch signals, so the points are written before a signal could be sent.
     body = """
     def work():
         run = wb.Workspace(sys.argv[1]).start_run("e")
@@ -303,7 +303,7 @@ def test_a_run_left_open_by_a_process_that_exits_does_not_stay_running(
     with program(body, tmp_path) as process:
         process.wait(60)
     with wb.Workspace(tmp_path) as home:
-        (row,) = home.store.runs()  # as it was left: nobody has looked at it yet
+        (row,) = home.store.runs()  # as stored, before it is settled
         assert row.status == status
         assert row.error is not None
         assert row.error["type"] == kind
@@ -311,7 +311,7 @@ def test_a_run_left_open_by_a_process_that_exits_does_not_stay_running(
 
 
 def killed(home: Path, after: float) -> float:
-    """Kill a process that logs all the time; return how many seconds of what it logged are missing."""
+    """Kill a process that logs continuously; return how many seconds of its values are missing."""
     body = """
     run = wb.Workspace(sys.argv[1]).start_run("e")
     run.log({"m": 0.0})
@@ -323,7 +323,7 @@ def killed(home: Path, after: float) -> float:
         time.sleep(0.001)
     """
     with program(body, home) as process:
-        time.sleep(after)  # long enough for some batches, and no way to wait for a moment between two
+        time.sleep(after)  # long enough for some batches; there is no event to wait for
         process.kill()
         assert process.stdout is not None
         last = float(process.stdout.read().splitlines()[-2])
@@ -332,13 +332,13 @@ def killed(home: Path, after: float) -> float:
         assert run.status == "lost"
         assert run.outcome["error"]["type"] == "Lost"
         points = run.metric_points("m")
-    # Whatever was logged is there in order and without a gap, up to where it stops.
+    # The logged points are in order and without a gap, up to the last one.
     assert [step for step, _, _ in points] == list(range(len(points)))
     return last - points[-1][2] if len(points) > 1 else float("inf")
 
 
 def test_a_killed_process_loses_half_a_second_at_most_and_its_run_is_lost(tmp_path: Path) -> None:
-    # On a machine that has no time for anybody a commit alone may take longer: so there are several kills.
+    # On a busy machine a single commit may take longer, so there are several kills.
     missing = []
     for number in range(6):
         missing.append(killed(tmp_path / str(number), 0.4 + 0.3 * number))

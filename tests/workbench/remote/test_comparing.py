@@ -1,4 +1,4 @@
-"""Comparing over HTTP: what is read of a server is what its owner reads, and little of it is asked for."""
+"""Comparing over HTTP: the client reads the same as the owner, with few requests."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from workbench.store.points import SEAL, Batch
 
 @dataclass
 class Served:
-    """A workspace as its owner opens it and over HTTP, and what was asked over HTTP."""
+    """A workspace opened locally and over HTTP, and its HTTP requests."""
 
     home: wb.Workspace
     remote: wb.RemoteWorkspace
     live: Live
-    asked: list[tuple[str, int, int]] = field(default_factory=list)
+    answers: list[tuple[str, int, int]] = field(default_factory=list)
 
     def listen(self) -> None:
-        """Keep path, status and bytes of every answer from here on."""
+        """Record path, status and size of every answer from now on."""
 
         def keep(answer: httpx.Response) -> None:
             answer.read()
             path = answer.request.url.path.partition("/workbench/api/")[2]
-            self.asked.append((path, answer.status_code, len(answer.content)))
+            self.answers.append((path, answer.status_code, len(answer.content)))
 
         self.remote.door._http.event_hooks = {"response": [keep]}
 
-    def told(self) -> list[tuple[str, int]]:
-        """Return what was asked since the last call: paths and statuses."""
-        out = [(path, status) for path, status, _ in self.asked]
-        self.asked.clear()
+    def take(self) -> list[tuple[str, int]]:
+        """Return paths and statuses of the requests since the last call."""
+        out = [(path, status) for path, status, _ in self.answers]
+        self.answers.clear()
         return out
 
 
@@ -67,7 +67,7 @@ def served(toy_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def fill(home: wb.Workspace) -> None:
-    """Log what is awkward: no number, steps that go back, names from everywhere, nothing at all."""
+    """Log edge cases: NaN, steps that go back, names in many scripts, no values."""
     job_id = job_row(home, "cancelled", type="train", adapter="toy")
     lost_family = job_row(home, "cancelled", type="train", adapter="nobody's")
     for number, lr in enumerate((0.1, 0.01, 0.1)):
@@ -87,9 +87,7 @@ def fill(home: wb.Workspace) -> None:
             for step, value in enumerate((math.nan, math.inf, -math.inf, 0.1, math.nan)):
                 run.log({"wild": value, "ends high": math.inf if step > 2 else step}, step=step)
         run.annotate(notes="왜 <했나>")
-    with home.start_run(
-        "counting", job_id=job_id
-    ) as run:  # its adapter says that a loss is better when lower
+    with home.start_run("counting", job_id=job_id) as run:  # its adapter declares that a lower loss is better
         run.log({"loss": 0.5, "R@1": 0.25}, step=0)
         run.log({"loss": 0.25, "R@1": 0.5}, step=1)
     with home.start_run("counting", job_id=lost_family) as run:
@@ -118,7 +116,7 @@ def same(one: dict[Any, Any], other: dict[Any, Any]) -> None:
             np.testing.assert_array_equal(getattr(one[key], name), getattr(other[key], name), strict=True)
 
 
-# What is read ---------------------------------------------------------------------------------------
+# Same data --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -127,10 +125,10 @@ def same(one: dict[Any, Any], other: dict[Any, Any]) -> None:
 )
 def test_runs_are_read_as_their_owner_reads_them(served: Served, limit: int, also: Any) -> None:
     here, there = served.home.run_reader(), served.remote.run_reader()
-    told = everything(there, limit, also)
-    assert told == everything(here, limit, also)
-    assert told == everything(there, limit, also)  # and again, of what is kept
-    assert told[1]
+    reply = everything(there, limit, also)
+    assert reply == everything(here, limit, also)
+    assert reply == everything(there, limit, also)  # and again, from the cache
+    assert reply[1]
 
 
 def test_curves_are_read_as_their_owner_reads_them(served: Served) -> None:
@@ -160,15 +158,15 @@ def test_more_than_one_answer_holds_comes_in_several(served: Served) -> None:
     numbers = np.arange(half)
     batch = Batch(numbers.tolist(), numbers.astype(float).tolist(), (numbers / 7).tolist())
     served.home.store.add_batches(dict.fromkeys(keys, batch), {})
-    served.told()
+    served.take()
     limit = len(wide)
     assert everything(served.remote.run_reader(), limit, ()) == everything(
         served.home.run_reader(), limit, ()
     )
-    assert served.told().count(("runs/table", 200)) > 1
+    assert served.take().count(("runs/table", 200)) > 1
     counts = dict.fromkeys(keys, half)
     same(served.home.curve_reader().series(counts), served.remote.curve_reader().series(counts))
-    assert served.told() == [("runs/points", 200)] * (3 * half // comparing.ANSWER_POINTS + 1)
+    assert served.take() == [("runs/points", 200)] * (3 * half // comparing.ANSWER_POINTS + 1)
 
 
 def test_many_long_names_are_asked_for_in_several_questions(served: Served) -> None:
@@ -176,9 +174,9 @@ def test_many_long_names_are_asked_for_in_several_questions(served: Served) -> N
         run.log({f"{number} {'가' * 245}": number for number in range(400)})
     counts = dict.fromkeys(((run.id, name) for name in run.summary), 1)
     assert len(counts) == 400
-    served.told()
+    served.take()
     same(served.home.curve_reader().series(counts), served.remote.curve_reader().series(counts))
-    assert served.told() == [("runs/points", 200)] * 3
+    assert served.take() == [("runs/points", 200)] * 3
 
 
 def test_many_runs_that_are_not_among_the_newest_are_asked_for_in_several_addresses(served: Served) -> None:
@@ -194,7 +192,7 @@ def test_what_the_client_asks_at_once_the_server_takes() -> None:
     assert set(STATISTICS) >= _WHOLE
 
 
-# How often and how much -------------------------------------------------------------------------------
+# Number and size of requests --------------------------------------------------------------------------
 
 
 def test_a_run_that_is_over_is_read_once_and_of_another_what_is_new(served: Served) -> None:
@@ -204,36 +202,36 @@ def test_a_run_that_is_over_is_read_once_and_of_another_what_is_new(served: Serv
         run.flush()
         reader.look(300)
         curves.series({(run.id, "x"): 1})
-        served.told()
+        served.take()
         _, rows = reader.look(300)
-        assert served.told() == [("runs/marks", 304)]
+        assert served.take() == [("runs/marks", 304)]
         run.log({"x": 2.0}, step=1)
         run.flush()
         _, rows = reader.look(300)
         assert reader.summaries([rows[run.id]])[run.id]["x"]["last"] == 2.0
         assert curves.series({(run.id, "x"): 2})[run.id, "x"].value.tolist() == [1.0, 2.0]
-        assert [path for path, _, _ in served.asked] == ["runs/marks", "runs/table", "runs/points"]
-        (_, _, table), (_, _, points) = served.asked[1:]
+        assert [path for path, _, _ in served.answers] == ["runs/marks", "runs/table", "runs/points"]
+        (_, _, table), (_, _, points) = served.answers[1:]
         assert table < 1500  # of this run only
         assert points < 200  # of this point only
     _, rows = reader.look(300)
     assert rows[run.id].status == "succeeded"
     curves.series({(run.id, "x"): 2})
-    served.told()
+    served.take()
     run.annotate(notes="edited later")
     assert reader.look(300)[1][run.id].notes == "edited later"
-    assert served.told() == [("runs/marks", 200), ("runs/table", 200)]
+    assert served.take() == [("runs/marks", 200), ("runs/table", 200)]
 
 
 def test_a_panel_that_idles_asks_once_a_look_and_gets_nothing(served: Served) -> None:
     panel = ComparePanel(served.remote, [1, 2, 3])
-    served.told()
+    served.take()
     for _ in range(3):
         panel.refresh()
-    assert {one[1:] for one in served.asked} == {(304, 0)}
-    assert served.told() == [("runs/marks", 304)] * 3
-    panel.set(smoothing=0.5, axis="relative")  # the curves are here already
-    assert served.told() == [("runs/marks", 304)]
+    assert {one[1:] for one in served.answers} == {(304, 0)}
+    assert served.take() == [("runs/marks", 304)] * 3
+    panel.set(smoothing=0.5, axis="relative")  # the curves are cached
+    assert served.take() == [("runs/marks", 304)]
     panel.close()
 
 
@@ -244,10 +242,10 @@ def test_adapters_are_asked_once_what_they_declare(served: Served) -> None:
         for _ in range(2):
             reader = remote.run_reader()
             _, rows = reader.look(1000)
-            told = reader.declared(rows.values())
-            assert [(one.name, one.better) for one in told][:2] == [("loss", "lower"), ("R@*", "higher")]
-        told = [one for one in other.told() if one[0].startswith("adapters")]
-        assert told == [("adapters/nobody's", 404), ("adapters/toy", 200)]
+            reply = reader.declared(rows.values())
+            assert [(one.name, one.better) for one in reply][:2] == [("loss", "lower"), ("R@*", "higher")]
+        reply = [one for one in other.take() if one[0].startswith("adapters")]
+        assert reply == [("adapters/nobody's", 404), ("adapters/toy", 200)]
 
 
 # Panels -----------------------------------------------------------------------------------------------
@@ -367,12 +365,12 @@ def test_a_server_that_goes_away_is_said_and_found_again(tmp_path: Path, toy_pac
         panel._poller.after_error = 0.2
         assert panel.refresh() == 0.2
         assert "does not answer" in panel.state["problem"]["message"]
-        assert panel.state == {**known, "problem": panel.state["problem"]}  # what was known stays
+        assert panel.state == {**known, "problem": panel.state["problem"]}  # known data stays
         assert "<table" in panel.to_html()
         panel._on_message({"type": "choose", "runs": made[:1], "view": "a", "number": 7})  # it is not lost
         assert panel.state["heard"] == {"a": 7}
         panel.set(statistic="min")
-        late = ComparePanel(ws, made)  # what is opened now has nothing to show
+        late = ComparePanel(ws, made)  # a new panel has nothing to show
         assert "does not answer" in late.state["problem"]["message"]
         assert late.state.keys() == known.keys()
         assert "does not answer" in late.to_html()
@@ -436,9 +434,9 @@ def test_results_are_compared_as_their_owner_compares_them(served: Served) -> No
     panels = [ResultsComparePanel(ws, jobs[:2]) for ws in (served.home, served.remote)]
     assert panels[0].state == panels[1].state
     assert panels[1].to_html() == panels[0].to_html()
-    served.told()
+    served.take()
     panels[1].refresh()
-    assert served.told() == [("jobs", 304)]
+    assert served.take() == [("jobs", 304)]
     for panel in panels:
         panel.close()
 
@@ -462,13 +460,13 @@ def test_a_program_reads_the_same(served: Served) -> None:
     marks = served.live.get("runs/marks?newest=1&also=1,99999").json()
     assert marks["first"] == marks["newest"] == max(served.home.run_reader().look(1)[1])
     assert marks["marks"].keys() == {"1", str(marks["newest"])}
-    told = served.live.post("runs/table", {"runs": [1, 99_999, 1]}).json()
-    (run,) = told["runs"]
-    wild = dict(zip(told["columns"], run["summary"]["wild"], strict=True))
+    reply = served.live.post("runs/table", {"runs": [1, 99_999, 1]}).json()
+    (run,) = reply["runs"]
+    wild = dict(zip(reply["columns"], run["summary"]["wild"], strict=True))
     assert (wild["last"], wild["min"], wild["count"], wild["nonfinite"]) == (None, 0.1, 5, 4)
-    assert dict(zip(told["columns"], run["summary"]["ends high"], strict=True))["last"] == "Infinity"
-    asked = {"curves": [{"run": 1, "name": "wild", "after": 2}, {"run": 1, "name": "never"}]}
-    (curve,) = (answer := served.live.post("runs/points", asked).json())["curves"]
+    assert dict(zip(reply["columns"], run["summary"]["ends high"], strict=True))["last"] == "Infinity"
+    request = {"curves": [{"run": 1, "name": "wild", "after": 2}, {"run": 1, "name": "never"}]}
+    (curve,) = (answer := served.live.post("runs/points", request).json())["curves"]
     assert (curve["run"], curve["name"], answer["more"]) == (1, "wild", False)
     assert served.live.post("runs/points", {"curves": []}).json() == {"curves": [], "more": False}
     assert served.live.get("adapters/toy").json()["metrics"][0]["name"] == "loss"

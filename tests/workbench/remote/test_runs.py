@@ -90,13 +90,13 @@ def test_a_connection_that_breaks_around_a_commit_loses_and_doubles_nothing(
     live: Live, home: wb.Workspace, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(sending, "REQUEST_POINTS", 500)
-    asked: list[str] = []
+    requests: list[str] = []
 
     def cut(verb: str, path: str) -> str:
         if verb == "GET":
             return ""
-        asked.append(path)
-        return how if len(asked) % 2 else ""  # every request that changes something breaks once
+        requests.append(path)
+        return how if len(requests) % 2 else ""  # every request that changes something breaks once
 
     with proxy(live, cut) as url, wb.connect(url, live.token) as ws, ws.start_run("cut", name=how) as run:
         for step in range(1200):
@@ -104,7 +104,7 @@ def test_a_connection_that_breaks_around_a_commit_loses_and_doubles_nothing(
         run.flush()
         run.log_many({"m": list(range(1200, 2000))})
         run.annotate(notes="once")
-    assert len(asked) >= 10
+    assert len(requests) >= 10
     (found,) = [one for one in home.runs("cut") if one.name == how]  # started once
     assert (found.status, found.notes) == ("succeeded", "once")
     assert [(step, value) for step, _, value in found.metric_points("m")] == [(at, at) for at in range(2000)]
@@ -124,7 +124,7 @@ def test_more_is_logged_while_it_is_not_known_whether_a_batch_has_come(
 
     with proxy(live, cut) as url, wb.connect(url, live.token) as ws, ws.start_run("behind") as run:
         run.log({"m": 0})
-        until(lambda: home.run(run.id).metric_points("m"))  # it has come, and nobody here knows
+        until(lambda: home.run(run.id).metric_points("m"))  # it has arrived, unknown to the client
         for step in range(1, 100):
             run.log({"m": step, "new": step})
         broken.set()
@@ -146,14 +146,14 @@ def test_a_server_that_is_started_anew_while_a_run_is_logged_loses_nothing(
         for step in range(1000, 2000):
             run.log({"m": step}, step=step)
     (tmp_path / "file").write_bytes(b"kept")
-    for step in range(2000, 3000):  # nobody is there; logging goes on all the same
+    for step in range(2000, 3000):  # the server is down; logging goes on
         run.log({"m": step}, step=step)
     with monkeypatch.context() as patch:
         patch.setattr(sending, "AWAY_SECONDS", 0.5)
         with pytest.raises(wb.ServerUnreachable, match="does not answer"):
             run.flush()
     ended = threading.Thread(target=lambda: (run.log_checkpoint("a.bin", tmp_path / "file"), run.finish()))
-    ended.start()  # which waits for it
+    ended.start()  # which waits for the server
     with live_server(home, tmp_path / "two", address=(port_of(first), first.token)):
         ended.join(60)
         assert not ended.is_alive()
@@ -207,23 +207,23 @@ def wait():
 
 @contextmanager
 def program(live: Live, body: str, name: str = "") -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Start a program that logs to a server; yield it with its run when it says that it is ready."""
+    """Start a program that logs to a server; yield it and its run id when it is ready."""
     command = [sys.executable, "-c", _BEGIN + textwrap.dedent(body), live.url, live.token, name]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
         try:
             assert process.stdout is not None
-            said = process.stdout.readline()
-            assert said.startswith("ready "), said + (process.stderr.read() if process.stderr else "")
-            yield process, int(said.split()[1])
+            output = process.stdout.readline()
+            assert output.startswith("ready "), output + (process.stderr.read() if process.stderr else "")
+            yield process, int(output.split()[1])
         finally:
             process.kill()
 
 
 @pytest.fixture(scope="module")
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A server that does not listen to silence for long."""
+    """A server with a short heartbeat timeout."""
     folder = tmp_path_factory.mktemp("listening")
     flags = ["--WorkbenchServer.silent_seconds=2"]
     with live_server(folder / "results", folder / "state", *flags) as served:
@@ -231,7 +231,7 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def row(live: Live, run_id: int) -> records.Run:
-    """A run as it is kept: nobody looks at it through the server."""
+    """A run as stored, not read through the server."""
     with wb.Workspace(live.home) as opened:
         found = opened.store.run(run_id)
         assert found is not None
@@ -255,7 +255,7 @@ def test_whatever_way_a_process_takes_leave_nothing_is_lost(
 ) -> None:
     with program(live, ending) as (process, run_id):
         process.wait(60)
-    found = row(live, run_id)  # as it was left: nobody has looked at it yet
+    found = row(live, run_id)  # as stored, before it is settled
     assert (found.status, (found.error or {}).get("type")) == (status, kind)
     assert [one["count"] for one in home.run(run_id).summary.values()] == [1000, 1000]
 
@@ -267,7 +267,7 @@ def test_a_run_whose_process_vanished_is_lost_and_one_that_only_says_nothing_is_
         assert listening.get(f"runs/{quiet}").json()["status"] == "running"
     error = listening.get(f"runs/{lost}").json()["error"]
     assert error["type"] == "Lost"
-    assert "nothing was heard for 2 s" in error["message"]
+    assert "no heartbeat for 2 s" in error["message"]
     summary = listening.get(f"runs/{lost}/summary").json()["summary"]
     assert set(summary) <= {"m", "n"}
 
@@ -297,8 +297,8 @@ def test_who_comes_back_to_a_run_that_was_taken_for_lost_is_told(listening: Live
         process.send_signal(signal.SIGSTOP)
         until(lambda: listening.get(f"runs/{run_id}").json()["status"] == "lost")
         process.send_signal(signal.SIGCONT)
-        said, _ = process.communicate("\n", timeout=60)
-    assert said == f"run {run_id} is lost: nothing more can be logged to it\nlost\n"
+        output, _ = process.communicate("\n", timeout=60)
+    assert output == f"run {run_id} is lost: no more values can be logged\nlost\n"
     assert listening.get(f"runs/{run_id}/summary").json()["summary"]["m"]["count"] == 1000
 
 
@@ -348,16 +348,16 @@ def test_a_batch_is_kept_once_and_in_its_turn(database: str) -> None:
     assert store.take_batch(run_id, "k", 2, ONE, {}) == 2
     assert store.take_batch(run_id, "k", 1, ONE, {}) == 2
     assert store.take_batch(run_id, "k", 2, {}, {}) == 2
-    assert store.take_batch(run_id, "guest", 1, ONE, {}) == 1  # each sender counts for itself
+    assert store.take_batch(run_id, "guest", 1, ONE, {}) == 1  # batches are numbered per sender
     assert store.summary_table([run_id])[run_id]["m"]["count"] == 3
     for wrong, key, says in ((run_id, "k", "batch 4 .* before batch 3"), (other, "k", "logs run")):
         with pytest.raises(wb.WrongState, match=says):
             store.take_batch(wrong, key, 4, ONE, {})
     assert store.take_batch(10**6, "k", 3, ONE, {}) is None
     assert store.end_run(run_id, "failed")
-    assert store.take_batch(run_id, "k", 2, ONE, {}) == 2  # its answer was lost: it is kept
+    assert store.take_batch(run_id, "k", 2, ONE, {}) == 2  # a resent batch is accepted
     for number, batch in ((3, ONE), (2, {})):
-        with pytest.raises(wb.WrongState, match="is failed: nothing more"):
+        with pytest.raises(wb.WrongState, match=f"run {run_id} is failed"):
             store.take_batch(run_id, "k", number, batch, {})
     assert store.summary_table([run_id])[run_id]["m"]["count"] == 3
     store.close()
@@ -399,7 +399,7 @@ def test_an_upload_that_is_cut_off_half_way_leaves_nothing(
         f"Authorization: token {live.token}",
         f"Content-Length: {len(data)}",
     ]
-    for _ in range(10):  # more than may be on their way at once
+    for _ in range(10):  # more than the maximum of concurrent uploads
         with socket.create_connection(("127.0.0.1", port_of(live)), timeout=30) as connection:
             connection.sendall("\r\n".join([*head, "", ""]).encode() + data[: 3 * 2**20])
             until(lambda: leftovers(live) and leftovers(live)[0].stat().st_size >= 2 * 2**20)
@@ -439,7 +439,7 @@ def test_what_arrives_otherwise_than_it_was_sent_is_not_kept(
     path = f"runs/{run.id}/checkpoints/a.bin"
     wrong = live.ask("PUT", f"{path}?sha256={hashlib.sha256(b'meant').hexdigest()}", content=b"came")
     assert (wrong.status_code, wrong.json()["error"]["type"]) == (400, "BadInput")
-    assert live.ask("PUT", path, content=b"came").status_code == 422  # without its sum
+    assert live.ask("PUT", path, content=b"came").status_code == 422  # without its checksum
     assert live.ask("PUT", f"{path}?sha256=x", content=b"came").status_code == 422
     assert home.run(run.id).checkpoints() == []
     until(lambda: not leftovers(live))
@@ -479,7 +479,7 @@ def test_files_and_notebooks_have_limits(tmp_path: Path) -> None:
                     yield b"x" * 100
 
             path = f"{live.api}/runs/{run.id}/artifacts/big.bin?sha256={'0' * 64}"
-            with suppress(httpx.TransportError):  # told so, or cut off
+            with suppress(httpx.TransportError):  # rejected, or cut off
                 answer = httpx.put(path, content=endless(), headers=live.headers, timeout=60)
                 assert answer.status_code in (400, 413)
             assert [one.name for one in run.checkpoints()] == ["small.bin"]
@@ -503,12 +503,12 @@ def test_a_download_that_breaks_is_no_whole_file(live: Live, home: wb.Workspace,
 
     class Half(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            told = httpx.get(live.url.rstrip("/") + self.path, headers=live.headers, timeout=60)
-            self.send_response(told.status_code)
-            self.send_header("Content-Length", str(len(told.content)))
+            answer = httpx.get(live.url.rstrip("/") + self.path, headers=live.headers, timeout=60)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
             self.end_headers()
             half = self.path.endswith("/a.bin")
-            self.wfile.write(told.content[: len(told.content) // 2] if half else told.content)
+            self.wfile.write(answer.content[: len(answer.content) // 2] if half else answer.content)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -1,4 +1,4 @@
-"""What is the client's own; what it shares with the local workspace is in test_workspace_contract."""
+"""Client-only behaviour; what it shares with local workspaces is in test_workspace_contract."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def remote(live: Live) -> Iterator[wb.RemoteWorkspace]:
 
 
 @pytest.mark.parametrize(
-    ("given", "base", "token"),
+    ("url", "base", "token"),
     [
         ("http://h:8888", "http://h:8888", ""),
         ("http://h:8888/", "http://h:8888", ""),
@@ -41,13 +41,13 @@ def remote(live: Live) -> Iterator[wb.RemoteWorkspace]:
         (" http://[::1]:1/tree ", "http://[::1]:1", ""),
     ],
 )
-def test_the_address_of_a_page_will_do(given: str, base: str, token: str) -> None:
-    assert parse_address(given) == (base, token)
+def test_the_address_of_a_page_will_do(url: str, base: str, token: str) -> None:
+    assert parse_address(url) == (base, token)
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8888", "ftp://h", "http://", "results"])
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(wb.BadInput, match="no address"):
+    with pytest.raises(wb.BadInput, match="not a server URL"):
         wb.connect(url)
 
 
@@ -118,7 +118,7 @@ def test_what_has_not_changed_is_not_sent_again(live: Live) -> None:
             "response": [lambda answer: sizes.append((answer.status_code, len(answer.read())))]
         }
         first = ws.door.polled("runs/marks", newest=5)
-        first["marks"].clear()  # what was handed out is the caller's
+        first["marks"].clear()  # the returned object belongs to the caller
         assert ws.door.polled("runs/marks", newest=5)["marks"]
         assert ws.door.polled("runs/marks", newest=4) != first
         assert [status for status, _ in sizes] == [200, 304, 200]
@@ -250,7 +250,7 @@ def test_waiting_tells_of_every_change(remote: wb.RemoteWorkspace, live: Live) -
         seen: list[tuple[str, float, str]] = []
         error = {"type": "E", "message": "m"}
 
-        def told(now: wb.Job) -> None:
+        def report(now: wb.Job) -> None:
             seen.append((now.status, now.progress.done, now.progress.message))
             if len(seen) == 1:
                 owner.store.update_job(job_id, attempt=1, progress_done=2, progress_message="둘")
@@ -258,7 +258,7 @@ def test_waiting_tells_of_every_change(remote: wb.RemoteWorkspace, live: Live) -
                 owner.store.move_job(job_id, expect="running", to="failed", error=error)
 
         with pytest.raises(wb.JobFailed, match="E: m"):
-            job.wait(30, on_progress=told)
+            job.wait(30, on_progress=report)
     assert seen == [("running", 0.0, ""), ("running", 2.0, "둘"), ("failed", 2.0, "둘")]
 
 

@@ -1,4 +1,4 @@
-"""Silence: what a server takes for the end of a run that is logged from elsewhere, and what nobody does."""
+"""Heartbeats: when a server marks a run from another machine as lost, and when it does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.store import records
 
 
 class Clock:
-    """Seconds that pass when told."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -28,7 +28,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ahead(workspace: wb.Workspace, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The store's clock goes with the other one."""
+    """The store's clock follows the other one."""
     start = time.time()
     monkeypatch.setattr(workspace.store, "clock", lambda: start + clock.now - 1000.0)
     return clock
@@ -49,7 +49,7 @@ def test_a_run_that_is_silent_for_too_long_is_lost(workspace: wb.Workspace, ahea
     assert run.status == "lost"
     assert run.error == {
         "type": "Lost",
-        "message": "nothing was heard for 90 s of the process that logged it from elsewhere",
+        "message": "no heartbeat for 90 s from the process that logs the run",
     }
     assert workspace.runs()[0].outcome["status"] == "lost"
 
@@ -65,9 +65,9 @@ def test_a_sign_of_life_is_enough(workspace: wb.Workspace, ahead: Clock) -> None
 
 def test_while_a_server_is_stopped_nobody_is_silent(workspace: wb.Workspace, ahead: Clock) -> None:
     run_id = sent(workspace)
-    ahead.now += 10 * SILENT_SECONDS  # workers and whoever looks meanwhile cannot hear, and know that
+    ahead.now += 10 * SILENT_SECONDS  # workers and other readers receive no heartbeats, and know it
     assert workspace.run(run_id).status == "running"
-    workspace.hearing = Hearing(timer=ahead)  # it is started anew, and counts from then on
+    workspace.hearing = Hearing(timer=ahead)  # restarted: silence is counted from now on
     assert workspace.run(run_id).status == "running"
     ahead.now += SILENT_SECONDS + 1
     assert workspace.run(run_id).status == "lost"
@@ -113,7 +113,7 @@ def test_runs_of_this_machine_and_imported_ones_are_not_listened_for(
     workspace.hearing = Hearing(timer=ahead)
     local = workspace.start_run("e")
     imported = workspace.store.put_run(records.Run(experiment_id=0, origin="mlflow:1"), "e")
-    assert workspace.store.take_batch(local.id, "guest", 0, {}, {}) == 0  # who only visits does not own it
+    assert workspace.store.take_batch(local.id, "guest", 0, {}, {}) == 0  # a guest is not the owner
     ahead.now += 2 * ABANDONED_SECONDS
     assert local.refresh().status == "running"
     assert workspace.run(imported.id or 0).status == "running"

@@ -1,4 +1,4 @@
-"""Files a run keeps: what is listed, what outlives what, and what a name from outside can never do."""
+"""Files of a run: listing, keeping the best, and untrusted names."""
 
 import math
 import os
@@ -23,7 +23,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(workspace: wb.Workspace, source: Path) -> wb.Run:
-    """A run with one checkpoint, ``a.bin``, whose every other file must still be there in the end."""
+    """A run with one checkpoint, ``a.bin``; all other files must still exist at the end."""
     run = workspace.start_run("e", better={"val/*": "higher", "loss": "lower"})
     run.log_checkpoint("a.bin", source, step=1)
     return run
@@ -31,7 +31,7 @@ def run(workspace: wb.Workspace, source: Path) -> wb.Run:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Iterator[dict[Path, bytes]]:
-    """Files that nobody may delete."""
+    """Files outside the run, which must not be deleted."""
     kept = {}
     for name in ("outside/secret.bin", "outside/a.bin", "outside/checkpoints/a.bin"):
         path = tmp_path / name
@@ -81,7 +81,7 @@ def test_the_best_are_kept_and_the_others_go(
         path = run.log_checkpoint(f"e{step}.bin", source, keep_best=2, metric=metric)
         assert (path is not None) == (f"e{step}.bin" in {one.name for one in run.checkpoints()})
     names = {one.name for one in run.checkpoints()}
-    assert names == {"a.bin"} | {f"e{step}.bin" for step in kept}  # what never competed stays
+    assert names == {"a.bin"} | {f"e{step}.bin" for step in kept}  # unranked checkpoints are kept
     assert {path.name for path in run.checkpoint_dir.iterdir()} == names
 
 
@@ -94,22 +94,22 @@ def test_metrics_compete_apart_and_a_name_may_be_used_again(run: wb.Run, source:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("arguments", "says"),
     [
-        ({"keep_best": 1}, "go together"),
-        ({"metric": "val/acc"}, "go together"),
-        ({"keep_best": 0, "metric": "val/acc"}, "from 1 on"),
-        ({"keep_best": True, "metric": "val/acc"}, "from 1 on"),
+        ({"keep_best": 1}, "keep_best and metric"),
+        ({"metric": "val/acc"}, "keep_best and metric"),
+        ({"keep_best": 0, "metric": "val/acc"}, "keep_best must be .* at least 1, got 0"),
+        ({"keep_best": True, "metric": "val/acc"}, "keep_best must be .* at least 1, got True"),
         ({"keep_best": 1, "metric": "val/other"}, "has no 'val/other' at step 3"),
         ({"keep_best": 1, "metric": "speed"}, "no direction is declared"),
     ],
 )
 def test_what_cannot_be_ranked_is_said_and_nothing_kept(
-    run: wb.Run, source: Path, given: dict[str, Any], says: str
+    run: wb.Run, source: Path, arguments: dict[str, Any], says: str
 ) -> None:
     run.log({"val/acc": 1.0, "speed": 2.0}, step=3)
     with pytest.raises(wb.BadInput, match=says):
-        run.log_checkpoint("b.bin", source, **given)
+        run.log_checkpoint("b.bin", source, **arguments)
     assert [one.name for one in run.checkpoints()] == ["a.bin"]
 
 
@@ -157,10 +157,10 @@ NAMES = [
 def test_a_name_that_is_no_plain_file_name_deletes_nothing(
     run: wb.Run, outside: dict[Path, bytes], name: str
 ) -> None:
-    given = name.format(outside=next(iter(outside)))
+    path = name.format(outside=next(iter(outside)))
     for ask in (run.delete_checkpoint, run.checkpoint, run.artifact):
         with pytest.raises(wb.BadName):
-            ask(given)
+            ask(path)
     assert [one.name for one in run.checkpoints()] == ["a.bin"]
 
 
@@ -206,9 +206,9 @@ def test_what_is_no_regular_file_in_a_real_folder_is_left_alone(
     elsewhere = next(iter(outside)).parent
     put(run.checkpoint_dir, elsewhere)
     path = run.checkpoint_dir / "x.bin"
-    with pytest.raises(wb.WrongState, match="left alone"):
+    with pytest.raises(wb.WrongState, match="not a regular file"):
         run.delete_checkpoint("x.bin")
-    with pytest.raises(wb.WrongState, match="left alone"):
+    with pytest.raises(wb.WrongState, match="not a regular file"):
         files.open_file(run.folder.parent, str(run.id), "checkpoints", "x.bin")
     assert os.path.lexists(path)
 
@@ -252,10 +252,10 @@ def test_what_is_swapped_between_check_and_deletion_is_not_deleted(
 
     monkeypatch.setattr(files, "_check_regular", swap)
     if what == "folder above":
-        run.delete_checkpoint("a.bin")  # the one that was meant, in the folder that was open
+        run.delete_checkpoint("a.bin")  # the file in the folder that was opened
         assert list(folder.with_name("away").iterdir()) == []
         return
-    with pytest.raises(wb.WrongState, match="left alone"):
+    with pytest.raises(wb.WrongState, match="not a regular file"):
         run.delete_checkpoint("a.bin")
     assert os.path.lexists(folder / "a.bin")
     assert sorted(path.name for path in folder.iterdir()) == ["a.bin", "b.bin"]
@@ -264,7 +264,7 @@ def test_what_is_swapped_between_check_and_deletion_is_not_deleted(
 def test_a_real_race_of_swaps_never_reaches_outside(
     workspace: wb.Workspace, run: wb.Run, outside: dict[Path, bytes], source: Path
 ) -> None:
-    """Another thread swaps the file, and its folder, for links to the outside as fast as it can."""
+    """Another thread keeps swapping the file and its folder for links to the outside."""
     elsewhere, folder = next(iter(outside)).parent, run.checkpoint_dir
     link, linked_folder = folder.parent / "link", folder.parent / "linked"
     stop = threading.Event()
@@ -300,7 +300,7 @@ def test_a_real_race_of_swaps_never_reaches_outside(
         thread.join()
     assert deleted
     assert refused
-    # and the fixture looks whether all that is outside is still there
+    # and the fixture checks that everything outside still exists
 
 
 def test_a_deletion_that_was_killed_half_way_is_finished_by_the_next(run: wb.Run, source: Path) -> None:

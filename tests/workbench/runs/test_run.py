@@ -75,7 +75,7 @@ def test_steps_count_on_by_themselves_and_may_go_back(workspace: wb.Workspace) -
     run.log({"m": 3.0})
     run.log({"m": 4.0}, step=4)
     assert [step for step, _, _ in run.metric_points("m")] == [0, 10, 11, 4]
-    workspace.run(run.id).log({"m": 5.0})  # another handle goes on from what is there
+    workspace.run(run.id).log({"m": 5.0})  # another handle continues the steps
     assert run.metric_points("m")[-1][0] == 5
 
 
@@ -97,7 +97,7 @@ def test_anything_else_is_refused_and_nothing_of_the_call_is_logged(
     workspace: wb.Workspace, value: object
 ) -> None:
     run = workspace.start_run("e")
-    with pytest.raises(wb.BadInput, match=r"metric 'bad'.*one real number"):
+    with pytest.raises(wb.BadInput, match=r"metric 'bad'.*must be a real number"):
         run.log({"good": 1.0, "bad": value})
     assert run.summary == {}
 
@@ -236,7 +236,7 @@ def test_a_copy_that_fails_leaves_the_old_checkpoint(
     assert [path.read_text() for path in run.checkpoint_dir.iterdir()] == ["old"]
 
 
-# What is kept beside the numbers -----------------------------------------------------------------
+# Data other than metrics ---------------------------------------------------------------------------
 
 
 def test_notes_seed_and_surroundings_are_kept(workspace: wb.Workspace) -> None:
@@ -303,12 +303,12 @@ def test_a_run_that_failed_says_with_what_in_its_outcome(workspace: wb.Workspace
 
 
 def test_a_run_ends_with_whatever_its_error_says(database: str, tmp_path: Path) -> None:
-    said = "no file 'b\udcffad'\0 강"
+    message = "no file 'b\udcffad'\0 강"
     with wb.Workspace(tmp_path, database_url=database) as home:
         with pytest.raises(OSError, match="no file"), home.start_run("e", config={"path": "\udcff"}):
-            raise OSError(said)
+            raise OSError(message)
         found = home.run(1)
-        assert (found.status, found.error) == ("failed", {"type": "OSError", "message": said})
+        assert (found.status, found.error) == ("failed", {"type": "OSError", "message": message})
         assert found.config == {"path": "\udcff"}
 
 
@@ -337,7 +337,7 @@ def test_whole_curves_are_logged_at_once(workspace: wb.Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [
         {"metrics": {"m": [[1.0]]}},
         {"metrics": {"m": 1.0}},
@@ -353,10 +353,10 @@ def test_whole_curves_are_logged_at_once(workspace: wb.Workspace) -> None:
         {"metrics": {"": [1.0]}},
     ],
 )
-def test_what_is_no_curve_is_refused_whole(workspace: wb.Workspace, given: dict[str, Any]) -> None:
+def test_what_is_no_curve_is_refused_whole(workspace: wb.Workspace, arguments: dict[str, Any]) -> None:
     run = workspace.start_run("e")
     with pytest.raises(wb.BadInput):
-        run.log_many(**given)
+        run.log_many(**arguments)
     assert run.summary == {}
 
 
@@ -408,7 +408,7 @@ def test_an_unexpected_error_is_told_and_does_not_stop_the_writer(
     assert [value for _, _, value in run.metric_points("m")] == [1.0, 2.0]
 
 
-# Settled by looking ------------------------------------------------------------------------------
+# Settled when read ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("look", ["runs", "run", "status", "compare"])
@@ -425,17 +425,17 @@ def test_looking_at_runs_is_enough_to_see_that_one_is_lost(workspace: wb.Workspa
         handle = workspace.run(1)
         assert handle.status == "running"
         process.communicate(timeout=60)
-    said = {
+    status = {
         "runs": lambda: workspace.runs()[0].status,
         "run": lambda: workspace.run(1).status,
         "status": lambda: handle.status,
         "compare": lambda: workspace.compare([1]).runs[0].status,
     }[look]()
-    assert said == "lost"
+    assert status == "lost"
     (row,) = workspace.store.runs()
     assert row.status == "lost"
     assert row.outcome is not None
-    assert row.outcome["error"]["message"] == "the process that logged it vanished"
+    assert row.outcome["error"]["message"] == "the process that logged the run is gone"
     with pytest.raises(wb.WrongState, match="lost"):
         workspace.run(1).log({"m": 2.0})
 

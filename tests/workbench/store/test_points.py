@@ -1,4 +1,4 @@
-"""Points in rows and in chunks are one and the same curve."""
+"""Points in rows and in chunks form the same curve."""
 
 import math
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def new_run(store: Store) -> int:
 
 
 def numbers(count: int, start: int = 0) -> Batch:
-    """Steps that go back now and then, with NaN and infinity among the values."""
+    """Steps that sometimes go back, with NaN and infinity among the values."""
     steps = [at - 7 * (at % 5 == 0) for at in range(start, start + count)]
     odd = {3: math.nan, 11: math.inf, 12: -math.inf}
     values = [odd.get(at % 50, math.sin(at)) for at in range(start, start + count)]
@@ -118,7 +118,7 @@ def test_at_most_so_many_points_come_and_the_rest_after_them(store: Store, most:
         sizes = {key: min(size, 4) for key, size in sizes.items()}
     for key, size in sizes.items():
         store.add_batches({key: numbers(size - 2)}, {})
-        store.add_batches({key: numbers(2, size - 2)}, {})  # the last two lie in rows
+        store.add_batches({key: numbers(2, size - 2)}, {})  # the last two are in rows
     seqs: dict[Any, list[int]] = {key: [] for key in sizes}
     after = dict.fromkeys(sizes, -1)
     while True:
@@ -141,15 +141,15 @@ def test_what_is_known_nearly_whole_is_not_read_again_for_what_is_new(
     read: list[int] = []
     chunked = series._chunked
 
-    def counted(*given: Any) -> Iterator[Any]:
-        for metric_id, curve in chunked(*given):
+    def counted(*args: Any) -> Iterator[Any]:
+        for metric_id, curve in chunked(*args):
             read.append(len(curve.seq))
             yield metric_id, curve
 
     monkeypatch.setattr(series, "_chunked", counted)
     curves = store.curves([new, long], {long: series.CHUNK * 2 + 10})
     assert {key: len(curve.seq) for key, curve in curves.items()} == {new: SEAL, long: SEAL - 11}
-    assert sum(read) == 2 * SEAL  # and none of the long one's first
+    assert sum(read) == 2 * SEAL  # and none of the first points of the long one
 
 
 def test_what_an_older_version_kept_in_rows_is_packed_when_it_grows(store: Store) -> None:
@@ -181,8 +181,8 @@ def test_whoever_reads_while_points_are_packed_sees_each_once(
     store.add_batches({key: numbers(SEAL - 1)}, {})
     read_rows = series._rows
 
-    def pack_meanwhile(*given: Any) -> Any:
-        rows = read_rows(*given)
+    def pack_meanwhile(*args: Any) -> Any:
+        rows = read_rows(*args)
         monkeypatch.setattr(series, "_rows", read_rows)
         store.add_batches({key: numbers(5, SEAL - 1)}, {})
         return rows
@@ -233,12 +233,14 @@ def test_points_that_come_after_the_end_are_in_the_outcome(store: Store) -> None
 
 
 def test_an_origin_is_one_run(store: Store) -> None:
-    def said(**about: Any) -> records.Run:
+    def foreign_run(**about: Any) -> records.Run:
         return records.Run(experiment_id=0, origin="mlflow:1", name="n", **about)
 
-    first = store.put_run(said(status="running", notes="theirs", tags={"a": 1}), "e")
+    first = store.put_run(foreign_run(status="running", notes="theirs", tags={"a": 1}), "e")
     store.change_run(first.id or 0, notes="mine", tags={"a": 1, "own": 2})
-    again = store.put_run(said(status="succeeded", notes="theirs", tags={"a": 3}, finished_at=9.0), "other")
+    again = store.put_run(
+        foreign_run(status="succeeded", notes="theirs", tags={"a": 3}, finished_at=9.0), "other"
+    )
     assert (again.id, again.experiment_id, again.notes) == (first.id, first.experiment_id, "mine")
     assert again.tags == {"a": 3, "own": 2}
     found = store.run_of("mlflow:1")
@@ -246,7 +248,7 @@ def test_an_origin_is_one_run(store: Store) -> None:
     assert (found.status, found.finished_at) == ("succeeded", 9.0)
     assert found.outcome is not None
     assert store.run_of("mlflow:2") is None
-    # Runs of our own have no origin, and there may be many of them.
+    # Local runs have no origin, and there may be many of them.
     assert [new_run(store), new_run(store)] == [2, 3]
 
 

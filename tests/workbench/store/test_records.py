@@ -55,8 +55,8 @@ def test_the_migrations_make_exactly_what_the_records_say(kind: str, request: py
     assert set(inspect(made).get_table_names()) == tables | {"alembic_version"}
     for table in tables:
         for part in ("get_columns", "get_indexes", "get_unique_constraints", "get_foreign_keys"):
-            found, wanted = (getattr(inspect(engine), part)(table) for engine in (made, meant))
-            plain = [sorted(str(sorted(row.items(), key=str)) for row in rows) for rows in (found, wanted)]
+            found, expected = (getattr(inspect(engine), part)(table) for engine in (made, meant))
+            plain = [sorted(str(sorted(row.items(), key=str)) for row in rows) for rows in (found, expected)]
             assert plain[0] == plain[1], (table, part)
     for engine in (made, meant):
         engine.dispose()
@@ -96,7 +96,7 @@ insert into eval_result (job_id, attempt, data, created_at) values (1, 1, '{"sum
 
 @pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
 def test_what_an_earlier_version_wrote_is_kept(database: str, revision: str) -> None:
-    # The engine without the steps, as the first version left its database.
+    # An engine without migrations, as the first version left its database.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "_migrate", lambda self: None)
         first = Store(database)
@@ -115,14 +115,14 @@ def test_what_an_earlier_version_wrote_is_kept(database: str, revision: str) -> 
     assert str(store.points(1, "val/mAP")) == "[(7, 3.5, 0.5), (8, 4.5, nan)]"
     assert (run.notes, run.git, run.environment, run.seed, run.origin) == ("", {}, {}, None, None)
     assert run.outcome is None
-    outcome = store.outcome(1)  # one that ended before outcomes were kept has one all the same
+    outcome = store.outcome(1)  # a run that ended before outcomes were stored has one too
     assert outcome is not None
     assert (outcome["status"], outcome["points"]) == ("succeeded", 2)
     assert outcome["metrics"]["val/mAP"]["last"] == "nan"
     (checkpoint,) = store.checkpoints(1)
     assert (checkpoint.name, checkpoint.metric, checkpoint.value) == ("best.bin", "", None)
     assert store.artifacts(1) == []
-    # What comes now joins what was there, and is packed with it once there is much.
+    # New points are appended to the old ones, and packed with them at the threshold.
     batch = Batch(list(range(2000)), [5.0] * 2000, [0.25] * 2000)
     store.add_batches({(1, "val/mAP"): batch}, {})
     assert str(store.points(1, "val/mAP")[:3]) == "[(7, 3.5, 0.5), (8, 4.5, nan), (0, 5.0, 0.25)]"

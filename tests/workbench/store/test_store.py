@@ -24,7 +24,7 @@ WORKER = {"worker_id": "w1", "host": "here", "worker_pid": 1, "worker_pid_starte
 
 @pytest.fixture
 def store(database: str) -> Iterator[Store]:
-    """A store of each kind: what is tested with it is the contract of both."""
+    """A store of each kind; both must pass the same tests."""
     store = Store(database)
     yield store
     store.close()
@@ -209,7 +209,7 @@ def test_a_database_of_a_newer_version_is_left_alone(store: Store) -> None:
 
 def test_states_are_durable_and_points_are_quick(file_store: Store) -> None:
     store = file_store
-    # 2 is FULL: a state that was said is there after a power cut; 1 is NORMAL.
+    # 2 is FULL: a committed state survives a power cut; 1 is NORMAL.
     for durable, level in ((True, 2), (False, 1), (True, 2)):
         with store._writing(durable=durable) as connection:
             assert connection.execute(text("pragma synchronous")).scalar() == level
@@ -219,7 +219,7 @@ def test_states_are_durable_and_points_are_quick(file_store: Store) -> None:
 
 def test_a_write_that_fails_changes_nothing(store: Store) -> None:
     run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
-    with pytest.raises(wb.StoreError, match="refused"):
+    with pytest.raises(wb.StoreError, match=r"(?i)foreign key constraint"):
         add_points(store, [Point(run_id, "m", 0, 0.0, 1.0), Point(99, "m", 0, 0.0, 1.0)])
     assert store.summaries([run_id])[run_id] == []
 
@@ -228,9 +228,9 @@ def test_a_write_that_fails_changes_nothing(store: Store) -> None:
     ("url", "says"),
     [
         ("mysql://x/y", "mysql"),
-        ("://", "cannot be read"),
-        ("sqlite://", "in memory"),
-        ("sqlite:///:memory:", "in memory"),
+        ("://", "URL"),
+        ("sqlite://", "in-memory"),
+        ("sqlite:///:memory:", "in-memory"),
     ],
 )
 def test_a_database_that_cannot_serve_is_refused_with_the_reason(url: str, says: str) -> None:
@@ -267,7 +267,7 @@ failed = []
 
 def write(own_id):
     for step in range({transactions}):
-        if step % 50 == 49:  # one row that all fight for: each gives it back, at the attempt it has read
+        if step % 50 == 49:  # one row that all compete for: each requeues it, at the attempt that it read
             while (job := store.job(job_id)).status != "running" or not store.move_job(
                 job_id, expect="running", to="queued", attempt=job.attempt
             ):
@@ -295,7 +295,7 @@ def test_sixteen_writers_of_a_thousand_transactions_lose_nothing(store: Store) -
     job_id = running(store).id or 0
     run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
     program = _WRITER.format(transactions=TRANSACTIONS)
-    # Four processes of four threads: what counts is the database, not the starting of interpreters.
+    # Four processes of four threads: the test is about the database, not about starting interpreters.
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", program, address(store), str(job_id), str(run_id), *map(str, own[at::4])],
@@ -304,14 +304,14 @@ def test_sixteen_writers_of_a_thousand_transactions_lose_nothing(store: Store) -
         )
         for at in range(4)
     ]
-    said = [writer.communicate(timeout=300)[1] for writer in writers]
-    assert [writer.returncode for writer in writers] == [0] * 4, "".join(said)
+    errors = [writer.communicate(timeout=300)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 4, "".join(errors)
     job = store.job(job_id)
     assert job is not None
     if job.status == "queued":
         job = store.claim_job(WORKER, 9)
         assert job is not None
-    # Each giving back was followed by one claim, so one that was lost is missing here.
+    # Each requeue was followed by one claim, so a lost one would be missing here.
     assert job.attempt == 1 + WRITERS * TRANSACTIONS // 50
     summaries = store.summaries([run_id])[run_id]
     assert sum(summary.count for summary in summaries) == WRITERS * TRANSACTIONS // 10
@@ -348,7 +348,7 @@ def test_no_job_is_run_by_two_workers(store: Store) -> None:
     assert store.count_jobs("succeeded") == 200
 
 
-# What may pass --------------------------------------------------------------------------------------
+# Temporary errors ------------------------------------------------------------------------------------
 
 
 def test_a_server_that_went_away_is_waited_for(postgres: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +357,7 @@ def test_a_server_that_went_away_is_waited_for(postgres: Any, monkeypatch: pytes
     job_id = running(store).id or 0
     postgres.stop()
     try:
-        with pytest.raises(wb.StoreUnavailable, match="out of reach"):
+        with pytest.raises(wb.StoreUnavailable, match="cannot reach the database"):
             store.move_job(job_id, expect="running", to="succeeded", attempt=1)
         with pytest.raises(wb.StoreUnavailable):
             patiently(lambda: store.job(job_id), seconds=0.2)
@@ -405,7 +405,7 @@ def test_patience_ends_at_once_with_what_will_not_pass() -> None:
     assert calls == [1]
 
 
-# SQLite's own ---------------------------------------------------------------------------------------
+# SQLite only -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_a_database_on_a_network_file_system_is_refused(
         wb.Workspace(tmp_path / "far")
     assert "WORKBENCH_DATABASE_URL" in raised.value.hint
     assert not (tmp_path / "far" / "workbench.db").exists()
-    # With its database elsewhere the same folder will do.
+    # With the database in another folder, the same workspace folder works.
     wb.Workspace(tmp_path / "far", database_url=f"sqlite:///{tmp_path / 'near' / 'workbench.db'}").close()
 
 
@@ -491,7 +491,7 @@ def test_the_runs_of_an_attempt_end_with_it_and_only_with_it(store: Store) -> No
 
 @pytest.mark.parametrize("odd", ["caf\udce9.png", "nul\0inside", "\ud800 강"])
 def test_whatever_a_process_says_can_be_stored(store: Store, odd: str) -> None:
-    # A file's name that is no UTF-8 comes as half characters: its message must not keep a job from ending.
+    # File names that are not UTF-8 contain unpaired surrogates, which must not prevent a job's end.
     job_id = running(store).id or 0
     stages = [{"name": odd, "done": 0, "total": None}]
     assert store.update_job(job_id, attempt=1, progress_message=odd, progress_stages=stages) == "running"
@@ -529,14 +529,14 @@ def test_what_is_added_while_connections_are_cut_is_added_once(
 
     event.listen(store._engine, "before_cursor_execute", before)
     event.listen(store._engine, "commit", lambda _: cut() if statement == "commit" else None)
-    if statement == "insert":  # nothing had happened
+    if statement == "insert":  # nothing was changed
         assert store.add_job(records.Job(type="eval")).id is not None
         assert store.count_jobs() == 1
-    else:  # nobody knows, so the caller decides
-        with pytest.raises(wb.StoreError) as told:
+    else:  # unknown, so the caller decides
+        with pytest.raises(wb.StoreError) as raised:
             store.add_job(records.Job(type="eval"))
-        assert isinstance(told.value, StoreUnavailable)
-        assert not told.value.undone
+        assert isinstance(raised.value, StoreUnavailable)
+        assert not raised.value.undone
     store.close()
 
 

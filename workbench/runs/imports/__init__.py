@@ -1,8 +1,8 @@
-"""Bring in runs that other tools recorded, without loss, and once only however often it is done.
+"""Import runs that other tools recorded, without loss and without duplicates.
 
-A reader (:mod:`~workbench.runs.imports.mlflow`, :mod:`~workbench.runs.imports.tensorboard`) says what there
-is as :class:`ForeignRun`; :func:`bring` puts it into the store. A run is known by its ``origin``. Brought
-again it is the same run: what it has grown by is added, and its state is what the other tool says now.
+A reader (:mod:`~workbench.runs.imports.mlflow`, :mod:`~workbench.runs.imports.tensorboard`) yields
+:class:`ForeignRun` objects; :func:`bring` stores them. A run is identified by its ``origin``. Importing it
+again updates the same run: new points are appended and the status is refreshed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from workbench.store.points import Batch, Curve
 from workbench.store.records import Run
 from workbench.store.store import Store
 
-#: Points in one transaction at most.
+#: Maximum number of points per transaction.
 _BATCH_POINTS = 100_000
 
 
@@ -27,9 +27,9 @@ class ForeignRun:
     Attributes
     ----------
     origin : str
-        Which one it is, for ever: tool and id.
+        Its permanent identity: tool and id.
     metrics : callable
-        Returns its metrics, one at a time: name and points, in the order they were logged.
+        Yields its metrics as (name, points), points in the order logged.
     """
 
     origin: str
@@ -48,9 +48,9 @@ class ForeignRun:
 
 
 class Imported(NamedTuple):
-    """What came of an import: how many runs are new, have grown or changed, are as they were; new points.
+    """The result of an import: the numbers of new, changed and unchanged runs, and of new points.
 
-    ``passed_over`` says what was not brought, in words, and how much of it there was.
+    ``passed_over`` counts what was skipped, by description.
     """
 
     new: int
@@ -61,7 +61,7 @@ class Imported(NamedTuple):
     passed_over: dict[str, int]
 
 
-#: Called while it goes on, with the number of runs done, how many there are, and the points so far.
+#: Called during an import with the number of runs done, the number of runs, and the points so far.
 OnProgress = Callable[[int, int, int], object]
 
 
@@ -71,16 +71,16 @@ def bring(
     passed_over: dict[str, int],
     on_progress: OnProgress | None = None,
 ) -> Imported:
-    """Put runs into the store, or bring those that are there up to date."""
+    """Add runs to the store, or update those that exist."""
     counts: Counter[str] = Counter()
     ids: list[int] = []
     points = 0
 
-    def say(done: int) -> None:
+    def report(done: int) -> None:
         if on_progress is not None:
             on_progress(done, len(runs), points)
 
-    say(0)
+    report(0)
     for number, run in enumerate(runs):
         row, how = _put(store, run)
         run_id = row.id or 0
@@ -91,14 +91,14 @@ def bring(
                 store.add_batches({(run_id, name): part}, {})
                 more += len(part.values)
                 points += len(part.values)
-                say(number)
+                report(number)
         counts["changed" if how == "unchanged" and more else how] += 1
-        say(number + 1)
+        report(number + 1)
     return Imported(counts["new"], counts["changed"], counts["unchanged"], points, tuple(ids), passed_over)
 
 
 def _put(store: Store, run: ForeignRun) -> tuple[Run, str]:
-    said = Run(
+    imported = Run(
         experiment_id=0,
         name=run.name,
         status=run.status,
@@ -112,17 +112,17 @@ def _put(store: Store, run: ForeignRun) -> tuple[Run, str]:
         finished_at=run.finished_at,
         origin=run.origin,
     )
-    there = store.run_of(run.origin)
-    row = store.put_run(said, run.experiment)
-    if there is None:
+    existing = store.run_of(run.origin)
+    row = store.put_run(imported, run.experiment)
+    if existing is None:
         return row, "new"
     same = ("name", "status", "config", "tags", "git", "environment", "error", "created_at", "finished_at")
-    changed = any(getattr(there, column) != getattr(row, column) for column in same)
+    changed = any(getattr(existing, column) != getattr(row, column) for column in same)
     return row, "changed" if changed else "unchanged"
 
 
 def _missing(batch: Batch, there: Curve) -> Batch:
-    """Return the points that are not there yet, in their order."""
+    """Return the points that are not stored yet, in order."""
     import numpy as np
 
     if not len(there.seq):
@@ -133,7 +133,7 @@ def _missing(batch: Batch, there: Curve) -> Batch:
     if len(columns[0]) >= number and all(
         np.array_equal(new[:number], old, equal_nan=True) for new, old in zip(columns, kept, strict=True)
     ):
-        return Batch(*(column[number:].tolist() for column in columns))  # it has only grown at its end
+        return Batch(*(column[number:].tolist() for column in columns))  # points were only appended
     left = Counter(_points(kept))
     new = []
     for at, point in enumerate(_points(columns)):
@@ -145,7 +145,7 @@ def _missing(batch: Batch, there: Curve) -> Batch:
 
 
 def _points(columns: Iterable[Any]) -> Iterator[tuple[int, float, str]]:
-    """Yield points that can be told apart and found again; NaN is not equal to itself, its name is."""
+    """Yield points as hashable keys; the value is its repr, since NaN is not equal to itself."""
     step, time, value = columns
     return zip(step.tolist(), time.tolist(), map(repr, value.tolist()), strict=True)
 

@@ -1,7 +1,7 @@
-"""Read TensorBoard's event files, without TensorBoard: the scalars and the hyperparameters in them.
+"""Read scalars and hyperparameters from TensorBoard's event files, without TensorBoard.
 
-A file is a sequence of records: length (uint64), checksum, data, checksum. The data of one is an ``Event`` in
-the wire format of protocol buffers, of which a few fields are wanted. Formats: ``tensorflow/core/lib/io``
+A file is a sequence of records: length (uint64), checksum, data, checksum. The data is an ``Event`` in
+protocol buffers wire format, of which a few fields are read. Formats: ``tensorflow/core/lib/io``
 (records), ``tensorflow/core/framework/{event,summary,tensor}.proto`` and ``tensorboard/plugins/hparams``.
 """
 
@@ -13,14 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-#: A record longer than this holds a picture or a graph, not a number: its data is passed over.
+#: A longer record holds an image or a graph, not a number: its data is skipped.
 _LONG = 2**20
 
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-#: Element types of a tensor: how one value of ``tensor_content`` is read, and which field holds a list.
+#: Tensor element types: struct format of one value in ``tensor_content``, and the field with the list.
 _TENSOR = {
     1: ("<f", 5),
     2: ("<d", 6),
@@ -38,7 +38,7 @@ _BFLOAT16 = 14
 
 
 class Damaged(ValueError):
-    """What is there is no event file, or is broken."""
+    """The file is not an event file, or is damaged."""
 
 
 class Scalar(NamedTuple):
@@ -51,7 +51,7 @@ class Scalar(NamedTuple):
 
 
 class Session(NamedTuple):
-    """What the hyperparameters' dashboard is told: settings at the start, a status at the end."""
+    """A record of the hyperparameters plugin: settings at the start, a status at the end."""
 
     settings: dict[str, Any] | None
     status: int | None
@@ -59,15 +59,15 @@ class Session(NamedTuple):
 
 
 class Other(NamedTuple):
-    """Something that is no number, such as ``images``, ``histograms`` and ``text``."""
+    """Data other than scalars, such as ``images``, ``histograms`` and ``text``."""
 
     kind: str
 
 
 def read_events(path: Path) -> Iterator[Scalar | Session | Other | float]:
-    """Yield what is in a file, in its order, and first of all the time of its first record.
+    """Yield the time of the first record, then the content of a file, in order.
 
-    A record that is not whole yet, at the end, is one that is being written, or that its writer died at.
+    An incomplete last record is ignored: it is being written, or its writer was killed.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def _records(file: BinaryIO, path: Path) -> Iterator[bytes]:
     while len(head := file.read(12)) == 12:
         length, check = struct.unpack("<QI", head)
         if check != masked_checksum(head[:8]):
-            raise Damaged(f"{path}: record {number} is damaged; {number} before it can be read")
+            raise Damaged(f"{path}: record {number} is damaged; the {number} before it can be read")
         if length > _LONG:
             end = file.seek(0, 1) + length + 4
             if end > path.stat().st_size:
@@ -102,7 +102,7 @@ def _records(file: BinaryIO, path: Path) -> Iterator[bytes]:
             if len(data) < length + 4:
                 return
             if struct.unpack("<I", data[-4:])[0] != masked_checksum(data[:-4]):
-                raise Damaged(f"{path}: record {number} is damaged; {number} before it can be read")
+                raise Damaged(f"{path}: record {number} is damaged; the {number} before it can be read")
             yield data[:-4]
         number += 1
 
@@ -118,7 +118,7 @@ def _table() -> tuple[int, ...]:
 
 
 def masked_checksum(data: bytes) -> int:
-    """Return the CRC-32C of some bytes, masked as records have it."""
+    """Return the masked CRC-32C of some bytes, as used in records."""
     table, check = _table(), 0xFFFFFFFF
     for byte in data:
         check = table[(check ^ byte) & 0xFF] ^ check >> 8
@@ -145,14 +145,14 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
             size = 8 if kind == _FIXED64 else 4
             value, at = data[at : at + size], at + size
         else:
-            raise Damaged(f"field {number} has the wire type {kind}")
+            raise Damaged(f"field {number} has unknown wire type {kind}")
         if at > end:
             raise Damaged(f"field {number} is longer than its message")
         yield number, kind, value
 
 
 def _scalars_of(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield (number, value) of each field; of a field that comes twice, the last counts."""
+    """Yield (number, value) of each field; the last value of a repeated field counts."""
     return ((number, value) for number, _, value in _fields(data))
 
 
@@ -160,7 +160,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if at >= len(data) or shift > 63:
-            raise Damaged("a number is cut off")
+            raise Damaged("truncated number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -196,15 +196,15 @@ def _value(value: dict[int, Any], step: int, at: float) -> Iterator[Scalar | Ses
     elif 2 in value:
         yield Scalar(tag, step, at, float(struct.unpack("<f", value[2])[0]))
     elif 8 in value:
-        found = _tensor(value[8]) if kind in ("scalars", "") else None
-        yield Other(kind or "tensors") if found is None else Scalar(tag, step, at, found)
+        number = _tensor(value[8]) if kind in ("scalars", "") else None
+        yield Other(kind or "tensors") if number is None else Scalar(tag, step, at, number)
     else:
         old = {3: "graphs", 4: "images", 5: "histograms", 6: "audio"}
         yield Other(kind or next((name for field, name in old.items() if field in value), "others"))
 
 
 def _tensor(data: bytes) -> float | None:
-    """Return the one number that a tensor holds; None if it holds more, or no number."""
+    """Return the number of a scalar tensor; None if it has several values or is not numeric."""
     fields = dict(_scalars_of(data))
     kind = fields.get(1, 0)
     for number, _, dimension in _fields(fields.get(2, b"")):
@@ -225,7 +225,7 @@ def _tensor(data: bytes) -> float | None:
     if kind == 2:
         return 0.0 if value is None else _double(value[:8])
     whole = _signed(_first(value, 0))
-    if kind == 19:  # kept as the number that its two bytes are
+    if kind == 19:  # stored as the bit pattern of its two bytes
         return float(struct.unpack("<e", struct.pack("<H", whole & 0xFFFF))[0])
     return float(whole)
 
@@ -238,7 +238,7 @@ def _first(value: Any, nothing: int) -> int:
 
 
 def _session(data: bytes) -> Iterator[Session]:
-    """Yield what one note to the hyperparameters' dashboard says."""
+    """Yield the content of a record of the hyperparameters plugin."""
     fields = dict(_scalars_of(data))
     if 3 in fields:
         settings, begun = {}, None

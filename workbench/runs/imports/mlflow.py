@@ -1,7 +1,7 @@
-"""Runs that MLflow recorded: in its database, in its folder of files, or behind its server.
+"""Import runs from MLflow: from its database, its file store, or its server.
 
-A database and a folder are read as they are, without MLflow: an older or newer one than would be installed
-here can be read, and nothing in them is ever changed. A server is asked through MLflow's own client.
+Databases and folders are read directly, without MLflow and read-only, so that the MLflow version does not
+matter. A server is read through MLflow's client.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _STATUS = {
 }
 
 
-#: The numbers that files of runs have for a status.
+#: Status numbers in run files.
 _NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 
 
-#: MLflow's databases hold the greatest number there is in place of infinity.
+#: MLflow's databases store the largest float in place of infinity.
 _GREATEST = 1.7976931348623157e308
 
 
-_HINT = "Give sqlite:///path/mlflow.db, postgresql://…, the folder mlruns, or https://server."
+_HINT = "Give sqlite:///path/mlflow.db, postgresql://…, an mlruns folder, or https://server."
 
 
 def import_mlflow(store: Store, uri: str, on_progress: OnProgress | None = None) -> Imported:
-    """Bring the runs of an MLflow store into a workspace's; see ``Workspace.import_mlflow``."""
+    """Import the runs of an MLflow store; see ``Workspace.import_mlflow``."""
     passed_over: Counter[str] = Counter()
     runs = list(_read(str(uri), passed_over))
     return bring(store, runs, dict(passed_over), on_progress)
@@ -66,7 +66,9 @@ def _from_path(path: Path, passed_over: Counter[str]) -> Iterator[ForeignRun]:
             return _from_files(folder, passed_over)
     if (path / "mlflow.db").is_file():
         return _from_database(f"sqlite:///{(path / 'mlflow.db').absolute()}", passed_over)
-    raise BadInput(f"{str(path)!r} holds no MLflow store: no mlflow.db, no folder of experiments", hint=_HINT)
+    raise BadInput(
+        f"no MLflow store at {str(path)!r}: neither mlflow.db nor experiment folders found", hint=_HINT
+    )
 
 
 def _foreign(
@@ -80,7 +82,7 @@ def _foreign(
     about: Mapping[str, Any],
     metrics: Any,
 ) -> ForeignRun:
-    """Return a run in our words: MLflow's own tags are what we keep elsewhere."""
+    """Return a run in the workbench's terms; MLflow's system tags go to other columns."""
     system = {key: value for key, value in tags.items() if key.startswith("mlflow.")}
     git = {
         "commit": system.get("mlflow.source.git.commit"),
@@ -105,7 +107,7 @@ def _foreign(
 
 
 def _value(text: str) -> Any:
-    """Return what a parameter was where its text says so beyond doubt: MLflow keeps texts only."""
+    """Return a parameter's value if its text is unambiguous: MLflow stores only text."""
     if text in ("True", "False", "None"):
         return {"True": True, "False": False, "None": None}[text]
     for kind in (int, float):
@@ -121,7 +123,7 @@ def _value(text: str) -> Any:
 def _number(value: float, is_nan: bool = False) -> float:
     if is_nan:
         return float("nan")
-    return value if abs(value) != _GREATEST else value * 10  # which is infinity
+    return value if abs(value) != _GREATEST else value * 10  # overflows to infinity
 
 
 # A database ------------------------------------------------------------------------------------------
@@ -145,20 +147,20 @@ def _from_database(uri: str, passed_over: Counter[str]) -> Iterator[ForeignRun]:
             url = url.set(drivername="postgresql+psycopg")
         engine = create_engine(url, **options)
     except ArgumentError:
-        raise BadInput(f"{uri!r} is no address of an MLflow store", hint=_HINT) from None
+        raise BadInput(f"{uri!r} is not the URL of an MLflow store", hint=_HINT) from None
     except ModuleNotFoundError as error:
         raise BadInput(f"the driver for {url.drivername} is not installed: {error}") from None
-    wanted = {"experiments", "runs", "metrics", "params", "tags"}
+    required = {"experiments", "runs", "metrics", "params", "tags"}
     try:
-        if not wanted <= set(inspect(engine).get_table_names()):
-            raise BadInput(f"the database at {url.render_as_string()} is not MLflow's", hint=_HINT)
-        ask = partial(_rows, engine)
-        passed_over["deleted runs"] += ask(text(_DELETED))[0][0]
-        runs = ask(text(_RUNS))
-        params, tags = _pairs(ask(text(_PARAMS))), _pairs(ask(text(_TAGS)))
+        if not required <= set(inspect(engine).get_table_names()):
+            raise BadInput(f"the database at {url.render_as_string()} is not an MLflow database", hint=_HINT)
+        query = partial(_rows, engine)
+        passed_over["deleted runs"] += query(text(_DELETED))[0][0]
+        runs = query(text(_RUNS))
+        params, tags = _pairs(query(text(_PARAMS))), _pairs(query(text(_TAGS)))
     except SQLAlchemyError as error:
         raise StoreError(f"MLflow's database cannot be read: {error}") from error
-    # SQLite knows in which order rows came; elsewhere the time says it, and within one millisecond the step.
+    # SQLite keeps the insertion order; elsewhere order by time, then by step within a millisecond.
     order = "rowid" if sqlite else "timestamp, step"
     for run_id, name, status, begun, ended, user, artifacts, experiment in runs:
         yield _foreign(
@@ -233,7 +235,7 @@ def _from_files(folder: Path, passed_over: Counter[str]) -> Iterator[ForeignRun]
         for file in sorted(about.parent.glob("*/meta.yaml")):
             run = _meta(file)
             if "run_id" not in run and "run_uuid" not in run:
-                continue  # a model of the experiment's, or something else
+                continue  # a model of the experiment, or something else
             if not active or run.get("lifecycle_stage", "active") != "active":
                 passed_over["deleted runs"] += 1
                 continue
@@ -263,12 +265,12 @@ def _meta(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from None
-    if not isinstance(read, dict):
+    if not isinstance(data, dict):
         raise BadInput(f"{path} does not describe an experiment or a run")
-    return read
+    return data
 
 
 def _texts(folder: Path) -> dict[str, str]:
@@ -280,7 +282,7 @@ def _texts(folder: Path) -> dict[str, str]:
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, Batch]]:
-    """Yield the metrics of one run: a file each, a line a point (time in milliseconds, value, step)."""
+    """Yield the metrics of one run: one file per metric, one line per point (time in ms, value, step)."""
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
             continue
@@ -292,7 +294,7 @@ def _lines(folder: Path) -> Iterator[tuple[str, Batch]]:
                 values.append(float(value))
                 steps.append(int(rest[0]) if rest else 0)
             except ValueError:
-                raise BadInput(f"{path}, line {number}: {line!r} is no metric of MLflow's") from None
+                raise BadInput(f"{path}, line {number}: {line!r} is not an MLflow metric") from None
         if values:
             yield path.relative_to(folder).as_posix(), Batch(steps, times, values)
 
@@ -305,7 +307,7 @@ def _from_server(uri: str) -> Iterator[ForeignRun]:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
     except ImportError:
-        raise MissingExtra("MLflow's client, which reads from its server,", "mlflow") from None
+        raise MissingExtra("MLflow's client (needed to read from a server)", "mlflow") from None
     client = MlflowClient(tracking_uri=uri)
     try:
         for experiment in _pages(client.search_experiments):

@@ -1,8 +1,8 @@
-"""Runs that were written for TensorBoard: each folder with event files is one.
+"""Import TensorBoard runs: each folder with event files is one run.
 
-Scalars come with steps and times, whether written as plain numbers or as tensors; hyperparameters become the
-config. What is no number (pictures, histograms, text) is passed over, and counted. TensorBoard records no
-status: a run counts as succeeded unless its hyperparameters' dashboard was told otherwise.
+Scalars are imported with steps and times, whether written as plain numbers or as tensors; hyperparameters
+become the config. Other data (images, histograms, text) is skipped and counted. TensorBoard records no
+status: a run counts as succeeded unless its hyperparameters plugin recorded another status.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STATUS = {0: "succeeded", 1: "succeeded", 2: "failed", 3: "running"}
 
 @dataclass
 class _Folder:
-    """What the event files of one folder hold."""
+    """The content of the event files of one folder."""
 
     path: Path
     origin: str = ""
@@ -42,22 +42,26 @@ def import_tensorboard(
     experiment: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Imported:
-    """Bring the runs below a folder into a workspace's; see ``Workspace.import_tensorboard``."""
+    """Import the runs below a folder; see ``Workspace.import_tensorboard``."""
     folder = folder.expanduser()
     if not folder.is_dir():
-        raise BadInput(f"no folder {str(folder)!r}", hint="Give what tensorboard --logdir would be given.")
+        raise BadInput(
+            f"no folder {str(folder)!r}", hint="Give the folder that you would pass to tensorboard --logdir."
+        )
     places = sorted({file.parent for file in _files(folder, "**/")})
     if not places:
-        raise BadInput(f"no event files below {str(folder)!r}", hint="Their names hold 'tfevents'.")
+        raise BadInput(
+            f"no event files below {str(folder)!r}", hint="Event files have 'tfevents' in their names."
+        )
     passed_over: Counter[str] = Counter()
-    found = {place: _read(place, passed_over) for place in places}
-    for place in [place for place in places if found[place].first == math.inf]:
-        del found[place]  # begun, and nothing written yet
+    folders = {place: _read(place, passed_over) for place in places}
+    for place in [place for place in places if folders[place].first == math.inf]:
+        del folders[place]  # started, but nothing written yet
         passed_over["empty folders"] += 1
-    _join_sessions(found)
+    _join_sessions(folders)
     root = folder.resolve()
     name = (experiment or "").strip() or root.name or "tensorboard"
-    runs = [_foreign(one, root, name) for one in found.values()]
+    runs = [_foreign(one, root, name) for one in folders.values()]
     return bring(store, runs, dict(passed_over), on_progress)
 
 
@@ -70,60 +74,60 @@ def _read(place: Path, passed_over: Counter[str]) -> _Folder:
     columns: dict[str, tuple[list[int], list[float], list[float]]] = {}
     for path in sorted(_files(place)):
         try:
-            for found in read_events(path):
-                _take(found, path, out, columns, passed_over)
+            for record in read_events(path):
+                _take(record, path, out, columns, passed_over)
         except Damaged as error:
-            # What was before it is brought; the rest cannot be.
+            # Records before the damage are imported; the rest cannot be read.
             passed_over[f"rest of a damaged file ({error})"] += 1
     out.curves = {tag: Batch(*lists) for tag, lists in columns.items()}
     return out
 
 
 def _take(
-    found: Any,
+    record: Any,
     path: Path,
     out: _Folder,
     columns: dict[str, tuple[list[int], list[float], list[float]]],
     passed_over: Counter[str],
 ) -> None:
-    if isinstance(found, Scalar):
-        steps, times, values = columns.setdefault(found.tag, ([], [], []))
-        steps.append(found.step)
-        times.append(found.time)
-        values.append(found.value)
-        out.last = max(out.last, found.time)
-    elif isinstance(found, Other):
-        passed_over[found.kind] += 1
-    elif isinstance(found, Session):
-        if found.settings is not None:
-            out.config = {**(out.config or {}), **found.settings}
-        out.status = out.status if found.status is None else found.status
-        out.last = max(out.last, found.time or out.last)
+    if isinstance(record, Scalar):
+        steps, times, values = columns.setdefault(record.tag, ([], [], []))
+        steps.append(record.step)
+        times.append(record.time)
+        values.append(record.value)
+        out.last = max(out.last, record.time)
+    elif isinstance(record, Other):
+        passed_over[record.kind] += 1
+    elif isinstance(record, Session):
+        if record.settings is not None:
+            out.config = {**(out.config or {}), **record.settings}
+        out.status = out.status if record.status is None else record.status
+        out.last = max(out.last, record.time or out.last)
     else:
-        # The first file's name and time stay what they are wherever the folder is moved to.
-        out.origin = out.origin or f"tensorboard:{path.name}@{found!r}"
-        out.first = min(out.first, found)
-        out.last = max(out.last, found)
+        # The first file's name and time do not change when the folder is moved.
+        out.origin = out.origin or f"tensorboard:{path.name}@{record!r}"
+        out.first = min(out.first, record)
+        out.last = max(out.last, record)
 
 
-def _join_sessions(found: dict[Path, _Folder]) -> None:
-    """Let the settings that a run wrote into a folder below its own be its own.
+def _join_sessions(folders: dict[Path, _Folder]) -> None:
+    """Merge a hyperparameters folder into the run of its parent folder.
 
-    PyTorch's ``add_hparams`` makes such a folder. Where there are several, or they hold curves of the same
-    names, they are runs of their own.
+    PyTorch's ``add_hparams`` creates such a subfolder. If there are several, or they contain curves with the
+    same names, they remain separate runs.
     """
     below: dict[Path, list[_Folder]] = {}
-    for place, one in found.items():
-        if one.config is not None and place.parent in found:
+    for place, one in folders.items():
+        if one.config is not None and place.parent in folders:
             below.setdefault(place.parent, []).append(one)
     for place, sessions in below.items():
-        run, (session, *more) = found[place], sessions
+        run, (session, *more) = folders[place], sessions
         if more or run.config is not None or session.curves.keys() & run.curves.keys():
             continue
         run.config, run.status = session.config, session.status
         run.curves |= session.curves
         run.last = max(run.last, session.last)
-        del found[session.path]
+        del folders[session.path]
 
 
 def _foreign(one: _Folder, root: Path, experiment: str) -> ForeignRun:

@@ -1,13 +1,13 @@
-"""The database's steps, one file each in ``versions/``.
+"""Schema migrations, one file per version in ``versions/``.
 
-:data:`HEAD` is said here, so that opening a database that is up to date need not import Alembic.
+:data:`HEAD` is repeated here, so that opening an up-to-date database does not import Alembic.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-#: The newest step.
+#: The newest version.
 HEAD = "0004"
 
 
@@ -19,7 +19,7 @@ def upgrade(connection: Any, to: str = HEAD) -> None:
     from alembic.config import Config
 
     config = Config()
-    # A percent sign is interpolation to Alembic's reader of configuration; a folder may have one.
+    # A percent sign in a path would be read as interpolation by Alembic's configuration parser.
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection

@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: on the connection, and in the transaction, that the store opened."""
+"""Alembic's environment: it uses the connection and transaction that the store opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs from stores that MLflow itself wrote, checked against what MLflow itself reads from them."""
+"""Runs from stores that MLflow wrote, compared with what MLflow reads from them."""
 
 import json
 import math
@@ -88,13 +88,13 @@ def ask_mlflow(uri: str, how: str) -> list[dict[str, Any]]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    said: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    recorded: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return recorded
 
 
 @pytest.fixture(scope="module", params=["database", "files"])
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A store of each kind, and what MLflow says of it."""
+    """A store of each kind, and what MLflow reads from it."""
     folder = tmp_path_factory.mktemp("mlflow 강")
     if request.param == "database":
         path, uri = folder / "mlflow.db", f"sqlite:///{folder / 'mlflow.db'}"
@@ -107,16 +107,16 @@ _STATUS = {"FINISHED": "succeeded", "FAILED": "failed", "KILLED": "cancelled", "
 
 
 def value_of(text: str) -> float:
-    """MLflow's databases say the greatest number where infinity was logged."""
+    """MLflow's databases store the largest float instead of infinity."""
     value = float(text)
     return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value
 
 
-def check(home: wb.Workspace, said: list[dict[str, Any]]) -> None:
-    """Everything that MLflow says is here, and nothing else."""
+def check(home: wb.Workspace, recorded: list[dict[str, Any]]) -> None:
+    """Check that exactly the data that MLflow reads was imported."""
     runs = {run.origin: run for run in home.runs()}
-    assert set(runs) == {f"mlflow:{one['id']}" for one in said}
-    for one in said:
+    assert set(runs) == {f"mlflow:{one['id']}" for one in recorded}
+    for one in recorded:
         run = runs[f"mlflow:{one['id']}"]
         assert (run.name, run.experiment, run.status) == (
             one["name"],
@@ -134,24 +134,24 @@ def check(home: wb.Workspace, said: list[dict[str, Any]]) -> None:
         assert set(run.summary) == set(one["metrics"])
         for name, history in one["metrics"].items():
             points = [(step, round(at * 1000), repr(value)) for step, at, value in run.metric_points(name)]
-            wanted = [(step, at, repr(value_of(text))) for step, at, text in history]
-            assert Counter(points) == Counter(wanted)
+            expected = [(step, at, repr(value_of(text))) for step, at, text in history]
+            assert Counter(points) == Counter(expected)
 
 
 def test_everything_comes_and_nothing_twice_and_what_grew_is_continued(
     written: Any, workspace: wb.Workspace
 ) -> None:
-    path, uri, said = written
+    path, uri, recorded = written
     before = {file: file.stat().st_mtime_ns for file in path.parent.rglob("*") if file.is_file()}
     seen: list[tuple[int, int, int]] = []
     brought = workspace.import_mlflow(uri, lambda *progress: seen.append(progress))
-    assert (brought.new, brought.changed, brought.unchanged) == (len(said), 0, 0)
-    points = sum(len(history) for one in said for history in one["metrics"].values())
+    assert (brought.new, brought.changed, brought.unchanged) == (len(recorded), 0, 0)
+    points = sum(len(history) for one in recorded for history in one["metrics"].values())
     assert brought.points == points
     assert brought.passed_over == {"deleted runs": 1}
-    assert seen[0] == (0, len(said), 0)
-    assert seen[-1] == (len(said), len(said), points)
-    check(workspace, said)
+    assert seen[0] == (0, len(recorded), 0)
+    assert seen[-1] == (len(recorded), len(recorded), points)
+    check(workspace, recorded)
 
     first = next(run for run in workspace.runs() if run.name == "첫째")
     assert first.config == {
@@ -168,10 +168,10 @@ def test_everything_comes_and_nothing_twice_and_what_grew_is_continued(
     assert first.outcome["metrics"]["loss"]["count"] == 1500
     assert {file: file.stat().st_mtime_ns for file in path.parent.rglob("*") if file.is_file()} == before
 
-    # Again, by its path: nothing is new, and what was written here stays.
+    # Importing again, by path: nothing is new, and local changes are kept.
     first.annotate(notes="mine", tags={"own": 1})
     again = workspace.import_mlflow(str(path))
-    assert (again.new, again.unchanged, again.points) == (0, len(said), 0)
+    assert (again.new, again.unchanged, again.points) == (0, len(recorded), 0)
     assert again.run_ids == brought.run_ids
     assert workspace.run(first.id).notes == "mine"
     assert workspace.run(first.id).tags == {"team": "검색", "own": 1}
@@ -179,14 +179,14 @@ def test_everything_comes_and_nothing_twice_and_what_grew_is_continued(
 
     grown = ask_mlflow(uri, "grow")
     more = workspace.import_mlflow(str(path.parent))
-    assert (more.new, more.changed, more.unchanged, more.points) == (0, 1, len(said) - 1, 2)
+    assert (more.new, more.changed, more.unchanged, more.points) == (0, 1, len(recorded) - 1, 2)
     check(workspace, grown)
 
 
 def test_a_server_is_asked_through_its_client_and_says_the_same(
     written: Any, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The client reads what the server would: here straight from the store.
+    # The client reads the store directly instead of a server.
     _, uri, _ = written
     program = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"
@@ -203,7 +203,7 @@ def test_a_server_is_asked_through_its_client_and_says_the_same(
     )
     check(workspace, ask_mlflow(uri, "read"))
     ids = {run.origin: run.id for run in workspace.runs()}
-    direct = workspace.import_mlflow(uri)  # the other way reads the same: nothing is new
+    direct = workspace.import_mlflow(uri)  # both ways read the same: nothing is new
     assert (direct.new, direct.points) == (0, 0)
     assert {run.origin: run.id for run in workspace.runs()} == ids
 
@@ -222,10 +222,10 @@ def test_a_server_without_the_client_names_the_extra(
     [
         ("{}/nothing.db", "no MLflow store"),
         ("sqlite:///{}/nothing.db", "no MLflow store"),
-        ("{}", "holds no MLflow store"),
+        ("{}", "neither mlflow.db"),
         ("file://{}/nothing", "no MLflow store"),
-        ("{}/other.db", "is not MLflow's"),
-        ("nonsense://x", "no address"),
+        ("{}/other.db", "is not an MLflow database"),
+        ("nonsense://x", "is not the URL"),
     ],
 )
 def test_what_is_no_store_is_refused_with_what_may_be_given(
@@ -275,9 +275,9 @@ def test_the_command_line_imports_and_says_what_came(
     path, _, _ = written
     home = str(tmp_path / "home")
     assert cli.run(["--workspace", home, "import", "mlflow", str(path), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["new"] == 5
-    assert len(said["run_ids"]) == 5
+    recorded = json.loads(capsys.readouterr().out)
+    assert recorded["new"] == 5
+    assert len(recorded["run_ids"]) == 5
     assert cli.run(["--workspace", home, "import", "mlflow", str(path)]) == 0
     printed = capsys.readouterr().out
     assert "0 new, 0 continued, 5 unchanged" in printed

@@ -1,4 +1,4 @@
-"""Runs from event files that PyTorch's writer and TensorBoard's own library wrote."""
+"""Runs from event files that PyTorch's writer and TensorBoard's library wrote."""
 
 import json
 import math
@@ -114,11 +114,11 @@ def test_several_sessions_below_a_run_are_runs_of_their_own(tmp_path: Path, work
     assert runs == {"run": {}, "run/a": {"lr": 1}, "run/b": {"lr": 2}}
 
 
-@pytest.mark.parametrize(("said", "status"), [(1, "succeeded"), (2, "failed"), (3, "running")])
+@pytest.mark.parametrize(("code", "status"), [(1, "succeeded"), (2, "failed"), (3, "running")])
 def test_a_status_that_was_recorded_counts(
-    tmp_path: Path, workspace: wb.Workspace, said: int, status: str
+    tmp_path: Path, workspace: wb.Workspace, code: int, status: str
 ) -> None:
-    record(tmp_path / "logs", {"m": 1.0}, settings={"lr": 1}, status=said)
+    record(tmp_path / "logs", {"m": 1.0}, settings={"lr": 1}, status=code)
     workspace.import_tensorboard(tmp_path / "logs")
     (run,) = workspace.runs()
     assert (run.name, run.status) == ("logs", status)
@@ -128,7 +128,7 @@ def test_a_status_that_was_recorded_counts(
 def record(
     folder: Path, scalars: dict[str, float], *, settings: dict[str, Any] | None = None, status: int = 0
 ) -> Path:
-    """Write an event file with TensorBoard's own library."""
+    """Write an event file with TensorBoard's library."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -227,7 +227,7 @@ def test_nonsense_is_never_more_than_damage(tmp_path: Path) -> None:
         data = bytearray(whole)
         data[at] ^= 0x55
         path.write_bytes(data)
-        with pytest.raises(events.Damaged):  # every byte is under a checksum, or is one
+        with pytest.raises(events.Damaged):  # every byte is covered by a checksum, or part of one
             list(events.read_events(path))
 
 

@@ -1,4 +1,4 @@
-"""Everything the workbench keeps: experiments, runs, metrics, checkpoints, jobs, results."""
+"""The initial tables: experiments, runs, metrics, checkpoints, jobs, results."""
 
 from __future__ import annotations
 

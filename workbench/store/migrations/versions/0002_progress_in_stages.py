@@ -1,4 +1,4 @@
-"""Progress in stages with its pace, and the floors a result must reach."""
+"""Progress in stages with rate and time left, and minimum values of results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns; the jobs that are there have one stage and no floor."""
+    """Add the columns; existing jobs have one stage and no floors."""
     stages = sa.Column("progress_stages", sa.JSON(), nullable=False, server_default="[]")
     op.add_column("job", stages)
     op.add_column("job", sa.Column("progress_rate", sa.Float(), nullable=True))

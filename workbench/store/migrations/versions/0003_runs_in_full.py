@@ -18,7 +18,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns and tables; points that are there stay rows until their metric grows."""
+    """Add the columns and tables; existing points stay in rows until their metric grows."""
     op.add_column("run", sa.Column("notes", sa.Text(), nullable=False, server_default=""))
     op.add_column("run", sa.Column("git", sa.JSON(), nullable=False, server_default="{}"))
     op.add_column("run", sa.Column("environment", sa.JSON(), nullable=False, server_default="{}"))

@@ -1,4 +1,4 @@
-"""Runs that are logged from another machine: who sends, and how much of it is kept."""
+"""Runs that are logged from another machine: senders and their last saved batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table; the runs that are there were logged where the database is."""
+    """Add the table; existing runs were logged on the same machine."""
     op.create_table(
         "sender",
         sa.Column("key", sa.String(), nullable=False),
