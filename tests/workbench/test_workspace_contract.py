@@ -596,12 +596,12 @@ def test_parameters_that_do_not_fit_are_refused_before_anything_is_queued(
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("none.ipynb", None, "no notebook"),
-        ("a.txt", "{}", "no notebook"),
+        ("none.ipynb", None, r"none\.ipynb' not found"),
+        ("a.txt", "{}", r"a\.txt' is not a notebook"),
         ("a.ipynb", "no json", "cannot be read as a notebook"),
         ("a.ipynb", "[]", "not a notebook of format 4"),
         ("a.ipynb", '{"cells": [], "nbformat": 3}', "not a notebook of format 4"),
-        ("http://h/a.ipynb", None, "no local path"),
+        ("http://h/a.ipynb", None, "'http://h/a.ipynb' is not a local path"),
     ],
 )
 def test_what_is_no_notebook_is_refused(

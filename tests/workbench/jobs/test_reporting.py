@@ -62,7 +62,7 @@ def test_a_stage_that_cannot_be_is_refused(job: scope.JobScope, name: str, share
         pass
     with job.stage("most", share=0.7):
         pass
-    with pytest.raises(wb.BadInput, match=r"0\.3 is left"), job.stage("too much", share=0.4):
+    with pytest.raises(wb.BadInput, match=r"at most 0\.3, got 0\.4"), job.stage("too much", share=0.4):
         pass
 
 
