@@ -138,7 +138,7 @@ def test_a_job_is_cancelled_while_it_runs_and_that_twice_is_the_same(ws: wb.Base
         ("eval", "toy", {"k": "many"}, wb.BadOptions, "k: .*'many'"),
         ("eval", "toy", {"kk": 1}, wb.BadOptions, "kk: unknown option; allowed: steps"),
         ("eval", "toy", [1], wb.BadOptions, "dictionary"),
-        ("dance", "toy", {}, wb.BadInput, "no job type 'dance'"),
+        ("dance", "toy", {}, wb.BadInput, "job type 'dance'"),
         ("eval", "tory", {}, wb.UnknownAdapter, "did you mean 'toy'"),
         ("eval", "../toy", {}, wb.UnknownAdapter, "Known: toy"),
         ("eval", "toy", {"k": object()}, (wb.BadInput), "."),

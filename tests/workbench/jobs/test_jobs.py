@@ -46,7 +46,7 @@ def test_a_submitted_job_is_queued_with_all_its_options(queued: wb.Job, workspac
         ("eval", {"kk": 1}, wb.BadOptions, "kk: unknown option; allowed: steps"),
         ("eval", [1], wb.BadOptions, "dictionary"),
         ("dance", {}, wb.BadInput, "offers: train, eval, index_build"),
-        ("search", {}, wb.BadInput, "no job type 'search'"),
+        ("search", {}, wb.BadInput, "job type 'search'"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_queued(
