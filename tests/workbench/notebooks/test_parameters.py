@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_by_name(given: Any, says: str, tmp_path: P
 
 
 def test_parameters_for_a_notebook_without_any_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(wb.BadOptions, match="declares no parameters") as raised:
+    with pytest.raises(wb.BadOptions, match="not declare any parameters") as raised:
         check_parameters(page(tmp_path, "k = 1", tag="x"), {"k": 1})
     assert raised.value.problems == (("k", "not declared"),)
 
