@@ -1,7 +1,7 @@
-"""A Jupyter-native workbench: launch jobs, watch and compare runs, search what they made.
+"""A Jupyter-native workbench: launch jobs, watch and compare runs, search the indexes they build.
 
-The face is one flat, sorted list of names. Each is imported when it is first asked for, so
-``import workbench`` costs next to nothing and loads no array library, no web server and no widgets.
+The public API is one flat, sorted list of names. Each is imported on first use, so ``import workbench`` is
+cheap and loads no array library, web server or widgets.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ __all__ = [
 __version__ = "0.2.0"
 
 
-if not TYPE_CHECKING:  # for a type checker the names above are all there are, so a slip is seen
+if not TYPE_CHECKING:  # type checkers see only the names above, so they report misspelled ones
 
     def __getattr__(name: str) -> Any:
         try:

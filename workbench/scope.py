@@ -1,12 +1,12 @@
-"""What a job notebook does with the job it is.
+"""The job scope: how a job notebook reports on its own job.
 
 ::
 
     with job_scope("eval", adapter, options) as job:
         result = job.finish(job.adapter.evaluate(job.options, job))
 
-Under a worker the scope is the queued job, and the worker decides how it ended; by hand, or under plain
-papermill, it makes a row of its own and ends it itself.
+Under a worker the scope is the queued job, and the worker decides how it ended. Run by hand or under plain
+papermill, the scope creates its own row and ends it itself.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ _T = TypeVar("_T")
 
 
 class JobScope:
-    """The job that a notebook is, from inside; what :func:`job_scope` returns.
+    """The job of the running notebook, seen from inside; :func:`job_scope` returns it.
 
     Attributes
     ----------
     type : str
         The job's type.
     adapter : BaseAdapter
-        The family.
+        The job's adapter.
     options : BaseModel
-        Its checked options.
+        The job's options, checked.
     workspace : Workspace
-        Where it belongs.
+        The workspace that the job belongs to.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class JobScope:
         self._floors = check_floors(fail_below)
         if isinstance(workspace, BaseWorkspace) and not isinstance(workspace, Workspace):
             raise BadInput(
-                f"a job writes to a workspace in a folder of this machine, not to {workspace!r}",
-                hint="Submit it there: workspace.submit(…), or submit_notebook(…).",
+                f"a job needs a local workspace folder, got {workspace!r}",
+                hint="Submit the job to that workspace instead: workspace.submit(…), or submit_notebook(…).",
             )
         self._own_workspace = not isinstance(workspace, Workspace)
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace or None)
@@ -96,43 +96,44 @@ class JobScope:
 
     @property
     def attached(self) -> bool:
-        """Whether a worker runs this notebook, rather than a person or plain papermill."""
+        """Whether a worker runs this notebook (not a person or plain papermill)."""
         return self._attached
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Say how far the work is.
+        """Report the job's progress.
 
         Parameters
         ----------
         done : float
-            How much is done, in any unit.
+            Amount done, in any unit.
         total : float, optional
-            How much there is; what was said last if not given.
+            Total amount, in the same unit; default: the last reported total.
         message : str
-            What is going on, in a few words.
+            A few words on the current work.
 
         Raises
         ------
         JobCancelled
-            Somebody cancelled the job.
+            The job was cancelled.
         """
         self._entered()
         assert self._reporter is not None  # noqa: S101  # made on entering
         self._reporter.say(float(done), None if total is None else float(total), str(message))
 
     def stage(self, name: str, share: float | None = None) -> AbstractContextManager[None]:
-        """Return a context in which :meth:`progress` speaks of one part of the job.
+        """Return a context in which :meth:`progress` reports on one part of the job.
 
-        Stages may be nested. What is shown of the whole moves by what the stages say of themselves, and
-        never backwards.
+        Stages may be nested. The overall progress follows from the progress of the stages and never goes
+        backwards.
 
         Parameters
         ----------
         name : str
-            What is going on, in a word or two.
+            Name of the stage, in a word or two.
         share : float, optional
-            How much of what is around it this stage takes, above 0; all of them together at most 1. Without
-            it the whole stays unknown meanwhile, and the stage alone is shown.
+            Fraction of the enclosing stage or job that this stage takes, above 0; the shares of its stages
+            add up to at most 1. If omitted, the overall progress is unknown during the stage, and only the
+            stage's own progress is shown.
 
         Examples
         --------
@@ -144,16 +145,16 @@ class JobScope:
         return self._reporter.stage(name, share)
 
     def track(self, items: Iterable[_T], total: float | None = None, message: str = "") -> Iterator[_T]:
-        """Yield from ``items``, and say after each how many are done.
+        """Yield from ``items``, and report progress after each.
 
         Parameters
         ----------
         items : iterable
-            What to go through.
+            The items to iterate over.
         total : float, optional
-            How many there are; ``len(items)`` if not given and known.
+            Number of items; default: ``len(items)`` if known.
         message : str
-            What is going on.
+            A few words on the current work.
         """
         if total is None and isinstance(items, Sized):
             total = len(items)
@@ -163,9 +164,10 @@ class JobScope:
             self.progress(number, total, message)
 
     def follow_tqdm(self) -> AbstractContextManager[None]:
-        """Return a context in which what tqdm shows, here or deep in a library, is this job's progress.
+        """Return a context in which tqdm's progress bars are reported as this job's progress.
 
-        Bars inside bars show as stages. Where tqdm is not installed nothing happens.
+        This includes bars that libraries draw. Nested bars are shown as stages. Without tqdm installed it has
+        no effect.
         """
         self._entered()
         assert self._reporter is not None  # noqa: S101  # made on entering
@@ -180,17 +182,17 @@ class JobScope:
         tags: Mapping[str, Any] | None = None,
         better: Better | None = None,
     ) -> Run:
-        """Start a run that belongs to this job; its metrics' directions are those the adapter declares.
+        """Start a run that belongs to this job; the adapter declares the directions of its metrics.
 
         Raises
         ------
         WrongState
-            The job was taken away from this process in the meantime.
+            The job was taken over by another process.
         """
         row, now = self._entered(), time.time()
         store = self.workspace.store
         if patiently(lambda: store.update_job(self.id, attempt=row.attempt, heartbeat_at=now)) is None:
-            raise WrongState(f"job {self.id} is no longer this process's to log for")
+            raise WrongState(f"job {self.id} was taken over by another process")
         own = [Metric(pattern, way) for pattern, way in (better or {}).items()]
         run = self.workspace.start_run(
             experiment,
@@ -204,27 +206,27 @@ class JobScope:
         return run
 
     def finish(self, result: Result) -> Result:
-        """Keep what the job returns; give it back, so that a notebook can show it.
+        """Save the job's result, and return it so that a notebook can display it.
 
         Raises
         ------
         BadInput
-            It is not a result.
+            ``result`` is not a :class:`workbench.Result`.
         WrongState
-            The job was taken away from this process in the meantime.
+            The job was taken over by another process.
         """
         row = self._entered()
         if not isinstance(result, Result):
             kind = f"{type(self.adapter).__name__}'s {self.type}"
-            raise BadInput(f"{kind} returned a {type(result).__name__}; a workbench.Result is wanted")
+            raise BadInput(f"{kind} must return a workbench.Result, got a {type(result).__name__}")
         assert self._reporter is not None  # noqa: S101
-        with contextlib.suppress(StoreError):  # progress may be lost, what follows may not
+        with contextlib.suppress(StoreError):  # progress may be lost, the result may not
             self._reporter.flush()
         processes.crash_point("result-before")
         data = plain_result(result)
-        # Saved twice it is the same result: so it may be tried until the database is back.
+        # Saving the same result twice is harmless, so retry until the database is back.
         if not patiently(lambda: self.workspace.store.save_result(self.id, row.attempt, data)):
-            raise WrongState(f"job {self.id} is no longer this process's to finish")
+            raise WrongState(f"job {self.id} was taken over by another process")
         processes.crash_point("result-after")
         self._result = result
         return result
@@ -244,10 +246,10 @@ class JobScope:
             assert self._reporter is not None  # noqa: S101
             self._reporter.stop()
             self._end(error or below)
-        except WorkbenchError as refused:
+        except WorkbenchError as refusal:
             if error is None:
                 raise
-            error.add_note(f"The job's end could not be written either: {refused}")
+            error.add_note(f"The job's final status could not be saved either: {refusal}")
         finally:
             if self._own_workspace:
                 self.workspace.close()
@@ -257,27 +259,28 @@ class JobScope:
     def _entered(self) -> records.Job:
         if self._row is None:
             raise WrongState(
-                "the job has not begun", hint="Use it in a with statement: with wb.job_scope(…) as job"
+                "the job has not started", hint="Use it in a with statement: with wb.job_scope(…) as job"
             )
         return self._row
 
     def _attach(self) -> records.Job | None:
-        """Take up the job that a worker runs this notebook for; None by hand."""
+        """Return the job that a worker runs this notebook for; None if run by hand."""
         given = os.environ.get(JOB, "")
         home = os.environ.get(HOME, "")
         if not given or not home or Path(home).resolve() != self.workspace.path:
             return None
         row = self.workspace.store.job(int(given))
         if row is not None and row.type != self.type:
-            return None  # a job of its own, inside a notebook that is a job
+            return None  # a separate job, inside a notebook that is a job
         if (
             row is None
             or row.status not in ("running", "cancelling")
             or str(row.attempt) != os.environ.get(ATTEMPT)
         ):
-            # Others took it for lost. By hand it would run a second time, and beside the attempt that counts.
-            raise WrongState(f"job {given} is no longer this process's to run")
-        os.environ.pop(JOB)  # a second scope in this notebook is a job of its own
+            # Another process considered it lost. Run by hand here, it would run a second time, in parallel to
+            # the attempt that counts.
+            raise WrongState(f"job {given} was taken over by another process")
+        os.environ.pop(JOB)  # a second scope in this notebook is a separate job
         self._attached = True
         row.floors = {**row.floors, **self._floors}
         self.adapter = get_adapter(row.adapter)
@@ -312,22 +315,22 @@ class JobScope:
         status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
         if error is not None:
             status = "cancelled" if cancelled else "failed"
-        for run in self._runs:  # a run still open ends as its job does
+        for run in self._runs:  # runs that are still open get the job's status
             if run.refresh().status == "running":
                 run.finish(status, error)
-        said = (
+        problem = (
             None if error is None else {"cell": _cell(), "type": type(error).__name__, "message": str(error)}
         )
         if self._attached:
-            # The worker decides how the job ended, from the runner's exit; this is only what is known here.
-            if said is not None and not cancelled:
-                patiently(lambda: store.update_job(self.id, attempt=row.attempt, durable=True, error=said))
+            # The worker decides how the job ended, from the runner's exit code; this only records the error.
+            if problem is not None and not cancelled:
+                patiently(lambda: store.update_job(self.id, attempt=row.attempt, durable=True, error=problem))
             return
         move = partial(store.move_job, self.id, attempt=row.attempt)
         if error is None and patiently(lambda: move(expect="running", to="succeeded")):
             return
         ended = "cancelled" if cancelled or error is None else "failed"
-        kept = said if ended == "failed" else None
+        kept = problem if ended == "failed" else None
         patiently(lambda: move(expect=("running", "cancelling"), to=ended, error=kept))
 
 
@@ -339,24 +342,24 @@ def job_scope(
     workspace: Workspace | str | os.PathLike[str] | None = None,
     fail_below: Mapping[str, float] | str | None = None,
 ) -> JobScope:
-    """Return the job that a notebook is, for a ``with`` statement.
+    """Return the job of the running notebook, for a ``with`` statement.
 
-    Under a worker it is the queued job; by hand, or under plain papermill, a row of its own is made, so
-    that batch runs leave the same records.
+    Under a worker it is the queued job. Run by hand or under plain papermill, it is a new job, so that batch
+    runs leave the same records.
 
     Parameters
     ----------
     type : str
-        ``train``, ``eval``, ``index_build``, or another type the adapter offers.
+        ``train``, ``eval``, ``index_build``, or another type that the adapter offers.
     adapter : str or BaseAdapter, optional
-        The family; the only one installed if empty.
+        The adapter; default: the only one installed.
     options : mapping, model or JSON text, optional
-        Its options.
+        The job's options.
     workspace : Workspace or path, optional
-        ``$WORKBENCH_HOME`` or ``./results`` if not given.
+        Default: ``$WORKBENCH_HOME``, or ``./results`` if that is not set.
     fail_below : mapping or JSON text, optional
-        Metrics of the result that must reach a value: ``{"R@10": 0.35}``. Leaving the scope with a result
-        below it raises :class:`workbench.BelowFloor`; the result is kept all the same.
+        Minimum values for metrics of the result: ``{"R@10": 0.35}``. If the result is below one of them,
+        leaving the scope raises :class:`workbench.BelowFloor`; the result is saved all the same.
 
     Examples
     --------
@@ -372,14 +375,16 @@ def _options(given: Any) -> Any:
     try:
         read = json.loads(given or "{}")
     except ValueError as error:
-        raise BadOptions(f"options are not JSON ({error}): {given!r}", hint="Such as '{\"k\": 3}'.") from None
+        raise BadOptions(
+            f"options are not valid JSON ({error}): {given!r}", hint="Example: '{\"k\": 3}'."
+        ) from None
     if not isinstance(read, dict):
-        raise BadOptions(f"options must be a JSON object, not {given!r}", hint="Such as '{\"k\": 3}'.")
+        raise BadOptions(f"options must be a JSON object, got {given!r}", hint="Example: '{\"k\": 3}'.")
     return read
 
 
 def _cell() -> int | None:
-    """Return the number of the notebook cell that is running, or None outside of IPython."""
+    """Return the number of the running notebook cell, or None outside IPython."""
     if "IPython" not in sys.modules:
         return None
     from IPython import get_ipython

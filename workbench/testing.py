@@ -1,14 +1,14 @@
-"""The contract that every adapter keeps, as tests to inherit.
+"""The contract of every adapter, as tests to inherit.
 
-An adapter's whole test can be three lines::
+The whole test of an adapter can be three lines::
 
     from workbench.testing import AdapterContract
 
     class TestMyModel(AdapterContract):
         adapter = "my_model"
 
-Every job it offers is run once, in a workspace of its own; what it makes is then searched. A method that it
-does not offer must say so as the contract wants it. This module needs pytest; nothing else here does.
+Each job that the adapter offers is run once, in a temporary workspace; the index it builds is then searched.
+Methods that it does not offer must raise ``NotSupported``. Only this module of the package needs pytest.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _OPTIONAL: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an adapter's jobs made: their results by job type, and the opened index where there is one."""
+    """The output of an adapter's jobs: their results by job type, and the opened index, if any."""
 
     adapter: BaseAdapter
     workspace: Workspace
@@ -61,23 +61,23 @@ class Outcome:
 
     @property
     def searcher(self) -> Searcher:
-        """The opened index; a test that needs one is skipped for an adapter that builds none."""
+        """The opened index; tests that need it are skipped for adapters that do not build one."""
         if self.index is None:
-            pytest.skip(f"{self.adapter.name} builds no index")
+            pytest.skip(f"{self.adapter.name} does not build an index")
         return self.index
 
 
 class AdapterContract:
-    """What every adapter promises; inherit it and say which adapter.
+    """The tests of the contract; inherit them and set the adapter.
 
     Attributes
     ----------
     adapter : str or BaseAdapter
-        Its name, found through its entry point as in use; or the object itself.
+        Name of the adapter, loaded through its entry point as in production, or the object itself.
     query : str
-        A text that finds something; the first of its sample queries if empty.
+        Text with at least one hit; default: the first of the adapter's sample queries.
     picture : bytes
-        An encoded picture that finds something; a red square if empty.
+        Encoded picture with at least one hit; default: a red square.
     """
 
     adapter: ClassVar[str | BaseAdapter] = ""
@@ -86,19 +86,19 @@ class AdapterContract:
 
     @classmethod
     def options(cls, folder: Path) -> Mapping[str, Mapping[str, Any]]:
-        """Return options by job type, small enough for a test; what is not named has its defaults.
+        """Return options by job type, small enough for a test; the others keep their defaults.
 
         Parameters
         ----------
         folder : Path
-            An empty folder for what the options point to.
+            An empty folder for files that the options point to.
         """
         return {}
 
     @pytest.fixture(scope="class")
     @classmethod
     def outcome(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
-        """Run every job that the adapter offers, once, and open what it indexed."""
+        """Run each job that the adapter offers once, and open the index it built."""
         adapter = get_adapter(cls.adapter) if isinstance(cls.adapter, str) else cls.adapter
         folder = tmp_path_factory.mktemp(adapter.name)
         (folder / "given").mkdir()
@@ -114,31 +114,31 @@ class AdapterContract:
     # What it is ----------------------------------------------------------------------------------------
 
     def test_it_is_found_by_its_name(self, outcome: Outcome) -> None:
-        """The name it gives itself is the one of its entry point."""
+        """Its name is that of its entry point."""
         if isinstance(type(self).adapter, str):
             assert outcome.adapter.name == type(self).adapter
             assert outcome.adapter.name in adapters()
 
     def test_it_has_a_name_a_title_and_directions(self, outcome: Outcome) -> None:
-        """People read the title, and know which way a metric is better."""
+        """The title is shown to users, as is the better direction of each metric."""
         adapter = outcome.adapter
         assert isinstance(adapter, BaseAdapter)
-        assert adapter.name.isidentifier(), f"{adapter.name!r} is no name"
-        assert adapter.title, "it has no title"
+        assert adapter.name.isidentifier(), f"the name {adapter.name!r} must be an identifier"
+        assert adapter.title, "the title is missing"
         for metric in adapter.metrics:
             assert metric.better in ("higher", "lower", None), metric
             assert format(0.5, metric.format), metric
 
     def test_every_task_has_a_schema_whose_defaults_are_allowed(self, outcome: Outcome) -> None:
-        """A form can be drawn for it, and sent as it stands."""
+        """A form can be drawn for it, and submitted unchanged."""
         for task in _tasks(outcome):
             schema = outcome.adapter.options(task)
-            assert issubclass(schema, BaseModel), f"options({task!r}) is {schema!r}"
+            assert issubclass(schema, BaseModel), f"options({task!r}) must be a model, got {schema!r}"
             json.dumps(schema.model_json_schema())
             assert isinstance(check_options(outcome.adapter, task, {}), schema)
 
     def test_an_unknown_task_or_option_is_refused_by_name(self, outcome: Outcome) -> None:
-        """A slip of the pen is said, not overlooked."""
+        """Misspelled options are reported."""
         with pytest.raises(NotSupported, match=_NONSENSE):
             outcome.adapter.options(_NONSENSE)
         for task in _tasks(outcome):
@@ -158,12 +158,12 @@ class AdapterContract:
     def test_jobs_succeed_and_their_results_are_plain_json_that_is_drawn_by_view(
         self, outcome: Outcome
     ) -> None:
-        """A result says in a sentence what came of it, and is the same after it was stored."""
+        """A result has a one-sentence summary, and is unchanged by storing and loading it."""
         jobs = {job.type: job for job in outcome.workspace.jobs()}
         assert set(jobs) == set(outcome.adapter.job_types())
         for kind, result in outcome.results.items():
             assert jobs[kind].status == "succeeded"
-            assert result.summary, f"{kind} has no summary"
+            assert result.summary, f"the result of {kind} must have a summary"
             assert all(math.isfinite(value) for value in result.metrics.values()), result.metrics
             assert Result.model_validate_json(result.model_dump_json()) == result
             assert jobs[kind].result == result
@@ -171,21 +171,21 @@ class AdapterContract:
             assert all(view.title in html for view in result.views)
 
     def test_evaluation_measures_and_shows(self, outcome: Outcome) -> None:
-        """There is a number to compare by, and a view to read."""
+        """An evaluation has metrics to compare, and views to read."""
         if "eval" in outcome.results:
-            assert outcome.results["eval"].metrics, "evaluate returned no metric"
-            assert outcome.results["eval"].views, "evaluate returned no view"
+            assert outcome.results["eval"].metrics, "evaluate must return metrics"
+            assert outcome.results["eval"].views, "evaluate must return views"
 
     def test_training_leaves_a_run_with_metrics_and_a_checkpoint(self, outcome: Outcome) -> None:
-        """What was trained can be compared, and used."""
+        """Trained models can be compared and used."""
         if "train" in outcome.results:
             run = outcome.workspace.run(outcome.results["train"].made["run"])
             assert run.status == "succeeded"
-            assert run.summary, "train logged no metric"
-            assert run.checkpoints(), "train left no checkpoint"
+            assert run.summary, "train must log metrics"
+            assert run.checkpoints(), "train must log a checkpoint"
 
     def test_the_demo_submits_what_it_offers(self, outcome: Outcome) -> None:
-        """Every job of the demo is one of its own, with options it knows."""
+        """The demo submits each job type that the adapter offers, with valid option names."""
         if outcome.adapter.offers("demo"):
             demo = outcome.adapter.demo()
             assert list(demo) == outcome.adapter.job_types()
@@ -195,7 +195,7 @@ class AdapterContract:
     # How it searches -----------------------------------------------------------------------------------
 
     def test_a_text_finds_hits_best_first(self, outcome: Outcome) -> None:
-        """Different items, the best first, each with words to show."""
+        """Hits are distinct, sorted best first, and have captions."""
         result = outcome.searcher.by_text(self._query(outcome), k=3)
         assert 0 < len(result) <= 3
         assert list(result) == sorted(result, key=lambda hit: -hit.score)
@@ -205,17 +205,17 @@ class AdapterContract:
         json.dumps(result.to_json())
 
     def test_a_picture_finds_hits(self, outcome: Outcome) -> None:
-        """Where pictures are offered as queries, one finds something."""
+        """If the adapter searches by picture, a picture has hits."""
         if outcome.adapter.offers("search_by_image"):
             assert len(outcome.searcher.by_image(type(self).picture or _red_square(), k=2)) > 0
 
     def test_the_same_question_has_the_same_answer(self, outcome: Outcome) -> None:
-        """Ties are broken the same way each time."""
+        """Ties are broken the same way every time."""
         first, again = (outcome.searcher.by_text(self._query(outcome), k=7) for _ in range(2))
         assert first.hits == again.hits
 
     def test_more_than_there_is_returns_all_there_is(self, outcome: Outcome) -> None:
-        """Asking for more changes nothing of what comes first."""
+        """A larger k does not change the first hits."""
         query = self._query(outcome)
         everything = outcome.searcher.by_text(query, k=10_000)
         few = outcome.searcher.by_text(query, k=3)
@@ -223,7 +223,7 @@ class AdapterContract:
         assert everything.hits[: len(few)] == few.hits
 
     def test_questions_that_are_none_are_refused(self, outcome: Outcome) -> None:
-        """An empty query, a k that is no count, an option it has not."""
+        """An empty query, an invalid k, and an unknown option are refused."""
         for query in ("", "   ", "\n"):
             with pytest.raises(BadInput, match="empty"):
                 outcome.searcher.by_text(query)
@@ -234,7 +234,7 @@ class AdapterContract:
             outcome.searcher.by_text(self._query(outcome), nonsense=1)
 
     def test_its_samples_find_something_and_it_says_what_it_is(self, outcome: Outcome) -> None:
-        """A page that shows them has something to show."""
+        """Sample queries have hits, and the description is plain JSON."""
         for sample in outcome.searcher.sample_queries():
             assert len(outcome.searcher.by_text(sample.text, k=1)) == 1, sample
         json.dumps(outcome.searcher.describe())
@@ -244,7 +244,7 @@ class AdapterContract:
             pytest.skip(f"{outcome.adapter.name} does not search by text")
         samples = outcome.searcher.sample_queries()
         query = type(self).query or next((sample.text for sample in samples), "")
-        assert query, "give the test a query, or the adapter a sample_queries"
+        assert query, "set query on the test class, or implement sample_queries in the adapter"
         return query
 
 

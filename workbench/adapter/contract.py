@@ -1,10 +1,10 @@
-"""What a model family offers the workbench, and how it is found.
+"""The interface between a model family and the workbench.
 
-The whole contract is :class:`BaseAdapter`. An adapter says which options each task takes (a pydantic
-model), runs jobs, and searches what an ``index_build`` job made. The workbench turns the options into a
+The whole contract is :class:`BaseAdapter`. An adapter declares the options of each task (a pydantic model),
+runs jobs, and searches the indexes that ``index_build`` jobs build. The workbench turns the options into a
 form, an HTTP schema and a command-line check, and knows nothing else about the family.
 
-Adapters are declared by the entry-point group ``workbench.adapters``; the entry point names an instance.
+Adapters are declared in the entry-point group ``workbench.adapters``; the entry point names an instance.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from workbench.runs.run import Run
 
 
-#: Job types every workbench knows, and the adapter method that runs each.
+#: The standard job types, and the adapter method that runs each.
 JOB_METHODS: Mapping[str, str] = {"train": "train", "eval": "evaluate", "index_build": "build_index"}
 
 
 class WorkspaceView(Protocol):
-    """The part of a workspace that an adapter's job may use."""
+    """The part of a workspace that an adapter's jobs may use."""
 
     @property
     def path(self) -> Path:
@@ -36,11 +36,11 @@ class WorkspaceView(Protocol):
 
     @property
     def cache(self) -> Path:
-        """A folder for what can be made again."""
+        """A folder for data that can be recomputed."""
 
     @property
     def indexes(self) -> Path:
-        """The folder that holds one folder an index."""
+        """The folder of the indexes, with one subfolder per index."""
 
     def run(self, run_id: int) -> Run:
         """Return a run by id."""
@@ -50,7 +50,7 @@ class WorkspaceView(Protocol):
 
 
 class JobContext(Protocol):
-    """What a job gives the adapter's method that runs it."""
+    """The job, as passed to the adapter method that runs it."""
 
     @property
     def id(self) -> int:
@@ -61,7 +61,7 @@ class JobContext(Protocol):
         """The workspace the job belongs to."""
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Say how far the work is; cheap enough for an inner loop. Raises when the job is cancelled."""
+        """Report progress; cheap enough for an inner loop. Raises if the job was cancelled."""
 
     def start_run(
         self, experiment: str, *, name: str | None = None, config: Mapping[str, Any] | None = None
@@ -70,7 +70,7 @@ class JobContext(Protocol):
 
 
 class BaseAdapter:
-    """One family of models. Subclass it, set the names, write the methods the family offers."""
+    """One family of models. Subclass it, set the names, and implement the methods that the family offers."""
 
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
@@ -97,15 +97,15 @@ class BaseAdapter:
         raise NotSupported(self.name, "load_model")
 
     def load_index(self, path: Path) -> Any:
-        """Open an index folder for searching; the value is handed back to the search methods."""
+        """Open an index folder for searching; the returned value is passed to the search methods."""
         raise NotSupported(self.name, "load_index")
 
     def describe_index(self, index: Any) -> dict[str, Any]:
-        """Return what a search page says of an index: ``{"title", "subtitle", "count", "credits": […]}``."""
+        """Describe an index for a search page: ``{"title", "subtitle", "count", "credits": […]}``."""
         return {}
 
     def search_by_text(self, index: Any, query: str, k: int, options: Any) -> SearchResult:
-        """Search with a text."""
+        """Search with text."""
         raise NotSupported(self.name, "search_by_text")
 
     def search_by_image(self, index: Any, data: bytes, k: int, options: Any) -> SearchResult:
@@ -113,7 +113,7 @@ class BaseAdapter:
         raise NotSupported(self.name, "search_by_image")
 
     def search_by_item(self, index: Any, item_id: str, k: int, options: Any) -> SearchResult:
-        """Search with an item of the index itself: more like this."""
+        """Search with an item of the index, for more like it."""
         raise NotSupported(self.name, "search_by_item")
 
     def sample_queries(self, index: Any) -> Sequence[SampleQuery]:
@@ -125,7 +125,7 @@ class BaseAdapter:
         raise NotSupported(self.name, "demo")
 
     def offers(self, method: str) -> bool:
-        """Say whether this adapter overrides a method of the contract."""
+        """Return whether this adapter overrides a method of the contract."""
         return getattr(type(self), method) is not getattr(BaseAdapter, method)
 
     def job_types(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Options of an adapter's tasks, checked against its schemas."""
+"""Check the options of an adapter's tasks against its schemas."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from workbench.adapter.contract import JOB_METHODS, BaseAdapter
 from workbench.errors import BadInput, BadOptions, NotSupported
 
-#: Of a value that is refused, an error shows at most so much.
+#: Maximum length of an invalid value in an error message, in characters.
 _SHOWN_CHARACTERS = 200
 
 
 def check_job(family: BaseAdapter, type: str, options: Any) -> Any:  # noqa: A002
-    """Return a job's checked options, or raise with what is wrong with its type or its options."""
+    """Return a job's checked options, or raise an error that names what is wrong with its type or options."""
     if type not in (offered := family.job_types()):
         known = type in JOB_METHODS
         if known:
             raise NotSupported(family.name, f"{type} jobs", hint=f"It offers: {', '.join(offered) or 'none'}")
         raise BadInput(
-            f"no job type {type!r}. Adapter {family.name!r} offers: {', '.join(offered) or 'none'}"
+            f"unknown job type {type!r}. Adapter {family.name!r} offers: {', '.join(offered) or 'none'}"
         )
     if options is not None and not isinstance(options, (Mapping, BaseModel)):
-        raise BadOptions(f"options must be a dictionary, not {options!r}")
+        raise BadOptions(f"options must be a dictionary, got {options!r}")
     return check_options(family, type, options)
 
 
 class Options(BaseModel):
-    """Base for options: unknown names are refused, defaults are checked."""
+    """Base class for options: rejects unknown names, and validates defaults."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
 def check_options(adapter: BaseAdapter, task: str, options: Mapping[str, Any] | BaseModel | None) -> Any:
-    """Check options against an adapter's schema and return the filled-in model.
+    """Check options against an adapter's schema and return the model, with defaults filled in.
 
     Raises
     ------
     BadOptions
-        Every problem at once, each with its field.
+        Options are invalid; the error lists all problems, each with its field.
     NotSupported
-        The adapter has no such task.
+        The adapter does not have the task.
     """
     schema = adapter.options(task)
     if isinstance(options, schema):
@@ -52,12 +52,12 @@ def check_options(adapter: BaseAdapter, task: str, options: Mapping[str, Any] | 
 
 
 def fit(schema: type[BaseModel], raw: Mapping[str, Any], what: str) -> Any:
-    """Return values as a schema takes them.
+    """Return values as a validated model of a schema.
 
     Raises
     ------
     BadOptions
-        Every problem at once, each with its field; the message begins with ``what``.
+        Values are invalid; the error lists all problems, each with its field, and begins with ``what``.
     """
     try:
         return schema.model_validate(raw)
@@ -66,16 +66,16 @@ def fit(schema: type[BaseModel], raw: Mapping[str, Any], what: str) -> Any:
         problems = []
         for problem in error.errors(include_url=False):
             where = ".".join(str(part) for part in problem["loc"])
-            said = problem["msg"].removeprefix("Value error, ")
+            message = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
-                said = f"unknown option; allowed: {allowed}"
-            problems.append((where, f"{said} (given: {_shown(problem['input'])})"))
-        text = "; ".join(f"{where}: {said}" if where else said for where, said in problems)
+                message = f"unknown option; allowed: {allowed}"
+            problems.append((where, f"{message} (got {_shown(problem['input'])})"))
+        text = "; ".join(f"{where}: {message}" if where else message for where, message in problems)
         raise BadOptions(f"{what}: {text}", problems) from None
 
 
-def _shown(given: Any) -> str:
-    text = repr(given)
+def _shown(value: Any) -> str:
+    text = repr(value)
     return (
         text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text):,} characters)"
     )

@@ -1,4 +1,4 @@
-"""Which adapters are installed; one is imported when it is asked for."""
+"""The installed adapters, each imported on first use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def adapters() -> list[str]:
-    """Return the names of the installed adapters, sorted; none of them is imported."""
+    """Return the names of the installed adapters, sorted, without importing them."""
     return sorted(_entry_points())
 
 
@@ -27,27 +27,28 @@ def get_adapter(name: str | None = None) -> BaseAdapter:
     Raises
     ------
     UnknownAdapter
-        No adapter of that name; the message lists the known ones.
+        There is no adapter of that name; the message lists the installed ones.
     BadInput
-        No name was given and there is more than one to choose from.
+        ``name`` is missing and more than one adapter is installed.
     AdapterBroken
-        It is installed and cannot be loaded; the message says why. Within one process the same failure is
-        not tried again until a package is installed or removed.
+        The adapter is installed but cannot be loaded; the message gives the reason. Within one process it is
+        not loaded again until a package is installed or removed.
     """
-    found = _entry_points()
+    entries = _entry_points()
     if not name:
-        if len(found) > 1:
-            raise BadInput(f"which adapter? Installed: {', '.join(sorted(found))}", hint="Give its name.")
-        if not found:
+        if len(entries) > 1:
+            installed = ", ".join(sorted(entries))
+            raise BadInput(f"the name of the adapter is missing. Installed: {installed}", hint="Name one.")
+        if not entries:
             raise UnknownAdapter(name or "", ())
-        name = next(iter(found))
-    if name not in found:
-        raise UnknownAdapter(name, sorted(found))
-    return load(found[name])
+        name = next(iter(entries))
+    if name not in entries:
+        raise UnknownAdapter(name, sorted(entries))
+    return load(entries[name])
 
 
 def load_adapters(names: Iterable[str]) -> tuple[dict[str, BaseAdapter], list[AdapterBroken]]:
-    """Return the adapters that can be loaded, by name, and what is wrong with the others."""
+    """Return the adapters that can be loaded, by name, and the errors of the others."""
     working: dict[str, BaseAdapter] = {}
     broken: list[AdapterBroken] = []
     for name in names:
@@ -59,12 +60,12 @@ def load_adapters(names: Iterable[str]) -> tuple[dict[str, BaseAdapter], list[Ad
 
 
 def installed_as(name: str) -> tuple[object, ...]:
-    """Return what changes when an adapter's package, or one beside it, is installed or removed."""
+    """Return a value that changes when an adapter's package, or one next to it, is installed or removed."""
     entry = _entry_points().get(name)
     return () if entry is None else installation(entry)
 
 
 def import_name_shared(name: str) -> Namesake | None:
-    """Return the other distribution that an adapter shares a regular package with, if there is one."""
+    """Return the other distribution that an adapter shares a regular package with, if any."""
     entry = _entry_points().get(name)
     return None if entry is None else sharing(entry)

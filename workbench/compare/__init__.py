@@ -1,19 +1,19 @@
-"""Comparing runs and results: which settings differ, how the curves went, which is best at what.
+"""Comparing runs and results: differences in settings, curves, and the best final values.
 
-Pure functions over plain records: nothing here reads a database, knows a metric's name, or guesses. A
-metric whose direction nobody declared is shown and never crowned.
+Pure functions over plain records: nothing here reads a database, depends on a metric's name, or guesses. A
+metric without a declared direction is shown, but no value is marked as best.
 
 ``settings``
-    Which settings differ, and whose value is the odd one.
+    Which settings differ, and which values are the odd ones.
 ``finals``
-    Final values with the best marked by the declared direction.
+    Final values, with the best marked by the declared direction.
 ``comparison``
-    Both, for some runs beside each other.
+    Both, side by side for several runs.
 ``writing``
     The same as CSV, Markdown and LaTeX.
 ``curves``, ``bootstrap``, ``results``
-    Curves made fit for a chart, and results of jobs beside each other. They need numpy and are imported
-    by their own names.
+    Curves prepared for a chart, and results of jobs side by side. They need numpy and must be imported as
+    submodules.
 """
 
 from __future__ import annotations

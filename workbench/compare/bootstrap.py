@@ -1,4 +1,4 @@
-"""Whether a difference of two means over the same questions is more than chance."""
+"""Test whether the difference of two means over the same questions is more than chance."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from workbench.errors import BadInput
 
-#: Resamples: as many as this, but fewer where there are very many questions, and never fewer than the second.
+#: Number of resamples; for large numbers of questions it is reduced, down to the second value.
 MOST_RESAMPLES, FEWEST_RESAMPLES = 10_000, 2_000
 
-#: Bound of what is drawn, in questions times resamples, and of what is held at once.
+#: Maximum number of draws (questions times resamples), in all and in memory at once.
 MOST_DRAWS, DRAWS_AT_ONCE = 20_000_000, 2_000_000
 
 
@@ -29,9 +29,9 @@ class Interval:
     low, high : float
         Bounds of the interval.
     pairs : int
-        How many questions both answered.
+        Number of questions with both scores.
     level : float
-        Its confidence, such as 0.95.
+        Confidence level, such as 0.95.
     """
 
     difference: float
@@ -42,41 +42,41 @@ class Interval:
 
     @property
     def real(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def paired_intervals(
     differences: Sequence[npt.NDArray[np.float64]], *, level: float = 0.95, seed: int = 0
 ) -> list[Interval | None]:
-    """Return a bootstrap interval of each mean difference, over resampled questions.
+    """Return a bootstrap interval for each mean difference, over resampled questions.
 
-    The questions are drawn again with replacement, each with both of its answers, and the interval is the
-    BCa one (bias-corrected and accelerated: Efron, *Better Bootstrap Confidence Intervals*, JASA 82, 1987;
+    Questions are resampled with replacement, each with both of its scores, and the interval is the BCa
+    interval (bias-corrected and accelerated: Efron, *Better Bootstrap Confidence Intervals*, JASA 82, 1987;
     Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, equations 14.9 to 14.15). For a mean the
     acceleration has a closed form, so no jackknife is run. The same seed gives the same interval.
 
     Parameters
     ----------
     differences : sequence of array of float64, shape (n,)
-        One array a metric: score minus baseline's score, one a question that both answered.
+        One array per metric: score minus baseline score for each question that has both.
     level : float
-        Confidence, between 0 and 1.
+        Confidence level, between 0 and 1.
     seed : int
-        Of the draws.
+        Random seed.
 
     Returns
     -------
     list of Interval or None
-        None where fewer than two questions are paired: there is nothing to resample.
+        One per metric; None if fewer than two questions are paired, which is too few to resample.
 
     Raises
     ------
     BadInput
-        A level outside of 0 to 1, or a difference that is not finite.
+        ``level`` is not between 0 and 1, or a difference is not finite.
     """
     if not 0 < level < 1:
-        raise BadInput(f"level {level!r}: a number between 0 and 1 is wanted")
+        raise BadInput(f"level must be between 0 and 1, got {level!r}")
     out: list[Interval | None] = [None] * len(differences)
     by_size: dict[int, list[int]] = {}
     for place, one in enumerate(differences):
@@ -103,7 +103,7 @@ def _resampled_means(
     for start in range(0, resamples, at_once):
         count = min(at_once, resamples - start)
         drawn = generator.integers(0, size, (count, size))
-        # How often each row was drawn: one product then gives the means of every column.
+        # Count how often each row was drawn; one product then gives the means of all columns.
         drawn += np.arange(count)[:, None] * size
         times = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
         parts.append(times @ table / size)
@@ -116,9 +116,9 @@ def _bca(differences: npt.NDArray[np.float64], means: npt.NDArray[np.float64], l
     centred = differences - mean
     spread = float((centred**2).sum())
     if spread <= size * np.finfo(np.float64).eps ** 2 * max(1.0, mean**2):
-        return Interval(mean, mean, mean, size, level)  # every question says the same
+        return Interval(mean, mean, mean, size, level)  # all differences are equal
     normal = NormalDist()
-    # Ties with the mean count half: scores that are only 0 or 1 make very many.
+    # Ties with the mean count half; they are frequent if scores are only 0 or 1.
     below = (np.searchsorted(means, mean, "left") + np.searchsorted(means, mean, "right")) / 2
     share = min(max(below / len(means), 0.5 / len(means)), 1 - 0.5 / len(means))
     bias = normal.inv_cdf(share)

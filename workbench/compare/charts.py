@@ -1,4 +1,4 @@
-"""The lines of one chart: which runs, thinned, smoothed, grouped."""
+"""The lines of one chart: selected, thinned, smoothed and grouped."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from workbench.store.runs import RunRow
 
 @dataclass(frozen=True)
 class ChartWish:
-    """How curves are to be drawn.
+    """How to draw curves.
 
     Attributes
     ----------
     axis : str
         ``"step"``, ``"time"``, ``"relative"`` or a metric.
     smoothing : float
-        Weight of the exponential mean, 0 to below 1.
+        Weight of the exponential mean, at least 0 and below 1.
     buckets : int
-        How finely; see :func:`workbench.compare.curves.thinned`.
+        Resolution; see :func:`workbench.compare.curves.thinned`.
     average : str or None
-        Average over runs that are the same but for this setting.
+        Average over runs that differ only in this setting.
     window : (float, float) or None
-        Only what lies between these places of the axis.
+        Range of the axis to draw; None for all of it.
     """
 
     axis: str = "step"
@@ -41,18 +41,18 @@ def chart_lines(
     held: Mapping[tuple[int, str], Series],
     wish: ChartWish,
 ) -> list[Line]:
-    """Return the lines of one metric's chart; a run that never logged it has none.
+    """Return the lines of one metric's chart; runs that never logged it are left out.
 
     Parameters
     ----------
     metric : str
-        What stands on the vertical axis.
+        The metric on the vertical axis.
     runs : sequence of RunRow
-        In their order.
+        The runs, in order.
     held : mapping of (run id, metric) to Series
-        Their curves, and those of the metric on the axis if one stands there.
+        Their curves, including those of the metric on the horizontal axis, if any.
     wish : ChartWish
-        How.
+        How to draw the curves.
     """
     curves: dict[int, tuple[Floats, Floats]] = {}
     for run in runs:
@@ -65,8 +65,8 @@ def chart_lines(
         x = x_values(series, wish.axis, start=run.created_at, against=against)
         curves[run.id] = (x, series.value)
     if wish.average is not None:
-        found = groups([run.config for run in runs], (wish.average,))
-        members = [[runs[place].id for place in group if runs[place].id in curves] for group in found]
+        places = groups([run.config for run in runs], (wish.average,))
+        members = [[runs[place].id for place in group if runs[place].id in curves] for group in places]
         return [
             _mean(group, curves, wish)
             if len(group) > 1
@@ -83,7 +83,7 @@ def _mean(group: Sequence[int], curves: Mapping[int, tuple[Floats, Floats]], wis
 
 
 def _cut(x: Floats, y: Floats, wish: ChartWish) -> tuple[Floats, Floats]:
-    """Smooth over everything, then cut to the window and one point on either side of it."""
+    """Smooth the whole curve, then cut it to the window and one point on either side."""
     y = smoothed(y, wish.smoothing)
     if wish.window is None:
         return x, y

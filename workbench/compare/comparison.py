@@ -1,4 +1,4 @@
-"""Some runs beside each other."""
+"""Comparison of runs."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from workbench.errors import BadInput
 
 
 class Comparison:
-    """Some runs beside each other.
+    """Several runs, side by side.
 
     Parameters
     ----------
     runs : sequence of ComparedRun
-        In the order of the columns.
+        The runs, in column order.
     metrics : sequence of DeclaredMetric
-        What the adapters declare: directions, formats, descriptions.
+        Directions, formats and descriptions that the adapters declare.
     statistic : {"last", "best", "min", "max"}
-        Which number of a metric's summary counts.
+        Which value of a metric's summary to use.
     baseline : int, optional
-        Id of the run that the others are held against. Without one, differences of numbers are taken to
-        the first run, and the odd one is marked among the settings.
+        Id of the run to compare the others to. Without one, differences of numbers are relative to the first
+        run, and odd values are marked among the settings.
     better : mapping of str to {"higher", "lower", None}, optional
-        Directions by metric name or glob pattern that hold instead of what was declared.
+        Directions by metric name or glob pattern; they override the declared ones.
 
     Raises
     ------
     BadInput
-        No run, the same run twice, a baseline that is none of them, an unknown statistic or direction.
+        There is no run, a run is repeated, the baseline is not among the runs, or the statistic or a
+        direction is unknown.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class Comparison:
         better: Mapping[str, Better | None] | None = None,
     ) -> None:
         if not runs:
-            raise BadInput("no run to compare", hint="Name at least one run; two or more make a comparison.")
+            raise BadInput("no runs to compare", hint="Name at least one run.")
         ids = [run.id for run in runs]
         twice = sorted(one for one, count in Counter(ids).items() if count > 1)
         if twice:
             raise BadInput(
-                f"run {', '.join(map(str, twice))} is named more than once", hint="Name each once."
+                f"runs must be unique, but {', '.join(map(str, twice))} is repeated", hint="Name each once."
             )
         if baseline is not None and baseline not in ids:
             raise BadInput(
@@ -80,19 +81,19 @@ class Comparison:
         return [row for row in self.config if row.differs]
 
     def to_csv(self) -> str:
-        """Return one line a run, with settings and final numbers in full precision; for other programs."""
+        """Return CSV with one line per run: settings, and final numbers in full precision."""
         return writing.to_csv(self)
 
     def to_markdown(self) -> str:
-        """Return what differs and the final numbers as Markdown tables, the best in bold."""
+        """Return the differing settings and the final numbers as Markdown tables, the best in bold."""
         return writing.to_markdown(self)
 
     def to_latex(self) -> str:
-        """Return the same as LaTeX tables in the manner of booktabs, the best in bold."""
+        """Return the same as LaTeX tables in booktabs style, the best in bold."""
         return writing.to_latex(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON: ``runs``, ``config`` and ``final``, the cells in the order of the runs."""
+        """Return plain JSON: ``runs``, ``config`` and ``final``, with the cells in run order."""
         return {
             "statistic": self.statistic,
             "baseline": self.baseline,
@@ -120,5 +121,5 @@ class Comparison:
 
 
 def _finite(value: float | None) -> float | None:
-    """Return a number that JSON can carry; NaN and the infinities stand in the texts beside."""
+    """Return a finite number, or None, for JSON; ``texts`` contains NaN and infinity."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,8 +1,8 @@
-"""Curves made fit for a chart: placed on an axis, smoothed, averaged over runs, thinned without lying.
+"""Prepare curves for a chart: place them on an axis, smooth, average over runs, and thin them faithfully.
 
-Every function takes whole series as numpy arrays in the order their points were logged, so a step that goes
-backwards is drawn going backwards. What is not finite is a gap in a line and never a minimum, a maximum or
-part of a mean.
+All functions take complete series as numpy arrays in the order in which their points were logged, so a step
+that goes backwards is drawn going backwards. A value that is not finite is a gap in a line; it is never a
+minimum, a maximum or part of a mean.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from workbench.errors import BadInput
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
-#: What may stand on the horizontal axis; any other word is the name of a metric.
+#: Choices for the horizontal axis; any other word is the name of a metric.
 AXES = ("step", "time", "relative")
 
-#: What an exponential mean has forgotten to this part is left out of it.
+#: Values with a relative weight below this are left out of an exponential mean.
 _FORGOTTEN = 1e-17
 
-#: Where a line turns back so often that buckets of the axis would keep nearly all of it, it is cut into this
-#: many times the chart's buckets in the order of logging instead.
+#: A line that turns back so often that the axis's buckets would keep nearly all points is instead divided in
+#: the order of logging, into this many times the chart's buckets.
 _MOST_TURNS = 4
 
 
@@ -39,7 +39,7 @@ class Series:
     time : array of float64, shape (n,)
         Seconds since 1970.
     value : array of float64, shape (n,)
-        NaN and the infinities as they were logged.
+        NaN and infinity are kept as logged.
     """
 
     step: npt.NDArray[np.int64]
@@ -52,16 +52,16 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """What a chart draws: a curve of one run, or the mean over some.
+    """A line of a chart: the curve of one run, or the mean over several.
 
     Attributes
     ----------
     runs : tuple of int
-        Ids of the runs it is of.
+        Ids of its runs.
     x, y : array of float64, shape (n,)
         NaN in ``y`` is a gap.
     low, high : array of float64, shape (n,), or None
-        The band around a mean: one standard deviation over the runs (n - 1 in its divisor).
+        The band around a mean: one standard deviation over the runs (with divisor n - 1).
     """
 
     runs: tuple[int, ...]
@@ -72,25 +72,25 @@ class Line:
 
 
 def x_values(series: Series, axis: str, *, start: float = 0.0, against: Series | None = None) -> Floats:
-    """Return where each point of a series stands on an axis.
+    """Return the position of each point of a series on an axis.
 
     Parameters
     ----------
     series : Series
-        Whose points.
+        The points.
     axis : str
         ``"step"``, ``"time"`` (seconds since 1970), ``"relative"`` (seconds since ``start``), or the name of
-        the metric that ``against`` is.
+        the metric in ``against``.
     start : float
-        When the run began, in seconds since 1970.
+        Start of the run, in seconds since 1970.
     against : Series, optional
-        The metric on the axis. A point stands where that metric was last seen at or before the point's step;
-        NaN before its first.
+        The metric on the axis. The position of a point is the metric's latest value at or before the point's
+        step; NaN before its first value.
 
     Raises
     ------
     BadInput
-        Another metric is the axis and ``against`` is missing.
+        The axis is a metric and ``against`` is missing.
     """
     if axis == "step":
         return series.step.astype(np.float64)
@@ -99,7 +99,9 @@ def x_values(series: Series, axis: str, *, start: float = 0.0, against: Series |
     if axis == "relative":
         return series.time - start
     if against is None:
-        raise BadInput(f"axis {axis!r}: no values of that metric", hint=f"Or one of {', '.join(AXES)}.")
+        raise BadInput(
+            f"no values of the metric for axis {axis!r}", hint=f"Or use one of: {', '.join(AXES)}."
+        )
     order = np.argsort(against.step, kind="stable")
     place = np.searchsorted(against.step[order], series.step, side="right") - 1
     known = place >= 0
@@ -113,29 +115,29 @@ def smoothed(values: Floats, weight: float) -> Floats:
 
     ``m_t = sum_k w^k v_(t-k) / sum_k w^k`` over the finite values up to t: Kingma and Ba's bias correction
     (Adam, 2015, section 3), which for values without gaps is ``m_t / (1 - w^t)``. So the first point is its
-    own mean, and a constant stays that constant. What is not finite stays where it is and counts for nothing.
+    own mean, and a constant stays constant. Values that are not finite are kept and do not enter the mean.
 
     Parameters
     ----------
     values : array of float64, shape (n,)
     weight : float
-        How much of the mean the next point keeps, 0 (no smoothing) to below 1.
+        Weight of the previous mean, at least 0 (no smoothing) and below 1.
 
     Raises
     ------
     BadInput
-        A weight outside of that.
+        ``weight`` is out of range.
     """
     if not 0 <= weight < 1:
-        raise BadInput(f"smoothing {weight!r}: a number from 0 to below 1 is wanted")
+        raise BadInput(f"smoothing must be at least 0 and below 1, got {weight!r}")
     if weight == 0:
         return values
     finite = np.isfinite(values)
-    # Around the first value: far from zero, the difference of two large sums would lose digits.
+    # Relative to the first value: far from zero, the difference of two large sums would lose digits.
     origin = values[finite][0] if finite.any() else 0.0
     total = np.where(finite, values - origin, 0.0)
     count = finite.astype(np.float64)
-    # Doubling: after a round, each place holds the weighted sum of twice as many values up to it.
+    # Doubling: after each round, each place holds the weighted sum of twice as many values up to it.
     reach, factor = 1, weight
     while reach < len(values) and factor > _FORGOTTEN:
         total[reach:] += factor * total[:-reach].copy()
@@ -145,24 +147,24 @@ def smoothed(values: Floats, weight: float) -> Floats:
 
 
 def thinned(x: Floats, y: Floats, buckets: int) -> Places:
-    """Return which points to draw so that the line looks as if all of them were.
+    """Return which points to draw so that the line looks the same as with all of them.
 
-    The axis is cut into buckets as wide as what a chart can show, and of each the points stay that are its
-    lowest, its highest and its last; its first gap too, since a line must not pass over it. Nothing is drawn
-    at random and nothing is averaged, so an outlier of one point is still there. Where the line leaves a
-    bucket and comes back (a step that went backwards), that is another visit, thinned by itself.
+    The axis is divided into buckets as narrow as a chart can show. Each bucket keeps its lowest, highest and
+    last point, and its first gap, since a line must not cross it. Nothing is sampled at random or averaged,
+    so outliers of a single point are kept. If the line leaves a bucket and returns to it (a step that went
+    backwards), that is another visit, which is thinned separately.
 
     Parameters
     ----------
     x, y : array of float64, shape (n,)
-        In the order of logging. A point whose ``x`` is not finite cannot be placed and is left out.
+        In the order of logging. Points whose ``x`` is not finite are left out.
     buckets : int
-        How many there are over the range of ``x``; about half the chart's width in pixels.
+        Number of buckets over the range of ``x``; about half the chart's width in pixels.
 
     Returns
     -------
     array of int, shape (m,)
-        Places in the order of logging; at most four a visit, and all of them where there are few.
+        Indices in the order of logging; at most four per visit. If there are few points, all are kept.
     """
     placed = np.flatnonzero(np.isfinite(x))
     if len(placed) <= 3 * buckets:
@@ -195,7 +197,7 @@ def _keep_first(keep: npt.NDArray[np.bool_], candidates: Places, visit: Places) 
 
 
 def line(run: int, x: Floats, y: Floats, *, buckets: int) -> Line:
-    """Return the curve of one run, thinned; what is to be smoothed is smoothed before, over all points."""
+    """Return the thinned curve of one run; smooth it before, over all points."""
     kept = thinned(x, y, buckets)
     return Line((run,), x[kept], np.where(np.isfinite(y[kept]), y[kept], np.nan))
 
@@ -203,19 +205,19 @@ def line(run: int, x: Floats, y: Floats, *, buckets: int) -> Line:
 def mean_line(runs: Sequence[int], curves: Sequence[tuple[Floats, Floats]], *, buckets: int) -> Line:
     """Return the mean over runs, with a band of one standard deviation around it.
 
-    On each point of a common axis: every run counts once, by its value there, or by a straight line between
-    its neighbours; before its first and after its last point it does not count. Where the runs together have
-    more places than buckets, a run's value in a bucket is the mean of its points there. Where one run is left
-    the band has no width.
+    At each point of a common axis every run counts once, with its value there or a linear interpolation
+    between its neighbours; before its first and after its last point it does not count. If the runs together
+    have more positions than buckets, a run's value in a bucket is the mean of its points there. Where only
+    one run is left, the band has no width.
 
     Parameters
     ----------
     runs : sequence of int
-        Their ids.
+        Ids of the runs.
     curves : sequence of (x, y)
-        One a run, as :func:`line` takes them.
+        One per run, as for :func:`line`.
     buckets : int
-        At most so many places.
+        Maximum number of positions.
     """
     kept = []
     for x, y in curves:
@@ -241,7 +243,7 @@ def mean_line(runs: Sequence[int], curves: Sequence[tuple[Floats, Floats]], *, b
 
 
 def _on(axis: Floats, edges: Floats | None, x: Floats, y: Floats) -> Floats:
-    """Return one run's values on a common axis; NaN outside of its own range."""
+    """Return one run's values on a common axis; NaN outside its own range."""
     if edges is None:
         places, group = np.unique(x, return_inverse=True)
         low, high = places[0], places[-1]

@@ -1,4 +1,4 @@
-"""Floors of a job's metrics: below one of them the job fails."""
+"""Floors for a job's metrics: the job fails if a metric is below its floor."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from workbench.results.result import Result
 
 
 def check_floors(given: Any) -> dict[str, float]:
-    """Return what ``fail_below`` says, from a mapping or JSON text: a finite floor for each metric.
+    """Return ``fail_below``, a mapping or JSON text, as a finite floor for each metric.
 
     Raises
     ------
     BadOptions
-        It is something else.
+        It is not such a mapping.
     """
-    hint = """Such as '{"R@10": 0.35}'."""
+    hint = """Example: '{"R@10": 0.35}'."""
     if isinstance(given, str):
         try:
             given = json.loads(given or "{}")
         except ValueError as error:
-            raise BadOptions(f"fail_below is not JSON ({error}): {given!r}", hint=hint) from None
+            raise BadOptions(f"fail_below is not valid JSON ({error}): {given!r}", hint=hint) from None
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise BadOptions(f"fail_below must map metrics to floors, not be {given!r}", hint=hint)
+        raise BadOptions(f"fail_below must map metrics to floors, got {given!r}", hint=hint)
     problems = [
-        (f"fail_below.{name}", f"a finite number is wanted (given: {floor!r})")
+        (f"fail_below.{name}", f"must be a finite number, got {floor!r}")
         for name, floor in given.items()
         if isinstance(floor, bool) or not isinstance(floor, (int, float)) or not math.isfinite(floor)
     ]
@@ -41,17 +41,17 @@ def check_floors(given: Any) -> dict[str, float]:
 
 
 def below_floor(result: Result | None, floors: Mapping[str, float]) -> BelowFloor | None:
-    """Return what a result does not reach, or None."""
+    """Return an error that names every floor a result misses, or None."""
     if not floors:
         return None
     metrics = {} if result is None else result.metrics
-    said = []
+    problems = []
     for name, floor in floors.items():
         value = metrics.get(name)
         if value is None:
             near = difflib.get_close_matches(name, metrics, n=1)
             meant = f" (did you mean {near[0]!r}?)" if near else ""
-            said.append(f"there is no metric {name!r}{meant}; there are: {', '.join(metrics) or 'none'}")
+            problems.append(f"no metric {name!r}{meant}; the result has: {', '.join(metrics) or 'none'}")
         elif not value >= floor:  # NaN is below every floor
-            said.append(f"{name} is {value:.6g}, its floor is {floor:g}")
-    return BelowFloor("; ".join(said)) if said else None
+            problems.append(f"{name} is {value:.6g}, below its floor of {floor:g}")
+    return BelowFloor("; ".join(problems)) if problems else None

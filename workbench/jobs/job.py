@@ -1,7 +1,7 @@
-"""What people hold of a job: they follow it, read its result, cancel it.
+"""Handles of jobs, to follow a job, read its result, or cancel it.
 
-A job is a row of the workspace's database. A :class:`Job` looks at one from outside; from inside its notebook
-a job is a ``scope.JobScope``.
+A job is a row of the workspace's database. A :class:`Job` is the view of one from outside; the view from
+inside its notebook is a ``scope.JobScope``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FRESH_SECONDS = 0.25
 
 
 class Stage(NamedTuple):
-    """One of the stages a job is in, the inner ones inside the outer ones."""
+    """One of the nested stages a job is in."""
 
     name: str
     done: float = 0.0
@@ -30,10 +30,10 @@ class Stage(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a job is.
+    """Progress of a job.
 
-    ``rate`` is in units of the innermost stage a second; ``left`` is in seconds, for the whole job where
-    that is known and else for what is being counted. Both are None while they are not known.
+    ``rate`` is in units of the innermost stage per second. ``left`` is in seconds, for the whole job if
+    known, otherwise for the innermost stage. Both are None while unknown.
     """
 
     done: float = 0.0
@@ -45,42 +45,42 @@ class Progress(NamedTuple):
 
     @property
     def fraction(self) -> float | None:
-        """How much is done, 0 to 1; None where the total is not known."""
+        """Fraction done, 0 to 1; None if the total is unknown."""
         if not self.total or self.total <= 0:
             return None
         return min(max(self.done / self.total, 0.0), 1.0)
 
     @property
     def words(self) -> str:
-        """Say it in one line: ``refit › features 120/400, 2 min left``."""
+        """The progress in one line: ``refit › features 120/400, 2 min left``."""
         path = [stage.name for stage in self.stages]
         if self.stages and self.stages[-1].total:
             path[-1] += f" {self.stages[-1].done:g}/{self.stages[-1].total:g}"
         if self.message and self.message not in {stage.name for stage in self.stages}:
             path.append(self.message)
-        said = " › ".join(path)
+        text = " › ".join(path)
         return (
-            said if self.left is None else f"{said}, {time_left(self.left)}" if said else time_left(self.left)
+            text if self.left is None else f"{text}, {time_left(self.left)}" if text else time_left(self.left)
         )
 
 
 def time_left(seconds: float) -> str:
-    """Return a time as people say it: ``40 s left``, ``3 min left``, ``2 h left``."""
+    """Return a remaining time as text: ``40 s left``, ``3 min left``, ``2 h left``."""
     if seconds < 90:
         return f"{max(round(seconds), 1)} s left"
     return f"{round(seconds / 60)} min left" if seconds < 5400 else f"{round(seconds / 3600)} h left"
 
 
 class Job(ABC):
-    """One job, looked at from outside.
+    """One job, seen from outside.
 
-    What it says is at most a quarter of a second old while the job is going on. A job of this machine and one
-    on a server are both jobs; this class says what both can do.
+    While the job is running, its properties are at most a quarter of a second old. This is the interface that
+    jobs on this machine and jobs on a server have in common.
 
     Parameters
     ----------
     row : records.Job
-        The job as it was read.
+        The job as read from the database.
     """
 
     def __init__(self, row: records.Job) -> None:
@@ -99,7 +99,7 @@ class Job(ABC):
 
     @abstractmethod
     def refresh(self) -> Self:
-        """Read the job again, now."""
+        """Reload the job now."""
 
     @property
     def id(self) -> int:
@@ -119,17 +119,17 @@ class Job(ABC):
 
     @property
     def source(self) -> str:
-        """Path of the user's own notebook that it executes; empty for jobs of an adapter."""
+        """Path of the user's notebook that the job executes; empty for an adapter's jobs."""
         return self._row.source
 
     @property
     def options(self) -> dict[str, Any]:
-        """Its options, filled in; the parameters of a user's own notebook."""
+        """Its options, with defaults filled in, or the parameters of a user's notebook."""
         return self._row.options
 
     @property
     def floors(self) -> dict[str, float]:
-        """Metrics of its result that must reach a value."""
+        """Minimum values that metrics of its result must reach."""
         return self._row.floors
 
     @property
@@ -139,35 +139,35 @@ class Job(ABC):
 
     @property
     def done(self) -> bool:
-        """Whether the job has ended, well or badly."""
+        """Whether the job has ended, in any final status."""
         return self.status in records.FINAL_STATUSES
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """Its progress."""
         return _progress(self._now())
 
     @property
     def summary(self) -> str:
-        """The result's one sentence; empty while there is none."""
+        """The result's one-sentence summary; empty until there is a result."""
         return self._now().summary
 
     @property
     def error(self) -> dict[str, Any] | None:
         """Why it failed: ``{"cell", "type", "message"}``.
 
-        ``cell`` is the number beside the cell in the executed notebook; None if no cell is to blame.
+        ``cell`` is the execution number of the cell in the executed notebook; None if no cell caused it.
         """
         return self._now().error
 
     @property
     def run_id(self) -> int | None:
-        """The run it made last, if it made one."""
+        """The latest run it created, if any."""
         return self._now().run_id
 
     @property
     def attempt(self) -> int:
-        """How many times it was begun."""
+        """How many times it has been started."""
         return self._now().attempt
 
     @property
@@ -189,7 +189,7 @@ class Job(ABC):
 
     @property
     def seconds(self) -> float | None:
-        """How long it has run, or ran; None before it began."""
+        """How long it has been running, or ran in all; None before it starts."""
         row = self._now()
         if row.started_at is None:
             return None
@@ -198,23 +198,23 @@ class Job(ABC):
     @property
     @abstractmethod
     def notebook(self) -> Path | None:
-        """The executed notebook, saved while it runs; None where there is none.
+        """The executed notebook, saved while it runs; None if missing.
 
-        Of a job on a server it is a path there.
+        For a job on a server it is a path on that server.
         """
 
     @property
     @abstractmethod
     def result(self) -> Result | None:
-        """What it returned; None while there is nothing."""
+        """What it returned; None until it has returned something."""
 
     def to_json(self, *, result: bool = True) -> dict[str, Any]:
-        """Return all of this as plain JSON; times are ISO 8601 in UTC.
+        """Return the job as plain JSON; times are ISO 8601 in UTC.
 
         Parameters
         ----------
         result : bool
-            Whether the result comes with it; a list does without.
+            Whether to include the result; lists leave it out.
         """
         row = self._now()
         progress = _progress(row)
@@ -248,33 +248,33 @@ class Job(ABC):
 
     @abstractmethod
     def logs(self, tail: int = 200) -> str:
-        """Return the last lines of what it printed; empty while there is nothing.
+        """Return the last lines of its output; empty if it has not printed anything.
 
         Parameters
         ----------
         tail : int
-            How many lines; of a very long log, at most its last MiB is looked at.
+            Number of lines. At most the last MiB of the log is searched.
         """
 
     @abstractmethod
     def log_size(self) -> int:
-        """Return how many bytes its log has."""
+        """Return the size of its log in bytes."""
 
     @abstractmethod
     def log_after(self, at: int) -> tuple[str, int]:
-        """Return what its log holds after ``at`` bytes, and how many to skip the next time.
+        """Return the log from byte ``at`` on, and the position to continue from.
 
-        At most a MiB at once, and never half a character.
+        Returns at most 1 MiB per call, and never splits a character.
         """
 
     @abstractmethod
     def follow_logs(self, pause: float = 0.2) -> Iterator[str]:
-        """Yield the lines of its log as they come, from the first on, until the job has ended.
+        """Yield the lines of its log from the first one on, as they arrive, until the job has ended.
 
         Parameters
         ----------
         pause : float
-            Seconds between two looks.
+            Seconds between checks for new lines.
         """
 
     @abstractmethod
@@ -285,45 +285,45 @@ class Job(ABC):
         *,
         check: bool = True,
     ) -> Self:
-        """Return when the job has ended.
+        """Wait until the job has ended.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds to wait at most.
+            Maximum time to wait, in seconds.
         on_progress : callable, optional
-            Called with the job whenever its status or progress has changed.
+            Called with the job whenever its status or progress changes.
         check : bool
-            Whether an end other than success raises.
+            Whether to raise unless the job succeeded.
 
         Raises
         ------
         JobFailed, JobCancelled
-            How it ended.
+            The job failed or was cancelled.
         TimeoutError
-            It has not ended yet; it goes on.
+            The job has not ended yet; it keeps running.
         """
 
     @abstractmethod
     def retry(self) -> Job:
-        """Queue the same again: same type, options, floors, and the notebook as it was submitted.
+        """Queue the job again, with the same type, options and floors, and the notebook as submitted.
 
         Returns
         -------
         Job
-            The new one; this one stays as it ended.
+            The new job; this one is unchanged.
 
         Raises
         ------
         WrongState
-            It has not ended yet.
+            The job has not ended yet.
         BadOptions, BadInput, NotSupported, UnknownAdapter
-            The adapter has changed meanwhile and takes it no more.
+            The adapter has changed since and no longer accepts the job.
         """
 
     @abstractmethod
     def cancel(self) -> Self:
-        """Ask for the job to stop. A queued one is cancelled at once; one that has ended stays as it is."""
+        """Request the job to stop. A queued job is cancelled at once; a job that has ended is unchanged."""
 
     def _raise_unless_succeeded(self) -> None:
         if self._row.status == "cancelled":
@@ -332,10 +332,10 @@ class Job(ABC):
             error = self._row.error or {}
             cell = error.get("cell")
             where = f" in cell [{cell}]" if cell else ""
-            said = f"{error.get('type', 'Error')}: {error.get('message', 'no reason was kept')}"
+            problem = f"{error.get('type', 'Error')}: {error.get('message', 'no reason was recorded')}"
             hint = f"Open {self.notebook}" if self.notebook else ""
             raise JobFailed(
-                self.id, f"job {self.id} ({self.type}) failed{where}: {said}", cell=cell, hint=hint
+                self.id, f"job {self.id} ({self.type}) failed{where}: {problem}", cell=cell, hint=hint
             )
 
 

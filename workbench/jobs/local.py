@@ -1,7 +1,7 @@
-"""Jobs of this machine's workspace, looked at from outside.
+"""Jobs of a workspace on this machine, seen from outside.
 
-The status of a job moves by guarded updates only (``Store.move_job``), and what it left is in ``jobs/<id>/``
-of the workspace: the executed notebook and ``log.txt``.
+The status of a job changes only by guarded updates (``Store.move_job``). Its output is in ``jobs/<id>/`` of
+the workspace: the executed notebook and ``log.txt``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from workbench.values import plain
 
 
 class LocalJob(Job):
-    """A job of a workspace of this machine.
+    """A job of a workspace on this machine.
 
     Parameters
     ----------
     home : Home
         The workspace.
     row : records.Job
-        The job as it was read.
+        The job as read from the database.
     """
 
     def __init__(self, home: Home, row: records.Job) -> None:
@@ -59,7 +59,7 @@ class LocalJob(Job):
 
     @property
     def folder(self) -> Path:
-        """The folder of what it left."""
+        """The folder of its output."""
         return self._home.jobs_dir / str(self.id)
 
     @property
@@ -122,10 +122,10 @@ class LocalJob(Job):
             if row.status in records.FINAL_STATUSES:
                 break
             if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"job {self.id} is {row.status} after {timeout:g} s; it goes on")
+                raise TimeoutError(f"job {self.id} is still {row.status} after {timeout:g} s")
             if row.status == "queued" and time.monotonic() - looked > 2.0:  # wherever it was submitted
                 looked = time.monotonic()
-                with contextlib.suppress(StoreError):  # it goes on waiting, and tries again
+                with contextlib.suppress(StoreError):  # keep waiting, and try again
                     workers.ensure_worker(self._home)
             time.sleep(pause)
             pause = min(pause * 1.5, 0.1)
@@ -134,12 +134,12 @@ class LocalJob(Job):
         return self
 
     def check_over(self) -> None:
-        """Read the job again and raise unless it has ended.
+        """Reload the job and raise unless it has ended.
 
         Raises
         ------
         WrongState
-            It waits or runs.
+            It is queued or running.
         """
         check_over(self.refresh()._row)
 
@@ -151,7 +151,7 @@ class LocalJob(Job):
         if row.source:
             if not source_copy(self._home, row.source_sha256).is_file():
                 raise BadInput(
-                    f"the notebook of job {self.id} is no longer kept", hint=f"Submit {row.source} again."
+                    f"the submitted notebook of job {self.id} is missing", hint=f"Submit {row.source} again."
                 )
         else:
             family = get_adapter(row.adapter)
@@ -175,5 +175,5 @@ class LocalJob(Job):
             return self.refresh()
         if store.move_job(self.id, expect="running", to="cancelling") and self._now().worker_id:
             with contextlib.suppress(StoreError):
-                workers.ensure_worker(self._home)  # where the worker is dead, a new one settles it
+                workers.ensure_worker(self._home)  # if the worker is dead, a new one settles it
         return self.refresh()

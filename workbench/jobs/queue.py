@@ -1,4 +1,4 @@
-"""The queue: a job's row goes in, and the notebook it was submitted with is kept beside it."""
+"""The queue: a row per job, and a copy of each submitted notebook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workbench.host import processes
 from workbench.jobs import workers
 from workbench.store import records
 
-#: A job whose worker vanished is begun so many times in all.
+#: Maximum number of attempts at a job whose worker vanished.
 MAX_ATTEMPTS = 2
 
 
@@ -26,44 +26,44 @@ def whole_source(home: Home, digest: str) -> Path:
     Raises
     ------
     CorruptFile
-        It is no longer what was submitted.
+        The copy is missing or was changed.
     """
     copy = source_copy(home, digest)
     if not is_whole(copy, digest):
         raise CorruptFile(
-            copy, "it is not the notebook that was submitted", hint="Submit the notebook again."
+            copy, "the submitted notebook is missing or was changed", hint="Submit the notebook again."
         )
     return copy
 
 
 def is_whole(copy: Path, digest: str) -> bool:
-    """Say whether a kept notebook is there and is what was submitted."""
+    """Return whether the copy of a notebook exists and is what was submitted."""
     return copy.is_file() and hashlib.sha256(copy.read_bytes()).hexdigest() == digest
 
 
 def queue(home: Home, row: records.Job, *, start_worker: bool) -> records.Job:
-    """Add a job to the queue and see to it that a worker runs it; return its row.
+    """Add a job to the queue, make sure that a worker runs it, and return its row.
 
     Raises
     ------
     BadInput
-        A path that a database cannot keep.
+        A path cannot be stored in a database.
     StoreError
         No worker can be started.
     """
     for path in (row.cwd, row.source):
         if path.encode("utf-8", "replace") != path.encode("utf-8", "surrogatepass"):
             raise BadInput(
-                f"the path {path!r} is no UTF-8, which a database cannot keep",
+                f"the path {path!r} is not valid UTF-8 and cannot be stored",
                 hint="Rename the folder or file.",
             )
-    row.host = processes.host() if start_worker else ""  # whoever looks from here sees to a worker, too
+    row.host = processes.host() if start_worker else ""  # a look from this host may start a worker, too
     row = home.store.add_job(row)
     if start_worker:
         try:
             workers.ensure_worker(home)
         except StoreError:
-            # Nobody would run it. Where somebody does all the same, it is queued in order.
+            # No worker would run it. If another worker has taken it already, the job is fine.
             if home.store.move_job(row.id or 0, expect="queued", to="cancelled"):
                 raise
     return row
@@ -75,7 +75,7 @@ def check_over(row: records.Job) -> None:
     Raises
     ------
     WrongState
-        It waits or runs.
+        It is queued or running.
     """
     if row.status not in records.FINAL_STATUSES:
-        raise WrongState(f"job {row.id} is {row.status}", hint="Cancel it first, or wait for its end.")
+        raise WrongState(f"job {row.id} is {row.status}", hint="Cancel it first, or wait until it has ended.")

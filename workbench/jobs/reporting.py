@@ -1,7 +1,7 @@
-"""How a job says how far it is: stages inside stages, their pace, and the time that is left.
+"""How a job reports its progress: nested stages, their rate, and the time left.
 
-Saying costs next to nothing, since it only leaves a note; a thread writes the newest note to the database, at
-most every :data:`PROGRESS_SECONDS`, and always the last one.
+Reporting is cheap: it only updates values in memory. A thread writes the latest ones to the database, at most
+every :data:`PROGRESS_SECONDS`, and always the last ones.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from workbench.store.store import Store
 PROGRESS_SECONDS = 0.2
 
 
-#: Without news, look this often whether the job is cancelled, in seconds.
+#: Without new progress, check this often whether the job was cancelled, in seconds.
 _LOOK_SECONDS = 1.0
 
 
-#: A pace is taken over the last so many seconds, and not before it was watched for so long.
+#: A rate is measured over this many last seconds, and only after at least this many (second value).
 PACE_SECONDS, _SHORTEST_PACE = 15.0, 1.0
 
 
@@ -36,7 +36,7 @@ _MESSAGE_CHARACTERS = 1000
 
 
 class _Frame:
-    """One stage: where in the whole it begins and how much of the whole it is; None while unknown."""
+    """One stage: its start and its width as fractions of the whole job; None while unknown."""
 
     def __init__(self, name: str, base: float | None, width: float | None) -> None:
         self.name = name
@@ -47,18 +47,18 @@ class _Frame:
         self.total: float | None = None
 
     def part(self) -> float:
-        """How much of this stage is done, 0 to 1."""
+        """Fraction of this stage that is done, 0 to 1."""
         own = self.done / self.total if self.total else 0.0
         return min(max(own, self.used, 0.0), 1.0)
 
 
 class Pace:
-    """How fast a number grows, over the last seconds rather than over all of them.
+    """Rate at which a number grows, over the last seconds only.
 
     Parameters
     ----------
     timer : callable
-        Seconds of a clock that never jumps.
+        A monotonic clock, in seconds.
     """
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
@@ -67,7 +67,7 @@ class Pace:
         self._seen: deque[tuple[float, float]] = deque()
 
     def take(self, what: object, value: float) -> float | None:
-        """Note a value and return units a second; None while unknown. Another ``what`` begins anew."""
+        """Record a value and return units per second; None while unknown. A new ``what`` starts over."""
         now = self._timer()
         if what != self._what or (self._seen and value < self._seen[-1][1]):
             self._what = what
@@ -82,14 +82,14 @@ class Pace:
 
 
 class Reporter:
-    """Writes a job's progress from a thread: often enough to watch, seldom enough not to cost.
+    """Writes a job's progress from a thread: often enough to watch, seldom enough to be cheap.
 
     Parameters
     ----------
     store : Store
-        Where the job is.
+        The store of the job.
     row : Job
-        The attempt that speaks.
+        The attempt that reports.
     """
 
     def __init__(self, store: Store, row: records.Job) -> None:
@@ -111,7 +111,7 @@ class Reporter:
         self._thread.start()
 
     def say(self, done: float, total: float | None, message: str) -> None:
-        """Leave a note of how far the innermost stage is."""
+        """Record the progress of the innermost stage."""
         if self._gone:
             raise JobCancelled(self._id, f"job {self._id} {self._gone}")
         frame = self._frames[-1]
@@ -122,7 +122,7 @@ class Reporter:
         self._tell()
 
     def say_bars(self, bars: Sequence[Bar]) -> None:
-        """Leave a note of what progress bars show, the outer one first; an empty one when there is none."""
+        """Record the state of progress bars, outermost first; empty if there are none."""
         if self._gone:
             raise JobCancelled(self._id, f"job {self._id} {self._gone}")
         self._bars = tuple(bars)
@@ -133,17 +133,17 @@ class Reporter:
 
     @contextmanager
     def stage(self, name: str, share: float | None) -> Iterator[None]:
-        """Speak of a part of the enclosing stage until the block ends."""
+        """Report on a part of the enclosing stage until the block ends."""
         outer = self._frames[-1]
         if not isinstance(name, str) or not name.strip():
-            raise BadInput(f"a stage needs a name, not {name!r}")
+            raise BadInput(f"the name of a stage must be text that is not empty, got {name!r}")
         if share is not None:
             left = 1.0 - outer.used
             number = isinstance(share, (int, float)) and not isinstance(share, bool)
             if not number or not 0 < share <= left + 1e-9:
                 raise BadInput(
-                    f"stage {name!r}: share={share!r} of what is around it, of which {left:.3g} is left",
-                    hint="Give a number above 0; the shares of all stages side by side come to at most 1.",
+                    f"stage {name!r}: share must be above 0 and at most {left:.3g}, got {share!r}",
+                    hint="The shares of the stages of one enclosing stage add up to at most 1.",
                 )
         known = share is not None and outer.base is not None and outer.width is not None
         base = outer.base + outer.width * outer.used if known else None  # type: ignore[operator]
@@ -161,17 +161,17 @@ class Reporter:
             self._tell()
 
     def flush(self) -> None:
-        """Write the newest note now, and see whether the job was cancelled."""
+        """Write the latest progress now, and check whether the job was cancelled."""
         with self._writing:
             change = self._change()
             status = self._store.update_job(self._id, attempt=self._attempt, **change)
         if status == "cancelling":
             self._gone = "was cancelled"
         elif status is None:
-            self._gone = "was given up: its state was changed from outside"
+            self._gone = "was abandoned: another process changed its state"
 
     def stop(self) -> None:
-        """Write the last note and end the thread; a database that refuses it keeps the one before."""
+        """Write the last progress and end the thread; if writing fails, the previous progress remains."""
         self._stopping = True
         self._wake.set()
         self._thread.join()
@@ -210,12 +210,12 @@ class Reporter:
         }
 
     def _overall(self, inner: _Frame) -> tuple[float, float | None, float | None]:
-        """Return done, total and seconds left of the whole job."""
+        """Return done, total and seconds left for the whole job."""
         if not self._staged:
             return inner.done, inner.total, None
         if inner.base is None or inner.width is None:
-            return inner.done, None, None  # how much of the whole this stage is, nobody has said
-        # Never backwards, whatever a stage says of itself; and not before the end all of it.
+            return inner.done, None, None  # this stage's share of the whole is unknown
+        # Never goes backwards, whatever a stage reports.
         self._furthest = max(self._furthest, inner.base + inner.width * inner.part())
         speed = self._whole.take("", self._furthest)
         return self._furthest, 1.0, (1.0 - self._furthest) / speed if speed else None
@@ -228,7 +228,7 @@ class Reporter:
                 return
             try:
                 self.flush()
-            except StoreError:  # it may pass; the note is still the newest
+            except StoreError:  # may be temporary; the progress is still to be written
                 self._news = True
             if self._gone:
                 return

@@ -1,7 +1,7 @@
-"""Settle what processes left that are gone: their jobs, and their runs.
+"""Settle the jobs and runs of processes that are gone.
 
-A worker does it every few seconds. So does whoever looks at a job whose worker has vanished: what a row says
-is true even when no worker is left to correct it.
+A worker does this every few seconds. Reading a job whose worker has vanished does it as well, so the state of
+a row is correct even when no worker is left to update it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workbench.store.store import Store
 BEAT_SECONDS, LEASE_SECONDS = 2.0, 40.0
 
 
-#: A lease that has run out by the clock still holds while its heartbeat moved within so many seconds.
+#: A lease that has expired by the clock is still valid if its heartbeat changed within this many seconds.
 QUIET_SECONDS = 2.5 * BEAT_SECONDS
 
 
@@ -37,22 +37,22 @@ class _Seen(NamedTuple):
 
 
 class Watch:
-    """Looks again and again at what is running, and settles what nobody runs any more.
+    """Checks the running jobs repeatedly, and settles those that no process runs any more.
 
-    On this host a job is lost when its process is gone; of a process that is there but no longer works
-    (stopped, or stuck), when its heartbeat has not moved for a lease's time. Of another host only the
-    heartbeat is known: it is lost when its lease has run out by the store's clock. A clock can be wrong, so a
-    lease that has run out does not count while its heartbeat is seen to move, and one that seems to last
-    for ever (the clock was set back) counts as run out when its heartbeat stands still for a lease's time
-    on this process's own clock, which nobody can set. Where the clock is wrong at the very first look, a
-    job may be begun twice; the attempt number then keeps the first from writing anything.
+    On this host a job is lost when its process is gone. If the process exists but no longer works (stopped
+    or stuck), the job is lost when its heartbeat has not changed for the length of a lease. For other hosts
+    only the heartbeat is known: a job is lost when its lease has expired by the store's clock. Clocks can be
+    wrong. So an expired lease is ignored while its heartbeat is seen to change; and a lease that never seems
+    to expire (the clock was set back) counts as expired when its heartbeat has not changed for the length of
+    a lease on this process's monotonic clock. If the clock is wrong at the very first check, a job may be
+    started twice; its attempt number then keeps the first attempt from writing anything.
 
     Parameters
     ----------
     store : Store
-        The jobs.
+        The store of the jobs.
     timer : callable
-        Seconds of a clock that never jumps.
+        A monotonic clock, in seconds.
     """
 
     def __init__(self, store: Store, *, timer: Callable[[], float] = time.monotonic) -> None:
@@ -61,7 +61,7 @@ class Watch:
         self._seen: dict[int, _Seen] = {}
 
     def look(self) -> None:
-        """Settle every job and run that is lost."""
+        """Settle all lost jobs and runs."""
         jobs = self._store.jobs(status=_LIVE)
         clock = self._store.clock() if any(job.host != processes.host() for job in jobs) else 0.0
         for job in jobs:
@@ -69,8 +69,8 @@ class Watch:
                 try:
                     settle(self._store, job, reason)
                 except StoreError:
-                    # What refuses this process (a full disk) refuses the worker its heartbeats as well:
-                    # its silence says nothing, and is counted anew.
+                    # What stops this process from writing (a full disk) stops the worker's heartbeats too:
+                    # its silence means nothing, and is timed from the start again.
                     self._seen.clear()
                     raise
         ids = {job.id for job in jobs}
@@ -82,7 +82,7 @@ class Watch:
         if gone_here(job):
             return f"the {who} that ran it vanished"
         if not job.worker_id:
-            return ""  # by hand there is no lease: nothing can be known of another host
+            return ""  # jobs run by hand have no lease, so on another host nothing is known
         now, job_id = self._timer(), job.id or 0
         beat = (job.attempt, job.lease_until)  # only the worker itself moves the lease
         before = self._seen.get(job_id)
@@ -95,12 +95,12 @@ class Watch:
             return ""
         ran_out = job.lease_until is None or job.lease_until < clock
         if ran_out and (before is None or quiet > QUIET_SECONDS):
-            return "the host that ran it was silent beyond its lease"
+            return "the host that ran it was silent until its lease expired"
         return ""
 
 
 def gone_here(job: records.Job) -> bool:
-    """Say whether a job that is running was run by a process of this host that is gone."""
+    """Return whether a job is marked as running but its process, on this host, is gone."""
     if job.status not in _LIVE or job.host != processes.host():
         return False
     by_worker = (job.worker_pid, job.worker_pid_started)
@@ -108,10 +108,10 @@ def gone_here(job: records.Job) -> bool:
 
 
 def look_after(home: Home, rows: Collection[records.Job]) -> bool:
-    """See to it that what rows say is true; return whether some of it was not.
+    """Make sure that rows are up to date; return whether some were not.
 
-    What is said to run and is gone is settled, and what was queued here and waits gets a worker. A worker
-    does this too; this is for when none is left.
+    Jobs that are marked as running but are gone are settled, and a worker is started for jobs queued here. A
+    worker does the same; this is for when no worker is left.
     """
     gone = [row for row in rows if gone_here(row)]
     here = processes.host()
@@ -122,13 +122,13 @@ def look_after(home: Home, rows: Collection[records.Job]) -> bool:
         idle = waiting and not is_locked(workers.worker_lock(home))
         if idle or (gone and home.store.count_jobs("queued")):
             workers.ensure_worker(home)
-    except (StoreError, OSError):  # somebody who may only read: what is known is shown as it is
+    except (StoreError, OSError):  # read-only access: show the rows as they are
         return False
     return bool(gone)
 
 
 def settle_gone(store: Store) -> None:
-    """Settle at once what processes of this host left that are gone; for leases there is :class:`Watch`."""
+    """Settle at once the jobs and runs of this host's vanished processes; :class:`Watch` handles leases."""
     for job in store.jobs(status=_LIVE):
         if gone_here(job):
             settle(store, job, f"the {'worker' if job.worker_id else 'process'} that ran it vanished")
@@ -136,21 +136,21 @@ def settle_gone(store: Store) -> None:
 
 
 def settle(store: Store, job: records.Job, reason: str, *, counts: bool = True, begun: bool = True) -> None:
-    """End an attempt that nobody runs any more: again while attempts are left, else failed.
+    """End an attempt that no process runs any more: requeue the job if attempts are left, else fail it.
 
     Parameters
     ----------
     store : Store
-        Where the job is.
+        The store of the job.
     job : Job
-        The row as it was read; if it has moved since, nothing happens.
+        The row as read; if it has changed since, nothing happens.
     reason : str
-        Why the attempt is over.
+        Why the attempt ended.
     counts : bool
-        Whether the attempt is used up; it is not where a worker was asked to leave.
+        Whether the attempt is used up; False if a worker was told to stop.
     begun : bool
-        Whether there may be processes of it; where it was taken and never begun, the process that its row
-        names may be busy with another job.
+        Whether processes of the attempt may exist. If it was claimed but never started, the process named in
+        its row may be busy with another job.
     """
     job_id = job.id or 0
     if begun and job.host == processes.host():

@@ -1,4 +1,4 @@
-"""Submit a job, and find the ones there are."""
+"""Submit jobs, and find them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workbench.notebooks.parameters import check_parameters
 from workbench.store import records
 from workbench.values import plain
 
-#: Type of a job that executes a notebook of the user's own.
+#: Type of a job that executes a user's own notebook.
 NOTEBOOK = "notebook"
 
 
@@ -41,7 +41,7 @@ def submit(
 ) -> LocalJob:
     """Queue a job; see ``Workspace.submit``.
 
-    ``max_attempts`` counts the times it is begun: again only when its worker vanished, never when it failed.
+    ``max_attempts`` limits how often it is started: again only if its worker vanished, never if it failed.
     """
     family = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter)
     checked = plain(check_job(family, type, options), "options")
@@ -66,7 +66,7 @@ def submit_checked(
     start_worker: bool = True,
     max_attempts: int = 2,
 ) -> LocalJob:
-    """Queue a job whose options were checked by its adapter already, in another process perhaps."""
+    """Queue a job whose options its adapter has already checked, possibly in another process."""
     row = records.Job(
         type=type,
         adapter=adapter,
@@ -88,10 +88,10 @@ def submit_notebook(
     source: str | None = None,
     cwd: str | None = None,
 ) -> LocalJob:
-    """Queue a notebook of the user's own; see ``Workspace.submit_notebook``.
+    """Queue a user's own notebook; see ``Workspace.submit_notebook``.
 
-    ``source`` and ``cwd`` are what it is called and where it is executed if not by its path, which may then
-    be gone as soon as this has returned.
+    ``source`` and ``cwd`` are its name and the folder to execute it in; by default both follow from ``path``.
+    With both, the file may be deleted as soon as this function returns.
     """
     file = local_notebook(path)
     checked = check_parameters(file, parameters)
@@ -102,11 +102,11 @@ def submit_notebook(
         options=plain(checked, "parameters"),
         source=source or str(file),
         source_sha256=digest,
-        # Where it runs when it is opened by hand, so that its relative paths mean the same.
+        # The folder it runs in when opened by hand, so that its relative paths mean the same.
         cwd=cwd or str(file.parent),
         max_attempts=max_attempts,
     )
-    # What is executed is what was submitted, however long it is queued and whoever edits it meanwhile.
+    # The copy is executed, so the notebook may be edited while it is queued.
     copy = source_copy(home, digest)
     try:
         if not is_whole(copy, digest):
@@ -114,7 +114,7 @@ def submit_notebook(
             write_whole(copy, data)
     except OSError as error:
         raise StoreError(
-            f"the workspace refused a copy of {file.name}: {error.strerror or error}",
+            f"could not copy {file.name} to the workspace: {error.strerror or error}",
             hint="Nothing was queued. Free some space, or make the workspace's folder writable.",
         ) from error
     return LocalJob(home, queue(home, row, start_worker=start_worker))
@@ -126,14 +126,18 @@ def local_notebook(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     BadInput
-        It is an address, is not there, or is no notebook.
+        It is a URL, is missing, or is not a notebook.
     """
     text = os.fspath(path)
     if not isinstance(text, str) or not text or "://" in text or "\0" in text:
-        raise BadInput(f"{text!r} is no local path", hint="Give the path of an .ipynb file on this machine.")
+        raise BadInput(
+            f"{text!r} is not a local path", hint="Give the path of an .ipynb file on this machine."
+        )
     source = Path(text).expanduser().resolve()
-    if source.suffix != ".ipynb" or not source.is_file():
-        raise BadInput(f"no notebook {str(source)!r}", hint="Give the path of an .ipynb file.")
+    if source.suffix != ".ipynb":
+        raise BadInput(f"{str(source)!r} is not a notebook", hint="Give the path of an .ipynb file.")
+    if not source.is_file():
+        raise BadInput(f"notebook {str(source)!r} not found", hint="Give the path of an .ipynb file.")
     return source
 
 
@@ -161,11 +165,11 @@ def listed(
     offset: int,
 ) -> list[LocalJob]:
     """Return one page of jobs; see ``Workspace.jobs``."""
-    wanted = () if status is None else (status,) if isinstance(status, str) else tuple(status)
-    if unknown := [one for one in wanted if one not in records.JOB_STATUSES]:
-        raise BadInput(f"no job status {unknown[0]!r}. There are: {', '.join(records.JOB_STATUSES)}")
+    statuses = () if status is None else (status,) if isinstance(status, str) else tuple(status)
+    if unknown := [one for one in statuses if one not in records.JOB_STATUSES]:
+        raise BadInput(f"unknown job status {unknown[0]!r}; allowed: {', '.join(records.JOB_STATUSES)}")
     if (limit is not None and limit < 0) or offset < 0:
-        raise BadInput(f"limit={limit}, offset={offset}: neither can be below 0")
+        raise BadInput(f"limit and offset must be at least 0 (got limit={limit}, offset={offset})")
     read = partial(home.store.job_rows, type=type, status=status, limit=limit, offset=offset)
     rows = read()
     if look_after(home, rows):

@@ -1,4 +1,4 @@
-"""See to it that a worker runs in the background."""
+"""Make sure that a worker runs in the background."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workbench.host import processes
 from workbench.host import processes as keeper
 from workbench.host.locks import start_with_lock, take_lock
 
-#: What workers print goes to a new file when it is longer than this, in bytes; the one before is kept.
+#: The workers' log is rotated at this size, in bytes; one old file is kept.
 WORKER_LOG_BYTES = 4 * 2**20
 
 
@@ -25,20 +25,20 @@ JOB, ATTEMPT = "WORKBENCH_JOB", "WORKBENCH_JOB_ATTEMPT"
 
 
 def worker_lock(home: Home) -> Path:
-    """Return the file that a worker holds locked for as long as it lives."""
+    """Return the file that a worker keeps locked while it is alive."""
     return home.path / ".worker.lock"
 
 
 def ensure_worker(home: Home) -> bool:
-    """Start a worker in the background if none is alive on this host; say whether one was started.
+    """Start a worker in the background if none is alive on this host; return whether one was started.
 
-    Call it after the row is queued: a worker about to leave lets go of its lock first and then looks at
-    the queue once more, so a job is never left between the two.
+    Call it after queueing the row: a worker that is about to exit first releases its lock and then checks the
+    queue once more, so no job is missed in between.
 
     Raises
     ------
     StoreError
-        The system refuses a file in the workspace, or a process.
+        The system cannot create a file in the workspace, or a process.
     """
     try:
         return _start_worker(home)
@@ -61,7 +61,7 @@ def _start_worker(home: Home) -> bool:
     log = home.path / "worker.log"
     if log.is_file() and log.stat().st_size > WORKER_LOG_BYTES:
         log.replace(log.with_name("worker.log.1"))
-    # It is born with the lock, so that of many who submit at once one starts a worker.
+    # The worker inherits the lock, so that of many concurrent submissions only one starts a worker.
     with lock:
         start_with_lock(worker_command(home), lock, log, environment)
     return True

@@ -1,1 +1,1 @@
-"""Job notebooks: finding them, checking their parameters, executing and saving them."""
+"""Job notebooks: find them, check their parameters, execute and save them."""

@@ -1,7 +1,7 @@
-"""Progress bars that others draw: tqdm's, in this process or in what a kernel sends.
+"""Read tqdm's progress bars, in this process or in the messages of a kernel.
 
-A notebook that knows nothing of jobs still shows how far it is, if it draws such bars; and so does a library
-deep inside a job. Nothing here imports tqdm unless it is there already.
+So progress is also shown for notebooks that do not use the job API, and for libraries called by a job, if
+they draw such bars. tqdm is optional.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-#: A stream's unfinished line is cut to this many characters; so many widgets of bars are remembered.
+#: Maximum length of a stream's unfinished line, in characters, and maximum number of bar widgets remembered.
 _LINE_CHARACTERS, _WIDGETS = 4096, 64
 
 
@@ -42,7 +42,7 @@ _TAGS = re.compile(r"<[^>]*>")
 
 
 class Bar(NamedTuple):
-    """What one progress bar shows."""
+    """The state of one progress bar."""
 
     name: str
     done: float
@@ -51,9 +51,9 @@ class Bar(NamedTuple):
 
 @contextmanager
 def follow(say: Callable[[Sequence[Bar]], object]) -> Iterator[None]:
-    """Call ``say`` with the bars that tqdm shows in this process, the outer one first, until the block ends.
+    """Call ``say`` with the bars that tqdm shows in this process, outermost first, until the block ends.
 
-    Every flavour goes through one method when it redraws a bar, at most ten times a second a bar.
+    All variants of tqdm redraw a bar through one method, at most ten times per second and bar.
     """
     if find_spec("tqdm") is None:
         yield
@@ -92,7 +92,7 @@ def _bar(line: str) -> re.Match[str] | None:
 
 
 class BarReader:
-    """Reads the bars out of what a kernel sends: text that redraws itself, and widgets."""
+    """Reads progress bars from a kernel's messages: text that redraws itself, and widgets."""
 
     def __init__(self) -> None:
         self._lines = {"stdout": "", "stderr": ""}
@@ -102,7 +102,7 @@ class BarReader:
         self._widgets: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def feed(self, message: Mapping[str, Any]) -> tuple[Bar, ...] | None:
-        """Take in a message; return the bars as they are now, the outer one first, or None if none moved."""
+        """Read a message; return the current bars, outermost first, or None if none changed."""
         kind, content = message.get("msg_type"), message.get("content", {})
         if kind == "stream":
             return self._read(str(content.get("name")), str(content.get("text", "")))
@@ -114,10 +114,10 @@ class BarReader:
 
     def _read(self, stream: str, text: str) -> tuple[Bar, ...] | None:
         before = self._lines.get(stream, "")
-        if (cut := before.find("\x1b")) >= 0:  # a mark that came in two pieces
+        if (cut := before.find("\x1b")) >= 0:  # an escape sequence that was split between messages
             before, text = before[:cut], before[cut:] + text
         if not before and text.endswith("\n") and "\r" not in text and "|" not in text and " [" not in text:
-            return None  # whole lines of ordinary text
+            return None  # complete lines of ordinary text
         line, moved, at = before, False, 0
         for mark in [*_MARKS.finditer(text), None]:
             line += text[at : mark.start() if mark else len(text)]
@@ -131,12 +131,12 @@ class BarReader:
         return tuple(self._text[depth] for depth in sorted(self._text)) if moved else None
 
     def _draw(self, line: str) -> bool:
-        found = _bar(line)
-        if found is None:
+        match = _bar(line)
+        if match is None:
             return False
-        given = found.groupdict()
-        total = None if given.get("total") is None else float(given["total"]) * _SCALES[given["ts"]]
-        bar = Bar((given["name"] or "").strip(), float(given["done"]) * _SCALES[given["ds"]], total)
+        part = match.groupdict()
+        total = None if part.get("total") is None else float(part["total"]) * _SCALES[part["ts"]]
+        bar = Bar((part["name"] or "").strip(), float(part["done"]) * _SCALES[part["ds"]], total)
         if self._fresh:
             self._text, self._fresh = {}, False
         deeper = [depth for depth in self._text if depth > self._depth]
@@ -148,17 +148,17 @@ class BarReader:
         return True
 
     def _move(self, mark: str, line: str) -> str:
-        """Follow the cursor; return what of the line is still being written."""
+        """Follow the cursor; return the part of the line that is still being written."""
         if mark == "\r":
             return ""
         if mark == "\n":
             bar = self._text.get(self._depth)
             if line and _bar(line):
-                # A bar that is complete stays where it is and the next begins beneath it.
+                # A complete bar stays where it is, and the next one starts below it.
                 if bar is not None and bar.total is not None and bar.done >= bar.total:
                     self._fresh = self._depth == 0
                     return ""
-            elif line:  # an ordinary line: whatever is drawn next begins anew
+            elif line:  # an ordinary line: the next bar starts over
                 self._depth, self._text = 0, {}
                 return ""
             self._depth += 1 if self._text else 0
@@ -194,7 +194,7 @@ class BarReader:
                 yield Bar(self._widget_name(comm), float(value), None if unknown else float(most))
 
     def _widget_name(self, comm: str) -> str:
-        """Return the words in front of a bar, which are a widget of their own in the same box."""
+        """Return the label of a bar, which is a separate widget in the same box."""
         for box in self._widgets.values():
             children = box.get("children") or []
             if f"IPY_MODEL_{comm}" in children:

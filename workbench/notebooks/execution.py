@@ -1,9 +1,9 @@
 """Find a job's notebook and execute it.
 
-papermill puts the parameters in and runs the cells. What is ours: the kernel is this interpreter, whatever
-kernels are installed; it dies with the process that started it; the executed notebook is saved every
-:data:`SAVE_SECONDS` and is readable JSON at every moment; what the cells print is kept in a log with
-the time; and a failure names its cell.
+papermill injects the parameters and runs the cells. This module adds: the kernel is this interpreter,
+regardless of the installed kernels; it dies with the process that started it; the executed notebook is saved
+every :data:`SAVE_SECONDS` and is valid JSON at all times; the output of the cells is logged with timestamps;
+and a failure names its cell.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workbench.notebooks.bars import Bar, BarReader
 from workbench.notebooks.parameters import declared_parameters
 from workbench.notebooks.saving import SAVE_SECONDS, NotebookSaver
 
-#: What a progress bar says is reported at most this often, in seconds.
+#: Minimum interval between reports of progress bars, in seconds.
 REPORT_SECONDS = 0.2
 
 
@@ -34,11 +34,11 @@ class CellFailed(WorkbenchError):
     Parameters
     ----------
     cell : int or None
-        The number beside the cell, counted from 1.
+        The execution number of the cell, counted from 1.
     type : str
-        Name of the exception's class.
+        Class name of the exception.
     message : str
-        What it said.
+        Its message.
     """
 
     def __init__(self, cell: int | None, type: str, message: str) -> None:  # noqa: A002
@@ -49,7 +49,7 @@ class CellFailed(WorkbenchError):
 
 
 class Interrupted(WorkbenchError):
-    """A notebook was stopped because somebody asked for it."""
+    """A notebook was stopped on request."""
 
 
 @dataclass
@@ -61,21 +61,21 @@ class Execution:
     source : Path
         The notebook.
     output : Path
-        Where the executed one is kept.
+        Path of the executed notebook.
     parameters : mapping
-        Values for the names its cell tagged ``parameters`` declares.
+        Values for the names that its cell tagged ``parameters`` declares.
     log : Path
-        Where the lines go that its cells print.
+        Path of the log of its cells' output.
     runtime : Path
-        A private folder for the kernel's sockets, with a short path: a socket's may have 107 bytes only.
-        It is for who made it to remove, since a process that is killed removes nothing.
+        A private folder for the kernel's sockets, with a short path, since a socket's path may have at most
+        107 bytes. The process that creates it must remove it: this one may be killed.
     cwd : Path, optional
-        The folder its kernel starts in.
+        The folder that its kernel starts in.
     report : callable
-        Called with ``{"cells": True}`` when the first cell is about to begin, and with ``{"progress": …}``.
+        Called with ``{"cells": True}`` just before the first cell starts, and with ``{"progress": …}``.
     watch_bars : bool
-        Whether to report progress from outside: the cells that are done, and the progress bars that the
-        running one draws. For notebooks that know nothing of jobs.
+        Whether to derive progress from the finished cells and from the running cell's progress bars; for
+        notebooks that do not report progress themselves.
     """
 
     source: Path
@@ -94,16 +94,16 @@ class Execution:
     _said_at: float = field(default=0.0, init=False)
 
     def run(self) -> None:
-        """Execute the notebook; the executed one is whole on disk however this ends.
+        """Execute the notebook; the executed notebook on disk is complete in any case.
 
         Raises
         ------
         CellFailed
-            A cell raised, or the kernel died.
+            A cell raised an exception, or the kernel died.
         Interrupted
             :meth:`interrupt` was called.
         BadInput
-            A parameter that the notebook does not declare, or a source that cannot be read.
+            The notebook does not declare a parameter, or cannot be read.
         """
         self._check()
         self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ class Execution:
             _register_engine()
             papermill.execute_notebook(
                 str(self.source),
-                None,  # the saver writes: beside the notebook, then one rename
+                None,  # the saver writes the output atomically
                 parameters=dict(self.parameters),
                 engine_name=_ENGINE,
                 kernel_name="python3",
@@ -143,18 +143,18 @@ class Execution:
         except DeadKernelError:
             if self.interrupted:
                 raise Interrupted("the notebook was interrupted") from None
-            said = "the kernel died; it may have run out of memory, or crashed in native code"
-            raise CellFailed(self._cell, "DeadKernelError", said) from None
+            message = "the kernel died; it may have run out of memory, or crashed in native code"
+            raise CellFailed(self._cell, "DeadKernelError", message) from None
         except RuntimeError as error:
             if self.interrupted:
                 raise Interrupted("the notebook was interrupted") from None
             if self._cell is not None:
                 raise
-            said = f"the kernel died while it started: {error}"  # nbclient has no class for this
-            raise CellFailed(None, "DeadKernelError", said) from None
+            message = f"the kernel died during startup: {error}"  # nbclient has no class for this
+            raise CellFailed(None, "DeadKernelError", message) from None
 
     def interrupt(self) -> None:
-        """Stop at the running cell, as the stop button does; safe to call from a signal handler."""
+        """Stop the running cell, as the stop button does; safe to call from a signal handler."""
         self.interrupted = True
         provisioner = getattr(self._kernel, "provisioner", None)
         pid = getattr(provisioner, "pid", None)
@@ -165,7 +165,7 @@ class Execution:
                 os.kill(pid, signal.SIGINT)
 
     def _begin_cell(self, page: Any) -> None:
-        """Note that the next code cell begins."""
+        """Record that the next code cell starts."""
         if self._cell is None:
             self._cells = sum(cell.cell_type == "code" for cell in page.cells)
             self.report({"cells": True})
@@ -174,7 +174,7 @@ class Execution:
         self._say_progress(())
 
     def _hear(self, message: Any) -> None:
-        """Look for progress in what comes from the kernel."""
+        """Look for progress in a message from the kernel."""
         if not self.watch_bars:
             return
         if self._bars is None:
@@ -193,13 +193,13 @@ class Execution:
 
     def _check(self) -> None:
         if not self.source.is_file():
-            raise BadInput(f"no notebook {str(self.source)!r}")
-        # papermill writes the names into code as they are: only names that the notebook declares pass.
+            raise BadInput(f"notebook {str(self.source)!r} not found")
+        # papermill inserts the names into code verbatim, so only names that the notebook declares may pass.
         declared = [parameter.name for parameter in declared_parameters(self.source)]
         unknown = sorted(set(self.parameters) - set(declared))
         if unknown:
             raise BadInput(
-                f"{self.source.name} declares no parameter {', '.join(map(repr, unknown))}. "
+                f"{self.source.name} does not declare the parameter {', '.join(map(repr, unknown))}. "
                 f"It declares: {', '.join(declared) or 'none'}"
             )
 
@@ -225,7 +225,7 @@ def _register_engine() -> None:
 def _engine() -> Any:
     """Return papermill's engine with our kernel, our saving and our log.
 
-    A function makes the classes, since their bases are heavy to import and this module is not.
+    The classes are created in a function because their bases are slow to import.
     """
     import asyncio
 
@@ -236,7 +236,7 @@ def _engine() -> Any:
     from papermill.engines import NBClientEngine
 
     class Kernel(AsyncKernelManager):
-        """A kernel of this interpreter; the ``python3`` of the machine may be another, or missing."""
+        """A kernel of this interpreter; the machine's ``python3`` kernel may differ, or be missing."""
 
         @property
         def kernel_spec(self) -> KernelSpec:
@@ -246,8 +246,8 @@ def _engine() -> Any:
             )
 
         async def _async_interrupt_kernel(self) -> None:
-            # Shutting down begins with an interrupt, which a kernel that has nothing to do calls an error,
-            # and that would stand in the job's log.
+            # Shutdown starts with an interrupt, which an idle kernel reports as an error; that would appear
+            # in the job's log.
             if not self.shutting_down:
                 await super()._async_interrupt_kernel()
 
@@ -305,7 +305,7 @@ def _engine() -> Any:
                 timeout=None,
                 startup_timeout=60,
                 log_output=False,
-                # What papermill asks before it hands a message over.
+                # papermill checks this before it passes a message on.
                 stdout_file=keywords["job_log"],
             )
             client.execution, client.saver, client.job_log = (

@@ -1,8 +1,8 @@
-"""What a notebook's parameters cell declares, and a schema to check values against before anything runs.
+"""Read the parameters that a notebook declares, and check values against them before it runs.
 
-The cell is the one tagged ``parameters``. It is read as Python source and never executed: each assignment to
-a plain name at its top level declares a parameter, an annotation gives its type (else its default does), and
-the comment beside it is its help::
+The parameters cell is the one tagged ``parameters``. It is parsed as Python source and never executed: each
+top-level assignment to a plain name declares a parameter, its type comes from an annotation (otherwise from
+the default), and the comment after it is its help text::
 
     steps: int = 300  # how many steps to train
     name = "first"
@@ -37,9 +37,9 @@ _TYPES: Mapping[str, Any] = {
 class Parameter(NamedTuple):
     """One parameter of a notebook.
 
-    ``type`` is ``int``, ``float``, ``str``, ``bool``, ``list`` or ``dict``, with ``" | None"`` behind it
-    where None is allowed; empty where anything is. ``has_default`` says whether ``default`` could be read: an
-    expression such as ``2 * width`` stays the notebook's own business.
+    ``type`` is ``int``, ``float``, ``str``, ``bool``, ``list`` or ``dict``, followed by ``" | None"`` if None
+    is allowed, and empty if any value is. ``has_default`` tells whether ``default`` could be read;
+    expressions such as ``2 * width`` are left to the notebook.
     """
 
     name: str
@@ -55,12 +55,12 @@ def read_notebook(path: Path) -> dict[str, Any]:
     Raises
     ------
     BadInput
-        It is not there, or is no notebook of the current format.
+        It is missing, or is not a notebook of format 4.
     """
     try:
         page = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadInput(f"no notebook {str(path)!r}", hint="Give the path of an .ipynb file.") from None
+        raise BadInput(f"notebook {str(path)!r} not found", hint="Give the path of an .ipynb file.") from None
     except (OSError, ValueError) as error:
         raise BadInput(f"{str(path)!r} cannot be read as a notebook: {error}") from None
     if not isinstance(page, dict) or not isinstance(page.get("cells"), list) or page.get("nbformat") != 4:
@@ -71,7 +71,7 @@ def read_notebook(path: Path) -> dict[str, Any]:
 
 
 def declared_parameters(path: Path) -> list[Parameter]:
-    """Return the parameters that a notebook declares, in its order; none without a tagged cell.
+    """Return the parameters that a notebook declares, in order; none without a tagged cell.
 
     Raises
     ------
@@ -89,13 +89,13 @@ def declared_parameters(path: Path) -> list[Parameter]:
 
 
 def parameters_model(path: Path) -> type[BaseModel]:
-    """Return the schema of a notebook's parameters, for a form as of an adapter's options."""
+    """Return the schema of a notebook's parameters, for a form like that of an adapter's options."""
     fields: dict[str, Any] = {}
     for parameter in declared_parameters(path):
         kind = _TYPES.get(parameter.type.removesuffix(" | None"), Any)
         if parameter.type.endswith(" | None") or not parameter.has_default:
-            kind = kind | None  # without a readable default the notebook's own stands: None is "not given"
-        # Under another name, since `json` or `copy` are a model's own; the alias is what people type.
+            kind = kind | None  # None means "not set": the notebook's own default then applies
+        # Prefixed, since names such as `json` or `copy` are taken by the model; users type the alias.
         fields[f"p_{parameter.name}"] = (
             kind,
             ModelField(
@@ -109,19 +109,19 @@ def parameters_model(path: Path) -> type[BaseModel]:
 
 
 def check_parameters(path: Path, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the given parameters as the notebook takes them, or raise with every problem named.
+    """Return parameters with their values converted to the declared types.
 
     Raises
     ------
     BadOptions
-        A name that is not declared, or a value of another type.
+        A name is not declared, or a value has another type; the error lists all problems.
     """
     if given is not None and not isinstance(given, Mapping):
-        raise BadOptions(f"parameters must be a dictionary, not {given!r}")
+        raise BadOptions(f"parameters must be a dictionary, got {given!r}")
     given = dict(given or {})
     if given and not declared_parameters(path):
         raise BadOptions(
-            f"{path.name} declares no parameters",
+            f"{path.name} does not declare any parameters",
             [(str(name), "not declared") for name in given],
             hint="Tag one of its code cells 'parameters' and assign the names there.",
         )
@@ -137,7 +137,7 @@ def _declared(source: str) -> list[Parameter]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    found: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     for node in ast.parse(source).body:
         target: ast.expr
         if isinstance(node, ast.AnnAssign) and node.value is not None:
@@ -154,12 +154,12 @@ def _declared(source: str) -> list[Parameter]:
         except (ValueError, TypeError):
             default, known = None, False
         help_ = comments.get(node.end_lineno or node.lineno, "")
-        found[target.id] = Parameter(target.id, _type(annotation, default), default, known, help_)
-    return list(found.values())
+        parameters[target.id] = Parameter(target.id, _type(annotation, default), default, known, help_)
+    return list(parameters.values())
 
 
 def _type(annotation: str, default: Any) -> str:
-    """Return the name of a type that values can be checked against; empty where that is not known."""
+    """Return the name of the type to check values against; empty if unknown."""
     if annotation:
         parts = [part.strip() for part in annotation.strip("\"'").split("|")]
         if len(parts) == 1 and parts[0].startswith("Optional[") and parts[0].endswith("]"):

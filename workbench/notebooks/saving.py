@@ -1,4 +1,4 @@
-"""Saves the notebook that is being executed, so that it is readable at every moment."""
+"""Save a notebook during execution, so that the file is valid at all times."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.host.files import write_whole
 
-#: The executed notebook is saved this often while something comes from the kernel, in seconds.
+#: Interval between saves of the executed notebook while the kernel sends messages, in seconds.
 SAVE_SECONDS = 1.0
 
 
 class NotSaved(WorkbenchError):
-    """A notebook was executed, and its last state could not be written."""
+    """The final state of an executed notebook could not be saved."""
 
 
 class NotebookSaver:
-    """Writes the notebook where it belongs, whole or not at all."""
+    """Writes the notebook to its path, atomically."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class NotebookSaver:
         self._saved_at = 0.0
 
     def save(self, *, force: bool = False, touch: bool = False) -> None:
-        """Save the notebook if something has changed and it is time; at once with ``force``."""
+        """Save the notebook if it has changed and a save is due; with ``force``, save at once."""
         self.changed |= touch
         due = self.changed and time.monotonic() - self._saved_at >= SAVE_SECONDS
         if self.notebook is None or not (force or due):
@@ -40,33 +40,33 @@ class NotebookSaver:
         except OSError as error:
             if force:
                 raise
-            # A disk that is full for a while is no reason to stop; the last save has to succeed.
+            # A temporarily full disk is no reason to stop; only the last save must succeed.
             with contextlib.suppress(OSError):
                 print(f"the notebook could not be saved: {error}", file=sys.stderr, flush=True)
             return
         self.changed = False
 
     def save_at_last(self, failure: BaseException | None = None) -> None:
-        """Save when nothing more will come; a failure that is there already stays the reason of the end.
+        """Save the final state. If the execution failed, that failure remains the one reported.
 
         Raises
         ------
         WorkbenchError
-            It could not be saved, and nothing else was wrong.
+            The notebook could not be saved, and the execution itself did not fail.
         """
         try:
             self.save(force=True)
         except OSError as error:
-            said = f"the executed notebook could not be saved: {error.strerror or error}"
+            problem = f"the executed notebook could not be saved: {error.strerror or error}"
             if failure is None:
-                hint = "Its outputs since the last save are lost; a result that the job had kept is kept."
-                raise NotSaved(said, hint=hint) from error
+                hint = "Outputs since the last save are lost; a result that the job saved is kept."
+                raise NotSaved(problem, hint=hint) from error
             with contextlib.suppress(OSError):
-                print(said, file=sys.stderr, flush=True)
+                print(problem, file=sys.stderr, flush=True)
 
     def _write(self) -> None:
         import nbformat.v4
 
-        # Without nbformat's validation, which costs more than the rest: papermill validated what came in.
+        # Without nbformat's validation, which takes longer than the rest: papermill has validated the input.
         text: str = nbformat.v4.writes(self.notebook)  # type: ignore[no-untyped-call]
         write_whole(self.path, (text + "\n").encode(), crash_at="notebook-written")

@@ -1,4 +1,4 @@
-"""The job notebooks that come with the workbench."""
+"""The job notebooks that are shipped with the workbench."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workbench.errors import NotFound
 
-#: Notebook of each job type that every workbench knows.
+#: Notebook of each standard job type.
 JOB_NOTEBOOKS: Mapping[str, str] = {
     "train": "train.ipynb",
     "eval": "evaluate.ipynb",
@@ -16,10 +16,10 @@ JOB_NOTEBOOKS: Mapping[str, str] = {
 
 
 def notebooks_folder() -> Path:
-    """Return the folder of the job notebooks: the checkout's, or the copy inside an installed package."""
+    """Return the folder of the job notebooks: in the checkout, or the copy in an installed package."""
     package = Path(__file__).parents[1]
     checkout = package.parent / "notebooks"
-    # A folder of that name beside an installed package could be anybody's.
+    # A folder of that name next to an installed package may be unrelated.
     return checkout if (package.parent / "pyproject.toml").is_file() else package / "_notebooks"
 
 
@@ -29,11 +29,11 @@ def job_notebook(type: str) -> Path:  # noqa: A002
     Raises
     ------
     NotFound
-        There is none for that type, or it is not installed.
+        There is no notebook for the type, or the file is missing.
     """
     if type not in JOB_NOTEBOOKS:
-        raise NotFound(f"no notebook for jobs of type {type!r}. There are: {', '.join(JOB_NOTEBOOKS)}")
+        raise NotFound(f"no notebook for job type {type!r}; known types: {', '.join(JOB_NOTEBOOKS)}")
     path = notebooks_folder() / JOB_NOTEBOOKS[type]
     if not path.is_file():
-        raise NotFound(f"the notebook {path} is missing", hint="Install the package again.")
+        raise NotFound(f"the notebook {path} is missing", hint="Reinstall the package.")
     return path

@@ -1,1 +1,1 @@
-"""What jobs return and searches find, in plain JSON, whatever the model family."""
+"""Results of jobs and of searches, as plain JSON, for all model families."""

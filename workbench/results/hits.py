@@ -1,4 +1,4 @@
-"""What a search finds."""
+"""Search results."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Hit:
     id : str
         Item id, unique within the index.
     score : float
-        Higher is better; its range is the adapter's.
+        Higher is better; its range depends on the adapter.
     distance : float or None
-        Lower is better, where the method has one.
+        Lower is better; None if the method has none.
     caption, subtitle : str
         First and second line of text under a picture (two languages, say).
     thumbnail : bytes or None
         An encoded picture (PNG, JPEG or WebP); None for an item that is text.
     label : str
-        The score as people read it, such as ``"3/64"``.
+        The score as text, such as ``"3/64"``.
     meter : float
-        How full the little bar beside the label is, 0 to 1.
+        Length of the bar next to the label, 0 to 1.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Hit:
     meter: float = 0.0
 
     def to_json(self, *, thumbnails: bool = True) -> dict[str, Any]:
-        """Return the hit as plain JSON; the thumbnail, if wanted, as base64 text."""
+        """Return the hit as plain JSON; the thumbnail, if included, as base64 text."""
         out: dict[str, Any] = {
             "id": self.id,
             "score": self.score,
@@ -56,18 +56,18 @@ class Hit:
 
 
 class SearchResult(Sequence[Hit]):
-    """Hits, best first, with the time each part took.
+    """Hits, best first, with the time that each part took.
 
     Parameters
     ----------
     hits : sequence of Hit
         Best first.
     took_ms : mapping of str to float
-        Milliseconds a part, such as ``{"encode": 3.2, "search": 0.4}``.
+        Milliseconds per part, such as ``{"encode": 3.2, "search": 0.4}``.
     note : str
         A sentence for the reader, such as "the index holds 12 items, so 12 are shown".
     cutoff : int or None
-        Number of leading hits that are nearer than unrelated items usually are; None where unknown.
+        Number of leading hits that are nearer than unrelated items usually are; None if unknown.
     """
 
     def __init__(

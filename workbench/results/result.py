@@ -1,4 +1,4 @@
-"""What a job returns: metrics, views, and scores of single questions."""
+"""The result of a job: metrics, views, and scores per question."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Metric:
     name : str
         A name, or a glob pattern over names such as ``"val/R@*"``.
     better : {"higher", "lower"} or None
-        Direction; None means no value is ever marked as best.
+        The better direction; None means that no value is marked as best.
     format : str
-        Format specification for one value, such as ``".3f"``.
+        Format specification of a value, such as ``".3f"``.
     description : str
-        What the number says, with its protocol.
+        What the metric measures, with its protocol.
     """
 
     name: str
@@ -40,19 +40,19 @@ class Metric:
 
 
 class View(BaseModel):
-    """One part of a result, with the generic kind that says how to render it.
+    """One part of a result, with a generic kind that determines how it is rendered.
 
-    The shape of ``data`` by kind:
+    The shape of ``data`` for each kind:
 
     ``metrics_table``
         ``{"rows": [{"name", "value", "low"?, "high"?, "note"?}]}``
     ``retrieval_table``
         ``{"columns": [{"key", "label", "format"?, "better"?, "group"?}], "rows": [{key: value}]}``;
-        a cell is a number, a text or null, or ``{"value", "low", "high"}``.
+        a cell is a number, text or null, or ``{"value", "low", "high"}``.
     ``curve``
         ``{"x_label", "y_label", "x": [...], "x_scale": "linear" | "log2",
         "series": [{"name", "y": [...], "low"?: [...], "high"?: [...], "dashed"?: bool, "connect"?: bool}]}``;
-        a null in ``y`` is a gap in the line, or is passed over where the series says ``connect``
+        a null in ``y`` is a gap in the line, or is skipped if the series sets ``connect``
     ``image_grid``
         ``{"items": [{"caption", "subtitle"?, "image": base64, "note"?}]}``
     """
@@ -65,24 +65,24 @@ class View(BaseModel):
     notes: list[str] = []
 
 
-#: Scores of one :class:`Samples` metric are refused beyond this many, before they are unpacked.
+#: Maximum number of scores of one :class:`Samples` metric; more are refused before they are unpacked.
 MAX_SAMPLES = 5_000_000
 
 
 class Samples(BaseModel):
-    """What single questions scored: the values that some of a result's metrics are the means of.
+    """Scores per question; some of a result's metrics are their means.
 
-    Two results are compared question by question where their ids are the same, so an id must say which
-    question it is wherever it is asked (``"ko:강아지"``), and not where it stood.
+    Two results are compared question by question, paired by id. So an id must identify the question itself
+    (``"ko:강아지"``), not its position in a list.
 
     Attributes
     ----------
     ids : list of str
-        One a question, each once.
+        One id per question; ids must be unique.
     scores : dict of str to list of float or None
-        For each metric one score a question, in the order of ``ids``; None (or NaN) where a question does
-        not count for that metric. Arrays are taken too. In JSON each list is a text: base64 of zlib of
-        little-endian float32, NaN for None.
+        For each metric, one score per question in the order of ``ids``; None (or NaN) if a question does not
+        count for that metric. Arrays are accepted too. In JSON each list is text: base64 of zlib of
+        little-endian float32, with NaN for None.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -106,12 +106,14 @@ class Samples(BaseModel):
     def _whole(self) -> Samples:
         if len(set(self.ids)) != len(self.ids):
             twice = next(one for one, count in Counter(self.ids).items() if count > 1)
-            raise ValueError(f"the id {twice!r} stands more than once")
+            raise ValueError(f"ids must be unique, but {twice!r} is repeated")
         for name, values in self.scores.items():
             if len(values) != len(self.ids):
-                raise ValueError(f"{name!r} has {len(values):,} scores for {len(self.ids):,} ids")
+                raise ValueError(
+                    f"{name!r} must have {len(self.ids):,} scores, one per id, got {len(values):,}"
+                )
             if any(value is not None and math.isinf(value) for value in values):
-                raise ValueError(f"{name!r} has an infinite score")
+                raise ValueError(f"scores of {name!r} must not be infinite")
         return self
 
     @field_serializer("scores")
@@ -127,7 +129,7 @@ def _packed(values: Sequence[float | None]) -> str:
 
 
 def _unpacked(name: str, values: Any) -> Any:
-    """Return scores as a plain list; what is no list, array or packed text is left for pydantic to refuse."""
+    """Return a list, array or packed text of scores as a plain list; pydantic refuses anything else."""
     if hasattr(values, "tolist"):
         values = values.tolist()
     if isinstance(values, str):
@@ -136,9 +138,9 @@ def _unpacked(name: str, values: Any) -> Any:
             data = opened.decompress(base64.b64decode(values, validate=True), 4 * MAX_SAMPLES)
             numbers = array("f", data)
         except (ValueError, zlib.error) as error:
-            raise ValueError(f"{name!r}: no packed scores ({error})") from None
+            raise ValueError(f"{name!r}: invalid packed scores ({error})") from None
         if opened.unconsumed_tail or not opened.eof:
-            raise ValueError(f"{name!r}: more than {MAX_SAMPLES:,} packed scores, or not all of them")
+            raise ValueError(f"{name!r}: packed scores are truncated, or more than {MAX_SAMPLES:,}")
         if sys.byteorder == "big":
             numbers.byteswap()
         values = numbers.tolist()
@@ -148,25 +150,25 @@ def _unpacked(name: str, values: Any) -> Any:
 
 
 class Result(BaseModel):
-    """What a job returns: plain JSON, rendered by its views and by nothing else.
+    """The result of a job: plain JSON, rendered only through its views.
 
     Attributes
     ----------
     summary : str
         One sentence for a list of jobs.
     metrics : dict of str to float
-        Final numbers by name.
+        Final values by name.
     headline : list of str
-        Names of the few metrics to show where there is room for few; all of them if empty.
+        Names of the metrics to show if space is limited; all of them if empty.
     views : list of View
-        How the result is shown, in order.
+        The views to show, in order.
     made : dict
-        What the job left behind: ``{"run": 3}``, ``{"index": "photos"}``, ``{"checkpoint": ...}``.
+        The job's outputs: ``{"run": 3}``, ``{"index": "photos"}``, ``{"checkpoint": ...}``.
     warnings : list of str
-        What the reader should know: skipped files with their reasons, say.
+        Warnings for the reader, such as skipped files with their reasons.
     samples : list of Samples
-        Scores of single questions, one entry a set of questions. Nothing draws them: comparing two results
-        reads them, to say whether a difference is more than chance.
+        Scores per question, one entry per set of questions. They are not drawn; comparing two results uses
+        them to test whether a difference is more than chance.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -184,12 +186,12 @@ class Result(BaseModel):
         names = [name for samples in self.samples for name in samples.scores]
         if len(set(names)) != len(names):
             twice = next(one for one, count in Counter(names).items() if count > 1)
-            raise ValueError(f"samples: the metric {twice!r} stands in more than one entry")
+            raise ValueError(f"samples: the metric {twice!r} must be in one entry only")
         return self
 
 
 def plain_result(result: Result) -> dict[str, Any]:
-    """Return a result as JSON; a metric that is no number is left out with a word, elsewhere it is null."""
+    """Return a result as JSON; metrics that are not finite become warnings, other such values become null."""
     data = result.model_dump()
     odd = sorted(name for name, value in result.metrics.items() if not math.isfinite(value))
     data["metrics"] = {name: value for name, value in result.metrics.items() if name not in odd}

@@ -1,6 +1,6 @@
-"""Ask the search service of a workspace, which holds the opened indexes; start it where none is alive.
+"""Client of a workspace's search service, which holds the opened indexes; starts the service if needed.
 
-What asks stays light: no index, no model and no adapter is loaded here, and none can break here.
+The client is light: it loads no index, model or adapter, so none of them can crash it.
 """
 
 from __future__ import annotations
@@ -24,32 +24,31 @@ from workbench.host.locks import is_locked, start_with_lock, take_lock
 from workbench.search import messages
 from workbench.search.elsewhere import RemoteSearcher
 
-#: The file that a living service holds locked; it says where the service listens.
+#: The file that a running service keeps locked; it contains the path of the service's socket.
 LOCK_NAME = ".search.lock"
 
 
-#: What the service and those that hold its indexes print, in the workspace.
+#: Log of the service and its holders, in the workspace.
 LOG_NAME = "search-service.log"
 
 
-#: Seconds a service may take until it listens, and a question until it is answered; an index that is opened
-#: for the first time is part of that.
+#: Timeouts in seconds for starting the service, and for one request, which includes opening the index.
 START_SECONDS, PATIENCE_SECONDS = 30.0, 240.0
 
 
-#: So often a question is asked again when the service is gone before it answered: searching changes nothing.
+#: Maximum attempts at a request if the service ends before it answers; searching has no side effects.
 _TRIES = 3
 
 
 class SearchClient:
-    """The search service of one workspace, seen from outside; safe to share between threads.
+    """Client of one workspace's search service; safe to share between threads.
 
     Parameters
     ----------
     home : Path
         The workspace folder.
     patience : float
-        Seconds that one question may take.
+        Timeout of one request, in seconds.
     """
 
     def __init__(self, home: Path, *, patience: float = PATIENCE_SECONDS) -> None:
@@ -57,12 +56,12 @@ class SearchClient:
         self.patience = patience
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the service answers; blocks.
+        """Send a request and return the service's answer; blocks.
 
         Raises
         ------
         WorkbenchError
-            What the service said, as the class it said. ``Busy`` too where it does not answer in time.
+            The error that the service reported, with its class; ``Busy`` if it does not answer in time.
         """
         data = _request(request)
         deadline = time.monotonic() + self.patience
@@ -78,7 +77,7 @@ class SearchClient:
         raise _gone()
 
     async def ask_async(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the service answers, without keeping the loop or a thread waiting."""
+        """Send a request and return the service's answer, without blocking the loop or a thread."""
         data = _request(request)
         try:
             async with asyncio.timeout(self.patience):
@@ -93,7 +92,7 @@ class SearchClient:
         path = self._listening() or await asyncio.to_thread(self.start)
         try:
             reader, writer = await asyncio.open_unix_connection(path)
-        except OSError:  # it said where it listened, and is dead
+        except OSError:  # the service that wrote this path is dead
             reader, writer = await asyncio.open_unix_connection(await asyncio.to_thread(self.start))
         try:
             writer.write(messages.framed(data))
@@ -118,20 +117,20 @@ class SearchClient:
         return connection
 
     def _listening(self) -> str:
-        """Return where the service says that it listens; empty where none ever said."""
+        """Return the socket's path as the service wrote it; empty if no service has."""
         try:
-            said = json.loads((self.home / LOCK_NAME).read_text(encoding="utf-8"))
-            return str(said["socket"])
+            state = json.loads((self.home / LOCK_NAME).read_text(encoding="utf-8"))
+            return str(state["socket"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
     def start(self) -> str:
-        """See to it that a service is alive, and return where it listens.
+        """Make sure that a service is running, and return the path of its socket.
 
         Raises
         ------
         Busy
-            It does not come up in time.
+            It does not start in time.
         """
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -143,7 +142,7 @@ class SearchClient:
         raise Busy(
             f"the search service did not start within {START_SECONDS:g} s",
             retry_after=5,
-            hint=f"What it said is in {self.home / LOG_NAME}.",
+            hint=f"See its log: {self.home / LOG_NAME}",
         )
 
     def _ensure(self) -> None:
@@ -153,7 +152,7 @@ class SearchClient:
         lock = take_lock(path, seconds=0.003)
         if lock is None:
             return
-        # A service outlives the job or the kernel it was started from, so it carries no mark of them.
+        # A service outlives the job or kernel that starts it, so it does not inherit their variables.
         private = {keeper.DEATHS, processes.TOKEN}
         environment = {
             name: value
@@ -165,12 +164,12 @@ class SearchClient:
             start_with_lock(command, lock, self.home / LOG_NAME, environment)
 
     def open_search(self, name: str) -> RemoteSearcher:
-        """Return a searcher whose index is held by the service.
+        """Return a searcher whose index the service holds.
 
         Raises
         ------
         UnknownIndex, CorruptFile, SearchFailed
-            There is no such index, or it cannot be opened.
+            The index is missing or cannot be opened.
         """
         return RemoteSearcher(self.ask({"op": "describe", "index": name}), self.ask)
 
@@ -179,9 +178,9 @@ def _request(request: Mapping[str, Any]) -> bytes:
     try:
         data = json.dumps(request).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadInput(f"a search takes plain values: {error}") from None
+        raise BadInput(f"search options must be plain JSON values: {error}") from None
     if len(data) > messages.REQUEST_BYTES:
-        raise TooLarge(f"the question has {len(data):,} bytes; at most {messages.REQUEST_BYTES:,} are taken")
+        raise TooLarge(f"the request must be at most {messages.REQUEST_BYTES:,} bytes, got {len(data):,}")
     return data
 
 
@@ -189,8 +188,8 @@ def _answer(data: bytes) -> dict[str, Any]:
     answer = json.loads(data)
     if "error" in answer:
         raise wire.error_from(answer["error"])
-    told: dict[str, Any] = answer["ok"]
-    return told
+    value: dict[str, Any] = answer["ok"]
+    return value
 
 
 def _accepts(path: str) -> bool:
@@ -204,4 +203,4 @@ def _no_answer(seconds: float) -> Busy:
 
 
 def _gone() -> SearchFailed:
-    return SearchFailed("the search service ended before it answered", hint="Ask again.")
+    return SearchFailed("the search service ended before it answered", hint="Try again.")

@@ -1,4 +1,4 @@
-"""A searcher whose index another process holds."""
+"""A searcher whose index is held by another process."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from workbench.search.searcher import Searcher
 
 
 class RemoteAdapter(BaseAdapter):
-    """What is known here of an adapter that runs elsewhere: its names, and which methods it offers."""
+    """An adapter that runs in another process: its names, and the methods that it offers."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         self.__dict__.update(name=str(told["adapter"]), title=str(told.get("adapter_title", "")))
         self._offered = frozenset(told["offers"])
 
     def offers(self, method: str) -> bool:
-        """Say whether the adapter has a method of the contract."""
+        """Return whether the adapter has a method of the contract."""
         return method in self._offered
 
 
 class RemoteSearcher(Searcher):
-    """A searcher whose index is opened in another process, or on another machine.
+    """A searcher whose index is open in another process, or on another machine.
 
     Parameters
     ----------
     told : mapping
-        What is known of the index: ``index``, ``adapter``, ``offers``, ``schema``, ``about``, ``samples``.
+        Description of the index: ``index``, ``adapter``, ``offers``, ``schema``, ``about``, ``samples``.
     ask : callable
-        Sends a question and returns the answer, both plain JSON.
+        Sends a request and returns the answer, both plain JSON.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class RemoteSearcher(Searcher):
         return dict(self._told["schema"])
 
     def describe(self) -> dict[str, Any]:
-        """Return title, subtitle, count and credits of the index."""
+        """Return the title, subtitle, count and credits of the index."""
         return dict(self._told["about"])
 
     def sample_queries(self) -> list[SampleQuery]:
@@ -56,6 +56,6 @@ class RemoteSearcher(Searcher):
 
     def _ask(self, method: Callable[..., SearchResult], query: Any, k: int, options: Any) -> SearchResult:
         by = method.__name__.removeprefix("search_by_")
-        asked = query if by != "image" else messages.picture_text(query)
-        request = {"op": "search", "index": self.name, "by": by, by: asked, "k": k, "options": options}
+        value = query if by != "image" else messages.picture_text(query)
+        request = {"op": "search", "index": self.name, "by": by, by: value, "k": k, "options": options}
         return messages.result_from(self._send(request))

@@ -1,6 +1,6 @@
-"""The indexes of a workspace folder: which there are, whose they are, and how one is opened.
+"""The indexes in a workspace folder: list them, find the adapter of one, and open it.
 
-Nothing here needs the database.
+Nothing here uses the database.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _MANIFEST = "manifest.json"
 
 
 def index_names(folder: Path) -> list[str]:
-    """Return the names of the indexes that are whole, sorted; none where there is no such folder."""
+    """Return the names of the complete indexes, sorted; empty if the folder is missing."""
     if not folder.is_dir():
         return []
-    found = (entry for entry in folder.iterdir() if (entry / _MANIFEST).is_file())
-    return sorted(entry.name for entry in found if not entry.name.startswith("."))
+    complete = (entry for entry in folder.iterdir() if (entry / _MANIFEST).is_file())
+    return sorted(entry.name for entry in complete if not entry.name.startswith("."))
 
 
 def newest_index(folder: Path) -> str | None:
-    """Return the index that was built last."""
+    """Return the name of the latest index; None if there is none."""
     return max(index_names(folder), key=lambda name: (folder / name).stat().st_mtime, default=None)
 
 
@@ -34,9 +34,9 @@ def index_adapter(folder: Path, name: str) -> str:
     Raises
     ------
     UnknownIndex
-        There is no index of that name; it is compared with those there are, and never made into a path.
+        There is no index of that name. The name is compared with the existing ones and never used as a path.
     CorruptFile
-        Its manifest cannot be read, or names no adapter.
+        Its manifest cannot be read, or does not name an adapter.
     """
     if name not in (names := index_names(folder)):
         raise UnknownIndex(name, names)
@@ -50,18 +50,18 @@ def index_adapter(folder: Path, name: str) -> str:
 
 
 def index_stamp(folder: Path, name: str) -> tuple[int, int, int]:
-    """Return what changes when an index is built anew."""
-    found = (folder / name / _MANIFEST).stat()
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    """Return a stamp of an index that changes when the index is rebuilt."""
+    stat = (folder / name / _MANIFEST).stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def open_index(folder: Path, name: str) -> Searcher:
-    """Open an index for searching, in this process, whatever family made it.
+    """Open an index for searching in this process, with the adapter that built it.
 
     Raises
     ------
     UnknownIndex, CorruptFile
-        As :func:`index_adapter`.
+        See :func:`index_adapter`.
     """
     adapter = get_adapter(index_adapter(folder, name))
     return Searcher(adapter, adapter.load_index(folder / name), name)

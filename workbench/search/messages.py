@@ -1,4 +1,4 @@
-"""Messages between those who search and the search service: framed JSON, and pictures in it."""
+"""Messages between clients and the search service: framed JSON, with pictures as base64."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from workbench.results.hits import Hit, SearchResult
 from workbench.search.searcher import MAX_IMAGE_BYTES
 from workbench.wire import number_from
 
-#: A request may have this many bytes: a picture as base64, and some words about it.
+#: Maximum size of a request, in bytes: a picture as base64, and its options.
 REQUEST_BYTES = MAX_IMAGE_BYTES * 4 // 3 + 2**16
 
 
-#: An answer may have this many bytes: some hundred thumbnails.
+#: Maximum size of an answer, in bytes: several hundred thumbnails.
 ANSWER_BYTES = 2**26
 
 
@@ -31,8 +31,8 @@ _LENGTH = struct.Struct(">I")
 def result_from(data: Mapping[str, Any]) -> SearchResult:
     """Return the result that ``SearchResult.to_json`` wrote."""
     hits = []
-    for told in data["hits"]:
-        fields = {name: value for name, value in told.items() if name in Hit.__dataclass_fields__}
+    for row in data["hits"]:
+        fields = {name: value for name, value in row.items() if name in Hit.__dataclass_fields__}
         if fields.get("thumbnail") is not None:
             fields["thumbnail"] = base64.b64decode(fields["thumbnail"])
         fields["score"] = number_from(fields["score"])
@@ -47,18 +47,18 @@ def picture_text(data: bytes) -> str:
 
 
 def picture_from(text: str) -> bytes:
-    """Return the bytes of a picture that came as base64 text.
+    """Return the bytes of a picture from base64 text.
 
     Raises
     ------
     BadInput
-        It is no base64.
+        The text is not valid base64.
     """
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise errors.BadInput(
-            f"the picture is no base64 text ({error})", hint="Send base64 of its bytes."
+            f"the picture is not valid base64 ({error})", hint="Send its bytes as base64."
         ) from None
 
 
@@ -66,21 +66,21 @@ def picture_from(text: str) -> bytes:
 
 
 def framed(data: bytes) -> bytes:
-    """Return a message with its length before it."""
+    """Return a message, prefixed with its length."""
     return _LENGTH.pack(len(data)) + data
 
 
 def length_of(head: bytes, most: int) -> int:
-    """Return the length that a message's first four bytes say.
+    """Return the length of a message from its first four bytes.
 
     Raises
     ------
     TooLarge
-        More than ``most``.
+        The length is more than ``most`` bytes.
     """
     length: int = _LENGTH.unpack(head)[0]
     if length > most:
-        raise errors.TooLarge(f"a message of {length:,} bytes; at most {most:,} are taken")
+        raise errors.TooLarge(f"a message must be at most {most:,} bytes, got {length:,}")
     return length
 
 
@@ -88,7 +88,7 @@ HEAD_BYTES = _LENGTH.size
 
 
 def receive(connection: socket.socket, most: int) -> bytes:
-    """Return the next message of a blocking socket.
+    """Return the next message from a blocking socket.
 
     Raises
     ------

@@ -11,15 +11,15 @@ from workbench.adapter.options import check_options
 from workbench.errors import BadInput, TooLarge
 from workbench.results.hits import SampleQuery, SearchResult
 
-#: A query longer than this many characters is refused rather than silently cut.
+#: Maximum length of a query, in characters; longer ones are refused rather than silently cut.
 MAX_QUERY_CHARACTERS = 2_000
 
 
-#: An uploaded picture larger than this many bytes is refused before it is opened.
+#: Maximum size of an uploaded picture, in bytes; larger ones are refused before they are opened.
 MAX_IMAGE_BYTES = 20 * 2**20
 
 
-#: Environment variable: set where a page is published, whose visitors learn nothing of the machine.
+#: Environment variable: set for published pages, whose visitors must not learn anything about the machine.
 PUBLISHED = "WORKBENCH_PUBLISHED"
 
 
@@ -29,9 +29,9 @@ class Searcher:
     Parameters
     ----------
     adapter : BaseAdapter
-        The family.
+        The adapter that built the index.
     index : object
-        What the adapter's ``load_index`` returned.
+        The index, as the adapter's ``load_index`` returned it.
     name : str
         Name of the index.
     """
@@ -50,7 +50,7 @@ class Searcher:
         return self.adapter.options("search").model_json_schema()
 
     def describe(self) -> dict[str, Any]:
-        """Return title, subtitle, count and credits of the index."""
+        """Return the title, subtitle, count and credits of the index."""
         return {"title": self.name, "subtitle": "", "credits": [], **self.adapter.describe_index(self.index)}
 
     def sample_queries(self) -> list[SampleQuery]:
@@ -63,15 +63,15 @@ class Searcher:
         Raises
         ------
         BadInput
-            An empty or over-long query, or ``k`` below 1.
+            The query is empty or too long, or ``k`` is below 1.
         BadOptions
-            Options that are not the adapter's.
+            The adapter does not accept the options.
         """
         if not isinstance(query, str) or not query.strip():
             raise BadInput("the query is empty", hint="Type a word or two.")
         if len(query) > MAX_QUERY_CHARACTERS:
             limit = f"{MAX_QUERY_CHARACTERS:,}"
-            raise BadInput(f"the query has {len(query):,} characters; at most {limit} are taken")
+            raise BadInput(f"the query must be at most {limit} characters, got {len(query):,}")
         return self._ask(self.adapter.search_by_text, query.strip(), k, options)
 
     def by_image(self, data: bytes, k: int = 20, **options: Any) -> SearchResult:
@@ -80,16 +80,16 @@ class Searcher:
         Raises
         ------
         BadInput
-            No bytes, or bytes that are not a picture.
+            ``data`` is empty, or is not a picture.
         TooLarge
-            More than :data:`MAX_IMAGE_BYTES`.
+            ``data`` is larger than :data:`MAX_IMAGE_BYTES`.
         """
         if not data:
             raise BadInput("the picture is empty (0 bytes)")
         if len(data) > MAX_IMAGE_BYTES:
             size, limit = f"{len(data) / 2**20:.1f}", MAX_IMAGE_BYTES // 2**20
             raise TooLarge(
-                f"the picture has {size} MiB; at most {limit} MiB are taken",
+                f"the picture must be at most {limit} MiB, got {size} MiB",
                 hint="Make it smaller and try again.",
             )
         return self._ask(self.adapter.search_by_image, bytes(data), k, options)
@@ -100,7 +100,7 @@ class Searcher:
 
     def _ask(self, method: Callable[..., SearchResult], query: Any, k: int, options: Any) -> SearchResult:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise BadInput(f"k must be a whole number of at least 1, not {k!r}")
+            raise BadInput(f"k must be a whole number of at least 1, got {k!r}")
         checked = check_options(self.adapter, "search", options)
         start = time.perf_counter()
         result = method(self.index, query, k, checked)

@@ -31,7 +31,7 @@ def test_an_adapter_is_found_by_its_entry_point(toy: wb.BaseAdapter) -> None:
 
 
 def test_without_a_name_the_only_one_is_taken_and_several_are_asked_about(toy: wb.BaseAdapter) -> None:
-    with pytest.raises(wb.BadInput, match=r"which adapter\? Installed: toy, vlm_quantization"):
+    with pytest.raises(wb.BadInput, match=r"adapter is missing.*: toy, vlm_quantization"):
         wb.get_adapter()
 
 
@@ -130,12 +130,12 @@ def test_samples_of_many_questions_stay_small() -> None:
 @pytest.mark.parametrize(
     ("ids", "scores", "said"),
     [
-        (["a", "a"], {"m": [1, 2]}, "the id 'a' stands more than once"),
-        (["a", "b"], {"m": [1]}, "'m' has 1 scores for 2 ids"),
-        (["a"], {"m": [float("inf")]}, "'m' has an infinite score"),
-        (["a"], {"m": "AAAA"}, "'m': no packed scores"),
-        (["a"], {"m": "eJw="}, "'m': more than"),
-        (["a"], {"m": "not base64!"}, "'m': no packed scores"),
+        (["a", "a"], {"m": [1, 2]}, "unique.*'a' is repeated"),
+        (["a", "b"], {"m": [1]}, "'m' must have 2 scores.*got 1"),
+        (["a"], {"m": [float("inf")]}, "'m' must not be infinite"),
+        (["a"], {"m": "AAAA"}, "'m': invalid packed scores"),
+        (["a"], {"m": "eJw="}, "'m': packed scores are truncated"),
+        (["a"], {"m": "not base64!"}, "'m': invalid packed scores"),
         (["a"], {"m": 3}, "valid list"),
     ],
 )
@@ -149,11 +149,11 @@ def test_packed_scores_that_would_fill_the_memory_are_refused(monkeypatch: pytes
 
     packed = wb.Samples(ids=list("abcdefgh"), scores={"m": [0.0] * 8}).model_dump()
     monkeypatch.setattr(module, "MAX_SAMPLES", 4)
-    with pytest.raises(ValidationError, match="more than 4 packed scores"):
+    with pytest.raises(ValidationError, match=r"'m': packed scores .* more than 4"):
         wb.Samples.model_validate(packed)
 
 
 def test_a_metric_has_its_scores_in_one_place() -> None:
     one = wb.Samples(ids=["a"], scores={"m": [1.0]})
-    with pytest.raises(ValidationError, match="'m' stands in more than one entry"):
+    with pytest.raises(ValidationError, match="'m' must be in one entry only"):
         wb.Result(samples=[one, wb.Samples(ids=["b"], scores={"m": [1.0]})])

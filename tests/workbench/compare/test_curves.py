@@ -88,7 +88,7 @@ def test_a_gap_counts_for_nothing_in_smoothing_and_stays_open() -> None:
 
 @pytest.mark.parametrize("weight", [-0.1, 1.0, 1.5, math.nan])
 def test_a_smoothing_that_is_none_is_refused(weight: float) -> None:
-    with pytest.raises(wb.BadInput, match="from 0 to below 1"):
+    with pytest.raises(wb.BadInput, match="at least 0 and below 1"):
         smoothed(np.ones(3), weight)
 
 

@@ -46,7 +46,7 @@ def test_a_submitted_job_is_queued_with_all_its_options(queued: wb.Job, workspac
         ("eval", {"kk": 1}, wb.BadOptions, "kk: unknown option; allowed: steps"),
         ("eval", [1], wb.BadOptions, "dictionary"),
         ("dance", {}, wb.BadInput, "offers: train, eval, index_build"),
-        ("search", {}, wb.BadInput, "no job type 'search'"),
+        ("search", {}, wb.BadInput, "job type 'search'"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_queued(
@@ -110,9 +110,9 @@ def test_lists_are_filtered_and_paged(workspace: wb.Workspace, toy: wb.BaseAdapt
     assert [job.id for job in workspace.jobs(status="queued", limit=1)] == [3]
     assert [job.id for job in workspace.jobs(type="train")] == [1]
     assert [job.id for job in workspace.jobs(offset=2)] == [1]
-    with pytest.raises(wb.BadInput, match="There are: queued"):
+    with pytest.raises(wb.BadInput, match=r"status 'done'.*queued, running"):
         workspace.jobs(status="done")
-    with pytest.raises(wb.BadInput, match="below 0"):
+    with pytest.raises(wb.BadInput, match=r"limit.* at least 0.*=-1"):
         workspace.jobs(limit=-1)
 
 
@@ -248,7 +248,7 @@ def test_a_job_returns_a_result_and_nothing_else(workspace: wb.Workspace, toy: w
         with wb.job_scope("eval", "toy", workspace=workspace) as scope:
             scope.finish({"R@1": 0.5})  # type: ignore[arg-type]
 
-    with pytest.raises(wb.BadInput, match=r"Toy's eval returned a dict; a workbench\.Result is wanted"):
+    with pytest.raises(wb.BadInput, match=r"Toy's eval .*workbench\.Result.* dict"):
         run()
     assert workspace.job(1).status == "failed"
 
@@ -345,7 +345,7 @@ def test_an_attempt_that_was_given_up_does_not_run_by_hand_instead(
 ) -> None:
     workspace.store.move_job(attached.id or 0, expect="running", to="queued", attempt=1)
     for _ in range(2):  # given back, and then taken by another
-        with pytest.raises(wb.WrongState, match="no longer this process's to run"):
+        with pytest.raises(wb.WrongState, match=rf"job {attached.id} was taken over"):
             wb.job_scope("eval", workspace=workspace).__enter__()
         workspace.store.claim_job({"worker_id": "w2"}, 60)
     assert len(workspace.jobs()) == 1
@@ -356,7 +356,7 @@ def test_an_attempt_that_was_given_up_logs_nothing(attached: records.Job, worksp
         assert scope.start_run("e").status == "running"
         workspace.store.move_job(scope.id, expect="running", to="queued", attempt=1)
         workspace.store.claim_job({"worker_id": "w2"}, 60)
-        with pytest.raises(wb.WrongState, match="no longer this process's to log for"):
+        with pytest.raises(wb.WrongState, match=rf"job {scope.id} was taken over"):
             scope.start_run("e")
     assert len(workspace.runs()) == 1
 
@@ -421,7 +421,7 @@ def test_a_copy_that_is_not_what_was_submitted_is_neither_executed_nor_kept(
     copy = queue.source_copy(workspace, row.source_sha256)
     whole = copy.read_bytes()
     copy.write_bytes(whole[:40])
-    with pytest.raises(wb.CorruptFile, match="not the notebook that was submitted"):
+    with pytest.raises(wb.CorruptFile, match=r"submitted notebook.* changed"):
         queue.whole_source(workspace, row.source_sha256)
     submission.submit_notebook(workspace, mine, start_worker=False)
     assert copy.read_bytes() == whole

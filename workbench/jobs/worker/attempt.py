@@ -1,6 +1,6 @@
 """A worker's side of one attempt at a job: its process, its pipes, its log.
 
-A runner is started ahead of time and given its work later, since most of what a short job costs is importing.
+A runner is started ahead of time and given its work later, since imports take most of a short job's time.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from workbench.host import processes
 from workbench.host.log import LogFile
 from workbench.host.processes import Process
 
-#: Lines that a runner printed before it had work, at most.
+#: Maximum size of the output that a runner prints before it has work, in bytes.
 _EARLY_BYTES = 64 * 2**10
 
 
 class Runner:
-    """A process that executes one notebook: spare at first, then given its work.
+    """A process that executes one notebook: idle at first, then given its work.
 
-    Everything that comes from it carries ``token`` in its environment, and dies with this process.
+    All its descendants have ``token`` in their environment, and die with this process.
     """
 
     def __init__(self) -> None:
@@ -52,9 +52,9 @@ class Runner:
                 **os.environ,
                 processes.TOKEN: self.token,
                 "PYTHONUNBUFFERED": "1",
-                # Threads that spin while they wait starve all else on the machine: two jobs side by side
-                # were twenty times slower so. Asleep they cost a lone job about a third. Set it to decide
-                # otherwise.
+                # Threads that spin while they wait starve everything else: they made two concurrent jobs
+                # twenty times slower. Sleeping threads make a single job about a third slower. Set the
+                # variable to override this.
                 "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             },
             start_new_session=True,
@@ -66,7 +66,7 @@ class Runner:
         self._log: LogFile | None = None
         self._lock = threading.Lock()
         assert self.process.stdout is not None  # noqa: S101  # it was asked for
-        # What it prints outside of the notebook's cells: warnings of libraries, a crash's trace.
+        # Its output outside the notebook's cells: warnings from libraries, the traceback of a crash.
         self._printing = threading.Thread(
             target=self._keep_prints, args=(self.process.stdout,), name="workbench-log", daemon=True
         )
@@ -74,11 +74,11 @@ class Runner:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self.process.poll() is None
 
     def give(self, todo: Mapping[str, Any]) -> None:
-        """Give it its work; where it has died meanwhile, its end says so."""
+        """Give it its work. If it has died, its exit code tells."""
         with self._lock:
             self._log = LogFile(Path(todo["log"]))
             if self._early:
@@ -89,7 +89,7 @@ class Runner:
             pipe.write(json.dumps(todo).encode() + b"\n")
 
     def reports(self) -> list[dict[str, Any]]:
-        """Return what it has said since the last time."""
+        """Return its reports since the last call."""
         while True:
             try:
                 chunk = self._reports.read(65536)
@@ -102,15 +102,15 @@ class Runner:
         return [json.loads(line) for line in lines if line]
 
     def interrupt(self) -> None:
-        """Ask it to stop at its cell, and remember who is there now."""
+        """Request it to stop at the current cell, and record its current processes."""
         self._known.update(processes.family(self.me, self.token))
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGUSR1)
 
     def end(self) -> list[Process]:
-        """Kill it and all that came from it; return what could not be killed."""
+        """Kill it and all its descendants; return those that could not be killed."""
         left = processes.kill_family(self.me, self.token, known=self._known)
-        if self.me not in left:  # one that waits in the system for a dead disk dies when it gets an answer
+        if self.me not in left:  # a process blocked on a dead disk dies when the disk responds
             self.process.wait()
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -123,7 +123,7 @@ class Runner:
         return left
 
     def close(self) -> None:
-        """Close the pipe of its reports; they are read no more."""
+        """Close the pipe of its reports, which are no longer read."""
         self._reports.close()
 
     def _keep_prints(self, pipe: IO[bytes]) -> None:
@@ -137,12 +137,12 @@ class Runner:
 
 
 class Seldom:
-    """Lets something happen at most so often.
+    """Limits how often something happens.
 
     Parameters
     ----------
     seconds : float
-        Between two times.
+        Minimum interval.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -150,7 +150,7 @@ class Seldom:
         self._at = float("-inf")
 
     def due(self) -> bool:
-        """Say whether it is time again, and if so, count from now."""
+        """Return whether the interval has passed; if so, start the next one now."""
         now = time.monotonic()
         if now - self._at < self._seconds:
             return False

@@ -1,6 +1,6 @@
-"""How a worker in the background begins: ``python -m workbench.jobs.worker.background --workspace DIR``.
+"""Entry point of a background worker: ``python -m workbench.jobs.worker.background --workspace DIR``.
 
-Its first runner is started before anything else is imported, so that the two import side by side.
+It starts its first runner before it imports anything else, so that the two import in parallel.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from workbench.jobs.worker.attempt import Runner
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker that leaves when there is nothing to do."""
+    """Run a worker that exits when there is nothing to do."""
     parser = argparse.ArgumentParser(
         prog="python -m workbench.jobs.worker.background",
-        description="Run the jobs of a workspace, then leave.",
+        description="Run the jobs of a workspace, then exit.",
     )
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--slots", type=int, default=1)
-    parser.add_argument(
-        "--lock", type=int, help="number of an open file: the workspace's lock, taken already"
-    )
+    parser.add_argument("--lock", type=int, help="file descriptor of the workspace's lock, already taken")
     given = parser.parse_args(arguments)
     lock = None if given.lock is None else os.fdopen(given.lock, "ab")
     if lock is not None:
@@ -38,22 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from workbench.jobs.worker.worker import IDLE, IDLE_SECONDS, Worker
 
     idle = float(os.environ.get(IDLE) or IDLE_SECONDS)
-    deadline, pause, said = time.monotonic() + idle, 0.5, ""
+    deadline, pause, printed = time.monotonic() + idle, 0.5, ""
     while True:
         try:
             home = Home(given.workspace)
             break
         except WorkbenchError as error:
-            # Whoever looks at a job that waits would start the next one at once: better to wait here, with
-            # the lock held, for room on the disk or for the server.
+            # If this worker exited, reading a queued job would start the next one at once. So wait here, with
+            # the lock held, for free disk space or for the server.
             if time.monotonic() > deadline or not Path(given.workspace).is_dir():
                 spare.end()
                 spare.close()
                 raise
-            if str(error) != said:
-                said = str(error)
+            if str(error) != printed:
+                printed = str(error)
                 with contextlib.suppress(OSError):
-                    print(f"{time.strftime('%F %T')} {said}", file=sys.stderr, flush=True)
+                    print(f"{time.strftime('%F %T')} {printed}", file=sys.stderr, flush=True)
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
     with contextlib.closing(home):

@@ -1,16 +1,16 @@
-"""What stays when a worker is killed: it ends what ran there, and starts a worker that settles the rest.
+"""The keeper: cleans up after a worker that was killed, and starts a new worker to settle its jobs.
 
-A process that is killed cannot clean up after itself. The runner and the kernel die with the worker because
-the system kills them; what the kernel had started does not. So a worker has a keeper beside it, a small
-process in a session of its own, which hears of every attempt through a pipe. When the pipe closes without a
-goodbye the worker is dead: the keeper kills every process that carries one of the attempts' tokens and starts
-a worker in the background, which sets the states right.
+A killed process cannot clean up after itself. The runner and the kernel die with the worker because the
+system kills them; processes that the kernel started do not. So each worker has a keeper, a small process in a
+session of its own, which is told of every attempt through a pipe. When the pipe closes without a goodbye, the
+worker is dead: the keeper kills every process that carries the token of one of its attempts, and starts a
+worker in the background, which corrects the states.
 
-Nor can a process stop its work that is frozen, or waits for a server that does not answer. Where others may
-take a silent worker's jobs, the keeper ends them before that: nothing may run twice at once.
+A process that is frozen, or waits for a server that does not answer, cannot stop its work either. If other
+hosts may take over a silent worker's jobs, the keeper ends them first, so that no job runs twice at once.
 
-The pipe carries one word a line: ``+token`` an attempt begins, ``-token`` nothing of it is left, ``~`` the
-leases were renewed, ``.`` goodbye.
+The pipe carries one word per line: ``+token`` when an attempt starts, ``-token`` when all its processes are
+gone, ``~`` when the leases were renewed, ``.`` for goodbye.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from collections.abc import Callable, Iterable, Sequence
 from workbench.host import processes
 from workbench.host.processes import DEATHS
 
-#: A worker that dies younger than this, in seconds, so many times in a row is not started again.
+#: A worker that dies within this many seconds, this many times in a row (second value), is not restarted.
 YOUNG_SECONDS, YOUNG_DEATHS = 30.0, 5
 
 
-#: Seconds that a keeper is given to leave.
+#: Seconds that a keeper has to exit.
 _GOODBYE_SECONDS = 2.0
 
 
@@ -43,7 +43,8 @@ class Keeper:
     restart : sequence of str
         Command that starts a worker in the background.
     silent_seconds : float
-        Without :meth:`renewed` for so long, what runs is ended; infinite where nobody else could take it.
+        After this long without :meth:`renewed`, running attempts are ended; infinite if no other worker could
+        take them over.
     """
 
     def __init__(self, restart: Sequence[str], silent_seconds: float = math.inf) -> None:
@@ -52,28 +53,28 @@ class Keeper:
         self._tokens: set[str] = set()
 
     def begin(self, token: str) -> None:
-        """Say that an attempt begins, before anything of it does."""
+        """Report that an attempt starts, before its first process does."""
         self._tokens.add(token)
         self._say(f"+{token}")
 
     def end(self, token: str) -> None:
-        """Say that nothing of an attempt is left."""
+        """Report that all processes of an attempt are gone."""
         self._tokens.discard(token)
         self._say(f"-{token}")
 
     def renewed(self) -> None:
-        """Say that the leases of all attempts hold."""
+        """Report that the leases of all attempts were renewed."""
         self._say("~")
 
     def goodbye(self) -> None:
-        """Let the keeper go: the worker leaves in order."""
+        """End the keeper, because the worker exits normally."""
         if self._process is None:
             return
         self._say(".")
         self._leave()
 
     def check(self) -> None:
-        """Start the keeper where there is none, or where it was killed."""
+        """Start the keeper if it is not running."""
         if self._process is not None and self._process.poll() is None:
             return
         self._leave()
@@ -95,9 +96,9 @@ class Keeper:
             return
         try:
             if process.stdin.write(f"{word}\n".encode()) is None:
-                process.kill()  # its pipe is full: for hours it has not listened; it is stopped, or stuck
+                process.kill()  # its pipe is full: it has not read for hours, so it is stopped or stuck
         except BrokenPipeError:
-            return  # it was killed: the next check starts another
+            return  # it was killed; the next check starts a new one
 
     def _leave(self) -> None:
         if self._process is None:
@@ -113,16 +114,16 @@ class Keeper:
 
 
 def keep(pipe: int, restart: Callable[[], object], silent_seconds: float = math.inf) -> None:
-    """Listen until the pipe closes; without a goodbye, end what is left and start a worker.
+    """Listen until the pipe closes; without a goodbye, end all attempts and start a worker.
 
     Parameters
     ----------
     pipe : int
-        Number of the file to listen at.
+        File descriptor of the pipe.
     restart : callable
         Starts a worker.
     silent_seconds : float
-        End what runs when the leases were not renewed for so long.
+        End all attempts if the leases were not renewed for this long.
     """
     tokens: set[str] = set()
     renewed = time.monotonic()
@@ -130,7 +131,7 @@ def keep(pipe: int, restart: Callable[[], object], silent_seconds: float = math.
     while True:
         left = renewed + silent_seconds - time.monotonic() if tokens else math.inf
         if left <= 0:
-            end_all(tokens)  # the worker sees them gone, when it sees again
+            end_all(tokens)  # the worker notices when it continues
             renewed = time.monotonic()
             continue
         if not select.select([pipe], [], [], None if left == math.inf else left)[0]:
@@ -144,7 +145,7 @@ def keep(pipe: int, restart: Callable[[], object], silent_seconds: float = math.
             if word == "~":
                 renewed = time.monotonic()
             elif word.startswith("+"):
-                renewed = renewed if tokens else time.monotonic()  # its claim is a lease of its own
+                renewed = renewed if tokens else time.monotonic()  # claiming a job starts its lease
                 tokens.add(word[1:])
             else:
                 tokens.discard(word[1:])
@@ -173,11 +174,11 @@ def _restart(command: Sequence[str], lived: float) -> None:
 def main() -> int:
     """Keep the worker at the other end of standard input.
 
-    The arguments are the seconds of silence after which what runs is ended, and the command that starts
+    The arguments are the seconds without renewal after which attempts are ended, and the command that starts
     another worker.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it leaves with its worker, not with its terminal
+        signal.signal(number, signal.SIG_IGN)  # it exits with its worker, not with its terminal
     began = time.monotonic()
     silent_seconds, command = float(sys.argv[1]), sys.argv[2:]
     keep(sys.stdin.fileno(), lambda: _restart(command, time.monotonic() - began), silent_seconds)

@@ -1,10 +1,10 @@
 """The process of one attempt at one job: it executes the notebook and exits.
 
-The worker starts it ahead of time: it imports what it needs and waits for one line of JSON on its standard
-input that says what to do; without one it leaves. What it has to say goes back as lines of JSON through the
-pipe whose number is its argument: ``{"progress": …}`` while a notebook of the user's own runs, ``{"cells":
-true}`` when its first cell begins, and ``{"failure": …}``. Its exit code says how it went: 0 done, 1 failed,
-75 interrupted. Whatever happens to this process, the worker sees its end and writes the job's state.
+The worker starts it ahead of time: it imports what it needs and waits for its work, one line of JSON on
+standard input; if that closes, it exits. It reports back in lines of JSON through the pipe whose file
+descriptor is its argument: ``{"progress": …}`` while a user's own notebook runs, ``{"cells": true}`` when its
+first cell starts, and ``{"failure": …}``. Its exit code is 0 for done, 1 for failed, 75 for interrupted.
+Whatever happens to this process, the worker notices its end and writes the job's state.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class _Runner:
             self._execution.interrupt()
 
     def report(self, said: Mapping[str, Any]) -> None:
-        """Tell the worker; a line of a pipe is whole or not there as long as it is short."""
-        with contextlib.suppress(OSError):  # without a worker there is nobody to tell, and the end is near
+        """Report to the worker. Short lines are written to a pipe atomically."""
+        with contextlib.suppress(OSError):  # the worker is gone, and this process will end soon
             os.write(self._report_to, json.dumps(said).encode() + b"\n")
 
     def run(self) -> int:
         # A cancel may come at any moment from here on.
         signal.signal(signal.SIGUSR1, self.stop)
-        # jsonschema's checks of addresses and durations cost 0.8 s to import, most of it for compiling a
-        # grammar. Notebooks have neither, and without these modules jsonschema skips the checks.
+        # jsonschema's checks of URLs and durations take 0.8 s to import, mostly to compile a grammar.
+        # Notebooks have neither, and without these modules jsonschema skips the checks.
         for name in ("rfc3987_syntax", "isoduration"):
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
@@ -59,18 +59,18 @@ class _Runner:
         line = sys.stdin.readline()
         if not line:
             return DONE
-        given: dict[str, Any] = json.loads(line)
-        os.environ.update(given["environment"])
+        work: dict[str, Any] = json.loads(line)
+        os.environ.update(work["environment"])
         crash_point("runner-began")
         self._execution = execution.Execution(
-            source=Path(given["source"]),
-            output=Path(given["output"]),
-            parameters=given["parameters"],
-            log=Path(given["log"]),
-            runtime=Path(given["runtime"]),
-            cwd=Path(given["cwd"]) if given["cwd"] else None,
+            source=Path(work["source"]),
+            output=Path(work["output"]),
+            parameters=work["parameters"],
+            log=Path(work["log"]),
+            runtime=Path(work["runtime"]),
+            cwd=Path(work["cwd"]) if work["cwd"] else None,
             report=self.report,
-            watch_bars=given["watch_bars"],
+            watch_bars=work["watch_bars"],
         )
         self._execution.interrupted |= self._stopping
         try:
@@ -81,7 +81,7 @@ class _Runner:
             print(f"{error}", file=sys.stderr, flush=True)
             self._fail(error.cell, error.type, error.said)
             return FAILED
-        except Exception as error:  # whatever it is, the job's row must say it
+        except Exception as error:  # any error must be recorded in the job's row
             traceback.print_exc()
             self._fail(None, type(error).__name__, str(error))
             return FAILED
@@ -89,12 +89,12 @@ class _Runner:
         return DONE
 
     def _fail(self, cell: int | None, kind: str, said: str) -> None:
-        # Short enough for a pipe that nobody reads at the moment; the notebook has all of it.
+        # Short enough to fit the pipe's buffer; the notebook has the full message.
         self.report({"failure": {"cell": cell, "type": kind[:200], "message": said[:8000]}})
 
 
 def main() -> int:
-    """Run what standard input says; the argument is the number of the pipe to report through."""
+    """Do the work read from standard input; the argument is the file descriptor of the report pipe."""
     return _Runner(int(sys.argv[1])).run()
 
 
@@ -102,4 +102,4 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # threads of libraries must not keep a finished job waiting
+    os._exit(code)  # library threads must not keep a finished job from ending

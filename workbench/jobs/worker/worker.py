@@ -1,8 +1,8 @@
-"""Claim jobs, run each in a process of its own, keep their leases, and write how they ended.
+"""The worker: claims jobs, runs each in its own process, renews their leases, and records how they ended.
 
-The worker alone decides a job's end, from the runner's exit. It also settles what others left: a job whose
-worker died, a notebook whose kernel vanished, a run whose process is gone. Beside it stands a keeper, for
-the case that the worker itself is killed.
+Only the worker decides how a job ended, from the runner's exit code. It also settles what other processes
+left: a job whose worker died, a notebook whose kernel vanished, a run whose process is gone. A keeper cleans
+up if the worker itself is killed.
 """
 
 from __future__ import annotations
@@ -35,40 +35,40 @@ from workbench.jobs.worker.runner import INTERRUPTED
 from workbench.notebooks import shipped
 from workbench.store import records
 
-#: Seconds between two looks at the queue and at the running jobs.
+#: Seconds between checks of the queue and of the running jobs.
 LOOK_SECONDS = 0.05
 
 
-#: Seconds a cancelled notebook is given to stop at its cell before everything of it is killed.
+#: Seconds that a cancelled notebook has to stop at its cell before all its processes are killed.
 GRACE_SECONDS = 5.0
 
 
-#: Without a beat for so many seconds, what a worker runs that others could take for dead is stopped.
+#: After this many seconds without a heartbeat a worker's jobs are stopped, before others consider them lost.
 SILENT_SECONDS = 0.75 * LEASE_SECONDS
 
 
-#: Seconds without a job after which a worker in the background leaves; ``$WORKBENCH_WORKER_IDLE``.
+#: Seconds without a job after which a background worker exits; ``$WORKBENCH_WORKER_IDLE``.
 IDLE_SECONDS = 60.0
 
 
 IDLE = "WORKBENCH_WORKER_IDLE"
 
 
-#: Seconds after which the same refusal is printed again.
+#: Seconds after which the same error is printed again.
 _SAY_AGAIN_SECONDS = 60.0
 
 
-#: Seconds to wait after the database refused something.
+#: Seconds to wait after an error of the database.
 _PAUSE_AFTER_REFUSAL = 1.0
 
 
-#: Seconds a worker that leaves goes on trying to write what ended.
+#: Seconds for which an exiting worker retries to record how its jobs ended.
 _LAST_WORDS_SECONDS = 10.0
 
 
 @dataclass
 class _Running:
-    """One attempt that is going on here."""
+    """One attempt that is running here."""
 
     job: records.Job
     runner: Runner
@@ -89,15 +89,15 @@ class Worker:
     Parameters
     ----------
     home : Home
-        Whose jobs.
+        The workspace.
     slots : int
-        How many at once.
+        Maximum number of concurrent jobs.
     idle_seconds : float or None
-        Leave after so long without a job; None to stay.
+        Exit after this long without a job; None to keep running.
     spare : Runner, optional
-        A runner that was started already.
+        A runner that is already started.
     lock : file, optional
-        The workspace's lock for workers, where whoever started this one has taken it.
+        The workspace's worker lock, if the starting process has taken it.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Worker:
         self._spare = spare
         self._ends: list[Callable[[], object]] = []
         self._watch = Watch(home.store)
-        # A file's database has no others: who cannot write to it cannot take a job either.
+        # With SQLite no other host is involved, and a process that cannot write cannot claim a job either.
         self._silent_seconds = math.inf if home.store.is_sqlite else SILENT_SECONDS
         self._keeper = Keeper(workers.worker_command(home), self._silent_seconds)
         self._stopping = False
@@ -132,16 +132,16 @@ class Worker:
         self._renewed_at = self._busy_at = time.monotonic()
         self._lock = lock
         self._said = ("", 0.0)
-        self._unsure = False  # whether a claim was broken off, so that nobody knows whether it was made
+        self._unsure = False  # whether a claim failed midway, so that it may or may not have been made
 
     def run(self) -> None:
-        """Work until told to stop, or until there has been nothing to do for long enough."""
+        """Work until told to stop, or until idle for ``idle_seconds``."""
         with contextlib.suppress(ValueError):  # signals are for the main thread; elsewhere call stop()
             signal.signal(signal.SIGTERM, self._on_signal)
             signal.signal(signal.SIGINT, self._on_signal)
         if not self._take_lock() and self.idle_seconds is not None:
             self._drop_spare()
-            return  # another one is alive, and looks at the queue before it leaves
+            return  # another worker is alive, and checks the queue before it exits
         ordered = False
         try:
             while not self._stopping:
@@ -149,26 +149,26 @@ class Worker:
                     if self._may_leave():
                         break
                     self.step()
-                except (StoreError, OSError) as error:  # a full disk, no more processes: it may pass
+                except (StoreError, OSError) as error:  # a full disk, a process limit: may be temporary
                     self._say(str(error))
                     self._stop_if_silent()
                     time.sleep(_PAUSE_AFTER_REFUSAL)
                 time.sleep(LOOK_SECONDS)
             ordered = True
         finally:
-            # What made this process fail may do so again: only where it was asked to leave is it the job's
-            # right to be tried once more.
+            # The cause of this process's failure may recur, so the attempt counts unless the worker was told
+            # to stop.
             self._give_back(counts=not ordered)
             self._drop_spare()
             self._drop_lock()
             self._keeper.goodbye()
 
     def stop(self) -> None:
-        """Leave as soon as possible; what is running here goes back to the queue, or fails."""
+        """Exit as soon as possible; running jobs return to the queue, or fail."""
         self._stopping = True
 
     def step(self) -> None:
-        """Do everything that is due, once."""
+        """Do once everything that is due."""
         for running in list(self._running.values()):
             if not running.runner.alive:
                 self._collect(running)
@@ -186,18 +186,18 @@ class Worker:
         while len(self._running) < self.slots and not self._stopping and self._claim():
             self._busy_at = time.monotonic()
         if self._spare is None and not self._stopping:
-            self._spare = Runner()  # it imports while the job at hand waits for its kernel
+            self._spare = Runner()  # it imports while the current job waits for its kernel
 
     def _renew(self) -> None:
-        """Say that what runs here is alive, and see what is held here besides."""
+        """Renew the leases of running jobs, and settle other jobs that this worker holds."""
         if self._running or self._unsure:
             known = set(self._running)
             held = self.home.store.renew_leases(self.id, LEASE_SECONDS)
-            self._stop_if_silent()  # the answer itself may have taken too long
+            self._stop_if_silent()  # the query itself may have taken too long
             for job_id in held.keys() - known:
-                # Taken, as the database knows and this process was not told: the connection broke.
+                # Claimed in the database, but the connection broke before this process learned of it.
                 if (job := self.home.store.job(job_id)) is not None and job.worker_id == self.id:
-                    reason = "the database broke off while it was taken"
+                    reason = "the connection to the database broke while the job was claimed"
                     settle(self.home.store, job, reason, counts=False, begun=False)
             self._unsure = False
         self._renewed_at = time.monotonic()
@@ -206,7 +206,7 @@ class Worker:
     # One job -----------------------------------------------------------------------------------
 
     def _claim(self) -> bool:
-        """Take a job, if there is one, and give it to a runner."""
+        """Claim a job, if there is one, and give it to a runner."""
         if self.home.store.count_jobs("queued") == 0:
             return False
         self._keeper.check()
@@ -241,7 +241,7 @@ class Worker:
         folder = self.home.jobs_dir / str(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         output = folder / "notebook.ipynb"
-        if job.attempt > 1 and output.is_file():  # what the attempt before it left is kept
+        if job.attempt > 1 and output.is_file():  # keep the previous attempt's notebook
             output.replace(folder / f"notebook.attempt-{job.attempt - 1}.ipynb")
         runtime = processes.runtime_folder(runner.token)
         runtime.mkdir(mode=0o700)
@@ -266,15 +266,15 @@ class Worker:
         }
 
     def _hear(self, running: _Running) -> None:
-        """Take in what a runner has said."""
-        for said in running.runner.reports():
-            if "failure" in said:
-                running.failure = said["failure"]
-            elif "progress" in said:
-                running.said = said["progress"]
+        """Read a runner's reports."""
+        for report in running.runner.reports():
+            if "failure" in report:
+                running.failure = report["failure"]
+            elif "progress" in report:
+                running.said = report["progress"]
 
     def _write_progress(self, running: _Running) -> None:
-        """Write how far a notebook is that does not say it itself: its cells, and the bars it draws."""
+        """Write the progress of a notebook that reports none itself: its cells and its progress bars."""
         if running.said is None or not running.pace.due():
             return
         said, running.said = running.said, None
@@ -283,7 +283,7 @@ class Worker:
         done = said["done"] + min(part, 1.0)
         deepest = bars[-1] if bars else {"name": cell, "done": done, "total": said["total"]}
         rate = running.rate.take((cell, len(bars), deepest["total"]), deepest["done"])
-        # Cells are of any length, so only within one that draws a bar is there a time left: the bar's own.
+        # Cells can take any time, so a time left is known only within a cell that draws a bar.
         left = (deepest["total"] - deepest["done"]) / rate if rate and bars and deepest["total"] else None
         self.home.store.update_job(
             running.id,
@@ -298,7 +298,7 @@ class Worker:
 
     def _heed_cancels(self) -> None:
         now = time.monotonic()
-        for running in self._running.values():  # whatever the database says, or whether it says anything
+        for running in self._running.values():  # even if the database does not answer
             if running.kill_at is not None and now >= running.kill_at:
                 running.runner.end()
         held = self.home.store.held_jobs(self.id)
@@ -307,13 +307,13 @@ class Worker:
             if running.kill_at is not None:
                 continue
             if state is None or state[1] != running.job.attempt:
-                running.kill_at = now  # taken from us: nothing of it may go on here
+                running.kill_at = now  # taken over by another worker: it may not continue here
             elif state[0] == "cancelling":
                 running.kill_at = now + GRACE_SECONDS
                 running.runner.interrupt()
 
     def _collect(self, running: _Running) -> None:
-        """See to it that nothing is left of an attempt that is over, and note how it ended."""
+        """Kill what is left of an attempt that has ended, and note how it ended."""
         crash_point("worker-collects")
         left = running.runner.end()
         if left:
@@ -322,7 +322,7 @@ class Worker:
         running.runner.close()
         self._keeper.end(running.runner.token)
         del self._running[running.id]
-        if self._is_silent():  # then it was the keeper who ended it
+        if self._is_silent():  # then the keeper ended it
             self._ends.append(partial(settle, self.home.store, running.job, self._silence()))
             return
         code = running.runner.process.returncode
@@ -331,12 +331,12 @@ class Worker:
             error = {"cell": None, "type": "Interrupted", "message": "the notebook was interrupted"}
         elif error is None and code != 0:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            said = f"the process that ran the notebook ended with {how}"
-            error = {"cell": None, "type": "RunnerDied", "message": said}
+            message = f"the process that ran the notebook ended with {how}"
+            error = {"cell": None, "type": "RunnerDied", "message": message}
         self._ends.append(partial(self._end, running.job, "failed" if error else "succeeded", error))
 
     def _write_ends(self) -> None:
-        """Write how attempts ended; what the database refuses now is tried again at the next step."""
+        """Record how attempts ended; if the database fails, the next step tries again."""
         while self._ends:
             self._ends[0]()
             self._ends.pop(0)
@@ -346,28 +346,28 @@ class Worker:
         crash_point("worker-ends")
         notebook = f"jobs/{job_id}/notebook.ipynb"
         move = partial(store.move_job, job_id, attempt=job.attempt, notebook=notebook)
-        # Where neither moves it, it is no longer ours to say, or said already.
+        # If neither update applies, another worker took the job over, or its end is already recorded.
         if move(expect="running", to=status, runs=status, error=error) or move(
             expect="cancelling", to="cancelled", runs="cancelled", error=None
         ):
             crash_point("worker-ended")
 
     def _is_silent(self) -> bool:
-        """Say whether others may take what runs here for lost."""
+        """Return whether other workers may consider the jobs of this one lost."""
         return time.monotonic() - self._renewed_at >= self._silent_seconds
 
     def _silence(self) -> str:
         return f"the worker could not reach the database for {self._silent_seconds:g} s"
 
     def _stop_if_silent(self) -> None:
-        """Stop what runs here once others may take it for lost: nothing may run twice at once."""
+        """Stop the running jobs once others may consider them lost, so that no job runs twice at once."""
         if not self._is_silent():
             return
         for running in list(self._running.values()):
             self._stop_one(running, self._silence(), counts=True)
 
     def _stop_one(self, running: _Running, reason: str, *, counts: bool) -> None:
-        """Kill an attempt, and have another worker begin the next."""
+        """Kill an attempt, and leave the next one to another worker."""
         running.runner.end()
         running.runner.close()
         self._keeper.end(running.runner.token)
@@ -375,7 +375,7 @@ class Worker:
         self._ends.append(partial(settle, self.home.store, running.job, reason, counts=counts))
 
     def _give_back(self, *, counts: bool) -> None:
-        """On leaving: kill what runs here and let another worker have it."""
+        """Before exiting, kill the running jobs and leave them to another worker."""
         reason = "the worker that ran it " + ("failed" if counts else "was stopped")
         for running in list(self._running.values()):
             if running.runner.alive:
@@ -386,7 +386,7 @@ class Worker:
         while self._ends and time.monotonic() < deadline:
             try:
                 self._write_ends()
-            except StoreError as error:  # else a new worker settles it
+            except StoreError as error:  # if the retries fail too, a new worker settles the job
                 self._say(str(error))
                 time.sleep(_PAUSE_AFTER_REFUSAL)
 
@@ -396,10 +396,10 @@ class Worker:
             self._spare.close()
             self._spare = None
 
-    # Coming and going --------------------------------------------------------------------------
+    # Starting and exiting ----------------------------------------------------------------------
 
     def _say(self, words: str) -> None:
-        """Print what went wrong, the same thing once a minute; where even that fails, work goes on."""
+        """Print an error, the same one at most once per minute; if printing fails, continue."""
         now = time.monotonic()
         if words == self._said[0] and now - self._said[1] < _SAY_AGAIN_SECONDS:
             return
@@ -417,7 +417,7 @@ class Worker:
             return False
         if time.monotonic() - self._busy_at < self.idle_seconds:
             return False
-        # Let go first, then look once more: who submits after this look finds no lock and starts a worker.
+        # First release the lock, then check again: a job submitted after this check starts a worker.
         self._drop_lock()
         if self.home.store.count_jobs("queued") == 0:
             return True
@@ -429,7 +429,7 @@ class Worker:
             self._lock = take_lock(workers.worker_lock(self.home), seconds=0.5)
         if self._lock is None:
             return False
-        with contextlib.suppress(OSError):  # a full disk: it is the lock that counts, not what it says
+        with contextlib.suppress(OSError):  # a full disk: only the lock matters, not its content
             os.truncate(self._lock.fileno(), 0)
             os.write(self._lock.fileno(), f"{os.getpid()}\n".encode())
         return True
@@ -446,4 +446,4 @@ def _is_same_file(file: IO[bytes], path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        return True  # which says nothing of whether it is there
+        return True  # the error does not mean that the file is missing

@@ -1,19 +1,19 @@
-"""One service a workspace that holds opened indexes for many visitors, and asks adapters on behalf of others.
+"""One search service per workspace: it holds the opened indexes for all clients, and queries adapters.
 
-Whoever asks (the HTTP API, the kernels of a published page, a notebook) sends a question over a local socket
-and gets the answer; see :mod:`workbench.search.client` for that side. The service itself runs no adapter's
-code: each opened index, and each adapter that is only asked about its options, lives in a process of its own,
-a *holder*. One that crashes, hangs or eats the memory is killed and started anew for the next question, and
-nobody else notices.
+A client (the HTTP API, the kernels of a published page, a notebook) sends a request over a local socket and
+gets the answer; see :mod:`workbench.search.client` for that side. The service itself runs no adapter code.
+Each opened index, and each adapter that is only queried for its options, lives in a process of its own, a
+*holder*. A holder that crashes, hangs or uses too much memory is killed and restarted for the next request,
+without affecting any other.
 
 ::
 
     visitor ──┐                        ┌── holder of index "photos"   (adapter, model, codes)
     visitor ──┼── service (asyncio) ───┼── holder of index "words"
     server  ──┘   queues, limits,      └── holder of adapter "toy"    (options only)
-                  no adapter's code
+                  no adapter code
 
-Questions, as JSON::
+Requests, as JSON::
 
     {"op": "describe", "index": name}
     {"op": "search", "index": name, "by": "text", "text": query, "k": 20, "options": {…}}
@@ -23,5 +23,5 @@ Questions, as JSON::
     {"op": "check", "adapter": name, "type": job type, "options": {…}}
     {"op": "status"}
 
-and answers: ``{"ok": …}`` or ``{"error": {"type", "message", "hint", "details"}}``.
+Answers: ``{"ok": …}`` or ``{"error": {"type", "message", "hint", "details"}}``.
 """

@@ -1,4 +1,4 @@
-"""How the service begins: ``python -m workbench.search.service --workspace DIR``."""
+"""Entry point of the service: ``python -m workbench.search.service --workspace DIR``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from workbench.search.service.service import Service
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve one workspace's searches until nobody asks any more."""
+    """Serve the searches of one workspace until idle."""
     parser = argparse.ArgumentParser(
         prog="python -m workbench.search.service", description="Hold the opened indexes of a workspace."
     )
     parser.add_argument("--workspace", required=True)
-    parser.add_argument(
-        "--lock", type=int, help="number of an open file: the workspace's lock, taken already"
-    )
+    parser.add_argument("--lock", type=int, help="file descriptor of the workspace's lock, already taken")
     given = parser.parse_args(arguments)
     home = Path(given.workspace).expanduser().resolve()
     if given.lock is None:
@@ -32,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lock = os.fdopen(given.lock, "ab")
         os.set_inheritable(lock.fileno(), False)
     if lock is None:
-        print(f"another search service holds {home}", file=sys.stderr)
+        print(f"another search service is running for {home}", file=sys.stderr)
         return 1
     with lock:
         asyncio.run(Service(home, lock, Limits.from_environment()).run())

@@ -1,8 +1,8 @@
-"""The process that holds one opened index, or one adapter that is asked about its options.
+"""The process that holds one opened index, or one adapter that is queried for its options.
 
 ``python -m workbench.search.service.holder --socket N --index FOLDER NAME`` or ``--adapter NAME``. It answers
-one question after another over the open socket of number N, and ends when the other side closes it. Adapters
-are other people's code: whatever one raises becomes an answer, and whatever it prints goes to the log.
+requests one at a time over the socket with file descriptor N, and ends when the other side closes it.
+Adapters are third-party code: all their exceptions become answers, and their output goes to the log.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _METHODS = ("search_by_text", "search_by_image", "search_by_item")
 
 
 class IndexDesk:
-    """Answers questions about one opened index."""
+    """Answers requests for one opened index."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.what = f"index {name!r}"
@@ -41,7 +41,7 @@ class IndexDesk:
         self._folder, self._name = folder, name
 
     def open(self) -> dict[str, Any]:
-        """Open the index and return what is known of it."""
+        """Open the index and return its description."""
         searcher = self._searcher = open_index(self._folder, self._name)
         adapter = searcher.adapter
         return {
@@ -60,22 +60,22 @@ class IndexDesk:
             raise BadInput("the index is not open")
         by, k, options = question.get("by"), question.get("k", 20), question.get("options") or {}
         if not isinstance(options, dict):
-            raise BadInput(f"options are a mapping, not {options!r}")
-        asked = question.get(str(by))
+            raise BadInput(f"options must be a mapping, got {options!r}")
+        query = question.get(str(by))
         if by not in ("text", "image", "item"):
-            raise BadInput(f"a search is by text, image or item, not by {by!r}")
-        if not isinstance(asked, str):
-            raise BadInput(f"{by} must be a text, not {type(asked).__name__}")
+            raise BadInput(f"cannot search by {by!r}; allowed: text, image, item")
+        if not isinstance(query, str):
+            raise BadInput(f"{by} must be text, got {type(query).__name__}")
         named = _named(options)
         if by == "text":
-            return self._searcher.by_text(asked, k, **named).to_json()
+            return self._searcher.by_text(query, k, **named).to_json()
         if by == "image":
-            return self._searcher.by_image(messages.picture_from(asked), k, **named).to_json()
-        return self._searcher.by_item(asked, k, **named).to_json()
+            return self._searcher.by_image(messages.picture_from(query), k, **named).to_json()
+        return self._searcher.by_item(query, k, **named).to_json()
 
 
 class AdapterDesk:
-    """Answers questions about one adapter's options."""
+    """Answers requests for one adapter's options."""
 
     def __init__(self, name: str) -> None:
         self.what = f"adapter {name!r}"
@@ -111,16 +111,16 @@ class AdapterDesk:
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Check the options of a job."""
         if self._adapter is None or question.get("type") not in JOB_METHODS:
-            raise BadInput(f"no job type {question.get('type')!r}")
+            raise BadInput(f"unknown job type {question.get('type')!r}")
         checked = check_job(self._adapter, str(question["type"]), question.get("options"))
         return {"adapter": self._adapter.name, "options": plain(checked, "options")}
 
 
 def _named(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as keyword arguments; names of the searcher's own are no options of an adapter."""
+    """Return options as keyword arguments; the searcher's own parameters are not options of an adapter."""
     wrong = sorted(set(options) & {"k", "query", "data", "item_id", "self"})
     if wrong:
-        raise BadOptions(f"no option {', '.join(wrong)}", [(name, "unknown option") for name in wrong])
+        raise BadOptions(f"unknown option: {', '.join(wrong)}", [(name, "unknown option") for name in wrong])
     return dict(options)
 
 
@@ -129,24 +129,27 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any]) -> bytes:
         ok = desk.open() if question.get("op") == "open" else desk.answer(question)
         data = wire.dumps({"ok": ok})
         if len(data) > messages.ANSWER_BYTES:
-            raise SearchFailed(f"the answer has {len(data):,} bytes", hint="Ask for fewer results.")
+            raise SearchFailed(
+                f"the answer must be at most {messages.ANSWER_BYTES:,} bytes, got {len(data):,}",
+                hint="Request fewer results.",
+            )
     except WorkbenchError as error:
         if isinstance(error, AdapterBroken):
             _LOG.error("%s", error.message, exc_info=error)
         return wire.dumps({"error": wire.error_json(error)})
     except Exception:
-        # A visitor learns nothing of the machine; the trace is in the log of whoever publishes.
+        # Visitors must not learn anything about the machine; the traceback goes to the publisher's log.
         _LOG.exception("%s could not answer %s", desk.what, question.get("op"))
-        who = "The search" if question.get("op") == "search" else desk.what
+        where = "the search" if question.get("op") == "search" else desk.what
         failed = SearchFailed(
-            f"{who} failed for a reason of its own.", hint="The details are in the log, search-service.log."
+            f"Internal error in {where}.", hint="The details are in the log, search-service.log."
         )
         return wire.dumps({"error": wire.error_json(failed)})
     return data
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Answer until the other side closes."""
+    """Answer requests until the other side closes the connection."""
     parser = argparse.ArgumentParser(prog="python -m workbench.search.service.holder")
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--index", nargs=2, metavar=("FOLDER", "NAME"))

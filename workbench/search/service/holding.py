@@ -1,4 +1,4 @@
-"""A holder as the service sees it: a process that is asked one thing at a time, with limits."""
+"""The service's side of a holder: a process that answers one request at a time, within limits."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from workbench.search import messages
 from workbench.search.service.limits import Limits
 
 
-class Gone(Exception):  # not an error of anybody's: ask the next holder
-    """The holder ended before the question's turn came."""
+class Gone(Exception):  # not an error: retry with the next holder
+    """The holder ended before the request was sent to it."""
 
 
 class Holding:
-    """One holder: its process, its queue, and what it said when it opened.
+    """One holder: its process, its queue, and its answer to opening.
 
     Parameters
     ----------
     what : str
-        Whom it holds, for messages.
+        Name of the index or adapter that it holds, for messages.
     arguments : sequence of str
-        What the holder's program is told.
+        Arguments of the holder's program.
     stamp : object
-        What its index looked like when it was opened.
+        Stamp of the index when it was opened.
+    limits : Limits
+        Timeouts and the length of the queue.
     """
 
     def __init__(self, what: str, arguments: list[str], stamp: object, limits: Limits) -> None:
@@ -53,32 +55,34 @@ class Holding:
 
     @property
     def pid(self) -> int | None:
-        """Id of its process; None while it has none."""
+        """Id of its process; None before it is started."""
         return None if self.process is None else self.process.pid
 
     async def ask(self, question: Mapping[str, Any], seconds: float, gone: asyncio.Event) -> bytes:
-        """Return the holder's answer, after those of whoever asked before.
+        """Return the holder's answer, in order of arrival.
 
         Parameters
         ----------
         question : mapping
-            What is asked; ``{"op": "open"}`` is answered from memory where it was answered once.
+            The request. The answer to ``{"op": "open"}`` is cached.
         seconds : float
-            How long the answer may take, from the question's turn on.
+            Timeout for the answer, from the start of the request's turn.
         gone : asyncio.Event
-            Set where nobody waits for the answer any more.
+            Set when the client no longer waits for the answer.
 
         Raises
         ------
         Busy
-            Too many wait.
+            Too many requests are waiting.
         SearchFailed
-            It crashed, or took too long; it is dead now.
+            The holder crashed or timed out; it is dead now.
         Gone
-            It died before the question's turn came; another one may be asked.
+            The holder died before the request's turn, or the client is gone.
         """
         if self.waiting >= self.limits.waiting:
-            raise Busy(f"{self.what} is asked by too many at once", retry_after=2, hint="Try again shortly.")
+            raise Busy(
+                f"too many concurrent requests for {self.what}", retry_after=2, hint="Try again shortly."
+            )
         self.waiting += 1
         try:
             async with self._turn:
@@ -86,7 +90,7 @@ class Holding:
                     raise Gone
                 if self._opened is None:
                     answer = await self._exchange({"op": "open"}, self._open_seconds)
-                    if answer[:8] == b'{"error"':  # what cannot be opened is tried anew by the next
+                    if answer[:8] == b'{"error"':  # cannot be opened: the next request tries again
                         await self.end()
                         return answer
                     self._opened = answer
@@ -109,14 +113,14 @@ class Holding:
             self.broke = True
             await self.end()
             raise SearchFailed(
-                f"{self.what} did not answer within {seconds:g} s, and was stopped",
-                hint="The next question starts it anew.",
+                f"{self.what} did not answer within {seconds:g} s and was stopped",
+                hint="The next request restarts it.",
             ) from None
         except (OSError, EOFError):
-            self.broke = not self.dead  # one that the service stopped is counted there
-            said = await self._how_it_ended()
+            self.broke = not self.dead  # if the service stopped it, that is counted already
+            problem = await self._how_it_ended()
             await self.end()
-            raise SearchFailed(f"{self.what} {said}", hint="The next question starts it anew.") from None
+            raise SearchFailed(f"{self.what} {problem}", hint="The next request restarts it.") from None
 
     async def _started(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._reader is not None and self._writer is not None:
@@ -124,7 +128,7 @@ class Holding:
         ours, theirs = socket.socketpair()
         program = [sys.executable, "-m", "workbench.search.service.holder", "--socket", str(theirs.fileno())]
         try:
-            # A session of its own, so that what it starts is found; killed by the system with the service.
+            # In its own session, so that its descendants are found; the system kills it with the service.
             self.process = await asyncio.create_subprocess_exec(
                 *processes.dies_with_parent([*program, *self._arguments]),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -146,13 +150,13 @@ class Holding:
         try:
             code = await asyncio.wait_for(self.process.wait(), 2.0)
         except TimeoutError:
-            return "closed its connection, and was stopped"
+            return "closed its connection and was stopped"
         if code >= 0:
-            return f"ended with code {code} while it was asked"
-        return f"crashed while it was asked ({signal.Signals(-code).name})"
+            return f"ended with code {code} during a request"
+        return f"crashed during a request ({signal.Signals(-code).name})"
 
     async def end(self) -> None:
-        """End the process, and whatever it started."""
+        """End the process and its descendants."""
         self.dead = True
         if self._writer is not None:
             self._writer.close()

@@ -1,4 +1,4 @@
-"""How much of everything the search service allows."""
+"""The limits of the search service."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from dataclasses import asdict, dataclass, fields
 
 from workbench.errors import BadInput
 
-#: Environment variable: JSON of the limits that shall be others, such as ``{"open_indexes": 2}``.
+#: Environment variable: JSON of the limits to change, such as ``{"open_indexes": 2}``.
 LIMITS = "WORKBENCH_SEARCH_LIMITS"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Numbers that bound what visitors can make the service do; times are in seconds.
+    """Limits on the load that clients can cause; times are in seconds.
 
     Attributes
     ----------
     open_indexes : int
-        Holders at once; for one more, the one that was not asked for the longest time is closed.
+        Maximum number of holders; beyond it the least recently used one is closed.
     memory : int
-        Bytes that all holders may have in memory together, likewise; one that has more by itself is killed.
+        Maximum memory of all holders together, in bytes; beyond it the least recently used one is closed. A
+        holder that exceeds it alone is killed.
     waiting : int
-        Questions that wait for one holder; the next is told that it is busy.
+        Maximum number of requests in the queue of one holder; further ones are refused as busy.
     connections : int
-        Questions at once, whoever is asked.
+        Maximum number of concurrent requests to the service.
     open_seconds, answer_seconds, check_seconds : float
-        How long a holder may take to open its index, to answer one search, and to check options. One that
-        takes longer is killed.
+        Timeouts for opening an index, answering one search, and checking options. A holder that takes longer
+        is killed.
     failures, failure_seconds : int, float
-        A holder that broke so often within that time is left alone until the time is over.
+        After this many failures within this time, a holder is not restarted until the time is over.
     idle_seconds : float
-        A holder that nobody asked for so long is closed, and then the service leaves.
+        A holder that is idle for this long is closed, and so is the service.
     adapter_idle_seconds : float
-        The same for holders that only tell an adapter's options: short, so that an adapter which was changed
-        is soon seen as it is.
+        The same for holders that only serve an adapter's options; short, so that changes to an adapter are
+        noticed soon.
     """
 
     open_indexes: int = 6
@@ -52,17 +53,19 @@ class Limits:
 
     @classmethod
     def from_environment(cls) -> Limits:
-        """Return the limits, with what ``$WORKBENCH_SEARCH_LIMITS`` says instead.
+        """Return the limits, with the changes from ``$WORKBENCH_SEARCH_LIMITS``.
 
         Raises
         ------
         BadInput
-            It is no JSON object of numbers with these names.
+            It is not a JSON object that maps these names to numbers.
         """
         try:
-            given = json.loads(os.environ.get(LIMITS) or "{}")
-            usual = asdict(cls())
-            return cls(**{name: type(usual.get(name, 0.0))(value) for name, value in given.items()})
+            changes = json.loads(os.environ.get(LIMITS) or "{}")
+            defaults = asdict(cls())
+            return cls(**{name: type(defaults.get(name, 0.0))(value) for name, value in changes.items()})
         except (ValueError, TypeError, AttributeError) as error:
             known = ", ".join(field.name for field in fields(cls))
-            raise BadInput(f"${LIMITS} cannot be used: {error}", hint=f"A JSON object of: {known}") from None
+            raise BadInput(
+                f"${LIMITS} is invalid: {error}", hint=f"It must be a JSON object with any of: {known}"
+            ) from None

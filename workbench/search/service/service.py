@@ -1,4 +1,4 @@
-"""The service: who asks, who is asked, and how many at once."""
+"""The search service: request routing and concurrency limits."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ from workbench.search.service.limits import Limits
 _LOG = logging.getLogger(__name__)
 
 
-#: Seconds between two looks at memory and at who is idle.
+#: Seconds between checks for memory use and idle holders.
 _LOOK_SECONDS = 1.0
 
 
-#: The log is begun anew by a service that finds it larger than this many bytes.
+#: A starting service truncates a log larger than this many bytes.
 _LOG_BYTES = 4 * 2**20
 
 
-#: Begin of the name of the folder that holds the socket; nobody else may enter it.
+#: Prefix of the folder that contains the socket; only its owner may access it.
 _FOLDER = "wb-search-"
 
 
 class Service:
-    """Answers the questions about one workspace's indexes until nobody asks any more.
+    """Answers requests for one workspace's indexes until idle.
 
     Parameters
     ----------
     home : Path
         The workspace folder.
     lock : file
-        The lock that makes it the only one; where it listens is written there.
+        The lock that makes it the only service of the workspace; the socket's path is written to it.
     limits : Limits
-        How much of everything.
+        Limits on load, memory and time.
     """
 
     def __init__(self, home: Path, lock: IO[bytes], limits: Limits) -> None:
@@ -71,14 +71,14 @@ class Service:
         self._leaving = asyncio.Event()
 
     async def run(self) -> None:
-        """Listen until idle for long, or told to end."""
+        """Listen until idle for long enough, or told to stop."""
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         if os.fstat(sys.stderr.fileno()).st_size > _LOG_BYTES:
             os.ftruncate(sys.stderr.fileno(), 0)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._leaving.set)
         _remove_folder(self._written())
-        # The path of a socket may hold about a hundred characters.
+        # The path of a socket may have at most about a hundred characters.
         place = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"  # noqa: S108
         folder = tempfile.mkdtemp(prefix=_FOLDER, dir=place)
         path = str(Path(folder, "socket"))
@@ -88,7 +88,7 @@ class Service:
             try:
                 await self._until_idle()
             finally:
-                # Not `async with`: from Python 3.12 on it waits for everyone who is connected.
+                # Not `async with`: from Python 3.12 on it waits for all open connections.
                 server.close()
         finally:
             self._write({})
@@ -110,15 +110,15 @@ class Service:
         except (OSError, ValueError):
             return None
 
-    def _write(self, said: Mapping[str, Any]) -> None:
+    def _write(self, state: Mapping[str, Any]) -> None:
         self._lock.truncate(0)
-        self._lock.write(json.dumps(said).encode())
+        self._lock.write(json.dumps(state).encode())
         self._lock.flush()
 
-    # Questions ---------------------------------------------------------------------------------
+    # Requests ----------------------------------------------------------------------------------
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one question, and hang up."""
+        """Answer one request, and close the connection."""
         self._connections += 1
         self._last_asked = time.monotonic()
         gone = asyncio.Event()
@@ -126,7 +126,7 @@ class Service:
         try:
             _check_peer(writer)
             if self._connections > self.limits.connections:
-                raise Busy("the search service is asked by too many at once", retry_after=2)
+                raise Busy("too many concurrent requests to the search service", retry_after=2)
             head = await reader.readexactly(messages.HEAD_BYTES)
             data = await reader.readexactly(messages.length_of(head, messages.REQUEST_BYTES))
             watcher = asyncio.create_task(_watch(reader, gone))
@@ -136,9 +136,9 @@ class Service:
         except (OSError, EOFError, Gone):
             answer = b""
         except (ValueError, RecursionError, UnicodeError) as error:
-            answer = wire.dumps({"error": wire.error_json(BadInput(f"not a question: {error}"))})
+            answer = wire.dumps({"error": wire.error_json(BadInput(f"not a valid request: {error}"))})
         except Exception as error:
-            _LOG.exception("a question could not be answered")
+            _LOG.exception("a request could not be answered")
             answer = wire.dumps({"error": {"type": "SearchFailed", "message": type(error).__name__}})
         finally:
             self._connections -= 1
@@ -152,7 +152,7 @@ class Service:
 
     async def _answer(self, question: Any, gone: asyncio.Event) -> bytes:
         if not isinstance(question, dict):
-            raise BadInput("a question is an object")
+            raise BadInput("the request must be a JSON object")
         op = question.get("op")
         if op == "status":
             return wire.dumps({"ok": self._status()})
@@ -160,7 +160,7 @@ class Service:
             return await self._ask("index", str(question.get("index")), question, gone)
         if op in ("adapter", "check"):
             return await self._ask("adapter", str(question.get("adapter")), question, gone)
-        raise BadInput(f"the search service does not know {op!r}")
+        raise BadInput(f"unknown operation {op!r}")
 
     async def _ask(self, kind: str, name: str, question: dict[str, Any], gone: asyncio.Event) -> bytes:
         seconds = self.limits.answer_seconds if kind == "index" else self.limits.check_seconds
@@ -183,7 +183,7 @@ class Service:
                     self._forget((kind, name), holding)
 
     def _refusal(self, key: tuple[str, str]) -> bytes | None:
-        """Return what is known of an adapter that cannot be loaded: a broken import may take seconds."""
+        """Return the cached error of an adapter that cannot be loaded, since a failing import may be slow."""
         if (known := self._refusals.get(key)) is None:
             return None
         made, until, answer = known
@@ -218,7 +218,7 @@ class Service:
         held = self._holdings.get(key)
         if (
             held is not None and held.stamp != stamp
-        ):  # built anew: those who wait get the old, the next the new
+        ):  # rebuilt: waiting requests get the old index, new ones the new index
             self._retire(key)
             held = None
         if held is None or held.dead:
@@ -228,24 +228,24 @@ class Service:
         return held
 
     def _check_failures(self, key: tuple[str, str]) -> None:
-        """Leave one that breaks again and again alone for a while."""
+        """Refuse requests for a while after repeated failures."""
         times = self._broken.get(key, deque())
         while times and time.monotonic() - times[0] > self.limits.failure_seconds:
             times.popleft()
         if len(times) >= self.limits.failures:
             left = self.limits.failure_seconds - (time.monotonic() - times[0])
             raise Busy(
-                f"{key[0]} {key[1]!r} broke {len(times)} times within {self.limits.failure_seconds:g} s, "
-                "and is left alone for a while",
+                f"{key[0]} {key[1]!r} failed {len(times)} times within {self.limits.failure_seconds:g} s "
+                "and is paused for a while",
                 retry_after=max(round(left), 1),
-                hint="The reason is in search-service.log of the workspace.",
+                hint="The reason is in the workspace's search-service.log.",
             )
 
     def _forget(self, key: tuple[str, str], holding: Holding) -> None:
         if holding.broke:
             holding.broke = False
             self._broken.setdefault(key, deque()).append(time.monotonic())
-            _LOG.warning("%s broke", holding.what)
+            _LOG.warning("%s failed", holding.what)
         if self._holdings.get(key) is holding:
             del self._holdings[key]
 
@@ -256,9 +256,7 @@ class Service:
     def _longest_idle(self) -> tuple[str, str]:
         idle = [key for key, held in self._holdings.items() if not held.waiting]
         if not idle:
-            raise Busy(
-                f"{len(self._holdings)} indexes are open and all of them are being asked", retry_after=5
-            )
+            raise Busy(f"all {len(self._holdings)} open indexes are in use", retry_after=5)
         return min(idle, key=lambda key: self._holdings[key].last_asked)
 
     def _retire(self, key: tuple[str, str]) -> None:
@@ -266,7 +264,7 @@ class Service:
         self._retired.add(held)
 
     async def _look(self) -> None:
-        """Close what is retired, idle or too large."""
+        """Close holders that are retired, idle or too large."""
         for held in [held for held in self._retired if not held.waiting]:
             self._retired.discard(held)
             await held.end()
@@ -278,7 +276,7 @@ class Service:
         for key, size in sizes.items():
             if size > self.limits.memory:
                 held = self._holdings[key]
-                _LOG.warning("%s has %d MiB in memory, and is stopped", held.what, size // 2**20)
+                _LOG.warning("%s uses %d MiB of memory and is stopped", held.what, size // 2**20)
                 held.broke = True
                 await held.end()
                 self._forget(key, held)
@@ -310,17 +308,17 @@ class Service:
 
 async def _watch(reader: asyncio.StreamReader, gone: asyncio.Event) -> None:
     with contextlib.suppress(OSError):
-        await reader.read(1)  # nothing more is said; it ends when the one who asked hangs up
+        await reader.read(1)  # the client sends nothing more; this returns when it hangs up
     gone.set()
 
 
 def _check_peer(writer: asyncio.StreamWriter) -> None:
-    """Hang up on another user, whatever way into the folder was found."""
+    """Refuse connections from other users."""
     if sys.platform != "linux":
         return
     connection = writer.get_extra_info("socket")
-    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    if struct.unpack("3i", told)[1] != os.getuid():
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    if struct.unpack("3i", credentials)[1] != os.getuid():
         raise ConnectionRefusedError("another user")
 
 
@@ -331,10 +329,10 @@ def _resident(pid: int | None) -> int:
         return 0
 
 
-def _remove_folder(said: Any) -> None:
-    """Remove what a service that was killed left behind."""
+def _remove_folder(state: Any) -> None:
+    """Remove the socket folder of a service that was killed."""
     try:
-        folder = Path(said["socket"]).parent
+        folder = Path(state["socket"]).parent
         if folder.name.startswith(_FOLDER) and folder.stat().st_uid == os.getuid():
             shutil.rmtree(folder, ignore_errors=True)
     except (OSError, KeyError, TypeError):

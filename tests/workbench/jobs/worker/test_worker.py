@@ -200,7 +200,7 @@ def test_a_job_that_cannot_begin_fails_with_the_reason(workspace: wb.Workspace) 
     job = workspace.job(1)
     assert job.status == "failed"
     assert job.error is not None
-    assert "no notebook for jobs of type 'dance'" in job.error["message"]
+    assert "no notebook for job type 'dance'" in job.error["message"]
 
 
 # What goes wrong with the worker itself -------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_a_claim_that_was_made_and_not_heard_of_is_given_back(
     job = workspace.job(job_id)
     assert job.attempt == 2  # one more than it was allowed: the first was nobody's fault
     assert job.error is not None
-    assert "no notebook for jobs of type 'dance'" in job.error["message"]
+    assert "no notebook for job type 'dance'" in job.error["message"]
 
 
 def test_an_end_that_was_written_and_not_heard_of_stays(
