@@ -78,13 +78,13 @@ def as_number(name: str, value: Any) -> float:
 
 
 def as_step(step: Any) -> int:
-    """Return a step as a whole number that fits a 64-bit column."""
+    """Return a step as a whole number that fits an eight-byte column."""
     try:
         number = operator.index(step)
     except (TypeError, RuntimeError):
         raise BadInput(f"step must be a whole number, got {step!r}") from None
     if isinstance(step, bool) or not LOWEST_STEP <= number <= HIGHEST_STEP:
-        raise BadInput(f"step must be a whole number of at most 64 bits, got {step!r}")
+        raise BadInput(f"step must be a whole number from -2**63 to 2**63 - 1, got {step!r}")
     return number
 
 

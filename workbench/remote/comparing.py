@@ -1,6 +1,6 @@
 """Readers of runs on a server, for ``RemoteWorkspace.run_reader`` and ``curve_reader``.
 
-Each poll requests one hash per run; the server answers 304 if none has changed. Only runs whose hash changed
+Each poll requests one mark per run; the server answers 304 if none has changed. Only runs whose mark changed
 are read again, and only the new points of curves. An idle panel sends one request per poll, and a panel that
 watches runs sends three.
 """

@@ -82,7 +82,7 @@ class Run(Record, table=True):
     environment: dict[str, Any] = Field(
         default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
     )
-    #: The random seed, a whole number of any size; JSON, since it may exceed 64 bits.
+    #: The random seed, a whole number of any size; JSON, since it may exceed eight bytes.
     seed: Any = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     #: Its outcome, collected when it ended; see :mod:`workbench.store.outcome`.
     outcome: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
@@ -221,7 +221,7 @@ class Job(Record, table=True):
     )
     #: The notebook to execute, if not that of the job's type; ``options`` are its parameters.
     source: str = Field(default="", sa_type=Text)
-    #: Hash of the copy taken when the job was submitted, stored as ``jobs/.sources/<this>.ipynb``.
+    #: SHA-256 of the copy taken when the job was submitted, stored as ``jobs/.sources/<this>.ipynb``.
     source_sha256: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
     #: The executed notebook, relative to the workspace; empty until there is one.
     notebook: str = Field(default="", sa_type=Text)

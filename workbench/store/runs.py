@@ -141,9 +141,9 @@ class RunQueries(MetricQueries):
             return {row[0]: RunRow(*row) for row in rows}
 
     def run_marks(self, run_ids: Collection[int]) -> dict[int, str]:
-        """Return by id a hash that changes when a run's row of ``run_table`` changes.
+        """Return by id a mark that changes when a run's row of ``run_table`` changes.
 
-        For a running run it also changes when more points are logged. JSON columns are hashed as stored,
+        For a running run it also changes when more points are logged. JSON columns count as stored,
         without parsing.
         """
         read = [RUNS.c[name] for name in RunRow._fields if name != "experiment"]
@@ -156,7 +156,7 @@ class RunQueries(MetricQueries):
             .group_by(SUMMARIES.c.run_id)
         )
         with self._reading() as connection:
-            # Counted first: points logged between the two queries change the hash the next time.
+            # Counted first: points logged between the two queries change the mark the next time.
             logged = {run_id: int(count) for run_id, count in connection.execute(counts)}
             return {
                 row[0]: blake2b(repr((*row, logged.get(row[0]))).encode(), digest_size=9).hexdigest()

@@ -225,7 +225,7 @@ def _tensor(data: bytes) -> float | None:
     if kind == 2:
         return 0.0 if value is None else _double(value[:8])
     whole = _signed(_first(value, 0))
-    if kind == 19:  # stored as the bit pattern of its two bytes
+    if kind == 19:  # stored as its two bytes
         return float(struct.unpack("<e", struct.pack("<H", whole & 0xFFFF))[0])
     return float(whole)
 

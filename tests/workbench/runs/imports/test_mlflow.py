@@ -191,9 +191,8 @@ def test_a_server_is_asked_through_its_client_and_says_the_same(
     program = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"
         "import workbench as wb\nfrom workbench.runs.imports import bring, mlflow\n"
-        "from collections import Counter\n"
         "home = wb.Workspace(sys.argv[1])\n"
-        "print(bring(home.store, list(mlflow._from_server(sys.argv[2], Counter())), {}).new)"
+        "print(bring(home.store, list(mlflow._from_server(sys.argv[2])), {}).new)"
     )
     subprocess.run(
         [sys.executable, "-c", program, str(workspace.path), uri],
