@@ -21,6 +21,7 @@ import pytest
 
 import workbench as wb
 from tests.faults.report import REPORT
+from tests.tiers import is_slow
 from workbench.host import locks
 from workbench.jobs import workers
 
@@ -29,6 +30,16 @@ TOY = Path(__file__).parent / "adapters" / "toy.py"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of the fault suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests; see tests/tiers.py."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            file = item.path.relative_to(here).as_posix()
+            if is_slow(file, frozenset(getattr(item, "fixturenames", ()))):
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(optionalhook=True)

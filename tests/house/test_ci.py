@@ -7,9 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests import tiers
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,3 +96,35 @@ def test_missing_system_packages_are_installed_by_root(tmp_path: Path, user: str
     assert update == f"{before}apt-get update -q"
     assert install.startswith(before)
     assert install.endswith("apt-get install -y -q chromium fonts-noto-cjk")
+
+
+def test_the_tiers_name_tests_that_exist() -> None:
+    tests = ROOT / "tests"
+    assert [name for name in tiers.SLOW_FOLDERS if not any((tests / name).rglob("test_*.py"))] == []
+    assert [name for name in tiers.SLOW_FILES if not (tests / name).is_file()] == []
+    assert [name for name in tiers.SLOW_FILES if name.startswith(tiers.SLOW_FOLDERS)] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "fixtures", "slow"),
+    [
+        ("browser/test_lab.py", (), True),
+        ("workbench/store/test_store.py", ("workspace",), False),
+        ("workbench/store/test_store.py", ("postgres",), True),
+    ],
+)
+def test_a_test_is_slow_by_its_file_or_its_fixtures(file: str, fixtures: tuple[str, ...], slow: bool) -> None:
+    assert tiers.is_slow(file, frozenset(fixtures)) is slow
+
+
+def test_what_the_guides_say_of_the_tiers_is_declared() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
+        "ini_options"
+    ]
+    declared = {marker.partition(":")[0] for marker in options["markers"]}
+    for guide in ("README.md", ".github/CONTRIBUTING.md"):
+        text = (ROOT / guide).read_text(encoding="utf-8")
+        named = set(re.findall(r'pytest -m "(?:not )?(\w+)"', text))
+        assert named
+        assert named <= declared
+        assert "pytest --long" in text

@@ -1,0 +1,48 @@
+"""Which tests are slow: those that start browsers, servers, kernels or trainings, or wait for processes to end.
+
+``pytest -m "not slow"`` leaves them out and answers in about three minutes. A file belongs here as long as it
+takes more than a few seconds on a quiet machine.
+"""
+
+from __future__ import annotations
+
+#: Folders of slow tests, below ``tests``.
+SLOW_FOLDERS = ("browser/", "faults/", "notebooks/", "stories/", "workbench/jobs/worker/")
+
+#: Slow files, below ``tests``.
+SLOW_FILES = frozenset(
+    {
+        "adapters/test_contract.py",
+        "adapters/vlm_quantization/evaluate/test_job.py",
+        "adapters/vlm_quantization/index/test_build.py",
+        "adapters/vlm_quantization/test_dummy.py",
+        "adapters/vlm_quantization/train/test_train.py",
+        "house/test_readme.py",
+        "house/test_ready_made.py",
+        "house/test_wheel.py",
+        "workbench/adapter/test_loading.py",
+        "workbench/adapter/test_scaffold.py",
+        "workbench/commands/test_cli.py",
+        "workbench/commands/test_commands.py",
+        "workbench/host/test_signals.py",
+        "workbench/jobs/test_jobs.py",
+        "workbench/publish/test_page.py",
+        "workbench/remote/test_runs.py",
+        "workbench/remote/test_workspace.py",
+        "workbench/search/test_light.py",
+        "workbench/search/test_service.py",
+        "workbench/server/test_schema.py",
+        "workbench/server/test_server.py",
+        "workbench/test_handles.py",
+        "workbench/test_typing.py",
+        "workbench/test_workspace_contract.py",
+    }
+)
+
+#: Fixtures that cost a minute or more the first time.
+SLOW_FIXTURES = frozenset({"demo_results", "postgres"})
+
+
+def is_slow(file: str, fixtures: frozenset[str]) -> bool:
+    """Say whether a test is slow, by its file (below ``tests``) and the fixtures that it uses."""
+    return file.startswith(SLOW_FOLDERS) or file in SLOW_FILES or bool(SLOW_FIXTURES & fixtures)
