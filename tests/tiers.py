@@ -1,4 +1,4 @@
-"""Which tests are slow: those that start browsers, servers, kernels or trainings, or wait for processes to end.
+"""Which tests are slow: those that start browsers, servers, kernels or trainings, or wait for processes.
 
 ``pytest -m "not slow"`` leaves them out and answers in about three minutes. A file belongs here as long as it
 takes more than a few seconds on a quiet machine.
