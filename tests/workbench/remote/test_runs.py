@@ -350,7 +350,10 @@ def test_a_batch_is_kept_once_and_in_its_turn(database: str) -> None:
     assert store.take_batch(run_id, "k", 2, {}, {}) == 2
     assert store.take_batch(run_id, "guest", 1, ONE, {}) == 1  # batches are numbered per sender
     assert store.summary_table([run_id])[run_id]["m"]["count"] == 3
-    for wrong, key, says in ((run_id, "k", "batch 4 .* before batch 3"), (other, "k", "logs run")):
+    for wrong, key, says in (
+        (run_id, "k", "batch 4 .* before batch 3"),
+        (other, "k", f"logging run {run_id}, not run {other}"),
+    ):
         with pytest.raises(wb.WrongState, match=says):
             store.take_batch(wrong, key, 4, ONE, {})
     assert store.take_batch(10**6, "k", 3, ONE, {}) is None
