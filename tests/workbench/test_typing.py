@@ -32,11 +32,11 @@ wb.Workspaces
 """
 
 REVEALED = [
-    "workbench.runs.run.Run",
-    "workbench.jobs.job.Job",
+    "workbench.runs.local.LocalRun",
+    "workbench.jobs.local.LocalJob",
     "workbench.search.searcher.Searcher",
     "workbench.adapter.contract.BaseAdapter",
-    "list[workbench.runs.run.Run]",
+    "list[workbench.runs.local.LocalRun]",
     "workbench.panels.compare.panel.ComparePanel",
     "adapters.vlm_quantization.data.collection.CaptionedImages",
 ]

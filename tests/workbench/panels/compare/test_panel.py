@@ -185,7 +185,7 @@ def test_a_curve_is_smoothed_over_all_of_its_points_before_it_is_thinned(
     values = np.sin(np.arange(5000.0))
     row = workspace.store.add_run(records.Run(experiment_id=0, name="long"), "tries")
     points = [Point(row.id or 0, "x", step, float(step), value) for step, value in enumerate(values.tolist())]
-    workspace.store.add_points(points, {})
+    add_points(workspace.store, points)
     panel.refresh()
     panel.set(smoothing=0.9)
     (line,) = lines(panel.live)
