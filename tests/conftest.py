@@ -86,7 +86,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_outer_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the workspace, or the job, of whoever runs the tests."""
+    """No test sees the workspace, or the job, of the person who runs the tests."""
     for name in ("WORKBENCH_HOME", "WORKBENCH_DATABASE_URL", "WORKBENCH_JOB", "WORKBENCH_JOB_ATTEMPT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -238,7 +238,7 @@ SHORT_DEMO = ("train.steps=150", "train.validate_every=50", "train.refit_steps=2
 
 @pytest.fixture(scope="session")
 def demo_results(tmp_path_factory: pytest.TempPathFactory) -> DemoResults:
-    """The main job, run once a session as a user runs it, for whoever needs real results."""
+    """The main job, run once per session as a user runs it, for tests that need real results."""
     home = tmp_path_factory.mktemp("demo") / "results"
     command = [
         sys.executable,

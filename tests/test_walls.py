@@ -214,7 +214,7 @@ FEW_MODULES = 40
 
 
 def test_importing_the_workbench_loads_little() -> None:
-    """Counted and not timed: what a busy machine takes says nothing of the package."""
+    """Counted, not timed: the time on a busy machine does not describe the package."""
     program = (
         "import sys; before = set(sys.modules); import workbench; print(*sorted(set(sys.modules) - before))"
     )

@@ -19,7 +19,7 @@ class Report:
     ends: Counter[str] = field(default_factory=Counter)
     #: Seconds from the last fault until every job had ended, with the test's name.
     settled: list[tuple[float, str]] = field(default_factory=list)
-    #: Results that a job was told were kept; every one of them was looked for and found.
+    #: Results whose write was acknowledged; each one was checked and found.
     acknowledged: int = 0
 
     def told(self) -> dict[str, Any]:

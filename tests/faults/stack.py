@@ -68,7 +68,7 @@ class Stack:
     reasons: tuple[str, ...] = ()
     #: Workers in the foreground that were started here.
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    #: What a user was told at the end of each job; it may never change again.
+    #: The final state of each job as a user saw it; it must never change again.
     told: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def submit(self, *, max_attempts: int = 2, **options: float | str) -> wb.Job:
@@ -105,12 +105,12 @@ class Stack:
                 start_new_session=True,
             )
         self.workers.append(worker)
-        # From then on whoever submits starts none in the background.
+        # From then on, submitting starts no worker in the background.
         until(lambda: is_locked(worker_lock(self.home)), 60, f"a worker begins {self.home.path}")
         return worker
 
     def keep_workers(self, count: int) -> None:
-        """Start workers in the foreground until there are so many."""
+        """Start workers in the foreground until this many run."""
         while sum(worker.poll() is None for worker in self.workers) < count:
             self.start_worker()
 
@@ -201,7 +201,7 @@ class Stack:
         return ends
 
     def _judge_acknowledged(self) -> None:
-        """Check that what a job was told is kept is kept, whatever became of the job afterwards."""
+        """Check that every acknowledged result is still there, regardless of the job's later state."""
         told = self.notes / "acknowledged"
         for line in told.read_text().splitlines() if told.exists() else ():
             job_id, value = line.split()
@@ -283,7 +283,7 @@ class Stack:
 def stack(
     folder: Path, report: Report | None = None, *, database_url: str = "", crash_at: str = ""
 ) -> Iterator[Stack]:
-    """A new stack in a folder; whatever happens, nothing of it is left running."""
+    """A new stack in a folder; none of its processes is left running, even after an error."""
     package, notes = folder / "package", folder / "notes"
     package.mkdir()
     notes.mkdir()

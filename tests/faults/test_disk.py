@@ -41,7 +41,7 @@ def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, own_mounts: list[str
         assert "full" in said or "No space left" in said, said
         assert "Free some space" in said
 
-    # Nothing is left running, by rows or by processes; what was told stayed so (the judge looked).
+    # Nothing is left running, by rows or by processes; reported states did not change (the judge checked).
     assert seen["survivors"] == []
     assert seen["after"] == "succeeded"
 

@@ -139,7 +139,7 @@ def test_fsync_rename_and_commit_fail_now_and_then(
         assert not list(broken.home.jobs_dir.glob("*/.*.part"))
         hits = struck(folder)
         report.faults += Counter({f"EIO at {what}": count for what, count in hits.items()})
-        # What of the file is on the disk after an fsync that failed, nobody knows: it is written anew.
+        # After a failed fsync the file's content on disk is unknown, so it is written again.
         assert not (folder / "retried").exists(), (folder / "retried").read_text()
         print(dict(ends), dict(hits))
 
@@ -152,7 +152,7 @@ def struck(folder: Path) -> Counter[str]:
 
 
 class Failing:
-    """An fsync that fails so many times, and notes which files it was called for."""
+    """An fsync that fails a number of times, and records the files it was called for."""
 
     def __init__(self, times: int) -> None:
         self.times = times

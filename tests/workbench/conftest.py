@@ -70,7 +70,7 @@ def broken(broken_package: Path) -> Iterator[None]:
 
 
 def make_index(home: Path, name: str, **manifest: object) -> None:
-    """Write an index; of the toy adapter's if nothing else is said."""
+    """Write an index, by default of the toy adapter."""
     folder = home / "indexes" / name
     folder.mkdir(parents=True, exist_ok=True)
     said = {"adapter": "toy", "words": ["dog", "dot", "pizza", "강아지", "강"], **manifest}
@@ -209,7 +209,7 @@ def live(toy_package: Path, broken_package: Path, tmp_path_factory: pytest.TempP
             (owner.cache / "x").write_bytes(b"1234")
             run.log_checkpoint("one.bin", owner.cache / "x")
         job_row(owner, "cancelled", options={"k": 1}, finished_at=time.time())
-    # In the server's environment only: this process goes on to tests that know nothing of broken adapters.
+    # In the server's environment only: this process goes on to tests without broken adapters.
     paths = [str(toy_package), str(broken_package), os.environ.get("PYTHONPATH", "")]
     environment = {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),

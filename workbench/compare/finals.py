@@ -29,7 +29,7 @@ class DeclaredMetric(Protocol):
 
     @property
     def better(self) -> Better | None:
-        """The direction; None where there is none."""
+        """The direction; None if no direction is declared."""
 
     @property
     def format(self) -> str:

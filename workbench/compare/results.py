@@ -65,12 +65,12 @@ class ResultRow:
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """What each interval says: ``"real"``, ``"within noise"``, or nothing where there is none."""
+        """The verdict per interval: ``"real"``, ``"within noise"``, or empty if there is no interval."""
         return tuple("" if one is None else "real" if one.real else "within noise" for one in self.intervals)
 
     @property
     def interval_texts(self) -> tuple[str, ...]:
-        """Each interval as people read it; empty where there is none."""
+        """Each interval as text; empty if there is no interval."""
         out = []
         for one in self.intervals:
             bounds = () if one is None else (one.low, one.high)

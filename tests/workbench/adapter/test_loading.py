@@ -423,7 +423,7 @@ def test_the_service_does_not_import_it_for_each_question(
         assert raised.value.adapter == "counting"
         assert counted.read_text() == "xx"  # once for the index, once for the adapter
         assert client.open_search("words").by_text("dog", 1)[0].id == "dog"
-        assert "Traceback" in (searched / "search-service.log").read_text()  # for whoever mends it
+        assert "Traceback" in (searched / "search-service.log").read_text()  # for the person who repairs it
         # A package that is mended and installed again is found by the same service.
         (folder / "counting_adapter.py").write_text(
             "import toy_adapter\nadapter = toy_adapter.adapter\n# ok\n"

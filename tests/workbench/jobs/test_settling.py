@@ -159,7 +159,7 @@ def test_the_last_failure_is_kept_when_attempts_run_out(
 
 
 @pytest.mark.parametrize("look", ["job", "jobs", "refresh"])
-def test_whoever_looks_sees_the_truth_when_no_worker_is_left(
+def test_readers_see_the_true_state_when_no_worker_is_left(
     workspace: wb.Workspace, claimed: Callable[..., int], look: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "ensure_worker", lambda home: started.append(home))

@@ -91,7 +91,7 @@ def test_a_clock_that_jumps_ahead_ends_nothing(
     assert workspace.run(run_id).status == "running"
 
 
-def test_after_a_day_whoever_looks_takes_it_for_lost(workspace: wb.Workspace, ahead: Clock) -> None:
+def test_after_a_day_of_silence_any_reader_marks_it_lost(workspace: wb.Workspace, ahead: Clock) -> None:
     run_id = sent(workspace)
     ahead.now += ABANDONED_SECONDS - 5
     assert workspace.run(run_id).status == "running"

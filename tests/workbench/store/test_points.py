@@ -174,7 +174,7 @@ def test_what_an_older_version_kept_in_rows_is_packed_when_it_grows(store: Store
     assert len(store.curves([key])[key].seq) == 3 * SEAL + 1
 
 
-def test_whoever_reads_while_points_are_packed_sees_each_once(
+def test_a_reader_sees_each_point_once_while_points_are_packed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = (new_run(store), "m")

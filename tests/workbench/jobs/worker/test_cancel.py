@@ -1,4 +1,4 @@
-"""Cancelling: at whatever moment, nothing of the job is left, and what it printed is."""
+"""Cancelling, at any moment: no process of the job survives, and its output is kept."""
 
 import os
 import time
@@ -95,7 +95,7 @@ def wait_until(happened: object, seconds: float = PATIENCE) -> None:
 
 
 def gone(home: wb.Workspace, job: wb.Job, folder: Path) -> None:
-    """Check that the job is cancelled, and that nothing of it is left."""
+    """Check that the job is cancelled and that none of its processes survives."""
     assert job.wait(PATIENCE, check=False).status == "cancelled"
     assert processes.carriers(row(home, job).token) == []
     if (folder / "pids").exists():

@@ -1,4 +1,4 @@
-"""What all panels share: their files, and that nothing of them stays."""
+"""What all panels share: their files, and closing without leftovers."""
 
 from __future__ import annotations
 
