@@ -90,10 +90,10 @@ class ViewGroup:
 class ResultsComparison:
     """Results of jobs beside each other.
 
-    A difference is called real where the interval of the paired bootstrap leaves out zero
-    (:func:`workbench.compare.bootstrap.paired_intervals`): the same questions, drawn again and again. It
-    says whether other questions of that kind would have shown the same; it says nothing of another
-    training seed.
+    A difference is called real if the interval of the paired bootstrap
+    (:func:`workbench.compare.bootstrap.paired_intervals`) excludes zero. The bootstrap resamples the same
+    questions: it estimates whether other questions of that kind would show the same, and it does not account
+    for variation between training seeds.
 
     Parameters
     ----------
