@@ -29,7 +29,7 @@ TOY = Path(__file__).parent / "adapters" / "toy.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="the long form of the fault suite")
+    parser.addoption("--long", action="store_true", help="soaks, and the long form of the fault suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -256,7 +256,8 @@ def test_on_postgresql_points_do_not_wait_for_the_disk_and_states_do(postgres: A
 
 # Many at once ---------------------------------------------------------------------------------------
 
-WRITERS, TRANSACTIONS = 16, 1000
+#: Writers, and transactions of each: with --long as many as a busy day has, else enough to collide.
+WRITERS, TRANSACTIONS, LONG_TRANSACTIONS = 16, 250, 1000
 
 _WRITER = """
 import sys, threading
@@ -290,11 +291,12 @@ sys.exit("; ".join(failed) or 0)
 """
 
 
-def test_sixteen_writers_of_a_thousand_transactions_lose_nothing(store: Store) -> None:
+def test_sixteen_writers_lose_nothing(store: Store, request: pytest.FixtureRequest) -> None:
+    transactions = LONG_TRANSACTIONS if request.config.getoption("--long") else TRANSACTIONS
     own = [running(store).id for _ in range(WRITERS)]
     job_id = running(store).id or 0
     run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
-    program = _WRITER.format(transactions=TRANSACTIONS)
+    program = _WRITER.format(transactions=transactions)
     # Four processes of four threads: the test is about the database, not about starting interpreters.
     writers = [
         subprocess.Popen(
@@ -312,13 +314,13 @@ def test_sixteen_writers_of_a_thousand_transactions_lose_nothing(store: Store) -
         job = store.claim_job(WORKER, 9)
         assert job is not None
     # Each requeue was followed by one claim, so a lost one would be missing here.
-    assert job.attempt == 1 + WRITERS * TRANSACTIONS // 50
+    assert job.attempt == 1 + WRITERS * transactions // 50
     summaries = store.summaries([run_id])[run_id]
-    assert sum(summary.count for summary in summaries) == WRITERS * TRANSACTIONS // 10
+    assert sum(summary.count for summary in summaries) == WRITERS * transactions // 10
     for summary in summaries:
         assert len(store.points(run_id, summary.name)) == summary.count
     last = [one.progress_done for one in store.jobs(status="running") if one.id in own]
-    assert last == [TRANSACTIONS - 2.0] * WRITERS
+    assert last == [transactions - 2.0] * WRITERS
 
 
 _CLAIMER = """
