@@ -37,7 +37,7 @@ def test_a_broken_adapter_is_told_in_place_and_the_others_are_offered(
     bridge = Bridge(chromium, alone)
     try:
         bridge.look()
-        expect(bridge.page.get_by_text("No adapter can be loaded; a notebook of your own")).to_be_visible()
+        expect(bridge.page.get_by_text("No adapter can be loaded")).to_be_visible()
         bridge.page.get_by_role("button", name="Notebook").click()
         expect(bridge.page.get_by_role("form", name="Run a notebook")).to_be_visible()
         assert bridge.errors == []
