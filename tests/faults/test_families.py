@@ -35,7 +35,7 @@ def test_a_family_that_breeds_is_ended() -> None:
 
 
 def test_processes_that_are_numbered_anew_are_on_another_host(own_mounts: list[str]) -> None:
-    command = [sys.executable, "-c", "from workbench import processes; print(processes.host())"]
+    command = [sys.executable, "-c", "from workbench.host import processes; print(processes.host())"]
     inside = [*own_mounts, "--pid", "--fork", "--mount-proc", *command]
     here, there = (
         subprocess.run(each, capture_output=True, text=True, check=True).stdout.strip()
