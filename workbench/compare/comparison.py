@@ -53,7 +53,7 @@ class Comparison:
         twice = sorted(one for one, count in Counter(ids).items() if count > 1)
         if twice:
             raise BadInput(
-                f"runs must be unique, but {', '.join(map(str, twice))} is repeated", hint="Name each once."
+                f"runs must be unique; repeated: {', '.join(map(str, twice))}", hint="Name each run once."
             )
         if baseline is not None and baseline not in ids:
             raise BadInput(

@@ -1,7 +1,7 @@
-"""What comparing reads of a workspace: light rows of runs, their summaries, and curves that remember.
+"""Read what a comparison needs from a workspace: light rows of runs, their summaries, and cached curves.
 
-Nothing is read twice that cannot have changed: a run that is over keeps its summary, and of a curve only the
-points are read that were logged since.
+Only data that may have changed is read again: summaries of finished runs are cached, and of a curve only the
+new points are read.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ from workbench.store.points import Curve
 from workbench.store.runs import RunRow
 from workbench.store.store import Store
 
-#: Points that curves keep in memory between two looks (24 bytes each); what is not on a chart goes first.
+#: Maximum number of points cached between reads (24 bytes each); curves not on a chart are dropped first.
 MAX_HELD_POINTS = 8_000_000
 
 
 class Runs(Protocol):
-    """What comparing asks of the runs of a workspace, wherever that is: ``workspace.run_reader()``."""
+    """The runs of a workspace, local or remote, as a comparison reads them: ``workspace.run_reader()``."""
 
     def look(self, limit: int, also: Collection[int] = ()) -> tuple[range, dict[int, RunRow]]:
-        """Return the ids among which the newest runs are, and light rows by id, the newest first.
+        """Return the range of the newest run ids, and light rows by id, newest first.
 
         Parameters
         ----------
         limit : int
-            How many ids, oldest first. Ids are counted up and never used twice.
+            Length of the range, which is in ascending order. Ids increase and are never reused.
         also : collection of int
-            Runs wanted besides; one that is not there is left out.
+            Ids of further runs; missing runs are left out.
         """
 
     def summaries(self, rows: Iterable[RunRow]) -> dict[int, dict[str, dict[str, Any]]]:
-        """Return what the metrics of runs that were just looked at came to, by run and metric."""
+        """Return the metric summaries of runs returned by :meth:`look`, by run and metric."""
 
     def declared(self, rows: Iterable[RunRow]) -> list[Metric]:
         """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
 
 
 class PointSource(Protocol):
-    """Where points come from: a :class:`~workbench.store.store.Store`, or a server."""
+    """A source of points: a :class:`~workbench.store.store.Store`, or a server."""
 
     def curves(
         self, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int] | None = None
     ) -> dict[tuple[int, str], Curve]:
-        """Return the points of some metrics, those after a ``seq`` each; see ``Store.curves``."""
+        """Return the points of metrics, each after its ``seq``; see ``Store.curves``."""
 
 
 class RunReader:
-    """Reads runs and what they came to out of a store; what is over is read once.
+    """Reads runs and their summaries from a store; finished runs are read once.
 
     Parameters
     ----------
     store : Store
-        Whose runs.
+        The store of the runs.
     written : callable, optional
-        Called before each look: what this process has logged is in the store then.
+        Called before each read, to write what this process has logged to the store.
     hearing : Hearing, optional
-        What this process, a server, has heard of the runs that are logged to it.
+        If this process is a server: the heartbeats of the runs that are logged to it.
     """
 
     def __init__(
@@ -80,22 +80,22 @@ class RunReader:
         self._adapters: dict[int, str] = {}
 
     def look(self, limit: int, also: Collection[int] = ()) -> tuple[range, dict[int, RunRow]]:
-        """Return the newest ids and rows; see :class:`Runs`. Runs whose process vanished are seen to have."""
+        """Return the newest ids and rows; see :class:`Runs`. Runs of vanished processes are settled first."""
         if self._written is not None:
             self._written()
         settle_runs(self._store, hearing=self._hearing)
         newest = self._store.newest_run() or 0
         listed = range(max(1, newest - limit + 1), newest + 1)
-        wanted = {*listed, *also}
-        return listed, self._store.run_table(wanted) if wanted else {}
+        run_ids = {*listed, *also}
+        return listed, self._store.run_table(run_ids) if run_ids else {}
 
     def summaries(self, rows: Iterable[RunRow]) -> dict[int, dict[str, dict[str, Any]]]:
-        """Return what the metrics of some runs came to, by run and metric."""
+        """Return the metric summaries of runs, by run and metric."""
         rows = list(rows)
-        wanted = [row.id for row in rows if row.id not in self._summaries]
-        read = self._store.summary_table(wanted) if wanted else {}
+        missing = [row.id for row in rows if row.id not in self._summaries]
+        read = self._store.summary_table(missing) if missing else {}
         out = {row.id: read[row.id] if row.id in read else self._summaries[row.id] for row in rows}
-        # Its row was read before its summary: what was over then had all of its points.
+        # Rows are read before summaries, so the summary of a finished run includes all its points.
         self._summaries |= {
             row.id: read[row.id] for row in rows if row.status != "running" and row.id in read
         }
@@ -111,52 +111,52 @@ class RunReader:
 
 
 def family_metrics(families: Collection[str]) -> list[Metric]:
-    """Return what adapters declare of their metrics, in the order of their names.
+    """Return the metrics that adapters declare, in the order of the adapters' names.
 
-    One that is unknown or cannot be loaded declares nothing: its runs are compared all the same.
+    Adapters that are unknown or cannot be loaded are skipped; their runs can still be compared.
     """
-    if not families:  # to look for adapters costs files
+    if not families:  # looking up adapters reads files
         return []
     working, _ = load_adapters(sorted(set(families) & set(adapters())))
     return [metric for adapter in working.values() for metric in adapter.metrics]
 
 
 def said_directions(rows: Iterable[RunRow]) -> list[Metric]:
-    """Return what runs say themselves of which way their metrics are better."""
-    said = dict.fromkeys((pattern, way) for row in rows for pattern, way in row.directions)
-    return [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in said]
+    """Return the directions that runs declare for their own metrics."""
+    directions = dict.fromkeys((pattern, way) for row in rows for pattern, way in row.directions)
+    return [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in directions]
 
 
 def curve_points(
     source: PointSource, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int]
 ) -> dict[tuple[int, str], Series]:
-    """Return points of some curves, those after the one that is held last."""
-    found = source.curves(keys, after)
-    return {key: Series(curve.step, curve.time, curve.value) for key, curve in found.items()}
+    """Return the points of curves, each after the last one held."""
+    curves = source.curves(keys, after)
+    return {key: Series(curve.step, curve.time, curve.value) for key, curve in curves.items()}
 
 
 def thinned_curves(
     store: Store, run_ids: Sequence[int], names: Sequence[str], buckets: int
 ) -> dict[tuple[int, str], Series]:
-    """Return curves by step, thinned so that a chart of some width loses nothing that can be seen.
+    """Return curves by step, thinned without visible loss for a chart of a certain width.
 
     Parameters
     ----------
     store : Store
-        Whose runs.
+        The store of the runs.
     run_ids, names : sequence
-        Which runs, and which of their metrics.
+        Ids of the runs, and names of the metrics.
     buckets : int
-        Of each the smallest, the largest and the last point are kept.
+        Number of buckets; each keeps its smallest, largest and last point.
 
     Returns
     -------
     dict
-        By run and metric; what a run never logged is left out.
+        By run and metric; metrics that a run never logged are left out.
     """
-    found = store.curves([(run_id, name) for run_id in run_ids for name in names])
+    curves = store.curves([(run_id, name) for run_id in run_ids for name in names])
     out = {}
-    for key, curve in found.items():
+    for key, curve in curves.items():
         if len(curve.value):
             kept = thinned(curve.step.astype(np.float64), curve.value, buckets)
             out[key] = Series(curve.step[kept], curve.time[kept], curve.value[kept])
@@ -164,12 +164,12 @@ def thinned_curves(
 
 
 class Curves:
-    """Curves that are read once and then only continued.
+    """Cached curves: after the first read only new points are read.
 
     Parameters
     ----------
     source : PointSource
-        Whose points: a store, or what stands for one.
+        Source of the points: a store, or a server.
     """
 
     def __init__(self, source: PointSource) -> None:
@@ -182,9 +182,9 @@ class Curves:
         Parameters
         ----------
         counts : mapping of (run id, metric) to int
-            Which, and how many points each has now: one that is held whole is not read again.
+            The curves, with their current numbers of points; complete curves are not read again.
         """
-        # What was asked for before and is not now is forgotten, the oldest first, until the rest fits.
+        # Curves that are no longer requested are dropped, oldest first, until the rest fits.
         kept = sum(len(series) for series in self._held.values())
         for key in [key for key in self._held if key not in counts]:
             if kept <= MAX_HELD_POINTS:
@@ -199,7 +199,7 @@ class Curves:
 
 
 def joined(one: Series, other: Series) -> Series:
-    """Return two parts of a series as one."""
+    """Join two parts of a series."""
     return Series(
         np.concatenate([one.step, other.step]),
         np.concatenate([one.time, other.time]),

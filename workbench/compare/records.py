@@ -1,4 +1,4 @@
-"""What a comparison reads of a run."""
+"""The parts of a run that a comparison reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class ComparedRun(Protocol):
-    """What is read of a run; a :class:`RunRecord` or an open run will do."""
+    """A run as a comparison reads it; a :class:`RunRecord` or an open run."""
 
     @property
     def id(self) -> int:
@@ -24,19 +24,19 @@ class ComparedRun(Protocol):
 
     @property
     def status(self) -> str:
-        """How far it is."""
+        """The run's status."""
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Its settings, nested as they were given."""
+        """Its settings, nested as logged."""
 
     @property
     def summary(self) -> Mapping[str, Mapping[str, Any]]:
-        """For each metric its ``last``, ``min``, ``max``, ``best`` and, where declared, ``better``."""
+        """For each metric its ``last``, ``min``, ``max``, ``best`` and, if declared, ``better``."""
 
 
 def run_label(run: ComparedRun) -> str:
-    """Return the name of a run as people read it; a run without a name is called by its id."""
+    """Return the label of a run: its name, or its id if it has no name."""
     return run.name or f"run {run.id}"
 
 

@@ -1,4 +1,4 @@
-"""Results of several jobs beside each other: their numbers, their views, and which differences are real."""
+"""Results of several jobs side by side: their metrics, their views, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from workbench.compare.settings import config_rows
 from workbench.errors import BadInput
 from workbench.results.result import Metric, Result, View
 
-#: Confidence of the intervals.
+#: Confidence level of the intervals.
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class NamedResult:
-    """A result and whose it is.
+    """A result and its job.
 
     Attributes
     ----------
     id : int
-        Of the job.
+        Id of the job.
     name : str
-        What people know it by.
+        Display name.
     result : Result
-        What the job returned.
+        The result of the job.
     options : mapping
-        What it was asked, so that it can be said in what the jobs differ.
+        Options of the job, to show in which the jobs differ.
     """
 
     id: int
@@ -54,10 +54,10 @@ class ResultRow:
     Attributes
     ----------
     final : FinalRow
-        Values, the best, differences to the baseline.
+        Values, best marks, and differences to the baseline.
     intervals : tuple of Interval or None
-        One a result, of its difference to the baseline; None for the baseline itself, and where the two
-        share no scores of single questions.
+        One per result, for its difference to the baseline; None for the baseline itself, and if the two have
+        no scores for the same questions.
     """
 
     final: FinalRow
@@ -65,12 +65,12 @@ class ResultRow:
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """The verdict per interval: ``"real"``, ``"within noise"``, or empty if there is no interval."""
+        """The verdict of each interval: ``"real"`` or ``"within noise"``; empty if there is no interval."""
         return tuple("" if one is None else "real" if one.real else "within noise" for one in self.intervals)
 
     @property
     def interval_texts(self) -> tuple[str, ...]:
-        """Each interval as text; empty if there is no interval."""
+        """Each interval as text; empty if there is none."""
         out = []
         for one in self.intervals:
             bounds = () if one is None else (one.low, one.high)
@@ -80,7 +80,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class ViewGroup:
-    """Views of one kind and title, one a result; None where a result has no such view."""
+    """Views of one kind and title, one per result; None if a result has no such view."""
 
     kind: str
     title: str
@@ -88,30 +88,29 @@ class ViewGroup:
 
 
 class ResultsComparison:
-    """Results of jobs beside each other.
+    """Results of jobs, side by side.
 
-    A difference is called real if the interval of the paired bootstrap
-    (:func:`workbench.compare.bootstrap.paired_intervals`) excludes zero. The bootstrap resamples the same
-    questions: it estimates whether other questions of that kind would show the same, and it does not account
-    for variation between training seeds.
+    A difference is called real if the interval of the paired bootstrap over the questions excludes zero
+    (:func:`workbench.compare.bootstrap.paired_intervals`). This tells whether other questions of the same
+    kind would show the difference too; it does not account for variation between training seeds.
 
     Parameters
     ----------
     results : sequence of NamedResult
-        In the order of the columns.
+        The results, in column order.
     metrics : sequence of DeclaredMetric
         Directions, formats and descriptions.
     baseline : int, optional
-        Id of the one that the others are held against; the first if not given.
+        Id of the job to compare the others to; default: the first.
     better : mapping of str to {"higher", "lower", None}, optional
-        Directions that hold instead of what was declared.
+        Directions by metric name or glob pattern; they override the declared ones.
     seed : int
-        Of the bootstrap.
+        Random seed of the bootstrap.
 
     Raises
     ------
     BadInput
-        No result, one twice, or a baseline that is none of them.
+        There is no result, a job is repeated, or the baseline is not among the jobs.
     """
 
     def __init__(
@@ -125,10 +124,10 @@ class ResultsComparison:
     ) -> None:
         ids = [one.id for one in results]
         if not ids:
-            raise BadInput("no result to compare", hint="Name at least one job; two or more compare.")
+            raise BadInput("no results to compare", hint="Name at least one job.")
         if len(set(ids)) != len(ids):
             twice = next(one for one in ids if ids.count(one) > 1)
-            raise BadInput(f"job {twice} is named more than once", hint="Name each once.")
+            raise BadInput(f"jobs must be unique; repeated: {twice}", hint="Name each job once.")
         if baseline is not None and baseline not in ids:
             raise BadInput(
                 f"baseline {baseline!r} is not among the compared jobs: {', '.join(map(str, ids))}",
@@ -153,7 +152,7 @@ class ResultsComparison:
         return f"<ResultsComparison of {names}: {len(self.rows)} metrics, {real} real differences>"
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON: ``results``, ``baseline`` and ``metrics``, the cells in the results' order."""
+        """Return plain JSON: ``results``, ``baseline`` and ``metrics``, with the cells in result order."""
         return {
             "results": [
                 {"id": one.id, "name": one.name, "summary": one.result.summary} for one in self.results
@@ -184,7 +183,7 @@ def _plain_row(row: ResultRow) -> dict[str, Any]:
 
 
 def _numbers(result: Result) -> dict[str, float]:
-    """Return a result's metrics, and the means of scores that stand under no metric of it."""
+    """Return a result's metrics, and the means of scores that are not among its metrics."""
     out = {}
     for samples in result.samples:
         for name, scores in samples.scores.items():
@@ -195,7 +194,7 @@ def _numbers(result: Result) -> dict[str, float]:
 
 
 def _column_directions(results: Sequence[NamedResult]) -> list[Metric]:
-    """Return directions that tables declare of a column which is called as a metric is."""
+    """Return directions from table columns that have the name of a metric."""
     names = {name for one in results for name in one.result.metrics}
     return [
         Metric(str(column["key"]), column["better"], column.get("format") or ".3f")
@@ -211,23 +210,23 @@ def _with_intervals(
     finals: Sequence[FinalRow], results: Sequence[NamedResult], base: int, seed: int
 ) -> list[ResultRow]:
     scores = [_scores(one.result) for one in results]
-    wanted: list[tuple[int, int]] = []
+    cells: list[tuple[int, int]] = []
     differences = []
     for row_number, row in enumerate(finals):
         for place in range(len(results)):
             if place == base or row.name not in scores[base] or row.name not in scores[place]:
                 continue
             differences.append(_paired(scores[base][row.name], scores[place][row.name]))
-            wanted.append((row_number, place))
-    found = dict(zip(wanted, paired_intervals(differences, level=LEVEL, seed=seed), strict=True))
+            cells.append((row_number, place))
+    intervals = dict(zip(cells, paired_intervals(differences, level=LEVEL, seed=seed), strict=True))
     return [
-        ResultRow(row, tuple(found.get((number, place)) for place in range(len(results))))
+        ResultRow(row, tuple(intervals.get((number, place)) for place in range(len(results))))
         for number, row in enumerate(finals)
     ]
 
 
 def _scores(result: Result) -> dict[str, dict[str, float]]:
-    """Return by metric the scores of the questions that count for it, by the question's id."""
+    """Return the scores for each metric by question id, without questions that do not count for it."""
     return {
         name: {one: score for one, score in zip(samples.ids, values, strict=True) if score is not None}
         for samples in result.samples
@@ -236,13 +235,13 @@ def _scores(result: Result) -> dict[str, dict[str, float]]:
 
 
 def _paired(base: Mapping[str, float], other: Mapping[str, float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return score minus baseline's score of the questions that both have, sorted by id."""
+    """Return score minus baseline score for the questions that both have, sorted by id."""
     shared = sorted(base.keys() & other.keys())
     return np.array([other[one] - base[one] for one in shared], dtype=np.float64)
 
 
 def _paired_views(results: Sequence[NamedResult]) -> list[ViewGroup]:
-    """Return views under their kind and title, in the order in which they first appear."""
+    """Return views grouped by kind and title, in order of first appearance."""
     keys: dict[tuple[str, str, int], None] = {}
     found: dict[tuple[tuple[str, str, int], int], View] = {}
     for place, one in enumerate(results):

@@ -1,4 +1,4 @@
-"""Which settings of several configs differ, and whose value is the odd one."""
+"""Find the settings in which configs differ, and the odd values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class _Missing:
-    """A setting that a run does not have; None is a value and is not this."""
+    """Marks a setting that a run does not have, unlike None, which is a value."""
 
     def __repr__(self) -> str:
         return "–"
@@ -34,7 +34,7 @@ class ConfigRow:
     key : str
         The dotted path.
     values : tuple
-        One a run, in their order; :data:`MISSING` where a run has no such setting.
+        One per run, in order; :data:`MISSING` if a run does not have the setting.
     differs : bool
         Whether any two runs differ in it.
     odd : tuple of bool
@@ -48,32 +48,32 @@ class ConfigRow:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The values as people read them."""
+        """The values as text."""
         return tuple(map(setting_text, self.values))
 
 
 def setting_text(value: Any) -> str:
-    """Write one setting; texts bare, everything else as JSON."""
+    """Format a setting: text as it is, everything else as JSON."""
     if isinstance(value, str):
         return value if value else '""'
     if type(value) is int or (type(value) is float and math.isfinite(value)):
-        return repr(value)  # as JSON writes it, without the way there: tables have thousands
+        return repr(value)  # the same as JSON, but faster: tables have thousands
     if value is MISSING:
         return "–"
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a nested mapping as one level of dotted paths.
+    """Flatten a nested mapping to one level of dotted paths.
 
-    Lists stay whole. A key that holds a dot itself is written in quotes, so that no two paths collide.
+    Lists are not flattened. A key that contains a dot is quoted, so that no two paths collide.
     """
     out: dict[str, Any] = {}
     _walk(config, "", out)
     return out
 
 
-#: Types that hold nothing, tried first: a hundred runs have thousands of settings.
+#: Scalar types, checked first for speed: a hundred runs have thousands of settings.
 _PLAIN = frozenset({str, int, float, NoneType})
 
 
@@ -92,7 +92,7 @@ def _part(key: Any) -> str:
 
 
 def token(value: Any) -> Hashable:
-    """Return what two settings share exactly if they are equal: True is not 1, and NaN equals itself."""
+    """Return a key that is the same for equal settings only: True differs from 1, and NaN equals itself."""
     if type(value) in _PLAIN:
         return value if value == value else ("nan",)
     if isinstance(value, bool):
@@ -107,7 +107,7 @@ def token(value: Any) -> Hashable:
 
 
 def _tokens(values: Sequence[Any]) -> Sequence[Hashable]:
-    """Return the tokens of some settings; plain ones are their own."""
+    """Return the tokens of settings; plain values are their own tokens."""
     kinds = set(map(type, values))
     if kinds <= _PLAIN and (float not in kinds or all(value == value for value in values)):
         return values
@@ -115,11 +115,11 @@ def _tokens(values: Sequence[Any]) -> Sequence[Hashable]:
 
 
 def odd_marks(tokens: Sequence[Hashable], baseline: int | None = None) -> tuple[bool, ...]:
-    """Say whose value is the odd one.
+    """Mark the odd values.
 
-    With a baseline, whatever is not the baseline's value. Without one, whatever is not the value that at
-    least half of the runs share, if there is exactly one such value: of ``1, 1, 2`` the 2 is odd; of
-    ``1, 1, 2, 2`` and of ``1, 2, 3`` none is. Of two values the second is, since somebody has to begin.
+    With a baseline, these are the values that differ from the baseline's. Without one, these are the values
+    that differ from the one shared by at least half of the runs, if exactly one value is: in ``1, 1, 2`` the
+    2 is odd; in ``1, 1, 2, 2`` and in ``1, 2, 3`` none is. Of two different values the second is odd.
     """
     if baseline is None and len(tokens) > 2:
         counts = Counter(tokens)
@@ -132,10 +132,10 @@ def odd_marks(tokens: Sequence[Hashable], baseline: int | None = None) -> tuple[
 
 
 def _columns(flat: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Return for each key what every config says of it."""
-    if len(keys) < 2:  # an itemgetter of one key returns no tuple
+    """Return, for each key, its value in every config."""
+    if len(keys) < 2:  # an itemgetter of one key does not return a tuple
         return (tuple(config.get(key, MISSING) for config in flat) for key in keys)
-    # Runs of one sweep have the same keys, as a rule: then each is read in one call.
+    # Runs of one sweep usually have the same keys; then each config is read in one call.
     all_of = itemgetter(*keys)
     return zip(
         *(
@@ -149,16 +149,16 @@ def _columns(flat: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Iterator
 def config_rows(
     configs: Sequence[Mapping[str, Any]], *, only_differences: bool = False, baseline: int | None = None
 ) -> list[ConfigRow]:
-    """Return every setting of several configs, sorted by path.
+    """Return all settings of several configs, sorted by path.
 
     Parameters
     ----------
     configs : sequence of mapping
-        One a run.
+        One per run.
     only_differences : bool
-        Leave out what is the same everywhere.
+        Leave out settings that are the same in all configs.
     baseline : int, optional
-        Place of the config that the others are held against; without one, the odd value is marked.
+        Index of the config to compare the others to; see :func:`odd_marks`.
     """
     flat = [flatten(config) for config in configs]
     keys = sorted(set().union(*flat))
@@ -174,27 +174,27 @@ def config_rows(
 
 
 def groups(configs: Sequence[Mapping[str, Any]], ignoring: Collection[str]) -> list[list[int]]:
-    """Return which configs are the same but for some settings.
+    """Group configs that are equal except for some settings.
 
     Parameters
     ----------
     configs : sequence of mapping
-        One a run, nested as they were given.
+        One per run, nested as logged.
     ignoring : collection of str
-        Dotted paths that may differ within a group, such as a random seed's. A path also stands for
-        everything below it.
+        Dotted paths that may differ within a group, such as that of a random seed. A path includes everything
+        below it.
 
     Returns
     -------
     list of list of int
-        Places of the configs, each in exactly one group; groups in the order of their first.
+        Indices of the configs, each in exactly one group; groups in the order of their first members.
     """
-    found: dict[Hashable, list[int]] = {}
+    members: dict[Hashable, list[int]] = {}
     for place, config in enumerate(configs):
         kept = frozenset(
             (key, token(value))
             for key, value in flatten(config).items()
             if not any(key == path or key.startswith(f"{path}.") for path in ignoring)
         )
-        found.setdefault(kept, []).append(place)
-    return list(found.values())
+        members.setdefault(kept, []).append(place)
+    return list(members.values())

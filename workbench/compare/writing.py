@@ -14,7 +14,7 @@ from workbench.compare.settings import MISSING, ConfigRow, setting_text
 
 _ARROWS = {"higher": "↑", "lower": "↓"}
 
-#: A cell that begins so would be run as a formula by the spreadsheet that opens it.
+#: A cell that starts like this would be executed as a formula by spreadsheets.
 _FORMULA = re.compile(r"^[=+\-@\t\n]")
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
@@ -43,7 +43,7 @@ _LATEX = {
 
 
 class Compared(Protocol):
-    """What is written of a comparison."""
+    """The parts of a comparison that are written."""
 
     @property
     def runs(self) -> Sequence[RunRecord]:
@@ -51,7 +51,7 @@ class Compared(Protocol):
 
     @property
     def config(self) -> Sequence[ConfigRow]:
-        """Every setting."""
+        """All settings."""
 
     @property
     def differences(self) -> Sequence[ConfigRow]:
@@ -63,15 +63,15 @@ class Compared(Protocol):
 
     @property
     def statistic(self) -> str:
-        """Which number of each metric counts."""
+        """Which value of each metric's summary is used."""
 
 
 def to_csv(comparison: Compared) -> str:
-    """Write one line a run: ``id, name, experiment, status``, every setting, every final number.
+    """Write one line per run: ``id, name, experiment, status``, all settings, all final numbers.
 
-    Settings are named ``config:<path>`` and numbers by their metric. A setting that a run does not have is
-    an empty cell and null is ``null``; numbers are written so that reading them gives the same number. A
-    text that a spreadsheet would take for a formula gets an apostrophe in front.
+    Settings are named ``config:<path>`` and numbers by their metric. A setting that a run does not have is an
+    empty cell and null is ``null``; numbers are written in full precision. Text that a spreadsheet would take
+    for a formula is prefixed with an apostrophe.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -93,13 +93,13 @@ def to_csv(comparison: Compared) -> str:
 
 
 def _harmless(text: str) -> str:
-    # A carriage return alone ends a row for most readers, and csv writes it without quotes.
+    # Most readers take a lone carriage return for the end of a row, and csv does not quote it.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.match(text) else text
 
 
 def to_markdown(comparison: Compared) -> str:
-    """Write what differs and the final numbers as two Markdown tables, the best in bold."""
+    """Write the differing settings and the final numbers as two Markdown tables, the best in bold."""
     names = [_markdown(run_label(run)) for run in comparison.runs]
     parts = []
     if comparison.differences:
@@ -135,9 +135,9 @@ def _markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], side: s
 
 
 def to_latex(comparison: Compared) -> str:
-    r"""Write what differs and the final numbers as two LaTeX tables, the best in bold.
+    r"""Write the differing settings and the final numbers as two LaTeX tables, the best in bold.
 
-    The preamble needs ``\usepackage{booktabs}`` and, for texts that are not ASCII, an engine that reads them
+    The preamble needs ``\usepackage{booktabs}``; text that is not ASCII needs an engine that supports it
     (LuaLaTeX, XeLaTeX).
     """
     names = [_latex(run_label(run)) for run in comparison.runs]

@@ -421,8 +421,8 @@ def test_the_plain_form_is_json_even_where_values_are_not() -> None:
     ("runs", "statistic", "said"),
     [
         ([], "last", "no run"),
-        ([1, 1], "last", "runs must be unique, but 1 is repeated"),
-        ([2, 3, 2, 1, 1], "last", "runs must be unique, but 1, 2 is repeated"),
+        ([1, 1], "last", r"runs must be unique; repeated: 1\n"),
+        ([2, 3, 2, 1, 1], "last", r"runs must be unique; repeated: 1, 2\n"),
         ([1], "mean", "'mean'; allowed: last"),
     ],
 )

@@ -194,9 +194,9 @@ def test_views_of_one_kind_and_title_stand_beside_each_other_in_their_order() ->
 @pytest.mark.parametrize(
     ("jobs", "how", "said"),
     [
-        ([], {}, "no result to compare"),
-        ([1, 1], {}, "job 1 is named more than once"),
-        ([1, 2, 2], {}, "job 2 is named more than once"),
+        ([], {}, "no results to compare"),
+        ([1, 1], {}, r"jobs must be unique; repeated: 1\n"),
+        ([1, 2, 2], {}, r"jobs must be unique; repeated: 2\n"),
         ([1, 2], {"baseline": 7}, "baseline 7 is not among the compared jobs: 1, 2"),
     ],
 )

@@ -160,7 +160,7 @@ class Service:
             return await self._ask("index", str(question.get("index")), question, gone)
         if op in ("adapter", "check"):
             return await self._ask("adapter", str(question.get("adapter")), question, gone)
-        raise BadInput(f"unknown operation {op!r}")
+        raise BadInput(f"unknown operation {op!r} of the search service")
 
     async def _ask(self, kind: str, name: str, question: dict[str, Any], gone: asyncio.Event) -> bytes:
         seconds = self.limits.answer_seconds if kind == "index" else self.limits.check_seconds
