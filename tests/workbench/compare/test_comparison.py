@@ -222,7 +222,8 @@ def test_the_odd_one_out_is_marked(
     values: tuple[Any, ...], baseline: int | None, odd: tuple[bool, ...]
 ) -> None:
     configs = [{} if value is MISSING else {"key": value} for value in values]
-    assert config_rows(configs, baseline=baseline)[0].odd == odd
+    (row,) = config_rows(configs) if baseline is None else config_rows(configs, baseline=baseline)
+    assert row.odd == odd
 
 
 def test_runs_that_are_the_same_but_for_a_setting_are_one_group() -> None:
