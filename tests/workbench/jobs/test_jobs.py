@@ -322,7 +322,7 @@ def test_a_job_given_to_another_attempt_is_not_finished_by_this_one(
             assert store.claim_job({"worker_id": "w2"}, 60) is not None
             scope.finish(wb.Result(summary="stale"))
 
-    with pytest.raises(wb.WrongState, match="no longer"):
+    with pytest.raises(wb.WrongState, match=r"job \d+ was taken over"):
         run()
     assert store.result(attached.id or 0) is None
 
@@ -390,7 +390,7 @@ def test_a_notebook_that_cannot_be_copied_is_not_queued(
     mine = tmp_path / "나의 노트.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), mine)
     monkeypatch.setattr(submission, "write_whole", refuse)
-    with pytest.raises(wb.StoreError, match=r"refused a copy of 나의 노트\.ipynb: No space left"):
+    with pytest.raises(wb.StoreError, match=r"나의 노트\.ipynb.*: No space left"):
         workspace.submit_notebook(mine)
     assert workspace.store.count_jobs() == 0
 
@@ -401,7 +401,7 @@ def test_a_folder_whose_name_no_database_keeps_is_refused(
     odd = tmp_path / os.fsdecode(b"caf\xe9")
     odd.mkdir()
     monkeypatch.chdir(odd)
-    with pytest.raises(wb.BadInput, match="no UTF-8"):
+    with pytest.raises(wb.BadInput, match="UTF-8"):
         submission.submit(workspace, "eval", "toy", start_worker=False)
     assert workspace.store.count_jobs() == 0
     fine = tmp_path / "강 ☕\t1"

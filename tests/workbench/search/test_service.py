@@ -85,7 +85,7 @@ def test_thumbnails_and_notes_come_whole() -> None:
         (lambda s: s.by_text(" "), wb.BadInput, "empty"),
         (lambda s: s.by_text("dog", 0), wb.BadInput, "k must be"),
         (lambda s: s.by_text("dog", "many"), wb.BadInput, "k must be"),
-        (lambda s: s.by_text("dog", object()), wb.BadInput, "plain values"),
+        (lambda s: s.by_text("dog", object()), wb.BadInput, "plain JSON values"),
         (lambda s: s.by_text("dog", sharp=1), wb.BadOptions, "sharp: unknown option"),
         (lambda s: s.by_image(b""), wb.BadInput, "0 bytes"),
         (lambda s: s.by_item("dog"), wb.NotSupported, "'toy' does not offer search_by_item"),
