@@ -27,7 +27,7 @@ def test_a_run_is_lost_with_its_process(workspace: wb.Workspace) -> None:
     assert settle_runs(workspace.store)
     rows = {run.id: run for run in workspace.store.runs()}
     assert [rows[number].status for number in (kept, elsewhere, gone)] == ["running", "running", "lost"]
-    assert "vanished" in str(rows[gone].error)
+    assert "gone" in str(rows[gone].error)
     assert not settle_runs(workspace.store)  # once is enough
 
 
