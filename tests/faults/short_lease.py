@@ -1,5 +1,6 @@
 """A worker whose leases are short, so that a test can outlast them: ``short_lease.py WORKSPACE SLOTS``."""
 
+import contextlib
 import sys
 
 from workbench.jobs import settling
@@ -12,5 +13,5 @@ from workbench.home import Home  # noqa: E402
 from workbench.jobs.worker.worker import Worker  # noqa: E402  # it takes them over
 
 if __name__ == "__main__":
-    with Home(sys.argv[1]) as home:
+    with contextlib.closing(Home(sys.argv[1])) as home:
         Worker(home, slots=int(sys.argv[2])).run()
