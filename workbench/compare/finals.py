@@ -78,7 +78,7 @@ class FinalRow:
     @property
     def deltas(self) -> tuple[str, ...]:
         """Signed difference to the base; empty for the base itself and if a value is missing."""
-        base = self.values[self.base] if self.values else None
+        base = self.values[self.base]
         return tuple(
             "" if place == self.base else delta_text(value, base, self.format)
             for place, value in enumerate(self.values)

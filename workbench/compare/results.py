@@ -137,8 +137,7 @@ class ResultsComparison:
         self.base = 0 if baseline is None else ids.index(baseline)
         declared = [*metrics, *_column_directions(results)]
         summaries = [
-            {name: {"last": value, "count": 1} for name, value in _numbers(one.result).items()}
-            for one in results
+            {name: {"last": value} for name, value in _numbers(one.result).items()} for one in results
         ]
         finals = final_rows(summaries, declared, base=self.base, better=better)
         self.rows = _with_intervals(finals, results, self.base, seed)

@@ -114,7 +114,7 @@ def _tokens(values: Sequence[Any]) -> Sequence[Hashable]:
     return list(map(token, values))
 
 
-def odd_marks(tokens: Sequence[Hashable], baseline: int | None = None) -> tuple[bool, ...]:
+def odd_marks(tokens: Sequence[Hashable], baseline: int | None) -> tuple[bool, ...]:
     """Mark the odd values.
 
     With a baseline, these are the values that differ from the baseline's. Without one, these are the values

@@ -43,6 +43,7 @@ def record(number: int, config: dict[str, Any] | None = None, **last: float | No
         ((0.1, 0.3, 0.2), None, (False, False, False)),
         ((0.3, None, 0.2), "higher", (True, False, False)),
         ((0.3, math.nan, 0.2), "higher", (True, False, False)),
+        ((math.nan, 0.3, 0.2), "higher", (False, True, False)),
         ((0.3, 0.3, 0.2), "higher", (True, True, False)),  # a tie is shared, not broken
         ((0.3, 0.3), "higher", (False, False)),  # nobody is better than anybody
         ((0.3, None), "higher", (False, False)),  # one value is no comparison
@@ -85,6 +86,10 @@ def test_numbers_are_written_so_that_nothing_small_looks_like_zero(
     assert number_text(value, spec) == text
 
 
+def test_a_number_without_a_format_of_its_own_has_three_decimals() -> None:
+    assert number_text(0.5) == "0.500"
+
+
 def test_a_format_that_is_none_says_so() -> None:
     with pytest.raises(wb.BadInput, match="'%d'"):
         number_text(1.0, "%d")
@@ -96,6 +101,7 @@ def test_a_format_that_is_none_says_so() -> None:
         (0.75, 0.5, "+0.250"),
         (0.5, 0.75, "−0.250"),
         (0.5, 0.5, "±0.000"),
+        (1.5e308, 1.5e308, "±0.000"),  # their sum and product overflow
         (0.50001, 0.5, "+1e−05"),  # too small for the format, and not the same
         (None, 0.5, ""),
         (0.5, None, ""),
@@ -179,6 +185,9 @@ def test_settings_differ_by_value_and_by_kind_and_by_being_there() -> None:
     [
         (math.nan, float("nan"), True),
         (np.float64("nan"), math.nan, True),
+        (np.float64("nan"), None, False),
+        (math.nan, None, False),
+        (True, False, False),
         (np.float64(0.5), 0.5, True),
         ([math.nan], [float("nan")], True),
         ([1, [2]], (1, (2,)), True),
@@ -215,6 +224,7 @@ def test_two_settings_are_the_same_where_people_would_say_so(one: Any, other: An
         ((1, 2, 2), 0, (False, True, True)),
         ((None, None, MISSING), None, (False, False, True)),  # null is a value, and missing is none
         ((1, True, 1.0), None, (False, True, False)),
+        ((1, True, "a", 0.5, None), 0, (False, True, True, True, True)),
         ((math.nan, 1.0, float("nan")), None, (False, True, False)),
     ],
 )
@@ -273,6 +283,7 @@ def test_without_adapters_the_direction_is_what_the_runs_declared_if_they_agree(
 
     assert final_rows([summary(1, "lower"), summary(2, None)])[0].best == (True, False)
     assert final_rows([summary(1, "lower"), summary(2, "higher")])[0].best == (False, False)
+    assert final_rows([summary(1, "higher"), summary(2, None)])[0].best == (False, True)
     assert final_rows([summary(1, "downhill"), summary(2, None)])[0].better is None
 
 
@@ -326,14 +337,15 @@ def test_the_best_of_a_run_that_tells_no_extremes_is_what_it_calls_its_best(bett
 
 
 @pytest.mark.parametrize(
-    ("statistic", "texts"), [("last", ("NaN", "–", "–", "1")), ("min", ("–", "–", "–", "0"))]
+    ("statistic", "texts"),
+    [("last", ("NaN", "–", "–", "1")), ("min", ("–", "–", "–", "0")), ("best", ("–",) * 4)],
 )
 def test_a_last_value_that_was_no_number_is_not_a_missing_one(statistic: str, texts: tuple[str, ...]) -> None:
     entries = [
         {"last": None, "count": 3},
         {"last": None, "count": 0},
         None,
-        {"last": 1, "min": 0, "count": 2},
+        {"last": 1.0, "min": 0.0, "count": 2},
     ]
     (row,) = final_rows([{"x": entry} if entry else {} for entry in entries], statistic=statistic)
     assert row.texts == texts
@@ -346,6 +358,7 @@ def test_a_last_value_that_was_no_number_is_not_a_missing_one(statistic: str, te
         ((3.0, 0.5), ("3.000", "0.500")),
         ((999.5, -1.0), ("999.500", "−1.000")),
         ((-1000.5, 1.0), ("−1e+03", "1")),  # no more than three digits of anything so large
+        ((1000.0, 0.5), ("1e+03", "0.5")),
         ((0.01, 0.001), ("0.010", "0.001")),
         ((0.0099, 0.001), ("0.0099", "0.001")),
         ((0.5, None, math.nan, math.inf), ("0.500", "–", "NaN", "∞")),

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
-from workbench.compare.curves import Series, line, mean_line, smoothed, thinned, x_values
+from workbench.compare.curves import AXES, Series, line, mean_line, smoothed, thinned, x_values
 
 
 def series(steps: list[int], values: list[float], times: list[float] | None = None) -> Series:
@@ -26,7 +26,8 @@ def test_a_point_stands_at_its_step_its_time_or_its_time_since_the_start() -> No
     assert x_values(one, "time").tolist() == [100.0, 101.5, 103.0]
     assert x_values(one, "relative", start=100.0).tolist() == [0.0, 1.5, 3.0]
     assert len(one) == 3
-    assert [x_values(one, axis).dtype for axis in ("step", "time", "relative")] == [np.float64] * 3
+    assert [x_values(one, axis).dtype for axis in AXES] == [np.float64] * 3
+    assert x_values(one, "relative").tolist() == [100.0, 101.5, 103.0]  # without a start: since 1970
 
 
 def test_another_metric_as_axis_is_the_one_last_seen_at_that_step() -> None:
@@ -35,6 +36,7 @@ def test_another_metric_as_axis_is_the_one_last_seen_at_that_step() -> None:
     x = x_values(loss, "epoch", against=epochs)
     assert math.isnan(x[0])
     assert x[1:].tolist() == [0.5, 0.5, 1.0, 1.0, 2.0]
+    np.testing.assert_array_equal(x_values(loss, "val/epoch", against=epochs), x)
     with pytest.raises(wb.BadInput, match="axis 'epoch'"):
         x_values(loss, "epoch")
 
@@ -69,7 +71,10 @@ def test_smoothing_is_the_mean_corrected_for_its_start(values: list[float], weig
 
 
 def test_smoothing_leaves_a_constant_alone_from_its_first_point_on() -> None:
-    assert smoothed(np.full(5000, 1e9 + 0.125), 0.99).tolist() == [1e9 + 0.125] * 5000
+    values = np.full(5000, 1e9 + 0.125)
+    assert smoothed(values, 0.99).tolist() == values.tolist()
+    values[0] = math.nan
+    assert smoothed(values, 0.99)[1:].tolist() == values[1:].tolist()
 
 
 def test_without_smoothing_every_value_is_exactly_what_was_logged() -> None:
@@ -239,11 +244,12 @@ def slow_mean_line(curves: list[dict[float, list[float]]], buckets: int) -> list
 @example([[(0, 1.0), (8, 3.0), (9, 5.0), (64, 7.0)], [(16, 2.0), (16, 4.0), (40, math.nan)]], 4)
 @example([[(float(x), float(x * x)) for x in (0, 8, 16, 20, 24, 40, 48)]], 8)  # as many places as buckets
 @example([[(float(x), float(x * x)) for x in (0, 8, 16, 20, 24, 40, 48, 50)]], 8)  # one more
+@example([[(float(x), float(x * x)) for x in range(65)]], 64)  # the middles of buckets are no whole numbers
 @settings(max_examples=150, deadline=None)
 def test_a_mean_over_runs_counts_every_run_once_at_every_place(
     runs: list[list[tuple[float, float]]], buckets: int
 ) -> None:
-    runs = [*runs, [(0, 0.25), (64, 0.75)]]  # a range whose buckets begin at whole numbers
+    runs = [*runs, [(0, 0.25)], [(64, 0.75)]]  # a range whose buckets begin at whole numbers
     curves = [(np.array([x for x, _ in run], float), np.array([y for _, y in run], float)) for run in runs]
     mean = mean_line(list(range(len(runs))), curves, buckets=buckets)
     slow: list[dict[float, list[float]]] = []

@@ -46,6 +46,7 @@ def test_a_difference_on_the_same_questions_is_seen_through_how_hard_they_are() 
     assert interval.pairs == 400
     # unpaired, this difference would drown: the spread among questions is fifteen times as large
     assert interval.high - interval.low < 0.02
+    assert "1 real difference" in repr(comparison)
     assert mean.interval_texts[:2] == ("", f"+{interval.low:.3f} to +{interval.high:.3f}")
     assert row(comparison, "size").intervals == (None, None, None)
     assert row(comparison, "size").final.deltas == ("", "±0", "±0")
@@ -141,7 +142,7 @@ def test_scores_without_a_metric_are_compared_by_their_mean() -> None:
         ({"better": "lower"}, "retrieval_table", "lower", "0.250"),
         ({"better": "higher", "format": ".1%"}, "retrieval_table", "higher", "25.0%"),
         ({"better": "upwards"}, "retrieval_table", None, "0.250"),
-        ({"better": "lower", "key": "other"}, "retrieval_table", None, "0.250"),
+        ({"better": "lower", "key": "*"}, "retrieval_table", None, "0.250"),  # no pattern, only a name
         ({"better": "lower"}, "metrics_table", None, "0.250"),
     ],
 )
