@@ -33,7 +33,6 @@ SLOW_FILES = frozenset(
         "workbench/search/test_service.py",
         "workbench/server/test_schema.py",
         "workbench/server/test_server.py",
-        "workbench/test_handles.py",
         "workbench/test_typing.py",
         "workbench/test_workspace_contract.py",
     }

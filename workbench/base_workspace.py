@@ -14,12 +14,11 @@ from workbench.errors import WrongState
 
 if TYPE_CHECKING:
     from workbench.adapter.contract import BaseAdapter
-    from workbench.compare import Better, Comparison
+    from workbench.compare import Comparison
     from workbench.compare.reading import Curves, Runs
     from workbench.compare.results import ResultsComparison
     from workbench.jobs.job import Job
-    from workbench.results.result import Metric
-    from workbench.runs import description
+    from workbench.results.result import Better, Metric
     from workbench.runs.run import Run
     from workbench.search.searcher import Searcher
 
@@ -61,7 +60,7 @@ class BaseWorkspace(ABC):
         tags: Mapping[str, Any] | None = None,
         notes: str = "",
         seed: int | None = None,
-        better: description.Better | Sequence[Metric] | None = None,
+        better: Mapping[str, Better] | Sequence[Metric] | None = None,
     ) -> Run:
         """Start a run; use it in a ``with`` statement, or call its ``finish``.
 

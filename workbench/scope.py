@@ -36,8 +36,7 @@ from workbench.jobs.floors import below_floor, check_floors
 from workbench.jobs.reporting import Reporter
 from workbench.jobs.workers import ATTEMPT, JOB
 from workbench.notebooks import bars
-from workbench.results.result import Metric, Result, plain_result
-from workbench.runs.description import Better
+from workbench.results.result import Better, Metric, Result, plain_result
 from workbench.runs.run import Run
 from workbench.store import records
 from workbench.store.database import patiently
@@ -180,7 +179,7 @@ class JobScope:
         name: str | None = None,
         config: Mapping[str, Any] | BaseModel | None = None,
         tags: Mapping[str, Any] | None = None,
-        better: Better | None = None,
+        better: Mapping[str, Better] | None = None,
     ) -> Run:
         """Start a run that belongs to this job; the adapter declares the directions of its metrics.
 
@@ -265,11 +264,11 @@ class JobScope:
 
     def _attach(self) -> records.Job | None:
         """Return the job that a worker runs this notebook for; None if run by hand."""
-        given = os.environ.get(JOB, "")
+        job_id = os.environ.get(JOB, "")
         home = os.environ.get(HOME, "")
-        if not given or not home or Path(home).resolve() != self.workspace.path:
+        if not job_id or not home or Path(home).resolve() != self.workspace.path:
             return None
-        row = self.workspace.store.job(int(given))
+        row = self.workspace.store.job(int(job_id))
         if row is not None and row.type != self.type:
             return None  # a separate job, inside a notebook that is a job
         if (

@@ -14,7 +14,7 @@ from workbench.adapter.contract import BaseAdapter
 from workbench.base_workspace import BaseWorkspace
 from workbench.errors import UnknownExperiment, UnknownRun
 from workbench.home import Home, as_id
-from workbench.results.result import Metric
+from workbench.results.result import Better, Metric
 from workbench.runs import description
 from workbench.runs.local import LocalRun, start
 from workbench.runs.settling import settle_runs
@@ -24,7 +24,7 @@ from workbench.store import records
 from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:
-    from workbench.compare import Better, Comparison
+    from workbench.compare import Comparison
     from workbench.compare.reading import Curves, Runs
     from workbench.jobs.local import LocalJob
     from workbench.runs.heartbeats import Hearing
@@ -68,7 +68,7 @@ class Workspace(Home, BaseWorkspace):
         tags: Mapping[str, Any] | None = None,
         notes: str = "",
         seed: int | None = None,
-        better: description.Better | Sequence[Metric] | None = None,
+        better: Mapping[str, Better] | Sequence[Metric] | None = None,
     ) -> LocalRun:
         return start(
             self.store,

@@ -33,6 +33,9 @@ from workbench.store.tables import RESULTS
 #: All must be over this long after the last fault, in seconds.
 END_SECONDS = 60.0
 
+#: What a random kill takes: one process of the job, three of them, or its worker's keeper too.
+KINDS = ("runner", "kernel", "worker", "all three", "everything")
+
 FINAL = records.FINAL_STATUSES
 
 
@@ -328,9 +331,9 @@ def kill_at_random(
 ) -> None:
     """Kill something of a running job at random moments, ``count`` times, with jobs always waiting.
 
+    Each kind of kill is drawn once before any is drawn again, so that ``count`` of at least five has them all.
     ``workers`` are kept going in the foreground; without, there is the one that starts by itself.
     """
-    kinds = ("runner", "kernel", "worker", "all three", "everything")
     goal = len(broken.kills) + count
     deadline = time.monotonic() + 20 * count
     while len(broken.kills) < goal:
@@ -346,7 +349,9 @@ def kill_at_random(
                 broken.look()
                 time.sleep(0.05)
         if running := broken.rows("running"):
-            broken.kill(dice.choice(running), dice.choice(kinds))
+            done = {kill.kind for kill in broken.kills}
+            left = [kind for kind in KINDS if kind not in done]
+            broken.kill(dice.choice(running), dice.choice(left or KINDS))
 
 
 def _is_held(row: records.Job) -> bool:

@@ -204,7 +204,7 @@ def live(toy_package: Path, broken_package: Path, tmp_path_factory: pytest.TempP
     make_index(home, "broken", adapter="broken")
     # The first job and the first run, whichever test comes first: they are asked for by number.
     with wb.Workspace(home) as owner:
-        with owner.start_run("e", config={"lr": 1}, better={"m": "higher"}) as run:
+        with owner.start_run("the first", config={"lr": 1}, better={"m": "higher"}) as run:
             run.log({"m": 0.5}, step=0)
             (owner.cache / "x").write_bytes(b"1234")
             run.log_checkpoint("one.bin", owner.cache / "x")

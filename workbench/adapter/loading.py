@@ -124,14 +124,14 @@ def _loaded(entry: EntryPoint) -> BaseAdapter:
 def _import_problem(entry: EntryPoint, error: BaseException) -> tuple[str, str]:
     """Return the cause and what to do, where the import of an adapter's module raised."""
     package = _package(entry)
-    said = _said(error)
+    reason = _reason_of(error)
     missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
     own_missing = bool(missing) and f"{entry.module}.".startswith(f"{missing}.")
     namesake = _namesake(entry)
     if namesake is not None and own_missing:
         return _hidden(entry, namesake)
     if namesake is not None and namesake.distribution and _passes_through(error.__traceback__, namesake.path):
-        return _hidden(entry, namesake, said)
+        return _hidden(entry, namesake, reason)
     again = f"pip install --force-reinstall --no-deps {package}" if entry.dist else ""
     if own_missing:
         return f"its module {missing!r} not found", f"Install its package again: {again}".rstrip(": ")
@@ -139,12 +139,12 @@ def _import_problem(entry: EntryPoint, error: BaseException) -> tuple[str, str]:
         needs = f"pip install {package}" if entry.dist else "install its package again"
         return f"module {missing!r}, which it needs, not found", f"Install what it needs: {needs}"
     if isinstance(error, WorkbenchError) and error.hint:
-        return said, error.hint
+        return reason, error.hint
     trace = f"The whole trace: python -c 'import {entry.module}'"
-    return said, f"Update or reinstall {package}, or uninstall it. {trace}"
+    return reason, f"Update or reinstall {package}, or uninstall it. {trace}"
 
 
-def _hidden(entry: EntryPoint, namesake: Namesake, said: str = "") -> tuple[str, str]:
+def _hidden(entry: EntryPoint, namesake: Namesake, reason: str = "") -> tuple[str, str]:
     name, path = namesake.import_name, namesake.path
     if namesake.distribution:
         cause = (
@@ -156,10 +156,10 @@ def _hidden(entry: EntryPoint, namesake: Namesake, said: str = "") -> tuple[str,
         cause = f"its module {entry.module!r} not found, since Python finds {name!r} at {path}"
         again = f"install {_package(entry)} again"
         hint = f"If that is another package: rename, move or uninstall it. If not: {again}."
-    return f"{cause}, which raised {said}" if said else cause, f"{hint} {_RESTART}"
+    return f"{cause}, which raised {reason}" if reason else cause, f"{hint} {_RESTART}"
 
 
-def _said(error: BaseException) -> str:
+def _reason_of(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}".strip(": ")
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
@@ -213,9 +213,9 @@ class _Editable:
     """The folder that a distribution is installed editable from."""
 
     def __init__(self, one: Distribution) -> None:
-        told = json.loads(one.read_text("direct_url.json") or "{}")
-        editable = told.get("dir_info", {}).get("editable")
-        self._folder = Path(unquote(urlsplit(told["url"]).path)).resolve() if editable else None
+        origin = json.loads(one.read_text("direct_url.json") or "{}")
+        editable = origin.get("dir_info", {}).get("editable")
+        self._folder = Path(unquote(urlsplit(origin["url"]).path)).resolve() if editable else None
 
     def __contains__(self, file: Path) -> bool:
         return self._folder is not None and file.is_relative_to(self._folder)

@@ -12,6 +12,7 @@ from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table, say
 from workbench.commands.serve import serve_index
 from workbench.errors import BadInput
+from workbench.values import short_number
 
 if TYPE_CHECKING:
     from workbench.adapter.contract import BaseAdapter
@@ -49,7 +50,7 @@ def _demo(home: Workspace, args: argparse.Namespace) -> int:
     else:
         shown = headlines([home.job(job["id"]) for job in outcome["jobs"]])
         if shown:
-            print_table(("metric", "value"), [(k, f"{v:.4g}") for k, v in shown.items()])
+            print_table(("metric", "value"), [(k, short_number(v)) for k, v in shown.items()])
         print("Reports (the executed notebooks):")
         for job in outcome["jobs"]:
             print(f"  {job['type']:<12} {job['notebook']}")

@@ -80,7 +80,7 @@ class Report:
 
 
 @dataclass
-class _Patient:
+class _Installation:
     """The installation and workspace to check, and the findings so far."""
 
     path: Path
@@ -100,7 +100,7 @@ def examine(path: str | os.PathLike[str] | None = None, *, database_url: str | N
         Its database; by default ``$WORKBENCH_DATABASE_URL``, or the file in the folder.
     """
     report = Report()
-    patient = _Patient(
+    installation = _Installation(
         Path(path or os.environ.get(HOME) or "results").expanduser().resolve(),
         database_url or os.environ.get(DATABASE_URL) or "",
         report.found,
@@ -108,13 +108,13 @@ def examine(path: str | os.PathLike[str] | None = None, *, database_url: str | N
     try:
         for name, check in CHECKS.items():
             try:
-                report.problems += check(patient)
+                report.problems += check(installation)
             except Exception as error:  # a check must not stop the others
                 message = f"the check '{name}' failed: {type(error).__name__}: {error}"
                 report.problems.append(Problem("broken", name, message))
     finally:
-        if patient.home is not None:
-            patient.home.close()
+        if installation.home is not None:
+            installation.home.close()
     # The worst first; the sort is stable.
     report.problems.sort(key=lambda problem: problem.level != "broken")
     return report
@@ -123,33 +123,33 @@ def examine(path: str | os.PathLike[str] | None = None, *, database_url: str | N
 # Installation ---------------------------------------------------------------------------------------
 
 
-def _python(patient: _Patient) -> Iterator[Problem]:
+def _python(installation: _Installation) -> Iterator[Problem]:
     oldest, newest = (".".join(map(str, version)) for version in (OLDEST_PYTHON, NEWEST_PYTHON))
     running = sys.version.split()[0]
-    patient.found["python"] = f"{running} at {sys.executable} (supported: {oldest} to {newest})"
+    installation.found["python"] = f"{running} at {sys.executable} (supported: {oldest} to {newest})"
     if not OLDEST_PYTHON <= tuple(sys.version_info[:2]) <= NEWEST_PYTHON:
         message = f"Python {running} is not supported; supported versions are {oldest} to {newest}"
         hint = f"Install {DISTRIBUTION} in an environment with Python {newest}."
         yield Problem("warning", "python", message, hint)
 
 
-def _packages(patient: _Patient) -> Iterator[Problem]:
+def _packages(installation: _Installation) -> Iterator[Problem]:
     try:
-        patient.found[DISTRIBUTION] = version(DISTRIBUTION)
+        installation.found[DISTRIBUTION] = version(DISTRIBUTION)
     except PackageNotFoundError:
         hint = f'In its checkout: pip install -e "."; elsewhere: pip install {DISTRIBUTION}'
         yield Problem("broken", "packages", f"{DISTRIBUTION} is not installed as a package", hint)
         return
     for name in _TELLING:
         if installed := _version(name):
-            patient.found[name] = installed
+            installation.found[name] = installed
     missing = _missing("")
     if missing:
         hint = "pip install " + " ".join(f"'{line}'" for line in missing.values())
         yield Problem("broken", "packages", f"missing or too old: {', '.join(missing)}", hint)
 
 
-def _extras(patient: _Patient) -> Iterator[Problem]:
+def _extras(installation: _Installation) -> Iterator[Problem]:
     whole, absent = [], []
     for extra in metadata(DISTRIBUTION).get_all("Provides-Extra") or ():
         missing = _missing(extra)
@@ -157,7 +157,7 @@ def _extras(patient: _Patient) -> Iterator[Problem]:
             whole.append(extra)
         elif extra != "test":  # developers need no hint
             absent.append(f"{extra} ({', '.join(missing)})")
-    patient.found["extras"] = ", ".join(whole) or "none"
+    installation.found["extras"] = ", ".join(whole) or "none"
     if absent:
         names = ",".join(one.partition(" ")[0] for one in absent)
         message = f"optional packages are not installed: {'; '.join(absent)}"
@@ -187,15 +187,15 @@ def _version(name: str) -> str:
         return ""
 
 
-def _browser(patient: _Patient) -> Iterator[Problem]:
+def _browser(installation: _Installation) -> Iterator[Problem]:
     path = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    patient.found["browser"] = path or "none"
+    installation.found["browser"] = path or "none"
     if path is None and find_spec("playwright"):
         message = "no Chromium found: the browser tests are skipped; nothing else needs it"
         yield Problem("warning", "browser", message, "On Debian: apt-get install chromium")
 
 
-def _jupyter(patient: _Patient) -> Iterator[Problem]:
+def _jupyter(installation: _Installation) -> Iterator[Problem]:
     from jupyter_core.paths import jupyter_config_path, jupyter_path
     from jupyter_server.extension.config import ExtensionConfigManager
     from jupyterlab_server.config import get_page_config
@@ -203,7 +203,7 @@ def _jupyter(patient: _Patient) -> Iterator[Problem]:
     manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
     configured: dict[str, bool] = manager.get_jpserver_extensions()  # type: ignore[no-untyped-call]
     enabled = configured.get(SERVER_EXTENSION)
-    patient.found["server extension"] = "enabled" if enabled else "off"
+    installation.found["server extension"] = "enabled" if enabled else "off"
     if enabled is False:
         message = f"the Jupyter Server extension {SERVER_EXTENSION} is disabled: no HTTP API, no job status"
         yield Problem("warning", "jupyter", message, f"jupyter server extension enable {SERVER_EXTENSION}")
@@ -217,7 +217,7 @@ def _jupyter(patient: _Patient) -> Iterator[Problem]:
     installed = any(Path(place, LAB_EXTENSION, "package.json").is_file() for place in places)
     off = get_page_config(places).get("disabledExtensions", {})
     disabled = LAB_EXTENSION in off if isinstance(off, list) else bool(off.get(LAB_EXTENSION))
-    patient.found["lab extension"] = "enabled" if installed and not disabled else "off"
+    installation.found["lab extension"] = "enabled" if installed and not disabled else "off"
     if installed and disabled:
         message = "the JupyterLab extension is disabled: no launcher cards, no job status"
         yield Problem("warning", "jupyter", message, f"jupyter labextension enable {LAB_EXTENSION}")
@@ -231,9 +231,9 @@ def _jupyter(patient: _Patient) -> Iterator[Problem]:
 # The workspace --------------------------------------------------------------------------------------
 
 
-def _workspace(patient: _Patient) -> Iterator[Problem]:
-    path = patient.path
-    patient.found["workspace"] = str(path) if path.exists() else f"{path} (does not exist yet)"
+def _workspace(installation: _Installation) -> Iterator[Problem]:
+    path = installation.path
+    installation.found["workspace"] = str(path) if path.exists() else f"{path} (does not exist yet)"
     near = next(folder for folder in (path, *path.parents) if folder.exists())
     if not near.is_dir():
         message = f"{path} cannot be a workspace: {near} is a file"
@@ -242,13 +242,13 @@ def _workspace(patient: _Patient) -> Iterator[Problem]:
         hint = "Make it writable, or name another one with --workspace or $WORKBENCH_HOME."
         yield Problem("broken", "workspace", f"{near} is not writable", hint)
     if kind := network_filesystem(near):
-        patient.found["file system"] = f"{kind} (network)"
+        installation.found["file system"] = f"{kind} (network)"
 
 
-def _disk(patient: _Patient) -> Iterator[Problem]:
-    near = next(folder for folder in (patient.path, *patient.path.parents) if folder.exists())
+def _disk(installation: _Installation) -> Iterator[Problem]:
+    near = next(folder for folder in (installation.path, *installation.path.parents) if folder.exists())
     free = shutil.disk_usage(near).free
-    patient.found["free space"] = f"{free / 2**30:.1f} GiB"
+    installation.found["free space"] = f"{free / 2**30:.1f} GiB"
     if free < LITTLE_FREE:
         message = f"the disk is nearly full: {free / 2**20:.0f} MiB are free on the workspace's disk"
         hint = (
@@ -257,23 +257,23 @@ def _disk(patient: _Patient) -> Iterator[Problem]:
         yield Problem("broken" if free < LEAST_FREE else "warning", "disk", message, hint)
 
 
-def _database(patient: _Patient) -> Iterator[Problem]:
+def _database(installation: _Installation) -> Iterator[Problem]:
     driver = sqlite_module().sqlite_version
-    patient.found["database"] = f"SQLite {driver}"
-    exists = patient.database_url or (patient.path / "workbench.db").exists()
-    if not exists and not (patient.path.is_dir() and network_filesystem(patient.path)):
+    installation.found["database"] = f"SQLite {driver}"
+    exists = installation.database_url or (installation.path / "workbench.db").exists()
+    if not exists and not (installation.path.is_dir() and network_filesystem(installation.path)):
         return  # none yet, and this creates none; on a network file system opening it would be refused
     try:
-        patient.home = Workspace(patient.path, database_url=patient.database_url or None)
+        installation.home = Workspace(installation.path, database_url=installation.database_url or None)
     except WorkbenchError as error:
-        patient.found["database"] = "cannot be opened"
+        installation.found["database"] = "cannot be opened"
         hint = error.hint
         if isinstance(error, StoreUnavailable):
             hint = f"Is the database server running, and is ${DATABASE_URL} correct? {hint}"
         yield Problem("broken", "database", error.message, hint)
         return
-    patient.found["database"] = patient.home.store.version()
-    if patient.home.store.is_sqlite and not is_sound(driver):
+    installation.found["database"] = installation.home.store.version()
+    if installation.home.store.is_sqlite and not is_sound(driver):
         yield Problem(
             "warning",
             "database",
@@ -282,26 +282,26 @@ def _database(patient: _Patient) -> Iterator[Problem]:
         )
 
 
-def _queue(patient: _Patient) -> Iterator[Problem]:
-    home = patient.home
+def _queue(installation: _Installation) -> Iterator[Problem]:
+    home = installation.home
     if home is None:
         return
     counts = {status: home.store.count_jobs(status) for status in JOB_STATUSES}
-    patient.found["jobs"] = (
+    installation.found["jobs"] = (
         ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
     )
     alive = is_locked(workers.worker_lock(home))
-    patient.found["worker"] = "alive" if alive else "none; one starts with the next job"
+    installation.found["worker"] = "alive" if alive else "none; one starts with the next job"
     if (waiting := counts["queued"]) and not alive:
         message = f"{waiting} job{' is' if waiting == 1 else 's are'} queued and no worker is running"
         yield Problem("broken", "jobs", message, "Start one: workbench worker")
-    patient.found["indexes"] = ", ".join(home.index_names()) or "none"
+    installation.found["indexes"] = ", ".join(home.index_names()) or "none"
 
 
 # Adapters and notebooks -----------------------------------------------------------------------------
 
 
-def _adapters(patient: _Patient) -> Iterator[Problem]:
+def _adapters(installation: _Installation) -> Iterator[Problem]:
     names, broken = adapters(), []
     if not names:
         message = "no adapter is installed, so there is nothing to train, evaluate or search"
@@ -323,11 +323,11 @@ def _adapters(patient: _Patient) -> Iterator[Problem]:
             hint = f"One can break the other. Uninstall that ({other.uninstall}), or use two environments."
             yield Problem("warning", "adapters", message, hint)
     working = ", ".join(name for name in names if name not in broken) or "none"
-    patient.found["adapters"] = f"{working}; cannot be loaded: {', '.join(broken)}" if broken else working
+    installation.found["adapters"] = f"{working}; cannot be loaded: {', '.join(broken)}" if broken else working
 
 
-def _notebooks(patient: _Patient) -> Iterator[Problem]:
-    patient.found["notebooks"] = str(shipped.notebooks_folder())
+def _notebooks(installation: _Installation) -> Iterator[Problem]:
+    installation.found["notebooks"] = str(shipped.notebooks_folder())
     for kind in shipped.JOB_NOTEBOOKS:
         try:
             shipped.job_notebook(kind)
@@ -336,7 +336,7 @@ def _notebooks(patient: _Patient) -> Iterator[Problem]:
 
 
 #: The checks, in this order.
-CHECKS: dict[str, Callable[[_Patient], Iterator[Problem]]] = {
+CHECKS: dict[str, Callable[[_Installation], Iterator[Problem]]] = {
     "python": _python,
     "packages": _packages,
     "extras": _extras,

@@ -21,6 +21,7 @@ from workbench.commands.arguments import (
 from workbench.commands.exit_codes import CANCELLED, DONE, FAILED
 from workbench.commands.output import complain, print_document, print_table, say
 from workbench.errors import BadInput, JobCancelled, WorkbenchError
+from workbench.values import short_number
 
 if TYPE_CHECKING:
     from workbench.jobs.job import Job
@@ -162,7 +163,7 @@ def _show(home: Workspace, args: argparse.Namespace) -> int:
         if value:
             print(f"{name:<10} {value}")
     if job.result and job.result.metrics:
-        print_table(("metric", "value"), [(k, f"{v:.4g}") for k, v in job.result.metrics.items()])
+        print_table(("metric", "value"), [(k, short_number(v)) for k, v in job.result.metrics.items()])
     for warning in job.result.warnings if job.result else ():
         print(f"warning: {warning}")
     return DONE

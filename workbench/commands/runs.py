@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.commands.arguments import command, completed_by, in_workspace
 from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table
+from workbench.values import short_number
 
 if TYPE_CHECKING:
     from workbench.runs.run import Run
@@ -32,7 +33,7 @@ def _runs(home: Workspace, args: argparse.Namespace) -> int:
     rows = []
     for run in runs:
         numbers = [
-            f"{name}={row['last']:.4g}" for name, row in run.summary.items() if row["last"] is not None
+            f"{name}={short_number(row['last'])}" for name, row in run.summary.items() if row["last"] is not None
         ]
         notes = run.notes.partition("\n")[0]
         rows.append((str(run.id), run.experiment, run.name, run.status, ", ".join(numbers[:4]), notes))

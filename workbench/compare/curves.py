@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workbench.errors import BadInput
+from workbench.store.points import Series
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -27,27 +28,6 @@ _FORGOTTEN = 1e-17
 #: A line that turns back so often that the axis's buckets would keep nearly all points is instead divided in
 #: the order of logging, into this many times the chart's buckets.
 _MOST_TURNS = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """One metric of one run, in the order it was logged.
-
-    Attributes
-    ----------
-    step : array of int64, shape (n,)
-    time : array of float64, shape (n,)
-        Seconds since 1970.
-    value : array of float64, shape (n,)
-        NaN and infinity are kept as logged.
-    """
-
-    step: npt.NDArray[np.int64]
-    time: Floats
-    value: Floats
-
-    def __len__(self) -> int:
-        return len(self.value)
 
 
 @dataclass(frozen=True, eq=False)

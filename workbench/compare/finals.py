@@ -7,11 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from workbench.errors import BadInput
-
-Better = Literal["higher", "lower"]
+from workbench.results.result import Better
 
 #: Choices for the value of a metric's summary to show.
 STATISTICS = ("last", "best", "min", "max")

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from workbench.adapter.registry import adapters, load_adapters
-from workbench.compare.curves import Series, thinned
+from workbench.compare.curves import thinned
 from workbench.results.result import Metric
 from workbench.runs.heartbeats import Hearing
 from workbench.runs.settling import settle_runs
-from workbench.store.points import Curve
+from workbench.store.points import Series
 from workbench.store.runs import RunRow
 from workbench.store.store import Store
 
@@ -50,8 +50,8 @@ class PointSource(Protocol):
 
     def curves(
         self, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int] | None = None
-    ) -> dict[tuple[int, str], Curve]:
-        """Return the points of metrics, each after its ``seq``; see ``Store.curves``."""
+    ) -> dict[tuple[int, str], Series]:
+        """Return the points of metrics, each after the index already known; see ``Store.curves``."""
 
 
 class RunReader:
@@ -127,14 +127,6 @@ def said_directions(rows: Iterable[RunRow]) -> list[Metric]:
     return [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in directions]
 
 
-def curve_points(
-    source: PointSource, keys: Sequence[tuple[int, str]], after: Mapping[tuple[int, str], int]
-) -> dict[tuple[int, str], Series]:
-    """Return the points of curves, each after the last one held."""
-    curves = source.curves(keys, after)
-    return {key: Series(curve.step, curve.time, curve.value) for key, curve in curves.items()}
-
-
 def thinned_curves(
     store: Store, run_ids: Sequence[int], names: Sequence[str], buckets: int
 ) -> dict[tuple[int, str], Series]:
@@ -190,18 +182,9 @@ class Curves:
             if kept <= MAX_HELD_POINTS:
                 break
             kept -= len(self._held.pop(key))
-        nothing = Series(np.empty(0, np.int64), np.empty(0), np.empty(0))
+        nothing = Series.joined(())
         behind = [key for key, count in counts.items() if len(self._held.get(key, nothing)) < count]
         after = {key: len(self._held[key]) - 1 for key in behind if key in self._held}
-        for key, new in curve_points(self._source, behind, after).items() if behind else ():
-            self._held[key] = joined(self._held[key], new) if key in after else new
+        for key, new in self._source.curves(behind, after).items() if behind else ():
+            self._held[key] = Series.joined([self._held[key], new]) if key in after else new
         return {key: self._held.get(key, nothing) for key in counts}
-
-
-def joined(one: Series, other: Series) -> Series:
-    """Join two parts of a series."""
-    return Series(
-        np.concatenate([one.step, other.step]),
-        np.concatenate([one.time, other.time]),
-        np.concatenate([one.value, other.value]),
-    )

@@ -147,7 +147,7 @@ def settle(store: Store, job: records.Job, reason: str, *, counts: bool = True, 
     reason : str
         Why the attempt ended.
     counts : bool
-        Whether the attempt is used up; False if a worker was told to stop.
+        Whether the attempt is used up; False if the worker was asked to stop.
     begun : bool
         Whether processes of the attempt may exist. If it was claimed but never started, the process named in
         its row may be busy with another job.

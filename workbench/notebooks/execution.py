@@ -45,7 +45,7 @@ class CellFailed(WorkbenchError):
         super().__init__(f"cell [{cell}]: {type}: {message}" if cell else f"{type}: {message}")
         self.cell = cell
         self.type = type
-        self.said = message
+        self.message = message
 
 
 class Interrupted(WorkbenchError):
@@ -91,7 +91,7 @@ class Execution:
     _cell: int | None = field(default=None, init=False)
     _cells: int = field(default=0, init=False)
     _bars: BarReader | None = field(default=None, init=False)
-    _said_at: float = field(default=0.0, init=False)
+    _reported_at: float = field(default=0.0, init=False)
 
     def run(self) -> None:
         """Execute the notebook; the executed notebook on disk is complete in any case.
@@ -184,9 +184,9 @@ class Execution:
 
     def _say_progress(self, bars: tuple[Bar, ...]) -> None:
         now = time.monotonic()
-        if not self.watch_bars or (bars and now - self._said_at < REPORT_SECONDS):
+        if not self.watch_bars or (bars and now - self._reported_at < REPORT_SECONDS):
             return
-        self._said_at = now
+        self._reported_at = now
         shown = [bar._asdict() for bar in bars]
         cell = self._cell or 1
         self.report({"progress": {"done": cell - 1, "total": self._cells, "cell": cell, "bars": shown}})

@@ -20,7 +20,7 @@ from workbench import wire
 from workbench.compare.reading import said_directions
 from workbench.errors import ServerUnreachable, WorkbenchError
 from workbench.results.result import Metric
-from workbench.store.points import Curve, Key
+from workbench.store.points import Key, Series
 from workbench.store.runs import RunRow
 
 if TYPE_CHECKING:
@@ -145,10 +145,10 @@ class RemotePoints:
     def __init__(self, door: Door) -> None:
         self._door = door
 
-    def curves(self, keys: Sequence[Key], after: Mapping[Key, int] | None = None) -> dict[Key, Curve]:
-        """Return the points of some metrics, each after its own ``seq``; see ``Store.curves``."""
+    def curves(self, keys: Sequence[Key], after: Mapping[Key, int] | None = None) -> dict[Key, Series]:
+        """Return the points of some metrics, each after the index already known; see ``Store.curves``."""
         first = {key: (after or {}).get(key, -1) for key in keys}
-        parts: dict[Key, list[Curve]] = {key: [] for key in keys}
+        parts: dict[Key, list[Series]] = {key: [] for key in keys}
         for some in _askable(list(first)):
             more = True
             while more:
@@ -158,9 +158,9 @@ class RemotePoints:
                     key = (one["run"], one["name"])
                     curve = _curve(one, first[key] + 1)
                     parts[key].append(curve)
-                    first[key] += len(curve.seq)
+                    first[key] += len(curve)
                 more = reply["more"]
-        return {key: _joined(curves) for key, curves in parts.items()}
+        return {key: Series.joined(curves) for key, curves in parts.items()}
 
 
 def _row(reply: Mapping[str, Any]) -> RunRow:
@@ -178,17 +178,10 @@ def _summary(columns: Sequence[str], reply: Mapping[str, Sequence[Any]]) -> dict
     }
 
 
-def _curve(reply: Mapping[str, Any], first: int) -> Curve:
+def _curve(reply: Mapping[str, Any], first: int) -> Series:
     step = np.frombuffer(b64decode(reply["step"]), "<i8")
-    seq = np.arange(first, first + len(step), dtype=np.int64)
     at, value = (np.frombuffer(b64decode(reply[name]), "<f8") for name in ("time", "value"))
-    return Curve(seq, step, at, value)
-
-
-def _joined(parts: Sequence[Curve]) -> Curve:
-    if not parts:
-        return Curve(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
-    return parts[0] if len(parts) == 1 else Curve(*map(np.concatenate, zip(*parts, strict=True)))
+    return Series(step, at, value, first)
 
 
 def _parts(ids: Sequence[int], most: int) -> Iterator[Sequence[int]]:

@@ -150,7 +150,7 @@ class RemoteJob(OnServer, Job):
             if self._row.status in records.FINAL_STATUSES:
                 break
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"job {self.id} is {self._row.status} after {timeout:g} s; it goes on")
+                raise TimeoutError(f"job {self.id} is {self._row.status} after {timeout:g} s; it has not been cancelled")
         if check:
             self._raise_unless_succeeded()
         return self

@@ -27,13 +27,13 @@ from workbench.remote.door import ANSWER_SECONDS, Door, OnServer, parse_address
 from workbench.remote.jobs import RemoteJob
 from workbench.remote.runs import RemoteRun
 from workbench.remote.sending import Sender, better_of, sendable, waiting_for_server
-from workbench.results.result import Metric
+from workbench.results.result import Better, Metric
 from workbench.runs import description
 from workbench.search.elsewhere import RemoteSearcher
 from workbench.values import plain
 
 if TYPE_CHECKING:
-    from workbench.compare import Better, Comparison
+    from workbench.compare import Comparison
     from workbench.compare.reading import Curves, Runs
     from workbench.remote.comparing import Families
 
@@ -119,7 +119,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         tags: Mapping[str, Any] | None = None,
         notes: str = "",
         seed: int | None = None,
-        better: description.Better | Sequence[Metric] | None = None,
+        better: Mapping[str, Better] | Sequence[Metric] | None = None,
     ) -> RemoteRun:
         """Start a run on the server, logged from this process; see :meth:`BaseWorkspace.start_run`.
 

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_valid
 
 from workbench.values import plain
 
+#: The better direction of a metric.
+Better = Literal["higher", "lower"]
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -34,7 +37,7 @@ class Metric:
     """
 
     name: str
-    better: Literal["higher", "lower"] | None = None
+    better: Better | None = None
     format: str = ".3f"
     description: str = ""
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import fnmatch
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 
 from workbench.errors import BadInput
 from workbench.host import processes
-from workbench.results.result import Metric
+from workbench.results.result import Better, Metric
 from workbench.runs import provenance
 from workbench.store import records
 from workbench.values import plain as plain
 
 _NAME_CHARACTERS = 250
-
-
-Better = Mapping[str, Literal["higher", "lower"]]
 
 
 def check_experiment(name: Any) -> str:
@@ -37,7 +34,7 @@ def new_row(
     tags: Mapping[str, Any] | None,
     notes: str,
     seed: int | None,
-    better: Better | Sequence[Metric] | None,
+    better: Mapping[str, Better] | Sequence[Metric] | None,
 ) -> records.Run:
     """Return the validated row of a new run, with this process's git revision and environment."""
     settings = plain(config or {}, "config")
@@ -99,7 +96,7 @@ def _seed(value: Any, *, explicit: bool) -> int | None:
         return None
 
 
-def _directions(better: Better | Sequence[Metric] | None) -> Iterator[tuple[str, str]]:
+def _directions(better: Mapping[str, Better] | Sequence[Metric] | None) -> Iterator[tuple[str, str]]:
     if better is None:
         return
     pairs: list[tuple[str, Any]] = (

@@ -13,8 +13,8 @@ from typing_extensions import override
 from workbench.errors import BadInput, UnknownRun
 from workbench.host import processes
 from workbench.host.files import move_whole
-from workbench.results.result import Metric
-from workbench.runs.description import Better, check_experiment, check_notes, new_row, said_of
+from workbench.results.result import Better, Metric
+from workbench.runs.description import check_experiment, check_notes, new_row, said_of
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFiles
 from workbench.runs.run import Run
 from workbench.runs.settling import settle_runs
@@ -185,7 +185,7 @@ def start(
     notes: str = "",
     seed: int | None = None,
     job_id: int | None = None,
-    better: Better | Sequence[Metric] | None = None,
+    better: Mapping[str, Better] | Sequence[Metric] | None = None,
 ) -> LocalRun:
     """Add a running run and return its handle; see ``Workspace.start_run``."""
     experiment = check_experiment(experiment)

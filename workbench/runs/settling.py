@@ -50,11 +50,11 @@ def settle_runs(
 
 def _settle_silent(store: Store, run_ids: Collection[int], hearing: Hearing | None) -> bool:
     """Mark runs as lost whose remote senders have been silent for too long."""
-    heard = store.heard_of(run_ids) if run_ids else {}  # imported runs have no sender
-    if not heard:
+    last_heard = store.heard_of(run_ids) if run_ids else {}  # imported runs have no sender
+    if not last_heard:
         return False
     any_ended, now = False, store.clock()
-    for run_id, heard_at in heard.items():
+    for run_id, heard_at in last_heard.items():
         quiet = now - heard_at
         if hearing is not None and hearing.silent(run_id, quiet):
             limit = hearing.said()

@@ -45,7 +45,7 @@ class EventsHandler(WorkbenchHandler):
     async def _stream(self, job_id: str) -> None:
         check_text(job_id)
         number = await self.desk.run(lambda home: home.job(job_id).id)  # type: ignore[arg-type]
-        seen: Any = None
+        last_sent_state: Any = None
         last_sent = asyncio.get_running_loop().time()
         while True:
             job = await self.desk.look(number)
@@ -55,8 +55,8 @@ class EventsHandler(WorkbenchHandler):
                 self.set_header("X-Accel-Buffering", "no")
                 self.write(b"retry: 2000\n\n")
             now = {name: job[name] for name in ("id", "status", "progress", "attempt")}
-            if now != seen:
-                seen = now
+            if now != last_sent_state:
+                last_sent_state = now
                 self.write(_event("progress", now))
             elif asyncio.get_running_loop().time() - last_sent > SILENCE_SECONDS:
                 self.write(b": still here\n\n")

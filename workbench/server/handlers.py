@@ -64,6 +64,7 @@ class WorkbenchHandler(APIHandler):
         self._received = 0
         self.upload: Upload | None = None
         self._gone = False  # whether the client has disconnected
+        self._preparing = True  # whether the body has yet to be read
         self._patience: asyncio.TimerHandle | None = None
 
     @property
@@ -90,6 +91,7 @@ class WorkbenchHandler(APIHandler):
             self.refuse(self._too_large())
         elif takes_file:
             await self._begin_upload()
+        self._preparing = False
 
     async def _begin_upload(self) -> None:
         """Open an upload, if the user may send this file."""
@@ -142,6 +144,16 @@ class WorkbenchHandler(APIHandler):
         if upload is not None:
             self.desk.files -= 1
             asyncio.get_running_loop().run_in_executor(None, upload.discard)
+
+    def finish(self, chunk: Any = None) -> Any:
+        """Send the answer; before the body has been read, the answer says that the connection ends with it.
+
+        The server closes such a connection. A client that is not told sends its next request there and sees
+        it reset.
+        """
+        if self._preparing:
+            self.set_header("Connection", "close")
+        return super().finish(chunk)
 
     def on_finish(self) -> None:
         """Clean up the upload."""

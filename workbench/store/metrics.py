@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from workbench.store import points as series
 from workbench.store.database import Database
-from workbench.store.points import Curve, Key
+from workbench.store.points import Key, Series
 from workbench.store.records import MetricSummary
 from workbench.store.tables import SUMMARIES
 
@@ -70,7 +70,7 @@ class MetricQueries(Database):
 
     def curves(
         self, keys: Sequence[Key], after: Mapping[Key, int] | None = None, most: int | None = None
-    ) -> dict[Key, Curve]:
+    ) -> dict[Key, Series]:
         """Return the points of many metrics, in the order logged.
 
         Parameters
@@ -78,21 +78,21 @@ class MetricQueries(Database):
         keys : sequence of (run id, metric name)
             The metrics.
         after : mapping of (run id, metric name) to int, optional
-            Only points after this ``seq``; all points of metrics not in it.
+            Only points after this index (from 0); all points of metrics not in it.
         most : int, optional
             Maximum number of points in total: metrics are read in turn, each from its first new point, until
             it is reached.
 
         Returns
         -------
-        dict of (run id, metric name) to Curve
+        dict of (run id, metric name) to Series
             One per key; empty if there is no such metric or no new point. The arrays may be read-only.
         """
         with self._reading() as connection:
             return series.read(connection, keys, after, most)
 
     def points(self, run_id: int, name: str, *, after: int = -1) -> list[tuple[int, float, float]]:
-        """Return (step, time, value) of one metric in the order logged, from ``seq`` = ``after`` + 1 on."""
+        """Return (step, time, value) of one metric in the order logged, from index ``after`` + 1 on."""
         key = (run_id, name)
         curve = self.curves([key], {key: after})[key]
         return list(zip(curve.step.tolist(), curve.time.tolist(), curve.value.tolist(), strict=True))

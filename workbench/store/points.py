@@ -47,25 +47,48 @@ class Batch(NamedTuple):
     values: Sequence[float]
 
 
-class Curve(NamedTuple):
-    """Points of one metric in the order they were logged: four arrays of equal length.
+@dataclass(frozen=True, eq=False, slots=True)
+class Series:
+    """Points of one metric of one run, in the order in which they were logged.
 
     Attributes
     ----------
-    seq : ndarray of int64
-        Index of the point in its metric, from 0, without gaps.
-    step : ndarray of int64
+    step : ndarray of int64, shape (n,)
         Not sorted: steps may go back.
-    time : ndarray of float64
+    time : ndarray of float64, shape (n,)
         Seconds since 1970.
-    value : ndarray of float64
+    value : ndarray of float64, shape (n,)
         NaN and infinity are kept as logged.
+    first : int
+        Index of the first of these points among all points of the metric, from 0.
     """
 
-    seq: NDArray[np.int64]
     step: NDArray[np.int64]
     time: NDArray[np.float64]
     value: NDArray[np.float64]
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __getitem__(self, points: slice) -> Series:
+        """Return some of the points; a slice counts from the first of these points."""
+        start = points.indices(len(self))[0]
+        return Series(self.step[points], self.time[points], self.value[points], self.first + start)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Series]) -> Series:
+        """Return parts that follow one another as one series; an empty series if there are none."""
+        import numpy as np
+
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return cls(np.empty(0, np.int64), np.empty(0), np.empty(0))
+        columns = [
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("step", "time", "value")
+        ]
+        return cls(*columns, first=parts[0].first)
 
 
 Key = tuple[int, str]
@@ -230,23 +253,21 @@ def read(
     keys: Sequence[Key],
     after: Mapping[Key, int] | None = None,
     most: int | None = None,
-) -> dict[Key, Curve]:
-    """Return the points of some metrics, each after its own ``seq``; see ``Store.curves``."""
-    import numpy as np
-
+) -> dict[Key, Series]:
+    """Return the points of some metrics, each after the index already known; see ``Store.curves``."""
     known = after or {}
     pending: dict[int, tuple[Key, int]] = {}
     ends: dict[int, int] = {}
     left = math.inf if most is None else most
-    for key, metric_id, count in _found(connection, keys):
-        seen = known.get(key, -1)
-        if (new := min(count - 1 - seen, left)) > 0:
-            pending[metric_id] = (key, seen)
+    for key, metric_id, count in _existing(connection, keys):
+        known_to = known.get(key, -1)
+        if (new := min(count - 1 - known_to, left)) > 0:
+            pending[metric_id] = (key, known_to)
             if most is not None:
-                ends[metric_id] = seen + int(new)
+                ends[metric_id] = known_to + int(new)
                 left -= new
-    parts: dict[int, list[Curve]] = {metric_id: [] for metric_id in pending}
-    for some in _alike({metric_id: seen for metric_id, (_, seen) in pending.items()}):
+    parts: dict[int, list[Series]] = {metric_id: [] for metric_id in pending}
+    for some in _alike({metric_id: known_to for metric_id, (_, known_to) in pending.items()}):
         least = pending[some[0]][1]
         last = None if most is None else max(ends[metric_id] for metric_id in some)
         # Rows first: rows packed between the two queries are then read twice, and never missed.
@@ -255,29 +276,23 @@ def read(
             parts[metric_id].append(curve)
         for metric_id, curve in rows:
             before = parts[metric_id]
-            end = int(before[-1].seq[-1]) if before else -1
-            before.append(_later(curve, end))
-    none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0)
-    out = {key: Curve(*none) for key in keys}
-    for metric_id, (key, seen) in pending.items():
-        if not (pieces := parts[metric_id]):
-            continue
-        whole = (
-            pieces[0] if len(pieces) == 1 else Curve(*(np.concatenate(c) for c in zip(*pieces, strict=True)))
-        )
-        out[key] = _until(_later(whole, seen), ends.get(metric_id))
+            end = before[-1].first + len(before[-1]) - 1 if before else -1
+            before.append(_between(curve, end))
+    out = {key: Series.joined(()) for key in keys}
+    for metric_id, (key, known_to) in pending.items():
+        out[key] = _between(Series.joined(parts[metric_id]), known_to, ends.get(metric_id))
     return out
 
 
-def _alike(seen: Mapping[int, int]) -> Iterator[list[int]]:
+def _alike(known_to: Mapping[int, int]) -> Iterator[list[int]]:
     """Yield groups of metric ids to read in one query, those with the lowest known ``seq`` first.
 
     A metric that is read from the start is not grouped with one that misses only its end: both would be
     read from the start.
     """
     some: list[int] = []
-    for metric_id in sorted(seen, key=seen.__getitem__):
-        if some and (len(some) == IDS or seen[metric_id] - seen[some[0]] > CHUNK):
+    for metric_id in sorted(known_to, key=known_to.__getitem__):
+        if some and (len(some) == IDS or known_to[metric_id] - known_to[some[0]] > CHUNK):
             yield some
             some = []
         some.append(metric_id)
@@ -285,7 +300,7 @@ def _alike(seen: Mapping[int, int]) -> Iterator[list[int]]:
         yield some
 
 
-def _found(connection: Connection, keys: Sequence[Key]) -> Iterator[tuple[Key, int, int]]:
+def _existing(connection: Connection, keys: Sequence[Key]) -> Iterator[tuple[Key, int, int]]:
     requested = set(keys)
     run_ids = sorted({run_id for run_id, _ in requested})
     names = {name for _, name in requested}
@@ -299,7 +314,7 @@ def _found(connection: Connection, keys: Sequence[Key]) -> Iterator[tuple[Key, i
                 yield (run_id, name), metric_id, count
 
 
-def _rows(connection: Connection, ids: Sequence[int], after: int) -> list[tuple[int, Curve]]:
+def _rows(connection: Connection, ids: Sequence[int], after: int) -> list[tuple[int, Series]]:
     import numpy as np
 
     query = (
@@ -310,26 +325,26 @@ def _rows(connection: Connection, ids: Sequence[int], after: int) -> list[tuple[
     rows = connection.execute(query).all()
     if not rows:
         return []
-    owner, *columns = zip(*rows, strict=True)
-    kinds = (np.int64, np.int64, np.float64, np.float64)  # None becomes NaN
+    owner, seq, *columns = zip(*rows, strict=True)
+    kinds = (np.int64, np.float64, np.float64)  # None becomes NaN
     arrays = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
     cuts = np.flatnonzero(np.diff(np.array(owner))) + 1
     bounds = [0, *(int(cut) for cut in cuts), len(owner)]
     return [
-        (int(owner[start]), _curve(array[start:end] for array in arrays)) for start, end in pairwise(bounds)
+        (int(owner[start]), Series(*(array[start:end] for array in arrays), first=int(seq[start])))
+        for start, end in pairwise(bounds)
     ]
 
 
 def _chunked(
     connection: Connection, ids: Sequence[int], after: int, last: int | None
-) -> Iterator[tuple[int, Curve]]:
+) -> Iterator[tuple[int, Series]]:
     import numpy as np
 
     query = (
         select(
             _chunks.c.metric_id,
             _chunks.c.first,
-            _chunks.c.count,
             _chunks.c.step,
             _chunks.c.time,
             _chunks.c.value,
@@ -339,38 +354,19 @@ def _chunked(
     )
     if last is not None:
         query = query.where(_chunks.c.first <= last)
-    for metric_id, first, count, step, at, value in connection.execute(query):
-        seq = np.arange(first, first + count, dtype=np.int64)
-        yield (
-            metric_id,
-            Curve(seq, np.frombuffer(step, "<i8"), np.frombuffer(at, "<f8"), np.frombuffer(value, "<f8")),
-        )
+    for metric_id, first, step, at, value in connection.execute(query):
+        columns = np.frombuffer(step, "<i8"), np.frombuffer(at, "<f8"), np.frombuffer(value, "<f8")
+        yield metric_id, Series(*columns, first=first)
 
 
-def _later(curve: Curve, after: int) -> Curve:
-    """Return the points of a curve after a ``seq``."""
-    import numpy as np
-
-    if not len(curve.seq) or curve.seq[0] > after:
-        return curve
-    start = int(np.searchsorted(curve.seq, after, side="right"))
-    return _curve(column[start:] for column in curve)
+def _between(series: Series, after: int, last: int | None = None) -> Series:
+    """Return the points whose index is above ``after``, and at most ``last`` unless that is None."""
+    start = max(after + 1 - series.first, 0)
+    stop = len(series) if last is None else max(last + 1 - series.first, 0)
+    return series[start:stop] if start or stop < len(series) else series
 
 
-def _until(curve: Curve, last: int | None) -> Curve:
-    """Return the points of a curve up to a ``seq``; all points if None."""
-    import numpy as np
-
-    if last is None or not len(curve.seq) or curve.seq[-1] <= last:
-        return curve
-    return _curve(column[: int(np.searchsorted(curve.seq, last, side="right"))] for column in curve)
-
-
-def _curve(columns: Iterable[Any]) -> Curve:
-    return Curve(*columns)
-
-
-def at_steps(curves: Mapping[Key, Curve], steps: Iterable[int]) -> dict[int, dict[str, float]]:
+def at_steps(curves: Mapping[Key, Series], steps: Iterable[int]) -> dict[int, dict[str, float]]:
     """Return the metrics logged at each step; the last value counts if there are several."""
     import numpy as np
 

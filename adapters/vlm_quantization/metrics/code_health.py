@@ -54,14 +54,14 @@ def side_health(
     codes: NDArray[np.uint8],
     margins: NDArray[np.float32] | None = None,
 ) -> list[SideHealth]:
-    """Look at the codes of one side, at each code length.
+    """Measure the codes of one side at each code length.
 
     Parameters
     ----------
     codes : ndarray, uint8, shape (n, w)
         Packed codes.
     margins : ndarray, float32, shape (n, 8 w), optional
-        How far each bit was from its threshold.
+        Signed distance of each bit from its threshold.
 
     Raises
     ------
@@ -137,7 +137,7 @@ class PairHealth:
 
 
 def tie_health(query_codes: NDArray[np.uint8], gallery_codes: NDArray[np.uint8]) -> list[PairHealth]:
-    """Look at how many items stand at one distance where it matters, at each code length.
+    """Measure how many items are tied at the first and tenth places, at each code length.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How far a number may be off: over other queries, over other seeds, and between two results.
+"""Uncertainty of a metric over queries and over seeds, and of the difference between two results.
 
 A bootstrap interval estimates the variation over draws of similar queries; it does not account for variation
 between training runs. An interval over seeds estimates the variation between runs on the same queries.
@@ -104,16 +104,16 @@ def interval(
 
 @dataclass(frozen=True)
 class Difference:
-    """One result less another on the queries they share.
+    """Difference between two results on the queries they share.
 
     Attributes
     ----------
     value, low, high : float
         Mean difference and its bootstrap interval.
     p : float
-        Two-sided: how often a draw of queries turns the sign, at least one in the number of draws.
+        Two-sided p-value: share of the draws in which the sign changes, at least one in the number of draws.
     n : int
-        Queries that count in both.
+        Number of queries that count in both.
     """
 
     value: float
@@ -124,7 +124,7 @@ class Difference:
 
     @property
     def words(self) -> str:
-        """The difference as a sentence for a reader."""
+        """The difference in words."""
         sure = "beyond chance" if self.low > 0 or self.high < 0 else "within chance"
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f}), {sure}, {self.n:,} queries"
 
@@ -142,7 +142,7 @@ def paired_difference(
     Parameters
     ----------
     one, other : array_like, float, shape (n_queries,)
-        Values of the same queries in the same order; NaN for one that does not count.
+        Values of the same queries in the same order; NaN for a query that does not count.
     groups, resamples, seed
         As for :func:`bootstrap`.
 

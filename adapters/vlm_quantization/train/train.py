@@ -45,18 +45,18 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves: the best model's numbers on validation and where it was found.
+    """The outcome of training: the best model's validation metrics, and its step.
 
     Attributes
     ----------
     steps : int
-        Steps taken, less than asked for where training stopped early.
+        Steps taken; fewer than requested if training stopped early.
     best_step : int
-        The step at which the best model was measured.
+        Step of the best model.
     best : dict of str to float
-        Its metrics on validation.
+        Its validation metrics.
     seconds : float
-        How long all of it took.
+        Duration of the training.
     """
 
     steps: int

@@ -201,6 +201,8 @@ def test_a_page_that_is_logged_in_by_cookie_must_send_the_xsrf_token(live: Live,
         assert refused.status_code == 403
         assert "xsrf" in error_of(refused)["message"].lower()
         assert len(owner.jobs(limit=None)) == before
+        # It was refused before its body was read: the server closes the connection, and says so.
+        assert refused.headers["Connection"] == "close"
         browser.get("login")
         xsrf = browser.cookies["_xsrf"]
         done = browser.post("workbench/api/jobs/eval", json=body, headers={"X-XSRFToken": xsrf})
@@ -581,7 +583,7 @@ def test_lists_have_pages_and_filters(live: Live, owner: wb.Workspace) -> None:
     page = live.get("jobs?limit=2&offset=1&type=eval&status=cancelled").json()
     assert [job["id"] for job in page["jobs"]] == [made[3], made[2]]
     assert page["total"] >= 5
-    runs = live.get("runs?limit=1&experiment=e").json()
+    runs = live.get("runs?limit=1&experiment=the%20first").json()
     assert (len(runs["runs"]), runs["more"], runs["runs"][0]["config"]) == (1, False, {"lr": 1})
 
 

@@ -71,7 +71,7 @@ def test_however_points_come_they_are_read_in_their_order(store: Store, sizes: l
     for after in (-1, 0, SEAL - 2, SEAL - 1, SEAL, start - 2, start - 1, start + 10):
         curve = store.curves([key], {key: after})[key]
         first = min(after + 1, start)
-        assert curve.seq.tolist() == list(range(first, start))
+        assert (len(curve), curve.first if len(curve) else first) == (start - first, first)
         assert curve.step.tolist() == whole.steps[first:]
         assert curve.time.tolist() == whole.times[first:]
         np.testing.assert_array_equal(curve.value, whole.values[first:])
@@ -90,7 +90,7 @@ def test_many_curves_come_at_once_each_from_where_its_reader_is(store: Store) ->
     keys = [(run_id, name) for run_id in runs for name in ("a", "b", "none")] + [(999, "a")]
     curves = store.curves(keys, {(runs[0], "a"): 2, (runs[1], "a"): 5, (runs[2], "b"): 1500})
     assert list(curves) == keys
-    lengths = {key: len(curve.seq) for key, curve in curves.items()}
+    lengths = {key: len(curve) for key, curve in curves.items()}
     assert lengths == {
         (runs[0], "a"): 2,
         (runs[0], "b"): 2000,
@@ -104,9 +104,9 @@ def test_many_curves_come_at_once_each_from_where_its_reader_is(store: Store) ->
         (999, "a"): 0,
     }
     for curve in curves.values():
-        kinds = [column.dtype.str for column in curve]
-        assert kinds == ["<i8", "<i8", "<f8", "<f8"]
-    assert curves[runs[2], "b"].seq[0] == 1501
+        kinds = [column.dtype.str for column in (curve.step, curve.time, curve.value)]
+        assert kinds == ["<i8", "<f8", "<f8"]
+    assert curves[runs[2], "b"].first == 1501
     assert store.curves([]) == {}
 
 
@@ -123,12 +123,12 @@ def test_at_most_so_many_points_come_and_the_rest_after_them(store: Store, most:
     after = dict.fromkeys(sizes, -1)
     while True:
         found = store.curves(list(sizes), after, most)
-        if not (count := sum(len(curve.seq) for curve in found.values())):
+        if not (count := sum(len(curve) for curve in found.values())):
             break
         assert count <= most
         for key, curve in found.items():
-            seqs[key] += curve.seq.tolist()
-            after[key] += len(curve.seq)
+            seqs[key] += range(curve.first, curve.first + len(curve))
+            after[key] += len(curve)
     assert seqs == {key: list(range(size)) for key, size in sizes.items()}
 
 
@@ -143,12 +143,12 @@ def test_what_is_known_nearly_whole_is_not_read_again_for_what_is_new(
 
     def counted(*args: Any) -> Iterator[Any]:
         for metric_id, curve in chunked(*args):
-            read.append(len(curve.seq))
+            read.append(len(curve))
             yield metric_id, curve
 
     monkeypatch.setattr(series, "_chunked", counted)
     curves = store.curves([new, long], {long: series.CHUNK * 2 + 10})
-    assert {key: len(curve.seq) for key, curve in curves.items()} == {new: SEAL, long: SEAL - 11}
+    assert {key: len(curve) for key, curve in curves.items()} == {new: SEAL, long: SEAL - 11}
     assert sum(read) == 2 * SEAL  # and none of the first points of the long one
 
 
@@ -171,7 +171,7 @@ def test_what_an_older_version_kept_in_rows_is_packed_when_it_grows(store: Store
     assert in_tables(store) == (0, 1)
     after = store.points(run_id, "m")
     assert str(after) == str([*before, (7, 1.0, 2.0)])
-    assert len(store.curves([key])[key].seq) == 3 * SEAL + 1
+    assert len(store.curves([key])[key]) == 3 * SEAL + 1
 
 
 def test_a_reader_sees_each_point_once_while_points_are_packed(
@@ -189,8 +189,9 @@ def test_a_reader_sees_each_point_once_while_points_are_packed(
 
     monkeypatch.setattr(series, "_rows", pack_meanwhile)
     curve = store.curves([key])[key]
-    assert curve.seq.tolist() in (list(range(SEAL - 1)), list(range(SEAL + 4)))
-    assert len(store.curves([key])[key].seq) == SEAL + 4
+    assert (curve.first, len(curve)) in ((0, SEAL - 1), (0, SEAL + 4))
+    assert curve.step.tolist() == numbers(SEAL + 4).steps[: len(curve)]
+    assert len(store.curves([key])[key]) == SEAL + 4
 
 
 _values = st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=60)

@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--lock", type=int, help="file descriptor of the workspace's lock, already taken")
-    given = parser.parse_args(arguments)
-    lock = None if given.lock is None else os.fdopen(given.lock, "ab")
+    args = parser.parse_args(arguments)
+    lock = None if args.lock is None else os.fdopen(args.lock, "ab")
     if lock is not None:
         os.set_inheritable(lock.fileno(), False)
     spare = Runner()
@@ -39,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline, pause, printed = time.monotonic() + idle, 0.5, ""
     while True:
         try:
-            home = Home(given.workspace)
+            home = Home(args.workspace)
             break
         except WorkbenchError as error:
             # If this worker exited, reading a queued job would start the next one at once. So wait here, with
             # the lock held, for free disk space or for the server.
-            if time.monotonic() > deadline or not Path(given.workspace).is_dir():
+            if time.monotonic() > deadline or not Path(args.workspace).is_dir():
                 spare.end()
                 spare.close()
                 raise
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
     with contextlib.closing(home):
-        Worker(home, slots=given.slots, idle_seconds=idle, spare=spare, lock=lock).run()
+        Worker(home, slots=args.slots, idle_seconds=idle, spare=spare, lock=lock).run()
     return 0
 
 

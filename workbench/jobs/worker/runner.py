@@ -39,10 +39,10 @@ class _Runner:
         if self._execution is not None:
             self._execution.interrupt()
 
-    def report(self, said: Mapping[str, Any]) -> None:
+    def report(self, event: Mapping[str, Any]) -> None:
         """Report to the worker. Short lines are written to a pipe atomically."""
         with contextlib.suppress(OSError):  # the worker is gone, and this process will end soon
-            os.write(self._report_to, json.dumps(said).encode() + b"\n")
+            os.write(self._report_to, json.dumps(event).encode() + b"\n")
 
     def run(self) -> int:
         # A cancel may come at any moment from here on.
@@ -79,7 +79,7 @@ class _Runner:
             return INTERRUPTED
         except execution.CellFailed as error:
             print(f"{error}", file=sys.stderr, flush=True)
-            self._fail(error.cell, error.type, error.said)
+            self._fail(error.cell, error.type, error.message)
             return FAILED
         except Exception as error:  # any error must be recorded in the job's row
             traceback.print_exc()
@@ -88,9 +88,9 @@ class _Runner:
         crash_point("runner-done")
         return DONE
 
-    def _fail(self, cell: int | None, kind: str, said: str) -> None:
+    def _fail(self, cell: int | None, kind: str, message: str) -> None:
         # Short enough to fit the pipe's buffer; the notebook has the full message.
-        self.report({"failure": {"cell": cell, "type": kind[:200], "message": said[:8000]}})
+        self.report({"failure": {"cell": cell, "type": kind[:200], "message": message[:8000]}})
 
 
 def main() -> int:

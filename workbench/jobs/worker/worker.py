@@ -73,7 +73,7 @@ class _Running:
     job: records.Job
     runner: Runner
     kill_at: float | None = None
-    said: dict[str, Any] | None = None
+    unwritten: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
     pace: Seldom = field(default_factory=lambda: Seldom(PROGRESS_SECONDS))
     rate: Pace = field(default_factory=Pace)
@@ -131,7 +131,7 @@ class Worker:
         self._beat = Seldom(BEAT_SECONDS)
         self._renewed_at = self._busy_at = time.monotonic()
         self._lock = lock
-        self._said = ("", 0.0)
+        self._last_printed = ("", 0.0)
         self._unsure = False  # whether a claim failed midway, so that it may or may not have been made
 
     def run(self) -> None:
@@ -156,7 +156,7 @@ class Worker:
                 time.sleep(LOOK_SECONDS)
             ordered = True
         finally:
-            # The cause of this process's failure may recur, so the attempt counts unless the worker was told
+            # The cause of this process's failure may recur, so the attempt counts unless the worker was asked
             # to stop.
             self._give_back(counts=not ordered)
             self._drop_spare()
@@ -271,17 +271,17 @@ class Worker:
             if "failure" in report:
                 running.failure = report["failure"]
             elif "progress" in report:
-                running.said = report["progress"]
+                running.unwritten = report["progress"]
 
     def _write_progress(self, running: _Running) -> None:
         """Write the progress of a notebook that reports none itself: its cells and its progress bars."""
-        if running.said is None or not running.pace.due():
+        if running.unwritten is None or not running.pace.due():
             return
-        said, running.said = running.said, None
-        cell, bars = f"cell {said['cell']} of {said['total']}", said["bars"]
+        report, running.unwritten = running.unwritten, None
+        cell, bars = f"cell {report['cell']} of {report['total']}", report["bars"]
         part = bars[0]["done"] / bars[0]["total"] if bars and bars[0]["total"] else 0.0
-        done = said["done"] + min(part, 1.0)
-        deepest = bars[-1] if bars else {"name": cell, "done": done, "total": said["total"]}
+        done = report["done"] + min(part, 1.0)
+        deepest = bars[-1] if bars else {"name": cell, "done": done, "total": report["total"]}
         rate = running.rate.take((cell, len(bars), deepest["total"]), deepest["done"])
         # Cells can take any time, so a time left is known only within a cell that draws a bar.
         left = (deepest["total"] - deepest["done"]) / rate if rate and bars and deepest["total"] else None
@@ -289,9 +289,9 @@ class Worker:
             running.id,
             attempt=running.job.attempt,
             progress_done=done,
-            progress_total=said["total"],
+            progress_total=report["total"],
             progress_message=bars[0]["name"] if bars else "",
-            progress_stages=[{"name": cell, "done": said["done"], "total": said["total"]}, *bars],
+            progress_stages=[{"name": cell, "done": report["done"], "total": report["total"]}, *bars],
             progress_rate=rate if bars else None,
             progress_left=left,
         )
@@ -401,9 +401,9 @@ class Worker:
     def _say(self, words: str) -> None:
         """Print an error, the same one at most once per minute; if printing fails, continue."""
         now = time.monotonic()
-        if words == self._said[0] and now - self._said[1] < _SAY_AGAIN_SECONDS:
+        if words == self._last_printed[0] and now - self._last_printed[1] < _SAY_AGAIN_SECONDS:
             return
-        self._said = (words, now)
+        self._last_printed = (words, now)
         with contextlib.suppress(OSError):
             print(f"{time.strftime('%F %T')} {words}", file=sys.stderr, flush=True)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from workbench.errors import BadInput
 from workbench.panels.results.html import result_html
 from workbench.results.result import Result
+from workbench.values import short_number
 
 if TYPE_CHECKING:
     from workbench.compare.results import ResultsComparison
@@ -54,7 +55,7 @@ class _Shown:
         if not isinstance(result, Result):
             self._text = repr(result)
             return
-        lines = [result.summary, *(f"{name} = {value:.4g}" for name, value in sorted(result.metrics.items()))]
+        lines = [result.summary, *(f"{name} = {short_number(value)}" for name, value in sorted(result.metrics.items()))]
         self._text = "\n".join(line for line in lines if line) or "a result with nothing to show"
 
     def __repr__(self) -> str:

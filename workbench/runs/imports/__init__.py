@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from workbench.store.points import Batch, Curve
+from workbench.store.points import Batch, Series
 from workbench.store.records import Run
 from workbench.store.store import Store
 
@@ -121,15 +121,15 @@ def _put(store: Store, run: ForeignRun) -> tuple[Run, str]:
     return row, "changed" if changed else "unchanged"
 
 
-def _missing(batch: Batch, there: Curve) -> Batch:
+def _missing(batch: Batch, there: Series) -> Batch:
     """Return the points that are not stored yet, in order."""
     import numpy as np
 
-    if not len(there.seq):
+    if not len(there):
         return batch
-    number = len(there.seq)
+    number = len(there)
     columns = [np.asarray(column, kind) for column, kind in zip(batch, ("i8", "f8", "f8"), strict=True)]
-    kept = there[1:]
+    kept = there.step, there.time, there.value
     if len(columns[0]) >= number and all(
         np.array_equal(new[:number], old, equal_nan=True) for new, old in zip(columns, kept, strict=True)
     ):

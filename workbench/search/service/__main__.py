@@ -22,12 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--lock", type=int, help="file descriptor of the workspace's lock, already taken")
-    given = parser.parse_args(arguments)
-    home = Path(given.workspace).expanduser().resolve()
-    if given.lock is None:
+    args = parser.parse_args(arguments)
+    home = Path(args.workspace).expanduser().resolve()
+    if args.lock is None:
         lock = take_lock(home / LOCK_NAME, seconds=0.5)
     else:
-        lock = os.fdopen(given.lock, "ab")
+        lock = os.fdopen(args.lock, "ab")
         os.set_inheritable(lock.fileno(), False)
     if lock is None:
         print(f"another search service is running for {home}", file=sys.stderr)

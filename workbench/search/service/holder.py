@@ -154,10 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--index", nargs=2, metavar=("FOLDER", "NAME"))
     parser.add_argument("--adapter")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
-    desk = IndexDesk(Path(given.index[0]), given.index[1]) if given.index else AdapterDesk(given.adapter)
-    with socket.socket(fileno=given.socket) as connection:
+    desk = IndexDesk(Path(args.index[0]), args.index[1]) if args.index else AdapterDesk(args.adapter)
+    with socket.socket(fileno=args.socket) as connection:
         while True:
             try:
                 question = json.loads(messages.receive(connection, messages.REQUEST_BYTES))

@@ -238,9 +238,9 @@ async def curve_points(desk: WorkbenchServer, call: Call) -> Any:
                 "value": _packed(curve.value),
             }
             for (run_id, name), curve in curves.items()
-            if len(curve.seq)
+            if len(curve)
         ]
-        full = sum(len(curve.seq) for curve in curves.values()) >= ANSWER_POINTS
+        full = sum(len(curve) for curve in curves.values()) >= ANSWER_POINTS
         return wire.dumps({"curves": columns, "more": full})
 
     return await desk.run(look)

@@ -89,7 +89,7 @@ def open_emoji(cache_dir: Path, progress: OnProgress | None = None) -> Captioned
 
 
 def read_table() -> list[dict[str, str]]:
-    """Read the table of names, one dictionary per row."""
+    """Return the table of names, one dictionary per row."""
     with (TABLES / "emoji.tsv").open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 

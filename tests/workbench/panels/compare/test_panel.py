@@ -16,7 +16,6 @@ import pytest
 
 import workbench as wb
 from tests.workbench.points import Point, add_points
-from workbench.compare import reading
 from workbench.compare.curves import smoothed
 from workbench.panels.compare import view as module
 from workbench.panels.compare.panel import ComparePanel
@@ -356,11 +355,12 @@ def test_cached_points_are_not_read_again(
     panel: ComparePanel, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[Any] = []
-    read = reading.curve_points
+    store = type(workspace.store)
+    read = store.curves
     monkeypatch.setattr(
-        reading,
-        "curve_points",
-        lambda store, keys, after: reads.append((list(keys), dict(after))) or read(store, keys, after),
+        store,
+        "curves",
+        lambda self, keys, after: reads.append((list(keys), dict(after))) or read(self, keys, after),
     )
     with workspace.start_run("tries") as run:
         run.log({"x": 1.0}, step=0)
