@@ -80,7 +80,7 @@ class JobScope:
             )
         self._own_workspace = not isinstance(workspace, Workspace)
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace or None)
-        self._row: records.Job | None = None
+        self._row: records.JobRecord | None = None
         self._attached = False
         self._result: Result | None = None
         self._reporter: Reporter | None = None
@@ -255,14 +255,14 @@ class JobScope:
         if below is not None:
             raise below
 
-    def _entered(self) -> records.Job:
+    def _entered(self) -> records.JobRecord:
         if self._row is None:
             raise WrongState(
                 "the job has not started", hint="Use it in a with statement: with wb.job_scope(…) as job"
             )
         return self._row
 
-    def _attach(self) -> records.Job | None:
+    def _attach(self) -> records.JobRecord | None:
         """Return the job that a worker runs this notebook for; None if run by hand."""
         job_id = os.environ.get(JOB, "")
         home = os.environ.get(HOME, "")
@@ -278,7 +278,7 @@ class JobScope:
         ):
             # Another process considered it lost. Run by hand here, it would run a second time, in parallel to
             # the attempt that counts.
-            raise WrongState(f"job {given} was taken over by another process")
+            raise WrongState(f"job {job_id} was taken over by another process")
         os.environ.pop(JOB)  # a second scope in this notebook is a separate job
         self._attached = True
         row.floors = {**row.floors, **self._floors}
@@ -286,13 +286,13 @@ class JobScope:
         self.options = check_options(self.adapter, row.type, row.options)
         return row
 
-    def _begin_by_hand(self) -> records.Job:
+    def _begin_by_hand(self) -> records.JobRecord:
         adapter, options = self._given
         self.adapter = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter or None)
         self.options = check_job(self.adapter, self.type, _options(options))
         me = processes.this_process()
         now = time.time()
-        row = records.Job(
+        row = records.JobRecord(
             type=self.type,
             adapter=self.adapter.name,
             status="running",

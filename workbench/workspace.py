@@ -15,7 +15,6 @@ from workbench.base_workspace import BaseWorkspace
 from workbench.errors import UnknownExperiment, UnknownRun
 from workbench.home import Home, as_id
 from workbench.results.result import Better, Metric
-from workbench.runs import description
 from workbench.runs.local import LocalRun, start
 from workbench.runs.settling import settle_runs
 from workbench.search import indexes
@@ -171,7 +170,7 @@ class Workspace(Home, BaseWorkspace):
     def _experiment_names(self) -> dict[int, str]:
         return {experiment.id or 0: experiment.name for experiment in self.store.experiments()}
 
-    def handles(self, rows: Iterable[records.Run]) -> list[LocalRun]:
+    def handles(self, rows: Iterable[records.RunRecord]) -> list[LocalRun]:
         """Return handles for run rows already read, in the same order."""
         names = self._experiment_names()
         return [

@@ -77,7 +77,7 @@ def batch(steps: range, values: list[float]) -> Batch:
 def our_workspace(folder: Path) -> wb.Workspace:
     home = wb.Workspace(folder)
     for run in range(RUNS):
-        row = home.store.add_run(records.Run(experiment_id=0, config=settings(run)), "sweep")
+        row = home.store.add_run(records.RunRecord(experiment_id=0, config=settings(run)), "sweep")
         batches: dict[Key, Batch] = {
             (row.id or 0, f"val/metric{metric}"): batch(
                 range(STEPS), [value(run, metric, step) for step in range(STEPS)]
@@ -86,7 +86,7 @@ def our_workspace(folder: Path) -> wb.Workspace:
         }
         home.store.add_batches(batches, dict.fromkeys(batches, "higher"))
         home.store.end_run(row.id or 0, "succeeded")
-    row = home.store.add_run(records.Run(experiment_id=0), "history")
+    row = home.store.add_run(records.RunRecord(experiment_id=0), "history")
     losses = [1 / (step + 1) for step in range(HISTORY)]
     home.store.add_batches({(row.id or 0, "loss"): batch(range(HISTORY), losses)}, {})
     return home
@@ -157,7 +157,7 @@ def million(folder: Path, points: int, browser: bool, wire: Wire) -> dict[str, A
     home = wb.Workspace(folder)
     each = points // CURVES
     for run in range(CURVES):
-        row = home.store.add_run(records.Run(experiment_id=0, config={"seed": run}), "long")
+        row = home.store.add_run(records.RunRecord(experiment_id=0, config={"seed": run}), "long")
         for start in range(0, each, 20_000):
             steps = range(start, min(start + 20_000, each))
             losses = [1 / (step + 1) + (step * 7919 % 101) / 1e4 for step in steps]

@@ -65,7 +65,7 @@ def fill(home: wb.Workspace, count: int) -> None:
     """Add jobs as they look after a while: most ended, the newest one running."""
     for number in range(count):
         running = number == count - 1
-        row = records.Job(
+        row = records.JobRecord(
             type="eval",
             adapter="toy",
             status="running" if running else "succeeded",

@@ -132,7 +132,9 @@ def lists(home: wb.Workspace, times: int) -> dict[str, Any]:
     missing = 1000 - home.count_jobs()
     options = {f"option_{number}": number for number in range(20)}
     for _ in range(missing):
-        home.store.add_job(records.Job(type="eval", status="succeeded", summary="R 0.43", options=options))
+        home.store.add_job(
+            records.JobRecord(type="eval", status="succeeded", summary="R 0.43", options=options)
+        )
     panel = JobsPanel(home)
     panel.close()
     return {

@@ -44,7 +44,7 @@ def fill(home: wb.Workspace, runs: int, metrics: int, points: int, settings: int
     ids = []
     for number in range(runs):
         config = {f"part{key // 10}": {f"key{key % 10}": number * key} for key in range(settings)}
-        row = home.store.add_run(records.Run(experiment_id=0, config=config), "sweep")
+        row = home.store.add_run(records.RunRecord(experiment_id=0, config=config), "sweep")
         batch = Batch(steps.tolist(), (1.79e9 + steps / 3).tolist(), np.sin(steps / 50 + number).tolist())
         names = [f"val/m{metric}" for metric in range(metrics)]
         home.store.add_batches({(row.id or 0, name): batch for name in names}, {})

@@ -70,7 +70,7 @@ def lab(
 
 def add(home: wb.Workspace, **values: object) -> int:
     row = {"type": "eval", "adapter": "shapes", "status": "succeeded", "summary": "R@10 0.43", **values}
-    return home.store.add_job(records.Job(**row)).id or 0
+    return home.store.add_job(records.JobRecord(**row)).id or 0
 
 
 def panel_of(page: Page) -> Locator:

@@ -117,7 +117,7 @@ class Stack:
         while sum(worker.poll() is None for worker in self.workers) < count:
             self.start_worker()
 
-    def rows(self, *status: str) -> list[records.Job]:
+    def rows(self, *status: str) -> list[records.JobRecord]:
         """Read the rows as they are; nothing is looked after."""
         return self.home.store.jobs(status=status or None)
 
@@ -138,7 +138,7 @@ class Stack:
 
     # Killing -----------------------------------------------------------------------------------
 
-    def kill(self, row: records.Job, kind: str) -> bool:
+    def kill(self, row: records.JobRecord, kind: str) -> bool:
         """Kill what runs a job; say whether there was somebody to kill."""
         worker, runner = row.worker_pid, row.pid
         children = _children(runner)
@@ -331,7 +331,7 @@ def kill_at_random(
 ) -> None:
     """Kill something of a running job at random moments, ``count`` times, with jobs always waiting.
 
-    Each kind of kill is drawn once before any is drawn again, so that ``count`` of at least five has them all.
+    Each kind of kill comes once before any comes again: a ``count`` of at least five has them all.
     ``workers`` are kept going in the foreground; without, there is the one that starts by itself.
     """
     goal = len(broken.kills) + count
@@ -354,7 +354,7 @@ def kill_at_random(
             broken.kill(dice.choice(running), dice.choice(left or KINDS))
 
 
-def _is_held(row: records.Job) -> bool:
+def _is_held(row: records.JobRecord) -> bool:
     return processes.alive(row.worker_pid, row.worker_pid_started)
 
 

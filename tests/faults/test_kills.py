@@ -35,6 +35,7 @@ POINTS = (
 #: How many random kills with one worker on SQLite, and with two workers on PostgreSQL.
 SHORT, LONG = (22, 16), (300, 100)
 
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_crash_at_a_named_point(point: str, tmp_path: Path, report: Report) -> None:
     with stack(tmp_path, report, crash_at=point) as broken:

@@ -87,7 +87,7 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 
 def job_row(home: wb.Workspace, status: str, **columns: Any) -> int:
     """Add a job that is in a state already, and that no worker touches."""
-    row = records.Job(**{"type": "eval", "adapter": "toy", "status": status, "attempt": 1, **columns})
+    row = records.JobRecord(**{"type": "eval", "adapter": "toy", "status": status, "attempt": 1, **columns})
     if status == "running":
         row.lease_until = row.heartbeat_at = time.time() + 1e6
     added = home.store.add_job(row)

@@ -6,6 +6,7 @@ from workbench.remote.jobs import RemoteJob
 from workbench.remote.runs import RemoteRun
 from workbench.runs.local import LocalRun
 
+
 def test_the_common_classes_are_abstract_and_each_backend_is_whole() -> None:
     for common, kinds in (
         (wb.Run, (LocalRun, RemoteRun)),

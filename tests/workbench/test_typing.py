@@ -74,7 +74,7 @@ class Half(wb.Job):
     def retry(self) -> int:  #: Return type "int" of "retry" incompatible
         return 1
 
-Half(records.Job(type="eval"))  #: Cannot instantiate abstract class "Half"
+Half(records.JobRecord(type="eval"))  #: Cannot instantiate abstract class "Half"
 """
 
 

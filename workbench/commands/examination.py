@@ -323,7 +323,9 @@ def _adapters(installation: _Installation) -> Iterator[Problem]:
             hint = f"One can break the other. Uninstall that ({other.uninstall}), or use two environments."
             yield Problem("warning", "adapters", message, hint)
     working = ", ".join(name for name in names if name not in broken) or "none"
-    installation.found["adapters"] = f"{working}; cannot be loaded: {', '.join(broken)}" if broken else working
+    installation.found["adapters"] = (
+        f"{working}; cannot be loaded: {', '.join(broken)}" if broken else working
+    )
 
 
 def _notebooks(installation: _Installation) -> Iterator[Problem]:

@@ -33,7 +33,9 @@ def _runs(home: Workspace, args: argparse.Namespace) -> int:
     rows = []
     for run in runs:
         numbers = [
-            f"{name}={short_number(row['last'])}" for name, row in run.summary.items() if row["last"] is not None
+            f"{name}={short_number(row['last'])}"
+            for name, row in run.summary.items()
+            if row["last"] is not None
         ]
         notes = run.notes.partition("\n")[0]
         rows.append((str(run.id), run.experiment, run.name, run.status, ", ".join(numbers[:4]), notes))

@@ -79,11 +79,11 @@ class Job(ABC):
 
     Parameters
     ----------
-    row : records.Job
+    row : records.JobRecord
         The job as read from the database.
     """
 
-    def __init__(self, row: records.Job) -> None:
+    def __init__(self, row: records.JobRecord) -> None:
         self._row = row
         self._read_at = time.monotonic()
         self._result: Result | None = None
@@ -91,7 +91,7 @@ class Job(ABC):
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.type} ({self.adapter}): {self.status}>"
 
-    def _now(self) -> records.Job:
+    def _now(self) -> records.JobRecord:
         ended = self._row.status in records.FINAL_STATUSES
         if not ended and time.monotonic() - self._read_at > FRESH_SECONDS:
             self.refresh()
@@ -339,7 +339,7 @@ class Job(ABC):
             )
 
 
-def _progress(row: records.Job) -> Progress:
+def _progress(row: records.JobRecord) -> Progress:
     stages = tuple(Stage(**stage) for stage in row.progress_stages)
     return Progress(
         row.progress_done,

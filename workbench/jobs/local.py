@@ -35,11 +35,11 @@ class LocalJob(Job):
     ----------
     home : Home
         The workspace.
-    row : records.Job
+    row : records.JobRecord
         The job as read from the database.
     """
 
-    def __init__(self, home: Home, row: records.Job) -> None:
+    def __init__(self, home: Home, row: records.JobRecord) -> None:
         super().__init__(row)
         self._home = home
 
@@ -51,7 +51,7 @@ class LocalJob(Job):
         self._row, self._read_at = row, time.monotonic()
         return self
 
-    def _read(self) -> records.Job:
+    def _read(self) -> records.JobRecord:
         row = self._home.store.job(self.id)
         if row is None:
             raise UnknownJob(self.id, self._home.store.newest_job())
@@ -156,7 +156,7 @@ class LocalJob(Job):
         else:
             family = get_adapter(row.adapter)
             options = plain(check_job(family, row.type, row.options), "options")
-        again = records.Job(
+        again = records.JobRecord(
             type=row.type,
             adapter=row.adapter,
             options=options,

@@ -41,7 +41,7 @@ def is_whole(copy: Path, digest: str) -> bool:
     return copy.is_file() and hashlib.sha256(copy.read_bytes()).hexdigest() == digest
 
 
-def queue(home: Home, row: records.Job, *, start_worker: bool) -> records.Job:
+def queue(home: Home, row: records.JobRecord, *, start_worker: bool) -> records.JobRecord:
     """Add a job to the queue, make sure that a worker runs it, and return its row.
 
     Raises
@@ -69,7 +69,7 @@ def queue(home: Home, row: records.Job, *, start_worker: bool) -> records.Job:
     return row
 
 
-def check_over(row: records.Job) -> None:
+def check_over(row: records.JobRecord) -> None:
     """Raise unless a job has ended.
 
     Raises

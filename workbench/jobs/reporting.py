@@ -92,7 +92,7 @@ class Reporter:
         The attempt that reports.
     """
 
-    def __init__(self, store: Store, row: records.Job) -> None:
+    def __init__(self, store: Store, row: records.JobRecord) -> None:
         self._store = store
         self._id = row.id or 0
         self._attempt = row.attempt

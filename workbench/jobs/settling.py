@@ -77,7 +77,7 @@ class Watch:
         self._seen = {job_id: seen for job_id, seen in self._seen.items() if job_id in ids}
         settle_runs(self._store)
 
-    def _lost(self, job: records.Job, clock: float) -> str:
+    def _lost(self, job: records.JobRecord, clock: float) -> str:
         who = "worker" if job.worker_id else "process"
         if gone_here(job):
             return f"the {who} that ran it vanished"
@@ -99,7 +99,7 @@ class Watch:
         return ""
 
 
-def gone_here(job: records.Job) -> bool:
+def gone_here(job: records.JobRecord) -> bool:
     """Return whether a job is marked as running but its process, on this host, is gone."""
     if job.status not in _LIVE or job.host != processes.host():
         return False
@@ -107,7 +107,7 @@ def gone_here(job: records.Job) -> bool:
     return not processes.alive(*(by_worker if job.worker_id else (job.pid, job.pid_started)))
 
 
-def look_after(home: Home, rows: Collection[records.Job]) -> bool:
+def look_after(home: Home, rows: Collection[records.JobRecord]) -> bool:
     """Make sure that rows are up to date; return whether some were not.
 
     Jobs that are marked as running but are gone are settled, and a worker is started for jobs queued here. A
@@ -135,7 +135,9 @@ def settle_gone(store: Store) -> None:
     settle_runs(store)
 
 
-def settle(store: Store, job: records.Job, reason: str, *, counts: bool = True, begun: bool = True) -> None:
+def settle(
+    store: Store, job: records.JobRecord, reason: str, *, counts: bool = True, begun: bool = True
+) -> None:
     """End an attempt that no process runs any more: requeue the job if attempts are left, else fail it.
 
     Parameters

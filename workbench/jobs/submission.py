@@ -67,7 +67,7 @@ def submit_checked(
     max_attempts: int = 2,
 ) -> LocalJob:
     """Queue a job whose options its adapter has already checked, possibly in another process."""
-    row = records.Job(
+    row = records.JobRecord(
         type=type,
         adapter=adapter,
         options=dict(options),
@@ -97,7 +97,7 @@ def submit_notebook(
     checked = check_parameters(file, parameters)
     data = _read(file)
     digest = hashlib.sha256(data).hexdigest()
-    row = records.Job(
+    row = records.JobRecord(
         type=NOTEBOOK,
         options=plain(checked, "parameters"),
         source=source or str(file),

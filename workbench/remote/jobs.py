@@ -24,14 +24,14 @@ _SILENCE_SECONDS = 25.0
 RESTART_SECONDS = 30.0
 
 
-def _job_row(reply: Mapping[str, Any]) -> records.Job:
+def _job_row(reply: Mapping[str, Any]) -> records.JobRecord:
     """Return a job's row from its JSON, without the columns that only workers need."""
     progress = reply["progress"]
     same = ("id", "type", "adapter", "status", "options", "summary", "error", "floors", "source", "run_id")
     columns = {name: reply[name] for name in (*same, "attempt")}
     columns |= {f"progress_{name}": progress[name] for name in _PROGRESS}
     columns |= {name: seconds_of(reply[name]) for name in ("created_at", "started_at", "finished_at")}
-    return records.Job(**columns, notebook=reply["notebook"] or "")
+    return records.JobRecord(**columns, notebook=reply["notebook"] or "")
 
 
 def _result(reply: Mapping[str, Any] | None) -> Result | None:
@@ -150,7 +150,7 @@ class RemoteJob(OnServer, Job):
             if self._row.status in records.FINAL_STATUSES:
                 break
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"job {self.id} is {self._row.status} after {timeout:g} s; it has not been cancelled")
+                raise TimeoutError(f"job {self.id} is still {self._row.status} after {timeout:g} s")
         if check:
             self._raise_unless_succeeded()
         return self

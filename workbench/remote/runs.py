@@ -36,13 +36,13 @@ _INFINITE = ("Infinity", "-Infinity")
 _WHOLE = ("notes", "seed", "git", "environment", "origin")
 
 
-def _run_row(reply: Mapping[str, Any]) -> records.Run:
+def _run_row(reply: Mapping[str, Any]) -> records.RunRecord:
     """Return a run's row from its JSON."""
     same = ("id", "name", "status", "config", "tags", "directions", "job_id", "error")
     columns = {name: reply[name] for name in same}
     columns |= {name: reply[name] for name in _WHOLE if name in reply}
     columns |= {name: seconds_of(reply[name]) for name in ("created_at", "finished_at")}
-    return records.Run(experiment_id=0, **columns)
+    return records.RunRecord(experiment_id=0, **columns)
 
 
 class RemoteRun(OnServer, Run):
@@ -93,7 +93,7 @@ class RemoteRun(OnServer, Run):
             self._sender.ended(self.id)
 
     @override
-    def _whole_row(self) -> records.Run:
+    def _whole_row(self) -> records.RunRecord:
         return self._row if self._whole else self.refresh()._row
 
     @property

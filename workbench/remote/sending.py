@@ -59,7 +59,7 @@ _T = TypeVar("_T")
 _FINAL = (WrongState, UnknownRun, BadInput, TooLarge)
 
 
-def better_of(row: records.Run) -> dict[str, str]:
+def better_of(row: records.RunRecord) -> dict[str, str]:
     """Return a run's directions by pattern; the first of a repeated pattern counts."""
     out: dict[str, str] = {}
     for pattern, way in row.directions:

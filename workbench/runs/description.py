@@ -35,10 +35,10 @@ def new_row(
     notes: str,
     seed: int | None,
     better: Mapping[str, Better] | Sequence[Metric] | None,
-) -> records.Run:
+) -> records.RunRecord:
     """Return the validated row of a new run, with this process's git revision and environment."""
     settings = plain(config or {}, "config")
-    return records.Run(
+    return records.RunRecord(
         experiment_id=0,
         name=(name or "").strip(),
         config=settings,

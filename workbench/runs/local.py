@@ -36,13 +36,15 @@ class LocalRun(Run):
         Writes the logged points.
     folder : Path
         The run's folder, named by its id.
-    row : records.Run
+    row : records.RunRecord
         The run's row.
     experiment : str
         The experiment it belongs to.
     """
 
-    def __init__(self, store: Store, writer: Writer, folder: Path, row: records.Run, experiment: str) -> None:
+    def __init__(
+        self, store: Store, writer: Writer, folder: Path, row: records.RunRecord, experiment: str
+    ) -> None:
         super().__init__(row, experiment)
         self._store = store
         self._points = writer
@@ -64,7 +66,7 @@ class LocalRun(Run):
             self._writer.ended(self._id)
         return self
 
-    def _read(self) -> records.Run:
+    def _read(self) -> records.RunRecord:
         row = self._store.run(self._id)
         if row is None:
             raise UnknownRun(self._id, self._store.newest_run())

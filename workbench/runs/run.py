@@ -43,13 +43,13 @@ class Run(ABC):
 
     Parameters
     ----------
-    row : records.Run
+    row : records.RunRecord
         The run's row.
     experiment : str
         The experiment it belongs to.
     """
 
-    def __init__(self, row: records.Run, experiment: str) -> None:
+    def __init__(self, row: records.RunRecord, experiment: str) -> None:
         self._row = row
         self._id = row.id or 0
         self._over = row.status != "running"
@@ -62,7 +62,7 @@ class Run(ABC):
     def _writer(self) -> Writer:
         """The thread that writes logged points."""
 
-    def _whole_row(self) -> records.Run:
+    def _whole_row(self) -> records.RunRecord:
         """Return the full row, including columns that lists of runs omit."""
         return self._row
 

@@ -11,7 +11,7 @@ from workbench.store.store import Store
 
 
 def settle_runs(
-    store: Store, runs: Iterable[records.Run] | None = None, *, hearing: Hearing | None = None
+    store: Store, runs: Iterable[records.RunRecord] | None = None, *, hearing: Hearing | None = None
 ) -> bool:
     """Mark runs as lost whose process is gone; return whether there were any.
 

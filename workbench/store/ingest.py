@@ -11,7 +11,7 @@ from workbench.errors import WrongState
 from workbench.store import points as series
 from workbench.store.database import as_record
 from workbench.store.points import Batch, Key
-from workbench.store.records import Run, Sender
+from workbench.store.records import RunRecord, Sender
 from workbench.store.runs import RunQueries
 from workbench.store.tables import RUNS, SENDERS
 
@@ -41,12 +41,12 @@ class Ingest(RunQueries):
             series.append(connection, batches, better, sqlite=self.is_sqlite)
             self._collect(connection, {run_id for run_id, _ in batches})
 
-    def add_sent_run(self, run: Run, experiment: str, key: str) -> Run:
+    def add_sent_run(self, run: RunRecord, experiment: str, key: str) -> RunRecord:
         """Add a run that is logged from another machine; the same key always returns the same run.
 
         Parameters
         ----------
-        run : Run
+        run : RunRecord
             The new run.
         experiment : str
             Its experiment; created if new.
@@ -54,12 +54,12 @@ class Ingest(RunQueries):
             The sender's key.
         """
 
-        def add() -> Run:
+        def add() -> RunRecord:
             with self._writing() as connection:
                 known = select(RUNS).join(SENDERS, SENDERS.c.run_id == RUNS.c.id)
                 existing = connection.execute(known.where(SENDERS.c.key == key)).first()
                 if existing is not None:
-                    return as_record(Run, existing)
+                    return as_record(RunRecord, existing)
                 added = self._add_run(connection, run, experiment)
                 sender = Sender(key=key, run_id=added.id or 0, owner=True, heard_at=self._clock(connection))
                 connection.execute(insert(SENDERS).values(sender.model_dump()))

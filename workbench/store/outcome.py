@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workbench.store.records import Checkpoint, Run
+from workbench.store.records import Checkpoint, RunRecord
 
 #: The statistics of each metric.
 STATISTICS = (
@@ -28,7 +28,7 @@ STATISTICS = (
 
 
 def collect(
-    run: Run,
+    run: RunRecord,
     summaries: Mapping[str, Mapping[str, Any]],
     checkpoints: Iterable[Checkpoint] = (),
     at_step: Mapping[int, Mapping[str, float]] | None = None,
@@ -37,7 +37,7 @@ def collect(
 
     Parameters
     ----------
-    run : Run
+    run : RunRecord
         Its row.
     summaries : mapping
         The :data:`STATISTICS` of each metric.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
-from workbench.store.records import MetricChunk, MetricPoint, MetricSummary, Run
+from workbench.store.records import MetricChunk, MetricPoint, MetricSummary, RunRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +101,7 @@ def _table(record: Any) -> Table:
     return cast(Table, record.__table__)
 
 
-RUNS, SUMMARIES = _table(Run), _table(MetricSummary)
+RUNS, SUMMARIES = _table(RunRecord), _table(MetricSummary)
 
 
 _points, _chunks = _table(MetricPoint), _table(MetricChunk)

@@ -47,9 +47,10 @@ class Experiment(Record, table=True):
     created_at: float = Field(default_factory=time.time, sa_type=Float)
 
 
-class Run(Record, table=True):
+class RunRecord(Record, table=True):
     """One attempt at an experiment."""
 
+    __tablename__: ClassVar[Any] = "run"
     __table_args__: ClassVar[Any] = (
         Index("ix_run_experiment_id_id", "experiment_id", "id"),
         Index("ix_run_status_id", "status", "id"),
@@ -188,9 +189,10 @@ class Artifact(Record, table=True):
     created_at: float = Field(default_factory=time.time, sa_type=Float)
 
 
-class Job(Record, table=True):
+class JobRecord(Record, table=True):
     """One execution of a job notebook."""
 
+    __tablename__: ClassVar[Any] = "job"
     __table_args__: ClassVar[Any] = (
         Index("ix_job_status_id", "status", "id"),
         Index("ix_job_type_id", "type", "id"),

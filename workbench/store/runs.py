@@ -13,7 +13,7 @@ from workbench.store.database import as_record, new_id, new_values
 from workbench.store.engines import storable
 from workbench.store.metrics import IDS, MetricQueries
 from workbench.store.outcome import collect
-from workbench.store.records import Checkpoint, Experiment, Run
+from workbench.store.records import Checkpoint, Experiment, RunRecord
 from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS, SUMMARIES
 
 
@@ -61,19 +61,19 @@ class RunQueries(MetricQueries):
         column = EXPERIMENTS.c.id if isinstance(key, int) else EXPERIMENTS.c.name
         return self._one(Experiment, select(EXPERIMENTS).where(column == key))
 
-    def add_run(self, run: Run, experiment: str) -> Run:
+    def add_run(self, run: RunRecord, experiment: str) -> RunRecord:
         """Add a run, and its experiment if new; return the run with its ids.
 
         The default name is ``run-<id>``.
         """
 
-        def add() -> Run:
+        def add() -> RunRecord:
             with self._writing() as connection:
                 return self._add_run(connection, run, experiment)
 
         return self._adding(add)
 
-    def _add_run(self, connection: Connection, run: Run, experiment: str) -> Run:
+    def _add_run(self, connection: Connection, run: RunRecord, experiment: str) -> RunRecord:
         # JSON columns escape any text; text columns do not.
         texts = {name: storable(value) for name, value in new_values(run).items() if isinstance(value, str)}
         experiment_id = _experiment_id(connection, experiment, run.created_at)
@@ -83,9 +83,9 @@ class RunQueries(MetricQueries):
         connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(name=row["name"]))
         if run.job_id is not None:
             connection.execute(update(JOBS).where(JOBS.c.id == run.job_id).values(run_id=run_id))
-        return Run(**{**row, "id": run_id})
+        return RunRecord(**{**row, "id": run_id})
 
-    def put_run(self, run: Run, experiment: str) -> Run:
+    def put_run(self, run: RunRecord, experiment: str) -> RunRecord:
         """Add a run that has an ``origin``, or update the existing run with that origin.
 
         An existing run keeps its id, its notes, its experiment and the tags added here; everything else,
@@ -107,16 +107,16 @@ class RunQueries(MetricQueries):
             row = {**new_values(run), **kept}
             connection.execute(update(RUNS).where(RUNS.c.id == existing.id).values(row))
             self._collect(connection, [existing.id])
-        return Run(**row)
+        return RunRecord(**row)
 
     def change_run(self, run_id: int, **change: Any) -> None:
         """Update columns of a run that are not part of its state, such as notes and tags."""
         with self._writing() as connection:
             connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(change))
 
-    def run(self, run_id: int) -> Run | None:
+    def run(self, run_id: int) -> RunRecord | None:
         """Return a run."""
-        return self._one(Run, select(RUNS).where(RUNS.c.id == run_id))
+        return self._one(RunRecord, select(RUNS).where(RUNS.c.id == run_id))
 
     def runs(
         self,
@@ -124,12 +124,12 @@ class RunQueries(MetricQueries):
         experiment_id: int | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> list[Run]:
+    ) -> list[RunRecord]:
         """Return runs, newest first; of one experiment if given."""
         query = select(RUNS).order_by(RUNS.c.id.desc()).limit(limit).offset(offset)
         if experiment_id is not None:
             query = query.where(RUNS.c.experiment_id == experiment_id)
-        return self._all(Run, query)
+        return self._all(RunRecord, query)
 
     def run_table(self, run_ids: Collection[int] | None = None) -> dict[int, RunRow]:
         """Return runs by id, newest first, without the columns of a run's own page; all runs if None."""
@@ -163,9 +163,9 @@ class RunQueries(MetricQueries):
                 for row in connection.execute(table.order_by(RUNS.c.id.desc()))
             }
 
-    def run_of(self, origin: str) -> Run | None:
+    def run_of(self, origin: str) -> RunRecord | None:
         """Return the run that was imported from an origin."""
-        return self._one(Run, select(RUNS).where(RUNS.c.origin == origin))
+        return self._one(RunRecord, select(RUNS).where(RUNS.c.origin == origin))
 
     def running(self) -> list[tuple[int, str, int | None, str]]:
         """Return (id, host, pid, start of that process) of the running runs."""
@@ -213,16 +213,16 @@ class RunQueries(MetricQueries):
             if row is None:
                 return None
             stored: dict[str, Any] | None = row.outcome
-            return stored or self._outcome(connection, as_record(Run, row))
+            return stored or self._outcome(connection, as_record(RunRecord, row))
 
     def _collect(self, connection: Connection, run_ids: Collection[int]) -> None:
         """Write the outcomes of ended runs; rewrite them if more was logged since."""
         ended = select(RUNS).where(RUNS.c.id.in_(run_ids), RUNS.c.status != "running")
         for row in connection.execute(ended).all():
-            outcome = self._outcome(connection, as_record(Run, row))
+            outcome = self._outcome(connection, as_record(RunRecord, row))
             connection.execute(update(RUNS).where(RUNS.c.id == row.id).values(outcome=outcome))
 
-    def _outcome(self, connection: Connection, run: Run) -> dict[str, Any]:
+    def _outcome(self, connection: Connection, run: RunRecord) -> dict[str, Any]:
         run_id = run.id or 0
         summaries = self._summary_table(connection, [run_id])[run_id]
         rows = connection.execute(

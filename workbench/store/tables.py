@@ -11,10 +11,10 @@ from workbench.store.records import (
     Checkpoint,
     EvalResult,
     Experiment,
-    Job,
+    JobRecord,
     MetricSummary,
     Record,
-    Run,
+    RunRecord,
     Sender,
 )
 
@@ -23,7 +23,7 @@ def _table(record: type[Record]) -> Table:
     return cast(Table, record.__table__)  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 
 
-EXPERIMENTS, RUNS, SUMMARIES = _table(Experiment), _table(Run), _table(MetricSummary)
+EXPERIMENTS, RUNS, SUMMARIES = _table(Experiment), _table(RunRecord), _table(MetricSummary)
 
 
 CHECKPOINTS, ARTIFACTS = _table(Checkpoint), _table(Artifact)
@@ -32,4 +32,4 @@ CHECKPOINTS, ARTIFACTS = _table(Checkpoint), _table(Artifact)
 SENDERS = _table(Sender)
 
 
-JOBS, RESULTS = _table(Job), _table(EvalResult)
+JOBS, RESULTS = _table(JobRecord), _table(EvalResult)

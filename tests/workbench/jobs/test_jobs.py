@@ -283,7 +283,7 @@ def test_no_thread_stays_behind(workspace: wb.Workspace, toy: wb.BaseAdapter) ->
 
 
 @pytest.fixture
-def attached(queued: wb.Job, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch) -> records.Job:
+def attached(queued: wb.Job, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch) -> records.JobRecord:
     """A claimed job, in the environment that a worker makes for its notebook."""
     job = workspace.store.claim_job({"worker_id": "w", "host": "h"}, 60)
     assert job is not None
@@ -292,7 +292,9 @@ def attached(queued: wb.Job, workspace: wb.Workspace, monkeypatch: pytest.Monkey
     return job
 
 
-def test_under_a_worker_the_scope_is_the_queued_job(attached: records.Job, workspace: wb.Workspace) -> None:
+def test_under_a_worker_the_scope_is_the_queued_job(
+    attached: records.JobRecord, workspace: wb.Workspace
+) -> None:
     with wb.job_scope("eval") as scope:
         assert (scope.attached, scope.id, scope.options.k) == (True, attached.id, 4)
         scope.finish(wb.Result(summary="done"))
@@ -303,7 +305,7 @@ def test_under_a_worker_the_scope_is_the_queued_job(attached: records.Job, works
 
 
 def test_a_scope_of_another_type_or_place_makes_its_own_row(
-    attached: records.Job, workspace: wb.Workspace, tmp_path: Path
+    attached: records.JobRecord, workspace: wb.Workspace, tmp_path: Path
 ) -> None:
     with wb.job_scope("train", "toy", workspace=workspace) as scope:
         assert not scope.attached
@@ -312,7 +314,7 @@ def test_a_scope_of_another_type_or_place_makes_its_own_row(
 
 
 def test_a_job_given_to_another_attempt_is_not_finished_by_this_one(
-    attached: records.Job, workspace: wb.Workspace
+    attached: records.JobRecord, workspace: wb.Workspace
 ) -> None:
     store = workspace.store
 
@@ -341,7 +343,7 @@ def test_plain_papermill_leaves_the_same_records(workspace: wb.Workspace, toy: w
 
 
 def test_an_attempt_that_was_given_up_does_not_run_by_hand_instead(
-    attached: records.Job, workspace: wb.Workspace
+    attached: records.JobRecord, workspace: wb.Workspace
 ) -> None:
     workspace.store.move_job(attached.id or 0, expect="running", to="queued", attempt=1)
     for _ in range(2):  # given back, and then taken by another
@@ -351,7 +353,9 @@ def test_an_attempt_that_was_given_up_does_not_run_by_hand_instead(
     assert len(workspace.jobs()) == 1
 
 
-def test_an_attempt_that_was_given_up_logs_nothing(attached: records.Job, workspace: wb.Workspace) -> None:
+def test_an_attempt_that_was_given_up_logs_nothing(
+    attached: records.JobRecord, workspace: wb.Workspace
+) -> None:
     with wb.job_scope("eval", workspace=workspace) as scope:
         assert scope.start_run("e").status == "running"
         workspace.store.move_job(scope.id, expect="running", to="queued", attempt=1)
@@ -429,7 +433,7 @@ def test_a_copy_that_is_not_what_was_submitted_is_neither_executed_nor_kept(
 
 def test_a_log_is_followed_letter_by_letter(workspace: wb.Workspace) -> None:
     me = processes.this_process()
-    row = records.Job(
+    row = records.JobRecord(
         type="eval", status="running", host=processes.host(), pid=me.pid, pid_started=me.started, attempt=1
     )
     job = workspace.job(workspace.store.add_job(row).id or 0)

@@ -30,7 +30,7 @@ def claimed(workspace: wb.Workspace) -> Callable[..., int]:
     """Add a job and claim it for a worker, here or elsewhere."""
 
     def claim(host: str, pid: int | None = None, started: str = "") -> int:
-        job = workspace.store.add_job(records.Job(type="eval", max_attempts=2))
+        job = workspace.store.add_job(records.JobRecord(type="eval", max_attempts=2))
         who = {"worker_id": f"{host}:w", "host": host, "worker_pid": pid, "worker_pid_started": started}
         assert workspace.store.claim_job(who, LEASE_SECONDS) is not None
         return job.id or 0
@@ -185,10 +185,10 @@ def test_jobs_that_wait_here_get_a_worker_and_others_do_not(
 ) -> None:
     started: list[wb.Workspace] = []
     monkeypatch.setattr(workers, "ensure_worker", lambda home: started.append(home))
-    workspace.store.add_job(records.Job(type="eval"))  # queued by somebody who wanted no worker
+    workspace.store.add_job(records.JobRecord(type="eval"))  # queued by somebody who wanted no worker
     workspace.jobs()
     assert started == []
-    workspace.store.add_job(records.Job(type="eval", host=processes.host()))
+    workspace.store.add_job(records.JobRecord(type="eval", host=processes.host()))
     workspace.jobs()
     assert started == [workspace]
     with workers.worker_lock(workspace).open("ab") as held:

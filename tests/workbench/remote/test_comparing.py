@@ -403,7 +403,7 @@ def test_a_token_that_is_not_the_servers_any_more_is_said(served: Served) -> Non
 
 def finished(home: wb.Workspace, score: float, adapter: str = "toy") -> int:
     row = home.store.add_job(
-        records.Job(
+        records.JobRecord(
             type="eval", adapter=adapter, status="running", options={"name": f"<{score}>", "강": 1}, attempt=1
         )
     )

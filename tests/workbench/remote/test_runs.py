@@ -230,7 +230,7 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield served
 
 
-def row(live: Live, run_id: int) -> records.Run:
+def row(live: Live, run_id: int) -> records.RunRecord:
     """A run as stored, not read through the server."""
     with wb.Workspace(live.home) as opened:
         found = opened.store.run(run_id)
@@ -339,9 +339,9 @@ ONE = {"m": Batch([1], [1.0], [0.5])}
 
 def test_a_batch_is_kept_once_and_in_its_turn(database: str) -> None:
     store = Store(database)
-    run_id = store.add_sent_run(records.Run(experiment_id=0), "e", "k").id or 0
-    assert store.add_sent_run(records.Run(experiment_id=0), "e", "k").id == run_id
-    other = store.add_sent_run(records.Run(experiment_id=0), "e", "other").id or 0
+    run_id = store.add_sent_run(records.RunRecord(experiment_id=0), "e", "k").id or 0
+    assert store.add_sent_run(records.RunRecord(experiment_id=0), "e", "k").id == run_id
+    other = store.add_sent_run(records.RunRecord(experiment_id=0), "e", "other").id or 0
     assert store.take_batch(run_id, "k", 0, {}, {}) == 0
     for _ in range(3):
         assert store.take_batch(run_id, "k", 1, ONE, {(run_id, "m"): "higher"}) == 1

@@ -35,7 +35,7 @@ def ahead(workspace: wb.Workspace, clock: Clock, monkeypatch: pytest.MonkeyPatch
 
 
 def sent(home: wb.Workspace, key: str = "k") -> int:
-    return home.store.add_sent_run(records.Run(experiment_id=0), "e", key).id or 0
+    return home.store.add_sent_run(records.RunRecord(experiment_id=0), "e", key).id or 0
 
 
 def test_a_run_that_is_silent_for_too_long_is_lost(workspace: wb.Workspace, ahead: Clock) -> None:
@@ -112,7 +112,7 @@ def test_runs_of_this_machine_and_imported_ones_are_not_listened_for(
 ) -> None:
     workspace.hearing = Hearing(timer=ahead)
     local = workspace.start_run("e")
-    imported = workspace.store.put_run(records.Run(experiment_id=0, origin="mlflow:1"), "e")
+    imported = workspace.store.put_run(records.RunRecord(experiment_id=0, origin="mlflow:1"), "e")
     assert workspace.store.take_batch(local.id, "guest", 0, {}, {}) == 0  # a guest is not the owner
     ahead.now += 2 * ABANDONED_SECONDS
     assert local.refresh().status == "running"

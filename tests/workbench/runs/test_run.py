@@ -452,7 +452,7 @@ def test_a_run_of_another_host_is_left_to_it_and_one_from_before_a_reboot_is_los
     workspace: wb.Workspace, host: str, status: str
 ) -> None:
     me = processes.this_process()
-    row = records.Run(experiment_id=0, host=host, pid=me.pid, pid_started=me.started)
+    row = records.RunRecord(experiment_id=0, host=host, pid=me.pid, pid_started=me.started)
     workspace.store.add_run(row, "e")
     assert workspace.runs()[0].status == status
     assert workspace.run(1).status == status

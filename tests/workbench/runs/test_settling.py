@@ -12,7 +12,7 @@ from workbench.store import records
 
 
 def add(home: wb.Workspace, host: str, pid: int, started: str) -> int:
-    row = records.Run(experiment_id=0, host=host, pid=pid, pid_started=started)
+    row = records.RunRecord(experiment_id=0, host=host, pid=pid, pid_started=started)
     return home.store.add_run(row, "e").id or 0
 
 

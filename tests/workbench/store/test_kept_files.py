@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workbench.store.records import Artifact, Checkpoint, Run
+from workbench.store.records import Artifact, Checkpoint, RunRecord
 from workbench.store.store import Store
 
 
@@ -18,8 +18,8 @@ def store(database: str) -> Iterator[Store]:
 
 
 def test_a_file_of_the_same_name_replaces_the_record(store: Store) -> None:
-    run_id = store.add_run(Run(experiment_id=0), "e").id or 0
-    other = store.add_run(Run(experiment_id=0), "e").id or 0
+    run_id = store.add_run(RunRecord(experiment_id=0), "e").id or 0
+    other = store.add_run(RunRecord(experiment_id=0), "e").id or 0
     for name, step in (("a.bin", 1), ("b.bin", 2), ("a.bin", 3)):
         store.add_checkpoint(Checkpoint(run_id=run_id, name=name, step=step))
     store.add_checkpoint(Checkpoint(run_id=other, name="a.bin", step=9))
@@ -32,7 +32,7 @@ def test_a_file_of_the_same_name_replaces_the_record(store: Store) -> None:
 
 
 def test_a_forgotten_checkpoint_leaves_the_outcome_too(store: Store) -> None:
-    run_id = store.add_run(Run(experiment_id=0), "e").id or 0
+    run_id = store.add_run(RunRecord(experiment_id=0), "e").id or 0
     store.add_checkpoint(Checkpoint(run_id=run_id, name="a.bin", step=1))
     store.end_run(run_id, "succeeded")
     assert "a.bin" in str(store.outcome(run_id))

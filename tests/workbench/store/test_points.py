@@ -25,7 +25,7 @@ def store(database: str) -> Iterator[Store]:
 
 
 def new_run(store: Store) -> int:
-    return store.add_run(records.Run(experiment_id=0), "e").id or 0
+    return store.add_run(records.RunRecord(experiment_id=0), "e").id or 0
 
 
 def numbers(count: int, start: int = 0) -> Batch:
@@ -234,8 +234,8 @@ def test_points_that_come_after_the_end_are_in_the_outcome(store: Store) -> None
 
 
 def test_an_origin_is_one_run(store: Store) -> None:
-    def foreign_run(**about: Any) -> records.Run:
-        return records.Run(experiment_id=0, origin="mlflow:1", name="n", **about)
+    def foreign_run(**about: Any) -> records.RunRecord:
+        return records.RunRecord(experiment_id=0, origin="mlflow:1", name="n", **about)
 
     first = store.put_run(foreign_run(status="running", notes="theirs", tags={"a": 1}), "e")
     store.change_run(first.id or 0, notes="mine", tags={"a": 1, "own": 2})

@@ -41,8 +41,8 @@ def address(store: Store) -> str:
     return store.url.render_as_string(hide_password=False)
 
 
-def running(store: Store) -> records.Job:
-    store.add_job(records.Job(type="eval"))
+def running(store: Store) -> records.JobRecord:
+    store.add_job(records.JobRecord(type="eval"))
     job = store.claim_job(WORKER, 9)
     assert job is not None
     return job
@@ -50,7 +50,7 @@ def running(store: Store) -> records.Job:
 
 def test_a_job_is_claimed_by_one_of_many(store: Store) -> None:
     for _ in range(20):
-        store.add_job(records.Job(type="eval"))
+        store.add_job(records.JobRecord(type="eval"))
     taken: list[int] = []
 
     def take() -> None:
@@ -66,7 +66,7 @@ def test_a_job_is_claimed_by_one_of_many(store: Store) -> None:
 
 
 def test_the_oldest_is_claimed_first_and_begins_its_first_attempt(store: Store) -> None:
-    first, _ = (store.add_job(records.Job(type="eval")) for _ in range(2))
+    first, _ = (store.add_job(records.JobRecord(type="eval")) for _ in range(2))
     job = store.claim_job(WORKER, 9)
     assert job is not None
     assert (job.id, job.status, job.attempt, job.worker_id) == (first.id, "running", 1, "w1")
@@ -133,7 +133,7 @@ def test_leases_are_renewed_for_the_worker_that_holds_them(store: Store) -> None
 
 def test_jobs_come_newest_first_filtered_and_paged(store: Store) -> None:
     for kind in ("train", "eval", "eval", "eval"):
-        store.add_job(records.Job(type=kind))
+        store.add_job(records.JobRecord(type=kind))
     store.claim_job(WORKER, 9)
     assert [job.id for job in store.jobs()] == [4, 3, 2, 1]
     assert [job.id for job in store.jobs(type="eval", limit=2)] == [4, 3]
@@ -144,7 +144,7 @@ def test_jobs_come_newest_first_filtered_and_paged(store: Store) -> None:
 
 
 def test_a_summary_is_what_its_points_come_to(store: Store) -> None:
-    run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
+    run_id = store.add_run(records.RunRecord(experiment_id=0), "e").id or 0
     values = [0.5, math.nan, 0.9, math.inf, 0.1, 0.9, -math.inf]
     for start in (0, 3):  # over two transactions
         points = [Point(run_id, "m", step, 1.0 + step, values[step]) for step in range(start, len(values))]
@@ -166,14 +166,14 @@ def test_a_summary_is_what_its_points_come_to(store: Store) -> None:
 def test_best_follows_the_declared_direction_and_guesses_none(
     store: Store, better: str | None, best: float | None
 ) -> None:
-    run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
+    run_id = store.add_run(records.RunRecord(experiment_id=0), "e").id or 0
     points = [Point(run_id, "m", step, 0.0, value) for step, value in enumerate((2.0, 3.0, 1.0))]
     add_points(store, points, {(run_id, "m"): better})
     assert store.summaries([run_id])[run_id][0].best == best
 
 
 def test_writers_in_many_processes_lose_nothing(store: Store) -> None:
-    run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
+    run_id = store.add_run(records.RunRecord(experiment_id=0), "e").id or 0
     program = (
         "import sys; from workbench.store.store import Store; from workbench.store.points import Batch\n"
         "store = Store(sys.argv[1])\n"
@@ -218,7 +218,7 @@ def test_states_are_durable_and_points_are_quick(file_store: Store) -> None:
 
 
 def test_a_write_that_fails_changes_nothing(store: Store) -> None:
-    run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
+    run_id = store.add_run(records.RunRecord(experiment_id=0), "e").id or 0
     with pytest.raises(wb.StoreError, match=r"(?i)foreign key constraint"):
         add_points(store, [Point(run_id, "m", 0, 0.0, 1.0), Point(99, "m", 0, 0.0, 1.0)])
     assert store.summaries([run_id])[run_id] == []
@@ -295,7 +295,7 @@ def test_sixteen_writers_lose_nothing(store: Store, request: pytest.FixtureReque
     transactions = LONG_TRANSACTIONS if request.config.getoption("--long") else TRANSACTIONS
     own = [running(store).id for _ in range(WRITERS)]
     job_id = running(store).id or 0
-    run_id = store.add_run(records.Run(experiment_id=0), "e").id or 0
+    run_id = store.add_run(records.RunRecord(experiment_id=0), "e").id or 0
     program = _WRITER.format(transactions=transactions)
     # Four processes of four threads: the test is about the database, not about starting interpreters.
     writers = [
@@ -337,7 +337,7 @@ while (job := store.claim_job(worker, 30)) is not None:
 
 def test_no_job_is_run_by_two_workers(store: Store) -> None:
     for _ in range(200):
-        store.add_job(records.Job(type="eval"))
+        store.add_job(records.JobRecord(type="eval"))
     claimers = [
         subprocess.Popen(
             [sys.executable, "-c", _CLAIMER, address(store), f"w{number}"], stdout=subprocess.PIPE, text=True
@@ -475,8 +475,8 @@ def test_a_database_on_a_network_file_system_is_refused(
 
 def test_the_runs_of_an_attempt_end_with_it_and_only_with_it(store: Store) -> None:
     job = running(store)
-    mine = store.add_run(records.Run(experiment_id=0, job_id=job.id), "e").id or 0
-    other = store.add_run(records.Run(experiment_id=0), "e").id or 0
+    mine = store.add_run(records.RunRecord(experiment_id=0, job_id=job.id), "e").id or 0
+    other = store.add_run(records.RunRecord(experiment_id=0), "e").id or 0
 
     def states() -> list[str]:
         return [run.status for run_id in (mine, other) if (run := store.run(run_id))]
@@ -532,11 +532,11 @@ def test_what_is_added_while_connections_are_cut_is_added_once(
     event.listen(store._engine, "before_cursor_execute", before)
     event.listen(store._engine, "commit", lambda _: cut() if statement == "commit" else None)
     if statement == "insert":  # nothing was changed
-        assert store.add_job(records.Job(type="eval")).id is not None
+        assert store.add_job(records.JobRecord(type="eval")).id is not None
         assert store.count_jobs() == 1
     else:  # unknown, so the caller decides
         with pytest.raises(wb.StoreError) as raised:
-            store.add_job(records.Job(type="eval"))
+            store.add_job(records.JobRecord(type="eval"))
         assert isinstance(raised.value, StoreUnavailable)
         assert not raised.value.undone
     store.close()
@@ -547,7 +547,7 @@ def test_a_read_survives_a_connection_that_is_cut(postgres: Any) -> None:
 
     url = postgres.new_database()
     store = Store(url)
-    job_id = store.add_job(records.Job(type="eval")).id or 0
+    job_id = store.add_job(records.JobRecord(type="eval")).id or 0
     cuts = [1, 1]
 
     def before(_c: object, _cursor: object, words: str, *_: object) -> None:
@@ -567,7 +567,9 @@ def test_a_read_survives_a_connection_that_is_cut(postgres: Any) -> None:
 
 
 def test_the_mark_of_a_run_is_another_one_when_there_is_something_new(store: Store) -> None:
-    ids = [store.add_run(records.Run(experiment_id=0, config={"강": [1]}), "e").id or 0 for _ in range(2)]
+    ids = [
+        store.add_run(records.RunRecord(experiment_id=0, config={"강": [1]}), "e").id or 0 for _ in range(2)
+    ]
     first, second = ids
     marks = store.run_marks(ids)
     assert store.run_marks([*ids, 99]) == marks
@@ -593,6 +595,6 @@ def test_the_mark_of_a_run_is_another_one_when_there_is_something_new(store: Sto
 
 
 def test_jobs_are_told_with_their_adapters(store: Store) -> None:
-    one, two = (store.add_job(records.Job(type="eval", adapter=name)).id or 0 for name in ("a", "강"))
+    one, two = (store.add_job(records.JobRecord(type="eval", adapter=name)).id or 0 for name in ("a", "강"))
     assert store.job_adapters([one, two, 99]) == {one: "a", two: "강"}
     assert store.job_adapters([]) == {}

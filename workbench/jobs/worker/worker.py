@@ -70,7 +70,7 @@ _LAST_WORDS_SECONDS = 10.0
 class _Running:
     """One attempt that is running here."""
 
-    job: records.Job
+    job: records.JobRecord
     runner: Runner
     kill_at: float | None = None
     unwritten: dict[str, Any] | None = None
@@ -237,7 +237,7 @@ class Worker:
         crash_point("worker-gave")
         return True
 
-    def _todo(self, job: records.Job, runner: Runner) -> dict[str, Any]:
+    def _todo(self, job: records.JobRecord, runner: Runner) -> dict[str, Any]:
         folder = self.home.jobs_dir / str(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         output = folder / "notebook.ipynb"
@@ -341,7 +341,7 @@ class Worker:
             self._ends[0]()
             self._ends.pop(0)
 
-    def _end(self, job: records.Job, status: str, error: dict[str, Any] | None) -> None:
+    def _end(self, job: records.JobRecord, status: str, error: dict[str, Any] | None) -> None:
         store, job_id = self.home.store, job.id or 0
         crash_point("worker-ends")
         notebook = f"jobs/{job_id}/notebook.ipynb"

@@ -55,7 +55,8 @@ class _Shown:
         if not isinstance(result, Result):
             self._text = repr(result)
             return
-        lines = [result.summary, *(f"{name} = {short_number(value)}" for name, value in sorted(result.metrics.items()))]
+        metrics = (f"{name} = {short_number(value)}" for name, value in sorted(result.metrics.items()))
+        lines = [result.summary, *metrics]
         self._text = "\n".join(line for line in lines if line) or "a result with nothing to show"
 
     def __repr__(self) -> str:

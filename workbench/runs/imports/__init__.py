@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from workbench.store.points import Batch, Series
-from workbench.store.records import Run
+from workbench.store.records import RunRecord
 from workbench.store.store import Store
 
 #: Maximum number of points per transaction.
@@ -97,8 +97,8 @@ def bring(
     return Imported(counts["new"], counts["changed"], counts["unchanged"], points, tuple(ids), passed_over)
 
 
-def _put(store: Store, run: ForeignRun) -> tuple[Run, str]:
-    imported = Run(
+def _put(store: Store, run: ForeignRun) -> tuple[RunRecord, str]:
+    imported = RunRecord(
         experiment_id=0,
         name=run.name,
         status=run.status,

@@ -113,7 +113,7 @@ async def start_run(desk: WorkbenchServer, call: Call) -> Any:
             described = {name: plain(getattr(body, name), name) for name in _JSON_COLUMNS}
         except RecursionError:
             raise BadInput("the run's description is nested too deeply") from None
-        row = records.Run(
+        row = records.RunRecord(
             experiment_id=0,
             name=body.name.strip(),
             notes=check_notes(body.notes),

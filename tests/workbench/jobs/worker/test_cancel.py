@@ -81,7 +81,7 @@ def submit(home: wb.Workspace, folder: Path, source: str) -> wb.Job:
     return home.submit_notebook(folder / "mine.ipynb")
 
 
-def row(home: wb.Workspace, job: wb.Job) -> records.Job:
+def row(home: wb.Workspace, job: wb.Job) -> records.JobRecord:
     found = home.store.job(job.id)
     assert found is not None
     return found

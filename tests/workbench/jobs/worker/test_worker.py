@@ -41,7 +41,7 @@ def endless(home: wb.Workspace, **more: int) -> wb.Job:
     return job
 
 
-def row(home: wb.Workspace, job: wb.Job) -> records.Job:
+def row(home: wb.Workspace, job: wb.Job) -> records.JobRecord:
     found = home.store.job(job.id)
     assert found is not None
     return found
@@ -89,10 +89,10 @@ def test_a_job_whose_worker_is_killed_is_settled_by_the_next_worker(home: wb.Wor
 
 
 @pytest.fixture
-def lost(workspace: wb.Workspace) -> Callable[..., records.Job]:
+def lost(workspace: wb.Workspace) -> Callable[..., records.JobRecord]:
     """Add a job that is running as far as anybody said."""
 
-    def add(**columns: object) -> records.Job:
+    def add(**columns: object) -> records.JobRecord:
         before = {
             "type": "eval",
             "status": "running",
@@ -104,7 +104,7 @@ def lost(workspace: wb.Workspace) -> Callable[..., records.Job]:
             "worker_pid_started": "long ago",  # this pid, but another process: the number was used again
             "lease_until": time.time() + 100,
         }
-        return workspace.store.add_job(records.Job(**{**before, **columns}))
+        return workspace.store.add_job(records.JobRecord(**{**before, **columns}))
 
     return add
 
@@ -126,7 +126,7 @@ def lost(workspace: wb.Workspace) -> Callable[..., records.Job]:
     ],
 )
 def test_what_a_vanished_process_left_is_settled(
-    workspace: wb.Workspace, lost: Callable[..., records.Job], columns: dict[str, object], status: str
+    workspace: wb.Workspace, lost: Callable[..., records.JobRecord], columns: dict[str, object], status: str
 ) -> None:
     job = lost(**columns)
     run = workspace.start_run("e", job_id=job.id)
@@ -141,7 +141,7 @@ def test_what_a_vanished_process_left_is_settled(
 
 
 def test_a_finished_job_is_never_settled_again(
-    workspace: wb.Workspace, lost: Callable[..., records.Job]
+    workspace: wb.Workspace, lost: Callable[..., records.JobRecord]
 ) -> None:
     job = lost()
     workspace.store.move_job(job.id or 0, expect="running", to="succeeded", attempt=1)
@@ -150,7 +150,7 @@ def test_a_finished_job_is_never_settled_again(
 
 
 def test_a_run_whose_process_vanished_is_lost(workspace: wb.Workspace) -> None:
-    gone = records.Run(experiment_id=0, host=processes.host(), pid=os.getpid(), pid_started="long ago")
+    gone = records.RunRecord(experiment_id=0, host=processes.host(), pid=os.getpid(), pid_started="long ago")
     run_id = workspace.store.add_run(gone, "e").id or 0
     alive = workspace.start_run("e")
     settling.Watch(workspace.store).look()
@@ -195,7 +195,7 @@ def test_a_worker_leaves_a_workspace_that_is_gone(workspace: wb.Workspace) -> No
 
 
 def test_a_job_that_cannot_begin_fails_with_the_reason(workspace: wb.Workspace) -> None:
-    workspace.store.add_job(records.Job(type="dance", adapter="toy"))
+    workspace.store.add_job(records.JobRecord(type="dance", adapter="toy"))
     Worker(workspace, idle_seconds=0).run()
     job = workspace.job(1)
     assert job.status == "failed"
@@ -238,7 +238,7 @@ def test_a_claim_that_is_refused_costs_no_process(
     worker.step()
     spare = worker._spare
     assert spare is not None
-    workspace.store.add_job(records.Job(type="dance"))
+    workspace.store.add_job(records.JobRecord(type="dance"))
     broken_off(workspace.store, "claim_job", done=False, monkeypatch=monkeypatch)
     with pytest.raises(wb.StoreError):
         worker.step()
@@ -249,7 +249,7 @@ def test_a_claim_that_is_refused_costs_no_process(
 def test_a_claim_that_was_made_and_not_heard_of_is_given_back(
     workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = workspace.store.add_job(records.Job(type="dance", max_attempts=1)).id or 0
+    job_id = workspace.store.add_job(records.JobRecord(type="dance", max_attempts=1)).id or 0
     broken_off(workspace.store, "claim_job", done=True, monkeypatch=monkeypatch)
     with pytest.raises(wb.StoreError):
         worker.step()
@@ -269,7 +269,7 @@ def test_a_claim_that_was_made_and_not_heard_of_is_given_back(
 def test_an_end_that_was_written_and_not_heard_of_stays(
     workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = workspace.store.add_job(records.Job(type="dance", max_attempts=2)).id or 0
+    job_id = workspace.store.add_job(records.JobRecord(type="dance", max_attempts=2)).id or 0
     run = workspace.start_run("e", job_id=job_id)
     broken_off(workspace.store, "move_job", done=True, monkeypatch=monkeypatch)
 

@@ -146,7 +146,7 @@ def test_curves_arrive_as_numbers_in_the_order_logged(panel: ComparePanel, works
 
 
 def test_a_curve_over_wall_time_keeps_its_seconds(panel: ComparePanel, workspace: wb.Workspace) -> None:
-    row = workspace.store.add_run(records.Run(experiment_id=0, name="slow"), "tries")
+    row = workspace.store.add_run(records.RunRecord(experiment_id=0, name="slow"), "tries")
     start = 1_790_000_000.0
     points = [Point(row.id or 0, "x", step, start + 0.25 * step, float(step)) for step in range(5)]
     add_points(workspace.store, points)
@@ -182,7 +182,7 @@ def test_a_curve_is_smoothed_over_all_of_its_points_before_it_is_thinned(
     panel: ComparePanel, workspace: wb.Workspace
 ) -> None:
     values = np.sin(np.arange(5000.0))
-    row = workspace.store.add_run(records.Run(experiment_id=0, name="long"), "tries")
+    row = workspace.store.add_run(records.RunRecord(experiment_id=0, name="long"), "tries")
     points = [Point(row.id or 0, "x", step, float(step), value) for step, value in enumerate(values.tolist())]
     add_points(workspace.store, points)
     panel.refresh()
@@ -425,7 +425,7 @@ def test_a_hundred_runs_of_seventy_columns_take_few_messages_and_half_a_megabyte
 ) -> None:
     for number in range(100):
         config = {f"part{part}": {f"key{key}": number * key + part for key in range(10)} for part in range(5)}
-        row = workspace.store.add_run(records.Run(experiment_id=0, config=config), "sweep")
+        row = workspace.store.add_run(records.RunRecord(experiment_id=0, config=config), "sweep")
         points = [
             Point(row.id or 0, f"val/metric{metric}", step, float(step), number / (step + 1) + metric)
             for metric in range(20)
@@ -450,7 +450,7 @@ def test_twenty_curves_of_many_points_are_thinned_to_what_a_chart_can_show(
 ) -> None:
     generator = np.random.default_rng(0)
     for _ in range(20):
-        row = workspace.store.add_run(records.Run(experiment_id=0), "long")
+        row = workspace.store.add_run(records.RunRecord(experiment_id=0), "long")
         values = generator.normal(size=3_000)
         values[1_234] = 50.0
         add_points(

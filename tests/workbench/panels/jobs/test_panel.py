@@ -45,7 +45,7 @@ def sent(workspace: wb.Workspace, toy: wb.BaseAdapter) -> Iterator[Sent]:
 
 def add(workspace: wb.Workspace, **values: Any) -> int:
     """Add a job's row in any state, without anything that runs it."""
-    return workspace.store.add_job(records.Job(**{"type": "eval", "adapter": "toy", **values})).id or 0
+    return workspace.store.add_job(records.JobRecord(**{"type": "eval", "adapter": "toy", **values})).id or 0
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -14,7 +14,9 @@ from workbench.store import records
 
 def finished(workspace: wb.Workspace, name: str, score: float, status: str = "succeeded") -> int:
     row = workspace.store.add_job(
-        records.Job(type="eval", adapter="none", status="running", options={"name": name, "k": 10}, attempt=1)
+        records.JobRecord(
+            type="eval", adapter="none", status="running", options={"name": name, "k": 10}, attempt=1
+        )
     )
     assert row.id is not None
     if status == "succeeded":
