@@ -119,7 +119,7 @@ class Workspace(Home, BaseWorkspace):
         baseline: int | None = None,
         better: Mapping[str, Better | None] | None = None,
     ) -> Comparison:
-        from workbench.compare import Comparison, RunRecord
+        from workbench.compare import Comparison, RunSnapshot
 
         ids = [self._known_id(run_id) for run_id in run_ids]
         self._writer.flush()
@@ -130,7 +130,7 @@ class Workspace(Home, BaseWorkspace):
                 raise UnknownRun(requested, self.store.newest_run())
         runs = [rows[run_id] for run_id in ids]
         shown = [
-            RunRecord(run.id, run.name, run.experiment, run.status, run.config, summaries[run.id])
+            RunSnapshot(run.id, run.name, run.experiment, run.status, run.config, summaries[run.id])
             for run in runs
         ]
         return Comparison(shown, self._declared(runs), statistic=statistic, baseline=baseline, better=better)

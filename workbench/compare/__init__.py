@@ -21,7 +21,6 @@ from __future__ import annotations
 from workbench.compare.comparison import Comparison
 from workbench.compare.finals import (
     STATISTICS,
-    Better,
     DeclaredMetric,
     FinalRow,
     best_marks,
@@ -32,8 +31,9 @@ from workbench.compare.finals import (
     metric_order,
     number_text,
 )
-from workbench.compare.records import ComparedRun, RunRecord
+from workbench.compare.records import ComparedRun, RunSnapshot
 from workbench.compare.settings import MISSING, ConfigRow, config_rows, flatten, groups, setting_text
+from workbench.results.result import Better
 
 __all__ = [
     "MISSING",
@@ -44,7 +44,7 @@ __all__ = [
     "ConfigRow",
     "DeclaredMetric",
     "FinalRow",
-    "RunRecord",
+    "RunSnapshot",
     "best_marks",
     "cell_number",
     "config_rows",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.compare.curves import AXES, Floats, Line, Series, line, mean_line, smoothed, x_values
+from workbench.compare.curves import AXES, Floats, Line, line, mean_line, smoothed, x_values
 from workbench.compare.settings import groups
+from workbench.store.points import Series
 from workbench.store.runs import RunRow
 
 

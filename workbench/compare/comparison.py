@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.compare import writing
-from workbench.compare.finals import Better, DeclaredMetric, final_rows
-from workbench.compare.records import ComparedRun, RunRecord
+from workbench.compare.finals import DeclaredMetric, final_rows
+from workbench.compare.records import ComparedRun, RunSnapshot
 from workbench.compare.settings import ConfigRow, config_rows
 from workbench.errors import BadInput
+from workbench.results.result import Better
 
 
 class Comparison:
@@ -61,7 +62,7 @@ class Comparison:
                 hint="Name one of them.",
             )
         self.runs = tuple(
-            RunRecord(run.id, run.name, run.experiment, run.status, dict(run.config), dict(run.summary))
+            RunSnapshot(run.id, run.name, run.experiment, run.status, dict(run.config), dict(run.summary))
             for run in runs
         )
         self.statistic = statistic

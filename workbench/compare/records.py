@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class ComparedRun(Protocol):
-    """A run as a comparison reads it; a :class:`RunRecord` or an open run."""
+    """A run as a comparison reads it; a :class:`RunSnapshot` or an open run."""
 
     @property
     def id(self) -> int:
@@ -41,7 +41,7 @@ def run_label(run: ComparedRun) -> str:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class RunSnapshot:
     """A run as plain data."""
 
     id: int

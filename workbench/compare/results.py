@@ -11,7 +11,6 @@ import numpy as np
 
 from workbench.compare.bootstrap import Interval, paired_intervals
 from workbench.compare.finals import (
-    Better,
     DeclaredMetric,
     FinalRow,
     delta_text,
@@ -19,7 +18,7 @@ from workbench.compare.finals import (
 )
 from workbench.compare.settings import config_rows
 from workbench.errors import BadInput
-from workbench.results.result import Metric, Result, View
+from workbench.results.result import Better, Metric, Result, View
 
 #: Confidence level of the intervals.
 LEVEL = 0.95

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from workbench.compare.finals import FinalRow
-from workbench.compare.records import RunRecord, run_label
+from workbench.compare.records import RunSnapshot, run_label
 from workbench.compare.settings import MISSING, ConfigRow, setting_text
 
 _ARROWS = {"higher": "↑", "lower": "↓"}
@@ -46,7 +46,7 @@ class Compared(Protocol):
     """The parts of a comparison that are written."""
 
     @property
-    def runs(self) -> Sequence[RunRecord]:
+    def runs(self) -> Sequence[RunSnapshot]:
         """The runs, in the order of the columns."""
 
     @property

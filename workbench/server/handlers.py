@@ -145,7 +145,7 @@ class WorkbenchHandler(APIHandler):
             self.desk.files -= 1
             asyncio.get_running_loop().run_in_executor(None, upload.discard)
 
-    def finish(self, chunk: Any = None) -> Any:
+    def finish(self, *args: Any, **kwargs: Any) -> Any:
         """Send the answer; before the body has been read, the answer says that the connection ends with it.
 
         The server closes such a connection. A client that is not told sends its next request there and sees
@@ -153,7 +153,7 @@ class WorkbenchHandler(APIHandler):
         """
         if self._preparing:
             self.set_header("Connection", "close")
-        return super().finish(chunk)
+        return super().finish(*args, **kwargs)
 
     def on_finish(self) -> None:
         """Clean up the upload."""

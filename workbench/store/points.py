@@ -85,10 +85,9 @@ class Series:
             return parts[0]
         if not parts:
             return cls(np.empty(0, np.int64), np.empty(0), np.empty(0))
-        columns = [
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("step", "time", "value")
-        ]
-        return cls(*columns, first=parts[0].first)
+        step = np.concatenate([part.step for part in parts])
+        time = np.concatenate([part.time for part in parts])
+        return cls(step, time, np.concatenate([part.value for part in parts]), parts[0].first)
 
 
 Key = tuple[int, str]
@@ -325,13 +324,13 @@ def _rows(connection: Connection, ids: Sequence[int], after: int) -> list[tuple[
     rows = connection.execute(query).all()
     if not rows:
         return []
-    owner, seq, *columns = zip(*rows, strict=True)
-    kinds = (np.int64, np.float64, np.float64)  # None becomes NaN
-    arrays = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    owner, seq, steps, times, values = zip(*rows, strict=True)
+    step, at = np.array(steps, np.int64), np.array(times, np.float64)
+    value = np.array(values, np.float64)  # None becomes NaN
     cuts = np.flatnonzero(np.diff(np.array(owner))) + 1
     bounds = [0, *(int(cut) for cut in cuts), len(owner)]
     return [
-        (int(owner[start]), Series(*(array[start:end] for array in arrays), first=int(seq[start])))
+        (int(owner[start]), Series(step[start:end], at[start:end], value[start:end], int(seq[start])))
         for start, end in pairwise(bounds)
     ]
 
@@ -355,8 +354,10 @@ def _chunked(
     if last is not None:
         query = query.where(_chunks.c.first <= last)
     for metric_id, first, step, at, value in connection.execute(query):
-        columns = np.frombuffer(step, "<i8"), np.frombuffer(at, "<f8"), np.frombuffer(value, "<f8")
-        yield metric_id, Series(*columns, first=first)
+        series = Series(
+            np.frombuffer(step, "<i8"), np.frombuffer(at, "<f8"), np.frombuffer(value, "<f8"), first
+        )
+        yield metric_id, series
 
 
 def _between(series: Series, after: int, last: int | None = None) -> Series:

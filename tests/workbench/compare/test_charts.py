@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from workbench.compare.charts import ChartWish, chart_lines
-from workbench.compare.curves import Series, smoothed
+from workbench.compare.curves import smoothed
+from workbench.store.points import Series
 from workbench.store.runs import RunRow
 
 

@@ -16,7 +16,7 @@ import workbench as wb
 from workbench.compare import (
     MISSING,
     Comparison,
-    RunRecord,
+    RunSnapshot,
     best_marks,
     cell_number,
     config_rows,
@@ -30,9 +30,9 @@ from workbench.compare import (
 )
 
 
-def record(number: int, config: dict[str, Any] | None = None, **last: float | None) -> RunRecord:
+def record(number: int, config: dict[str, Any] | None = None, **last: float | None) -> RunSnapshot:
     summary = {name: {"last": value, "min": 0.0, "max": 9.0, "best": 9.0} for name, value in last.items()}
-    return RunRecord(number, f"run {number}", "tries", "succeeded", config or {}, summary)
+    return RunSnapshot(number, f"run {number}", "tries", "succeeded", config or {}, summary)
 
 
 @pytest.mark.parametrize(

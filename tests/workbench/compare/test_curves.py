@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
-from workbench.compare.curves import AXES, Series, line, mean_line, smoothed, thinned, x_values
+from workbench.compare.curves import AXES, line, mean_line, smoothed, thinned, x_values
+from workbench.store.points import Series
 
 
 def series(steps: list[int], values: list[float], times: list[float] | None = None) -> Series:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench.compare import Comparison, RunRecord
+from workbench.compare import Comparison, RunSnapshot
 
 
-def run(number: int, name: str, config: dict[str, Any], **last: float) -> RunRecord:
+def run(number: int, name: str, config: dict[str, Any], **last: float) -> RunSnapshot:
     summary = {metric: {"last": value, "count": 1} for metric, value in last.items()}
-    return RunRecord(number, name, "tries", "succeeded", config, summary)
+    return RunSnapshot(number, name, "tries", "succeeded", config, summary)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_markdown_escapes_what_it_must() -> None:
 @pytest.mark.parametrize(("statistic", "head"), [("last", "Final"), ("best", "Best"), ("min", "Min")])
 def test_tables_say_which_number_of_a_run_stands_in_them(statistic: str, head: str) -> None:
     summary = {"x": dict.fromkeys(("last", "best", "min", "max"), 1.0)}
-    one = Comparison([RunRecord(1, "a", "tries", "succeeded", {}, summary)], statistic=statistic)
+    one = Comparison([RunSnapshot(1, "a", "tries", "succeeded", {}, summary)], statistic=statistic)
     assert one.to_markdown().startswith(f"| {head} |")
     assert f"\n{head} & a " in one.to_latex()
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from workbench.compare import Comparison, RunRecord
+from workbench.compare import Comparison, RunSnapshot
 from workbench.compare.charts import ChartWish, chart_lines
 from workbench.compare.curves import AXES, Line
 from workbench.errors import BadInput, UnknownRun, WorkbenchError
@@ -207,7 +207,7 @@ class ComparePanel(LivePanel):
         self, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]], declared: Sequence[Any]
     ) -> Comparison:
         records = [
-            RunRecord(row.id, row.name, row.experiment, row.status, row.config, summaries[row.id])
+            RunSnapshot(row.id, row.name, row.experiment, row.status, row.config, summaries[row.id])
             for row in picked
         ]
         how = {"statistic": self._view.statistic, "baseline": self._view.baseline}

@@ -109,10 +109,7 @@ async def start_run(desk: WorkbenchServer, call: Call) -> Any:
 
     def start(home: Workspace) -> Any:
         experiment = check_experiment(body.experiment)
-        try:
-            described = {name: plain(getattr(body, name), name) for name in _JSON_COLUMNS}
-        except RecursionError:
-            raise BadInput("the run's description is nested too deeply") from None
+        described = {name: plain(getattr(body, name), name) for name in _JSON_COLUMNS}
         row = records.RunRecord(
             experiment_id=0,
             name=body.name.strip(),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from workbench import wire
-from workbench.errors import BadInput, UnknownExperiment
+from workbench.errors import UnknownExperiment
 from workbench.home import as_id
 from workbench.runs.local import LocalRun
 from workbench.runs.run import Run
@@ -301,10 +301,6 @@ async def annotate_run(desk: WorkbenchServer, call: Call) -> Any:
     """Set notes, or add tags."""
     body: NotesIn = call.body
 
-    def annotate(home: Workspace) -> Any:
-        try:
-            return whole_json(run_in_path(home, call).annotate(notes=body.notes, tags=body.tags))
-        except RecursionError:
-            raise BadInput("the tags are nested too deeply") from None
-
-    return await desk.run(annotate)
+    return await desk.run(
+        lambda home: whole_json(run_in_path(home, call).annotate(notes=body.notes, tags=body.tags))
+    )
