@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 import workbench as wb
+from workbench.host import processes
 from workbench.search.client import LOCK_NAME
 from workbench.store import records
 
@@ -100,7 +101,7 @@ def end_search_service(home: Path) -> None:
     with suppress(OSError, ValueError, KeyError):
         pid = json.loads((home / LOCK_NAME).read_text())["pid"]
         os.kill(pid, signal.SIGTERM)
-        until(lambda: not Path(f"/proc/{pid}").exists() or b"Z (" in Path(f"/proc/{pid}/stat").read_bytes())
+        until(lambda: not processes.started(pid))
 
 
 @pytest.fixture

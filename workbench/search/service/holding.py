@@ -44,6 +44,7 @@ class Holding:
         self.last_asked = time.monotonic()
         self.dead = False
         self.broke = False
+        self.stopped_for = ""  # why the service stopped it, if it did
         self.process: asyncio.subprocess.Process | None = None
         self._open_seconds = limits.check_seconds if stamp is None else limits.open_seconds
         self._arguments = arguments
@@ -145,6 +146,8 @@ class Holding:
         return self._reader, self._writer
 
     async def _how_it_ended(self) -> str:
+        if self.stopped_for:
+            return f"{self.stopped_for} and was stopped"
         if self.process is None:
             return "could not be started"
         try:

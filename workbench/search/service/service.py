@@ -276,7 +276,9 @@ class Service:
         for key, size in sizes.items():
             if size > self.limits.memory:
                 held = self._holdings[key]
-                _LOG.warning("%s uses %d MiB of memory and is stopped", held.what, size // 2**20)
+                used, most = size // 2**20, self.limits.memory // 2**20
+                held.stopped_for = f"used {used:,} MiB of memory (limit: {most:,} MiB)"
+                _LOG.warning("%s %s and is stopped", held.what, held.stopped_for)
                 held.broke = True
                 await held.end()
                 self._forget(key, held)
