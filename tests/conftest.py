@@ -232,8 +232,8 @@ class DemoResults:
     progress: str
 
 
-#: The whole way on the real collection and the real picture network, with fewer steps: about a minute.
-SHORT_DEMO = ("train.steps=120", "train.validate_every=40", "train.refit_steps=100")
+#: The whole way on the real collection and the real picture network, with fewer steps: a minute and a half.
+SHORT_DEMO = ("train.steps=150", "train.validate_every=50", "train.refit_steps=250")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Validate, convert and format logged values: numbers, steps, whole curves, settings as plain JSON."""
+"""Validate and convert logged values: numbers, steps, whole curves, and settings as plain JSON."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ LOWEST_STEP, HIGHEST_STEP = -(2**63), 2**63 - 1
 
 #: Maximum nesting depth of lists and dictionaries. The recursion limit differs between Python versions.
 MOST_NESTED = 100
-
-
-def short_number(value: float) -> str:
-    """Format a number for plain text: four significant digits."""
-    return f"{value:.4g}"
 
 
 def plain(value: Any, what: str) -> Any:

@@ -104,7 +104,7 @@ def test_ci_runs_on_each_python_the_package_promises() -> None:
     assert action(job, "setup-python")["python-version"] == "${{ matrix.python }}"
     assert scripts(job)[-1] == ".ci/run"
     # The script uses the python3 that the step before put first on the path.
-    assert "\npython3 -m venv" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\n(python3 -m venv" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def test_the_wheel_is_built_checked_installed_and_examined_in_this_order() -> None:

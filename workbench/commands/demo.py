@@ -12,7 +12,7 @@ from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table, say
 from workbench.commands.serve import serve_index
 from workbench.errors import BadInput
-from workbench.values import short_number
+from workbench.text import short_number
 
 if TYPE_CHECKING:
     from workbench.adapter.contract import BaseAdapter

@@ -21,7 +21,7 @@ from workbench.commands.arguments import (
 from workbench.commands.exit_codes import CANCELLED, DONE, FAILED
 from workbench.commands.output import complain, print_document, print_table, say
 from workbench.errors import BadInput, JobCancelled, WorkbenchError
-from workbench.values import short_number
+from workbench.text import short_number
 
 if TYPE_CHECKING:
     from workbench.jobs.job import Job

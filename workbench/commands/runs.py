@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.commands.arguments import command, completed_by, in_workspace
 from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table
-from workbench.values import short_number
+from workbench.text import short_number
 
 if TYPE_CHECKING:
     from workbench.runs.run import Run

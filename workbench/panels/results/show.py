@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from workbench.errors import BadInput
 from workbench.panels.results.html import result_html
 from workbench.results.result import Result
-from workbench.values import short_number
+from workbench.text import short_number
 
 if TYPE_CHECKING:
     from workbench.compare.results import ResultsComparison
