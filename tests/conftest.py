@@ -27,6 +27,11 @@ from workbench.jobs import workers
 
 TOY = Path(__file__).parent / "adapters" / "toy.py"
 
+# Here, and in all processes that tests start, one thread per process: several test workers share the cores,
+# and libraries that start a thread per core slow each other down.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="soaks, and the long form of the fault suite")

@@ -72,7 +72,7 @@ class Lab:
 
 
 @contextmanager
-def lab_in(folder: Path, home: Path, *, notebooks: bool = False, api: str = "jobs_api") -> Iterator[Lab]:
+def lab_in(folder: Path, home: Path, *, api: str = "jobs_api") -> Iterator[Lab]:
     root, state = folder / "root", folder / "state"
     root.mkdir()
     (state / "jupyter_server_config.d").mkdir(parents=True)
@@ -90,7 +90,7 @@ def lab_in(folder: Path, home: Path, *, notebooks: bool = False, api: str = "job
             "PYTHONPATH",
             os.pathsep.join(filter(None, [str(folder / "api"), os.environ.get("PYTHONPATH")])),
         )
-        with jupyter_lab(root, home, state, notebooks=notebooks) as url:
+        with jupyter_lab(root, home, state, notebooks=False) as url:
             yield Lab(root, folder / "api" / "answer.json", url)
 
 
@@ -102,6 +102,18 @@ def lab(shapes_workspace: wb.Workspace, tmp_path_factory: pytest.TempPathFactory
             run.log({"loss": loss}, step=1)
     with lab_in(tmp_path_factory.mktemp("lab"), shapes_workspace.path) as running:
         yield running
+
+
+@contextmanager
+def cleared(lab: Lab) -> Iterator[None]:
+    """Take what other tests left in the folder of the notebooks out of the way, and what this one leaves."""
+    folder = lab.root / "notebooks"
+    for remove in (True, False):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        folder.unlink(missing_ok=True)
+        if remove:
+            yield
 
 
 @pytest.fixture
@@ -161,16 +173,14 @@ def test_a_card_copies_its_page_and_opens_it_with_its_panel(
     assert (seen.strangers(), seen.errors, refused) == ([], [], [])
 
 
-def test_existing_files_are_never_overwritten(
-    visit: Callable[..., Visit], shapes_workspace: wb.Workspace, tmp_path: Path
-) -> None:
+def test_existing_files_are_never_overwritten(visit: Callable[..., Visit], lab: Lab) -> None:
     shipped = json.loads((NOTEBOOKS / "compare.ipynb").read_text(encoding="utf-8"))
     foreign = {**shipped, "metadata": {}, "cells": []}
     changed = {
         **shipped,
         "cells": [{**shipped["cells"][0], "source": "# 내가 고친 쪽"}, *shipped["cells"][1:]],
     }
-    with lab_in(tmp_path, shapes_workspace.path) as lab:
+    with cleared(lab):
         folder = lab.root / "notebooks"
         folder.mkdir()
         before = {}
@@ -189,10 +199,9 @@ def test_existing_files_are_never_overwritten(
         assert {path.name for path in folder.glob("*.ipynb")} == {*before, "workbench-jobs.ipynb"}
 
 
-def test_in_a_checkout_its_own_notebooks_are_opened(
-    visit: Callable[..., Visit], shapes_workspace: wb.Workspace, tmp_path: Path
-) -> None:
-    with lab_in(tmp_path, shapes_workspace.path, notebooks=True) as lab:
+def test_in_a_checkout_its_own_notebooks_are_opened(visit: Callable[..., Visit], lab: Lab) -> None:
+    with cleared(lab):
+        shutil.copytree(NOTEBOOKS, lab.root / "notebooks")
         before = {path.name: path.read_bytes() for path in (lab.root / "notebooks").iterdir()}
         page = visit(lab.address).page
         card(page, "Search demo").click()
@@ -201,10 +210,8 @@ def test_in_a_checkout_its_own_notebooks_are_opened(
         assert after == before
 
 
-def test_a_folder_that_cannot_be_written_is_reported(
-    visit: Callable[..., Visit], shapes_workspace: wb.Workspace, tmp_path: Path
-) -> None:
-    with lab_in(tmp_path, shapes_workspace.path) as lab:
+def test_a_folder_that_cannot_be_written_is_reported(visit: Callable[..., Visit], lab: Lab) -> None:
+    with cleared(lab):
         (lab.root / "notebooks").write_text("a file instead of a folder", encoding="utf-8")
         page = visit(lab.address).page
         card(page, "Jobs").click()
@@ -221,6 +228,8 @@ def test_the_status_bar_counts_the_running_jobs_and_opens_their_page(
     expect(status(page)).to_have_text("No jobs running")
     answering.running(1)
     expect(status(page)).to_have_text("1 job running")
+    answering.answer.write_text("{}")  # an invalid answer hides the number
+    expect(status(page)).to_be_hidden()
     answering.running(12)
     expect(status(page)).to_have_text("12 jobs running")
     status(page).click()
@@ -265,16 +274,6 @@ def test_without_an_api_there_is_no_status_and_no_further_request(
     assert refused == [404]
     expect(status(page)).to_have_count(0)
     assert seen.errors == []
-
-
-def test_an_invalid_answer_hides_the_number(visit: Callable[..., Visit], answering: Lab) -> None:
-    page = visit(answering.address).page
-    answering.running(3)
-    expect(status(page)).to_have_text("3 jobs running")
-    answering.answer.write_text("{}")
-    expect(status(page)).to_be_hidden()
-    answering.running(4)
-    expect(status(page)).to_have_text("4 jobs running")
 
 
 def test_the_palette_opens_the_pages_too(visit: Callable[..., Visit], answering: Lab) -> None:
