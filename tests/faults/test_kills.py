@@ -33,7 +33,7 @@ POINTS = (
 )
 
 #: How many random kills with one worker on SQLite, and with two workers on PostgreSQL.
-SHORT, LONG = (12, 8), (300, 100)
+SHORT, LONG = (8, 6), (300, 100)
 
 
 @pytest.mark.parametrize("point", POINTS)

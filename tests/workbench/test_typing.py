@@ -84,6 +84,9 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("user")
     (folder / "mine.py").write_text(USER, encoding="utf-8")
     (folder / "handles.py").write_text(HANDLES, encoding="utf-8")
+    # Reading the types of these takes most of the time, and none of them reaches the face.
+    heavy = "torch.*,sqlalchemy.*,matplotlib.*,IPython.*,scipy.*"
+    (folder / "mypy.ini").write_text(f"[mypy]\n[mypy-{heavy}]\nfollow_imports = skip\n")
     package, _ = write_adapter("my_model", folder)
     # On the interpreter's path, and not on mypy's: so it is seen as what is installed is.
     done = subprocess.run(

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, Connection, Text, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.engines import storable
@@ -239,4 +240,10 @@ def _experiment_id(connection: Connection, name: str, created_at: float) -> int:
     existing = connection.execute(select(EXPERIMENTS.c.id).where(EXPERIMENTS.c.name == name)).scalar()
     if existing is not None:
         return int(existing)
-    return new_id(connection, insert(EXPERIMENTS).values(name=name, created_at=created_at), EXPERIMENTS)
+    # Another process may add it at the same moment: then its row is taken.
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    adding = dialect.insert(EXPERIMENTS).values(name=name, created_at=created_at)
+    added = connection.execute(
+        adding.on_conflict_do_nothing(index_elements=["name"]).returning(EXPERIMENTS.c.id)
+    ).scalar()
+    return int(added) if added is not None else _experiment_id(connection, name, created_at)

@@ -73,10 +73,13 @@ def served(toy_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.parametrize("existing", [False, True], ids=["any ids", "existing ids"])
-def test_schemathesis_finds_nothing(served: Live, tmp_path: Path, existing: bool) -> None:
+def test_schemathesis_finds_nothing(
+    served: Live, tmp_path: Path, existing: bool, request: pytest.FixtureRequest
+) -> None:
     (tmp_path / "schemathesis.toml").write_text(SETTINGS + (EXISTING if existing else ""))
     program = Path(sysconfig.get_path("scripts")) / "schemathesis"
-    options = ["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "1"]
+    most = "50" if request.config.getoption("--long") else "6"
+    options = ["--phases", "examples,coverage,fuzzing", "--max-examples", most, "--seed", "1"]
     command = [program, "--config-file", tmp_path / "schemathesis.toml", "run", f"{served.api}/openapi.json"]
     command += ["--header", f"Authorization: token {served.token}", "--checks", ",".join(CHECKS), *options]
     command += ["--no-color", "--request-timeout", "60", "--continue-on-failure"]

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,22 @@ def test_no_job_is_run_by_two_workers(store: Store) -> None:
     assert [claimer.returncode for claimer in claimers] == [0] * 4
     assert sorted(taken) == list(range(1, 201))
     assert store.count_jobs("succeeded") == 200
+
+
+def test_an_experiment_that_several_add_at_once_is_one(store: Store) -> None:
+    """Two workers whose first jobs are of one experiment: the later insert was refused as a duplicate."""
+    barrier = threading.Barrier(4)
+
+    def add() -> None:
+        for number in range(30):
+            barrier.wait(30)
+            store.add_run(records.RunRecord(experiment_id=0), f"question {number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        for adding in [pool.submit(add) for _ in range(4)]:
+            adding.result(120)
+    assert sorted(one.name for one in store.experiments()) == sorted(f"question {n}" for n in range(30))
+    assert len(store.runs()) == 120
 
 
 # Temporary errors ------------------------------------------------------------------------------------
