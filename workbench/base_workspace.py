@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.results.result import Better, Metric
     from workbench.runs.run import Run
     from workbench.search.searcher import Searcher
+    from workbench.values import Settings, Tags
 
 
 class BaseWorkspace(ABC):
@@ -54,10 +55,10 @@ class BaseWorkspace(ABC):
         self,
         experiment: str,
         name: str | None = None,
-        config: Mapping[str, Any] | BaseModel | None = None,
+        config: Settings | None = None,
         job_id: int | None = None,
         *,
-        tags: Mapping[str, Any] | None = None,
+        tags: Tags | None = None,
         notes: str = "",
         seed: int | None = None,
         better: Mapping[str, Better] | Sequence[Metric] | None = None,
@@ -72,8 +73,10 @@ class BaseWorkspace(ABC):
             The experiment it belongs to; created if new.
         name : str, optional
             Default: ``run-<id>``.
-        config, tags : mapping, optional
-            Any values with a plain JSON form; they may be nested.
+        config : mapping, dataclass, pydantic model or argparse.Namespace, optional
+            Settings; they may be nested. Values without a plain JSON form are kept as text.
+        tags : mapping, or collection of str, optional
+            Tags with values; from a collection, tags without.
         job_id : int, optional
             The job that creates the run.
         notes : str
@@ -148,7 +151,7 @@ class BaseWorkspace(ABC):
         """Return a reader that caches curves and reads only new points."""
 
     @abstractmethod
-    def family_metrics(self, families: Collection[str]) -> list[Metric]:
+    def family_metrics(self, families: Collection[str]) -> dict[str, list[Metric]]:
         """Return the metrics that adapters declare, ordered by adapter name; unknown adapters are skipped.
 
         Parameters
@@ -183,6 +186,7 @@ class BaseWorkspace(ABC):
         UnknownJob, WrongState, BadInput
             A job is not found or has no result, or no job is given.
         """
+        from workbench.compare.reading import by_run
         from workbench.compare.results import NamedResult, ResultsComparison
 
         jobs = [self.job(job_id) for job_id in job_ids]
@@ -195,7 +199,7 @@ class BaseWorkspace(ABC):
                 )
             title = job.options.get("name") or job.options.get("experiment") or job.type
             named.append(NamedResult(job.id, f"#{job.id} {title}", job.result, job.options))
-        declared = self.family_metrics({job.adapter for job in jobs})
+        declared = by_run({job.id: job.adapter or "" for job in jobs}, self.family_metrics)
         return ResultsComparison(named, declared, baseline=baseline, better=better, seed=seed)
 
     # Jobs --------------------------------------------------------------------------------------

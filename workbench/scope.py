@@ -40,7 +40,7 @@ from workbench.results.result import Better, Metric, Result, plain_result
 from workbench.runs.run import Run
 from workbench.store import records
 from workbench.store.database import patiently
-from workbench.values import plain
+from workbench.values import Settings, Tags, plain
 from workbench.workspace import Workspace
 
 _T = TypeVar("_T")
@@ -177,8 +177,8 @@ class JobScope:
         experiment: str,
         *,
         name: str | None = None,
-        config: Mapping[str, Any] | BaseModel | None = None,
-        tags: Mapping[str, Any] | None = None,
+        config: Settings | None = None,
+        tags: Tags | None = None,
         better: Mapping[str, Better] | None = None,
     ) -> Run:
         """Start a run that belongs to this job; the adapter declares the directions of its metrics.

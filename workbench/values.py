@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import os
 import re
-from collections.abc import Mapping
-from datetime import datetime
-from types import NoneType
-from typing import Any
+from argparse import Namespace
+from collections import deque
+from collections.abc import Collection, Mapping
+from datetime import date, timedelta
+from datetime import time as clock_time
+from decimal import Decimal
+from enum import Enum
+from types import NoneType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
 
 from pydantic import BaseModel
 
 from workbench.errors import BadInput
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+#: What describes a run: its settings, and its tags.
+Settings: TypeAlias = "Mapping[str, Any] | BaseModel | Namespace | SimpleNamespace | DataclassInstance"
+Tags: TypeAlias = Mapping[str, Any] | Collection[str]
+
 LOWEST_STEP, HIGHEST_STEP = -(2**63), 2**63 - 1
+
+
+#: Maximum number of characters of a value that is kept as text, and of one in an error message.
+_TEXT_CHARACTERS = 1000
 
 
 #: Maximum nesting depth of lists and dictionaries. The recursion limit differs between Python versions.
 MOST_NESTED = 100
+
+
+def storable(value: Any) -> Any:
+    """Return a value whose strings any database accepts.
+
+    File names that are not UTF-8 put unpaired surrogates into error messages, and process output may contain
+    NUL characters. Neither can be stored, and neither may prevent a job's end from being written.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {storable(key): storable(item) for key, item in value.items()}
+    return [storable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def plain(value: Any, what: str) -> Any:
@@ -34,28 +67,90 @@ def plain(value: Any, what: str) -> Any:
     return _plain(value, what, MOST_NESTED)
 
 
-def _plain(value: Any, what: str, levels: int) -> Any:
+def described(value: Any, what: str) -> dict[str, Any]:
+    """Return the description of a run, its settings or tags, as plain JSON that any database stores.
+
+    A description must not keep a training from starting, so that what has no plain JSON form (a function, a
+    device, a type) is kept as text.
+
+    Parameters
+    ----------
+    value : mapping, pydantic model, dataclass or argparse.Namespace; None for an empty description
+        The description.
+    what : str
+        Its name in error messages.
+
+    Raises
+    ------
+    BadInput
+        It is something else, two of its keys have the same text, or it is nested more than
+        :data:`MOST_NESTED` levels.
+    """
+    value = {} if value is None else _fields(value)
+    if not isinstance(value, (Mapping, BaseModel)):
+        raise BadInput(
+            f"{what} must be a dictionary, a dataclass, a pydantic model or an argparse.Namespace, "
+            f"got {_shortened(repr(value))}"
+        )
+    document: dict[str, Any] = storable(_plain(value, what, MOST_NESTED, as_text=True))
+    return document
+
+
+def _fields(value: Any) -> Any:
+    """Return a dataclass or a namespace as a dictionary of its fields; anything else as it is."""
+    if isinstance(value, type):
+        return value
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return vars(value) if isinstance(value, (Namespace, SimpleNamespace)) else value
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _TEXT_CHARACTERS else f"{text[:_TEXT_CHARACTERS]}…"
+
+
+def _text_of(value: Any) -> str:
+    """Return readable text of a value that has no plain JSON form."""
+    if isinstance(getattr(value, "__qualname__", None), str):  # a class or a function
+        return f"{value.__module__}.{value.__qualname__}"
+    try:
+        return _shortened(str(value))
+    except Exception:  # the description of an object of the user's own
+        return f"<{type(value).__name__}>"
+
+
+def _plain(value: Any, what: str, levels: int, *, as_text: bool = False) -> Any:
+    if isinstance(value, Enum):
+        value = value.value
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)  # JSON has no NaN; keep it as text
     if isinstance(value, BaseModel):
-        return _plain(value.model_dump(mode="json"), what, levels)
-    if not levels and isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        return _plain(value.model_dump(mode="json"), what, levels, as_text=as_text)
+    value = _fields(value)
+    if not levels and isinstance(value, (Mapping, list, tuple, set, frozenset, deque)):
         whole = re.split(r"[.\[]", what, maxsplit=1)[0]
         raise BadInput(
             f"{whole}: lists and dictionaries must be nested at most {MOST_NESTED} levels",
             hint="Use fewer levels.",
         )
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{what}.{key}", levels - 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+        out: dict[str, Any] = {}
+        for key, item in value.items():
+            if (name := str(key)) in out:
+                raise BadInput(f"{what} has two keys with the text {name!r}", hint="Use strings as keys.")
+            out[name] = _plain(item, f"{what}.{name}", levels - 1, as_text=as_text)
+        return out
+    if isinstance(value, (list, tuple, set, frozenset, deque, range)):
         items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
-        return [_plain(item, f"{what}[{at}]", levels - 1) for at, item in enumerate(items)]
-    if isinstance(value, (os.PathLike, datetime)):
+        return [_plain(item, f"{what}[{at}]", levels - 1, as_text=as_text) for at, item in enumerate(items)]
+    if isinstance(value, (os.PathLike, date, clock_time, timedelta, Decimal, UUID)):  # a datetime is a date
         return str(value)
-    if hasattr(value, "tolist"):  # numpy and torch: scalars and arrays
-        return _plain(value.tolist(), what, levels)
+    if hasattr(value, "tolist") and not isinstance(value, type):  # numpy and torch: scalars and arrays
+        return _plain(value.tolist(), what, levels, as_text=as_text)
+    if as_text:
+        return _text_of(value)
     raise BadInput(
         f"{what} is a {type(value).__name__}, which has no plain JSON form",
         hint="Use numbers, strings, lists and dictionaries.",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from workbench.jobs.local import LocalJob
     from workbench.runs.heartbeats import Hearing
     from workbench.runs.imports import Imported, OnProgress
+    from workbench.values import Settings, Tags
 
 
 class Workspace(Home, BaseWorkspace):
@@ -61,10 +62,10 @@ class Workspace(Home, BaseWorkspace):
         self,
         experiment: str,
         name: str | None = None,
-        config: Mapping[str, Any] | BaseModel | None = None,
+        config: Settings | None = None,
         job_id: int | None = None,
         *,
-        tags: Mapping[str, Any] | None = None,
+        tags: Tags | None = None,
         notes: str = "",
         seed: int | None = None,
         better: Mapping[str, Better] | Sequence[Metric] | None = None,
@@ -153,16 +154,16 @@ class Workspace(Home, BaseWorkspace):
             raise UnknownRun(value, self.store.newest_run())
         return number
 
-    def _declared(self, runs: Sequence[RunRow]) -> list[Metric]:
-        """Return the metrics declared for the runs: by the adapters of their jobs, then by the runs."""
-        from workbench.compare.reading import said_directions
+    def _declared(self, runs: Sequence[RunRow]) -> dict[int, list[Metric]]:
+        """Return the metrics that the adapters of the runs' jobs declare, by run."""
+        from workbench.compare.reading import by_run
 
-        job_ids = {run.job_id for run in runs if run.job_id is not None}
-        families = set(self.store.job_adapters(job_ids).values()) if job_ids else set()
-        return self.family_metrics(families) + said_directions(runs)
+        job_of = {run.id: run.job_id for run in runs if run.job_id is not None}
+        adapters = self.store.job_adapters(set(job_of.values())) if job_of else {}
+        return by_run({run: adapters.get(job, "") for run, job in job_of.items()}, self.family_metrics)
 
     @override
-    def family_metrics(self, families: Collection[str]) -> list[Metric]:
+    def family_metrics(self, families: Collection[str]) -> dict[str, list[Metric]]:
         from workbench.compare.reading import family_metrics
 
         return family_metrics(families)

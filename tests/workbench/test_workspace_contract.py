@@ -296,7 +296,8 @@ def test_a_reader_reads_what_a_workspace_says(both: Both) -> None:
     assert (listed, list(rows)) == (range(run_id, run_id + 1), [run_id])
     assert (rows[run_id].config, rows[run_id].directions) == ({"lr": 1}, [["m", "higher"]])
     assert reader.summaries(rows.values())[run_id]["m"]["last"] == math.inf
-    assert [(one.name, one.better) for one in reader.declared(rows.values())] == [("m", "higher")]
+    assert reader.summaries(rows.values())[run_id]["m"]["better"] == "higher"
+    assert reader.declared(rows.values()) == {}  # no adapter logged it
     curves = both.ws.curve_reader().series({(run_id, "other"): 4, (run_id, "none"): 1})
     assert curves[run_id, "other"].value.tolist() == [0, 1, 2, 3]
     assert len(curves[run_id, "none"]) == 0

@@ -22,8 +22,8 @@ class Comparison:
     ----------
     runs : sequence of ComparedRun
         The runs, in column order.
-    metrics : sequence of DeclaredMetric
-        Directions, formats and descriptions that the adapters declare.
+    metrics : mapping of int to sequence of DeclaredMetric, optional
+        By run id, the metrics that the run's adapter declares, with directions, formats and descriptions.
     statistic : {"last", "best", "min", "max"}
         Which value of a metric's summary to use.
     baseline : int, optional
@@ -42,7 +42,7 @@ class Comparison:
     def __init__(
         self,
         runs: Sequence[ComparedRun],
-        metrics: Sequence[DeclaredMetric] = (),
+        metrics: Mapping[int, Sequence[DeclaredMetric]] | None = None,
         *,
         statistic: str = "last",
         baseline: int | None = None,
@@ -69,7 +69,8 @@ class Comparison:
         self.baseline = baseline
         place = None if baseline is None else ids.index(baseline)
         summaries = [run.summary for run in self.runs]
-        self.final = final_rows(summaries, metrics, statistic=statistic, base=place or 0, better=better)
+        declared = [(metrics or {}).get(run_id, ()) for run_id in ids]
+        self.final = final_rows(summaries, declared, statistic=statistic, base=place or 0, better=better)
         self.config = config_rows([run.config for run in self.runs], baseline=place)
 
     def __repr__(self) -> str:

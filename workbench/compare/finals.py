@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 from workbench.errors import BadInput
-from workbench.results.result import Better
+from workbench.results.result import Better, fits
 
 #: Choices for the value of a metric's summary to show.
 STATISTICS = ("last", "best", "min", "max")
@@ -115,7 +114,7 @@ def delta_text(value: float | None, base: float | None, spec: str) -> str:
 def declared(name: str, metrics: Sequence[DeclaredMetric]) -> DeclaredMetric | None:
     """Return the declaration of a metric: its own entry, else the first matching pattern, else None."""
     exact = (metric for metric in metrics if metric.name == name)
-    fitting = (metric for metric in metrics if fnmatchcase(name, metric.name))
+    fitting = (metric for metric in metrics if fits(name, metric.name))
     return next(exact, None) or next(fitting, None)
 
 
@@ -149,7 +148,7 @@ def metric_order(name: str) -> tuple[Any, ...]:
 
 def final_rows(
     summaries: Sequence[Mapping[str, Mapping[str, Any]]],
-    metrics: Sequence[DeclaredMetric] = (),
+    metrics: Sequence[Sequence[DeclaredMetric]] = (),
     *,
     statistic: str = "last",
     base: int = 0,
@@ -161,14 +160,16 @@ def final_rows(
     ----------
     summaries : sequence of mapping
         One per run, as returned by ``run.summary``.
-    metrics : sequence of DeclaredMetric
-        Directions, formats and descriptions. For other metrics the runs' own directions apply.
+    metrics : sequence of sequence of DeclaredMetric
+        One per run: the metrics that the run's adapter declares. A direction that the run itself declares
+        (``better`` in its summary) takes precedence. Empty: the runs have no adapter.
     statistic : {"last", "best", "min", "max"}
         Which value of the summary to show.
     base : int
         Index of the run that differences are relative to.
     better : mapping of str to {"higher", "lower", None}, optional
-        Directions by name or glob pattern; they override the declared ones.
+        Directions by name or glob pattern, which override the declared ones; a name takes precedence over
+        patterns, and earlier patterns over later ones.
 
     Raises
     ------
@@ -177,12 +178,20 @@ def final_rows(
     """
     if statistic not in STATISTICS:
         raise BadInput(f"unknown statistic {statistic!r}; allowed: {', '.join(STATISTICS)}")
+    families = _by_family(metrics, len(summaries))
     rows = []
     for name in sorted({name for summary in summaries for name in summary}, key=metric_order):
-        metric = declared(name, metrics)
         entries = [summary.get(name) for summary in summaries]
-        way = metric.better if metric else _agreed([entry for entry in entries if entry])
-        way = _wished(name, better or {}, way)
+        metric, ways = None, set()
+        for family, places in families:
+            declaration = declared(name, family)
+            present = [entry for place in places if (entry := entries[place])]
+            if declaration is not None and present:
+                metric = metric or declaration
+                ways |= {entry.get("better") or declaration.better for entry in present}
+            else:
+                ways |= {entry.get("better") for entry in present}
+        way = _wished(name, better or {}, _agreed(ways))
         values = _numbers(entries, statistic, way)
         form = metric.format if metric else _fitting_format(values)
         description = metric.description if metric else ""
@@ -193,14 +202,25 @@ def final_rows(
 def _wished(name: str, better: Mapping[str, Better | None], way: Better | None) -> Better | None:
     if name in better:
         return better[name]
-    return next((wish for pattern, wish in better.items() if fnmatchcase(name, pattern)), way)
+    return next((wish for pattern, wish in better.items() if fits(name, pattern)), way)
 
 
-def _agreed(summaries: Sequence[Mapping[str, Any]]) -> Better | None:
-    """Return the direction that the runs declare; None if none does, or if they disagree."""
-    ways = {summary.get("better") for summary in summaries} - {None}
-    way = ways.pop() if len(ways) == 1 else None
-    return way if way in ("higher", "lower") else None
+def _by_family(
+    metrics: Sequence[Sequence[DeclaredMetric]], count: int
+) -> list[tuple[Sequence[DeclaredMetric], list[int]]]:
+    """Return each set of declared metrics with the positions of its runs."""
+    if not metrics:
+        return [((), list(range(count)))]
+    places: dict[int, tuple[Sequence[DeclaredMetric], list[int]]] = {}
+    for place, family in enumerate(metrics):
+        places.setdefault(id(family), (family, []))[1].append(place)
+    return list(places.values())
+
+
+def _agreed(ways: Collection[Any]) -> Better | None:
+    """Return the direction that is declared for the runs; None if there is none, or if they disagree."""
+    (way, *others) = {*ways} - {None} or {None}
+    return way if not others and way in ("higher", "lower") else None
 
 
 def _fitting_format(values: Sequence[float | None]) -> str:

@@ -41,8 +41,8 @@ class Runs(Protocol):
     def summaries(self, rows: Iterable[RunRow]) -> dict[int, dict[str, dict[str, Any]]]:
         """Return the metric summaries of runs returned by :meth:`look`, by run and metric."""
 
-    def declared(self, rows: Iterable[RunRow]) -> list[Metric]:
-        """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
+    def declared(self, rows: Iterable[RunRow]) -> dict[int, list[Metric]]:
+        """Return the metrics that the adapters of the runs' jobs declare, by run; runs without are left out."""
 
 
 class PointSource(Protocol):
@@ -101,30 +101,31 @@ class RunReader:
         }
         return out
 
-    def declared(self, rows: Iterable[RunRow]) -> list[Metric]:
-        """Return what is declared of the runs' metrics: by the adapters of their jobs, then by the runs."""
-        rows = list(rows)
-        job_ids = {row.job_id for row in rows if row.job_id is not None}
-        if unknown := job_ids - self._adapters.keys():
+    def declared(self, rows: Iterable[RunRow]) -> dict[int, list[Metric]]:
+        """Return the metrics that the adapters of the runs' jobs declare; see :class:`Runs`."""
+        job_of = {row.id: row.job_id for row in rows if row.job_id is not None}
+        if unknown := set(job_of.values()) - self._adapters.keys():
             self._adapters |= dict.fromkeys(unknown, "") | self._store.job_adapters(unknown)
-        return family_metrics({self._adapters[job_id] for job_id in job_ids}) + said_directions(rows)
+        return by_run({run_id: self._adapters[job_id] for run_id, job_id in job_of.items()}, family_metrics)
 
 
-def family_metrics(families: Collection[str]) -> list[Metric]:
-    """Return the metrics that adapters declare, in the order of the adapters' names.
+def family_metrics(families: Collection[str]) -> dict[str, list[Metric]]:
+    """Return the metrics that adapters declare, by adapter.
 
     Adapters that are unknown or cannot be loaded are skipped; their runs can still be compared.
     """
     if not families:  # looking up adapters reads files
-        return []
+        return {}
     working, _ = load_adapters(sorted(set(families) & set(adapters())))
-    return [metric for adapter in working.values() for metric in adapter.metrics]
+    return {name: list(adapter.metrics) for name, adapter in working.items()}
 
 
-def said_directions(rows: Iterable[RunRow]) -> list[Metric]:
-    """Return the directions that runs declare for their own metrics."""
-    directions = dict.fromkeys((pattern, way) for row in rows for pattern, way in row.directions)
-    return [Metric(pattern, "higher" if way == "higher" else "lower") for pattern, way in directions]
+def by_run(
+    adapter_of: Mapping[int, str], metrics_of: Callable[[Collection[str]], Mapping[str, list[Metric]]]
+) -> dict[int, list[Metric]]:
+    """Return the metrics that hold for runs, or jobs, by id: each one's adapter's own."""
+    known = metrics_of(set(adapter_of.values()) - {""})
+    return {one: known[adapter] for one, adapter in adapter_of.items() if adapter in known}
 
 
 def thinned_curves(

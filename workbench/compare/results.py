@@ -97,8 +97,8 @@ class ResultsComparison:
     ----------
     results : sequence of NamedResult
         The results, in column order.
-    metrics : sequence of DeclaredMetric
-        Directions, formats and descriptions.
+    metrics : mapping of int to sequence of DeclaredMetric, optional
+        By job id, the metrics that the job's adapter declares, with directions, formats and descriptions.
     baseline : int, optional
         Id of the job to compare the others to; default: the first.
     better : mapping of str to {"higher", "lower", None}, optional
@@ -115,7 +115,7 @@ class ResultsComparison:
     def __init__(
         self,
         results: Sequence[NamedResult],
-        metrics: Sequence[DeclaredMetric] = (),
+        metrics: Mapping[int, Sequence[DeclaredMetric]] | None = None,
         *,
         baseline: int | None = None,
         better: Mapping[str, Better | None] | None = None,
@@ -134,7 +134,7 @@ class ResultsComparison:
             )
         self.results = tuple(results)
         self.base = 0 if baseline is None else ids.index(baseline)
-        declared = [*metrics, *_column_directions(results)]
+        declared = [[*(metrics or {}).get(one.id, ()), *_column_directions(one.result)] for one in results]
         summaries = [
             {name: {"last": value} for name, value in _numbers(one.result).items()} for one in results
         ]
@@ -191,16 +191,14 @@ def _numbers(result: Result) -> dict[str, float]:
     return {**out, **result.metrics}
 
 
-def _column_directions(results: Sequence[NamedResult]) -> list[Metric]:
-    """Return directions from table columns that have the name of a metric."""
-    names = {name for one in results for name in one.result.metrics}
+def _column_directions(result: Result) -> list[Metric]:
+    """Return directions from a result's table columns that have the name of one of its metrics."""
     return [
         Metric(str(column["key"]), column["better"], column.get("format") or ".3f")
-        for one in results
-        for view in one.result.views
+        for view in result.views
         if view.kind == "retrieval_table"
         for column in view.data.get("columns", ())
-        if column.get("better") in ("higher", "lower") and column.get("key") in names
+        if column.get("better") in ("higher", "lower") and column.get("key") in result.metrics
     ]
 
 

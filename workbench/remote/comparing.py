@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 
 from workbench import wire
-from workbench.compare.reading import said_directions
+from workbench.compare.reading import by_run
 from workbench.errors import ServerUnreachable, WorkbenchError
 from workbench.results.result import Metric
 from workbench.store.points import Key, Series
@@ -50,8 +50,8 @@ class Families:
         self._known: dict[str, list[Metric]] = {}
         self._failed: dict[str, float] = {}
 
-    def metrics(self, families: Collection[str]) -> list[Metric]:
-        """Return the metrics that some adapters declare, ordered by adapter name.
+    def metrics(self, families: Collection[str]) -> dict[str, list[Metric]]:
+        """Return the metrics that some adapters declare, by adapter.
 
         A missing or broken adapter declares nothing, so that runs can be compared anyway.
 
@@ -60,7 +60,7 @@ class Families:
         ServerUnreachable
             The server does not answer.
         """
-        return [metric for family in sorted(set(families) - {""}) for metric in self._of(family)]
+        return {family: self._of(family) for family in sorted(set(families) - {""})}
 
     def _of(self, family: str) -> list[Metric]:
         if family not in self._known and time.monotonic() > self._failed.get(family, 0.0):
@@ -105,11 +105,11 @@ class RemoteRuns:
         """Return the summaries of the runs of the last look, by run and metric."""
         return {row.id: self._held[row.id][3] for row in rows}
 
-    def declared(self, rows: Iterable[RunRow]) -> list[Metric]:
-        """Return the metrics declared for the runs: by the adapters of their jobs, then by the runs."""
-        rows = list(rows)
-        families = {self._held[row.id][2] for row in rows if row.job_id is not None}
-        return self._families.metrics(families) + said_directions(rows)
+    def declared(self, rows: Iterable[RunRow]) -> dict[int, list[Metric]]:
+        """Return the metrics that the adapters of the runs' jobs declare, by run; runs without are left out."""
+        return by_run(
+            {row.id: self._held[row.id][2] for row in rows if row.job_id is not None}, self._families.metrics
+        )
 
     def _marks(self, limit: int, also: Collection[int]) -> tuple[range, dict[int, str]]:
         reply = self._door.polled("runs/marks", LOOK_SECONDS, newest=limit)

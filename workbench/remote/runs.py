@@ -28,7 +28,7 @@ from workbench.runs.kept_files import ArtifactFile, CheckpointFile
 from workbench.runs.run import Run
 from workbench.store import records
 from workbench.store.writer import Writer
-from workbench.values import plain
+from workbench.values import Tags
 
 _INFINITE = ("Infinity", "-Infinity")
 
@@ -120,10 +120,10 @@ class RemoteRun(OnServer, Run):
         return [(step, at, wire.number_from(value)) for step, at, value in points]
 
     @override
-    def annotate(self, *, notes: str | None = None, tags: Mapping[str, Any] | None = None) -> Self:
+    def annotate(self, *, notes: str | None = None, tags: Tags | None = None) -> Self:
         body = {
             "notes": None if notes is None else description.check_notes(notes),
-            "tags": None if tags is None else plain(tags, "tags"),
+            "tags": None if tags is None else description.check_tags(tags),
         }
         # Idempotent, so it may be retried.
         self._take(waiting_for_server(lambda: self._door.patch(f"runs/{self.id}", body)))

@@ -30,7 +30,7 @@ from workbench.remote.sending import Sender, better_of, sendable, waiting_for_se
 from workbench.results.result import Better, Metric
 from workbench.runs import description
 from workbench.search.elsewhere import RemoteSearcher
-from workbench.values import plain
+from workbench.values import Settings, Tags, plain
 
 if TYPE_CHECKING:
     from workbench.compare import Comparison
@@ -113,10 +113,10 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         self,
         experiment: str,
         name: str | None = None,
-        config: Mapping[str, Any] | BaseModel | None = None,
+        config: Settings | None = None,
         job_id: int | None = None,
         *,
-        tags: Mapping[str, Any] | None = None,
+        tags: Tags | None = None,
         notes: str = "",
         seed: int | None = None,
         better: Mapping[str, Better] | Sequence[Metric] | None = None,
@@ -186,7 +186,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         return Families(self.door)
 
     @override
-    def family_metrics(self, families: Collection[str]) -> list[Metric]:
+    def family_metrics(self, families: Collection[str]) -> dict[str, list[Metric]]:
         return self._families.metrics(families)
 
     @override

@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
@@ -18,6 +19,14 @@ from workbench.values import plain
 
 #: The better direction of a metric.
 Better = Literal["higher", "lower"]
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Return whether a metric's name is a pattern, or matches it as a glob.
+
+    Brackets may also stand for themselves, since metrics have names such as ``f1[macro]``.
+    """
+    return name == pattern or fnmatchcase(name, pattern) or fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 @dataclass(frozen=True)

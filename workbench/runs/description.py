@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,9 +10,10 @@ from pydantic import BaseModel
 
 from workbench.errors import BadInput
 from workbench.host import processes
-from workbench.results.result import Better, Metric
+from workbench.results.result import Better, Metric, fits
 from workbench.runs import provenance
 from workbench.store import records
+from workbench.values import Settings, Tags, described, storable
 from workbench.values import plain as plain
 
 _NAME_CHARACTERS = 250
@@ -23,26 +23,54 @@ def check_experiment(name: Any) -> str:
     """Return the name of an experiment, or raise if it is invalid."""
     if not isinstance(name, str) or not name.strip():
         raise BadInput(f"experiment must be a non-empty string, got {name!r}")
+    if storable(name) != name:
+        raise BadInput(f"experiment must be a string without NUL or unpaired surrogates, got {name!r}")
     return name.strip()
+
+
+def _check_name(name: Any) -> str:
+    """Return the name of a run; one that is derived from a file name may need escapes."""
+    if name is not None and not isinstance(name, str):
+        raise BadInput(f"name must be a string, got {name!r}")
+    return str(storable(name or "")).strip()
+
+
+def check_tags(tags: Any) -> dict[str, Any]:
+    """Return tags as a dictionary: a list of words, or one word, means tags without a value (True).
+
+    Raises
+    ------
+    BadInput
+        They are neither words nor a mapping.
+    """
+    if isinstance(tags, str):
+        tags = [tags]
+    if isinstance(tags, (list, tuple, set, frozenset)) and all(isinstance(tag, str) for tag in tags):
+        tags = dict.fromkeys(sorted(tags) if isinstance(tags, (set, frozenset)) else tags, True)
+    elif tags is not None and not isinstance(tags, (Mapping, BaseModel)):
+        raise BadInput(
+            f"tags must be a dictionary or a list of strings, got {tags!r}", hint='For example ["baseline"].'
+        )
+    return described(tags, "tags")
 
 
 def new_row(
     name: str | None,
-    config: Mapping[str, Any] | BaseModel | None,
+    config: Settings | None,
     job_id: int | None,
     *,
-    tags: Mapping[str, Any] | None,
+    tags: Tags | None,
     notes: str,
     seed: int | None,
     better: Mapping[str, Better] | Sequence[Metric] | None,
 ) -> records.RunRecord:
     """Return the validated row of a new run, with this process's git revision and environment."""
-    settings = plain(config or {}, "config")
+    settings = described(config, "config")
     return records.RunRecord(
         experiment_id=0,
-        name=(name or "").strip(),
+        name=_check_name(name),
         config=settings,
-        tags=plain(tags or {}, "tags"),
+        tags=check_tags(tags),
         notes=check_notes(notes),
         seed=_seed(settings.get("seed") if seed is None else seed, explicit=seed is not None),
         git=provenance.git_revision(),
@@ -66,8 +94,13 @@ def check_metric_name(name: Any) -> None:
 
 
 def direction_of(name: str, directions: Sequence[Sequence[str]]) -> str | None:
-    """Return the better direction of a metric as its run declared it: the first matching pattern counts."""
-    return next((way for pattern, way in directions if fnmatch.fnmatchcase(name, pattern)), None)
+    """Return the better direction of a metric as its run declared it.
+
+    The metric's own name takes precedence over patterns, and earlier patterns over later ones.
+    """
+    exact = (way for pattern, way in directions if pattern == name)
+    fitting = (way for pattern, way in directions if fits(name, pattern))
+    return next(exact, None) or next(fitting, None)
 
 
 def said_of(error: BaseException | None) -> dict[str, Any] | None:
@@ -99,14 +132,19 @@ def _seed(value: Any, *, explicit: bool) -> int | None:
 def _directions(better: Mapping[str, Better] | Sequence[Metric] | None) -> Iterator[tuple[str, str]]:
     if better is None:
         return
-    pairs: list[tuple[str, Any]] = (
-        list(better.items())
-        if isinstance(better, Mapping)
-        else [(metric.name, metric.better) for metric in better]
-    )
+    pairs: list[tuple[Any, Any]]
+    if isinstance(better, Mapping):
+        pairs = list(better.items())
+    elif isinstance(better, (list, tuple)) and all(isinstance(metric, Metric) for metric in better):
+        pairs = [(metric.name, metric.better) for metric in better]
+    else:
+        raise BadInput(
+            f"better must map metrics to 'higher' or 'lower', got {better!r}",
+            hint='For example {"val/mAP": "higher"}.',
+        )
     for pattern, way in pairs:
         if way is None:
             continue
         if way not in ("higher", "lower"):
             raise BadInput(f"better must be 'higher' or 'lower' for {pattern!r}, got {way!r}")
-        yield pattern, way
+        yield str(storable(str(pattern))), way

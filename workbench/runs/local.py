@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel
 from typing_extensions import override
 
 from workbench.errors import BadInput, UnknownRun
@@ -22,7 +21,7 @@ from workbench.store import records
 from workbench.store.database import patiently
 from workbench.store.store import Store
 from workbench.store.writer import Writer
-from workbench.values import plain
+from workbench.values import Settings, Tags
 
 
 class LocalRun(Run):
@@ -73,12 +72,12 @@ class LocalRun(Run):
         return row
 
     @override
-    def annotate(self, *, notes: str | None = None, tags: Mapping[str, Any] | None = None) -> Self:
+    def annotate(self, *, notes: str | None = None, tags: Tags | None = None) -> Self:
         change: dict[str, Any] = {}
         if notes is not None:
             change["notes"] = check_notes(notes)
         if tags is not None:
-            both = {**self._read().tags, **plain(tags, "tags")}
+            both = {**self._read().tags, **check_tags(tags)}
             change["tags"] = {name: value for name, value in both.items() if value is not None}
         if change:
             self._store.change_run(self._id, **change)
@@ -182,8 +181,8 @@ def start(
     experiment: str,
     *,
     name: str | None = None,
-    config: Mapping[str, Any] | BaseModel | None = None,
-    tags: Mapping[str, Any] | None = None,
+    config: Settings | None = None,
+    tags: Tags | None = None,
     notes: str = "",
     seed: int | None = None,
     job_id: int | None = None,

@@ -31,7 +31,7 @@ from workbench.runs.kept_files import ArtifactFile, CheckpointFile, check_rankin
 from workbench.store import records
 from workbench.store.points import Batch
 from workbench.store.writer import BATCH_POINTS, Writer
-from workbench.values import HIGHEST_STEP, LOWEST_STEP, as_column, as_number, as_step
+from workbench.values import HIGHEST_STEP, LOWEST_STEP, Tags, as_column, as_number, as_step
 
 
 class Run(ABC):
@@ -157,7 +157,7 @@ class Run(ABC):
         """Read the run again; it is marked as lost if its process is gone."""
 
     @abstractmethod
-    def annotate(self, *, notes: str | None = None, tags: Mapping[str, Any] | None = None) -> Self:
+    def annotate(self, *, notes: str | None = None, tags: Tags | None = None) -> Self:
         """Replace notes or add tags; also after the run has ended.
 
         Parameters

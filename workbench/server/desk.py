@@ -39,14 +39,14 @@ class ServedWorkspace(Workspace):
         self.hearing = Hearing(silent_seconds)
 
     @override
-    def family_metrics(self, families: Collection[str]) -> list[Metric]:
-        declared: list[Metric] = []
+    def family_metrics(self, families: Collection[str]) -> dict[str, list[Metric]]:
+        declared: dict[str, list[Metric]] = {}
         for family in sorted(set(families) & set(adapters())):
             try:
                 metadata = self._search.ask({"op": "adapter", "adapter": family})
             except WorkbenchError:  # runs can be compared without its metadata
                 continue
-            declared += [Metric(**metric) for metric in metadata["metrics"]]
+            declared[family] = [Metric(**metric) for metric in metadata["metrics"]]
         return declared
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,21 +122,6 @@ def postgres_engine(url: URL) -> Engine:
         return create_engine(url, pool_pre_ping=True, json_serializer=_to_json)
     except ModuleNotFoundError:
         raise MissingExtra("the PostgreSQL driver (psycopg)", "postgres") from None
-
-
-def storable(value: Any) -> Any:
-    """Return a value whose strings any database accepts.
-
-    File names that are not UTF-8 put unpaired surrogates into error messages, and process output may contain
-    NUL characters. Neither can be stored, and neither may prevent a job's end from being written.
-    """
-    if isinstance(value, str):
-        if "\0" in value:
-            value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
-    if isinstance(value, Mapping):
-        return {storable(key): storable(item) for key, item in value.items()}
-    return [storable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _to_json(value: Any) -> str:

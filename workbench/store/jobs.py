@@ -9,10 +9,10 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Select, func, insert, select, update
 
 from workbench.store.database import as_record, new_id, new_values
-from workbench.store.engines import storable
 from workbench.store.records import FINAL_STATUSES, EvalResult, JobRecord
 from workbench.store.runs import RunQueries
 from workbench.store.tables import JOBS, RESULTS, RUNS
+from workbench.values import storable
 
 
 class JobQueries(RunQueries):

@@ -11,11 +11,11 @@ from sqlalchemy import JSON, Connection, Text, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workbench.store.database import as_record, new_id, new_values
-from workbench.store.engines import storable
 from workbench.store.metrics import IDS, MetricQueries
 from workbench.store.outcome import collect
 from workbench.store.records import Checkpoint, Experiment, RunRecord
 from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS, SUMMARIES
+from workbench.values import storable
 
 
 class RunRow(NamedTuple):

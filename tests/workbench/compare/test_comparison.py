@@ -263,7 +263,7 @@ def test_only_differences_leaves_out_what_is_the_same() -> None:
 def test_a_metric_takes_direction_and_format_from_its_own_entry_before_a_pattern() -> None:
     metrics = [wb.Metric("val/*", "higher", ".1f"), wb.Metric("val/loss", "lower", ".2f", "cross-entropy")]
     runs = [record(1, **{"val/loss": 1.0, "val/mAP": 0.5}), record(2, **{"val/loss": 2.0, "val/mAP": 0.25})]
-    loss, precision = final_rows([run.summary for run in runs], metrics)
+    loss, precision = final_rows([run.summary for run in runs], [metrics, metrics])
     assert (loss.name, loss.texts, loss.best) == ("val/loss", ("1.00", "2.00"), (True, False))
     assert loss.description == "cross-entropy"
     assert (precision.better, precision.texts) == ("higher", ("0.5", "0.2"))
@@ -287,8 +287,60 @@ def test_without_adapters_the_direction_is_what_the_runs_declared_if_they_agree(
     assert final_rows([summary(1, "downhill"), summary(2, None)])[0].better is None
 
 
+LOWER = wb.Metric("train/*", "lower", ".1f", "an adapter's word")
+
+
+def scored(better: str | None, **last: float) -> dict[str, dict[str, Any]]:
+    """A run's summary, with the direction that the run itself declares."""
+    return {name.replace("__", "/"): {"last": value, "better": better} for name, value in last.items()}
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_the_word_of_an_adapter_does_not_hold_for_the_runs_of_others(position: int) -> None:
+    """A listed run of an adapter turned the direction of a run's own metric."""
+    summaries = [scored("higher", train__acc=0.2), scored("higher", train__acc=0.9)]
+    families: list[list[wb.Metric]] = [[], []]
+    summaries.insert(position, scored(None, train__loss=2.0))
+    families.insert(position, [LOWER])
+    rows = {row.name: row for row in final_rows(summaries, families)}
+    acc = rows["train/acc"]
+    winner = next(place for place, value in enumerate(acc.values) if value == 0.9)
+    assert (acc.better, acc.best.index(True), acc.description) == ("higher", winner, "")
+    assert (rows["train/loss"].better, rows["train/loss"].description) == ("lower", "an adapter's word")
+
+
+def test_a_metric_that_nobody_declares_has_no_direction_beside_a_run_of_an_adapter() -> None:
+    summaries = [scored(None, train__norm=1.0), scored(None, train__norm=2.0), scored(None, train__loss=1.0)]
+    norm = next(row for row in final_rows(summaries, [[], [], [LOWER]]) if row.name == "train/norm")
+    assert (norm.better, norm.best) == (None, (False, False, False))
+
+
+def test_the_word_of_a_run_comes_before_that_of_its_adapter() -> None:
+    summaries = [scored("higher", train__acc=0.2), scored("higher", train__acc=0.9)]
+    (row,) = final_rows(summaries, [[LOWER], [LOWER]])
+    assert (row.better, row.best, row.format) == ("higher", (False, True), ".1f")
+
+
+def test_where_two_adapters_disagree_nobody_wins() -> None:
+    summaries = [scored(None, train__x=0.2), scored(None, train__x=0.9)]
+    (row,) = final_rows(summaries, [[LOWER], [wb.Metric("train/x", "higher")]])
+    assert (row.better, row.best) == (None, (False, False))
+    (row,) = final_rows(summaries, [[LOWER], []])  # the other says nothing
+    assert (row.better, row.best) == ("lower", (True, False))
+
+
+def test_names_with_brackets_are_names_and_fit_patterns() -> None:
+    summaries = [{"f1[macro]": {"last": 1.0}}, {"f1[macro]": {"last": 2.0}}]
+    for pattern in ("f1[macro]", "f1[*]", "f1*", "f[0-9][[]macro]"):
+        (row,) = final_rows(summaries, [[wb.Metric(pattern, "higher")]] * 2)
+        assert row.best == (False, True), pattern
+        (row,) = final_rows(summaries, better={pattern: "lower"})
+        assert row.best == (True, False), pattern
+    assert final_rows(summaries, better={"f1[micro]": "lower"})[0].better is None
+
+
 def test_a_missing_value_is_a_dash_and_has_no_difference() -> None:
-    row = Comparison([record(1, loss=0.5), record(2)], [wb.Metric("loss", "lower")]).final[0]
+    row = Comparison([record(1, loss=0.5), record(2)], {1: [wb.Metric("loss", "lower")]}).final[0]
     assert row.texts == ("0.500", "–")
     assert row.deltas == ("", "")
 
@@ -296,7 +348,8 @@ def test_a_missing_value_is_a_dash_and_has_no_difference() -> None:
 def test_metrics_stand_in_the_order_of_what_they_were_measured_on() -> None:
     names = ["train/a", "zeta", "val/m@10", "val/m@2", "test/a", "alpha", "val/up", "values/a", "val"]
     rows = final_rows(
-        [{name: {"last": 1.0} for name in names}], [wb.Metric("val/up", "higher"), wb.Metric("zeta", "lower")]
+        [{name: {"last": 1.0} for name in names}],
+        [[wb.Metric("val/up", "higher"), wb.Metric("zeta", "lower")]],
     )
     assert [row.name for row in rows] == [
         "val/up", "val/m@2", "val/m@10", "test/a", "train/a", "zeta", "alpha", "val", "values/a"
@@ -305,7 +358,7 @@ def test_metrics_stand_in_the_order_of_what_they_were_measured_on() -> None:
 
 def test_a_direction_can_be_given_instead_of_the_declared_one() -> None:
     runs = [record(1, loss=1.0, speed=1.0), record(2, loss=2.0, speed=2.0)]
-    declared = [wb.Metric("loss", "lower")]
+    declared = dict.fromkeys((1, 2), [wb.Metric("loss", "lower")])
     turned = Comparison(runs, declared, better={"loss": "higher", "sp*": "lower"})
     assert {row.name: row.best for row in turned.final} == {"loss": (False, True), "speed": (True, False)}
     assert Comparison(runs, declared, better={"loss": None}).final[0].best == (False, False)
@@ -393,7 +446,7 @@ def test_the_first_run_is_the_odd_one_until_it_is_pinned() -> None:
 
 def test_what_has_no_direction_stands_last_and_is_never_crowned() -> None:
     rows = Comparison(
-        [record(1, speed=1.0, loss=2.0), record(2, speed=9.0, loss=1.0)], [wb.Metric("loss", "lower")]
+        [record(1, speed=1.0, loss=2.0), record(2, speed=9.0, loss=1.0)], {2: [wb.Metric("loss", "lower")]}
     ).final
     assert [row.name for row in rows] == ["loss", "speed"]
     assert rows[1].best == (False, False)
@@ -401,7 +454,7 @@ def test_what_has_no_direction_stands_last_and_is_never_crowned() -> None:
 
 def test_the_plain_form_is_json_even_where_values_are_not() -> None:
     runs = [record(1, {"lr": 0.5}, x=math.nan), record(2, x=1.0), record(3), record(4, x=math.inf)]
-    metrics = [wb.Metric("x", "lower", ".1f", "what x says")]
+    metrics = {3: [wb.Metric("x", "lower", ".2f")], 4: [wb.Metric("x", "lower", ".1f", "what x says")]}
     assert Comparison(runs, metrics, statistic="last", baseline=2).to_json() == {
         "statistic": "last",
         "baseline": 2,

@@ -30,7 +30,8 @@ def result(shift: float = 0.0, *, ids: list[str] | None = None, seed: int = 1, *
 
 def compared(*results: wb.Result, **how: Any) -> ResultsComparison:
     named = [NamedResult(number, f"#{number}", one) for number, one in enumerate(results, 1)]
-    return ResultsComparison(named, [wb.Metric("mAP", "higher", description="mean <b>")], **how)
+    metrics = [wb.Metric("mAP", "higher", description="mean <b>")]
+    return ResultsComparison(named, {one.id: metrics for one in named}, **how)
 
 
 def row(comparison: ResultsComparison, name: str) -> Any:
@@ -293,7 +294,7 @@ def test_it_is_plain_json_too() -> None:
         NamedResult(7, "seven", scored(0.25, size=3.0), {"k": 10, "same": 1}),
         NamedResult(9, "nine", wb.Result(), {"k": 10, "same": 1}),
     ]
-    comparison = ResultsComparison(named, [wb.Metric("mAP", "higher")])
+    comparison = ResultsComparison(named, {4: [wb.Metric("mAP", "higher")]})
     assert comparison.to_json() == {
         "results": [
             {"id": 4, "name": "four", "summary": "0.0 more"},

@@ -25,7 +25,7 @@ def comparison() -> Comparison:
         run(2, "둘 & 50%", {"lr": 2e-3, "same": 1}, loss=0.25),
         run(3, "=cmd()", {"lr": 1e-3, "same": 1, "text": "-x"}, loss=math.nan),
     ]
-    return Comparison(runs, [wb.Metric("loss", "lower")])
+    return Comparison(runs, {1: [wb.Metric("loss", "lower")]})
 
 
 def test_csv_reads_back_as_the_same_numbers(comparison: Comparison) -> None:
@@ -108,7 +108,7 @@ def test_tables_say_which_number_of_a_run_stands_in_them(statistic: str, head: s
 
 
 def test_an_arrow_says_which_way_is_better() -> None:
-    both = Comparison([run(1, "a", {}, x=1.0)], [wb.Metric("x", "higher")])
+    both = Comparison([run(1, "a", {}, x=1.0)], {1: [wb.Metric("x", "higher")]})
     assert "| x ↑ |" in both.to_markdown()
     assert r"x $\uparrow$ &" in both.to_latex()
 
@@ -118,7 +118,7 @@ def test_latex_shows_what_differs_and_the_best_in_bold() -> None:
         run(1, "a", {"lr": 1e-3, "same": 1}, loss=0.5, speed=1.0),
         run(2, "", {"lr": 2e-3, "same": 1}, loss=0.25),
     ]
-    assert Comparison(runs, [wb.Metric("loss", "lower")]).to_latex() == (
+    assert Comparison(runs, {2: [wb.Metric("loss", "lower")]}).to_latex() == (
         "% \\usepackage{booktabs}\n"
         "\n"
         "\\begin{tabular}{lll}\n"

@@ -35,6 +35,14 @@ def test_the_first_pattern_that_fits_says_which_way_is_better() -> None:
         new_row("", {}, None, **{**ABSENT, "better": {"loss": "upward"}})
 
 
+def test_a_metrics_own_name_comes_before_patterns_and_may_have_brackets() -> None:
+    directions = [["f1*", "lower"], ["f1[macro]", "higher"], ["loss[*]", "lower"], ["a*b", "higher"]]
+    names = ("f1[macro]", "f1", "f1[micro]", "loss[delta=1.3]", "loss", "aXb", "a*b", "fm")
+    assert [direction_of(name, directions) for name in names] == [
+        "higher", "lower", "lower", "lower", None, "higher", "higher", None
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["", "  ", "a\0b", "\ud800", "x" * 251, 5, None])
 def test_what_cannot_be_a_metrics_name_is_refused(name: Any) -> None:
     with pytest.raises(wb.BadInput, match="metric name"):

@@ -204,7 +204,10 @@ class ComparePanel(LivePanel):
         return state, LOOK_SECONDS
 
     def _compared(
-        self, picked: Sequence[RunRow], summaries: Mapping[int, Mapping[str, Any]], declared: Sequence[Any]
+        self,
+        picked: Sequence[RunRow],
+        summaries: Mapping[int, Mapping[str, Any]],
+        declared: Mapping[int, Any],
     ) -> Comparison:
         records = [
             RunSnapshot(row.id, row.name, row.experiment, row.status, row.config, summaries[row.id])

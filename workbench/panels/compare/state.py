@@ -84,13 +84,14 @@ def _plain_final(row: FinalRow) -> dict[str, Any]:
 def listed_runs(
     shown: Sequence[RunRow],
     summaries: Mapping[int, Mapping[str, Mapping[str, Any]]],
-    declared: Sequence[Any],
+    declared: Mapping[int, Sequence[Any]],
     view: Display,
 ) -> dict[str, Any]:
     """Return the list of runs with one metric for each."""
     from workbench.compare import final_rows
 
-    rows = final_rows([summaries[row.id] for row in shown], declared, better=view.better)
+    metrics = [declared.get(row.id, ()) for row in shown]
+    rows = final_rows([summaries[row.id] for row in shown], metrics, better=view.better)
     ways = [row for row in rows if row.better]
     column = next((row for row in rows if row.name == view.column), None) or next(iter(ways or rows), None)
     texts: Sequence[str] = [""] * len(shown)
