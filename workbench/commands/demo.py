@@ -51,9 +51,9 @@ def _demo(home: Workspace, args: argparse.Namespace) -> int:
         shown = headlines([home.job(job["id"]) for job in outcome["jobs"]])
         if shown:
             print_table(("metric", "value"), [(k, short_number(v)) for k, v in shown.items()])
-        print("Reports (the executed notebooks):")
+        show("Reports (the executed notebooks):")
         for job in outcome["jobs"]:
-            print(f"  {job['type']:<12} {job['notebook']}")
+            show(f"  {job['type']:<12} {job['notebook']}")
     if args.serve and outcome["index"]["name"]:
         return serve_index(home, outcome["index"]["name"], args.port, args.open)
     return DONE

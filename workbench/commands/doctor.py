@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.commands.arguments import command
 from workbench.commands.exit_codes import DONE, FAILED
-from workbench.commands.output import print_document
+from workbench.commands.output import print_document, visible
 
 if TYPE_CHECKING:
     from workbench.commands.examination import Report
@@ -37,13 +37,13 @@ def _print(report: Report) -> None:
     console = Console(highlight=False, soft_wrap=True)
     widest = max(map(len, report.found), default=0)
     for name, value in report.found.items():
-        console.print(Text.assemble((f"{name:<{widest}}  ", "bold"), str(value)))
+        console.print(Text.assemble((f"{name:<{widest}}  ", "bold"), visible(str(value))))
     print()
     for problem in report.problems:
         style = "bold red" if problem.level == "broken" else "yellow"
-        console.print(Text.assemble((f"{problem.level}: ", style), problem.message))
+        console.print(Text.assemble((f"{problem.level}: ", style), visible(problem.message)))
         if problem.hint:
-            console.print(Text(f"  {problem.hint}"))
+            console.print(Text(visible(f"  {problem.hint}")))
     if not report.problems:
         print("No problems found.")
     elif not report.broken:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.commands.arguments import command, group, in_workspace
 from workbench.commands.exit_codes import DONE
-from workbench.commands.output import print_document
+from workbench.commands.output import print_document, show
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
@@ -51,11 +51,11 @@ def _import(home: Workspace, args: argparse.Namespace) -> int:
     if args.json:
         print_document(imported._asdict())
         return DONE
-    print(
+    show(
         f"{imported.new} new, {imported.changed} continued, {imported.unchanged} unchanged; "
         f"{imported.points:,} new points"
     )
     for what, number in imported.passed_over.items():
         if number:
-            print(f"not imported: {what} ({number})")
+            show(f"not imported: {what} ({number})")
     return DONE

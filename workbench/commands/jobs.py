@@ -19,7 +19,7 @@ from workbench.commands.arguments import (
     takes_options,
 )
 from workbench.commands.exit_codes import CANCELLED, DONE, FAILED
-from workbench.commands.output import complain, print_document, print_table, say
+from workbench.commands.output import complain, print_document, print_table, say, show, visible
 from workbench.errors import BadInput, JobCancelled, WorkbenchError
 from workbench.text import short_number
 
@@ -82,11 +82,11 @@ def _submit(home: Workspace, args: argparse.Namespace) -> int:
     if args.json:
         print_document(job.to_json())
     else:
-        print(f"job {job.id}: {job.status}{f', {job.summary}' if job.summary else ''}")
+        show(f"job {job.id}: {job.status}{f', {job.summary}' if job.summary else ''}")
         if job.notebook:
-            print(job.notebook)
+            show(str(job.notebook))
         if not args.wait:
-            print(f"Check on it with: workbench jobs show {job.id}")
+            show(f"Check on it with: workbench jobs show {job.id}")
     return code
 
 
@@ -161,11 +161,11 @@ def _show(home: Workspace, args: argparse.Namespace) -> int:
     }
     for name, value in about.items():
         if value:
-            print(f"{name:<10} {value}")
+            show(f"{name:<10} {value}")
     if job.result and job.result.metrics:
         print_table(("metric", "value"), [(k, short_number(v)) for k, v in job.result.metrics.items()])
     for warning in job.result.warnings if job.result else ():
-        print(f"warning: {warning}")
+        show(f"warning: {warning}")
     return DONE
 
 
@@ -175,13 +175,14 @@ def _logs(home: Workspace, args: argparse.Namespace) -> int:
         if args.json:
             raise BadInput("--follow cannot be combined with --json, which prints one complete document")
         for line in job.follow_logs():
-            print(line, flush=True)
+            sys.stdout.write(visible(line, colours=True) + "\n")
+            sys.stdout.flush()
         return DONE
     log = job.logs(args.tail)
     if args.json:
         print_document({"id": job.id, "lines": log.splitlines()})
     else:
-        sys.stdout.write(log)
+        sys.stdout.write(visible(log, colours=True))
     return DONE
 
 
@@ -190,7 +191,7 @@ def _cancel(home: Workspace, args: argparse.Namespace) -> int:
     if args.json:
         print_document(job.to_json(result=False))
     else:
-        print(f"job {job.id}: {job.status}")
+        show(f"job {job.id}: {job.status}")
     return DONE
 
 

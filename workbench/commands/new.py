@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.commands.arguments import command, group
 from workbench.commands.exit_codes import DONE
-from workbench.commands.output import print_document
+from workbench.commands.output import print_document, show
 
 
 def add(commands: Any) -> None:
@@ -29,9 +29,9 @@ def _adapter(args: argparse.Namespace) -> int:
     if args.json:
         print_document({"name": args.name, "folder": str(folder), "files": files})
         return DONE
-    print(f"{folder}")
+    show(f"{folder}")
     for name in files:
-        print(f"  {name}")
-    print("Install it next to the workbench and run its contract test:")
-    print(f'  pip install -e "{folder}[test]" && pytest {folder}')
+        show(f"  {name}")
+    show("Install it next to the workbench and run its contract test:")
+    show(f'  pip install -e "{folder}[test]" && pytest {folder}')
     return DONE

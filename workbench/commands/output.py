@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench import wire
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+#: Colours of a log, or one control character or unpaired surrogate; all but newline and tab.
+_CONTROLS = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
 
 def print_document(document: Any) -> None:
-    """Print one JSON document on standard output."""
-    print(json.dumps(document, ensure_ascii=False, indent=2), flush=True)
+    """Print one JSON document on standard output; NaN is null and infinities are strings, as over HTTP."""
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2)
+    except ValueError:
+        text = json.dumps(wire.strict(document), ensure_ascii=False, allow_nan=False, indent=2)
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:  # the terminal's encoding, or text that is not Unicode
+        print(json.dumps(wire.strict(document), indent=2), flush=True)
+
+
+def visible(text: str, *, colours: bool = False) -> str:
+    """Return text with control characters escaped, so that a name cannot clear or rewrite a terminal.
+
+    Parameters
+    ----------
+    text : str
+        Newlines and tabs are kept.
+    colours : bool
+        Whether to keep carriage returns and the escape sequences of colours, which logs contain.
+    """
+
+    def escaped(match: re.Match[str]) -> str:
+        kept = colours and (len(match[0]) > 1 or match[0] == "\r")
+        return match[0] if kept else match[0].encode("unicode_escape").decode()
+
+    return _CONTROLS.sub(escaped, text)
+
+
+def show(text: str = "") -> None:
+    """Print text for people on standard output."""
+    print(visible(text), flush=True)
 
 
 def print_error(error: BaseException, *, as_json: bool) -> None:
@@ -38,13 +73,13 @@ def complain(error: WorkbenchError | str, hint: str = "") -> None:
 
 def say(text: str) -> None:
     """Print a message for the user on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
     """Print rows under their column heads, or ``empty`` if there are no rows."""
     if not rows:
-        print(empty)
+        show(empty)
         return
     from rich.console import Console
 
@@ -60,7 +95,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in heads:
-        table.add_column(Text(head), overflow="fold")
+        table.add_column(Text(visible(head)), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     return table

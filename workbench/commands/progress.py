@@ -93,4 +93,4 @@ class JobProgress:
             text = f"{share} {progress.words or 'starting'}"
         else:
             text = f"{status}{f': {job.summary}' if job.summary else ''}"
-        print(f"{job.type:<12} {text}", file=self._stream, flush=True)
+        print(f"{job.type:<12} {visible(text)}", file=self._stream, flush=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.commands.arguments import command, count, in_workspace, options, takes_index, takes_options
 from workbench.commands.exit_codes import DONE
-from workbench.commands.output import print_document, print_table
+from workbench.commands.output import print_document, print_table, show
 from workbench.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _search(home: Workspace, args: argparse.Namespace) -> int:
     rows = [(hit.label or f"{hit.score:.3f}", hit.caption, hit.subtitle, hit.id) for hit in result]
     print_table(("score", "caption", "", "id"), rows, empty="No results.")
     if result.note:
-        print(result.note)
+        show(result.note)
     return DONE
 
 

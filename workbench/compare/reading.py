@@ -42,7 +42,7 @@ class Runs(Protocol):
         """Return the metric summaries of runs returned by :meth:`look`, by run and metric."""
 
     def declared(self, rows: Iterable[RunRow]) -> dict[int, list[Metric]]:
-        """Return the metrics that the adapters of the runs' jobs declare, by run; runs without are left out."""
+        """Return the metrics that the adapters of the runs' jobs declare, by run id."""
 
 
 class PointSource(Protocol):

@@ -106,7 +106,7 @@ class RemoteRuns:
         return {row.id: self._held[row.id][3] for row in rows}
 
     def declared(self, rows: Iterable[RunRow]) -> dict[int, list[Metric]]:
-        """Return the metrics that the adapters of the runs' jobs declare, by run; runs without are left out."""
+        """Return the metrics that the adapters of the runs' jobs declare, by run id."""
         return by_run(
             {row.id: self._held[row.id][2] for row in rows if row.job_id is not None}, self._families.metrics
         )

@@ -24,6 +24,7 @@ from workbench.remote.door import Door, OnServer, seconds_of
 from workbench.remote.kept_files import RemoteArtifact, RemoteCheckpoint, Source
 from workbench.remote.sending import Sender, end, waiting_for_server
 from workbench.runs import description
+from workbench.runs.fixed import summary_of
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile
 from workbench.runs.run import Run
 from workbench.store import records
@@ -101,10 +102,11 @@ class RemoteRun(OnServer, Run):
     def summary(self) -> dict[str, dict[str, Any]]:
         self._sender.flush()
         reply = self._door.get(f"runs/{self.id}/summary")["summary"]
-        return {
+        summary = {
             name: {key: float(value) if value in _INFINITE else value for key, value in row.items()}
             for name, row in reply.items()
         }
+        return summary_of(self.id, summary)
 
     @property
     @override

@@ -13,7 +13,8 @@ from workbench.errors import BadInput, UnknownRun
 from workbench.host import processes
 from workbench.host.files import move_whole
 from workbench.results.result import Better, Metric
-from workbench.runs.description import check_experiment, check_notes, new_row, said_of
+from workbench.runs.description import check_experiment, check_notes, check_tags, new_row, said_of
+from workbench.runs.fixed import summary_of
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFiles
 from workbench.runs.run import Run
 from workbench.runs.settling import settle_runs
@@ -93,7 +94,7 @@ class LocalRun(Run):
     @override
     def summary(self) -> dict[str, dict[str, Any]]:
         self._writer.flush()
-        return self._store.summary_table([self._id])[self._id]
+        return summary_of(self._id, self._store.summary_table([self._id])[self._id])
 
     @property
     @override

@@ -27,6 +27,7 @@ from workbench.runs.description import (
     check_metric_name,
     direction_of,
 )
+from workbench.runs.fixed import fixed
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, check_ranking, named
 from workbench.store import records
 from workbench.store.points import Batch
@@ -55,6 +56,7 @@ class Run(ABC):
         self._over = row.status != "running"
         self._known: set[str] = set()
         self._auto_step: int | None = None
+        self._fixed: tuple[records.RunRecord, dict[str, Any], dict[str, Any]] | None = None
         self.experiment = experiment
 
     @property
@@ -81,13 +83,23 @@ class Run(ABC):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The run's settings."""
-        return self._row.config
+        """The run's settings, as they were when it started; they cannot be changed."""
+        return self._description()[0]
 
     @property
     def tags(self) -> dict[str, Any]:
-        """The run's tags."""
-        return self._row.tags
+        """The run's tags; see :meth:`annotate` to change them."""
+        return self._description()[1]
+
+    def _description(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return settings and tags, in a form that refuses changes."""
+        row = self._row
+        if self._fixed is None or self._fixed[0] is not row:
+            hint = "Give it to start_run(config=…), log it as a metric, or tag the run: run.annotate(tags=…)."
+            config = fixed(row.config, f"the settings of run {self.id}", hint)
+            tags = fixed(row.tags, f"the tags of run {self.id}", "Use run.annotate(tags=…).")
+            self._fixed = row, config, tags
+        return self._fixed[1:]
 
     @property
     def notes(self) -> str:

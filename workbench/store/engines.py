@@ -86,7 +86,11 @@ def sqlite_engine(url: URL) -> Engine:
         )
     module = sqlite_module()
     engine = create_engine(
-        url, module=module, connect_args={"timeout": BUSY_SECONDS}, json_serializer=_to_json
+        url,
+        module=module,
+        connect_args={"timeout": BUSY_SECONDS},
+        json_serializer=_to_json,
+        json_deserializer=_from_json,
     )
     # With the bug, do without the write-ahead log: slower, and readers wait for writers.
     journal = "wal" if is_sound(module.sqlite_version) else "truncate"
@@ -119,9 +123,17 @@ def postgres_engine(url: URL) -> Engine:
         The driver is not installed.
     """
     try:
-        return create_engine(url, pool_pre_ping=True, json_serializer=_to_json)
+        return create_engine(url, pool_pre_ping=True, json_serializer=_to_json, json_deserializer=_from_json)
     except ModuleNotFoundError:
         raise MissingExtra("the PostgreSQL driver (psycopg)", "postgres") from None
+
+
+def _from_json(text: str) -> Any:
+    """Return stored JSON; damaged text as it is, for :class:`workbench.store.records.Json` to show."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _to_json(value: Any) -> str:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.orm import registry
@@ -33,6 +34,43 @@ FINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
 
 
 JOB_STATUSES: tuple[JobStatus, ...] = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
+
+
+#: The key under which a value that does not have the form of its column is shown.
+DAMAGED = "(damaged)"
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON object, or a list, that can be read whatever is stored.
+
+    An older version, another program or a damaged disk may have stored something else. One row must not make
+    all others unreadable, so that an object is then shown as ``{DAMAGED: …}`` and a list as empty. A list in
+    place of an object of tags, which version 0.2.0 accepted, is read as tags without values.
+
+    Parameters
+    ----------
+    kind : type
+        ``dict`` or ``list``.
+    none_as_null : bool
+        Whether None is stored as NULL.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, kind: type, none_as_null: bool = False) -> None:
+        self.kind = kind
+        super().__init__(none_as_null=none_as_null)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        """Return a stored value in the form of the column."""
+        if value is None or isinstance(value, self.kind):
+            return value
+        if self.kind is list:
+            return []
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return dict.fromkeys(value, True)
+        return {DAMAGED: str(value)[:1000]}
 
 
 class Record(SQLModel, registry=registry()):
@@ -61,12 +99,12 @@ class RunRecord(Record, table=True):
     experiment_id: int = Field(sa_column=Column(ForeignKey("experiment.id"), nullable=False))
     name: str = ""
     status: str = "running"
-    config: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    tags: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    config: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json(dict), nullable=False))
+    tags: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json(dict), nullable=False))
     #: The better direction of each metric: a list of (glob pattern, "higher" | "lower"), first match counts.
-    directions: list[list[str]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    directions: list[list[str]] = Field(default_factory=list, sa_column=Column(Json(list), nullable=False))
     job_id: int | None = Field(default=None, index=True)
-    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(Json(dict, none_as_null=True)))
     created_at: float = Field(default_factory=time.time, sa_type=Float)
     finished_at: float | None = Field(default=None, sa_type=Float)
     # The process that logs: a run is lost when its process is gone.
@@ -77,16 +115,16 @@ class RunRecord(Record, table=True):
     notes: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
     #: ``{"commit", "branch", "dirty"}`` of the folder it was started in; empty outside a repository.
     git: dict[str, Any] = Field(
-        default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
+        default_factory=dict, sa_column=Column(Json(dict), nullable=False, server_default="{}")
     )
     #: Where it ran: interpreter, platform, package versions, host, command.
     environment: dict[str, Any] = Field(
-        default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
+        default_factory=dict, sa_column=Column(Json(dict), nullable=False, server_default="{}")
     )
     #: The random seed, a whole number of any size; JSON, since it may exceed eight bytes.
     seed: Any = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     #: Its outcome, collected when it ended; see :mod:`workbench.store.outcome`.
-    outcome: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    outcome: dict[str, Any] | None = Field(default=None, sa_column=Column(Json(dict, none_as_null=True)))
     #: The tool and run that it was imported from (``mlflow:<id>``); importing again finds the same run.
     origin: str | None = Field(default=None, unique=True, index=True)
 
@@ -203,23 +241,23 @@ class JobRecord(Record, table=True):
     type: str
     adapter: str = ""
     status: str = "queued"
-    options: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    options: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json(dict), nullable=False))
     progress_done: float = Field(default=0.0, sa_type=Float)
     progress_total: float | None = Field(default=None, sa_type=Float)
     progress_message: str = Field(default="", sa_type=Text)
     #: Its current stages, outermost first, each ``{"name", "done", "total"}``.
     progress_stages: list[dict[str, Any]] = Field(
-        default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]")
+        default_factory=list, sa_column=Column(Json(list), nullable=False, server_default="[]")
     )
     #: Units of the innermost stage per second, and seconds left in total; None while unknown.
     progress_rate: float | None = Field(default=None, sa_type=Float)
     progress_left: float | None = Field(default=None, sa_type=Float)
     #: The result's one-sentence summary; the result has its own table, so that lists stay small.
     summary: str = Field(default="", sa_type=Text)
-    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(Json(dict, none_as_null=True)))
     #: Minimum values of its result's metrics; below one, the job fails.
     floors: dict[str, float] = Field(
-        default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
+        default_factory=dict, sa_column=Column(Json(dict), nullable=False, server_default="{}")
     )
     #: The notebook to execute, if not that of the job's type; ``options`` are its parameters.
     source: str = Field(default="", sa_type=Text)
@@ -256,5 +294,5 @@ class EvalResult(Record, table=True):
 
     job_id: int = Field(sa_column=Column(ForeignKey("job.id"), primary_key=True, autoincrement=False))
     attempt: int = 0
-    data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json(dict), nullable=False))
     created_at: float = Field(default_factory=time.time, sa_type=Float)

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.metrics import IDS, MetricQueries
 from workbench.store.outcome import collect
-from workbench.store.records import Checkpoint, Experiment, RunRecord
+from workbench.store.records import Checkpoint, Experiment, Json, RunRecord
 from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS, SUMMARIES
 from workbench.values import storable
 
@@ -148,7 +148,7 @@ class RunQueries(MetricQueries):
         without parsing.
         """
         read = [RUNS.c[name] for name in RunRow._fields if name != "experiment"]
-        columns = [one.cast(Text) if isinstance(one.type, JSON) else one for one in read]
+        columns = [one.cast(Text) if isinstance(one.type, (JSON, Json)) else one for one in read]
         table = select(*columns).where(RUNS.c.id.in_(run_ids))
         counts = (
             select(SUMMARIES.c.run_id, func.sum(SUMMARIES.c.count))

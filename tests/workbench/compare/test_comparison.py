@@ -347,10 +347,8 @@ def test_a_missing_value_is_a_dash_and_has_no_difference() -> None:
 
 def test_metrics_stand_in_the_order_of_what_they_were_measured_on() -> None:
     names = ["train/a", "zeta", "val/m@10", "val/m@2", "test/a", "alpha", "val/up", "values/a", "val"]
-    rows = final_rows(
-        [{name: {"last": 1.0} for name in names}],
-        [[wb.Metric("val/up", "higher"), wb.Metric("zeta", "lower")]],
-    )
+    declared = [wb.Metric("val/up", "higher"), wb.Metric("zeta", "lower")]
+    rows = final_rows([{name: {"last": 1.0} for name in names}], [declared])
     assert [row.name for row in rows] == [
         "val/up", "val/m@2", "val/m@10", "test/a", "train/a", "zeta", "alpha", "val", "values/a"
     ]  # fmt: skip
@@ -358,7 +356,7 @@ def test_metrics_stand_in_the_order_of_what_they_were_measured_on() -> None:
 
 def test_a_direction_can_be_given_instead_of_the_declared_one() -> None:
     runs = [record(1, loss=1.0, speed=1.0), record(2, loss=2.0, speed=2.0)]
-    declared = dict.fromkeys((1, 2), [wb.Metric("loss", "lower")])
+    declared = {number: [wb.Metric("loss", "lower")] for number in (1, 2)}
     turned = Comparison(runs, declared, better={"loss": "higher", "sp*": "lower"})
     assert {row.name: row.best for row in turned.final} == {"loss": (False, True), "speed": (True, False)}
     assert Comparison(runs, declared, better={"loss": None}).final[0].best == (False, False)
