@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from workbench.commands.output import visible
+
 if TYPE_CHECKING:
     from workbench.jobs.job import Job
 
