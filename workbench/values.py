@@ -32,6 +32,10 @@ Tags: TypeAlias = Mapping[str, Any] | Collection[str]
 LOWEST_STEP, HIGHEST_STEP = -(2**63), 2**63 - 1
 
 
+#: The key of a number that JSON does not have, and its texts.
+NUMBER = "$number"
+_NOT_FINITE = ("nan", "inf", "-inf")
+
 #: Maximum number of characters of a value that is kept as text, and of one in an error message.
 _TEXT_CHARACTERS = 1000
 
@@ -58,6 +62,8 @@ def storable(value: Any) -> Any:
 def plain(value: Any, what: str) -> Any:
     """Return a value as plain JSON; pydantic models, paths, sets and arrays are converted.
 
+    JSON has no NaN and no infinities: they become text. Where they must stay numbers, use :func:`exact`.
+
     Raises
     ------
     BadInput
@@ -65,6 +71,28 @@ def plain(value: Any, what: str) -> Any:
         :data:`MOST_NESTED` levels.
     """
     return _plain(value, what, MOST_NESTED)
+
+
+def exact(value: Any, what: str) -> Any:
+    """Return a value as plain JSON from which :func:`restored` makes the same numbers again.
+
+    NaN and infinities are written as ``{"$number": "nan"}``.
+
+    Raises
+    ------
+    BadInput
+        As for :func:`plain`.
+    """
+    return _plain(value, what, MOST_NESTED, tag=True)
+
+
+def restored(value: Any) -> Any:
+    """Return the value that :func:`exact` wrote."""
+    if isinstance(value, dict):
+        if value.keys() == {NUMBER} and value[NUMBER] in _NOT_FINITE:
+            return float(value[NUMBER])
+        return {key: restored(item) for key, item in value.items()}
+    return [restored(item) for item in value] if isinstance(value, list) else value
 
 
 def described(value: Any, what: str) -> dict[str, Any]:
@@ -119,15 +147,15 @@ def _text_of(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
-def _plain(value: Any, what: str, levels: int, *, as_text: bool = False) -> Any:
+def _plain(value: Any, what: str, levels: int, *, as_text: bool = False, tag: bool = False) -> Any:
     if isinstance(value, Enum):
         value = value.value
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)  # JSON has no NaN; keep it as text
+        return value if math.isfinite(value) else {NUMBER: str(value)} if tag else str(value)
     if isinstance(value, BaseModel):
-        return _plain(value.model_dump(mode="json"), what, levels, as_text=as_text)
+        return _plain(value.model_dump(mode="json"), what, levels, as_text=as_text, tag=tag)
     value = _fields(value)
     if not levels and isinstance(value, (Mapping, list, tuple, set, frozenset, deque)):
         whole = re.split(r"[.\[]", what, maxsplit=1)[0]
@@ -140,15 +168,18 @@ def _plain(value: Any, what: str, levels: int, *, as_text: bool = False) -> Any:
         for key, item in value.items():
             if (name := str(key)) in out:
                 raise BadInput(f"{what} has two keys with the text {name!r}", hint="Use strings as keys.")
-            out[name] = _plain(item, f"{what}.{name}", levels - 1, as_text=as_text)
+            out[name] = _plain(item, f"{what}.{name}", levels - 1, as_text=as_text, tag=tag)
         return out
     if isinstance(value, (list, tuple, set, frozenset, deque, range)):
         items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
-        return [_plain(item, f"{what}[{at}]", levels - 1, as_text=as_text) for at, item in enumerate(items)]
+        return [
+            _plain(item, f"{what}[{at}]", levels - 1, as_text=as_text, tag=tag)
+            for at, item in enumerate(items)
+        ]
     if isinstance(value, (os.PathLike, date, clock_time, timedelta, Decimal, UUID)):  # a datetime is a date
         return str(value)
     if hasattr(value, "tolist") and not isinstance(value, type):  # numpy and torch: scalars and arrays
-        return _plain(value.tolist(), what, levels, as_text=as_text)
+        return _plain(value.tolist(), what, levels, as_text=as_text, tag=tag)
     if as_text:
         return _text_of(value)
     raise BadInput(

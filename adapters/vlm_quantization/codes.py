@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+import workbench as wb
 
-    from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
     from PIL.Image import Image
 
 #: Width of the stored code, in bits.
@@ -17,6 +18,9 @@ CODE_BITS: Final = 128
 
 #: Supported code lengths, in bits; each is a prefix of the stored code and a whole number of bytes.
 CODE_LENGTHS = (8, 16, 32, 64, 128)
+
+#: From this width on, codes that hold no byte but 0 and 1 are bits that were never packed: it takes 64 bits.
+_LEAST_UNPACKED = 8
 
 
 class Encoded(NamedTuple):
@@ -69,3 +73,33 @@ def pack_codes(bits: NDArray[np.bool_]) -> NDArray[np.uint8]:
     if bits.ndim != 2 or bits.shape[1] % 8:
         raise ValueError(f"codes must have shape (n, multiple of 8), not {bits.shape}")
     return np.packbits(bits.astype(bool), axis=1, bitorder="big")
+
+
+def packed_codes(codes: ArrayLike, what: str) -> NDArray[np.uint8]:
+    """Return packed codes, uint8 (n, bytes).
+
+    Raises
+    ------
+    workbench.BadInput
+        They are not uint8 of two dimensions, or they are bits that were never packed: at least 8 columns that
+        hold nothing but 0 and 1, or nothing but 0 and 255. (All zeros may be the code of a collapsed model.)
+    """
+    hint = "Pack bits with adapters.vlm_quantization.hash_layer.pack_codes(bits > 0)."
+    array = np.asarray(codes)
+    if array.dtype != np.uint8 or array.ndim != 2 or not array.shape[1]:
+        raise wb.BadInput(f"{what} must be packed, uint8 (n, bytes), not {described(codes)}", hint=hint)
+    if array.size and array.shape[1] >= _LEAST_UNPACKED:
+        for one in (1, 255):
+            # The first row decides nearly always, without a look at the others.
+            if np.isin(array[0], (0, one)).all() and (array == one).any() and np.isin(array, (0, one)).all():
+                columns = f"{array.shape[1]} columns of nothing but 0 and {one}"
+                raise wb.BadInput(f"{what} are bits that were never packed: {columns}", hint=hint)
+    return array
+
+
+def described(value: Any) -> str:
+    """Return what something is, for an error: the type and shape of an array, or the type."""
+    if isinstance(value, str | bytes) or not isinstance(value, np.ndarray | Sequence):
+        return type(value).__name__
+    array = np.asarray(value)
+    return f"{array.dtype} {array.shape}"

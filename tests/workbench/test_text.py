@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.text import short_number
+from workbench.text import short_number, visible
 
 
 @pytest.mark.parametrize(
@@ -10,3 +10,19 @@ from workbench.text import short_number
 )
 def test_a_number_has_four_digits(value: float, text: str) -> None:
     assert short_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "in_a_log"),
+    [
+        ("강아지\t1\n2", "강아지\t1\n2", "강아지\t1\n2"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("\x1b[1;31mred\x1b[0m", "\\x1b[1;31mred\\x1b[0m", "\x1b[1;31mred\x1b[0m"),
+        ("50 %\r60 %", "50 %\\r60 %", "50 %\r60 %"),
+        ("\a\b\x7f\x9b", "\\x07\\x08\\x7f\\x9b", "\\x07\\x08\\x7f\\x9b"),
+        ("caf\udce9", "caf\\udce9", "caf\\udce9"),
+    ],
+)
+def test_a_text_cannot_control_a_terminal(text: str, shown: str, in_a_log: str) -> None:
+    assert visible(text) == shown
+    assert visible(text, colours=True) == in_a_log

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
 import json
 import math
+import types
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +19,17 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.values import HIGHEST_STEP, MOST_NESTED, as_column, as_number, as_step, plain
+from workbench.values import (
+    HIGHEST_STEP,
+    MOST_NESTED,
+    as_column,
+    as_number,
+    as_step,
+    described,
+    exact,
+    plain,
+    restored,
+)
 
 
 def test_settings_become_plain_json() -> None:
@@ -31,6 +49,87 @@ def test_settings_become_plain_json() -> None:
 def test_what_has_no_plain_form_is_named_by_its_place() -> None:
     with pytest.raises(wb.BadInput, match=r"config\.model\[1\]"):
         plain({"model": [1, object()]}, "config")
+
+
+@dataclasses.dataclass
+class Optim:
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class Mode(enum.Enum):
+    FAST = "fast"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (Optim(), {"lr": 1e-3, "betas": [0.9, 0.999]}),
+        (argparse.Namespace(a=1, b=Optim), {"a": 1, "b": f"{__name__}.Optim"}),
+        (types.SimpleNamespace(a=[1]), {"a": [1]}),
+        (Mode.FAST, "fast"),
+        (Level.HIGH, 3),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (datetime.time(1, 2), "01:02:00"),
+        (datetime.timedelta(seconds=90), "0:01:30"),
+        (decimal.Decimal("0.10"), "0.10"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (collections.deque([1, 2]), [1, 2]),
+        (range(3), [0, 1, 2]),
+        (np.float32, "numpy.float32"),
+        (np.dtype("f4"), "float32"),
+        (len, "builtins.len"),
+        (b"ab", "b'ab'"),
+        (1j, "1j"),
+        (math.nan, "nan"),
+        (2**80, 2**80),
+        (Unprintable(), "<Unprintable>"),
+        ("x" * 5000, "x" * 5000),
+        ("caf\udce9.csv", "caf\\udce9.csv"),
+        ("a\0b", "a\N{REPLACEMENT CHARACTER}b"),
+        ({"\udce9": 1}, {"\\udce9": 1}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_setting_keeps_a_training_from_starting(value: Any, kept: Any) -> None:
+    assert described({"v": value}, "config") == {"v": kept}
+
+
+def test_the_whole_description_may_be_any_of_the_usual_kinds() -> None:
+    for whole in (
+        Optim(1.0),
+        argparse.Namespace(lr=1.0, betas=(0.9, 0.999)),
+        {"lr": 1.0, "betas": (0.9, 0.999)},
+    ):
+        assert described(whole, "config") == {"lr": 1.0, "betas": [0.9, 0.999]}
+    assert described(None, "config") == {}
+
+
+@pytest.mark.parametrize("value", [[1, 2], "x", 5, Optim, {1: "a", "1": "b"}])
+def test_what_is_no_description_is_refused(value: Any) -> None:
+    with pytest.raises(wb.BadInput, match="config"):
+        described(value, "config")
+
+
+def test_a_long_text_of_an_object_is_cut() -> None:
+    assert len(described({"v": bytes(10_000)}, "config")["v"]) == 1001
+
+
+def test_numbers_that_json_lacks_come_back_where_they_must() -> None:
+    given = {"a": math.inf, "b": [-math.inf, {"c": math.nan}], "d": "inf", "e": {"$number": "odd"}}
+    kept = json.loads(json.dumps(exact(given, "parameters"), allow_nan=False))
+    again = restored(kept)
+    assert str(again) == str(given)
+    assert kept["d"] == "inf"
 
 
 @pytest.mark.parametrize("value", [1, 1.5, np.float32(1.5), np.array([2]), math.inf])

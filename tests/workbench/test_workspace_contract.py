@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
 import math
@@ -14,15 +15,18 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from nbformat.v4 import new_code_cell, new_notebook
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
 from tests.workbench.conftest import job_row, live_server, make_index, until
+from workbench import cli
 from workbench.host import processes
 from workbench.remote.runs import RemoteRun
 from workbench.runs import provenance
 from workbench.runs.local import LocalRun
+from workbench.store.records import DAMAGED
 
 PATIENCE = 120
 
@@ -287,6 +291,70 @@ def test_runs_are_compared_in_a_panel(both: Both) -> None:
     ]
     assert {run["id"]: run["tags"] for run in panel.state["runs"]}[first] == ["who=나"]
     panel.close()
+
+
+def test_every_door_names_the_same_winner(both: Both, capsys: pytest.CaptureFixture[str]) -> None:
+    """An adapter's directions hold for its own runs only, wherever one looks."""
+    job = both.home.submit("train", "toy", {"steps": 2}).wait(PATIENCE)  # its adapter says: loss is lower
+    assert job.run_id is not None
+    ids = []
+    for loss in (0.2, 0.9):
+        with both.ws.start_run("mine", name=f"loss {loss}", better={"loss": "higher"}) as run:
+            run.log({"loss": loss, "R@1": loss}, step=0)
+        ids.append(run.id)
+    panel = wb.panels.ComparePanel(both.ws, runs=ids)  # which lists the adapter's run too
+    shown = {row["name"]: (row["better"], row["best"]) for row in panel.state["comparison"]["final"]}
+    panel.close()
+    assert cli.run(["--workspace", str(both.home.path), "compare", *map(str, ids), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)["final"]
+    assert shown == {"loss": ("higher", [1]), "R@1": (None, [])}
+    for rows in (printed, both.ws.compare(ids).to_json()["final"]):
+        found = {
+            row["name"]: (row["better"], [at for at, best in enumerate(row["best"]) if best]) for row in rows
+        }
+        assert found == shown
+    together = {row.name: row for row in both.ws.compare([*ids, job.run_id]).final}
+    assert together["loss"].better is None  # its runs disagree
+    assert together["R@1"].better is None  # the adapter's run has none
+
+
+def test_what_was_stored_wrongly_is_shown_and_can_be_mended(both: Both) -> None:
+    """Version 0.2.0 stored tags and settings of any kind, and could then show no run at all."""
+    ids = [logged(both, "odd", number=number) for number in range(4)]
+    odd = [("tags", '["baseline", "b"]'), ("tags", '"x"'), ("config", "[1, 2]"), ("config", "{damaged")]
+    with both.home.store._writing() as connection:
+        for run_id, (column, text) in zip(ids, odd, strict=True):
+            statement = sa.text(f"update run set {column} = :text where id = :id")  # noqa: S608
+            connection.execute(statement, {"text": text, "id": run_id})
+    tags = {run.id: run.tags for run in both.ws.runs()}
+    assert (tags[ids[0]], tags[ids[1]]) == ({"baseline": True, "b": True}, {DAMAGED: "x"})
+    configs = {run.id: run.config for run in both.ws.runs()}
+    assert (configs[ids[2]], configs[ids[3]]) == ({DAMAGED: "[1, 2]"}, {DAMAGED: "{damaged"})
+    panel = wb.panels.ComparePanel(both.ws, runs=ids)
+    assert panel.state["problem"] is None
+    assert {run["id"]: run["tags"] for run in panel.state["runs"]}[ids[0]] == ["baseline", "b"]
+    panel.close()
+    assert both.ws.run(ids[0]).annotate(tags={"a": 1}).tags == {"baseline": True, "b": True, "a": 1}
+
+
+def test_tags_may_be_words_and_settings_what_parsers_return(both: Both) -> None:
+    settings = argparse.Namespace(lr=0.5, device=Path)
+    with both.ws.start_run("words", tags=["baseline", "강"], config=settings, name="caf\udce9") as run:
+        run.log({"m": 1.0}, step=0)
+    found = both.home.run(run.id)
+    assert (found.tags, found.config) == (
+        {"baseline": True, "강": True},
+        {"lr": 0.5, "device": "pathlib.Path"},
+    )
+    assert found.name == "caf\\udce9"
+    assert run.annotate(tags="late").tags == {"baseline": True, "강": True, "late": True}
+    before = len(both.home.runs())
+    for wrong in ({"tags": 5}, {"tags": [1]}, {"config": [1]}, {"config": "x"}, {"better": [1]}, {"name": 7}):
+        with pytest.raises(wb.BadInput, match=next(iter(wrong))):
+            both.ws.start_run("words", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(wb.BadInput, match="experiment"):
+        both.ws.start_run("caf\udce9")
+    assert len(both.home.runs()) == before
 
 
 def test_a_reader_reads_what_a_workspace_says(both: Both) -> None:

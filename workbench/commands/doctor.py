@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.commands.arguments import command
 from workbench.commands.exit_codes import DONE, FAILED
-from workbench.commands.output import print_document, visible
+from workbench.commands.output import print_document
+from workbench.text import visible
 
 if TYPE_CHECKING:
     from workbench.commands.examination import Report

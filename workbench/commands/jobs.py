@@ -19,9 +19,9 @@ from workbench.commands.arguments import (
     takes_options,
 )
 from workbench.commands.exit_codes import CANCELLED, DONE, FAILED
-from workbench.commands.output import complain, print_document, print_table, say, show, visible
+from workbench.commands.output import complain, print_document, print_table, say, show
 from workbench.errors import BadInput, JobCancelled, WorkbenchError
-from workbench.text import short_number
+from workbench.text import short_number, visible
 
 if TYPE_CHECKING:
     from workbench.jobs.job import Job

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench import wire
 from workbench.errors import WorkbenchError
+from workbench.text import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: Colours of a log, or one control character or unpaired surrogate; all but newline and tab.
-_CONTROLS = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
 
 def print_document(document: Any) -> None:
     """Print one JSON document on standard output; NaN is null and infinities are strings, as over HTTP."""
+    from workbench import wire
+
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2)
     except ValueError:
@@ -28,24 +26,6 @@ def print_document(document: Any) -> None:
         print(text, flush=True)
     except UnicodeEncodeError:  # the terminal's encoding, or text that is not Unicode
         print(json.dumps(wire.strict(document), indent=2), flush=True)
-
-
-def visible(text: str, *, colours: bool = False) -> str:
-    """Return text with control characters escaped, so that a name cannot clear or rewrite a terminal.
-
-    Parameters
-    ----------
-    text : str
-        Newlines and tabs are kept.
-    colours : bool
-        Whether to keep carriage returns and the escape sequences of colours, which logs contain.
-    """
-
-    def escaped(match: re.Match[str]) -> str:
-        kept = colours and (len(match[0]) > 1 or match[0] == "\r")
-        return match[0] if kept else match[0].encode("unicode_escape").decode()
-
-    return _CONTROLS.sub(escaped, text)
 
 
 def show(text: str = "") -> None:

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from workbench.commands.output import visible
+from workbench.text import visible
 
 if TYPE_CHECKING:
     from workbench.jobs.job import Job

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 from workbench.errors import JobCancelled, JobFailed
 from workbench.results.result import Result
 from workbench.store import records
+from workbench.values import restored
 
 #: A handle's properties are at most this old, in seconds.
 FRESH_SECONDS = 0.25
@@ -125,7 +126,8 @@ class Job(ABC):
     @property
     def options(self) -> dict[str, Any]:
         """Its options, with defaults filled in, or the parameters of a user's notebook."""
-        return self._row.options
+        options: dict[str, Any] = restored(self._row.options)
+        return options
 
     @property
     def floors(self) -> dict[str, float]:

@@ -23,7 +23,7 @@ from workbench.jobs.queue import MAX_ATTEMPTS, is_whole, queue, source_copy
 from workbench.jobs.settling import look_after
 from workbench.notebooks.parameters import check_parameters
 from workbench.store import records
-from workbench.values import plain
+from workbench.values import exact, plain
 
 #: Type of a job that executes a user's own notebook.
 NOTEBOOK = "notebook"
@@ -99,7 +99,7 @@ def submit_notebook(
     digest = hashlib.sha256(data).hexdigest()
     row = records.JobRecord(
         type=NOTEBOOK,
-        options=plain(checked, "parameters"),
+        options=exact(checked, "parameters"),
         source=source or str(file),
         source_sha256=digest,
         # The folder it runs in when opened by hand, so that its relative paths mean the same.

@@ -30,7 +30,7 @@ from workbench.remote.sending import Sender, better_of, sendable, waiting_for_se
 from workbench.results.result import Better, Metric
 from workbench.runs import description
 from workbench.search.elsewhere import RemoteSearcher
-from workbench.values import Settings, Tags, plain
+from workbench.values import Settings, Tags, exact, plain
 
 if TYPE_CHECKING:
     from workbench.compare import Comparison
@@ -271,7 +271,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
             text = file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise BadInput(f"{str(file)!r} cannot be read as a notebook: {error}") from None
-        values = plain(parameters or {}, "parameters")
+        values = exact(parameters or {}, "parameters")
         body = {"name": file.name, "notebook": text, "parameters": values}
         return RemoteJob(self.door, self.door.post("jobs/notebook", body))
 

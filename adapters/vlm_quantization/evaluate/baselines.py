@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes
-from adapters.vlm_quantization.metrics.checks import unit_rows
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_ranking
+from adapters.vlm_quantization.metrics.inputs import unit_rows
 from adapters.vlm_quantization.metrics.protocols import Protocol
 from adapters.vlm_quantization.metrics.records import MetricRecord
 from adapters.vlm_quantization.metrics.relevance import Relevance

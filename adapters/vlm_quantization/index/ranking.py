@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
-from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.codes import CODE_LENGTHS, packed_codes
 
 #: Threads per Hamming search. A scan is memory-bound, and on a busy machine more threads make a query many
 #: times slower.
@@ -31,10 +31,7 @@ class PrefixCodes:
     """
 
     def __init__(self, codes: NDArray[np.uint8]) -> None:
-        if not isinstance(codes, np.ndarray) or codes.dtype != np.uint8 or codes.ndim != 2:
-            actual = f"{codes.dtype} {codes.shape}" if isinstance(codes, np.ndarray) else type(codes).__name__
-            raise wb.BadInput(f"codes must be packed, uint8 (n, bytes), not {actual}")
-        self._codes = codes
+        self._codes = packed_codes(codes, "codes")
         self._by_length: dict[int, Any] = {}
         self._lock = threading.Lock()
 

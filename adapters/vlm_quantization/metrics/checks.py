@@ -1,47 +1,20 @@
-"""Input validation of an evaluation; each error names the value and what is allowed."""
+"""Whether the inputs of an evaluation belong together; each error names the value and what is allowed.
+
+What each array must be by itself is in :mod:`adapters.vlm_quantization.metrics.inputs`.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import workbench as wb
+from adapters.vlm_quantization.metrics.inputs import item_ids
 from adapters.vlm_quantization.metrics.protocols import Protocol
 from adapters.vlm_quantization.metrics.relevance import Relevance
 
 #: The longest code whose distances fit in a byte, with one value to spare.
 LONGEST = 248
-
-
-def whole_numbers(values: Sequence[int], what: str, least: int) -> list[int]:
-    """Return the distinct whole numbers, each at least ``least``, in the given order."""
-    for number in values:
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
-            raise wb.BadInput(f"{what} must be a whole number of at least {least}, not {number!r}")
-    return list(dict.fromkeys(int(number) for number in values))
-
-
-def code_lengths(bits: Sequence[int], width: int) -> list[int]:
-    """Return the distinct code lengths up to a width, ascending."""
-    for length in bits:
-        if not isinstance(length, int | np.integer) or length % 8 or not 8 <= length <= width:
-            raise wb.BadInput(f"a code length must be a multiple of 8 from 8 to {width}, not {length!r}")
-    if not len(bits):
-        raise wb.BadInput("at least one code length is required")
-    return sorted({int(length) for length in bits})
-
-
-def check_codes(codes: NDArray[np.uint8], what: str) -> None:
-    """Refuse anything but packed codes."""
-    if not isinstance(codes, np.ndarray) or codes.dtype != np.uint8 or codes.ndim != 2:
-        actual = f"{codes.dtype} {codes.shape}" if isinstance(codes, np.ndarray) else type(codes).__name__
-        raise wb.BadInput(
-            f"{what} must be packed, uint8 (n, bytes), not {actual}",
-            hint="Pack bits with adapters.vlm_quantization.hash_layer.pack_codes.",
-        )
 
 
 def check_relevance(relevance: Relevance, n_queries: int, n_gallery: int) -> None:
@@ -73,9 +46,14 @@ def id_order(rules: Protocol, gallery_ids: ArrayLike | None, n_gallery: int) -> 
     """Return the rows in id order; None if they are already in it or the protocol does not need it."""
     order = None
     if gallery_ids is not None:
-        ids = np.asarray(gallery_ids)
+        ids = item_ids(gallery_ids, "gallery ids")
         if ids.shape != (n_gallery,):
             raise wb.BadInput(f"gallery ids must be one per row, shape ({n_gallery},), not {ids.shape}")
+        if rules.ties.startswith("id") and len(np.unique(ids)) != len(ids):
+            raise wb.BadInput(
+                f"gallery ids must be unique under protocol {rules.name!r}, which orders ties by id; "
+                f"{len(ids) - len(np.unique(ids))} are repeated"
+            )
         order = np.argsort(ids, kind="stable")
     if not rules.ties.startswith("id"):
         return None
@@ -90,21 +68,3 @@ def moved(itself: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int
     place[order] = np.arange(len(order))
     place[-1] = -1  # none stays none
     return place[itself]
-
-
-def unit_rows(features: NDArray[np.floating[Any]], what: str) -> NDArray[np.float32]:
-    """Return float32 rows of unit norm; rows of zeros stay zero.
-
-    Raises
-    ------
-    workbench.BadInput
-        The features are not a table of finite numbers.
-    """
-    rows = np.asarray(features, dtype=np.float32)
-    if rows.ndim != 2:
-        raise wb.BadInput(f"{what} must have shape (n, d), not {rows.shape}")
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if bad.size:
-        raise wb.BadInput(f"{what}: {bad.size} of {len(rows)} rows are not finite; the first is row {bad[0]}")
-    norms: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
-    return np.divide(rows, np.where(norms > 0, norms, 1), dtype=np.float32)

@@ -33,19 +33,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import workbench as wb
-from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.codes import CODE_LENGTHS, packed_codes
 from adapters.vlm_quantization.metrics.checks import (
     LONGEST,
-    check_codes,
     check_relevance,
-    code_lengths,
     id_order,
     moved,
     rows_of_queries,
-    unit_rows,
-    whole_numbers,
 )
 from adapters.vlm_quantization.metrics.code_rankings import code_groups, code_orders
+from adapters.vlm_quantization.metrics.inputs import code_lengths, unit_rows, whole_numbers
 from adapters.vlm_quantization.metrics.protocols import Protocol, protocol_of
 from adapters.vlm_quantization.metrics.records import Measured, MetricRecord
 from adapters.vlm_quantization.metrics.relevance import Relevance
@@ -105,14 +102,15 @@ def evaluate_codes(
     rules = protocol_of(protocol)
     cuts = whole_numbers(ks, "a cut-off k", 1)
     within = whole_numbers(radii, "a radius", 0)
-    check_codes(query_codes, "query codes")
-    check_codes(gallery_codes, "gallery codes")
+    query_codes = packed_codes(query_codes, "query codes")
+    gallery_codes = packed_codes(gallery_codes, "gallery codes")
     if query_codes.shape[1] != gallery_codes.shape[1]:
         raise wb.BadInput(
             "query and gallery codes must have the same width, "
             f"not {query_codes.shape[1]} and {gallery_codes.shape[1]} bytes"
         )
-    lengths = code_lengths(bits, min(query_codes.shape[1] * 8, LONGEST))
+    given = code_lengths(bits, min(query_codes.shape[1] * 8, LONGEST))
+    lengths = sorted(given)
     check_relevance(relevance, len(query_codes), len(gallery_codes))
     own = rows_of_queries(itself, len(query_codes), len(gallery_codes))
     order = id_order(rules, gallery_ids, len(gallery_codes))
@@ -128,7 +126,7 @@ def evaluate_codes(
     if rules.ties.startswith("id"):
         for start, stop, length, groups in code_orders(query_codes, gallery_codes, relevance, lengths, own):
             measured[length].settle(start, stop, groups)
-    return [record for length in bits for record in measured[int(length)].records("hamming", int(length))]
+    return [record for length in given for record in measured[length].records("hamming", length)]
 
 
 def mean_average_precision(
@@ -268,7 +266,8 @@ def evaluate_ranking(
     Parameters
     ----------
     scorer : callable
-        ``scorer(start, stop)`` returns float32 ``(stop - start, n_gallery)``, higher is nearer, no NaN.
+        ``scorer(start, stop)`` returns real numbers ``(stop - start, n_gallery)``, higher is nearer, no NaN.
+        float64 and integers are ranked as they are, not rounded to float32.
     relevance, ks, protocol, itself, gallery_ids
         As for :func:`evaluate_codes`.
     bits, method
@@ -281,10 +280,11 @@ def evaluate_ranking(
     Raises
     ------
     workbench.BadInput
-        Invalid cut-offs or protocol.
+        Invalid cut-offs or protocol, or a scorer that returns NaN or another shape.
     """
     rules = protocol_of(protocol)
     cuts = whole_numbers(ks, "a cut-off k", 1)
+    check_relevance(relevance, relevance.n_queries, relevance.n_gallery)
     own = rows_of_queries(itself, relevance.n_queries, relevance.n_gallery)
     order = id_order(rules, gallery_ids, relevance.n_gallery)
     if order is not None:
@@ -293,7 +293,7 @@ def evaluate_ranking(
         plain = scorer
 
         def scorer(start: int, stop: int) -> NDArray[np.float32]:
-            return plain(start, stop)[:, order]
+            return np.asarray(plain(start, stop))[:, order]
 
     measured = Measured(relevance, cuts, rules, own)
     for start, stop, groups in score_groups(scorer, relevance, own):

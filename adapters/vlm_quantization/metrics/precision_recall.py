@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.metrics import metrics
-from adapters.vlm_quantization.metrics.checks import LONGEST, code_lengths, unit_rows
+from adapters.vlm_quantization.metrics.checks import LONGEST
 from adapters.vlm_quantization.metrics.code_rankings import code_groups
+from adapters.vlm_quantization.metrics.inputs import code_lengths, unit_rows
 from adapters.vlm_quantization.metrics.relevance import Relevance
 from adapters.vlm_quantization.metrics.score_rankings import cosine_scorer, score_groups
 from adapters.vlm_quantization.metrics.tie_groups import TieGroups
@@ -70,7 +71,7 @@ def precision_recall_curve(
     list of PrecisionRecallCurve
         Empty if no query has a relevant item.
     """
-    lengths = code_lengths(bits, min(query_codes.shape[1] * 8, LONGEST))
+    lengths = sorted(code_lengths(bits, min(query_codes.shape[1] * 8, LONGEST)))
     n = len(gallery_codes)
     ks = np.unique(np.round(np.geomspace(1, n, min(n, CURVE_POINTS))).astype(np.int64))
     sums = {length: np.zeros((3, len(ks))) for length in (*lengths, None)}

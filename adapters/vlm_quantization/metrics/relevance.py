@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import workbench as wb
+from adapters.vlm_quantization.metrics.inputs import item_ids, multi_hot, numbered
 
 #: Grades above this would make the joint histograms of distances and grades too wide.
 MAX_GRADE = 100
@@ -61,20 +62,9 @@ class SameItem:
     levels = 2
 
     def __init__(self, query_ids: ArrayLike, gallery_ids: ArrayLike) -> None:
-        queries, gallery = np.asarray(query_ids), np.asarray(gallery_ids)
-        for ids in (queries, gallery):
-            if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
-                raise wb.BadInput(
-                    f"ids must be one string or whole number per row, not {ids.dtype} of shape {ids.shape}"
-                )
-        if (queries.dtype.kind in "iu") != (gallery.dtype.kind in "iu"):
-            raise wb.BadInput(
-                "query and gallery ids must be both strings or both numbers, "
-                f"not {queries.dtype} and {gallery.dtype}"
-            )
+        queries, gallery = item_ids(query_ids, "query ids"), item_ids(gallery_ids, "gallery ids")
         # Comparing small integers is many times faster than comparing texts.
-        numbers = np.unique(np.concatenate([queries, gallery]), return_inverse=True)[1].astype(np.int32)
-        self._queries, self._gallery = numbers[: len(queries)], numbers[len(queries) :]
+        self._queries, self._gallery = numbered(queries, gallery)
         self.n_queries, self.n_gallery = len(queries), len(gallery)
 
     def block(self, start: int, stop: int) -> NDArray[np.bool_]:
@@ -98,7 +88,7 @@ class SharedLabel:
     Raises
     ------
     workbench.BadInput
-        Labels are not two tables of equal width.
+        Labels are not two tables of equal width, of bool or 0 and 1.
     """
 
     words = "any shared label"
@@ -224,10 +214,10 @@ def itself(query_ids: Sequence[str], gallery_ids: Sequence[str]) -> NDArray[np.i
 
 
 def _multi_hot(queries: ArrayLike, gallery: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    one, other = np.asarray(queries), np.asarray(gallery)
-    if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1]:
+    one, other = multi_hot(queries, "query labels"), multi_hot(gallery, "gallery labels")
+    if one.shape[1] != other.shape[1]:
         raise wb.BadInput(f"labels must be multi-hot (n, c) with equal c, not {one.shape} and {other.shape}")
-    return one != 0, other != 0
+    return one, other
 
 
 def _words(labels: NDArray[np.bool_]) -> list[NDArray[np.unsignedinteger[Any]]]:

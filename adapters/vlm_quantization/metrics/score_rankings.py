@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.vlm_quantization.metrics.inputs import ranked_scores
 from adapters.vlm_quantization.metrics.relevance import Relevance
 from adapters.vlm_quantization.metrics.tie_groups import (
     PAIRS_PER_CHUNK,
@@ -17,15 +18,20 @@ from adapters.vlm_quantization.metrics.tie_groups import (
     without_rows,
 )
 
-#: Scores of the queries of a range, float32 (stop - start, n_gallery); higher is nearer.
-Scorer = Callable[[int, int], NDArray[np.float32]]
+#: Scores of the queries of a range, real numbers (stop - start, n_gallery); higher is nearer.
+Scorer = Callable[[int, int], NDArray[Any]]
+
+#: Items of the gallery that are multiplied at once, in double precision.
+_COLUMNS_AT_ONCE = 1 << 13
 
 
 def cosine_scorer(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> Scorer:
     """Return a scorer of inner products, computed so that equal rows of the gallery tie exactly.
 
-    A matrix product may round equal rows differently depending on their position. Multiplying each distinct
-    row once, in sorted order, makes duplicates tie and makes the gallery's order irrelevant.
+    A matrix product may round equal rows differently depending on their position, and rows whose products are
+    equal on paper differently from one another. Multiplying each distinct row once, in sorted order, makes
+    duplicates tie and makes the gallery's order irrelevant. Products are summed in double precision, where
+    those of float32 numbers are exact, and rounded to float32, so that equal sums of different terms tie.
 
     Parameters
     ----------
@@ -34,10 +40,15 @@ def cosine_scorer(queries: NDArray[np.float32], gallery: NDArray[np.float32]) ->
     whole_row = np.dtype((np.void, gallery.dtype.itemsize * gallery.shape[1]))
     as_bytes = np.ascontiguousarray(gallery).view(whole_row)
     _, first, inverse = np.unique(as_bytes[:, 0], return_index=True, return_inverse=True)
-    distinct = np.ascontiguousarray(gallery[first].T)
+    distinct = gallery[first]
 
     def scores(start: int, stop: int) -> NDArray[np.float32]:
-        return np.take(queries[start:stop] @ distinct, inverse, axis=1)
+        part = queries[start:stop].astype(np.float64)
+        products = np.empty((len(part), len(distinct)), np.float32)
+        for at in range(0, len(distinct), _COLUMNS_AT_ONCE):
+            columns = distinct[at : at + _COLUMNS_AT_ONCE].astype(np.float64)
+            products[:, at : at + _COLUMNS_AT_ONCE] = part @ columns.T
+        return np.take(products, inverse, axis=1)
 
     return scores
 
@@ -54,7 +65,7 @@ def score_groups(
     Parameters
     ----------
     scorer : callable
-        ``scorer(start, stop)`` returns float32 (stop - start, n_gallery); equal scores are ties.
+        ``scorer(start, stop)`` returns real numbers (stop - start, n_gallery); equal scores are ties.
     relevance : Relevance
         Relevant items of each query.
     itself : ndarray, int64, shape (n_queries,), optional
@@ -65,24 +76,27 @@ def score_groups(
     rows = max(1, PAIRS_PER_CHUNK // relevance.n_gallery)
     # A product of few rows leaves most of the processor idle, so several chunks are multiplied at once.
     for first, last in index_ranges(relevance.n_queries, 16 * rows):
-        products = scorer(first, last)
+        products = ranked_scores(scorer(first, last), first, last, relevance.n_gallery)
         for start, stop in index_ranges(last, rows, first):
-            scores = products[start - first : stop - first] + np.float32(0)  # no negative zero
+            scores = products[start - first : stop - first]
             grades = relevance.block(start, stop)
             if itself is not None:
-                scores, grades = without_rows(scores, grades, itself[start:stop], -np.inf)
+                last_of_all = -np.inf if scores.dtype.kind == "f" else -1  # below the lowest rank
+                scores, grades = without_rows(scores, grades, itself[start:stop], last_of_all)
             ranked = _ordered(scores, grades, relevance.levels) if by_row else None
             yield start, stop, ranked or _from_scores(scores, grades, relevance.levels)
 
 
-def _descending(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return integers that ascend as the scores descend."""
+def _descending(scores: NDArray[Any]) -> NDArray[np.int64]:
+    """Return integers that ascend as the scores, float32 or ranks, descend."""
+    if scores.dtype.kind == "i":
+        return np.negative(scores)
     as_int = scores.view(np.int32)
     ascending = np.where(as_int >= 0, as_int, np.int32(-(2**31)) - as_int).astype(np.int64)
     return np.negative(ascending, out=ascending)
 
 
-def _ordered(scores: NDArray[np.float32], grades: Any, levels: int) -> TieGroups:
+def _ordered(scores: NDArray[Any], grades: Any, levels: int) -> TieGroups:
     keys = _descending(scores) << 32
     keys |= np.arange(scores.shape[1])
     keys.sort(axis=1)
@@ -90,7 +104,7 @@ def _ordered(scores: NDArray[np.float32], grades: Any, levels: int) -> TieGroups
     return single_items(np.take_along_axis(grades, order, axis=1), levels)
 
 
-def _from_scores(scores: NDArray[np.float32], grades: Any, levels: int) -> TieGroups:
+def _from_scores(scores: NDArray[Any], grades: Any, levels: int) -> TieGroups:
     """Return the groups of equal scores, highest first."""
     rows, n = scores.shape
     # The bits of a float32 as an integer that ascends as the score descends; the lowest bits hold the grade.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,30 @@ def test_a_table_cuts_nothing_where_no_terminal_does(capsys: pytest.CaptureFixtu
     assert long in printed  # in full, and not taken for markup
     output.print_table(["id"], [], empty="no jobs yet")
     assert capsys.readouterr().out == "no jobs yet\n"
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_document_is_json_whatever_a_metric_was(value: float, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    output.print_document({"runs": [{"last": value, "name": "강\udce9", "rows": ({"a": value},)}]})
+    printed = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    kept = {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value)
+    assert printed["runs"] == [{"last": kept, "name": "강\udce9", "rows": [{"a": kept}]}]
+
+
+def test_the_runs_are_json_where_a_metric_is_infinite(
+    workspace: wb.Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with workspace.start_run("\x1b[2Jcleared") as run:
+        run.log({"loss": math.inf}, step=0)
+    assert cli.run(["--workspace", str(workspace.path), "runs", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "Infinity" not in out.replace('"Infinity"', "")
+    assert json.loads(out)["runs"][0]["summary"]["loss"]["last"] == "Infinity"
+    assert cli.run(["--workspace", str(workspace.path), "runs"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_wrong_use_and_what_is_missing_end_differently(

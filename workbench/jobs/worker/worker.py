@@ -34,6 +34,7 @@ from workbench.jobs.worker.keeper import Keeper
 from workbench.jobs.worker.runner import INTERRUPTED
 from workbench.notebooks import shipped
 from workbench.store import records
+from workbench.values import restored
 
 #: Seconds between checks of the queue and of the running jobs.
 LOOK_SECONDS = 0.05
@@ -247,7 +248,7 @@ class Worker:
         runtime.mkdir(mode=0o700)
         if job.source:
             source = queue.whole_source(self.home, job.source_sha256)
-            parameters = job.options
+            parameters = restored(job.options)
         else:
             source = shipped.job_notebook(job.type)
             parameters = {"adapter": job.adapter, "options": job.options, "workspace": str(self.home.path)}

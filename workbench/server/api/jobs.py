@@ -19,6 +19,7 @@ from workbench.server.api.fields import Given, Name, Number, Page, from_text
 from workbench.server.api.route import Call, id_in_path
 from workbench.server.desk import WorkbenchServer
 from workbench.store.records import JobStatus
+from workbench.values import restored
 from workbench.workspace import Workspace
 
 #: Maximum size in bytes of an uploaded notebook with its outputs; as JSON text it may be twice as long.
@@ -136,7 +137,9 @@ class NotebookIn(Given):
 
     name: Name = Field(description="File name, ending in `.ipynb`.")
     notebook: str = Field(min_length=1, description="Content of the file, in nbformat 4.")
-    parameters: dict[str, Any] = Field({}, description="Values of its declared parameters.")
+    parameters: dict[str, Any] = Field(
+        {}, description='Values of its declared parameters; NaN is {"$number": "nan"}, and inf as well.'
+    )
 
 
 def submitting(job_type: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any]]:
@@ -227,7 +230,7 @@ async def submit_notebook(desk: WorkbenchServer, call: Call) -> Any:
             path.write_bytes(data)
             try:
                 job = submission.submit_notebook(
-                    home, path, body.parameters, source=body.name, cwd=str(Path.cwd())
+                    home, path, restored(body.parameters), source=body.name, cwd=str(Path.cwd())
                 )
             except BadInput as error:  # the client does not know the temporary folder
                 error.message = error.message.replace(str(path), body.name)
