@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 import workbench as wb
@@ -35,6 +36,14 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="soaks, and the long form of the fault suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Generate the same cases in every run; ``--long`` and ``--hypothesis-profile=explore`` try others."""
+    hypothesis.settings.register_profile("same", derandomize=True, database=None, print_blob=True)
+    hypothesis.settings.register_profile("explore", derandomize=False, max_examples=500, print_blob=True)
+    if not config.getoption("--hypothesis-profile", None):
+        hypothesis.settings.load_profile("explore" if config.getoption("--long") else "same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

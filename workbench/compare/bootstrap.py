@@ -47,19 +47,29 @@ class Interval:
 
 
 def paired_intervals(
-    differences: Sequence[npt.NDArray[np.float64]], *, level: float = 0.95, seed: int = 0
+    differences: Sequence[npt.NDArray[np.float64]],
+    groups: Sequence[Sequence[str] | None] | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> list[Interval | None]:
-    """Return a bootstrap interval for each mean difference, over resampled questions.
+    """Return a bootstrap interval for each mean difference, over resampled groups of questions.
 
-    Questions are resampled with replacement, each with both of its scores, and the interval is the BCa
+    Questions that belong together (one concept asked in two languages, or drawn twice) are right or wrong
+    together. Resampled one by one they would look like independent evidence, and differences without any
+    cause would seem real. So whole groups are resampled with replacement, each question with both of its
+    scores. The mean over questions is then a ratio, of summed differences to counts. The interval is the BCa
     interval (bias-corrected and accelerated: Efron, *Better Bootstrap Confidence Intervals*, JASA 82, 1987;
-    Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, equations 14.9 to 14.15). For a mean the
-    acceleration has a closed form, so no jackknife is run. The same seed gives the same interval.
+    Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, equations 14.9 to 14.15). The acceleration
+    follows from the influence of each group on the ratio in closed form, so no jackknife is run. The same
+    seed gives the same interval.
 
     Parameters
     ----------
     differences : sequence of array of float64, shape (n,)
         One array per metric: score minus baseline score for each question that has both.
+    groups : sequence of sequence of str, optional
+        For each metric, the group of each question; None if every question stands alone.
     level : float
         Confidence level, between 0 and 1.
     seed : int
@@ -68,37 +78,52 @@ def paired_intervals(
     Returns
     -------
     list of Interval or None
-        One per metric; None if fewer than two questions are paired, which is too few to resample.
+        One per metric; None with fewer than two groups, which are too few to resample.
 
     Raises
     ------
     BadInput
-        ``level`` is not between 0 and 1, or a difference is not finite.
+        ``level`` is not between 0 and 1, a difference is not finite, or groups are not one per difference.
     """
     if not 0 < level < 1:
         raise BadInput(f"level must be between 0 and 1, got {level!r}")
     out: list[Interval | None] = [None] * len(differences)
     by_size: dict[int, list[int]] = {}
+    tables = []
     for place, one in enumerate(differences):
         if not np.isfinite(one).all():
             raise BadInput("a paired difference is not finite", hint="Leave out questions without a score.")
-        if len(one) > 1:
-            by_size.setdefault(len(one), []).append(place)
+        tables.append(_grouped(one, groups[place] if groups else None))
+        if (size := len(tables[-1][0])) > 1:
+            by_size.setdefault(size, []).append(place)
     for size, places in by_size.items():
-        table = np.stack([differences[place] for place in places], axis=1)
-        means = _resampled_means(table, np.random.default_rng((seed, size)))
+        sums, counts = (np.stack([tables[place][part] for place in places], axis=1) for part in (0, 1))
+        means = _resampled_means(sums, counts, np.random.default_rng((seed, size)))
         for column, place in enumerate(places):
-            out[place] = _bca(table[:, column], np.sort(means[:, column]), level)
+            out[place] = _bca(*tables[place], np.sort(means[:, column]), level)
     return out
 
 
+def _grouped(
+    differences: npt.NDArray[np.float64], groups: Sequence[str] | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the sum of the differences of each group, and their number."""
+    if groups is None:
+        return differences, np.ones(len(differences))
+    if len(groups) != len(differences):
+        raise BadInput(f"{len(differences)} differences need as many groups, got {len(groups)}")
+    _, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    return np.bincount(group, weights=differences), np.bincount(group).astype(np.float64)
+
+
 def _resampled_means(
-    table: npt.NDArray[np.float64], generator: np.random.Generator
+    sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], generator: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Return the means of the columns over resampled rows, shape (resamples, columns)."""
-    size = len(table)
+    """Return the means of the columns over resampled rows (groups), shape (resamples, columns)."""
+    size = len(sums)
     resamples = min(MOST_RESAMPLES, max(FEWEST_RESAMPLES, MOST_DRAWS // size))
     at_once = max(1, DRAWS_AT_ONCE // size)
+    alone = bool((counts == 1).all())
     parts = []
     for start in range(0, resamples, at_once):
         count = min(at_once, resamples - start)
@@ -106,17 +131,24 @@ def _resampled_means(
         # Count how often each row was drawn; one product then gives the means of all columns.
         drawn += np.arange(count)[:, None] * size
         times = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
-        parts.append(times @ table / size)
+        parts.append(times @ sums / (size if alone else times @ counts))
     return np.concatenate(parts)
 
 
-def _bca(differences: npt.NDArray[np.float64], means: npt.NDArray[np.float64], level: float) -> Interval:
-    mean = float(differences.mean())
-    size = len(differences)
-    centred = differences - mean
+def _bca(
+    sums: npt.NDArray[np.float64],
+    counts: npt.NDArray[np.float64],
+    means: npt.NDArray[np.float64],
+    level: float,
+) -> Interval:
+    pairs = counts.sum()
+    mean = float(sums.sum() / pairs)
+    # The influence of each group on the ratio, up to a factor that the acceleration does not depend on.
+    centred = sums - mean * counts
     spread = float((centred**2).sum())
-    if spread <= size * np.finfo(np.float64).eps ** 2 * max(1.0, mean**2):
-        return Interval(mean, mean, mean, size, level)  # all differences are equal
+    each = sums / counts
+    if each.min() == each.max() or spread <= pairs * np.finfo(np.float64).eps ** 2 * max(1.0, mean**2):
+        return Interval(mean, mean, mean, int(pairs), level)  # all groups have the same mean
     normal = NormalDist()
     # Ties with the mean count half; they are frequent if scores are only 0 or 1.
     below = (np.searchsorted(means, mean, "left") + np.searchsorted(means, mean, "right")) / 2
@@ -128,4 +160,4 @@ def _bca(differences: npt.NDArray[np.float64], means: npt.NDArray[np.float64], l
         z = bias + normal.inv_cdf(tail)
         quantile = normal.cdf(bias + z / (1 - acceleration * z)) if acceleration * z < 1 else tail
         bounds.append(float(np.quantile(means, quantile)))
-    return Interval(mean, bounds[0], bounds[1], size, level)
+    return Interval(mean, bounds[0], bounds[1], int(pairs), level)

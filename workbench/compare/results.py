@@ -89,9 +89,10 @@ class ViewGroup:
 class ResultsComparison:
     """Results of jobs, side by side.
 
-    A difference is called real if the interval of the paired bootstrap over the questions excludes zero
-    (:func:`workbench.compare.bootstrap.paired_intervals`). This tells whether other questions of the same
-    kind would show the difference too; it does not account for variation between training seeds.
+    A difference is called real if the interval of the paired bootstrap excludes zero; questions are drawn in
+    the groups that belong together (:func:`workbench.compare.bootstrap.paired_intervals`). This tells whether
+    other questions of the same kind would show the difference too; it does not account for variation between
+    training seeds.
 
     Parameters
     ----------
@@ -206,15 +207,19 @@ def _with_intervals(
     finals: Sequence[FinalRow], results: Sequence[NamedResult], base: int, seed: int
 ) -> list[ResultRow]:
     scores = [_scores(one.result) for one in results]
+    group_of = [_groups(one.result) for one in results]
     cells: list[tuple[int, int]] = []
-    differences = []
+    differences, groups = [], []
     for row_number, row in enumerate(finals):
         for place in range(len(results)):
             if place == base or row.name not in scores[base] or row.name not in scores[place]:
                 continue
-            differences.append(_paired(scores[base][row.name], scores[place][row.name]))
+            shared = sorted(scores[base][row.name].keys() & scores[place][row.name].keys())
+            differences.append(_paired(scores[base][row.name], scores[place][row.name], shared))
+            groups.append([group_of[base].get(one) or group_of[place].get(one, one) for one in shared])
             cells.append((row_number, place))
-    intervals = dict(zip(cells, paired_intervals(differences, level=LEVEL, seed=seed), strict=True))
+    drawn = paired_intervals(differences, groups, level=LEVEL, seed=seed)
+    intervals = dict(zip(cells, drawn, strict=True))
     return [
         ResultRow(row, tuple(intervals.get((number, place)) for place in range(len(results))))
         for number, row in enumerate(finals)
@@ -230,9 +235,20 @@ def _scores(result: Result) -> dict[str, dict[str, float]]:
     }
 
 
-def _paired(base: Mapping[str, float], other: Mapping[str, float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return score minus baseline score for the questions that both have, sorted by id."""
-    shared = sorted(base.keys() & other.keys())
+def _groups(result: Result) -> dict[str, str]:
+    """Return the group of each question by its id; questions that stand alone are left out."""
+    return {
+        one: group
+        for samples in result.samples
+        if samples.groups is not None
+        for one, group in zip(samples.ids, samples.groups, strict=True)
+    }
+
+
+def _paired(
+    base: Mapping[str, float], other: Mapping[str, float], shared: Sequence[str]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return score minus baseline score for the questions that both have."""
     return np.array([other[one] - base[one] for one in shared], dtype=np.float64)
 
 

@@ -95,14 +95,18 @@ class Samples(BaseModel):
         For each metric, one score per question in the order of ``ids``; None (or NaN) if a question does not
         count for that metric. Arrays are accepted too. In JSON each list is text: base64 of zlib of
         little-endian float32, with NaN for None.
+    groups : list of str or None
+        The group of each question, such as the concept that is asked for in two languages. Questions of one
+        group succeed or fail together, so that a comparison draws whole groups. None: each stands alone.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     ids: list[str]
     scores: dict[str, list[float | None]]
+    groups: list[str] | None = None
 
-    @field_validator("ids", mode="before")
+    @field_validator("ids", "groups", mode="before")
     @classmethod
     def _plain_ids(cls, ids: Any) -> Any:
         return ids.tolist() if hasattr(ids, "tolist") else ids
@@ -119,6 +123,8 @@ class Samples(BaseModel):
         if len(set(self.ids)) != len(self.ids):
             twice = next(one for one, count in Counter(self.ids).items() if count > 1)
             raise ValueError(f"ids must be unique, but {twice!r} is repeated")
+        if self.groups is not None and len(self.groups) != len(self.ids):
+            raise ValueError(f"groups must be one per id, {len(self.ids):,}, got {len(self.groups):,}")
         for name, values in self.scores.items():
             if len(values) != len(self.ids):
                 raise ValueError(

@@ -68,7 +68,7 @@ def samples_of(tasks: Sequence[Task], ks: Sequence[int], metrics: Mapping[str, f
                     name = f"{task.prefix}/{record.name}@{length}"
                     if name in metrics:
                         scores[name] = _kept(record.per_query)
-        out.append(wb.Samples(ids=task.query_ids, scores=scores))
+        out.append(wb.Samples(ids=task.query_ids, scores=scores, groups=task.queries.concepts))
     part = tasks[0].part
     for direction in dict.fromkeys(task.direction for task in tasks):
         together = [task for task in tasks if (task.part, task.direction) == (part, direction)]
@@ -83,7 +83,10 @@ def samples_of(tasks: Sequence[Task], ks: Sequence[int], metrics: Mapping[str, f
                 if first.name in ("mAP", f"R@{last}") and name in metrics and len(counted) == 1:
                     scores[name] = _kept(np.concatenate(rows))
         if scores:
-            out.append(wb.Samples(ids=[one for task in together for one in task.query_ids], scores=scores))
+            ids = [one for task in together for one in task.query_ids]
+            # A concept that is asked for in two languages is one group.
+            groups = [concept for task in together for concept in task.queries.concepts]
+            out.append(wb.Samples(ids=ids, scores=scores, groups=groups))
     return out
 
 

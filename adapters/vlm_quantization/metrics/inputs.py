@@ -175,7 +175,7 @@ def ranked_scores(scores: ArrayLike, first: int, last: int, n_gallery: int) -> N
         if wrong.any():
             row, column = (int(place) for place in np.argwhere(wrong)[0])
             raise wb.BadInput(
-                f"{int(wrong.sum())} scores are NaN; the first is that of query {first + row} and item {column}",
+                f"{int(wrong.sum())} scores are NaN; the first is that of query {first + row}, item {column}",
                 hint="Return -inf for an item that must rank last.",
             )
     if array.dtype in (np.float16, np.float32):

@@ -1,4 +1,4 @@
-"""Uncertainty of a metric over queries and over seeds, and of the difference between two results.
+"""Uncertainty of a metric over queries and over seeds.
 
 A bootstrap interval estimates the variation over draws of similar queries; it does not account for variation
 between training runs. An interval over seeds estimates the variation between runs on the same queries.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,79 +99,6 @@ def interval(
     ends = np.nanquantile(np.where(bad, 0, draws), [tail, 1 - tail], axis=-1)
     low, high = np.where(bad[..., 0], np.nan, ends)
     return low, high
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Difference between two results on the queries they share.
-
-    Attributes
-    ----------
-    value, low, high : float
-        Mean difference and its bootstrap interval.
-    p : float
-        Two-sided p-value: share of the draws in which the sign changes, at least one in the number of draws.
-    n : int
-        Number of queries that count in both.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    n: int
-
-    @property
-    def words(self) -> str:
-        """The difference in words."""
-        sure = "beyond chance" if self.low > 0 or self.high < 0 else "within chance"
-        return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f}), {sure}, {self.n:,} queries"
-
-
-def paired_difference(
-    one: ArrayLike,
-    other: ArrayLike,
-    *,
-    groups: Sequence[str] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Difference:
-    """Compare two results query by query.
-
-    Parameters
-    ----------
-    one, other : array_like, float, shape (n_queries,)
-        Values of the same queries in the same order; NaN for a query that does not count.
-    groups, resamples, seed
-        As for :func:`bootstrap`.
-
-    Returns
-    -------
-    Difference
-        ``one`` less ``other``.
-
-    Raises
-    ------
-    workbench.BadInput
-        Not the same number of queries, or none that counts in both.
-    """
-    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    if a.shape != b.shape or a.ndim != 1:
-        raise wb.BadInput(f"two results pair query by query, but {a.shape} and {b.shape} were given")
-    difference = a - b
-    counts = ~np.isnan(difference)
-    if not counts.any():
-        raise wb.BadInput("no query counts in both results: there is nothing to compare")
-    draws = bootstrap(difference, groups=groups, resamples=resamples, seed=seed)
-    low, high = interval(draws)
-    turned = min(float(np.mean(draws >= 0)), float(np.mean(draws <= 0)))
-    return Difference(
-        value=float(difference[counts].mean()),
-        low=float(low[0]),
-        high=float(high[0]),
-        p=float(min(1.0, max(2 * turned, 1 / resamples))),
-        n=int(counts.sum()),
-    )
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:

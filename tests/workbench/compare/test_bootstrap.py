@@ -49,8 +49,85 @@ def test_an_interval_is_that_of_the_textbook(size: int, level: float, seed: int,
     assert (interval.difference, interval.pairs, interval.level) == (differences.mean(), size, level)
 
 
+def grouped_textbook(
+    differences: npt.NDArray[np.float64], groups: npt.NDArray[np.int64], resamples: int
+) -> tuple[float, float]:
+    """The same for whole groups: each resample is made of them."""
+    normal = NormalDist()
+    members = [differences[groups == group] for group in np.unique(groups)]
+    size = len(members)
+    generator = np.random.default_rng((0, size))
+    means = np.array(
+        [
+            np.concatenate([members[place] for place in generator.integers(0, size, size)]).mean()
+            for _ in range(resamples)
+        ]
+    )
+    mean = differences.mean()
+    bias = normal.inv_cdf((means < mean).mean() + (means == mean).mean() / 2)
+    # The influence of a group is the derivative of the mean with respect to its weight.
+    influence = np.array([(one - mean).sum() for one in members])
+    acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
+    low, high = (
+        bias + (bias + normal.inv_cdf(tail)) / (1 - acceleration * (bias + normal.inv_cdf(tail)))
+        for tail in (0.025, 0.975)
+    )
+    return float(np.quantile(means, normal.cdf(low))), float(np.quantile(means, normal.cdf(high)))
+
+
+def test_an_interval_over_groups_is_that_of_the_textbook() -> None:
+    differences, groups = lopsided(60), np.random.default_rng(3).integers(0, 14, 60)
+    interval = paired_intervals([differences], [[f"g{group}" for group in groups]])[0]
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx(grouped_textbook(differences, groups, 10_000))
+    assert (interval.difference, interval.pairs) == (pytest.approx(differences.mean()), 60)
+
+
+def test_groups_of_one_question_change_nothing_and_one_group_alone_proves_nothing() -> None:
+    differences = lopsided(40)
+    alone = paired_intervals([differences])
+    assert paired_intervals([differences], [None]) == alone
+    assert paired_intervals([differences], [[f"{number:02}" for number in range(40)]]) == alone
+    assert paired_intervals([differences], [["a"] * 40]) == [None]
+    with pytest.raises(wb.BadInput, match="as many groups"):
+        paired_intervals([differences], [["a"] * 39])
+
+
+@pytest.mark.parametrize("asked", [1, 2, 5])
+def test_where_nothing_differs_real_is_said_as_rarely_as_promised(
+    asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Concepts are easy or hard for one of two equal models, in each of the languages they are asked in."""
+    monkeypatch.setattr(bootstrap, "MOST_RESAMPLES", 500)
+    generator = np.random.default_rng(asked)
+    trials, concepts = 400, 60
+    alarms = {"grouped": 0, "one by one": 0}
+    for trial in range(trials):
+        luck = np.repeat(generator.normal(size=concepts), asked)
+        differences = luck + generator.normal(size=concepts * asked) * 0.3
+        groups = [f"c{number}" for number in np.repeat(np.arange(concepts), asked)]
+        for how, given in (("grouped", groups), ("one by one", None)):
+            interval = paired_intervals([differences], [given], seed=trial)[0]
+            assert interval is not None
+            alarms[how] += interval.real
+    # 5 % in truth: 400 trials are within 2.5 and 8 % in 99 of 100 cases.
+    assert 0.025 < alarms["grouped"] / trials < 0.08, alarms
+    if asked > 1:  # and questions drawn one by one would have been too sure
+        assert alarms["one by one"] / trials > 0.12, alarms
+
+
 def test_unless_told_otherwise_the_confidence_is_95_percent_and_the_seed_0() -> None:
     assert paired_intervals([lopsided(20)]) == paired_intervals([lopsided(20)], level=0.95, seed=0)
+
+
+@pytest.mark.parametrize("value", [-1e9 - 0.7, 0.1, 1e-300])
+@pytest.mark.parametrize("size", [3, 11, 1000])
+def test_differences_that_are_all_equal_leave_no_doubt_however_their_mean_is_rounded(
+    size: int, value: float
+) -> None:
+    interval = paired_intervals([np.full(size, value)])[0]
+    assert interval is not None
+    assert interval.low == interval.high == interval.difference == pytest.approx(value)
 
 
 @pytest.mark.parametrize(("size", "resamples"), [(16, 300), (64, 100), (512, 20)])

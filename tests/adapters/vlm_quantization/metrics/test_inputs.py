@@ -207,7 +207,7 @@ def test_differences_beyond_float32_order_a_ranking() -> None:
 @pytest.mark.parametrize(
     ("scores", "says"),
     [
-        (np.array([[0.5, np.nan, 1.0]] * 2), "query 0 and item 1"),
+        (np.array([[0.5, np.nan, 1.0]] * 2), "query 0, item 1"),
         (np.ones((2, 2)), r"\(2, 3\)"),
         (np.ones(3), r"\(3,\)"),
         (np.ones((2, 3), bool), "bool"),

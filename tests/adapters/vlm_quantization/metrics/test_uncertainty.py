@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization.metrics.uncertainty import bootstrap, interval, over_seeds, paired_difference
+from adapters.vlm_quantization.metrics.uncertainty import bootstrap, interval, over_seeds
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_more_queries():
@@ -57,27 +57,6 @@ def test_queries_that_do_not_count_are_left_out():
     assert np.isnan([low[1], high[1]]).all()
 
 
-def test_a_difference_is_paired():
-    random = np.random.default_rng(5)
-    hard = random.random(300)  # some queries are hard for both
-    one, other = hard + 0.02, hard + random.normal(0, 0.01, 300)
-    found = paired_difference(one, other)
-    assert found.value == pytest.approx(0.02, abs=0.003)
-    assert 0 < found.low < found.value < found.high
-    assert found.p == pytest.approx(1 / 1000)
-    assert found.n == 300
-    assert "beyond chance" in found.words
-    # unpaired, the spread of the queries would hide it
-    assert np.ptp(interval(bootstrap(one))) > 5 * (found.high - found.low)
-
-
-def test_a_result_does_not_differ_from_itself():
-    values = np.array([0.0, 1.0, np.nan, 1.0])
-    same = paired_difference(values, values)
-    assert (same.value, same.low, same.high, same.p, same.n) == (0, 0, 0, 1, 3)
-    assert "within chance" in same.words
-
-
 def test_seeds_have_a_t_interval():
     mean, half = over_seeds([0.5, 0.6, 0.7])
     assert mean == pytest.approx(0.6)
@@ -93,8 +72,6 @@ def test_seeds_have_a_t_interval():
         (lambda: bootstrap([]), r"values must.*\(1, 0\)"),
         (lambda: bootstrap([1.0], resamples=0), "draws must be at least 1.* 0"),
         (lambda: bootstrap([1.0, 2.0], groups=["a"]), "1 groups.*2 queries"),
-        (lambda: paired_difference([1.0], [1.0, 2.0]), "pair query by query"),
-        (lambda: paired_difference([np.nan], [1.0]), "nothing to compare"),
         (lambda: over_seeds([]), "no value"),
     ],
 )
