@@ -32,6 +32,7 @@ from workbench.base_workspace import BaseWorkspace
 from workbench.errors import BadInput, BadOptions, JobCancelled, StoreError, WorkbenchError, WrongState
 from workbench.home import HOME
 from workbench.host import processes
+from workbench.host.files import check_file_name, write_whole
 from workbench.jobs.floors import below_floor, check_floors
 from workbench.jobs.reporting import Reporter
 from workbench.jobs.workers import ATTEMPT, JOB
@@ -203,6 +204,31 @@ class JobScope:
         )
         self._runs.append(run)
         return run
+
+    def write_file(self, name: str, text: str) -> Path:
+        """Write a text file beside the job's notebook, for details that a report has no room for.
+
+        Parameters
+        ----------
+        name : str
+            A plain file name; an existing file is replaced.
+        text : str
+            Its content.
+
+        Returns
+        -------
+        Path
+            The file, in the job's folder of the workspace.
+
+        Raises
+        ------
+        BadName
+            The name is not a plain file name.
+        """
+        file = self.workspace.jobs_dir / str(self.id) / check_file_name(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text.encode("utf-8", "backslashreplace"))
+        return file
 
     def finish(self, result: Result) -> Result:
         """Save the job's result, and return it so that a notebook can display it.

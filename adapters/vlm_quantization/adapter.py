@@ -47,7 +47,12 @@ class VlmQuantization(BaseAdapter):
         Metric("*MRR*", "higher", ".3f", "mean reciprocal rank of the first relevant item"),
         Metric("*NDCG@*", "higher", ".3f", "discounted gain of the first k, relative to the ideal ranking"),
         Metric("*retention@*", "higher", ".1%", "R@k of a code divided by that of the float features"),
-        Metric("*R@*", "higher", ".3f", "share of the relevant items within the first k"),
+        Metric(
+            "*R@*",
+            "higher",
+            ".3f",
+            "share of the relevant items within the first k; under protocol clip, the same as hit@k",
+        ),
         Metric("*P@*", "higher", ".3f", "share of the first k that are relevant"),
         Metric("*hit@*", "higher", ".3f", "share of queries with a relevant item within the first k"),
     )

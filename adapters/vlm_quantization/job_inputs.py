@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
 from workbench import BadInput
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ def open_encoder(run: Run, checkpoint: str) -> HashEncoder:
     return HashEncoder.load(Path(run.checkpoint(checkpoint)))
 
 
-def problems_of(collection: CaptionedImages) -> list[str]:
-    """Return a result's warnings about skipped lines of the collection."""
-    return [collection.problem_summary] if collection.problems else []
+def problems_of(collection: CaptionedImages, job: JobContext) -> list[str]:
+    """Return a result's warnings about the collection; many skipped lines are in a file beside the job."""
+    warnings = list(collection.notes)
+    if collection.problems:
+        summary = collection.problem_summary
+        if len(collection.problems) > SHOWN_PROBLEMS:
+            lines = "".join(f"{problem}\n" for problem in collection.problems)
+            summary += f". All of them: {job.write_file('skipped-lines.txt', lines)}"
+        warnings.insert(0, summary)
+    return warnings

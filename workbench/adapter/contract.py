@@ -63,6 +63,9 @@ class JobContext(Protocol):
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Report progress; cheap enough for an inner loop. Raises if the job was cancelled."""
 
+    def write_file(self, name: str, text: str) -> Path:
+        """Write a text file beside the job's notebook."""
+
     def start_run(
         self, experiment: str, *, name: str | None = None, config: Mapping[str, Any] | None = None
     ) -> Run:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import operator
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from workbench.adapter.contract import BaseAdapter
@@ -67,42 +71,122 @@ class Searcher:
         BadOptions
             The adapter does not accept the options.
         """
-        if not isinstance(query, str) or not query.strip():
+        if not isinstance(query, str):
+            raise BadInput(
+                f"the query must be a string, got {type(query).__name__}", hint="One query per call."
+            )
+        if not query.strip():
             raise BadInput("the query is empty", hint="Type a word or two.")
         if len(query) > MAX_QUERY_CHARACTERS:
             limit = f"{MAX_QUERY_CHARACTERS:,}"
             raise BadInput(f"the query must be at most {limit} characters, got {len(query):,}")
         return self._ask(self.adapter.search_by_text, query.strip(), k, options)
 
-    def by_image(self, data: bytes, k: int = 20, **options: Any) -> SearchResult:
-        """Search with an encoded picture (PNG, JPEG, WebP).
+    def by_image(self, data: Any, k: int = 20, **options: Any) -> SearchResult:
+        """Search with a picture.
+
+        Parameters
+        ----------
+        data : bytes, path, PIL picture or array
+            An encoded picture (PNG, JPEG, WebP), the path of one, a picture that Pillow has opened, or its
+            pixels: uint8 of shape (height, width), or (height, width, 3 or 4).
+        k : int
+            Number of hits.
 
         Raises
         ------
         BadInput
-            ``data`` is empty, or is not a picture.
+            ``data`` is empty, cannot be read, or is not a picture.
         TooLarge
             ``data`` is larger than :data:`MAX_IMAGE_BYTES`.
         """
-        if not data:
-            raise BadInput("the picture is empty (0 bytes)")
-        if len(data) > MAX_IMAGE_BYTES:
-            size, limit = f"{len(data) / 2**20:.1f}", MAX_IMAGE_BYTES // 2**20
-            raise TooLarge(
-                f"the picture must be at most {limit} MiB, got {size} MiB",
-                hint="Make it smaller and try again.",
-            )
-        return self._ask(self.adapter.search_by_image, bytes(data), k, options)
+        return self._ask(self.adapter.search_by_image, picture_bytes(data), k, options)
 
     def by_item(self, item_id: str, k: int = 20, **options: Any) -> SearchResult:
-        """Search with an item of the index itself."""
+        """Search with an item of the index itself, by its id."""
+        if not isinstance(item_id, str):
+            raise BadInput(f"an item's id must be a string, got {type(item_id).__name__}")
         return self._ask(self.adapter.search_by_item, item_id, k, options)
 
     def _ask(self, method: Callable[..., SearchResult], query: Any, k: int, options: Any) -> SearchResult:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        try:
+            number = operator.index(k)  # numpy's integers too
+        except TypeError:
+            number = 0
+        if isinstance(k, bool) or number < 1:
             raise BadInput(f"k must be a whole number of at least 1, got {k!r}")
+        k = number
         checked = check_options(self.adapter, "search", options)
         start = time.perf_counter()
         result = method(self.index, query, k, checked)
         result.took_ms.setdefault("total", (time.perf_counter() - start) * 1e3)
         return result
+
+
+def picture_bytes(data: Any) -> bytes:
+    """Return an encoded picture from what Python programs hold a picture in.
+
+    Raises
+    ------
+    BadInput
+        It is empty, cannot be read, or is not a picture.
+    TooLarge
+        It is larger than :data:`MAX_IMAGE_BYTES`.
+    """
+    if isinstance(data, (str, os.PathLike)):
+        encoded = _read(Path(data))
+    elif isinstance(data, (bytes, bytearray, memoryview)):
+        encoded = bytes(data)
+    else:
+        encoded = _as_png(data)
+    if not encoded:
+        raise BadInput("the picture is empty (0 bytes)")
+    _check_size(len(encoded))
+    return encoded
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_IMAGE_BYTES:
+        limit = MAX_IMAGE_BYTES // 2**20
+        raise TooLarge(
+            f"the picture must be at most {limit} MiB, got {size / 2**20:.1f} MiB",
+            hint="Make it smaller and try again.",
+        )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        _check_size(path.stat().st_size)
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput(f"the picture {str(path)!r} cannot be read: {reason}") from None
+
+
+def _as_png(data: Any) -> bytes:
+    from PIL import Image
+
+    if not isinstance(data, Image.Image):
+        if not hasattr(data, "__array_interface__") and not hasattr(data, "__array__"):
+            raise BadInput(
+                f"a picture must be bytes, a path, a PIL picture or an array, got {type(data).__name__}"
+            )
+        import numpy as np
+
+        pixels = np.asarray(data)
+        if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
+            raise BadInput(
+                f"pixels must be uint8 of shape (height, width) or (height, width, 3 or 4), "
+                f"got {pixels.dtype} {pixels.shape}"
+            )
+        try:
+            data = Image.fromarray(pixels)
+        except (TypeError, ValueError):
+            raise BadInput(f"pixels must have 3 or 4 channels, got {pixels.shape}") from None
+    out = io.BytesIO()
+    try:
+        kept = data if data.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else data.convert("RGB")
+        kept.save(out, "PNG")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"the picture cannot be used: {error}") from None
+    return out.getvalue()

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.vlm_quantization.data.pictures import decode_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+
+#: Number of skipped lines that a summary names.
+SHOWN_PROBLEMS = 3
 
 #: ``progress(done, total, message)``, as a job's progress callback takes it.
 OnProgress = Callable[[float, float | None, str], None]
@@ -89,6 +92,14 @@ class Item:
         return hashlib.sha256(json.dumps(row, ensure_ascii=False).encode()).hexdigest()
 
 
+class Caption(NamedTuple):
+    """One caption of a concept, and the row of the first item that has it."""
+
+    concept: str
+    text: str
+    row: int
+
+
 @dataclass(frozen=True)
 class UnusableLine:
     """A skipped line of a collection, with the reason; lines are numbered from 1."""
@@ -113,6 +124,8 @@ class CaptionedImages:
         Attributions that must be shown with the pictures.
     problems : sequence of UnusableLine
         Skipped lines, with the reason.
+    notes : sequence of str
+        Sentences for the reader on what was read differently than written.
     """
 
     def __init__(
@@ -122,11 +135,13 @@ class CaptionedImages:
         *,
         credits: Sequence[str] = (),  # noqa: A002 - named after the public attribute
         problems: Sequence[UnusableLine] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.items = tuple(items)
         self.credits = list(credits)
         self.problems = list(problems)
+        self.notes = list(notes)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -158,17 +173,17 @@ class CaptionedImages:
                 counts[language] = counts.get(language, 0) + 1
         return tuple(sorted(counts, key=lambda language: (-counts[language], language)))
 
-    def names(self, rows: Iterable[int], language: str) -> dict[str, str]:
-        """Return each concept of some items with its name in a language, in the order of the items.
+    def captions(self, rows: Iterable[int], language: str) -> list[Caption]:
+        """Return every caption in a language of some items, in their order.
 
-        Concepts without a name in that language are left out.
+        A text occurs once per concept, at its first item: pictures of one concept share their captions.
         """
-        out: dict[str, str] = {}
+        out: dict[tuple[str, str], Caption] = {}
         for row in rows:
             item = self.items[row]
-            if item.captions.get(language):
-                out.setdefault(item.concept, item.captions[language][0])
-        return out
+            for text in item.captions.get(language, ()):
+                out.setdefault((item.concept, text), Caption(item.concept, text, int(row)))
+        return list(out.values())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -180,8 +195,9 @@ class CaptionedImages:
         """One sentence about the skipped lines; empty if no line was skipped."""
         if not self.problems:
             return ""
-        first = "; ".join(str(problem) for problem in self.problems[:3])
-        more = f"; and {len(self.problems) - 3} more" if len(self.problems) > 3 else ""
+        first = "; ".join(str(problem) for problem in self.problems[:SHOWN_PROBLEMS])
+        left = len(self.problems) - SHOWN_PROBLEMS
+        more = f"; and {left:,} more" if left > 0 else ""
         lines = "1 line was" if len(self.problems) == 1 else f"{len(self.problems)} lines were"
         return f"{lines} left out of {self.name}: {first}{more}"
 

@@ -5,9 +5,14 @@
     {"image": "pictures/0001.jpg", "captions": {"en": ["a red kite"], "ko": ["빨간 연"]}, "labels": ["kite"]}
 
 ``image`` is a path relative to the file's folder and must stay inside it; ``captions`` maps a language to
-one or more captions, the first of which is the display name. ``labels``, ``id`` (default: the image's path)
-and ``keywords`` (same form as ``captions``) are optional. Pictures with the same captions are one concept:
-each is a correct result for those captions, and they are held out together.
+one or more captions, the first of which is the display name. Captions without a language, a string or a
+list, count as Korean if they hold Hangul, else as English. ``labels``, ``id`` (default: the image's path) and
+``keywords`` (same form as ``captions``) are optional, and null counts as absent. Other fields are ignored,
+and named in a note.
+
+A picture that several lines list, one line per caption, is one picture with all their captions: recognised
+by its path or, as a copy, by its pixels. Pictures with the same captions are one concept: each is a correct
+result for those captions, and they are held out together.
 
 An invalid line is skipped and reported with its number; the other lines are still read.
 """
@@ -16,10 +21,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +53,13 @@ SETTLED_NS = 2_000_000_000
 
 
 _FIELDS = ("image", "captions", "labels", "id", "keywords")
+
+
+#: Bytes read at a time.
+_CHUNK_BYTES = 1 << 20
+
+
+_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
 
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -80,47 +94,139 @@ def read_jsonl(
     BadInput
         No line is valid; the message names the first problems.
     """
-    items: list[tuple[int, Item]] = []
-    problems: list[UnusableLine] = []
-    first: dict[str, int] = {}
+    reading = _Reading(path)
     for number, line in _lines(path):
-        try:
-            item = _item(line, path.parent)
-            if item.id in first:
-                raise _Refused(f"the id {_shown(item.id)} is already used in line {first[item.id]}")
-        except _Refused as reason:
-            problems.append(UnusableLine(number, str(reason)))
-        else:
-            first[item.id] = number
-            items.append((number, item))
-    kept, broken = _decoded(items, path, cache_dir, progress)
-    problems = sorted([*problems, *broken], key=lambda problem: problem.line)
-    collection = CaptionedImages(path.stem, _with_concepts(kept), problems=problems)
+        reading.add(number, line)
+    kept, broken = _decoded(list(reading.items.values()), path, cache_dir, progress)
+    kept, copies = _without_copies(kept)
+    problems = sorted([*reading.problems, *broken], key=lambda problem: problem.line)
+    notes = _notes(reading.repeats + copies, reading.ignored)
+    collection = CaptionedImages(path.stem, _with_concepts(kept), problems=problems, notes=notes)
     if not kept:
         summary = collection.problem_summary or "the file has no lines"
         raise wb.BadInput(f"no usable picture in {path}: {summary}", hint=_EXAMPLE)
     return collection
 
 
+class _Reading:
+    """The lines of a file, as items by the file of their picture."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = path.parent
+        self.items: dict[str, tuple[int, Item]] = {}
+        self.problems: list[UnusableLine] = []
+        #: Number of lines that list a picture again, and the fields that were ignored.
+        self.repeats = 0
+        self.ignored: Counter[str] = Counter()
+        self._first: dict[str, tuple[int, str]] = {}
+
+    def add(self, number: int, line: bytes) -> None:
+        """Read a line; one that is invalid becomes a problem."""
+        try:
+            item, ignored = _item(line, self._folder)
+            picture = os.path.realpath(item.image) if isinstance(item.image, Path) else ""
+            first, owner = self._first.setdefault(item.id, (number, picture))
+            if owner != picture:
+                raise _Refused(
+                    f"the id {_shown(item.id)} is already used in line {first} for another picture"
+                )
+        except _Refused as reason:
+            self.problems.append(UnusableLine(number, str(reason)))
+            return
+        self.ignored.update(ignored)
+        if picture in self.items:
+            self.repeats += 1
+            first, before = self.items[picture]
+            self.items[picture] = (first, _joined(before, item))
+        else:
+            self.items[picture] = (number, item)
+
+
+def _joined(item: Item, other: Item) -> Item:
+    """Return an item with the texts and labels of another one added."""
+
+    def both(
+        one: Mapping[str, tuple[str, ...]], more: Mapping[str, tuple[str, ...]]
+    ) -> dict[str, tuple[str, ...]]:
+        return {
+            language: tuple(dict.fromkeys([*one.get(language, ()), *more.get(language, ())]))
+            for language in dict.fromkeys([*one, *more])
+        }
+
+    return replace(
+        item,
+        captions=both(item.captions, other.captions),
+        keywords=both(item.keywords, other.keywords),
+        labels=tuple(dict.fromkeys([*item.labels, *other.labels])),
+    )
+
+
+def _without_copies(items: Sequence[Item]) -> tuple[list[Item], int]:
+    """Join items with equal pixels into the first of them; return them and the number of joined ones."""
+    out: dict[str, Item] = {}
+    for item in items:
+        out[item.digest] = _joined(out[item.digest], item) if item.digest in out else item
+    return list(out.values()), len(items) - len(out)
+
+
+def _notes(repeats: int, ignored: Mapping[str, int]) -> list[str]:
+    """Return sentences on what was read differently than written."""
+    notes = []
+    if repeats:
+        lines = "1 line lists" if repeats == 1 else f"{repeats:,} lines list"
+        notes.append(
+            f"{lines} a picture again: each picture counts once, with the captions of all its lines."
+        )
+    if ignored:
+        fields = ", ".join(f"{_shown(name)} ({count:,} lines)" for name, count in sorted(ignored.items()))
+        notes.append(f"Ignored fields: {fields}. Fields in use: {', '.join(_FIELDS)}.")
+    return notes
+
+
 _EXAMPLE = 'A line looks like {"image": "a.jpg", "captions": {"en": ["a red kite"]}, "labels": ["kite"]}'
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that are not blank, numbered from 1."""
+    """Yield the lines that are not blank, numbered from 1; they end with LF, CR LF or CR."""
     try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        with path.open("rb") as file:
+            rest, number, start = b"", 0, True
+            while chunk := file.read(_CHUNK_BYTES):
+                if start:
+                    _refuse_encodings(chunk, path)
+                    chunk, start = chunk.removeprefix(b"\xef\xbb\xbf"), False
+                *lines, rest = _BREAK.split(rest + chunk)
+                if lines and rest == b"" and chunk.endswith(b"\r"):  # its LF may be in the next chunk
+                    rest = lines.pop() + b"\r"
+                for line in lines:
+                    number += 1
+                    if line.strip():
+                        yield number, line
+                if len(rest) > MAX_LINE_CHARACTERS:  # reported as it is; its end need not be read
+                    rest = rest[: MAX_LINE_CHARACTERS + 1]
+            for line in _BREAK.split(rest):
+                number += 1
                 if line.strip():
                     yield number, line
     except OSError as error:
         raise wb.BadInput(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
 
 
-def _item(line: bytes, folder: Path) -> Item:
-    """Return the item of a line, its picture not yet opened."""
+_BREAK = re.compile(rb"\r\n|\n|\r")
+
+
+def _refuse_encodings(start: bytes, path: Path) -> None:
+    """Refuse a file that is not a text of lines, with what to do."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise wb.BadInput(f"{path} is UTF-16 text", hint="Save it as UTF-8.")
+    if start.lstrip().startswith(b"["):
+        raise wb.BadInput(f"{path} is one JSON array, not a JSON object per line", hint=_EXAMPLE)
+
+
+def _item(line: bytes, folder: Path) -> tuple[Item, list[str]]:
+    """Return the item of a line, its picture not yet opened, and the fields that were ignored."""
     if len(line) > MAX_LINE_CHARACTERS:
-        raise _Refused(f"{len(line):,} characters; at most {MAX_LINE_CHARACTERS:,} are allowed")
+        raise _Refused(f"over {MAX_LINE_CHARACTERS:,} characters, the most that are allowed")
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -129,21 +235,25 @@ def _item(line: bytes, folder: Path) -> Item:
         raise _Refused(f"not JSON ({error})") from None
     if not isinstance(row, dict):
         raise _Refused(f"must be an object with 'image' and 'captions', not a {type(row).__name__}")
-    unknown = sorted(row.keys() - set(_FIELDS))
-    if unknown:
-        raise _Refused(f"unknown field {_shown(unknown[0])}; allowed: {', '.join(_FIELDS)}")
+    ignored = sorted(name for name in row.keys() - set(_FIELDS) if not _is_broken(name))
+    row = {name: value for name, value in row.items() if value is not None}
     image = _inside(row.get("image"), folder)
     item_id = row.get("id", row.get("image"))
-    if not isinstance(item_id, str) or not item_id.strip():
-        raise _Refused(f"'id' must be a non-empty string, not {_shown(item_id)}")
+    if isinstance(item_id, int) and not isinstance(item_id, bool):
+        item_id = str(item_id)
+    if not isinstance(item_id, str) or not item_id.strip() or _is_broken(item_id):
+        raise _Refused(f"'id' must be a non-empty string or a whole number, not {_shown(item_id)}")
     captions = _texts(row, "captions")
     if not captions:
         raise _Refused("no captions: 'captions' must map a language to at least one text")
     labels = row.get("labels", [])
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+    labels = [labels] if isinstance(labels, str) else labels
+    if not isinstance(labels, list) or not all(
+        isinstance(one, str) and not _is_broken(one) for one in labels
+    ):
         raise _Refused(f"'labels' must be a list of strings, not {_shown(labels)}")
     item_id = unicodedata.normalize("NFC", item_id.strip())
-    return Item(
+    item = Item(
         id=item_id,
         concept=item_id,
         captions=captions,
@@ -151,14 +261,20 @@ def _item(line: bytes, folder: Path) -> Item:
         keywords=_texts(row, "keywords"),
         labels=tuple(dict.fromkeys(label.strip() for label in labels if label.strip())),
     )
+    return item, ignored
+
+
+def _is_broken(text: str) -> bool:
+    """Return whether a text holds half a character (an unpaired surrogate), which cannot be encoded."""
+    return any("\ud800" <= one <= "\udfff" for one in text) if not text.isascii() else False
 
 
 def _inside(value: Any, folder: Path) -> Path:
     """Return the picture's path, which must stay inside the folder, also through symlinks."""
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise _Refused(f"'image' must be the path of a picture, not {_shown(value)}")
-    path = folder / value
     try:
+        path = _as_stored(folder, value)
         inside = not Path(value).is_absolute() and path.resolve().is_relative_to(folder.resolve())
         exists = inside and path.is_file()
     except (OSError, RuntimeError) as error:
@@ -171,21 +287,48 @@ def _inside(value: Any, folder: Path) -> Path:
     return path
 
 
+def _as_stored(folder: Path, value: str) -> Path:
+    """Return the path of a file whose name may be stored in another Unicode form, as a Mac stores Korean."""
+    if value.isascii() or (folder / value).exists():
+        return folder / value
+    return next(
+        (
+            path
+            for form in ("NFC", "NFD")
+            if (path := folder / unicodedata.normalize(form, value)).exists()  # type: ignore[arg-type]
+        ),
+        folder / value,
+    )
+
+
 def _texts(row: Mapping[str, Any], field: str) -> dict[str, tuple[str, ...]]:
     """Return texts by language, without blank texts and without languages that have no text."""
     value = row.get(field, {})
+    if isinstance(value, (str, list)):  # without languages
+        value = _by_script(value)
     if not isinstance(value, dict):
         raise _Refused(f"{field!r} must map a language to a list of strings, not {_shown(value)}")
     out = {}
     for language, texts in value.items():
         if not _LANGUAGE.fullmatch(language):
             raise _Refused(f"{_shown(language)} in {field!r} is not a language tag such as 'en' or 'ko'")
-        texts = [texts] if isinstance(texts, str) else texts
+        texts = [] if texts is None else [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise _Refused(f"{field!r} of {_shown(language)} must be a list of strings, not {_shown(texts)}")
+        if broken := next((text for text in texts if _is_broken(text)), None):
+            raise _Refused(f"{field!r} of {_shown(language)} holds half a character: {_shown(broken)}")
         kept = dict.fromkeys(unicodedata.normalize("NFC", text.strip()) for text in texts if text.strip())
         if kept:
             out[language] = tuple(kept)
+    return out
+
+
+def _by_script(texts: str | list[Any]) -> dict[str, list[Any]]:
+    """Return texts without a language by language: Korean if they hold Hangul, else English."""
+    out: dict[str, list[Any]] = {}
+    for text in [texts] if isinstance(texts, str) else texts:
+        korean = isinstance(text, str) and _HANGUL.search(text)
+        out.setdefault("ko" if korean else "en", []).append(text)
     return out
 
 

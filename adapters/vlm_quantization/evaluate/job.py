@@ -14,7 +14,7 @@ from adapters.vlm_quantization.evaluate.report import against_baselines, curves,
 from adapters.vlm_quantization.evaluate.report.card import leakage_view, run_card
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
 from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, other_seeds, refuse_other_data
-from adapters.vlm_quantization.job_inputs import choose_run, open_encoder, stages
+from adapters.vlm_quantization.job_inputs import choose_run, open_encoder, problems_of, stages
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
 from adapters.vlm_quantization.metrics.protocols import protocol_of
 from adapters.vlm_quantization.towers.features import picture_features
@@ -90,7 +90,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=views,
         made={"run": run.id, "checkpoint": options.checkpoint},
-        warnings=[collection.problem_summary] if collection.problems else [],
+        warnings=problems_of(collection, job),
         samples=metric_names.samples_of(measured, options.ks, metrics),
     )
 
@@ -168,7 +168,7 @@ def _views(
     parts: list[Callable[[], View | list[View]]] = [
         lambda: tables.summary(measured, metrics, options.ks),
         lambda: seeds_view(by_seed, _claims(metrics, name)) if len(by_seed) > 1 else [],
-        lambda: tables.retrieval_tables(measured, options.ks),
+        lambda: tables.retrieval_tables(measured, options.ks, options.protocol),
         lambda: curves.length_curves(measured, name),
         lambda: curves.retention_curves(measured, name),
         lambda: tables.ties_table(measured, options.ks),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -54,8 +55,8 @@ class TaskSide:
     ----------
     kind : {"image", "text"}
     ids : list of str
-        One per row, unique: a picture's item id, or the concept of a text (with its language in a joined
-        gallery).
+        One per row, unique: a picture's item id, or the concept of a text, with the number of the text from
+        the second on (and with its language in a joined gallery).
     concepts : list of str
         Concept of each row.
     labels : list of tuple of str
@@ -63,7 +64,7 @@ class TaskSide:
     shown : list of str
         Displayed text of each row: a text, or a picture's caption.
     rows : ndarray, int64, shape (n,)
-        Items of the collection; for a text, the first item of its concept.
+        Items of the collection; for a text, the first item that has it.
     codes, features, margins
         Packed codes, unit float features, and the distances of each bit from its threshold.
     """
@@ -167,7 +168,7 @@ def encode_part(
     encoder: HashEncoder,
     features: NDArray[np.float32],
 ) -> tuple[TaskSide, dict[str, TaskSide]]:
-    """Encode the pictures of a part and, by language, the name of each of their concepts once."""
+    """Encode the pictures of a part and, by language, every caption of each of their concepts."""
     items = [collection.items[row] for row in rows.tolist()]
     encoded = encoder.encode_features(features[rows])
     pictures = TaskSide(
@@ -181,26 +182,40 @@ def encode_part(
         features=encoded.features,
         margins=margins(encoder, encoded, "image"),
     )
-    first = {item.concept: row for item, row in zip(reversed(items), reversed(rows.tolist()), strict=True)}
     texts = {}
     for language in collection.languages:
-        names = collection.names(rows.tolist(), language)
-        if names:
-            concepts, shown = list(names), list(names.values())
+        captions = collection.captions(rows.tolist(), language)
+        if captions:
+            shown = [caption.text for caption in captions]
+            concepts = [caption.concept for caption in captions]
             encoded = encoder.encode_texts(shown)
-            at = [first[concept] for concept in concepts]
             texts[language] = TaskSide(
                 kind="text",
-                ids=concepts,
+                ids=numbered_ids(concepts),
                 concepts=concepts,
-                labels=[collection.items[row].labels for row in at],
+                labels=[collection.items[caption.row].labels for caption in captions],
                 shown=shown,
-                rows=np.array(at, np.int64),
+                rows=np.array([caption.row for caption in captions], np.int64),
                 codes=encoded.codes,
                 features=encoded.features,
                 margins=margins(encoder, encoded, "text"),
             )
     return pictures, texts
+
+
+def numbered_ids(concepts: Sequence[str]) -> list[str]:
+    """Return a unique id for each caption: its concept, and from the second caption on its number too."""
+    taken, seen, out = set(concepts), Counter[str](), []
+    for concept in concepts:
+        seen[concept] += 1
+        one = concept
+        if seen[concept] > 1:
+            one = f"{concept} #{seen[concept]}"
+            while one in taken:  # another concept has that name
+                one += "#"
+            taken.add(one)
+        out.append(one)
+    return out
 
 
 def margins(encoder: HashEncoder, encoded: Encoded, side: str) -> NDArray[np.float32]:

@@ -58,7 +58,7 @@ def run_index_build(options: IndexOptions, job: JobContext) -> Result:
         ],
         made={"index": report.name, "run": run.id, "checkpoint": checkpoint},
         warnings=[
-            *problems_of(collection),
+            *problems_of(collection, job),
             *(f"{skipped.id}: {skipped.reason}" for skipped in report.skipped),
         ],
     )

@@ -51,7 +51,7 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
         ):
             trained = train.train(collection, splits, features, tower.fingerprint, own, run, job.progress)
         done[seed] = (run, trained)
-    return _trained(done, collection, splits, checked)
+    return _trained(done, collection, splits, checked, job)
 
 
 def _trained(
@@ -59,6 +59,7 @@ def _trained(
     collection: CaptionedImages,
     splits: Splits,
     checked: Mapping[str, int],
+    job: JobContext,
 ) -> Result:
     """Return the result: the run, or with several seeds, all runs and the best one on validation."""
     best = max(done, key=lambda seed: done[seed][1].best.get(DECIDING, 0.0))
@@ -86,7 +87,7 @@ def _trained(
         headline=[DECIDING],
         views=views,
         made=made,
-        warnings=problems_of(collection),
+        warnings=problems_of(collection, job),
     )
 
 

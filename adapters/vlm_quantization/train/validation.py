@@ -53,10 +53,10 @@ class Validation:
         values: dict[str, list[float]] = {}
         for components, gallery, queries in self._sides:
             pictures = _encoded(model.image_vectors(components), model.image_code)
-            for names, concepts in queries.values():
-                if not names:
+            for captions, concepts in queries.values():
+                if not captions:
                     continue
-                texts = _encoded(model.text_vectors(*model.text_rows(names)), model.text_code)
+                texts = _encoded(model.text_vectors(*model.text_rows(captions)), model.text_code)
                 relevance = SameItem(concepts, gallery)
                 records = evaluate_codes(texts.codes, pictures.codes, relevance, ks=(10,))
                 records += evaluate_scores(texts.features, pictures.features, relevance, ks=(10,))
@@ -72,13 +72,9 @@ class Validation:
 def caption_queries(
     collection: CaptionedImages, rows: NDArray[np.int64], language: str
 ) -> tuple[list[str], list[str]]:
-    """Return the name of each concept in a language once, and the concepts, for the pictures of ``rows``."""
-    names: dict[str, str] = {}
-    for row in rows.tolist():
-        item = collection.items[row]
-        if item.captions.get(language):
-            names.setdefault(item.concept, item.captions[language][0])
-    return list(names.values()), list(names)
+    """Return every caption in a language of the pictures of ``rows``, and the concept of each."""
+    captions = collection.captions(rows.tolist(), language)
+    return [caption.text for caption in captions], [caption.concept for caption in captions]
 
 
 def _encoded(vectors: Tensor, layer: Callable[[Tensor], Tensor]) -> Encoded:

@@ -18,12 +18,14 @@ from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.evaluate.report.parts import by_part, with_interval
 from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
 from adapters.vlm_quantization.metrics import code_health, uncertainty
+from adapters.vlm_quantization.metrics.protocols import protocol_of
 from adapters.vlm_quantization.metrics.records import MetricRecord
 from adapters.vlm_quantization.views import number
 
 _WORDS = {
     "mAP": "mAP: mean average precision",
     "R": "R@k: share of the relevant items among the first k (true recall)",
+    "R as hit": "R@k: share of queries with any relevant item among the first k (hit rate)",
     "hit": "hit@k: share of queries with any relevant item among the first k",
     "MedR": "MedR: median rank of the first relevant item",
 }
@@ -107,9 +109,10 @@ def _rules(tasks: Sequence[Task]) -> list[str]:
     return notes
 
 
-def retrieval_tables(tasks: Sequence[Task], ks: Sequence[int]) -> list[wb.View]:
+def retrieval_tables(tasks: Sequence[Task], ks: Sequence[int], protocol: str) -> list[wb.View]:
     """Return one table per part: lengths by direction and language, each value with its interval."""
     out = []
+    names = {"R": "R as hit"} if protocol_of(protocol).recall == "hit" else {}
     for split, members in by_part(tasks):
         order = ["mAP", "MedR", *(f"R@{k}" for k in ks)]
         if any(_value(task, f"hit@{max(ks)}") != _value(task, f"R@{max(ks)}") for task in members):
@@ -131,7 +134,7 @@ def retrieval_tables(tasks: Sequence[Task], ks: Sequence[int]) -> list[wb.View]:
                 data={"columns": _columns_of(order), "rows": rows},
                 notes=[
                     "Brackets: 95 % interval over queries. Bold: the best per direction and language.",
-                    "; ".join(_WORDS[name] for name in words) + ".",
+                    "; ".join(_WORDS[names.get(name, name)] for name in words) + ".",
                 ],
             )
         )
