@@ -3,6 +3,7 @@ import json
 import os
 import re
 import time
+import unicodedata
 
 import pytest
 from PIL import Image
@@ -92,18 +93,23 @@ def test_a_collection_is_read(folder):
         (line(image="broken.png"), "broken.png: broken picture"),
         (line(image="collection.jsonl"), "not a picture"),
         (line(id=""), "'id' must be"),
-        (line(id=3), "'id' must be"),
+        (line(id=True), "'id' must be"),
+        (line(id=1.5), "'id' must be"),
+        (json.dumps(line(captions={"en": ["cut emoji \ud83d"]})), "half a character"),
+        (json.dumps(line(labels=["\ud83d"])), "'labels' must be"),
+        (json.dumps(line(id="\ud83d")), "'id' must be"),
+        ('{"image": "\\ud83d.png", "captions": {"en": ["a"]}}', "no such file|cannot be used"),
         (line(id="first"), "id 'first'.*line 1"),
         ({"image": "pictures/red.png"}, "no captions"),
         ({"image": "pictures/red.png", "captions": {}}, "no captions"),
         ({"image": "pictures/red.png", "captions": {"en": ["", " "]}}, "no captions"),
-        ({"image": "pictures/red.png", "captions": ["a"]}, "'captions' must map a language"),
+        ({"image": "pictures/red.png", "captions": 7}, "'captions' must map a language"),
+        ({"image": "pictures/red.png", "captions": [7]}, "'captions' of 'en' must be a list"),
         ({"image": "pictures/red.png", "captions": {"en": [1]}}, "'captions' of 'en' must be a list"),
         ({"image": "pictures/red.png", "captions": {"English!": ["a"]}}, "'English!'.*language tag"),
-        (line(labels="red"), "'labels' must be a list"),
-        (line(labels="x" * 100_000), "…"),
-        (line(caption="typo"), "field 'caption'.*image, captions, labels"),
-        (line(id="x" * 1_000_001), "at most 1,000,000"),
+        (line(labels=[3]), "'labels' must be a list"),
+        (line(labels={"x": "x" * 100_000}), "…"),
+        (line(id="x" * 1_000_001), "over 1,000,000"),
     ],
 )
 def test_a_bad_line_is_skipped_and_reported(folder, bad, message):
@@ -165,13 +171,104 @@ def test_pictures_with_equal_captions_are_one_concept_and_stay_together(folder):
     assert check_leakage(collection, splits)["items"] == 40
 
 
-def test_equal_pictures_with_other_captions_stay_together(folder):
+def test_copies_of_a_picture_are_one_picture_with_all_their_captions(folder):
     for number in range(30):
         (folder / f"{number}.png").write_bytes(png("red", (10, 10 + number // 2)))
     lines = [{"image": f"{n}.png", "captions": {"en": [f"thing {n}"]}} for n in range(30)]
     collection = read_jsonl(write(folder, *lines))
+    assert [item.captions for item in collection.items] == [
+        {"en": (f"thing {2 * number}", f"thing {2 * number + 1}")} for number in range(15)
+    ]
+    assert collection.notes[0].startswith("15 lines list a picture again")
     for seed in range(5):
         assert check_leakage(collection, make_splits(collection, seed))["pictures"] == 15
+
+
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_a_picture_with_one_line_per_caption_is_one_picture(folder, with_ids):
+    """The commonest form of a collection; four of five captions were lost, or five pictures made of one."""
+    lines = []
+    for number, (picture, caption) in enumerate(
+        (picture, f"{picture} said in way {way}") for way in range(5) for picture in ("red", "blue")
+    ):
+        lines.append({"image": f"pictures/{picture}.png", "captions": {"en": [caption], "ko": ["말"]}})
+        if with_ids:
+            lines[-1] |= {"id": number, "labels": [f"label {number % 2}"]}
+    lines[3]["image"] = "pictures/../pictures/blue.png"
+    collection = read_jsonl(write(folder, *lines))
+    assert collection.problems == []
+    assert [item.captions for item in collection.items] == [
+        {"en": tuple(f"{picture} said in way {way}" for way in range(5)), "ko": ("말",)}
+        for picture in ("red", "blue")
+    ]
+    assert [item.id for item in collection.items] == (
+        ["0", "1"] if with_ids else ["pictures/red.png", "pictures/blue.png"]
+    )
+    assert collection.notes == [
+        "8 lines list a picture again: each picture counts once, with the captions of all its lines."
+    ]
+    assert [caption.text for caption in collection.captions(range(2), "ko")] == ["말", "말"]
+
+
+def test_what_tables_write_is_read(folder):
+    """Null for an absent value, whole numbers as ids, captions without a language, and more columns."""
+    more = {"labels": None, "keywords": None, "width": 640, "split": "train", "url": None}
+    lines = [
+        {"id": 391895, "image": "pictures/red.png", "captions": {"en": ["red"], "ko": None}, **more},
+        {"id": None, "image": "pictures/blue.png", "captions": ["blue", "파랑"], "labels": "cold"},
+        {"image": "pictures/초록.png", "captions": "초록", "split": "val"},
+    ]
+    collection = read_jsonl(write(folder, *lines))
+    assert collection.problems == []
+    assert [(item.id, dict(item.captions)) for item in collection.items] == [
+        ("391895", {"en": ("red",)}),
+        ("pictures/blue.png", {"en": ("blue",), "ko": ("파랑",)}),
+        ("pictures/초록.png", {"ko": ("초록",)}),
+    ]
+    assert collection.items[1].labels == ("cold",)
+    assert collection.notes == [
+        "Ignored fields: 'split' (2 lines), 'url' (1 lines), 'width' (1 lines). "
+        "Fields in use: image, captions, labels, id, keywords."
+    ]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_file_name_is_found_in_either_unicode_form(folder, form):
+    """A Mac stores Korean names decomposed."""
+    stored = unicodedata.normalize(form, "강아지.png")
+    (folder / stored).write_bytes(png("brown"))
+    for written in ("NFC", "NFD"):
+        name = unicodedata.normalize(written, "강아지.png")
+        collection = read_jsonl(write(folder, line(image=name)))
+        assert (collection.problems, collection.items[0].id) == ([], "강아지.png")
+        assert collection.items[0].image.name == stored
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+def test_lines_may_end_as_on_any_system(folder, end, chunk, monkeypatch):
+    monkeypatch.setattr(jsonl, "_CHUNK_BYTES", chunk)
+    texts = [json.dumps(line("pictures/red.png")), "", "{", json.dumps(line("pictures/blue.png", id="b"))]
+    path = folder / "collection.jsonl"
+    for last in ("", end):
+        path.write_bytes((end.join(texts) + last).encode())
+        collection = read_jsonl(path)
+        assert [item.id for item in collection.items] == ["pictures/red.png", "b"]
+        assert [problem.line for problem in collection.problems] == [3]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('{"image": "a"}'.encode("utf-16"), "UTF-16"),
+        (b' [\n{"image": "a.png"}]', "JSON array"),
+    ],
+)
+def test_a_file_of_another_kind_says_what_to_do(folder, data, message):
+    (folder / "collection.jsonl").write_bytes(data)
+    with pytest.raises(wb.BadInput, match=message) as refused:
+        read_jsonl(folder / "collection.jsonl")
+    assert refused.value.hint
 
 
 def test_pictures_are_decoded_once_and_again_when_they_change(folder, tmp_path, monkeypatch):
