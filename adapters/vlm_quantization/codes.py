@@ -82,7 +82,8 @@ def packed_codes(codes: ArrayLike, what: str) -> NDArray[np.uint8]:
     ------
     workbench.BadInput
         They are not uint8 of two dimensions, or they are bits that were never packed: at least 8 columns that
-        hold nothing but 0 and 1, or nothing but 0 and 255. (All zeros may be the code of a collapsed model.)
+        hold nothing but 0 and 1 (or 255), both in most rows. Constant rows may be the codes of a collapsed
+        model.
     """
     hint = "Pack bits with adapters.vlm_quantization.hash_layer.pack_codes(bits > 0)."
     array = np.asarray(codes)
@@ -91,9 +92,11 @@ def packed_codes(codes: ArrayLike, what: str) -> NDArray[np.uint8]:
     if array.size and array.shape[1] >= _LEAST_UNPACKED:
         for one in (1, 255):
             # The first row decides nearly always, without a look at the others.
-            if np.isin(array[0], (0, one)).all() and (array == one).any() and np.isin(array, (0, one)).all():
-                columns = f"{array.shape[1]} columns of nothing but 0 and {one}"
-                raise wb.BadInput(f"{what} are bits that were never packed: {columns}", hint=hint)
+            if np.isin(array[0], (0, one)).all() and np.isin(array, (0, one)).all():
+                shares = (array == one).mean(axis=1)
+                if np.mean((shares > 0) & (shares < 1)) > 0.5 and 0.05 < shares.mean() < 0.95:
+                    columns = f"{array.shape[1]} columns of nothing but 0 and {one}"
+                    raise wb.BadInput(f"{what} are bits that were never packed: {columns}", hint=hint)
     return array
 
 

@@ -113,7 +113,8 @@ def _grouped(
     if len(groups) != len(differences):
         raise BadInput(f"{len(differences)} differences need as many groups, got {len(groups)}")
     _, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    return np.bincount(group, weights=differences), np.bincount(group).astype(np.float64)
+    sums: npt.NDArray[np.float64] = np.bincount(group, weights=differences).astype(np.float64)
+    return sums, np.bincount(group).astype(np.float64)
 
 
 def _resampled_means(

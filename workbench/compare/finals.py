@@ -193,7 +193,7 @@ def final_rows(
                 ways |= {entry.get("better") for entry in present}
         way = _wished(name, better or {}, _agreed(ways))
         values = _numbers(entries, statistic, way)
-        form = metric.format if metric else _fitting_format(values)
+        form = metric.format if metric else ".3f" if way else _fitting_format(values)
         description = metric.description if metric else ""
         rows.append(FinalRow(name, way, form, description, values, best_marks(values, way), base))
     return sorted(rows, key=lambda row: (metric_order(row.name)[0], row.better is None))

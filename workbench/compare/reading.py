@@ -125,7 +125,7 @@ def by_run(
 ) -> dict[int, list[Metric]]:
     """Return the metrics that hold for runs, or jobs, by id: each one's adapter's own."""
     known = metrics_of(set(adapter_of.values()) - {""})
-    return {one: known[adapter] for one, adapter in adapter_of.items() if adapter in known}
+    return {one: metrics for one, adapter in adapter_of.items() if (metrics := known.get(adapter))}
 
 
 def thinned_curves(

@@ -105,7 +105,9 @@ def direction_of(name: str, directions: Sequence[Sequence[str]]) -> str | None:
 
 def said_of(error: BaseException | None) -> dict[str, Any] | None:
     """Return the record of an exception that ended a run."""
-    return None if error is None else {"type": type(error).__name__, "message": str(error)}
+    if error is None:
+        return None
+    return {"type": type(error).__name__, "message": storable(str(error))}
 
 
 def check_notes(notes: Any) -> str:

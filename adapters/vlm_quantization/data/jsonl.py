@@ -271,7 +271,7 @@ def _is_broken(text: str) -> bool:
 
 def _inside(value: Any, folder: Path) -> Path:
     """Return the picture's path, which must stay inside the folder, also through symlinks."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
+    if not isinstance(value, str) or not value.strip() or "\0" in value or _is_broken(value):
         raise _Refused(f"'image' must be the path of a picture, not {_shown(value)}")
     try:
         path = _as_stored(folder, value)
@@ -292,11 +292,7 @@ def _as_stored(folder: Path, value: str) -> Path:
     if value.isascii() or (folder / value).exists():
         return folder / value
     return next(
-        (
-            path
-            for form in ("NFC", "NFD")
-            if (path := folder / unicodedata.normalize(form, value)).exists()  # type: ignore[arg-type]
-        ),
+        (path for form in ("NFC", "NFD") if (path := folder / unicodedata.normalize(form, value)).exists()),
         folder / value,
     )
 

@@ -90,7 +90,8 @@ def score_groups(
 def _descending(scores: NDArray[Any]) -> NDArray[np.int64]:
     """Return integers that ascend as the scores, float32 or ranks, descend."""
     if scores.dtype.kind == "i":
-        return np.negative(scores)
+        ranks: NDArray[np.int64] = np.negative(scores)
+        return ranks
     as_int = scores.view(np.int32)
     ascending = np.where(as_int >= 0, as_int, np.int32(-(2**31)) - as_int).astype(np.int64)
     return np.negative(ascending, out=ascending)

@@ -77,7 +77,7 @@ def grouped_textbook(
 
 def test_an_interval_over_groups_is_that_of_the_textbook() -> None:
     differences, groups = lopsided(60), np.random.default_rng(3).integers(0, 14, 60)
-    interval = paired_intervals([differences], [[f"g{group}" for group in groups]])[0]
+    interval = paired_intervals([differences], [[f"g{group:02}" for group in groups]])[0]
     assert interval is not None
     assert (interval.low, interval.high) == pytest.approx(grouped_textbook(differences, groups, 10_000))
     assert (interval.difference, interval.pairs) == (pytest.approx(differences.mean()), 60)

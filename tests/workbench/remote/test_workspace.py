@@ -200,7 +200,7 @@ def test_panels_show_a_workspace_on_a_server(remote: wb.RemoteWorkspace, live: L
     assert panel.state["problem"] is None
     panel.close()
     compared = wb.panels.ComparePanel(remote, [run.id])
-    assert compared.state["comparison"]["final"][0]["texts"] == ["1.000"]
+    assert compared.state["comparison"]["final"][0]["texts"] == ["1"]
     assert [row["id"] for row in compared.state["runs"] if row["id"] == run.id] == [run.id]
     compared.close()
     page = search_page(remote, "words")

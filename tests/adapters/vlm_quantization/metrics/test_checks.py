@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from adapters.vlm_quantization.metrics import checks, metrics
+from adapters.vlm_quantization.metrics import checks, inputs, metrics
 from adapters.vlm_quantization.metrics.protocols import PROTOCOLS
 from adapters.vlm_quantization.metrics.relevance import SameItem
 from adapters.vlm_quantization.metrics.score_rankings import cosine_scorer, score_groups
@@ -27,25 +27,18 @@ def test_ids_order_ties_where_the_protocol_says_so():
         checks.id_order(PROTOCOLS["clip"], ["a"], 3)
 
 
-def test_rows_get_unit_norm_and_zeros_stay():
-    rows = checks.unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]), "features")
-    assert rows == pytest.approx(np.array([[0.6, 0.8], [0.0, 0.0]]), abs=1e-6)
-    with pytest.raises(wb.BadInput, match="row 1"):
-        checks.unit_rows(np.array([[1.0], [np.nan]]), "features")
-
-
 @pytest.mark.parametrize("lengths", [[], [12], [0], [256], [True], [8.0]])
 def test_what_is_no_code_length_is_refused(lengths):
     with pytest.raises(wb.BadInput, match="code length"):
-        checks.code_lengths(lengths, 128)
+        inputs.code_lengths(lengths, 128)
 
 
 def test_lengths_and_cuts_are_different_whole_numbers():
-    assert checks.code_lengths([64, 8, 64], 128) == [8, 64]
-    assert checks.whole_numbers([5, 1, 5], "k", 1) == [5, 1]
+    assert inputs.code_lengths([64, 8, 64], 128) == [64, 8]
+    assert inputs.whole_numbers([5, 1, 5], "k", 1) == [5, 1]
     for wrong in (0, 1.5, True):
         with pytest.raises(wb.BadInput, match="k must be"):
-            checks.whole_numbers([wrong], "k", 1)
+            inputs.whole_numbers([wrong], "k", 1)
 
 
 def test_equal_scores_are_one_group_and_the_metrics_are_its_expectation():

@@ -18,7 +18,7 @@ from tests.adapters.vlm_quantization import oracle
 KS = (1, 2, 5, 50)
 
 # Bytes that differ in few bits, so that ties abound at every length.
-few_bytes = st.sampled_from([0, 1, 3, 255])
+few_bytes = st.sampled_from([0, 2, 3, 254])
 
 
 def codes(n):
@@ -452,12 +452,12 @@ SAME = SameItem([1, 2], [1, 2, 3])
         (lambda: Judged([[101]]), "grades.*0 to 100.*101"),
         (lambda: itself(["a"], ["a", "a"]), "gallery ids must be unique"),
         (lambda: evaluate_codes(Q.astype(int), G, SAME), r"query codes must be packed.*int64 \(2, 16\)"),
-        (lambda: evaluate_codes(Q, G.tolist(), SAME), "gallery codes must be packed.*list"),
+        (lambda: evaluate_codes(Q, G.tolist(), SAME), "gallery codes must be packed.*int64"),
         (lambda: evaluate_codes(Q, G[:, :8], SAME), "query and gallery codes.*16 and 8 bytes"),
         (lambda: evaluate_codes(Q[:1], G, SAME), "relevance.*2 queries and 3 items.*1 queries and 3 items"),
         (lambda: evaluate_codes(Q[:0], G, SameItem(np.empty(0, int), [1, 2, 3])), "nothing to evaluate"),
         (lambda: SameItem([1, 2], ["1", "2"]), "query and gallery ids.*int64 and <U1"),
-        (lambda: SameItem([[1], [2]], [1]), r"ids must be.*int64 of shape \(2, 1\)"),
+        (lambda: SameItem([[1], [2]], [1]), r"ids must be.*int64 \(2, 1\)"),
         (lambda: SharedLabel(np.ones((2, 3)), np.ones((3, 4))), r"labels.*\(2, 3\) and \(3, 4\)"),
         (
             lambda: evaluate_scores(np.ones((2, 3)), np.ones((3, 4)), SAME),
