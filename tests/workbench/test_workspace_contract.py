@@ -640,6 +640,20 @@ def test_a_notebook_of_this_machine_is_a_job(ws: wb.BaseWorkspace, tmp_path: Pat
     assert "counted 3 나" in again.logs()
 
 
+def test_infinite_parameters_arrive_as_numbers(ws: wb.BaseWorkspace, tmp_path: Path) -> None:
+    """They arrived as text, and a comparison with them raised, or worse did not."""
+    cells = [
+        "limit: float = 1.0\nmore: dict = {}",
+        "print(limit > 1e300, more['k'] != more['k'], more['word'])",
+    ]
+    path = notebook(tmp_path, *cells)
+    job = ws.submit_notebook(path, {"limit": math.inf, "more": {"k": math.nan, "word": "inf"}})
+    assert job.wait(PATIENCE).status == "succeeded"
+    assert "True True inf" in job.logs()
+    assert job.options["limit"] == math.inf
+    assert math.isnan(ws.job(job.id).options["more"]["k"])
+
+
 def test_a_notebook_that_raises_is_a_job_that_failed(ws: wb.BaseWorkspace, tmp_path: Path) -> None:
     job = ws.submit_notebook(notebook(tmp_path, "n = 1", "raise ValueError('no')"))
     with pytest.raises(wb.JobFailed, match=r"cell \[2\]: ValueError: no"):
