@@ -76,7 +76,7 @@ class JobProgress:
         if status == "succeeded":  # whatever was reported last, the job is complete
             done = total = total or done or 1
         message = progress.words if status == "running" else job.summary or status
-        self._bars.update(self._tasks[job.id], completed=done, total=total, message=message)
+        self._bars.update(self._tasks[job.id], completed=done, total=total, message=visible(message))
 
     def _line(self, job: Job) -> None:
         progress, status = job.progress, job.status
