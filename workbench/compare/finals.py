@@ -184,13 +184,12 @@ def final_rows(
         entries = [summary.get(name) for summary in summaries]
         metric, ways = None, set()
         for family, places in families:
+            if not (present := [entry for place in places if (entry := entries[place])]):
+                continue
             declaration = declared(name, family)
-            present = [entry for place in places if (entry := entries[place])]
-            if declaration is not None and present:
-                metric = metric or declaration
-                ways |= {entry.get("better") or declaration.better for entry in present}
-            else:
-                ways |= {entry.get("better") for entry in present}
+            metric = metric or declaration
+            way = declaration.better if declaration else None
+            ways |= {entry.get("better") or way for entry in present}
         way = _wished(name, better or {}, _agreed(ways))
         values = _numbers(entries, statistic, way)
         form = metric.format if metric else ".3f" if way else _fitting_format(values)

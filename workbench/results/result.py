@@ -26,7 +26,9 @@ def fits(name: str, pattern: str) -> bool:
 
     Brackets may also stand for themselves, since metrics have names such as ``f1[macro]``.
     """
-    return name == pattern or fnmatchcase(name, pattern) or fnmatchcase(name, pattern.replace("[", "[[]"))
+    if name == pattern or fnmatchcase(name, pattern):
+        return True
+    return "[" in pattern and fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def said_of(error: BaseException | None) -> dict[str, Any] | None:
 
 def check_notes(notes: Any) -> str:
     """Return notes, or raise if they are not text that a database can store."""
-    if not isinstance(notes, str) or "\0" in notes or any("\ud800" <= one <= "\udfff" for one in notes):
+    if not isinstance(notes, str) or storable(notes) != notes:
         raise BadInput(f"notes must be a string without NUL or unpaired surrogates, got {notes!r}")
     return notes
 

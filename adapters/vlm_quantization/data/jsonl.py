@@ -178,7 +178,10 @@ def _notes(repeats: int, ignored: Mapping[str, int]) -> list[str]:
             f"{lines} a picture again: each picture counts once, with the captions of all its lines."
         )
     if ignored:
-        fields = ", ".join(f"{_shown(name)} ({count:,} lines)" for name, count in sorted(ignored.items()))
+        fields = ", ".join(
+            f"{_shown(name)} ({count:,} {'line' if count == 1 else 'lines'})"
+            for name, count in sorted(ignored.items())
+        )
         notes.append(f"Ignored fields: {fields}. Fields in use: {', '.join(_FIELDS)}.")
     return notes
 
