@@ -13,10 +13,12 @@ SLOW_FOLDERS = ("browser/", "faults/", "notebooks/", "stories/", "workbench/jobs
 SLOW_FILES = frozenset(
     {
         "adapters/test_contract.py",
+        "adapters/vlm_quantization/evaluate/test_captions.py",
         "adapters/vlm_quantization/evaluate/test_job.py",
         "adapters/vlm_quantization/index/test_build.py",
         "adapters/vlm_quantization/test_dummy.py",
         "adapters/vlm_quantization/train/test_train.py",
+        "house/test_ci.py",
         "house/test_readme.py",
         "house/test_ready_made.py",
         "house/test_wheel.py",
@@ -27,12 +29,15 @@ SLOW_FILES = frozenset(
         "workbench/host/test_signals.py",
         "workbench/jobs/test_jobs.py",
         "workbench/publish/test_page.py",
+        "workbench/remote/test_comparing.py",
         "workbench/remote/test_runs.py",
         "workbench/remote/test_workspace.py",
+        "workbench/runs/imports/test_mlflow.py",
         "workbench/search/test_light.py",
         "workbench/search/test_service.py",
         "workbench/server/test_schema.py",
         "workbench/server/test_server.py",
+        "workbench/test_testing.py",
         "workbench/test_typing.py",
         "workbench/test_workspace_contract.py",
     }

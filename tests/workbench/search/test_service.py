@@ -367,6 +367,9 @@ def test_an_index_that_eats_the_memory_is_stopped(client: SearchClient, limits: 
         reasons.append(error.message)
     assert all("(limit: 250 MiB) and was stopped" in reason for reason in reasons)
     until(lambda: not processes.started(held))
+    log = (client.home / "search-service.log").read_text()
+    assert "index 'broken' used " in log
+    assert "(limit: 250 MiB) and is stopped" in log
     assert broken.by_text("fine")[0].id.startswith("fine")
     assert words.by_text("dog", 1)[0].id == "dog"
 

@@ -227,7 +227,7 @@ def test_what_tables_write_is_read(folder):
     ]
     assert collection.items[1].labels == ("cold",)
     assert collection.notes == [
-        "Ignored fields: 'split' (2 lines), 'url' (1 lines), 'width' (1 lines). "
+        "Ignored fields: 'split' (2 lines), 'url' (1 line), 'width' (1 line). "
         "Fields in use: image, captions, labels, id, keywords."
     ]
 
