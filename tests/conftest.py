@@ -34,6 +34,12 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 
+# And quicker to start.
+_QUICKER = str(Path(__file__).parent / "quicker")
+if _QUICKER not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_QUICKER, os.environ.get("PYTHONPATH")]))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="soaks, and the long form of the fault suite")
 
@@ -46,14 +52,18 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.settings.load_profile("explore" if config.getoption("--long") else "same")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow tests; see tests/tiers.py."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the slow tests, see tests/tiers.py; without ``--long`` leave out what only endurance shows."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             file = item.path.relative_to(here).as_posix()
             if is_slow(file, frozenset(getattr(item, "fixturenames", ()))):
                 item.add_marker(pytest.mark.slow)
+    if not config.getoption("--long"):
+        soaks = [item for item in items if item.get_closest_marker("endurance")]
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if item not in soaks]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -32,8 +32,8 @@ POINTS = (
     "result-after",
 )
 
-#: How many random kills with one worker on SQLite, and with two workers on PostgreSQL.
-SHORT, LONG = (8, 6), (300, 100)
+#: Random kills with one worker on SQLite, in the short form one of each kind; and with two on PostgreSQL.
+SHORT, LONG, LONG_ON_POSTGRESQL = len(KINDS), 300, 100
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -63,18 +63,17 @@ def test_a_crash_at_a_named_point(point: str, tmp_path: Path, report: Report) ->
 def test_kills_at_random_moments(tmp_path: Path, long_form: bool, report: Report) -> None:
     dice = random.Random(time.time_ns() if long_form else 7)
     with stack(tmp_path, report) as broken:
-        kill_at_random(broken, (LONG if long_form else SHORT)[0], dice)
+        kill_at_random(broken, LONG if long_form else SHORT, dice)
         ends = broken.finish()
         print(f"{len(broken.kills)} kills of {len(broken.handles)} jobs: {dict(ends)}")
         assert {kill.kind for kill in broken.kills} == set(KINDS)
 
 
-def test_kills_with_two_workers_on_postgresql(
-    tmp_path: Path, long_form: bool, report: Report, postgres: Any
-) -> None:
-    dice = random.Random(time.time_ns() if long_form else 11)
+@pytest.mark.endurance
+def test_kills_with_two_workers_on_postgresql(tmp_path: Path, report: Report, postgres: Any) -> None:
+    dice = random.Random(time.time_ns())
     with stack(tmp_path, report, database_url=postgres.new_database()) as broken:
-        kill_at_random(broken, (LONG if long_form else SHORT)[1], dice, ahead=6, workers=2)
+        kill_at_random(broken, LONG_ON_POSTGRESQL, dice, ahead=6, workers=2)
         ends = broken.finish()
         print(f"{len(broken.kills)} kills of {len(broken.handles)} jobs: {dict(ends)}")
         assert {kill.kind for kill in broken.kills} == set(KINDS)

@@ -50,7 +50,7 @@ def test_connections_are_cut_at_random_moments(
 ) -> None:
     dice = random.Random(time.time_ns() if long_form else 5)
     url = postgres.new_database()
-    goal, cut = (400 if long_form else 40), 0
+    goal, cut = (400 if long_form else 15), 0
     cutting = (
         "select pg_terminate_backend(pid) from pg_stat_activity "
         "where datname = current_database() and pid <> pg_backend_pid() order by random() limit %s"
