@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import BadInput
+from workbench.host import processes
+from workbench.store.heart import LocalHeart
 from workbench.store.store import Store
 from workbench.store.writer import Writer
 
@@ -44,7 +46,9 @@ class Home:
             ) from None
         self.database_url = database_url or os.environ.get(DATABASE_URL) or ""
         self.store = Store(self.database_url or self.path / "workbench.db")
-        self._writer = Writer(self.store)
+        # On this machine anybody can see whether a process lives; from a container, or on another host, not.
+        checked = self.store.is_sqlite and not processes.numbering()
+        self._writer = Writer(self.store, None if checked else LocalHeart(self.store))
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.path)!r})"

@@ -7,6 +7,7 @@ module interprets.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -40,27 +41,99 @@ class Process(NamedTuple):
     started: str
 
 
+#: What stands for a boot that the system does not name.
+_NO_BOOT = "-"
+
+
 def host() -> str:
     """Return a name for this host and boot: no process survives a reboot.
 
     Containers on one machine may share its name but have their own PID namespaces, so a container's
-    namespace is part of the name.
+    namespace is part of the name: ``name/boot`` or ``name/boot/namespace``.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     except OSError:
-        boot = "-"
+        boot = _NO_BOOT
+    own = numbering()
+    return f"{socket.gethostname()}/{boot}{own and f'/{own}'}"
+
+
+def numbering() -> str:
+    """Return the PID namespace of this process; empty for that of the machine itself."""
     try:
-        numbering = Path("/proc/self/ns/pid").readlink().name.partition("[")[2].rstrip("]")
+        own = Path("/proc/self/ns/pid").readlink().name.partition("[")[2].rstrip("]")
+        in_view = Path("/proc/self").readlink().name == str(os.getpid())
     except OSError:
-        numbering = _FIRST_NUMBERING
-    own = "" if numbering == _FIRST_NUMBERING else f"/{numbering}"
-    return f"{socket.gethostname()}/{boot}{own}"
+        return ""
+    if own == _FIRST_NUMBERING:
+        return ""
+    # A /proc of another namespace shows other processes under these numbers: nobody can check this one.
+    return own if in_view else f"{own}.{os.getpid()}"
+
+
+def why_gone(where: str, pid: int | None, when: str, *, one_machine: bool) -> str:
+    """Return why a process is certainly gone; empty if it runs, or if that cannot be known from here.
+
+    Parameters
+    ----------
+    where : str
+        The :func:`host` of the process.
+    pid, when : int, str
+        The process, as :func:`this_process` returned it there.
+    one_machine : bool
+        Whether a host with the same name is the same machine. An SQLite file is used from one machine;
+        clients of a database server may share a name.
+    """
+    here = host()
+    if where == here:
+        return "" if alive(pid, when) else "is gone"
+    name, boot, inner = [*where.split("/"), "", ""][:3]
+    my_name, my_boot, my_inner = [*here.split("/"), "", ""][:3]
+    if name != my_name or _NO_BOOT in (boot, my_boot):
+        return ""
+    if boot != my_boot:
+        return "ended when its host was restarted" if one_machine else ""
+    # The same machine, another PID namespace. From outside all containers, its processes can be seen.
+    if inner and not my_inner and (visible := _inner_processes()) is not None:
+        return "" if (pid, when) in visible else "is gone from its container"
+    return ""
+
+
+def _inner_processes() -> set[tuple[int, str]] | None:
+    """Return the processes in the PID namespaces below this one, by their innermost id and start time.
+
+    None if processes may be hidden from this user.
+    """
+    found = set()
+    try:
+        Path("/proc/1/stat").read_bytes()  # with the mount option hidepid, only root may
+        for entry in os.listdir("/proc"):  # noqa: PTH208  # a few hundred entries
+            if not entry.isdigit():
+                continue
+            try:
+                status = Path(f"/proc/{entry}/status").read_text(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            ids = re.search(r"^NSpid:(.*)$", status, re.MULTILINE)
+            if ids is None:
+                return None
+            if len(numbers := ids[1].split()) > 1:
+                found.add((int(numbers[-1]), started(int(entry))))
+    except OSError:
+        return None
+    return found
 
 
 def this_process() -> Process:
     """Return the current process."""
-    return Process(os.getpid(), started(os.getpid()))
+    pid = os.getpid()
+    try:
+        # Not by number: that may be another process's if /proc belongs to another PID namespace.
+        seen = int(Path("/proc/self").readlink().name)
+    except (OSError, ValueError):
+        seen = pid
+    return Process(pid, started(seen))
 
 
 def started(pid: int) -> str:

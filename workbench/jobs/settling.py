@@ -16,6 +16,7 @@ from workbench.host import processes
 from workbench.host.locks import is_locked
 from workbench.host.processes import Process
 from workbench.jobs import workers
+from workbench.runs.heartbeats import ABANDONED_SECONDS
 from workbench.runs.settling import settle_runs
 from workbench.store import records
 from workbench.store.store import Store
@@ -39,7 +40,9 @@ class _Seen(NamedTuple):
 class Watch:
     """Checks the running jobs repeatedly, and settles those that no process runs any more.
 
-    On this host a job is lost when its process is gone. If the process exists but no longer works (stopped
+    On this host a job is lost when its process is gone. A job that was run by hand has no worker: it is lost
+    when its process is certainly gone (:func:`workbench.host.processes.why_gone`), or has been silent for
+    :data:`workbench.runs.heartbeats.ABANDONED_SECONDS`. If the process exists but no longer works (stopped
     or stuck), the job is lost when its heartbeat has not changed for the length of a lease. For other hosts
     only the heartbeat is known: a job is lost when its lease has expired by the store's clock. Clocks can be
     wrong. So an expired lease is ignored while its heartbeat is seen to change; and a lease that never seems
@@ -78,11 +81,13 @@ class Watch:
         settle_runs(self._store)
 
     def _lost(self, job: records.JobRecord, clock: float) -> str:
-        who = "worker" if job.worker_id else "process"
-        if gone_here(job):
-            return f"the {who} that ran it vanished"
-        if not job.worker_id:
-            return ""  # jobs run by hand have no lease, so on another host nothing is known
+        if reason := why_gone(self._store, job):
+            return reason
+        if not job.worker_id:  # it was run by hand, and has no lease
+            beat = job.heartbeat_at
+            if job.host != processes.host() and beat is not None and clock - beat > ABANDONED_SECONDS:
+                return f"the process that ran it was silent for {ABANDONED_SECONDS / 3600:g} h"
+            return ""
         now, job_id = self._timer(), job.id or 0
         beat = (job.attempt, job.lease_until)  # only the worker itself moves the lease
         before = self._seen.get(job_id)
@@ -99,12 +104,19 @@ class Watch:
         return ""
 
 
-def gone_here(job: records.JobRecord) -> bool:
-    """Return whether a job is marked as running but its process, on this host, is gone."""
-    if job.status not in _LIVE or job.host != processes.host():
-        return False
-    by_worker = (job.worker_pid, job.worker_pid_started)
-    return not processes.alive(*(by_worker if job.worker_id else (job.pid, job.pid_started)))
+def why_gone(store: Store, job: records.JobRecord) -> str:
+    """Return why the process that runs a job is certainly gone; empty if it is not, or if nobody can tell.
+
+    A worker on another host, or in another container, has a lease; see :class:`Watch`.
+    """
+    if job.status not in _LIVE:
+        return ""
+    if job.worker_id:
+        here = job.host == processes.host()
+        gone = here and not processes.alive(job.worker_pid, job.worker_pid_started)
+        return "the worker that ran it vanished" if gone else ""
+    why = processes.why_gone(job.host, job.pid, job.pid_started, one_machine=store.is_sqlite)
+    return why and f"the process that ran it {why}"
 
 
 def look_after(home: Home, rows: Collection[records.JobRecord]) -> bool:
@@ -113,7 +125,7 @@ def look_after(home: Home, rows: Collection[records.JobRecord]) -> bool:
     Jobs that are marked as running but are gone are settled, and a worker is started for jobs queued here. A
     worker does the same; this is for when no worker is left.
     """
-    gone = [row for row in rows if gone_here(row)]
+    gone = [row for row in rows if why_gone(home.store, row)]
     here = processes.host()
     waiting = any(row.status == "queued" and row.host == here for row in rows)
     try:
@@ -128,10 +140,10 @@ def look_after(home: Home, rows: Collection[records.JobRecord]) -> bool:
 
 
 def settle_gone(store: Store) -> None:
-    """Settle at once the jobs and runs of this host's vanished processes; :class:`Watch` handles leases."""
+    """Settle at once the jobs and runs of vanished processes; :class:`Watch` handles leases."""
     for job in store.jobs(status=_LIVE):
-        if gone_here(job):
-            settle(store, job, f"the {'worker' if job.worker_id else 'process'} that ran it vanished")
+        if reason := why_gone(store, job):
+            settle(store, job, reason)
     settle_runs(store)
 
 

@@ -1,8 +1,12 @@
-"""Heartbeats of runs that are logged from other machines, and their timeouts.
+"""Heartbeats of runs whose process cannot be checked everywhere, and their timeouts.
 
 A run that is logged over HTTP has no process on this machine to check. Its sender sends points or an empty
 heartbeat every :data:`BEAT_SECONDS`. The server measures the silence on its own monotonic clock, from its own
 start: time while the server is stopped does not count.
+
+A run that is logged in a container, or through a database server, is written by its own process, which others
+may be unable to see. That process notes in the database once a minute that it is alive
+(:mod:`workbench.store.heart`); without a note for :data:`ABANDONED_SECONDS` the run is lost.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ BEAT_SECONDS = 5.0
 SILENT_SECONDS = 90.0
 
 
-#: The same for other processes: the server may be stopped while its runs go on.
+#: The same for other processes, and for local runs: a server or a computer may be stopped for a while.
 ABANDONED_SECONDS = 86_400.0
 
 

@@ -15,8 +15,10 @@ def settle_runs(
 ) -> bool:
     """Mark runs as lost whose process is gone; return whether there were any.
 
-    Processes on this host are checked directly. Remote senders over HTTP are known only by their heartbeats
-    (:mod:`workbench.runs.heartbeats`): the server that receives them treats silence as an end.
+    A run is lost if its process is certainly gone (:func:`workbench.host.processes.why_gone`), or if its
+    heartbeats have stopped (:mod:`workbench.runs.heartbeats`): those of remote senders for the server that
+    receives them, and for everybody those of processes that cannot be checked from here, in a container or on
+    another host.
 
     Parameters
     ----------
@@ -27,36 +29,34 @@ def settle_runs(
     hearing : Hearing, optional
         The heartbeats that this process received, if it is a server.
     """
-    here, any_ended = processes.host(), False
+    any_ended = False
     if runs is None:
         running = store.running()
     else:
         mine = (run for run in runs if run.status == "running")
         running = [(run.id or 0, run.host, run.pid, run.pid_started) for run in mine]
+    here, unknown = processes.host(), []
     for run_id, host, pid, started in running:
-        # An SQLite file has one host, so processes from before its last boot are gone. On PostgreSQL two
-        # hosts may share a name, so only processes of this host and boot can be checked.
-        name, before_boot = here.partition("/")[0], host != here and store.is_sqlite
-        if host == here and not processes.alive(pid, started):
-            message = "the process that logged the run is gone"
-        elif before_boot and host.partition("/")[0] == name:
-            message = "the host of the process that logged the run was restarted"
-        else:
-            continue
-        any_ended |= store.end_run(run_id, "lost", {"type": "Lost", "message": message})
-    silent = [run_id for run_id, host, *_ in running if not host]
-    return _settle_silent(store, silent, hearing) or any_ended
+        if host and (reason := processes.why_gone(host, pid, started, one_machine=store.is_sqlite)):
+            message = f"the process that logged the run {reason}"
+            any_ended |= store.end_run(run_id, "lost", {"type": "Lost", "message": message})
+        elif host != here:
+            unknown.append(run_id)
+    remote = {run_id for run_id, host, *_ in running if not host}
+    return _settle_silent(store, unknown, remote, hearing) or any_ended
 
 
-def _settle_silent(store: Store, run_ids: Collection[int], hearing: Hearing | None) -> bool:
-    """Mark runs as lost whose remote senders have been silent for too long."""
+def _settle_silent(
+    store: Store, run_ids: Collection[int], remote: Collection[int], hearing: Hearing | None
+) -> bool:
+    """Mark runs as lost whose heartbeats stopped too long ago; ``remote`` ones send them to a server."""
     last_heard = store.heard_of(run_ids) if run_ids else {}  # imported runs have no sender
     if not last_heard:
         return False
     any_ended, now = False, store.clock()
     for run_id, heard_at in last_heard.items():
         quiet = now - heard_at
-        if hearing is not None and hearing.silent(run_id, quiet):
+        if hearing is not None and run_id in remote and hearing.silent(run_id, quiet):
             limit = hearing.said()
         elif quiet > ABANDONED_SECONDS:
             limit = f"{ABANDONED_SECONDS / 3600:g} h"

@@ -132,8 +132,26 @@ class Ingest(RunQueries):
                 connection.execute(update(SENDERS).where(SENDERS.c.key == key).values(change))
         return kept
 
+    def note_alive(self, run_ids: Collection[int], key: str) -> None:
+        """Note that the process that started these runs is alive.
+
+        Parameters
+        ----------
+        run_ids : collection of int
+            Its open runs.
+        key : str
+            A random key of the process.
+        """
+        with self._writing(durable=False) as connection:
+            now = self._clock(connection)
+            for run_id in sorted(run_ids):
+                mine = SENDERS.c.key == f"{key}-{run_id}"
+                if connection.execute(update(SENDERS).where(mine).values(heard_at=now)).rowcount == 0:
+                    added = Sender(key=f"{key}-{run_id}", run_id=run_id, owner=True, heard_at=now)
+                    connection.execute(insert(SENDERS).values(added.model_dump()))
+
     def heard_of(self, run_ids: Collection[int]) -> dict[int, float]:
-        """Return the last heartbeats of runs logged from other machines, by the store's clock."""
+        """Return the last heartbeats of the runs that have any, by the store's clock."""
         query = select(SENDERS.c.run_id, SENDERS.c.heard_at)
         with self._reading() as connection:
             rows = connection.execute(query.where(SENDERS.c.owner, SENDERS.c.run_id.in_(run_ids)))

@@ -130,7 +130,10 @@ class RunRecord(Record, table=True):
 
 
 class Sender(Record, table=True):
-    """A process that logs a run from another machine, and the last batch saved from it."""
+    """A process that logs a run, its last heartbeat, and the last batch saved from it.
+
+    Senders on other machines have one, and local processes that others may be unable to check.
+    """
 
     #: Random and known only to the sender.
     key: str = Field(primary_key=True)

@@ -222,3 +222,35 @@ def test_silence_is_counted_anew_where_the_database_refuses_everybody(
     monkeypatch.setattr(processes, "kill_family", lambda *_, **__: [])
     watch.look()
     assert status(workspace, job_id) == "queued"
+
+
+@pytest.mark.parametrize(
+    ("where", "silent", "reason"),
+    [
+        (f"{processes.host()}", 0.0, "is gone"),
+        (f"{processes.host().partition('/')[0]}/earlier", 0.0, "its host was restarted"),
+        ("another/host", 90_000.0, "silent for 24 h"),
+        ("another/host", 80_000.0, ""),
+        (f"{processes.host()}/1", 80_000.0, ""),
+    ],
+)
+def test_a_job_that_was_run_by_hand_is_lost_only_if_that_is_known(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, where: str, silent: float, reason: str
+) -> None:
+    monkeypatch.setattr(processes, "_inner_processes", lambda: None)
+    row = records.JobRecord(
+        type="eval",
+        adapter="toy",
+        status="running",
+        attempt=1,
+        host=where,
+        pid=2**22 + 5,
+        pid_started="never",
+        heartbeat_at=time.time() - silent,
+    )
+    job_id = workspace.store.add_job(row).id or 0
+    Watch(workspace.store).look()
+    found = workspace.store.job(job_id)
+    assert found is not None
+    assert found.status == ("failed" if reason else "running")
+    assert reason in str(found.error)

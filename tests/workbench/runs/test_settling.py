@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
+import pytest
+
 import workbench as wb
 from workbench.host import processes
+from workbench.runs.heartbeats import ABANDONED_SECONDS
 from workbench.runs.settling import settle_runs
 from workbench.store import records
 
@@ -38,3 +42,70 @@ def test_only_the_runs_that_are_given_are_looked_at(workspace: wb.Workspace) -> 
     assert settle_runs(workspace.store, [row])
     states = {run.id: run.status for run in workspace.store.runs()}
     assert (states[first], states[second]) == ("lost", "running")
+
+
+#: Two machines with one name, one machine before a restart, and two containers on it.
+NAME, BOOT = "node", "00000001"
+
+
+@pytest.mark.parametrize(
+    ("here", "where", "lost"),
+    [
+        (
+            f"{NAME}/{BOOT}",
+            f"{NAME}/{BOOT}/4026532221",
+            False,
+        ),  # processes are hidden
+        (f"{NAME}/{BOOT}/4026532221", f"{NAME}/{BOOT}", False),  # seen from a container
+        (f"{NAME}/{BOOT}/4026532221", f"{NAME}/{BOOT}/4026532222", False),  # from another container
+        (f"{NAME}/{BOOT}", f"{NAME}/00000002", True),
+        (f"{NAME}/{BOOT}/4026532221", f"{NAME}/00000002/4026532221", True),
+        (f"{NAME}/{BOOT}", f"{NAME}/-", False),  # a system that names no boot
+        (f"{NAME}/{BOOT}", f"other/{BOOT}", False),
+    ],
+)
+def test_only_another_boot_of_the_same_host_ends_a_run_that_cannot_be_seen(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, here: str, where: str, lost: bool
+) -> None:
+    run_id = add(workspace, where, 7, "123")
+    monkeypatch.setattr(processes, "host", lambda: here)
+    monkeypatch.setattr(processes, "_inner_processes", lambda: None)
+    assert settle_runs(workspace.store) == lost
+    assert workspace.run(run_id).status == ("lost" if lost else "running")
+
+
+def test_from_outside_its_container_a_process_is_seen_to_live_and_to_be_gone(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = f"{NAME}/{BOOT}/4026532221"
+    lives, gone = add(workspace, inner, 7, "123"), add(workspace, inner, 7, "45")
+    monkeypatch.setattr(processes, "host", lambda: f"{NAME}/{BOOT}")
+    monkeypatch.setattr(processes, "_inner_processes", lambda: {(7, "123"), (1, "45")})
+    settle_runs(workspace.store)
+    assert [workspace.run(one).status for one in (lives, gone)] == ["running", "lost"]
+    assert "gone from its container" in str(workspace.run(gone).error)
+
+
+def test_a_run_in_a_container_is_lost_after_a_day_without_a_note(
+    workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = workspace.store.clock()
+    where = f"{processes.host()}/1"
+    monkeypatch.setattr(processes, "_inner_processes", lambda: None)
+    silent, noted = add(workspace, where, 1, "1"), add(workspace, where, 2, "2")
+    monkeypatch.setattr(workspace.store, "clock", lambda: now)
+    workspace.store.note_alive([silent, noted], "key")
+    monkeypatch.setattr(workspace.store, "_clock", lambda _: now + ABANDONED_SECONDS)
+    workspace.store.note_alive([noted], "key")
+    monkeypatch.setattr(workspace.store, "clock", lambda: now + ABANDONED_SECONDS + 10)
+    settle_runs(workspace.store)
+    assert [workspace.run(one).status for one in (silent, noted)] == ["lost", "running"]
+    assert "no heartbeat for 24 h" in str(workspace.run(silent).error)
+
+
+def test_processes_in_containers_can_be_listed() -> None:
+    """On a machine of its own the test sees its own numbering only, and says so."""
+    if processes.numbering():
+        pytest.skip("this process is in a container itself")
+    seen = processes._inner_processes()
+    assert seen is None or (os.getpid(), processes.started(os.getpid())) not in seen
