@@ -25,6 +25,7 @@
     ├── ServerUnreachable              no workspace answers at that URL         HTTP 503
     ├── MissingExtra (ImportError)     an optional package is not installed     HTTP 501
     ├── StoreError                     the database reported an error           HTTP 503
+    │   ├── ReadOnly                   a workspace that can only be read        HTTP 409
     │   └── StoreUnavailable           temporarily unreachable or locked        HTTP 503
     ├── BelowFloor                     a result below its required minimum
     └── JobError                       a job did not succeed; raised by a wait  HTTP 409
@@ -240,6 +241,10 @@ class MissingExtra(WorkbenchError, ImportError):
 
 class StoreError(WorkbenchError):
     """The database reported an error; nothing was changed."""
+
+
+class ReadOnly(StoreError):
+    """The workspace can only be read: its disk or folder is not writable for this user, or is full."""
 
 
 class StoreUnavailable(StoreError):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import BadInput
+from workbench.errors import BadInput, StoreError
 from workbench.host import processes
 from workbench.store.heart import LocalHeart
 from workbench.store.store import Store
@@ -36,9 +36,12 @@ class Home:
     def __init__(
         self, path: str | os.PathLike[str] | None = None, *, database_url: str | None = None
     ) -> None:
-        self.path = Path(path or os.environ.get(HOME) or "results").expanduser().resolve()
+        self.path = workspace_path(path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.path.is_dir():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                # Private: it holds checkpoints and logs. Whoever shares it changes its permissions.
+                self.path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise BadInput(
                 f"{self.path} cannot be a workspace: {error.strerror or error}",
@@ -83,9 +86,35 @@ class Home:
         return self._folder("runs")
 
     def _folder(self, name: str) -> Path:
+        """Return a folder of the workspace; it is created if the workspace can be written.
+
+        Raises
+        ------
+        StoreError
+            The workspace is gone, or the name leads to something else.
+        """
+        self.store.check_there()
         folder = self.path / name
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise StoreError(
+                f"the workspace {self.path} is gone: it was deleted or moved while it was open",
+                hint="Open it again: restart this kernel or server.",
+            ) from None
+        except (FileExistsError, NotADirectoryError):
+            what = "a link to a missing place" if folder.is_symlink() else "not a folder"
+            raise StoreError(
+                f"{folder} is {what}", hint="Restore the folder, or delete what is in its place."
+            ) from None
+        except OSError:
+            return folder  # it cannot be written; what is there can be read
         return folder
+
+
+def workspace_path(path: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of a workspace; by default ``$WORKBENCH_HOME`` or ``./results``."""
+    return Path(path or os.environ.get(HOME) or "results").expanduser().resolve()
 
 
 def as_id(value: Any) -> int | None:

@@ -22,6 +22,7 @@ STATUS: Mapping[type[WorkbenchError], int] = {
     errors.AccessDenied: 403,
     errors.NotFound: 404,
     errors.WrongState: 409,
+    errors.ReadOnly: 409,
     errors.CorruptFile: 409,
     errors.JobError: 409,
     errors.TooLarge: 413,

@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import workbench as wb
 
 
 class Options(wb.Options):
     check: str = ""
+    path: str = ""
 
     def model_post_init(self, context):
+        self.path = self.path and str(Path(self.path).absolute())
         if self.check:
             do(self.check)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from workbench.commands.documents import DOCUMENTS, in_words
+from workbench.commands.output import say
 from workbench.errors import BadInput, WorkbenchError
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def in_workspace(
         from workbench.workspace import Workspace
 
         with Workspace(args.workspace) as home:
+            if home.store.read_only:
+                say(f"This workspace can only be read: {home.store.read_only}.")
             return call(home, args)
 
     return opened

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from workbench.commands.arguments import command, count, in_workspace, options, takes_index, takes_options
+from workbench.commands.arguments import command, count, options, takes_index, takes_options
 from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table, show
 from workbench.errors import BadInput, NotFound
-
-if TYPE_CHECKING:
-    from workbench.workspace import Workspace
 
 
 def add(commands: Any) -> None:
     """Add the command."""
     about = "Search an index with a text or a picture."
-    search = command(commands, "search", in_workspace(_search), about)
+    search = command(commands, "search", _search, about)
     search.add_argument("what", choices=("text", "image"), help="type of the query")
     search.add_argument("query", metavar="QUERY", help="a text, or the path of a picture")
     takes_index(search, "name of the index (default: the only one)")
@@ -26,8 +23,13 @@ def add(commands: Any) -> None:
     takes_options(search, lambda _: "search")
 
 
-def _search(home: Workspace, args: argparse.Namespace) -> int:
-    searcher = home.open_search(args.index or _only_index(home))
+def _search(args: argparse.Namespace) -> int:
+    # Without the database: an index can be searched whatever state that is in.
+    from workbench.home import workspace_path
+    from workbench.search.indexes import index_names, open_index
+
+    folder = workspace_path(args.workspace) / "indexes"
+    searcher = open_index(folder, args.index or _only(index_names(folder)))
     search_options = options(args.option)
     if args.what == "text":
         result = searcher.by_text(args.query, args.k, **search_options)
@@ -51,8 +53,7 @@ def _search(home: Workspace, args: argparse.Namespace) -> int:
     return DONE
 
 
-def _only_index(home: Workspace) -> str:
-    names = home.index_names()
+def _only(names: list[str]) -> str:
     if len(names) > 1:
         raise BadInput(f"which index? Available: {', '.join(names)}", hint="Name one with --index.")
     if not names:

@@ -32,10 +32,12 @@ def take_lock(path: Path, *, seconds: float) -> IO[bytes] | None:
 def is_locked(path: Path) -> bool:
     """Return whether a running process holds a lock file."""
     try:
-        with path.open("ab") as file:
+        with path.open("rb") as file:  # works in a folder that can only be read, and creates nothing
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except FileNotFoundError:
+        return False
     return False
 
 

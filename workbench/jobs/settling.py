@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from workbench.errors import StoreError
+from workbench.errors import StoreError, StoreUnavailable
 from workbench.home import Home
 from workbench.host import processes
 from workbench.host.locks import is_locked
 from workbench.host.processes import Process
-from workbench.jobs import workers
+from workbench.jobs import unwritten, workers
 from workbench.runs.heartbeats import ABANDONED_SECONDS
 from workbench.runs.settling import settle_runs
 from workbench.store import records
@@ -125,18 +125,32 @@ def look_after(home: Home, rows: Collection[records.JobRecord]) -> bool:
     Jobs that are marked as running but are gone are settled, and a worker is started for jobs queued here. A
     worker does the same; this is for when no worker is left.
     """
-    gone = [row for row in rows if why_gone(home.store, row)]
+    gone = {(row.id or 0, row.attempt): reason for row in rows if (reason := why_gone(home.store, row))}
     here = processes.host()
     waiting = any(row.status == "queued" and row.host == here for row in rows)
+    changed = any(row.status in _LIVE and row.host == here for row in rows) and _show_unwritten(home)
     try:
         if gone:
             settle_gone(home.store)
         idle = waiting and not is_locked(workers.worker_lock(home))
         if idle or (gone and home.store.count_jobs("queued")):
             workers.ensure_worker(home)
-    except (StoreError, OSError):  # read-only access: show the rows as they are
-        return False
-    return bool(gone)
+    except StoreUnavailable:
+        return changed
+    except (StoreError, OSError) as error:  # it cannot be written: show what is known
+        why = getattr(error, "message", "") or str(error)
+        for (job_id, attempt), reason in gone.items():
+            message = f"{reason}, at attempt {attempt} (this could not be written: {why})"
+            problem = {"cell": None, "type": "Lost", "message": message}
+            changed |= home.store.end_job_unwritten(job_id, attempt, "failed", problem, time.time())
+        return changed
+    return changed or bool(gone)
+
+
+def _show_unwritten(home: Home) -> bool:
+    """Show the ends that the worker cannot write; return whether there are new ones."""
+    new = [home.store.end_job_unwritten(*end) for end in unwritten.read_ends(home)]
+    return any(new)
 
 
 def settle_gone(store: Store) -> None:

@@ -102,6 +102,7 @@ class KeptFiles:
         target, source = self._target(kind, name), Path(path)
         if not source.is_file():
             raise BadInput(f"cannot keep {kind[:-1]} {name!r}: no file {str(source)!r}")
+        self._store.check_there()
         target.parent.mkdir(parents=True, exist_ok=True)
         if not (target.exists() and target.samefile(source)):
             self._put(source, target)

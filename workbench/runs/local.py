@@ -113,6 +113,7 @@ class LocalRun(Run):
     @property
     def checkpoint_dir(self) -> Path:
         """The folder of this run's checkpoints; created on first use."""
+        self._store.check_there()
         folder = self.folder / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable
 
+from workbench.errors import StoreError, StoreUnavailable
 from workbench.host import processes
 from workbench.runs.heartbeats import ABANDONED_SECONDS, Hearing
 from workbench.store import records
@@ -33,13 +35,14 @@ def settle_runs(
     if runs is None:
         running = store.running()
     else:
-        mine = (run for run in runs if run.status == "running")
+        # Those whose end could not be written are tried again.
+        mine = (run for run in runs if run.status == "running" or run.id in store.unwritten_runs)
         running = [(run.id or 0, run.host, run.pid, run.pid_started) for run in mine]
     here, unknown = processes.host(), []
     for run_id, host, pid, started in running:
         if host and (reason := processes.why_gone(host, pid, started, one_machine=store.is_sqlite)):
             message = f"the process that logged the run {reason}"
-            any_ended |= store.end_run(run_id, "lost", {"type": "Lost", "message": message})
+            any_ended |= _end(store, run_id, message)
         elif host != here:
             unknown.append(run_id)
     remote = {run_id for run_id, host, *_ in running if not host}
@@ -63,8 +66,20 @@ def _settle_silent(
         else:
             continue
         message = f"no heartbeat for {limit} from the process that logs the run"
-        if store.end_run(run_id, "lost", {"type": "Lost", "message": message}, heard_at=heard_at):
+        if _end(store, run_id, message, heard_at):
             any_ended = True
             if hearing is not None:
                 hearing.ended(run_id)
     return any_ended
+
+
+def _end(store: Store, run_id: int, message: str, heard_at: float | None = None) -> bool:
+    """Mark a run as lost: in the database or, if nothing can be written there, for those who look here."""
+    error = {"type": "Lost", "message": message}
+    try:
+        return store.end_run(run_id, "lost", error, heard_at=heard_at)
+    except StoreUnavailable:
+        raise
+    except StoreError as refusal:
+        error["message"] += f" (this could not be written: {refusal.message})"
+        return store.end_unwritten(run_id, "lost", error, time.time())

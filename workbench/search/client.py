@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import socket
+import stat
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +41,26 @@ START_SECONDS, PATIENCE_SECONDS = 30.0, 240.0
 
 #: Maximum attempts at a request if the service ends before it answers; searching has no side effects.
 _TRIES = 3
+
+
+def state_folder(home: Path) -> Path:
+    """Return the folder of the service's lock and log: the workspace, or a private one if that is read-only.
+
+    Raises
+    ------
+    Busy
+        Another user has taken the private folder's name.
+    """
+    if os.access(home, os.W_OK) or not home.is_dir():
+        return home
+    name = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir(), f"workbench-{os.getuid()}-{name}")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise Busy(f"{folder} belongs to another user", hint="Set $TMPDIR to a folder of your own.")
+    return folder
 
 
 class SearchClient:
@@ -119,7 +142,7 @@ class SearchClient:
     def _listening(self) -> str:
         """Return the socket's path as the service wrote it; empty if no service has."""
         try:
-            state = json.loads((self.home / LOCK_NAME).read_text(encoding="utf-8"))
+            state = json.loads((state_folder(self.home) / LOCK_NAME).read_text(encoding="utf-8"))
             return str(state["socket"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
@@ -142,11 +165,12 @@ class SearchClient:
         raise Busy(
             f"the search service did not start within {START_SECONDS:g} s",
             retry_after=5,
-            hint=f"See its log: {self.home / LOG_NAME}",
+            hint=f"See its log: {state_folder(self.home) / LOG_NAME}",
         )
 
     def _ensure(self) -> None:
-        path = self.home / LOCK_NAME
+        place = state_folder(self.home)
+        path = place / LOCK_NAME
         if is_locked(path):
             return
         lock = take_lock(path, seconds=0.003)
@@ -161,7 +185,7 @@ class SearchClient:
         }
         command = [sys.executable, "-m", "workbench.search.service", "--workspace", str(self.home)]
         with lock:
-            start_with_lock(command, lock, self.home / LOG_NAME, environment)
+            start_with_lock(command, lock, place / LOG_NAME, environment)
 
     def open_search(self, name: str) -> RemoteSearcher:
         """Return a searcher whose index the service holds.
@@ -175,6 +199,8 @@ class SearchClient:
 
 
 def _request(request: Mapping[str, Any]) -> bytes:
+    if request.get("op") == "check":  # relative paths in options are relative to the client's folder
+        request = {"cwd": str(Path.cwd()), **request}
     try:
         data = json.dumps(request).encode()
     except (TypeError, ValueError, RecursionError) as error:

@@ -13,11 +13,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import configure_mappers
 from sqlalchemy.orm.attributes import manager_of_class
 
-from workbench.errors import StoreError, StoreUnavailable
+from workbench.errors import ReadOnly, StoreError, StoreUnavailable, WorkbenchError
 from workbench.host.signals import undisturbed
 from workbench.store import migrations
 from workbench.store.engines import parse_url, postgres_engine, sqlite_engine, sqlite_module
 from workbench.store.records import Record
+from workbench.store.sqlite_file import SqliteFile
 
 _R = TypeVar("_R", bound=Record)
 
@@ -53,12 +54,36 @@ class Database:
     def __init__(self, url: str | Path) -> None:
         self.url = parse_url(url)
         configure_mappers()  # usually done by a record's constructor, which `as_record` skips
-        self._engine = sqlite_engine(self.url) if self.is_sqlite else postgres_engine(self.url)
+        self._file: SqliteFile | None = None
+        #: Ends that are known here and cannot be written: what is read shows them. Runs by id, jobs by id and
+        #: attempt.
+        self.unwritten_runs: dict[int, dict[str, Any]] = {}
+        self.unwritten_jobs: dict[tuple[int, int], dict[str, Any]] = {}
+        if self.is_sqlite:
+            self._engine, self._file = sqlite_engine(self.url)
+        else:
+            self._engine = postgres_engine(self.url)
         try:
             self._migrate()
         except BaseException:
-            self._engine.dispose()
+            self.close()
             raise
+
+    @property
+    def read_only(self) -> str:
+        """Why the database can only be read; empty if it can be written."""
+        return "" if self._file is None else self._file.problem
+
+    def check_there(self) -> None:
+        """Check that the database is the one that was opened first, before files are written beside it.
+
+        Raises
+        ------
+        StoreError
+            Its file was deleted, moved or replaced.
+        """
+        if self._file is not None:
+            self._file.check()
 
     @property
     def is_sqlite(self) -> bool:
@@ -71,6 +96,8 @@ class Database:
     def close(self) -> None:
         """Close all connections; the store reopens them on the next use."""
         self._engine.dispose()
+        if self._file is not None:
+            self._file.close()
 
     def forget_connections(self) -> None:
         """Drop inherited connections, without closing them, in a forked process."""
@@ -127,8 +154,12 @@ class Database:
         power cut (never in a crash of this process); only metric points and progress are written so.
         """
         committing = False
+        if self.read_only:
+            self._try_to_write_again()
         try:
             with self._connected() as connection:
+                if self._file is not None and self._file.problem:
+                    self._file.refuse()
                 connection.execution_options(writes=True, durable=durable)
                 with connection.begin():
                     if not durable and not self.is_sqlite:
@@ -150,24 +181,44 @@ class Database:
                     raise
             time.sleep(_FIRST_PAUSE)
 
+    def _try_to_write_again(self) -> None:
+        """Open the file again: the disk may have space now, or the folder other permissions."""
+        if self._file is not None:
+            self._engine.dispose()
+            self._file.forget_problem()
+
     def _migrate(self) -> None:
-        if self._revision() == migrations.HEAD:
+        revision, has_tables = self._revision()
+        if revision == migrations.HEAD:
             return
+        _check_revision(revision, has_tables)
+        if self.read_only:
+            raise ReadOnly(
+                f"the database has schema version {revision or 'none'}, this version needs "
+                f"{migrations.HEAD}, and it cannot be upgraded in place: {self.read_only}",
+                hint="Copy the folder to a place of your own, and open it there.",
+            )
         with self._writing() as connection:
             if not self.is_sqlite:
                 # If two processes open a new database at once, one creates it and the other waits.
                 connection.execute(text("select pg_advisory_xact_lock(7391204455)"))
-            if (revision := _revision(connection)) == migrations.HEAD:
+            revision, has_tables = _revision(connection)
+            if revision == migrations.HEAD:
                 return
-            if revision is not None and revision > migrations.HEAD:
+            _check_revision(revision, has_tables)
+            try:
+                migrations.upgrade(connection)
+            except (WorkbenchError, SQLAlchemyError, sqlite_module().Error):
+                raise
+            except Exception as error:
                 raise StoreError(
-                    f"the database has schema version {revision}; at most {migrations.HEAD} is supported",
-                    hint="Install the version that created it, or a newer one.",
-                )
-            migrations.upgrade(connection)
+                    f"the database of schema version {revision} could not be upgraded to "
+                    f"{migrations.HEAD}: {error!r}",
+                    hint="Nothing was changed. See: workbench doctor",
+                ) from error
 
-    def _revision(self) -> str | None:
-        def read() -> str | None:
+    def _revision(self) -> tuple[str | None, bool]:
+        def read() -> tuple[str | None, bool]:
             with self._reading() as connection:
                 return _revision(connection)
 
@@ -265,11 +316,35 @@ def _is_sqlite_error(error: DBAPIError) -> bool:
     return type(error.orig).__module__.split(".")[0] in ("sqlite3", "pysqlite3")
 
 
-def _revision(connection: Connection) -> str | None:
+def _revision(connection: Connection) -> tuple[str | None, bool]:
+    """Return the schema version, if one is recorded, and whether there are tables of ours."""
+    has_tables = connection.dialect.has_table(connection, "run")
     if not connection.dialect.has_table(connection, "alembic_version"):
-        return None
+        return None, has_tables
     version = connection.execute(text("select version_num from alembic_version")).scalar()
-    return None if version is None else str(version)
+    return None if version is None else str(version), has_tables
+
+
+def _check_revision(revision: str | None, has_tables: bool) -> None:
+    """Raise if a database cannot be upgraded from this schema version.
+
+    Raises
+    ------
+    StoreError
+        It is newer than this version, unknown, or missing although there are tables.
+    """
+    if (revision is None and not has_tables) or revision in migrations.KNOWN:
+        return
+    if revision is None or not revision.isdigit():
+        raise StoreError(
+            "the database has tables, but its schema version is "
+            + ("missing" if revision is None else f"unknown: {revision[:40]!r}"),
+            hint="It was damaged or changed by another program. See what can be repaired: workbench doctor",
+        )
+    raise StoreError(
+        f"the database has schema version {revision}; at most {migrations.HEAD} is supported",
+        hint="Install the version that created it, or a newer one.",
+    )
 
 
 def as_record(record: type[_R], row: Row[Any]) -> _R:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 
 from workbench.errors import BadInput, MissingExtra, StoreError
 from workbench.host.mounts import network_filesystem
+from workbench.store.sqlite_file import SqliteFile
 
 #: Seconds a writer waits for the lock before giving up.
 BUSY_SECONDS = 30.0
@@ -67,16 +68,20 @@ def parse_url(url: str | Path) -> URL:
     return parsed
 
 
-def sqlite_engine(url: URL) -> Engine:
-    """Return an engine for an SQLite file; its folder is created if missing.
+def sqlite_engine(url: URL) -> tuple[Engine, SqliteFile]:
+    """Return an engine for an SQLite file, and the file; its folder is created if missing.
 
     Raises
     ------
     StoreError
-        The file is on a network file system, where SQLite's locks do not work.
+        The folder cannot be made, or is on a network file system, where SQLite's locks do not work.
     """
-    folder = Path(str(url.database)).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    path = Path(str(url.database)).absolute()
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot hold a database: {error.strerror or error}") from None
     if kind := network_filesystem(folder):
         raise StoreError(
             f"{folder} is on a network file system ({kind}), where SQLite's locks do not work: "
@@ -93,13 +98,19 @@ def sqlite_engine(url: URL) -> Engine:
         json_deserializer=_from_json,
     )
     # With the bug, do without the write-ahead log: slower, and readers wait for writers.
-    journal = "wal" if is_sound(module.sqlite_version) else "truncate"
+    file = SqliteFile(path, module, "wal" if is_sound(module.sqlite_version) else "truncate")
 
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, as_record: Any) -> None:
-        connection.isolation_level = None  # transactions begin in `begin` below
-        connection.execute(f"pragma journal_mode = {journal}")
-        connection.execute("pragma foreign_keys = on")
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, arguments: list[Any], settings: dict[str, Any]) -> Any:
+        opened = file.connect(arguments[0], settings)
+        record.info["seen"] = file.seen
+        return opened
+
+    @event.listens_for(engine, "checkout")
+    def checkout(connection: Any, record: Any, proxy: Any) -> None:
+        file.check()
+        if not file.is_current(record.info.get("seen")):
+            raise DisconnectionError("the file changed")  # the pool opens it again
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -111,7 +122,12 @@ def sqlite_engine(url: URL) -> Engine:
         raw.execute(f"pragma synchronous = {'full' if options.get('durable', True) else 'normal'}")
         raw.execute("begin immediate")
 
-    return engine
+    @event.listens_for(engine, "commit")
+    def commit(connection: Connection) -> None:
+        if connection.get_execution_options().get("writes"):
+            file.check()  # what is committed into a deleted file is lost
+
+    return engine, file
 
 
 def postgres_engine(url: URL) -> Engine:

@@ -117,7 +117,14 @@ class RunQueries(MetricQueries):
 
     def run(self, run_id: int) -> RunRecord | None:
         """Return a run."""
-        return self._one(RunRecord, select(RUNS).where(RUNS.c.id == run_id))
+        row = self._one(RunRecord, select(RUNS).where(RUNS.c.id == run_id))
+        return None if row is None else self._with_end(row)
+
+    def _with_end(self, row: RunRecord) -> RunRecord:
+        """Return a run that has ended, although that could not be written, as ended."""
+        if row.status == "running" and (end := self.unwritten_runs.get(row.id or 0)):
+            row.__dict__.update(end)
+        return row
 
     def runs(
         self,
@@ -130,7 +137,8 @@ class RunQueries(MetricQueries):
         query = select(RUNS).order_by(RUNS.c.id.desc()).limit(limit).offset(offset)
         if experiment_id is not None:
             query = query.where(RUNS.c.experiment_id == experiment_id)
-        return self._all(RunRecord, query)
+        rows = self._all(RunRecord, query)
+        return [self._with_end(row) for row in rows] if self.unwritten_runs else rows
 
     def run_table(self, run_ids: Collection[int] | None = None) -> dict[int, RunRow]:
         """Return runs by id, newest first, without the columns of a run's own page; all runs if None."""
@@ -139,7 +147,11 @@ class RunQueries(MetricQueries):
                 rows = connection.execute(_RUN_TABLE)
             else:
                 rows = connection.execute(_RUN_TABLE_OF, {"ids": list(run_ids)})
-            return {row[0]: RunRow(*row) for row in rows}
+            table = {row[0]: RunRow(*row) for row in rows}
+        for run_id, end in self.unwritten_runs.items():
+            if run_id in table and table[run_id].status == "running":
+                table[run_id] = table[run_id]._replace(**end)
+        return table
 
     def run_marks(self, run_ids: Collection[int]) -> dict[int, str]:
         """Return by id a mark that changes when a run's row of ``run_table`` changes.
@@ -160,7 +172,9 @@ class RunQueries(MetricQueries):
             # Counted first: points logged between the two queries change the mark the next time.
             logged = {run_id: int(count) for run_id, count in connection.execute(counts)}
             return {
-                row[0]: blake2b(repr((*row, logged.get(row[0]))).encode(), digest_size=9).hexdigest()
+                row[0]: blake2b(
+                    repr((*row, logged.get(row[0]), self.unwritten_runs.get(row[0]))).encode(), digest_size=9
+                ).hexdigest()
                 for row in connection.execute(table.order_by(RUNS.c.id.desc()))
             }
 
@@ -207,6 +221,16 @@ class RunQueries(MetricQueries):
             self._collect(connection, [run_id])
         return True
 
+    def end_unwritten(self, run_id: int, status: str, error: Mapping[str, Any], finished_at: float) -> bool:
+        """Show a run as ended in this process, because that cannot be written; return whether that is new."""
+        known = run_id in self.unwritten_runs
+        self.unwritten_runs[run_id] = {
+            "status": status,
+            "error": dict(error),
+            "finished_at": self.unwritten_runs[run_id]["finished_at"] if known else finished_at,
+        }
+        return not known
+
     def outcome(self, run_id: int) -> dict[str, Any] | None:
         """Return the outcome of a run: as collected at its end, or its current state."""
         with self._reading() as connection:
@@ -214,7 +238,7 @@ class RunQueries(MetricQueries):
             if row is None:
                 return None
             stored: dict[str, Any] | None = row.outcome
-            return stored or self._outcome(connection, as_record(RunRecord, row))
+            return stored or self._outcome(connection, self._with_end(as_record(RunRecord, row)))
 
     def _collect(self, connection: Connection, run_ids: Collection[int]) -> None:
         """Write the outcomes of ended runs; rewrite them if more was logged since."""

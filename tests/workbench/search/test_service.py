@@ -201,6 +201,21 @@ def test_the_service_is_no_part_of_the_job_it_was_started_from(
     assert processes.carriers("0123abcd") == []
 
 
+def test_relative_paths_are_those_of_who_asks_and_not_of_who_started_it(
+    client: SearchClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("starter", "asker"):
+        (tmp_path / name).mkdir()
+    check = {"op": "check", "adapter": "broken", "type": "eval", "options": {"path": "photos/c.jsonl"}}
+    for name in ("starter", "asker", "starter"):
+        monkeypatch.chdir(tmp_path / name)
+        checked = client.ask(check)["options"]
+        assert checked["path"] == str(tmp_path / name / "photos" / "c.jsonl")
+        assert asyncio.run(client.ask_async(check))["options"] == checked  # as the server asks
+    with pytest.raises(wb.BadInput, match="cannot be entered"):
+        client.ask({**check, "cwd": str(tmp_path / "missing")})
+
+
 def test_nobody_else_may_enter_where_it_listens(client: SearchClient) -> None:
     client.open_search("words")
     folder = Path(json.loads((client.home / LOCK_NAME).read_text())["socket"]).parent

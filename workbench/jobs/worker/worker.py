@@ -29,6 +29,7 @@ from workbench.host.processes import crash_point
 from workbench.jobs import queue, workers
 from workbench.jobs.reporting import PROGRESS_SECONDS, Pace
 from workbench.jobs.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, settle
+from workbench.jobs.unwritten import End, Notes
 from workbench.jobs.worker.attempt import Runner, Seldom
 from workbench.jobs.worker.keeper import Keeper
 from workbench.jobs.worker.runner import INTERRUPTED
@@ -125,6 +126,7 @@ class Worker:
         self._spare = spare
         self._ends: list[Callable[[], object]] = []
         self._watch = Watch(home.store)
+        self._notes = Notes(home)
         # With SQLite no other host is involved, and a process that cannot write cannot claim a job either.
         self._silent_seconds = math.inf if home.store.is_sqlite else SILENT_SECONDS
         self._keeper = Keeper(workers.worker_command(home), self._silent_seconds)
@@ -152,6 +154,7 @@ class Worker:
                     self.step()
                 except (StoreError, OSError) as error:  # a full disk, a process limit: may be temporary
                     self._say(str(error))
+                    self._note_ends(error)
                     self._stop_if_silent()
                     time.sleep(_PAUSE_AFTER_REFUSAL)
                 time.sleep(LOOK_SECONDS)
@@ -341,6 +344,21 @@ class Worker:
         while self._ends:
             self._ends[0]()
             self._ends.pop(0)
+        self._notes.clear()
+
+    def _note_ends(self, why: Exception) -> None:
+        """Note for readers how attempts ended, while that cannot be recorded."""
+        for running in list(self._running.values()):
+            if not running.runner.alive:
+                self._collect(running)
+        ends = [end for end in self._ends if isinstance(end, partial) and end.func == self._end]
+        if ends and self._lock is not None:
+            now = time.time()
+            noted = [
+                End(job.id or 0, job.attempt, status, error, now)
+                for job, status, error in (end.args for end in ends)
+            ]
+            self._notes.write(noted, getattr(why, "message", "") or str(why))
 
     def _end(self, job: records.JobRecord, status: str, error: dict[str, Any] | None) -> None:
         store, job_id = self.home.store, job.id or 0
@@ -433,6 +451,7 @@ class Worker:
         with contextlib.suppress(OSError):  # a full disk: only the lock matters, not its content
             os.truncate(self._lock.fileno(), 0)
             os.write(self._lock.fileno(), f"{os.getpid()}\n".encode())
+        self._notes.reserve()
         return True
 
     def _drop_lock(self) -> None:

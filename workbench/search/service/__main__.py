@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.host.locks import take_lock
-from workbench.search.client import LOCK_NAME
+from workbench.search.client import LOCK_NAME, state_folder
 from workbench.search.service.limits import Limits
 from workbench.search.service.service import Service
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     home = Path(args.workspace).expanduser().resolve()
     if args.lock is None:
-        lock = take_lock(home / LOCK_NAME, seconds=0.5)
+        lock = take_lock(state_folder(home) / LOCK_NAME, seconds=0.5)
     else:
         lock = os.fdopen(args.lock, "ab")
         os.set_inheritable(lock.fileno(), False)

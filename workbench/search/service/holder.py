@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -112,6 +113,14 @@ class AdapterDesk:
         """Check the options of a job."""
         if self._adapter is None or question.get("type") not in JOB_METHODS:
             raise BadInput(f"unknown job type {question.get('type')!r}")
+        folder = str(question.get("cwd") or ".")
+        try:
+            os.chdir(folder)  # one request at a time: relative paths are those of who asks
+        except OSError as error:
+            raise BadInput(
+                f"the working directory {folder!r} of the request cannot be entered: {error.strerror}",
+                hint="Restart the server in a folder that exists, or give absolute paths.",
+            ) from None
         checked = check_job(self._adapter, str(question["type"]), question.get("options"))
         return {"adapter": self._adapter.name, "options": plain(checked, "options")}
 
@@ -156,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--adapter")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
+    if args.index:  # not in the folder of whoever started the service first
+        os.chdir(args.index[0])
     desk = IndexDesk(Path(args.index[0]), args.index[1]) if args.index else AdapterDesk(args.adapter)
     with socket.socket(fileno=args.socket) as connection:
         while True:

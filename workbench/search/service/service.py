@@ -25,7 +25,7 @@ from workbench import wire
 from workbench.adapter.registry import adapters, installed_as
 from workbench.errors import AdapterBroken, BadInput, Busy, UnknownAdapter, WorkbenchError
 from workbench.search import messages
-from workbench.search.client import LOCK_NAME
+from workbench.search.client import LOCK_NAME, state_folder
 from workbench.search.indexes import index_adapter, index_stamp
 from workbench.search.service.holding import Gone, Holding
 from workbench.search.service.limits import Limits
@@ -39,6 +39,10 @@ _LOOK_SECONDS = 1.0
 
 #: A starting service truncates a log larger than this many bytes.
 _LOG_BYTES = 4 * 2**20
+
+
+#: Length of the state in the lock file, in bytes; padded with spaces.
+_STATE_BYTES = 512
 
 
 #: Prefix of the folder that contains the socket; only its owner may access it.
@@ -106,14 +110,14 @@ class Service:
 
     def _written(self) -> Any:
         try:
-            return json.loads((self.home / LOCK_NAME).read_text(encoding="utf-8"))
+            return json.loads((state_folder(self.home) / LOCK_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
     def _write(self, state: Mapping[str, Any]) -> None:
-        self._lock.truncate(0)
-        self._lock.write(json.dumps(state).encode())
-        self._lock.flush()
+        # In place and of one length: a service that was here before has left the space, also on a full disk.
+        with (state_folder(self.home) / LOCK_NAME).open("rb+", buffering=0) as file:
+            file.write(json.dumps(state).encode().ljust(_STATE_BYTES))
 
     # Requests ----------------------------------------------------------------------------------
 

@@ -10,6 +10,9 @@ from typing import Any
 #: The newest version.
 HEAD = "0004"
 
+#: All versions, oldest first.
+KNOWN = tuple(f"{number:04d}" for number in range(1, int(HEAD) + 1))
+
 
 def upgrade(connection: Any, to: str = HEAD) -> None:
     """Bring a database up to a step inside the transaction of ``connection``."""
