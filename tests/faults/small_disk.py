@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import threading
 import time
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import nbformat
 
-from tests.faults.stack import Stack, stack, until
+import workbench as wb
+from tests.faults.stack import FINAL, Stack, stack, until
+from workbench import cli
 from workbench.errors import StoreError
 
 #: Size of the file system, how long it is full, and how long jobs are that outlast that.
@@ -82,6 +86,29 @@ def refused(broken: Stack) -> list[str]:
     return said
 
 
+def read_by_others(broken: Stack, job: wb.Job) -> dict[str, object]:
+    """Wait until the end of a job is seen that cannot be written; then read what there is."""
+    seen = {}
+
+    def over() -> bool:
+        fill(broken.home.path / "filler2")  # what was let go of meanwhile
+        with wb.Workspace(broken.home.path) as reader:  # another process would see the same
+            found = reader.job(job.id)
+            seen.update(status=found.status, error=found.error)
+        return seen["status"] in FINAL
+
+    until(over, 20, "the end is seen")
+    said = {}
+    for words in ("runs", "jobs list", f"jobs show {job.id}", f"jobs logs {job.id}"):
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+        ):
+            code = cli.run([*words.split(), "--workspace", str(broken.home.path)])
+        said[words.rpartition(" ")[0] or words] = [code, out.getvalue(), err.getvalue()]
+    return {"status": seen["status"], "error": seen["error"], "read": said}
+
+
 def scenario(folder: Path) -> dict[str, object]:
     """Fill the disk while jobs run, free it again, and wait for the end of everything."""
     disk = folder / "results"
@@ -103,6 +130,7 @@ def scenario(folder: Path) -> dict[str, object]:
         fill(filler)
         began = time.monotonic()
         said = refused(broken)
+        read = read_by_others(broken, ends)
         while time.monotonic() - began < FULL_SECONDS:
             broken.look()
             fill(disk / "filler2")  # what was let go of meanwhile
@@ -120,6 +148,7 @@ def scenario(folder: Path) -> dict[str, object]:
         broken.stop_workers()
         return {
             "refused": said,
+            "read": read,
             "ends": kinds,
             "settled": settled,
             "broken": reader.broken,

@@ -41,6 +41,13 @@ def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, own_mounts: list[str
         assert "full" in said or "No space left" in said, said
         assert "Free some" in said
 
+    # While it is full, others read what there is, and see that the job has ended before that can be written.
+    assert seen["read"]["status"] in ("succeeded", "failed")
+    for words, (code, out, err) in seen["read"]["read"].items():
+        assert code == 0, f"{words}: {err}"
+        assert out, words
+    assert seen["ended"]["status"] == seen["read"]["status"]
+
     # Nothing is left running, by rows or by processes; reported states did not change (the judge checked).
     assert seen["survivors"] == []
     assert seen["after"] == "succeeded"
