@@ -27,6 +27,7 @@ from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoder
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.entries import Collection, Entry, caption_entries, picture_entries
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
+from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
 from adapters.vlm_quantization.index.thresholds import chance_thresholds
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def build_index(
         Two items have the same id, the encoder returns invalid output (shape, unit norm, NaN), or no picture
         is readable.
     workbench.WrongState
-        The folder of that name exists and is not an index.
+        The folder of that name exists and is not an index, or the disk has no room for this one.
     workbench.Busy
         The same index is being built by another process.
     """
@@ -133,7 +134,8 @@ def build_index(
     Path(indexes).mkdir(parents=True, exist_ok=True)
     _clear_leftovers(final, keep=fingerprint)
     work = final.with_name(f".{name}.building-{fingerprint[:12]}")
-    with _locked(work):
+    with _locked(work), gives_space_back(work):
+        check_space(work, least_bytes(sides, encoder.dim, model_file))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.complete()
         built = work / "index"
