@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.errors import BadInput, StoreError
 from workbench.host import processes
-from workbench.store.heart import LocalHeart
+from workbench.store.sink import LocalSink
 from workbench.store.store import Store
 from workbench.store.writer import Writer
 
@@ -50,8 +50,11 @@ class Home:
         self.database_url = database_url or os.environ.get(DATABASE_URL) or ""
         self.store = Store(self.database_url or self.path / "workbench.db")
         # On this machine anybody can see whether a process lives; from a container, or on another host, not.
-        checked = self.store.is_sqlite and not processes.numbering()
-        self._writer = Writer(self.store, None if checked else LocalHeart(self.store))
+        if self.store.is_sqlite and not processes.numbering():
+            self._writer = Writer(self.store)
+        else:
+            sink = LocalSink(self.store)
+            self._writer = Writer(sink, sink)
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.path)!r})"

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+import workbench as wb
 from tests.faults.report import Report
 from tests.faults.stack import Stack, stack, until
 
@@ -43,6 +44,36 @@ def test_a_server_that_crashes_and_comes_back(tmp_path: Path, report: Report, po
         broken.finish()
         assert [job.refresh().status for job in (goes_on, ends)] == ["succeeded"] * 2
         assert [job.attempt for job in (goes_on, ends)] == [1, 1]
+
+
+def test_a_server_that_crashes_while_a_run_is_logged_loses_no_point(
+    tmp_path: Path, report: Report, postgres: Any
+) -> None:
+    with wb.Workspace(tmp_path / "results", database_url=postgres.new_database()) as home:
+        run = home.start_run("e")
+        steps = 0
+
+        def log(seconds: float) -> None:
+            nonlocal steps
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                run.log({"loss": float(steps)}, step=steps)
+                steps += 1
+                time.sleep(0.001)
+
+        for _ in range(2):
+            log(0.6)
+            postgres.stop()
+            try:
+                report.faults["PostgreSQL crash"] += 1
+                log(0.3)
+            finally:
+                postgres.start()
+        log(0.3)
+        run.finish()
+        assert [step for step, _, _ in run.metric_points("loss")] == list(range(steps))
+        assert run.status == "succeeded"
+        assert run.summary["loss"]["count"] == steps
 
 
 def test_connections_are_cut_at_random_moments(

@@ -6,7 +6,7 @@ start: time while the server is stopped does not count.
 
 A run that is logged in a container, or through a database server, is written by its own process, which others
 may be unable to see. That process notes in the database once a minute that it is alive
-(:mod:`workbench.store.heart`); without a note for :data:`ABANDONED_SECONDS` the run is lost.
+(:mod:`workbench.store.sink`); without a note for :data:`ABANDONED_SECONDS` the run is lost.
 """
 
 from __future__ import annotations

@@ -151,7 +151,8 @@ class Database:
 
         A deferred transaction that reads and then writes fails with 'database is locked' if another writer
         was faster; ``BEGIN IMMEDIATE`` waits its turn. Writes that are not ``durable`` may be lost in a
-        power cut (never in a crash of this process); only metric points and progress are written so.
+        power cut or a crash of the database server (never in a crash of this process): progress, heartbeats
+        and, in a file, metric points are written so.
         """
         committing = False
         if self.read_only:

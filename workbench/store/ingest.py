@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from workbench.errors import WrongState
 from workbench.store import points as series
@@ -20,7 +20,12 @@ class Ingest(RunQueries):
     """Queries that add points."""
 
     def add_batches(
-        self, batches: Mapping[Key, Batch], better: Mapping[Key, str | None], *, durable: bool = False
+        self,
+        batches: Mapping[Key, Batch],
+        better: Mapping[Key, str | None],
+        *,
+        durable: bool = False,
+        sent: tuple[str, int] | None = None,
     ) -> None:
         """Add points by (run id, metric name), each batch in the order logged, in one transaction.
 
@@ -32,12 +37,19 @@ class Ingest(RunQueries):
             Directions of new metrics; existing metrics keep theirs.
         durable : bool
             On return the points survive any crash of this process; if ``durable``, also a power cut.
-            Otherwise they survive a power cut after the next durable write, such as the run's end.
+            Otherwise they survive a power cut after the next durable write, such as the run's end. On a
+            database server they always survive its crash: other processes would not notice the loss.
+        sent : (str, int), optional
+            Key and batch number of a sender, for a database server: if a batch with that number or a later
+            one is stored already, nothing is added.
         """
+        durable |= not self.is_sqlite
         batches = {key: batch for key, batch in batches.items() if len(batch.values)}
         if not batches:
             return
         with self._writing(durable=durable) as connection:
+            if sent is not None and not _is_new(connection, *sent, run_id=min(batches)[0]):
+                return
             series.append(connection, batches, better, sqlite=self.is_sqlite)
             self._collect(connection, {run_id for run_id, _ in batches})
 
@@ -156,3 +168,15 @@ class Ingest(RunQueries):
         with self._reading() as connection:
             rows = connection.execute(query.where(SENDERS.c.owner, SENDERS.c.run_id.in_(run_ids)))
             return {row.run_id: row.heard_at for row in rows}
+
+
+def _is_new(connection: Connection, key: str, number: int, *, run_id: int) -> bool:
+    """Return whether a numbered batch is not stored yet, and record that it is."""
+    mine = SENDERS.c.key == key
+    received = connection.execute(select(SENDERS.c.received).where(mine)).scalar()
+    if received is None:
+        added = Sender(key=key, run_id=run_id, received=number)
+        connection.execute(insert(SENDERS).values(added.model_dump()))
+    elif received < number:
+        connection.execute(update(SENDERS).where(mine).values(received=number))
+    return received is None or received < number

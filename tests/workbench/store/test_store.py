@@ -18,6 +18,7 @@ from workbench.store import migrations, records
 from workbench.store.database import patiently
 from workbench.store.engines import is_sound, sqlite_module
 from workbench.store.outcome import STATISTICS
+from workbench.store.points import Batch
 from workbench.store.store import Store
 
 WORKER = {"worker_id": "w1", "host": "here", "worker_pid": 1, "worker_pid_started": "1"}
@@ -246,8 +247,21 @@ def test_postgresql_without_its_driver_names_the_extra(monkeypatch: pytest.Monke
     assert "[postgres]" in raised.value.hint
 
 
-def test_on_postgresql_points_do_not_wait_for_the_disk_and_states_do(postgres: Any) -> None:
+def test_on_postgresql_progress_does_not_wait_for_the_disk_and_states_and_points_do(
+    postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(postgres.new_database())
+    run = store.add_run(records.RunRecord(experiment_id=0), "e")
+    ways: list[bool] = []
+    writing = Store._writing
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Store,
+            "_writing",
+            lambda self, *, durable=True: (ways.append(durable), writing(self, durable=durable))[1],
+        )
+        store.add_batches({(run.id or 0, "m"): Batch([0], [0.0], [1.0])}, {})
+    assert ways == [True]
     for durable, says in ((True, "on"), (False, "off"), (True, "on")):
         with store._writing(durable=durable) as connection:
             assert connection.execute(text("show synchronous_commit")).scalar() == says
