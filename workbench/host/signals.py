@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.util import Finalize, register_after_fork
 from types import FrameType
 from typing import Any, Protocol
 
@@ -76,8 +77,14 @@ def watch(one: Parting) -> None:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_forked)
     _watched = (*(ref for ref in _watched if ref() not in (None, one)), weakref.ref(one))
+    register_after_fork(one, _part_with_process)
     if threading.current_thread() is threading.main_thread():
         _install()
+
+
+def _part_with_process(one: Parting) -> None:
+    """In a forked process of ``multiprocessing``, which ends without Python's exit handlers."""
+    Finalize(None, one.part, args=(PARTING_SECONDS, None), exitpriority=10)
 
 
 def unwatch(one: Parting) -> None:

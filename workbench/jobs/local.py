@@ -10,8 +10,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from pydantic import ValidationError
 from typing_extensions import override
 
 from workbench.adapter.options import check_job
@@ -21,7 +22,7 @@ from workbench.home import Home
 from workbench.host.log import LogReader
 from workbench.jobs import workers
 from workbench.jobs.job import Job
-from workbench.jobs.queue import MAX_ATTEMPTS, check_over, queue, source_copy
+from workbench.jobs.queue import MAX_ATTEMPTS, check_folder, check_over, queue, source_copy
 from workbench.jobs.settling import look_after
 from workbench.results.result import Result
 from workbench.store import records
@@ -74,7 +75,7 @@ class LocalJob(Job):
     def result(self) -> Result | None:
         if self._result is None and self._now().status in records.FINAL_STATUSES:
             row = self._home.store.result(self.id)
-            self._result = None if row is None else Result.model_validate(row.data)
+            self._result = None if row is None else _result(self.id, row.data)
         return self._result
 
     # Its log -----------------------------------------------------------------------------------
@@ -149,6 +150,7 @@ class LocalJob(Job):
         row = self._row
         options = row.options
         if row.source:
+            check_folder(row.cwd, row.source)
             if not source_copy(self._home, row.source_sha256).is_file():
                 raise BadInput(
                     f"the submitted notebook of job {self.id} is missing", hint=f"Submit {row.source} again."
@@ -177,3 +179,14 @@ class LocalJob(Job):
             with contextlib.suppress(StoreError):
                 workers.ensure_worker(self._home)  # if the worker is dead, a new one settles it
         return self.refresh()
+
+
+def _result(job_id: int, data: Any) -> Result:
+    """Return a stored result; one that was damaged says so, since it must not hide the job."""
+    try:
+        return Result.model_validate(data)
+    except ValidationError as error:
+        problem = (
+            f"the stored result of job {job_id} is damaged: {error.error_count()} of its fields are invalid"
+        )
+        return Result(summary="(damaged)", warnings=[f"{problem}. See: workbench doctor"])

@@ -41,6 +41,21 @@ def is_whole(copy: Path, digest: str) -> bool:
     return copy.is_file() and hashlib.sha256(copy.read_bytes()).hexdigest() == digest
 
 
+def check_folder(cwd: str, source: str) -> None:
+    """Check that a user's notebook can run in its own folder: elsewhere its relative paths mean other files.
+
+    Raises
+    ------
+    BadInput
+        The folder is gone.
+    """
+    if cwd and not Path(cwd).is_dir():
+        raise BadInput(
+            f"the folder {cwd!r} that {Path(source).name} runs in is gone",
+            hint="Restore the folder, or submit the notebook from its new place.",
+        )
+
+
 def queue(home: Home, row: records.JobRecord, *, start_worker: bool) -> records.JobRecord:
     """Add a job to the queue, make sure that a worker runs it, and return its row.
 

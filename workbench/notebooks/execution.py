@@ -121,6 +121,9 @@ class Execution:
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError
 
+        cwd = self.cwd if self.cwd and self.cwd.is_dir() else None
+        if self.cwd and cwd is None:
+            log.write(f"the folder {self.cwd} is gone: the kernel starts in {Path.cwd()}\n")
         try:
             _register_engine()
             papermill.execute_notebook(
@@ -131,7 +134,7 @@ class Execution:
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
-                cwd=str(self.cwd) if self.cwd and self.cwd.is_dir() else None,
+                cwd=None if cwd is None else str(cwd),
                 execution=self,
                 saver=saver,
                 job_log=log,

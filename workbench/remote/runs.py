@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 from urllib.parse import quote
 
 from typing_extensions import override
@@ -60,6 +60,13 @@ class RemoteRun(OnServer, Run):
         self._refusal: WorkbenchError | None = None
         super().__init__(_run_row(reply), reply["experiment"])
         self._whole = "git" in reply
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: a handle holds a connection and its login."""
+        raise TypeError(
+            f"the handle of run {self.id} cannot be sent to another process: open the run there, with "
+            f"wb.connect(…).run({self.id})"
+        )
 
     def _take(self, reply: Mapping[str, Any]) -> None:
         self._row, self._whole = _run_row(reply), "git" in reply

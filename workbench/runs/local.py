@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import multiprocessing.util
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, Literal, Self
 from typing_extensions import override
 
 from workbench.errors import BadInput, UnknownRun
+from workbench.home import Home
 from workbench.host import processes
 from workbench.host.files import move_whole
 from workbench.results.result import Better, Metric
@@ -50,6 +53,12 @@ class LocalRun(Run):
         self._points = writer
         self._files = KeptFiles(store, folder)
         self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the handle as what another process opens it with; the run stays this process's."""
+        self._writer.flush()  # the other process counts its steps on from here
+        url = self._store.url.render_as_string(hide_password=False)
+        return _open_again, (str(self.folder.parents[1]), url, self._id)
 
     @property
     @override
@@ -174,6 +183,26 @@ class LocalRun(Run):
             patiently(lambda: self._store.end_run(self.id, status, said_of(error)))
             self._writer.ended(self.id)
             self.refresh()
+
+
+@functools.cache
+def _opened_home(path: str, url: str, pid: int) -> Home:
+    """Return a workspace opened in this process (``pid``) for unpickled handles, which share it."""
+    home = Home(path, database_url=url)
+    # A process of multiprocessing ends without Python's exit handlers.
+    multiprocessing.util.Finalize(None, home.close, exitpriority=10)
+    return home
+
+
+def _open_again(path: str, url: str, run_id: int) -> LocalRun:
+    """Return the handle of a run that was pickled in another process."""
+    home = _opened_home(path, url, os.getpid())
+    row = home.store.run(run_id)
+    if row is None:
+        raise UnknownRun(run_id, home.store.newest_run())
+    experiment = home.store.experiment(row.experiment_id)
+    name = "" if experiment is None else experiment.name
+    return LocalRun(home.store, home._writer, home.runs_dir / str(run_id), row, name)
 
 
 def start(

@@ -431,6 +431,25 @@ def test_a_copy_that_is_not_what_was_submitted_is_neither_executed_nor_kept(
     assert copy.read_bytes() == whole
 
 
+def test_a_notebook_whose_folder_is_gone_is_not_run_elsewhere(
+    workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), folder / "mine.ipynb")
+    job = submission.submit_notebook(workspace, folder / "mine.ipynb", start_worker=False)
+    workspace.store.move_job(job.id, expect="queued", to="failed")
+    folder.rename(tmp_path / "moved")
+    before = workspace.count_jobs()
+    with pytest.raises(wb.BadInput, match=r"mine' that mine\.ipynb runs in is gone") as caught:
+        job.refresh().retry()
+    assert "new place" in caught.value.hint
+    assert workspace.count_jobs() == before
+    (tmp_path / "moved").rename(folder)
+    again = job.retry()
+    again.cancel()
+
+
 def test_a_log_is_followed_letter_by_letter(workspace: wb.Workspace) -> None:
     me = processes.this_process()
     row = records.JobRecord(

@@ -1,10 +1,13 @@
 import gc
 import json
 import math
+import multiprocessing
+import pickle
 import platform
 import subprocess
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -457,3 +460,32 @@ def test_a_run_of_another_host_is_left_to_it_and_one_from_before_a_reboot_is_los
     workspace.store.add_run(row, "e")
     assert workspace.runs()[0].status == status
     assert workspace.run(1).status == status
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_a_handle_can_be_given_to_another_process(workspace: wb.Workspace, method: str) -> None:
+    """As a Process's argument, and to a pool of processes: there it is ``ws.run(id)``."""
+    run = workspace.start_run("e", config={"lr": 0.1})
+    run.log({"loss": -1.0}, step=-1)
+    context = multiprocessing.get_context(method)
+    process = context.Process(target=wb.Run.log, args=(run, {"loss": 0.0}, 0))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        for step in range(1, 20):
+            pool.submit(wb.Run.log, run, {"loss": float(step)}, step).result()
+    # Neither waited for its points to be written: they are, when it ends.
+    assert run.refresh().status == "running"
+    assert sorted(step for step, _, _ in run.metric_points("loss")) == list(range(-1, 20))
+    run.finish()
+
+
+def test_an_unpickled_handle_is_the_run(workspace: wb.Workspace) -> None:
+    with workspace.start_run("e", "name", config={"lr": 0.1}) as run:
+        run.log({"loss": 1.0}, step=7)
+        again = pickle.loads(pickle.dumps(run))  # noqa: S301  # made here
+        assert (again.id, again.name, again.experiment, again.config) == (run.id, "name", "e", {"lr": 0.1})
+        again.log({"loss": 2.0})  # counts on
+        again.flush()
+    assert [(step, value) for step, _, value in run.metric_points("loss")] == [(7, 1.0), (8, 2.0)]

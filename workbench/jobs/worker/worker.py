@@ -250,6 +250,7 @@ class Worker:
         runtime = processes.runtime_folder(runner.token)
         runtime.mkdir(mode=0o700)
         if job.source:
+            queue.check_folder(job.cwd, job.source)
             source = queue.whole_source(self.home, job.source_sha256)
             parameters = restored(job.options)
         else:
