@@ -7,6 +7,7 @@ document and nothing else; progress and messages for people go to standard error
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,12 @@ _ABOUT = "Launch, watch and compare training jobs, search their indexes, and pub
 _ENDING = (
     "Exit codes: 0 success, 1 failure, 2 usage error, 75 cancelled. With --json standard output is one JSON "
     f"document, which each command's --help shows; on failure it is {in_words(ERROR)}."
+)
+
+#: What is wrong with a disk, with permissions or with limits is no bug: words say it, not a traceback.
+_OF_THE_SYSTEM = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP}
+    | {errno.EMFILE, errno.ENFILE}
 )
 
 #: In the order of the help.
@@ -71,13 +78,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except Exception as error:
-        # A bug of ours or of an adapter's: its author needs the traceback.
-        import traceback
-
-        traceback.print_exc()
-        print_error(error, as_json=args.json)
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM:
+            return _bug(error, as_json=args.json)
+        where = f"{error.filename}: " if error.filename else ""
+        print_error(WorkbenchError(f"{where}{error.strerror}"), as_json=args.json)
         return FAILED
+    except Exception as error:
+        return _bug(error, as_json=args.json)
+
+
+def _bug(error: Exception, *, as_json: bool) -> int:
+    """Print a bug of ours or of an adapter's: its author needs the traceback."""
+    import traceback
+
+    traceback.print_exc()
+    print_error(error, as_json=as_json)
+    return FAILED
 
 
 def main() -> None:

@@ -175,7 +175,13 @@ class Workspace(Home, BaseWorkspace):
         """Return handles for run rows already read, in the same order."""
         names = self._experiment_names()
         return [
-            LocalRun(self.store, self._writer, self.runs_dir / str(row.id), row, names[row.experiment_id])
+            LocalRun(
+                self.store,
+                self._writer,
+                self.runs_dir / str(row.id),
+                row,
+                names.get(row.experiment_id, records.DAMAGED),
+            )
             for row in rows
         ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.commands.arguments import command
 from workbench.commands.exit_codes import DONE, FAILED
-from workbench.commands.output import print_document
+from workbench.commands.output import print_document, show
 from workbench.text import visible
 
 if TYPE_CHECKING:
@@ -17,17 +17,33 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the command."""
     about = "Check the installation and report problems; exits with 1 if something is broken."
-    command(commands, "doctor", _doctor, about)
+    doctor = command(commands, "doctor", _doctor, about)
+    doctor.add_argument(
+        "--repair",
+        action="store_true",
+        help="replace wrongly stored values of the workspace by what is shown of them, and restore a missing "
+        "schema version; the database is copied first",
+    )
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from workbench.commands.examination import examine
+    from workbench.commands.examination import Repairs, examine, repair
 
+    repairs = repair(args.workspace) if args.repair else Repairs()
     report = examine(args.workspace)
     if args.json:
-        print_document(report.to_json())
-    else:
-        _print(report)
+        print_document({**report.to_json(), "repairs": repairs.to_json()})
+        return FAILED if report.broken else DONE
+    if args.repair:
+        for change in repairs.changes:
+            show(f"repaired: {change}")
+        show(
+            f"The database before the repair is in {repairs.backup}"
+            if repairs.backup
+            else "Nothing to repair."
+        )
+        show()
+    _print(report)
     return FAILED if report.broken else DONE
 
 

@@ -116,6 +116,7 @@ DOCUMENTS: Mapping[str, Shape] = {
     "doctor": {
         "found": "object",
         "problems": [{"level": "text", "check": "text", "message": "text", "hint": "text"}],
+        "repairs": {"changes": ["text"], "backup": "text"},
     },
     "import mlflow": {
         "new": "whole number",

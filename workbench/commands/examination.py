@@ -20,12 +20,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from workbench.adapter.registry import adapters, get_adapter, import_name_shared
-from workbench.errors import AdapterBroken, StoreUnavailable, WorkbenchError
-from workbench.home import DATABASE_URL, HOME
+from workbench.errors import AdapterBroken, BadInput, StoreError, StoreUnavailable, WorkbenchError
+from workbench.home import DATABASE_URL, workspace_path
 from workbench.host.locks import is_locked
 from workbench.host.mounts import network_filesystem
 from workbench.jobs import workers
 from workbench.notebooks import shipped
+from workbench.search.indexes import index_names
 from workbench.store.engines import is_sound, sqlite_module
 from workbench.store.records import JOB_STATUSES
 from workbench.workspace import Workspace
@@ -45,8 +46,16 @@ SERVER_EXTENSION, LAB_EXTENSION = "workbench.server", "notebook-workbench"
 _TELLING = ("jupyterlab", "voila", "papermill", "ipykernel", "SQLAlchemy", "torch")
 
 
+#: At most this many damaged values are listed.
+_MOST_ROWS = 10
+
+
 #: Free bytes below which jobs are about to fail, and below which a warning is due.
 LEAST_FREE, LITTLE_FREE = 500 * 2**20, 2 * 2**30
+
+
+#: The folders of a workspace.
+_FOLDERS = ("runs", "jobs", "indexes", "cache")
 
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -101,7 +110,7 @@ def examine(path: str | os.PathLike[str] | None = None, *, database_url: str | N
     """
     report = Report()
     installation = _Installation(
-        Path(path or os.environ.get(HOME) or "results").expanduser().resolve(),
+        workspace_path(path),
         database_url or os.environ.get(DATABASE_URL) or "",
         report.found,
     )
@@ -234,13 +243,30 @@ def _jupyter(installation: _Installation) -> Iterator[Problem]:
 def _workspace(installation: _Installation) -> Iterator[Problem]:
     path = installation.path
     installation.found["workspace"] = str(path) if path.exists() else f"{path} (does not exist yet)"
+    if path.is_dir() and not installation.database_url and not (path / "workbench.db").exists():
+        installation.found["workspace"] = f"{path} (no workspace yet: it has no workbench.db)"
+        if os.access(path, os.R_OK) and any(path.iterdir()):
+            hint = (
+                "Name the workspace with --workspace or $WORKBENCH_HOME. A first job or run would make one."
+            )
+            yield Problem("warning", "workspace", f"{path} holds other files and is no workspace", hint)
     near = next(folder for folder in (path, *path.parents) if folder.exists())
     if not near.is_dir():
         message = f"{path} cannot be a workspace: {near} is a file"
         yield Problem("broken", "workspace", message, "Name a folder with --workspace or $WORKBENCH_HOME.")
     elif not os.access(near, os.W_OK):
         hint = "Make it writable, or name another one with --workspace or $WORKBENCH_HOME."
-        yield Problem("broken", "workspace", f"{near} is not writable", hint)
+        yield Problem("broken", "workspace", f"{near} is not writable: it can only be read", hint)
+    for name in _FOLDERS:
+        folder = path / name
+        if folder.is_symlink() and not folder.exists():
+            message = f"{folder} is a link to a missing place: {os.readlink(folder)}"  # noqa: PTH115
+            yield Problem("broken", "workspace", message, "Restore that folder, or delete the link.")
+        elif folder.exists() and not folder.is_dir():
+            yield Problem("broken", "workspace", f"{folder} is not a folder", "Move it out of the workspace.")
+        elif folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            hint = f"Run: chmod u+rwx '{folder}', or ask its owner."
+            yield Problem("broken", "workspace", f"{folder} is not readable for this user", hint)
     if kind := network_filesystem(near):
         installation.found["file system"] = f"{kind} (network)"
 
@@ -282,6 +308,51 @@ def _database(installation: _Installation) -> Iterator[Problem]:
         )
 
 
+def _rows(installation: _Installation) -> Iterator[Problem]:
+    """Name damaged pages and rows; nothing is changed."""
+    from workbench.store.repair import find_pages, find_rows
+
+    home = installation.home
+    if home is None:
+        return
+    if pages := find_pages(home.store):
+        more = "" if len(pages) == 1 else f" (and {len(pages) - 1} more)"
+        hint = (
+            "What can still be read is shown. Copy the workspace, then restore workbench.db from a backup, "
+            "or try: sqlite3 workbench.db .recover"
+        )
+        yield Problem("broken", "database", f"the database file is damaged: {pages[0]}{more}", hint)
+    try:
+        findings = find_rows(home.store)
+    except StoreError:
+        if pages:
+            return  # they are what cannot be read
+        raise
+    for finding in findings[:_MOST_ROWS]:
+        yield Problem(
+            "warning",
+            "database",
+            f"damaged or wrongly stored: {finding}",
+            "It is shown as that. To store it so: workbench doctor --repair",
+        )
+    left = len(findings) - _MOST_ROWS
+    if left > 0:
+        yield Problem("warning", "database", f"damaged or wrongly stored: {left} more values")
+
+
+def _indexes(installation: _Installation) -> Iterator[Problem]:
+    """Name indexes whose files cannot be read."""
+    folder = installation.path / "indexes"
+    if not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        return
+    for name in index_names(folder):
+        for file in sorted((folder / name).iterdir()):
+            if not os.access(file, os.R_OK):
+                message = f"index {name!r}: {file.name} is not readable for this user"
+                yield Problem("broken", "indexes", message, f"Run: chmod u+r '{file}', or build it again.")
+                break
+
+
 def _queue(installation: _Installation) -> Iterator[Problem]:
     home = installation.home
     if home is None:
@@ -295,7 +366,56 @@ def _queue(installation: _Installation) -> Iterator[Problem]:
     if (waiting := counts["queued"]) and not alive:
         message = f"{waiting} job{' is' if waiting == 1 else 's are'} queued and no worker is running"
         yield Problem("broken", "jobs", message, "Start one: workbench worker")
-    installation.found["indexes"] = ", ".join(home.index_names()) or "none"
+    installation.found["indexes"] = ", ".join(index_names(home.path / "indexes")) or "none"
+
+
+# Repairing ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Repairs:
+    """What was repaired: a sentence per change, and the copy that was made first."""
+
+    changes: list[str] = field(default_factory=list)
+    backup: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``{"changes": [text], "backup": path}``."""
+        return asdict(self)
+
+
+def repair(path: str | os.PathLike[str] | None = None, *, database_url: str | None = None) -> Repairs:
+    """Repair wrongly stored rows of a workspace and a missing schema version; the database is copied first.
+
+    Raises
+    ------
+    BadInput
+        There is no workspace, or its database is on a server.
+    StoreError
+        The database cannot be copied or written.
+    """
+    from workbench.store.repair import back_up, find_rows, missing_version, repair_rows, restore_version
+
+    folder = workspace_path(path)
+    if database_url or os.environ.get(DATABASE_URL):
+        raise BadInput(
+            "only a workspace's own database file can be repaired, not one on a server",
+            hint=f"Unset ${DATABASE_URL}, or restore the server's database from its backup.",
+        )
+    file = folder / "workbench.db"
+    if not file.is_file():
+        raise BadInput(f"{folder} is no workspace: it has no workbench.db", hint="Name one with --workspace.")
+    made = Repairs()
+    version = missing_version(file)
+    if version:
+        made.backup = str(back_up(file))
+        restore_version(file, version)
+        made.changes.append(f"schema version: missing → {version}")
+    with Workspace(folder) as home:
+        if find_rows(home.store):
+            made.backup = made.backup or str(back_up(file))
+            made.changes += map(str, repair_rows(home.store))
+    return made
 
 
 # Adapters and notebooks -----------------------------------------------------------------------------
@@ -347,6 +467,8 @@ CHECKS: dict[str, Callable[[_Installation], Iterator[Problem]]] = {
     "workspace": _workspace,
     "disk": _disk,
     "database": _database,
+    "rows": _rows,
+    "indexes": _indexes,
     "jobs": _queue,
     "adapters": _adapters,
     "notebooks": _notebooks,

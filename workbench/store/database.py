@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from sqlalchemy.orm.attributes import manager_of_class
 from workbench.errors import ReadOnly, StoreError, StoreUnavailable, WorkbenchError
 from workbench.host.signals import undisturbed
 from workbench.store import migrations
+from workbench.store.damage import RowCheck
 from workbench.store.engines import parse_url, postgres_engine, sqlite_engine, sqlite_module
 from workbench.store.records import Record
 from workbench.store.sqlite_file import SqliteFile
@@ -298,6 +300,8 @@ def _hint(message: str) -> str:
         return "Free some disk space and try again."
     if "readonly" in message or "read-only" in message or "unable to open" in message:
         return "Check that the workspace's folder and its files are writable."
+    if "malformed" in message or "not a database" in message:
+        return "The file is damaged. See which parts: workbench doctor"
     return "Check that the disk is healthy and has free space." if "I/O error" in message else ""
 
 
@@ -340,7 +344,8 @@ def _check_revision(revision: str | None, has_tables: bool) -> None:
         raise StoreError(
             "the database has tables, but its schema version is "
             + ("missing" if revision is None else f"unknown: {revision[:40]!r}"),
-            hint="It was damaged or changed by another program. See what can be repaired: workbench doctor",
+            hint="It was damaged or changed by another program. To restore the version, if the tables are "
+            "known: workbench doctor --repair",
         )
     raise StoreError(
         f"the database has schema version {revision}; at most {migrations.HEAD} is supported",
@@ -348,14 +353,20 @@ def _check_revision(revision: str | None, has_tables: bool) -> None:
     )
 
 
+@functools.cache
+def _check_of(record: type[Record]) -> RowCheck:
+    return RowCheck(list(record.__table__.columns))  # type: ignore[attr-defined]  # SQLModel sets it
+
+
 def as_record(record: type[_R], row: Row[Any]) -> _R:
-    """Return a row as its record.
+    """Return a row as its record; damaged values as described in :mod:`workbench.store.damage`.
 
     Values were validated when written, and a constructor that sets attributes one by one takes four times as
     long as the query.
     """
     made: _R = manager_of_class(record).new_instance()
-    made.__dict__.update(row._mapping)
+    mended = _check_of(record).mended(row)
+    made.__dict__.update(row._mapping if mended is None else zip(row._fields, mended, strict=True))
     made.__pydantic_fields_set__.update(row._fields)
     return made
 

@@ -8,11 +8,14 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Select, func, insert, select, update
 
+from workbench.store.damage import RowCheck
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.records import FINAL_STATUSES, EvalResult, JobRecord
 from workbench.store.runs import RunQueries
 from workbench.store.tables import JOBS, RESULTS, RUNS
 from workbench.values import storable
+
+_CHECK_JOB = RowCheck(list(JOBS.columns))
 
 
 class JobQueries(RunQueries):
@@ -65,7 +68,8 @@ class JobQueries(RunQueries):
         """Return jobs, newest first, as plain rows: five times as fast for a thousand jobs."""
         with self._reading() as connection:
             rows = connection.execute(_some_jobs(type, status, limit, offset)).all()
-        return [self._with_job_end(row) for row in cast("list[JobRecord]", rows)]
+        shown = [row if _CHECK_JOB.mended(row) is None else as_record(JobRecord, row) for row in rows]
+        return [self._with_job_end(row) for row in cast("list[JobRecord]", shown)]
 
     def count_jobs(
         self,

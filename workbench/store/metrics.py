@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
+from workbench.errors import StoreError
 from workbench.store import points as series
+from workbench.store.damage import RowCheck
 from workbench.store.database import Database
 from workbench.store.points import Key, Series
 from workbench.store.records import MetricSummary
@@ -26,6 +29,9 @@ _SUMMARY_TABLE = (
     .where(SUMMARIES.c.run_id.in_(IDS))
     .order_by(SUMMARIES.c.id)
 )
+
+
+_CHECK_SUMMARY = RowCheck([SUMMARIES.c[name] for name in ("run_id", "name", *_SUMMARY_COLUMNS)])
 
 
 class MetricQueries(Database):
@@ -54,7 +60,10 @@ class MetricQueries(Database):
         out: dict[int, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
         # Raw driver rows and literal dicts, for speed: there are thousands, and no value needs converting.
         rows = connection.execute(_SUMMARY_TABLE, {"ids": list(run_ids)}).cursor.fetchall()
-        for run_id, name, last, low, high, best, best_step, last_step, count, nonfinite, better in rows:
+        for row in rows:
+            run_id, name, last, low, high, best, best_step, last_step, count, nonfinite, better = (
+                _CHECK_SUMMARY.mended(row) or row
+            )
             out[run_id][name] = {
                 "last": last,
                 "min": low,
@@ -88,7 +97,7 @@ class MetricQueries(Database):
         dict of (run id, metric name) to Series
             One per key; empty if there is no such metric or no new point. The arrays may be read-only.
         """
-        with self._reading() as connection:
+        with self._reading() as connection, _damaged_points():
             return series.read(connection, keys, after, most)
 
     def points(self, run_id: int, name: str, *, after: int = -1) -> list[tuple[int, float, float]]:
@@ -108,4 +117,16 @@ class MetricQueries(Database):
     ) -> dict[int, dict[str, float]]:
         if not steps:
             return {}
-        return series.at_steps(series.read(connection, [(run_id, name) for name in names]), steps)
+        with _damaged_points():
+            return series.at_steps(series.read(connection, [(run_id, name) for name in names]), steps)
+
+
+@contextmanager
+def _damaged_points() -> Iterator[None]:
+    """Convert the errors of points that are no numbers, or of chunks that are cut off."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise StoreError(
+            f"stored metric points are damaged: {error}", hint="See which parts: workbench doctor"
+        ) from None

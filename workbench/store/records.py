@@ -7,6 +7,7 @@ store converts between the two. The queries are in :mod:`workbench.store.store`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 from sqlalchemy import (
@@ -53,24 +54,42 @@ class Json(TypeDecorator[Any]):
         ``dict`` or ``list``.
     none_as_null : bool
         Whether None is stored as NULL.
+    each : callable, optional
+        Whether an element of a list has the right form; others are left out.
     """
 
     impl = JSON
     cache_ok = True
 
-    def __init__(self, kind: type, none_as_null: bool = False) -> None:
+    def __init__(
+        self, kind: type, none_as_null: bool = False, each: Callable[[Any], bool] | None = None
+    ) -> None:
         self.kind = kind
+        self.each = each
+        self.none_as_null = none_as_null
         super().__init__(none_as_null=none_as_null)
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:
         """Return a stored value in the form of the column."""
-        if value is None or isinstance(value, self.kind):
+        if value is None:
+            return None if self.none_as_null else self.kind()
+        if isinstance(value, self.kind):
+            if self.each is not None and not all(map(self.each, value)):
+                return list(filter(self.each, value))
             return value
         if self.kind is list:
             return []
         if isinstance(value, list) and all(isinstance(one, str) for one in value):
             return dict.fromkeys(value, True)
         return {DAMAGED: str(value)[:1000]}
+
+
+def _is_direction(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(one, str) for one in value)
+
+
+def _is_stage(value: Any) -> bool:
+    return isinstance(value, dict) and "name" in value and value.keys() <= {"name", "done", "total"}
 
 
 class Record(SQLModel, registry=registry()):
@@ -102,7 +121,9 @@ class RunRecord(Record, table=True):
     config: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json(dict), nullable=False))
     tags: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json(dict), nullable=False))
     #: The better direction of each metric: a list of (glob pattern, "higher" | "lower"), first match counts.
-    directions: list[list[str]] = Field(default_factory=list, sa_column=Column(Json(list), nullable=False))
+    directions: list[list[str]] = Field(
+        default_factory=list, sa_column=Column(Json(list, each=_is_direction), nullable=False)
+    )
     job_id: int | None = Field(default=None, index=True)
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(Json(dict, none_as_null=True)))
     created_at: float = Field(default_factory=time.time, sa_type=Float)
@@ -250,7 +271,8 @@ class JobRecord(Record, table=True):
     progress_message: str = Field(default="", sa_type=Text)
     #: Its current stages, outermost first, each ``{"name", "done", "total"}``.
     progress_stages: list[dict[str, Any]] = Field(
-        default_factory=list, sa_column=Column(Json(list), nullable=False, server_default="[]")
+        default_factory=list,
+        sa_column=Column(Json(list, each=_is_stage), nullable=False, server_default="[]"),
     )
     #: Units of the innermost stage per second, and seconds left in total; None while unknown.
     progress_rate: float | None = Field(default=None, sa_type=Float)

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import JSON, Connection, Text, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from workbench.store.damage import RowCheck
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.metrics import IDS, MetricQueries
 from workbench.store.outcome import collect
-from workbench.store.records import Checkpoint, Experiment, Json, RunRecord
+from workbench.store.records import DAMAGED, Checkpoint, Experiment, Json, RunRecord
 from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS, SUMMARIES
 from workbench.values import storable
 
@@ -38,12 +39,19 @@ class RunRow(NamedTuple):
 _RUN_TABLE = (
     select(
         *(
-            EXPERIMENTS.c.name.label("experiment") if name == "experiment" else RUNS.c[name]
+            func.coalesce(EXPERIMENTS.c.name, DAMAGED).label("experiment")
+            if name == "experiment"
+            else RUNS.c[name]
             for name in RunRow._fields
         )
     )
-    .join(EXPERIMENTS, EXPERIMENTS.c.id == RUNS.c.experiment_id)
+    .join(EXPERIMENTS, EXPERIMENTS.c.id == RUNS.c.experiment_id, isouter=True)
     .order_by(RUNS.c.id.desc())
+)
+
+
+_CHECK_RUN_ROW = RowCheck(
+    [EXPERIMENTS.c.name if name == "experiment" else RUNS.c[name] for name in RunRow._fields]
 )
 
 
@@ -147,7 +155,7 @@ class RunQueries(MetricQueries):
                 rows = connection.execute(_RUN_TABLE)
             else:
                 rows = connection.execute(_RUN_TABLE_OF, {"ids": list(run_ids)})
-            table = {row[0]: RunRow(*row) for row in rows}
+            table = {row[0]: RunRow(*(_CHECK_RUN_ROW.mended(row) or row)) for row in rows}
         for run_id, end in self.unwritten_runs.items():
             if run_id in table and table[run_id].status == "running":
                 table[run_id] = table[run_id]._replace(**end)

@@ -163,6 +163,7 @@ class SqliteFile:
         connection = self._module.connect(name, **settings)
         try:
             connection.isolation_level = None  # transactions begin in the engine's `begin`
+            connection.text_factory = _text
             connection.execute(f"pragma journal_mode = {self._journal}")
             connection.execute("pragma foreign_keys = on")
         except BaseException:
@@ -191,6 +192,7 @@ class SqliteFile:
         connection = self._module.connect(f"file:{quote(str(path))}?{how}", uri=True, **settings)
         try:
             connection.isolation_level = None
+            connection.text_factory = _text
             connection.execute("select count(*) from sqlite_master").fetchone()
             connection.execute("pragma query_only = on")
         except BaseException:
@@ -253,6 +255,11 @@ class SqliteFile:
             hint="To go on, open it again: restart this kernel or server. What was in the deleted workspace "
             "is gone.",
         )
+
+
+def _text(data: bytes) -> str:
+    """Return stored text; one damaged letter must not make a list unreadable."""
+    return data.decode("utf-8", "replace")
 
 
 def _beside(path: Path, ending: str) -> Path:
