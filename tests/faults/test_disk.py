@@ -13,11 +13,11 @@ from tests.faults.report import Report
 HERE = Path(__file__).parent
 
 # By name, since some package among those installed may be called `tests` as well.
-RUN = f"""
+RUN = """
 import json, pathlib, sys, types
 tests = sys.modules["tests"] = types.ModuleType("tests")
-tests.__path__ = [{str(HERE.parent)!r}]
-from tests.faults.small_disk import scenario
+tests.__path__ = [sys.argv[2]]
+from tests.faults.{module} import scenario
 print(json.dumps(scenario(pathlib.Path(sys.argv[1]))))
 """
 
@@ -25,7 +25,7 @@ print(json.dumps(scenario(pathlib.Path(sys.argv[1]))))
 def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, own_mounts: list[str], report: Report) -> None:
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
     done = subprocess.run(
-        [*own_mounts, sys.executable, "-c", RUN, str(tmp_path)],
+        [*own_mounts, sys.executable, "-c", RUN.format(module="small_disk"), str(tmp_path), str(HERE.parent)],
         env=environment,
         capture_output=True,
         text=True,
@@ -75,3 +75,39 @@ def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, own_mounts: list[str
     report.ends.update(seen["ends"])
     report.acknowledged += seen["acknowledged"]
     report.settled.append((seen["settled"], "a full disk"))
+
+
+def test_a_disk_that_can_only_be_read(tmp_path: Path, own_mounts: list[str], toy_package: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(toy_package), str(HERE.parents[1])])}
+    done = subprocess.run(
+        [*own_mounts, sys.executable, "-c", RUN.format(module="read_only"), str(tmp_path), str(HERE.parent)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    seen = json.loads(done.stdout)
+    for name in ("closed", "killed", "alone"):
+        for words, (code, out, err) in seen[name]["reads"].items():
+            assert code == 0 or words == "doctor", f"{name}: {words}: {err}"
+            assert "Traceback" not in err
+            assert out
+        for words, (code, _, err) in seen[name]["writes"].items():
+            assert code != 0, words
+            assert "read-only disk" in err or "no job" in err
+            assert "Traceback" not in err
+    for name in ("killed", "alone"):
+        (line,) = (line for line in seen[name]["reads"]["runs"][1].splitlines() if "killed" in line)
+        assert "lost" in line
+        assert "m=2" in line
+    for words, (code, text) in seen["http"].items():
+        refused = words in ("start", "submit", "annotate")
+        assert code == (409 if refused else 200), f"{words}: {text}"
+        assert ("can only be read" in text) == refused
+    assert sorted(path.name for path in (tmp_path / "closed").iterdir()) == [
+        "indexes",
+        "runs",
+        "workbench.db",
+    ]

@@ -84,8 +84,8 @@ class Watch:
         if reason := why_gone(self._store, job):
             return reason
         if not job.worker_id:  # it was run by hand, and has no lease
-            beat = job.heartbeat_at
-            if job.host != processes.host() and beat is not None and clock - beat > ABANDONED_SECONDS:
+            noted = job.heartbeat_at
+            if job.host != processes.host() and noted is not None and clock - noted > ABANDONED_SECONDS:
                 return f"the process that ran it was silent for {ABANDONED_SECONDS / 3600:g} h"
             return ""
         now, job_id = self._timer(), job.id or 0

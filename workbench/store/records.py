@@ -62,7 +62,7 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def __init__(
-        self, kind: type, none_as_null: bool = False, each: Callable[[Any], bool] | None = None
+        self, kind: Any, none_as_null: bool = False, each: Callable[[Any], bool] | None = None
     ) -> None:
         self.kind = kind
         self.each = each
@@ -74,8 +74,8 @@ class Json(TypeDecorator[Any]):
         if value is None:
             return None if self.none_as_null else self.kind()
         if isinstance(value, self.kind):
-            if self.each is not None and not all(map(self.each, value)):
-                return list(filter(self.each, value))
+            if self.each is not None and not all(self.each(one) for one in value):
+                return [one for one in value if self.each(one)]
             return value
         if self.kind is list:
             return []

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -824,3 +825,32 @@ def test_a_comparison_has_downsampled_curves(live: Live) -> None:
     assert set(other["value"]) == {None}
     compared = live.post("experiments/compare", {"runs": [run.id], "metrics": ["other", "none"]}).json()
     assert [one["name"] for one in compared["series"]] == ["other"]
+
+
+def test_a_workspace_that_is_deleted_or_replaced_is_not_written_to(tmp_path: Path) -> None:
+    """Everything was acknowledged, and lost: SQLite goes on with the deleted file."""
+    home = tmp_path / "results"
+    wb.Workspace(home).close()
+    with live_server(home, tmp_path / "state") as served:
+        run = served.post("runs", {"key": "k" * 32, "experiment": "e"}).json()["id"]
+        point = {"steps": [1], "times": [1.0], "values": [1.0]}
+        calls = {
+            "start": ("POST", "runs", {"key": "l" * 32, "experiment": "e"}),
+            "points": ("POST", f"runs/{run}/points", {"key": "k" * 32, "number": 1, "points": {"m": point}}),
+            "end": ("POST", f"runs/{run}/end", {"status": "succeeded"}),
+            "annotate": ("PATCH", f"runs/{run}", {"notes": "x"}),
+            "list": ("GET", "runs", None),
+        }
+        shutil.rmtree(home)
+        for replaced in (False, True):
+            if replaced:
+                wb.Workspace(home).close()
+            for name, (verb, path, body) in calls.items():
+                reply = served.ask(verb, path, json=body) if body else served.ask(verb, path)
+                error = reply.json()["error"]
+                assert (reply.status_code, error["type"]) == (503, "StoreError"), f"{name}: {reply.text}"
+                assert "deleted" in error["message"]
+                assert "restart" in error["hint"]
+            assert home.exists() == replaced
+        with wb.Workspace(home) as other:
+            assert other.runs() == []
