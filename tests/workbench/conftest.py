@@ -23,7 +23,7 @@ import pytest
 
 import workbench as wb
 from workbench.host import processes
-from workbench.search.client import LOCK_NAME
+from workbench.search.client import LOCK_NAME, state_folder
 from workbench.store import records
 
 BROKEN = Path(__file__).parents[1] / "adapters" / "broken.py"
@@ -99,7 +99,7 @@ def job_row(home: wb.Workspace, status: str, **columns: Any) -> int:
 def end_search_service(home: Path) -> None:
     """End a workspace's search service, if one was started."""
     with suppress(OSError, ValueError, KeyError):
-        pid = json.loads((home / LOCK_NAME).read_text())["pid"]
+        pid = json.loads((state_folder(home) / LOCK_NAME).read_text())["pid"]
         os.kill(pid, signal.SIGTERM)
         until(lambda: not processes.started(pid))
 
