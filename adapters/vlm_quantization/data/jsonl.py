@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import workbench as wb
-from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine, picture_digest
-from adapters.vlm_quantization.data.pictures import decode_picture
+from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
+from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 
 #: A line longer than this many characters is reported, not parsed.
 MAX_LINE_CHARACTERS = 1_000_000
-
-
-#: Threads that decode pictures; Pillow releases the interpreter lock while it decodes.
-DECODERS = 2
 
 
 #: A picture modified less than this long ago, in nanoseconds, is decoded again next time.
@@ -347,7 +343,7 @@ def _decoded(
     cache = _DigestCache(path, cache_dir)
     kept: list[Item] = []
     problems: list[UnusableLine] = []
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         digests = pool.map(cache.digest, [item.image for _, item in items])
         for done, ((number, item), digest) in enumerate(zip(items, digests, strict=True)):
             if progress and done % 25 == 0:
@@ -389,14 +385,14 @@ class _DigestCache:
     def digest(self, image: bytes | Path) -> str | wb.BadInput:
         """Return the digest of a picture's pixels, or the error if it cannot be decoded."""
         if isinstance(image, bytes):
-            return picture_digest(decode_picture(image))
+            return picture_file_digest(image)
         name = image.relative_to(self._folder).as_posix()
         try:
             status = image.stat()
             entry = [status.st_size, status.st_mtime_ns]
             old = self._old.get(name)
             known = isinstance(old, list) and len(old) == 3 and old[:2] == entry
-            digest = str(old[2]) if known and old else picture_digest(decode_picture(image, name=name))
+            digest = str(old[2]) if known and old else picture_file_digest(image, name=name)
         except wb.BadInput as error:
             return error
         except OSError as error:
