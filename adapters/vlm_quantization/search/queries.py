@@ -7,7 +7,7 @@ regardless of the library that ranked them.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.opened import Index
 from adapters.vlm_quantization.index.ranking import check_k
 from adapters.vlm_quantization.search.options import SearchOptions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SIDE_OF_TARGET = {"pictures": "images", "captions": "captions"}
 
@@ -43,8 +46,8 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
     return _answer(index, encoded.codes[0], encoded.features[0], "captions", k, options, took)
 
 
-def search_image(index: Index, data: bytes, k: int, options: SearchOptions) -> wb.SearchResult:
-    """Find pictures or captions by an encoded picture (JPEG, PNG, WebP).
+def search_image(index: Index, data: bytes | Image, k: int, options: SearchOptions) -> wb.SearchResult:
+    """Find pictures or captions by a picture: encoded (JPEG, PNG, WebP), or decoded to RGB.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def search_image(index: Index, data: bytes, k: int, options: SearchOptions) -> w
     from adapters.vlm_quantization.data.pictures import decode_picture
 
     start = time.perf_counter()
-    encoded = index.encoder.encode_images([decode_picture(data)])
+    encoded = index.encoder.encode_images([decode_picture(data) if isinstance(data, bytes) else data])
     took = (time.perf_counter() - start) * 1e3
     return _answer(index, encoded.codes[0], encoded.features[0], "images", k, options, took)
 
