@@ -11,7 +11,8 @@ list, count as Korean if they hold Hangul, else as English. ``labels``, ``id`` (
 and named in a note.
 
 A picture that several lines list, one line per caption, is one picture with all their captions: recognised
-by its path or, as a copy, by its pixels. Pictures with the same captions are one concept: each is a correct
+by its path or, as a copy, by its pixels. Pictures whose captions have the same words, whatever their case
+and punctuation, are one concept: each is a correct
 result for those captions, and they are held out together.
 
 An invalid line is skipped and reported with its number; the other lines are still read.
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
 from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
+from adapters.vlm_quantization.towers.ngrams import words_of
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
@@ -96,7 +98,7 @@ def read_jsonl(
     kept, broken = _decoded(list(reading.items.values()), path, cache_dir, progress)
     kept, copies = _without_copies(kept)
     problems = sorted([*reading.problems, *broken], key=lambda problem: problem.line)
-    notes = _notes(reading.repeats + copies, reading.ignored)
+    notes = [*_notes(reading.repeats + copies, reading.ignored), *_wordless(kept)]
     collection = CaptionedImages(path.stem, _with_concepts(kept), problems=problems, notes=notes)
     if not kept:
         summary = collection.problem_summary or "the file has no lines"
@@ -180,6 +182,18 @@ def _notes(repeats: int, ignored: Mapping[str, int]) -> list[str]:
         )
         notes.append(f"Ignored fields: {fields}. Fields in use: {', '.join(_FIELDS)}.")
     return notes
+
+
+def _wordless(items: Sequence[Item]) -> list[str]:
+    """Return a sentence on captions that a model cannot tell apart, if there are any."""
+    texts = [
+        text for item in items for texts in item.captions.values() for text in texts if not words_of(text)
+    ]
+    if not texts:
+        return []
+    shown = ", ".join(map(_shown, list(dict.fromkeys(texts))[:3]))
+    captions = "1 caption has" if len(texts) == 1 else f"{len(texts):,} captions have"
+    return [f"{captions} no letter or digit ({shown}): such captions all look the same to a model."]
 
 
 _EXAMPLE = 'A line looks like {"image": "a.jpg", "captions": {"en": ["a red kite"]}, "labels": ["kite"]}'
@@ -328,12 +342,17 @@ def _by_script(texts: str | list[Any]) -> dict[str, list[Any]]:
 
 
 def _with_concepts(items: list[Item]) -> list[Item]:
-    """Assign one concept to pictures with equal captions: the id of the first of them."""
-    first: dict[tuple[tuple[str, tuple[str, ...]], ...], str] = {}
-    return [
-        replace(item, concept=first.setdefault(tuple(sorted(item.captions.items())), item.id))
-        for item in items
-    ]
+    """Assign one concept to pictures whose captions have equal words: the id of the first of them."""
+    first: dict[tuple[tuple[str, frozenset[str]], ...], str] = {}
+    return [replace(item, concept=first.setdefault(_caption_key(item), item.id)) for item in items]
+
+
+def _caption_key(item: Item) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Return an item's captions as a model sees them: without case, width, spaces and punctuation."""
+    return tuple(
+        (language, frozenset(" ".join(words_of(text)) or text for text in texts))
+        for language, texts in sorted(item.captions.items())
+    )
 
 
 def _decoded(

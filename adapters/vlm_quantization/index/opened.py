@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_BITS, Encoder
 from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index.names import Names
 from adapters.vlm_quantization.index.ranking import FAISS_THREADS, PrefixCodes, cosine_search
 from adapters.vlm_quantization.search.options import METHODS
 
@@ -73,6 +75,11 @@ class Side:
                 f"must have {n} items as in the manifest, not {len(self.items)}",
             )
         self.prefixes = PrefixCodes(self.codes)
+
+    @cached_property
+    def names(self) -> Names:
+        """The names of the items, read when they are first asked for."""
+        return Names(self.items)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -180,6 +187,23 @@ class Index:
         if method == "cosine":
             return cosine_search(self.sides[side].features, feature, k=k)
         raise wb.BadInput(f"unknown method {method!r}. Allowed: {', '.join(METHODS)}")
+
+    def measure(
+        self,
+        code: NDArray[np.uint8],
+        feature: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        *,
+        side: str,
+        bits: int,
+        method: str,
+    ) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Return the distances or cosines of some rows, as :meth:`search` does."""
+        one = self.sides[side]
+        if method == "hamming":
+            differing = np.bitwise_count(one.codes[rows, : bits // 8] ^ code[: bits // 8])
+            return differing.sum(axis=1, dtype=np.int64)
+        return (one.features[rows].astype(np.float64) * feature).sum(axis=1)
 
 
 def load_index(

@@ -340,3 +340,23 @@ def test_a_path_that_is_written_in_two_ways_is_one_picture(folder):
         write(folder, line("pictures/red.png"), line("./pictures/red.png"), line("pictures/blue.png"))
     )
     assert [item.id for item in collection.items] == ["pictures/red.png", "pictures/blue.png"]
+
+
+def test_captions_with_equal_words_are_one_concept(folder):
+    def named(image, *texts):
+        return line(image, captions={"en": list(texts)})
+
+    same = read_jsonl(
+        write(folder, named("pictures/red.png", "A red kite."), named("pictures/blue.png", "a  ＲＥＤ kite"))
+    )
+    assert len({item.concept for item in same.items}) == 1
+    assert {item.captions["en"][0] for item in same.items} == {"A red kite.", "a  ＲＥＤ kite"}
+    other = read_jsonl(
+        write(folder, named("pictures/red.png", "a red kite"), named("pictures/blue.png", "a red kit"))
+    )
+    assert len({item.concept for item in other.items}) == 2
+    emoji = read_jsonl(write(folder, named("pictures/red.png", "🪁"), named("pictures/blue.png", "🐶")))
+    assert len({item.concept for item in emoji.items}) == 2
+    assert emoji.notes == [
+        "2 captions have no letter or digit ('🪁', '🐶'): such captions all look the same to a model."
+    ]
