@@ -14,7 +14,7 @@ from adapters.vlm_quantization.towers.ngrams import words_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from adapters.vlm_quantization.index.opened import ItemLines
+    from adapters.vlm_quantization.index.items import ItemLines
 
 
 #: The names of a side with more items than this are not read: it would hold up its first search for seconds.
