@@ -21,6 +21,7 @@ import json
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -87,13 +88,14 @@ _NAME = re.compile(r"\w[\w.\-]*")
 
 
 def check_name(name: str) -> str:
-    """Return the name if it is valid for an index: letters of any script, digits, and ``. _ -``.
+    """Return a name in Unicode form NFC, if it is valid for an index: letters, digits, and ``. _ -``.
 
     Raises
     ------
     workbench.BadName
         The name is empty, too long, begins with a dot or dash, or contains other characters.
     """
+    name = unicodedata.normalize("NFC", name) if isinstance(name, str) else name
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise wb.BadName(
             f"invalid index name {name!r}: it must consist of letters, digits, '.', '_' and '-', "
