@@ -209,8 +209,10 @@ class Index:
         one = self.sides[side]
         if method == "hamming":
             differing = np.bitwise_count(one.codes[rows, : bits // 8] ^ code[: bits // 8])
-            return differing.sum(axis=1, dtype=np.int64)
-        return (one.features[rows].astype(np.float64) * feature).sum(axis=1)
+            distances: NDArray[np.int64] = differing.sum(axis=1, dtype=np.int64)
+            return distances
+        cosines: NDArray[np.float64] = (one.features[rows].astype(np.float64) * feature).sum(axis=1)
+        return cosines
 
 
 def load_index(
