@@ -160,11 +160,11 @@ def _named(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options)
 
 
-def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any]) -> bytes:
+def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any], *, pictures: bool) -> bytes:
     try:
         if question.get("op") == "open":
             ok = desk.open()
-        elif question.get("op") == "picture" and isinstance(desk, IndexDesk):
+        elif pictures and isinstance(desk, IndexDesk):
             ok = desk.open_picture(question)
         else:
             ok = desk.answer(question)
@@ -181,7 +181,7 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any]) -> bytes:
     except Exception:
         # Visitors must not learn anything about the machine; the traceback goes to the publisher's log.
         _LOG.exception("%s could not answer %s", desk.what, question.get("op"))
-        where = "the search" if question.get("op") in ("search", "picture") else desk.what
+        where = "the search" if question.get("op") == "search" else desk.what
         failed = SearchFailed(
             f"Internal error in {where}.", hint="The details are in the log, search-service.log."
         )
@@ -200,18 +200,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
     desk = IndexDesk(Path(args.index[0]), args.index[1]) if args.index else AdapterDesk(args.adapter)
     pictures = socket.socket(fileno=args.pictures)
-    threading.Thread(target=_serve, args=(pictures, desk), name="pictures", daemon=True).start()
+    threading.Thread(target=_serve, args=(pictures, desk, True), name="pictures", daemon=True).start()
     with socket.socket(fileno=args.socket) as connection:
-        _serve(connection, desk)
+        _serve(connection, desk, False)
     return 0
 
 
-def _serve(connection: socket.socket, desk: IndexDesk | AdapterDesk) -> None:
-    """Answer requests over a socket, one at a time, until the other side closes it."""
+def _serve(connection: socket.socket, desk: IndexDesk | AdapterDesk, pictures: bool) -> None:
+    """Answer requests over a socket, or only decode their pictures, until the other side closes it."""
     while True:
         try:
             question = json.loads(messages.receive(connection, messages.REQUEST_BYTES))
-            connection.sendall(messages.framed(_said(desk, question)))
+            connection.sendall(messages.framed(_said(desk, question, pictures=pictures)))
         except (EOFError, ConnectionError):
             return
 

@@ -64,13 +64,17 @@ class Holding:
         """Id of its process; None before it is started."""
         return None if self.process is None else self.process.pid
 
-    async def ask(self, question: Mapping[str, Any], seconds: float, gone: asyncio.Event) -> bytes:
+    async def ask(
+        self, question: Mapping[str, Any], data: bytes, seconds: float, gone: asyncio.Event
+    ) -> bytes:
         """Return the holder's answer, in order of arrival.
 
         Parameters
         ----------
         question : mapping
             The request. The answer to ``{"op": "open"}`` is cached.
+        data : bytes
+            The request as it came: one with a picture is passed on as it is, since it may be large.
         seconds : float
             Timeout for the answer, from the start of the request's turn.
         gone : asyncio.Event
@@ -88,7 +92,7 @@ class Holding:
         with self._waiting_for(question.get("by") == "image"):
             if question.get("by") == "image":
                 async with self._picture_turn:
-                    opened = await self._decoded(question, seconds, gone)
+                    opened = await self._decoded(data, seconds, gone)
                 if _is_error(opened):
                     return opened
                 without = {name: value for name, value in question.items() if name != "image"}
@@ -133,7 +137,7 @@ class Holding:
             self._opened = answer
         return self._opened
 
-    async def _decoded(self, question: Mapping[str, Any], seconds: float, gone: asyncio.Event) -> bytes:
+    async def _decoded(self, data: bytes, seconds: float, gone: asyncio.Event) -> bytes:
         """Have a picture decoded, while other searches are answered."""
         async with self._turn:
             opened = await self._open(gone)
@@ -141,14 +145,17 @@ class Holding:
             return opened
         if self.dead or gone.is_set():
             raise Gone
-        return await self._exchange({"op": "picture", "image": question.get("image")}, seconds, picture=True)
+        return await self._exchange(data, seconds, picture=True)
 
-    async def _exchange(self, question: Mapping[str, Any], seconds: float, *, picture: bool = False) -> bytes:
+    async def _exchange(
+        self, question: Mapping[str, Any] | bytes, seconds: float, *, picture: bool = False
+    ) -> bytes:
         try:
             async with asyncio.timeout(seconds):
                 searches, decoding = await self._started()
                 reader, writer = decoding if picture else searches
-                writer.write(messages.framed(json.dumps(question).encode()))
+                data = question if isinstance(question, bytes) else json.dumps(question).encode()
+                writer.write(messages.framed(data))
                 await writer.drain()
                 head = await reader.readexactly(messages.HEAD_BYTES)
                 return await reader.readexactly(messages.length_of(head, messages.ANSWER_BYTES))
