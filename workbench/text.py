@@ -13,6 +13,12 @@ def short_number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """Return text in one line, cut to at most ``most`` characters."""
+    line = " ".join(text[: most * 4].split())
+    return line if len(line) <= most and len(text) <= most * 4 else f"{line[: most - 1]}…"
+
+
 def visible(text: str, *, colours: bool = False) -> str:
     """Return text with control characters escaped, so that a name cannot clear or rewrite a terminal.
 

@@ -10,6 +10,7 @@ from workbench import BadInput, BaseAdapter, Metric, NotSupported, Result, Sampl
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from PIL.Image import Image
     from pydantic import BaseModel
 
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
@@ -119,8 +120,16 @@ class VlmQuantization(BaseAdapter):
 
         return search_text(index, query, k, options)
 
-    def search_by_image(self, index: Index, data: bytes, k: int, options: SearchOptions) -> SearchResult:
-        """Find pictures or captions by an encoded picture."""
+    def open_picture(self, data: bytes) -> Image:
+        """Decode an encoded picture."""
+        from adapters.vlm_quantization.data.pictures import decode_picture
+
+        return decode_picture(data)
+
+    def search_by_image(
+        self, index: Index, data: bytes | Image, k: int, options: SearchOptions
+    ) -> SearchResult:
+        """Find pictures or captions by a picture."""
         from adapters.vlm_quantization.search.queries import search_image
 
         return search_image(index, data, k, options)

@@ -62,6 +62,13 @@ class Broken(wb.BaseAdapter):
         do(json.loads((path / "manifest.json").read_text()).get("open", ""))
         return path.name
 
+    def open_picture(self, data):
+        do(data.decode())
+        return data.decode()
+
+    def search_by_image(self, index, data, k, options):
+        return self.search_by_text(index, f"picture: {data}", k, options)
+
     def search_by_text(self, index, query, k, options):
         do(query)
         score = float("nan") if query == "nan" else 1.0

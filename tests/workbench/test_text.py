@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.text import short_number, visible
+from workbench.text import short_number, shortened, visible
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,17 @@ def test_a_number_has_four_digits(value: float, text: str) -> None:
 def test_a_text_cannot_control_a_terminal(text: str, shown: str, in_a_log: str) -> None:
     assert visible(text) == shown
     assert visible(text, colours=True) == in_a_log
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("dog", "dog"),
+        (" a\n b ", "a b"),
+        ("a" * 10, "a" * 10),
+        ("a" * 11, "a" * 9 + "…"),
+        (" " * 90 + "b", "…"),
+    ],
+)
+def test_a_long_text_is_cut_to_one_line(text: str, shown: str) -> None:
+    assert shortened(text, 10) == shown

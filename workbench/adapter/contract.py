@@ -111,9 +111,17 @@ class BaseAdapter:
         """Search with text."""
         raise NotSupported(self.name, "search_by_text")
 
-    def search_by_image(self, index: Any, data: bytes, k: int, options: Any) -> SearchResult:
-        """Search with an encoded picture."""
+    def search_by_image(self, index: Any, data: Any, k: int, options: Any) -> SearchResult:
+        """Search with a picture, as :meth:`open_picture` returned it."""
         raise NotSupported(self.name, "search_by_image")
+
+    def open_picture(self, data: bytes) -> Any:
+        """Decode an encoded picture; ``search_by_image`` gets what this returns. Default: the bytes.
+
+        A search service calls it in another thread, at the same time as searches, so that a picture that
+        takes long does not hold up others.
+        """
+        return data
 
     def search_by_item(self, index: Any, item_id: str, k: int, options: Any) -> SearchResult:
         """Search with an item of the index, for more like it."""

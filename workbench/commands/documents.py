@@ -111,6 +111,8 @@ DOCUMENTS: Mapping[str, Shape] = {
     "search": {
         "hits": [{"id": "text", "score": "number", "distance": _NUMBER, "caption": "text"}],
         "took_ms": "object",
+        "note": "text",
+        "cutoff": _WHOLE,
     },
     "serve": {"url": "text", "workspace": "text", "index": _TEXT},
     "doctor": {

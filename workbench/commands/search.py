@@ -10,6 +10,7 @@ from workbench.commands.arguments import command, count, options, takes_index, t
 from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table, show
 from workbench.errors import BadInput, NotFound
+from workbench.text import shortened
 
 
 def add(commands: Any) -> None:
@@ -44,12 +45,17 @@ def _search(args: argparse.Namespace) -> int:
             {"id": hit.id, "score": hit.score, "distance": hit.distance, "caption": hit.caption}
             for hit in result
         ]
-        print_document({"hits": hits, "took_ms": result.took_ms})
+        document = {"hits": hits, "took_ms": result.took_ms, "note": result.note, "cutoff": result.cutoff}
+        print_document(document)
         return DONE
-    rows = [(hit.label or f"{hit.score:.3f}", hit.caption, hit.subtitle, hit.id) for hit in result]
+    rows = [
+        (hit.label or f"{hit.score:.3f}", *map(shortened, (hit.caption, hit.subtitle, hit.id)))
+        for hit in result
+    ]
     print_table(("score", "caption", "", "id"), rows, empty="No results.")
-    if result.note:
-        show(result.note)
+    for text in (result.note, result.verdict):
+        if text:
+            show(text)
     return DONE
 
 

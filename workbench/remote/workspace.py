@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from workbench.adapter.contract import BaseAdapter
 from workbench.base_workspace import BaseWorkspace
-from workbench.errors import BadInput, BadOptions, UnknownIndex, UnknownJob, UnknownRun
+from workbench.errors import BadInput, BadOptions, UnknownJob, UnknownRun
 from workbench.home import as_id
 from workbench.jobs import floors, submission
 from workbench.remote.door import ANSWER_SECONDS, Door, OnServer, parse_address
@@ -30,6 +30,7 @@ from workbench.remote.sending import Sender, better_of, sendable, waiting_for_se
 from workbench.results.result import Better, Metric
 from workbench.runs import description
 from workbench.search.elsewhere import RemoteSearcher
+from workbench.search.indexes import stored_name
 from workbench.values import Settings, Tags, exact, plain
 
 if TYPE_CHECKING:
@@ -334,8 +335,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
     @override
     def open_search(self, name: str, *, service: bool = True) -> RemoteSearcher:
         """Return a searcher over an index that is open on the server."""
-        if name not in (names := self.index_names()):
-            raise UnknownIndex(name, names)
+        name = stored_name(self.index_names(), name)
         return RemoteSearcher(self.door.get(f"indexes/{quote(name, safe='')}"), self._search)
 
     def _search(self, question: Mapping[str, Any]) -> Mapping[str, Any]:

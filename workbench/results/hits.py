@@ -83,6 +83,16 @@ class SearchResult(Sequence[Hit]):
         self.note = note
         self.cutoff = cutoff
 
+    @property
+    def verdict(self) -> str:
+        """A sentence on how near the hits are, from the cutoff; empty if all are near, or it is unknown."""
+        if self.cutoff is None or self.cutoff >= len(self.hits):
+            return ""
+        if not self.cutoff:
+            return "No good match. These are the closest."
+        which = "first is" if self.cutoff == 1 else f"first {self.cutoff:,} are"
+        return f"Only the {which} nearer than unrelated items usually are."
+
     @overload
     def __getitem__(self, index: int) -> Hit: ...
     @overload
@@ -99,7 +109,8 @@ class SearchResult(Sequence[Hit]):
     def __repr__(self) -> str:
         lines = [f"{hit.label or format(hit.score, '.3f'):>10}  {hit.caption}" for hit in self.hits[:20]]
         more = [f"           … {len(self) - 20} more"] if len(self) > 20 else []
-        return "\n".join([f"{len(self)} hits", *lines, *more])
+        said = [text for text in (self.note, self.verdict) if text]
+        return "\n".join([f"{len(self)} hits", *lines, *more, *said])
 
     def to_json(self, *, thumbnails: bool = True) -> dict[str, Any]:
         """Return ``{"hits": [...], "took_ms": {...}, "note", "cutoff"}``."""

@@ -6,6 +6,8 @@ Nothing here uses the database.
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.adapter.registry import get_adapter
@@ -28,6 +30,25 @@ def newest_index(folder: Path) -> str | None:
     return max(index_names(folder), key=lambda name: (folder / name).stat().st_mtime, default=None)
 
 
+def stored_name(names: Sequence[str], name: str) -> str:
+    """Return the one of the existing names that a name stands for: itself, or one in another Unicode form.
+
+    A Mac may write 강아지 in letters (NFD), where others write it in syllables (NFC).
+
+    Raises
+    ------
+    UnknownIndex
+        There is no index of that name.
+    """
+    if name in names:
+        return name
+    same = unicodedata.normalize("NFC", name)
+    for one in names:
+        if unicodedata.normalize("NFC", one) == same:
+            return one
+    raise UnknownIndex(name, names)
+
+
 def index_adapter(folder: Path, name: str) -> str:
     """Return the name of the adapter that made an index.
 
@@ -38,9 +59,7 @@ def index_adapter(folder: Path, name: str) -> str:
     CorruptFile
         Its manifest cannot be read, or does not name an adapter.
     """
-    if name not in (names := index_names(folder)):
-        raise UnknownIndex(name, names)
-    manifest = folder / name / _MANIFEST
+    manifest = folder / stored_name(index_names(folder), name) / _MANIFEST
     try:
         return str(json.loads(manifest.read_text(encoding="utf-8"))["adapter"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -51,7 +70,7 @@ def index_adapter(folder: Path, name: str) -> str:
 
 def index_stamp(folder: Path, name: str) -> tuple[int, int, int]:
     """Return a stamp of an index that changes when the index is rebuilt."""
-    stat = (folder / name / _MANIFEST).stat()
+    stat = (folder / stored_name(index_names(folder), name) / _MANIFEST).stat()
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
@@ -63,5 +82,6 @@ def open_index(folder: Path, name: str) -> Searcher:
     UnknownIndex, CorruptFile
         See :func:`index_adapter`.
     """
+    name = stored_name(index_names(folder), name)
     adapter = get_adapter(index_adapter(folder, name))
     return Searcher(adapter, adapter.load_index(folder / name), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import socket
 import struct
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from workbench.results.hits import Hit, SearchResult
 from workbench.search.searcher import MAX_IMAGE_BYTES
 from workbench.wire import number_from
 
-#: Maximum size of a request, in bytes: a picture as base64, and its options.
-REQUEST_BYTES = MAX_IMAGE_BYTES * 4 // 3 + 2**16
+#: Maximum size of a request, in bytes: a picture as base64, with line breaks, and its options.
+REQUEST_BYTES = MAX_IMAGE_BYTES * 4 // 3 * 21 // 20 + 2**16
 
 
 #: Maximum size of an answer, in bytes: several hundred thumbnails.
@@ -47,19 +48,49 @@ def picture_text(data: bytes) -> str:
 
 
 def picture_from(text: str) -> bytes:
-    """Return the bytes of a picture from base64 text.
+    """Return the bytes of a picture from base64 text: in one line or several, or as a ``data:`` URL.
 
     Raises
     ------
     BadInput
         The text is not valid base64.
     """
+    body = text.strip()
+    if body[:5].lower() == "data:":
+        head, comma, body = body.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise errors.BadInput(
+                f"the picture is a data: URL that is not base64: {head[:60]!r}",
+                hint="It must begin like data:image/jpeg;base64,",
+            )
+    body = body.translate(_BREAKS)
+    if (other := _NOT_BASE64.search(body)) is not None:
+        raise errors.BadInput(
+            f"the picture is not valid base64: character {other.start() + 1:,} is {other[0]!r}",
+            hint=_AS_BASE64,
+        )
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
         raise errors.BadInput(
-            f"the picture is not valid base64 ({error})", hint="Send its bytes as base64."
+            f"the picture is not valid base64: {len(body):,} characters ({error})", hint=_AS_BASE64
         ) from None
+
+
+_AS_BASE64 = "Send the bytes of its file as base64."
+
+
+#: White space that programs break long base64 with.
+_BREAKS = {ord(one): None for one in " \t\r\n"}
+
+
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
+
+
+def picture_characters(text: str) -> int:
+    """Return the number of base64 characters in a text that :func:`picture_from` takes."""
+    start = text.find(",", 0, 200) + 1 if text[:5].lower() == "data:" else 0
+    return len(text) - start - sum(text.count(one) for one in " \t\r\n")
 
 
 # Messages --------------------------------------------------------------------------------------

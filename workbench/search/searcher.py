@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench.adapter.contract import BaseAdapter
 from workbench.adapter.options import check_options
@@ -25,6 +25,13 @@ MAX_IMAGE_BYTES = 20 * 2**20
 
 #: Environment variable: set for published pages, whose visitors must not learn anything about the machine.
 PUBLISHED = "WORKBENCH_PUBLISHED"
+
+
+class OpenedPicture(NamedTuple):
+    """A decoded picture, and the time that took."""
+
+    value: Any
+    decode_ms: float
 
 
 class Searcher:
@@ -102,6 +109,22 @@ class Searcher:
         """
         return self._ask(self.adapter.search_by_image, picture_bytes(data), k, options)
 
+    def open_picture(self, data: bytes) -> OpenedPicture:
+        """Decode an encoded picture for :meth:`by_opened`.
+
+        Raises
+        ------
+        BadInput, TooLarge
+            As :meth:`by_image`.
+        """
+        encoded = picture_bytes(data)
+        start = time.perf_counter()
+        return OpenedPicture(self.adapter.open_picture(encoded), (time.perf_counter() - start) * 1e3)
+
+    def by_opened(self, picture: OpenedPicture, k: int = 20, **options: Any) -> SearchResult:
+        """Search with a picture that :meth:`open_picture` decoded."""
+        return self._ask(self.adapter.search_by_image, picture, k, options)
+
     def by_item(self, item_id: str, k: int = 20, **options: Any) -> SearchResult:
         """Search with an item of the index itself, by its id."""
         if not isinstance(item_id, str):
@@ -117,9 +140,16 @@ class Searcher:
             raise BadInput(f"k must be a whole number of at least 1, got {k!r}")
         k = number
         checked = check_options(self.adapter, "search", options)
+        decode_ms = 0.0
+        if isinstance(query, bytes):
+            query = self.open_picture(query)
+        if isinstance(query, OpenedPicture):
+            query, decode_ms = query
         start = time.perf_counter()
         result = method(self.index, query, k, checked)
-        result.took_ms.setdefault("total", (time.perf_counter() - start) * 1e3)
+        result.took_ms.setdefault("total", decode_ms + (time.perf_counter() - start) * 1e3)
+        if decode_ms:
+            result.took_ms.setdefault("decode", decode_ms)
         return result
 
 

@@ -11,7 +11,8 @@ list, count as Korean if they hold Hangul, else as English. ``labels``, ``id`` (
 and named in a note.
 
 A picture that several lines list, one line per caption, is one picture with all their captions: recognised
-by its path or, as a copy, by its pixels. Pictures with the same captions are one concept: each is a correct
+by its path or, as a copy, by its pixels. Pictures whose captions have the same words, whatever their case
+and punctuation, are one concept: each is a correct
 result for those captions, and they are held out together.
 
 An invalid line is skipped and reported with its number; the other lines are still read.
@@ -33,8 +34,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import workbench as wb
-from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine, picture_digest
-from adapters.vlm_quantization.data.pictures import decode_picture
+from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
+from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
+from adapters.vlm_quantization.towers.ngrams import words_of
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
@@ -42,10 +44,6 @@ if TYPE_CHECKING:
 
 #: A line longer than this many characters is reported, not parsed.
 MAX_LINE_CHARACTERS = 1_000_000
-
-
-#: Threads that decode pictures; Pillow releases the interpreter lock while it decodes.
-DECODERS = 2
 
 
 #: A picture modified less than this long ago, in nanoseconds, is decoded again next time.
@@ -100,7 +98,7 @@ def read_jsonl(
     kept, broken = _decoded(list(reading.items.values()), path, cache_dir, progress)
     kept, copies = _without_copies(kept)
     problems = sorted([*reading.problems, *broken], key=lambda problem: problem.line)
-    notes = _notes(reading.repeats + copies, reading.ignored)
+    notes = [*_notes(reading.repeats + copies, reading.ignored), *_wordless(kept)]
     collection = CaptionedImages(path.stem, _with_concepts(kept), problems=problems, notes=notes)
     if not kept:
         summary = collection.problem_summary or "the file has no lines"
@@ -184,6 +182,18 @@ def _notes(repeats: int, ignored: Mapping[str, int]) -> list[str]:
         )
         notes.append(f"Ignored fields: {fields}. Fields in use: {', '.join(_FIELDS)}.")
     return notes
+
+
+def _wordless(items: Sequence[Item]) -> list[str]:
+    """Return a sentence on captions that a model cannot tell apart, if there are any."""
+    texts = [
+        text for item in items for texts in item.captions.values() for text in texts if not words_of(text)
+    ]
+    if not texts:
+        return []
+    shown = ", ".join(map(_shown, list(dict.fromkeys(texts))[:3]))
+    captions = "1 caption has" if len(texts) == 1 else f"{len(texts):,} captions have"
+    return [f"{captions} no letter or digit ({shown}): such captions all look the same to a model."]
 
 
 _EXAMPLE = 'A line looks like {"image": "a.jpg", "captions": {"en": ["a red kite"]}, "labels": ["kite"]}'
@@ -332,12 +342,17 @@ def _by_script(texts: str | list[Any]) -> dict[str, list[Any]]:
 
 
 def _with_concepts(items: list[Item]) -> list[Item]:
-    """Assign one concept to pictures with equal captions: the id of the first of them."""
-    first: dict[tuple[tuple[str, tuple[str, ...]], ...], str] = {}
-    return [
-        replace(item, concept=first.setdefault(tuple(sorted(item.captions.items())), item.id))
-        for item in items
-    ]
+    """Assign one concept to pictures whose captions have equal words: the id of the first of them."""
+    first: dict[tuple[tuple[str, frozenset[str]], ...], str] = {}
+    return [replace(item, concept=first.setdefault(_caption_key(item), item.id)) for item in items]
+
+
+def _caption_key(item: Item) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Return an item's captions as a model sees them: without case, width, spaces and punctuation."""
+    return tuple(
+        (language, frozenset(" ".join(words_of(text)) or text for text in texts))
+        for language, texts in sorted(item.captions.items())
+    )
 
 
 def _decoded(
@@ -347,7 +362,7 @@ def _decoded(
     cache = _DigestCache(path, cache_dir)
     kept: list[Item] = []
     problems: list[UnusableLine] = []
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         digests = pool.map(cache.digest, [item.image for _, item in items])
         for done, ((number, item), digest) in enumerate(zip(items, digests, strict=True)):
             if progress and done % 25 == 0:
@@ -389,14 +404,14 @@ class _DigestCache:
     def digest(self, image: bytes | Path) -> str | wb.BadInput:
         """Return the digest of a picture's pixels, or the error if it cannot be decoded."""
         if isinstance(image, bytes):
-            return picture_digest(decode_picture(image))
+            return picture_file_digest(image)
         name = image.relative_to(self._folder).as_posix()
         try:
             status = image.stat()
             entry = [status.st_size, status.st_mtime_ns]
             old = self._old.get(name)
             known = isinstance(old, list) and len(old) == 3 and old[:2] == entry
-            digest = str(old[2]) if known and old else picture_digest(decode_picture(image, name=name))
+            digest = str(old[2]) if known and old else picture_file_digest(image, name=name)
         except wb.BadInput as error:
             return error
         except OSError as error:

@@ -2,26 +2,77 @@
 
 from __future__ import annotations
 
-import io
+import os
+import sys
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-
-from PIL import Image, ImageOps, UnidentifiedImageError
+from typing import TYPE_CHECKING, Any
 
 import workbench as wb
+from adapters.vlm_quantization.data import decoder
+from adapters.vlm_quantization.data.decoder import AT_ONCE
 
-#: Supported file formats. Naming them keeps Pillow from trying its other decoders on hostile bytes.
-FORMATS = ("JPEG", "PNG", "WEBP")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from PIL.Image import Image
+
+__all__ = [
+    "AT_ONCE",
+    "MAX_PIXELS",
+    "MEGAPIXELS",
+    "decode_picture",
+    "max_pixels",
+    "opened_ahead",
+    "picture_file_digest",
+]
 
 
-#: A picture with more pixels than this is refused before decoding (a 20 KB file can expand to 483 MB).
+#: A picture with more pixels than this is refused before decoding (a 20 KB file can expand to 483 MB), unless
+#: :data:`MEGAPIXELS` says otherwise.
 MAX_PIXELS = 25_000_000
 
 
-def decode_picture(data: bytes | Path, *, name: str = "") -> Image.Image:
-    """Decode a JPEG, PNG or WebP picture to RGB.
+#: Environment variable: maximum size of a picture, in million pixels.
+MEGAPIXELS = "WORKBENCH_MAX_MEGAPIXELS"
+
+
+#: Largest value of :data:`MEGAPIXELS`: a picture of that size takes some 40 GB to decode.
+MOST_MEGAPIXELS = 1_000
+
+
+def max_pixels() -> int:
+    """Return the maximum number of pixels of a picture: :data:`MAX_PIXELS`, or what the environment says.
+
+    Raises
+    ------
+    BadInput
+        The environment variable is not a number from 1 to :data:`MOST_MEGAPIXELS`.
+    """
+    text = os.environ.get(MEGAPIXELS, "").strip()
+    if not text:
+        return MAX_PIXELS
+    try:
+        millions = float(text)
+    except ValueError:
+        millions = -1.0
+    if not 1 <= millions <= MOST_MEGAPIXELS:
+        raise wb.BadInput(
+            f"${MEGAPIXELS} must be a number of million pixels from 1 to {MOST_MEGAPIXELS:,}, got {text!r}"
+        )
+    return round(millions * 1e6)
+
+
+_RAISE_WITH = f"raise the limit with the environment variable {MEGAPIXELS}"
+
+
+def decode_picture(data: bytes | Path, *, name: str = "") -> Image:
+    """Decode a JPEG, PNG or WebP picture to RGB, in a process of its own.
 
     Only the first frame is decoded. It is rotated by its EXIF orientation, composited on white, and stripped
-    of metadata.
+    of metadata. A JPEG of more than 25 million pixels, where :data:`MEGAPIXELS` allows it, is decoded at a
+    half, a quarter or an eighth of its size.
 
     Parameters
     ----------
@@ -38,53 +89,77 @@ def decode_picture(data: bytes | Path, *, name: str = "") -> Image.Image:
     Raises
     ------
     BadInput
-        The file is missing, not a picture, broken, or over :data:`MAX_PIXELS`.
+        The file is missing, not a picture, broken, over :func:`max_pixels`, or takes too much time or memory.
     """
-    if isinstance(data, Path):
-        name = name or str(data)
-        try:
-            data = data.read_bytes()
-        except OSError as error:
-            raise wb.BadInput(f"{name}: cannot be read ({error.strerror or type(error).__name__})") from error
-    name = name or "the picture"
+    most = max_pixels()
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            # Nothing is decoded yet. Pillow's own warning comes later than this limit, and cannot be turned
-            # into an error for a single thread.
-            width, height = opened.size
-            if width * height > MAX_PIXELS:
-                raise wb.BadInput(
-                    f"{name}: {width} × {height} is {width * height / 1e6:.0f} million pixels; "
-                    f"at most {MAX_PIXELS // 10**6} million are allowed",
-                    hint="Resize it and try again.",
-                )
-            upright = ImageOps.exif_transpose(opened)
-            return _on_white(upright)
-    except wb.BadInput:
-        raise
-    except UnidentifiedImageError as error:
-        raise wb.BadInput(f"{name}: not a picture; supported formats: JPEG, PNG, WebP") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise wb.BadInput(
-            f"{name}: too many pixels; at most {MAX_PIXELS // 10**6} million are allowed",
-            hint="Resize it and try again.",
-        ) from error
-    except Exception as error:
-        # Broken files make Pillow raise OSError, SyntaxError, ValueError, struct.error, IndexError, ...
-        raise wb.BadInput(f"{name}: broken picture ({type(error).__name__}: {error})") from error
+        if not _APART:
+            return decoder.decode(_bytes_of(data, most), most, _RAISE_WITH)
+        from adapters.vlm_quantization.data.decoding import pixels_of_picture
+
+        return pixels_of_picture(data, most, _RAISE_WITH)
+    except decoder.Refused as reason:
+        raise _bad_input(reason, data, name) from None
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    """Return an RGB copy without metadata, transparent parts white."""
-    if picture.mode.startswith("I;16"):
-        # Pillow would clip 16-bit grey at 255, which makes nearly everything white.
-        picture = picture.point(lambda value: value / 256).convert("L")
-    if picture.has_transparency_data:
-        overlay = picture.convert("RGBA")
-        flat = Image.new("RGBA", overlay.size, "white")
-        flat.alpha_composite(overlay)
-        picture = flat
-    rgb = picture.convert("RGB")
-    out = rgb.copy() if rgb is picture else rgb
-    out.info.clear()
-    return out
+def picture_file_digest(data: bytes | Path, *, name: str = "") -> str:
+    """Return the SHA-256 (hex) of an encoded picture's size and RGB pixels, as of the decoded picture.
+
+    Raises
+    ------
+    BadInput
+        As :func:`decode_picture`.
+    """
+    most = max_pixels()
+    try:
+        if not _APART:
+            picture = decoder.decode(_bytes_of(data, most), most, _RAISE_WITH)
+            return decoder.digest_of(picture.size, picture.tobytes())
+        from adapters.vlm_quantization.data.decoding import digest_of_picture
+
+        return digest_of_picture(data, most, _RAISE_WITH)
+    except decoder.Refused as reason:
+        raise _bad_input(reason, data, name) from None
+
+
+def opened_ahead(
+    open_one: Callable[[Any], Image], sources: Iterable[Any], *, ahead: int = 8
+) -> Iterator[Image | Exception]:
+    """Open pictures in order, some of them ahead in one other thread: they are decoded while others are used.
+
+    Yields
+    ------
+    PIL.Image.Image or Exception
+        A picture, or the error that opening it raised.
+    """
+
+    def opened(source: Any) -> Image | Exception:
+        try:
+            return open_one(source)
+        except Exception as error:  # decoders raise various types, from OSError to SyntaxError
+            return error
+
+    waiting: deque[Future[Image | Exception]] = deque()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            for source in sources:
+                waiting.append(thread.submit(opened, source))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+#: Whether pictures are decoded apart. Windows cannot limit a process: there, only the parts are counted.
+_APART = sys.platform != "win32"
+
+
+def _bytes_of(data: bytes | Path, most: int) -> bytes:
+    return decoder.read_file(str(data), 8 * most) if isinstance(data, Path) else data
+
+
+def _bad_input(reason: decoder.Refused, data: bytes | Path, name: str) -> wb.BadInput:
+    name = name or (str(data) if isinstance(data, Path) else "the picture")
+    return wb.BadInput(f"{name}: {reason}", hint=reason.hint)

@@ -25,7 +25,7 @@ import workbench as wb
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.collection import CaptionedImages, Item
 
 
 #: Shares of the concepts that are held out; the rest is trained on.
@@ -123,6 +123,7 @@ def make_splits(collection: CaptionedImages, seed: int = 0) -> Splits:
                 sizes.setdefault(number, set()).add(item.concept)
         order = sorted(sizes, key=lambda number: _draw(seed, "concept", items[number].id))
         held |= _hold_out(order, {number: len(concepts) for number, concepts in sizes.items()})
+    _leave_enough(held, items, family)
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
     trained = [row for row, number in enumerate(family) if number not in held]
     for row, number in enumerate(family):
@@ -179,6 +180,16 @@ def _hold_out(order: Sequence[int], sizes: Mapping[int, int]) -> dict[int, str]:
                 out[group] = part
                 room -= sizes[group]
     return out
+
+
+def _leave_enough(held: dict[int, str], items: Sequence[Item], family: Sequence[int]) -> None:
+    """Hold out less where fewer than two concepts are left to train on; the test is kept longest."""
+    for part in ("val_concepts", "test_concepts"):
+        left = {item.concept for item, number in zip(items, family, strict=True) if number not in held}
+        if len(left) >= 2:
+            return
+        for number in [number for number, name in held.items() if name == part]:
+            del held[number]
 
 
 def _hold_out_drawings(collection: CaptionedImages, trained: Sequence[int], seed: int) -> dict[int, str]:

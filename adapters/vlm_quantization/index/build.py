@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import shutil
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -119,10 +121,10 @@ def build_index(
     workbench.WrongState
         The folder of that name exists and is not an index, or the disk has no room for this one.
     workbench.Busy
-        The same index is being built by another process.
+        An index of that name is being built by another process, from the same collection or another one.
     """
     started = time.perf_counter()
-    files.check_name(name)
+    name = _name_in(Path(indexes), files.check_name(name))
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise wb.BadInput(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
     final = Path(indexes) / name
@@ -132,9 +134,9 @@ def build_index(
     fingerprint = _fingerprint(collection, encoder, model_file, batch_size, sides)
 
     Path(indexes).mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(final, keep=fingerprint)
     work = final.with_name(f".{name}.building-{fingerprint[:12]}")
-    with _locked(work), gives_space_back(work):
+    with _name_locked(final), _locked(work), gives_space_back(work):
+        _clear_leftovers(final, keep=fingerprint)
         check_space(work, least_bytes(sides, encoder.dim, model_file))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.complete()
@@ -157,7 +159,8 @@ def build_index(
         wb.crash_point("index:before-publish")
         files.publish(built, final)
         wb.crash_point("index:after-publish")
-    _clear_leftovers(final, keep="")
+    with suppress(wb.Busy), _name_locked(final):
+        _clear_leftovers(final, keep="")
     return IndexReport(
         path=final,
         name=name,
@@ -262,6 +265,39 @@ def _merge(
     return seals
 
 
+def _name_in(indexes: Path, name: str) -> str:
+    """Return a name as an existing index has it, whose name may be stored in another Unicode form."""
+    if indexes.is_dir():
+        for entry in indexes.iterdir():
+            if unicodedata.normalize("NFC", entry.name) == name:
+                return entry.name
+    return name
+
+
+@contextmanager
+def _name_locked(final: Path) -> Iterator[None]:
+    """Lock a name, so that of two collections built under it neither replaces the other unseen."""
+    path = final.with_name(f".{final.name}.lock")
+    while True:
+        with path.open("w") as lock:
+            if not _take(lock):
+                raise wb.Busy(
+                    f"index {final.name!r} is being built by another process",
+                    retry_after=60,
+                    hint="Wait until it ends, or choose another name.",
+                )
+            try:
+                if os.fstat(lock.fileno()).st_ino != path.stat().st_ino:
+                    continue  # the one before has just deleted this file
+            except FileNotFoundError:
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
 @contextmanager
 def _locked(work: Path) -> Iterator[None]:
     """Lock a work folder; it is deleted if the build succeeds, and kept for resuming if it fails."""
@@ -269,12 +305,10 @@ def _locked(work: Path) -> Iterator[None]:
     try:
         lock = (work / "lock").open("w")
     except FileNotFoundError:  # another build has just finished and deleted it
-        raise wb.Busy(f"{work.name}: this index was just built by another process") from None
+        raise wb.Busy("this index was just built by another process") from None
     with lock:
         if not _take(lock):
-            raise wb.Busy(
-                f"{work.name}: this index is being built by another process", hint="Wait until it ends."
-            )
+            raise wb.Busy("this index is being built by another process", hint="Wait until it ends.")
         yield
         shutil.rmtree(work, ignore_errors=True)
 

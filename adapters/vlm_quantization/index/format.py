@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +32,7 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import workbench as wb
+from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS
 
 #: Version of this layout; an index with another version is refused.
 FORMAT = 1
@@ -85,13 +88,14 @@ _NAME = re.compile(r"\w[\w.\-]*")
 
 
 def check_name(name: str) -> str:
-    """Return the name if it is valid for an index: letters of any script, digits, and ``. _ -``.
+    """Return a name in Unicode form NFC, if it is valid for an index: letters, digits, and ``. _ -``.
 
     Raises
     ------
     workbench.BadName
         The name is empty, too long, begins with a dot or dash, or contains other characters.
     """
+    name = unicodedata.normalize("NFC", name) if isinstance(name, str) else name
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise wb.BadName(
             f"invalid index name {name!r}: it must consist of letters, digits, '.', '_' and '-', "
@@ -175,7 +179,9 @@ def read_manifest(folder: Path) -> Manifest:
         body = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise wb.CorruptFile(path, "the manifest is missing", hint=rebuild) from None
-    except ValueError as error:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:
         raise wb.CorruptFile(path, f"not JSON: {error}", hint=rebuild) from None
     if not isinstance(body, dict):
         raise wb.CorruptFile(path, "not a JSON object", hint=rebuild)
@@ -199,7 +205,39 @@ def read_manifest(folder: Path) -> Manifest:
             raise wb.CorruptFile(path, f"lists a file outside the index folder: {name!r}", hint=rebuild)
     if missing := [name for name in REQUIRED if name not in manifest.files]:
         raise wb.CorruptFile(path, f"missing files in the manifest: {', '.join(missing)}", hint=rebuild)
+    for field, problem in _wrong_fields(manifest):
+        raise wb.CorruptFile(path, f"invalid fields: {field}: {problem}", hint=rebuild)
     return manifest
+
+
+def _wrong_fields(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield the fields whose values an index cannot have, with what they must be."""
+    if manifest.code_bits != CODE_BITS:
+        yield "code_bits", f"must be {CODE_BITS}, not {manifest.code_bits}"
+    if manifest.code_lengths != list(CODE_LENGTHS):
+        yield "code_lengths", f"must be {list(CODE_LENGTHS)}, not {manifest.code_lengths}"
+    if manifest.feature_dim < 1:
+        yield "feature_dim", f"must be at least 1, not {manifest.feature_dim}"
+    for side in SIDES:
+        if manifest.counts.get(side, -1) < 0:
+            yield f"counts.{side}", f"must be at least 0, not {manifest.counts.get(side)}"
+    if not manifest.counts["images"]:
+        yield "counts.images", "must be at least 1"
+    if manifest.counts["captions"] and not manifest.languages:
+        yield "languages", "must name the languages of the captions"
+    for field, value in (("model", manifest.model), ("data", manifest.data)):
+        for name in ("name", "fingerprint"):
+            if not isinstance(value.get(name), str):
+                yield f"{field}.{name}", f"must be text, not {value.get(name)!r}"
+    for pair, tails in manifest.thresholds.items():
+        for name, limit in tails.items():
+            if limit is not None and not math.isfinite(limit):
+                yield f"thresholds.{pair}.{name}", f"must be a finite number, not {limit}"
+
+
+def _unreadable(path: Path, error: OSError) -> wb.CorruptFile:
+    reason = error.strerror or type(error).__name__
+    return wb.CorruptFile(path, f"cannot be read ({reason})", hint="See who may read it.")
 
 
 def check_files(folder: Path, manifest: Manifest, *, checksums: bool = True) -> None:
@@ -227,7 +265,11 @@ def check_files(folder: Path, manifest: Manifest, *, checksums: bool = True) -> 
             raise wb.CorruptFile(
                 path, f"must have {seal.size:,} bytes, not {size:,}", hint="Build the index again."
             )
-        if checksums and sha256_of(path) != seal.sha256:
+        try:
+            same = not checksums or sha256_of(path) == seal.sha256
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        if not same:
             raise wb.CorruptFile(
                 path, "SHA-256 mismatch: the file was altered", hint="Build the index again."
             )
@@ -249,8 +291,10 @@ def open_rows(path: Path) -> NDArray[Any]:
     """
     try:
         rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # numpy raises its own, and others for a header that lies
         raise wb.CorruptFile(path, f"not a plain array: {error}", hint="Build the index again.") from None
+    if not isinstance(rows, np.ndarray):
+        raise wb.CorruptFile(path, "not a plain array but an archive", hint="Build the index again.")
     return rows
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
-import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_BITS, Encoder
 from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index.items import ItemLines
+from adapters.vlm_quantization.index.names import Names
 from adapters.vlm_quantization.index.ranking import FAISS_THREADS, PrefixCodes, cosine_search
 from adapters.vlm_quantization.search.options import METHODS
 
@@ -22,31 +23,6 @@ LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
 
 
 # --- an opened index ----------------------------------------------------------------------------------------
-
-
-class ItemLines:
-    """Items of a JSON-lines file, memory-mapped and parsed one by one on access."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        empty = path.stat().st_size == 0
-        self._bytes = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, mode="r")
-        self._ends = np.flatnonzero(self._bytes == ord("\n"))
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        if not 0 <= row < len(self):
-            raise IndexError(row)
-        start = self._ends[row - 1] + 1 if row else 0
-        item: dict[str, Any] = json.loads(self._bytes[start : self._ends[row]].tobytes())
-        return item
-
-    def find(self, item_id: str) -> int | None:
-        """Return the row of an item by bisection, or None; rows are sorted by id."""
-        row = bisect.bisect_left(range(len(self)), item_id, key=lambda row: self[row]["id"])
-        return row if row < len(self) and self[row]["id"] == item_id else None
 
 
 class Side:
@@ -64,24 +40,57 @@ class Side:
     def __init__(self, folder: Path, name: str, manifest: files.Manifest) -> None:
         n = manifest.counts.get(name, -1)
         self.name = name
-        self.items = ItemLines(folder / files.items_file(name))
+        self.items = ItemLines(folder / files.items_file(name), name)
         self.codes = _rows(folder / files.codes_file(name), np.uint8, (n, CODE_BITS // 8))
         self.features = _rows(folder / files.features_file(name), np.float32, (n, manifest.feature_dim))
         if len(self.items) != n:
             raise wb.CorruptFile(
                 folder / files.items_file(name),
                 f"must have {n} items as in the manifest, not {len(self.items)}",
+                hint=_REBUILD,
             )
         self.prefixes = PrefixCodes(self.codes)
 
+    @cached_property
+    def names(self) -> Names:
+        """The names of the items, read when they are first asked for."""
+        return Names(self.items)
+
     def __len__(self) -> int:
         return len(self.items)
+
+    def check(self, folder: Path) -> None:
+        """Read every row, and check the items and the features.
+
+        Raises
+        ------
+        workbench.CorruptFile
+            An item lacks a field, the items are not in order, or a feature is not of unit norm.
+        """
+        self.items.check()
+        for start in range(0, len(self.features), _ROWS_AT_ONCE):
+            part = np.asarray(self.features[start : start + _ROWS_AT_ONCE], np.float64)
+            # A NaN fails the comparison, so one check detects NaN, infinity and a wrong norm.
+            unit = np.abs(np.einsum("ij,ij->i", part, part) - 1) < 0.03
+            if not unit.all():
+                row = start + int(np.argmin(unit))
+                raise wb.CorruptFile(
+                    folder / files.features_file(self.name), f"row {row} is not of unit norm", hint=_REBUILD
+                )
+
+
+_ROWS_AT_ONCE = 16_384
+
+
+_REBUILD = "Build the index again."
 
 
 def _rows(path: Path, dtype: type, shape: tuple[int, int]) -> NDArray[Any]:
     rows = files.open_rows(path)
     if rows.dtype != dtype or rows.shape != shape:
-        raise wb.CorruptFile(path, f"must be {np.dtype(dtype)} {shape}, not {rows.dtype} {rows.shape}")
+        raise wb.CorruptFile(
+            path, f"must be {np.dtype(dtype)} {shape}, not {rows.dtype} {rows.shape}", hint=_REBUILD
+        )
     return rows
 
 
@@ -109,15 +118,20 @@ class Index:
         self.threads = threads
         self.sides: Mapping[str, Side] = {name: Side(path, name, manifest) for name in files.SIDES}
         blob = path / files.THUMBNAILS
-        self._thumbnails = np.memmap(blob, np.uint8, mode="r")
+        self._thumbnails = (
+            np.memmap(blob, np.uint8, mode="r") if blob.stat().st_size else np.empty(0, np.uint8)
+        )
         self._offsets = files.open_rows(path / files.THUMBNAIL_OFFSETS)
         if (
-            self._offsets.shape != (len(self.sides["images"]) + 1,)
+            self._offsets.dtype != np.int64
+            or self._offsets.shape != (len(self.sides["images"]) + 1,)
             or self._offsets[0] != 0
             or self._offsets[-1] != len(self._thumbnails)
-            or (np.diff(self._offsets) < 0).any()
+            or (np.diff(self._offsets) < 1).any()
         ):
-            raise wb.CorruptFile(path / files.THUMBNAIL_OFFSETS, f"the offsets do not match {blob.name}")
+            raise wb.CorruptFile(
+                path / files.THUMBNAIL_OFFSETS, f"the offsets do not match {blob.name}", hint=_REBUILD
+            )
 
     def __len__(self) -> int:
         return len(self.sides["images"])
@@ -181,6 +195,25 @@ class Index:
             return cosine_search(self.sides[side].features, feature, k=k)
         raise wb.BadInput(f"unknown method {method!r}. Allowed: {', '.join(METHODS)}")
 
+    def measure(
+        self,
+        code: NDArray[np.uint8],
+        feature: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        *,
+        side: str,
+        bits: int,
+        method: str,
+    ) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Return the distances or cosines of some rows, as :meth:`search` does."""
+        one = self.sides[side]
+        if method == "hamming":
+            differing = np.bitwise_count(one.codes[rows, : bits // 8] ^ code[: bits // 8])
+            distances: NDArray[np.int64] = differing.sum(axis=1, dtype=np.int64)
+            return distances
+        cosines: NDArray[np.float64] = (one.features[rows].astype(np.float64) * feature).sum(axis=1)
+        return cosines
+
 
 def load_index(
     path: Path,
@@ -198,7 +231,8 @@ def load_index(
     encoder_loader : callable
         Returns the encoder from the path of the checkpoint in the folder (None if the index has none).
     verify : bool
-        Read every file and compare its SHA-256. Sizes, shapes and the manifest are always checked.
+        Read every file, compare its SHA-256, and check every item and feature. Sizes, shapes and the manifest
+        are always checked.
     threads : int
         Threads per Hamming search.
 
@@ -221,7 +255,9 @@ def load_index(
     files.check_files(path, manifest, checksums=verify)
     if (file := manifest.model.get("file")) is not None and file not in manifest.files:
         raise wb.CorruptFile(
-            path / files.MANIFEST, f"the checkpoint {file!r} is missing in the list of files"
+            path / files.MANIFEST,
+            f"model.file: the checkpoint {file!r} is missing in the list of files",
+            hint=_REBUILD,
         )
     encoder = encoder_loader(None if file is None else path / file)
     if encoder.fingerprint != manifest.model["fingerprint"]:
@@ -230,4 +266,14 @@ def load_index(
             f"{manifest.model['fingerprint']}, not by {encoder.name!r} with {encoder.fingerprint}",
             hint="Open it with the model that made it, or build it again.",
         )
-    return Index(path, manifest, encoder, threads=threads)
+    index = Index(path, manifest, encoder, threads=threads)
+    if encoder.dim != manifest.feature_dim:
+        raise wb.CorruptFile(
+            path / files.MANIFEST,
+            f"feature_dim: must be {encoder.dim} as in the model, not {manifest.feature_dim}",
+            hint=_REBUILD,
+        )
+    if verify:
+        for side in index.sides.values():
+            side.check(path)
+    return index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_BITS, Encoded, Encoder
+from adapters.vlm_quantization.data.pictures import opened_ahead
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.entries import Collection, Entry
 
@@ -104,15 +106,17 @@ class Shards:
         kept: list[int] = []
         thumbnails: list[bytes] = []
         problems: list[dict[str, str]] = []
+        sources = [self._sides[side][row].source for row in range(start, stop)]
+        opened = opened_ahead(self._collection.open, sources if side == "images" else [])
         for at in range(start, stop, self._batch_size):
             self._progress(done + at - start, total, f"encoding {side}")
             rows: Sequence[int] = range(at, min(at + self._batch_size, stop))
             if side == "images":
-                rows, pictures = self._open(rows, problems)
+                rows, pictures = self._pictures(rows, opened, problems)
                 thumbnails += map(_thumbnail, pictures)
                 encoded = self._encoder.encode_images(pictures) if pictures else None
             else:
-                encoded = self._encoder.encode_texts([self._sides[side][row].source for row in rows])
+                encoded = self._encoder.encode_texts(sources[at - start : at - start + len(rows)])
             if encoded is not None:
                 _check_encoded(encoded, self._encoder, [self._sides[side][row].item["id"] for row in rows])
                 codes.append(encoded.codes)
@@ -131,18 +135,21 @@ class Shards:
         files.write_atomically(path, data.getvalue())
         self._progress(done + stop - start, total, f"encoding {side}")
 
-    def _open(self, rows: Sequence[int], problems: list[dict[str, str]]) -> tuple[list[int], list[Image]]:
-        """Open pictures; an unreadable one is skipped and added to the problems."""
-        opened, pictures = [], []
-        for row in rows:
-            entry = self._sides["images"][row]
-            try:
-                pictures.append(self._collection.open(entry.source))
-            except Exception as error:  # decoders raise various types, from OSError to SyntaxError
-                problems.append({"id": entry.item["id"], "reason": f"{type(error).__name__}: {error}"})
+    def _pictures(
+        self, rows: Sequence[int], opened: Iterator[Image | Exception], problems: list[dict[str, str]]
+    ) -> tuple[list[int], list[Image]]:
+        """Take the pictures of some rows; an unreadable one is skipped and added to the problems."""
+        kept, pictures = [], []
+        for row, picture in zip(rows, itertools.islice(opened, len(rows)), strict=True):
+            if isinstance(picture, wb.BadInput):
+                problems.append({"id": self._sides["images"][row].item["id"], "reason": picture.message})
+            elif isinstance(picture, Exception):
+                reason = f"{type(picture).__name__}: {picture}"
+                problems.append({"id": self._sides["images"][row].item["id"], "reason": reason})
             else:
-                opened.append(row)
-        return opened, pictures
+                kept.append(row)
+                pictures.append(picture)
+        return kept, pictures
 
     def read(self, side: str, key: str) -> Iterator[NDArray[Any]]:
         """Yield one part of every shard of a side, in order."""

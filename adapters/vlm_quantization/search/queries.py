@@ -7,7 +7,8 @@ regardless of the library that ranked them.
 from __future__ import annotations
 
 import time
-from typing import Any
+import unicodedata
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,15 @@ from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.opened import Index
 from adapters.vlm_quantization.index.ranking import check_k
 from adapters.vlm_quantization.search.options import SearchOptions
+from adapters.vlm_quantization.search.wordless import searchable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SIDE_OF_TARGET = {"pictures": "images", "captions": "captions"}
+
+
+_NONE = np.empty(0, np.int64)
 
 
 _NOUN = {"images": ("picture", "pictures"), "captions": ("caption", "captions")}
@@ -30,21 +38,27 @@ _NOUN = {"images": ("picture", "pictures"), "captions": ("caption", "captions")}
 def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.SearchResult:
     """Find pictures or captions by text.
 
+    Items that are named exactly so come first, in collections of up to
+    :data:`~adapters.vlm_quantization.index.names.MOST_NAMED`. A query of emoji is looked up by their names.
+
     Raises
     ------
     workbench.BadInput
-        The query is empty, or ``k`` is below 1.
+        The query has no letter, digit or emoji, or ``k`` is below 1.
     """
-    if not query.strip():
-        raise wb.BadInput("the query is empty", hint="Type a word or two.")
+    text, names, note = searchable(index, query)
     start = time.perf_counter()
-    encoded = index.encoder.encode_texts([query.strip()])
+    encoded = index.encoder.encode_texts([text])
     took = (time.perf_counter() - start) * 1e3
-    return _answer(index, encoded.codes[0], encoded.features[0], "captions", k, options, took)
+    known = index.sides[_SIDE_OF_TARGET[options.target]].names
+    named = np.unique(np.concatenate([known.rows(name) for name in names]))
+    return _answer(
+        index, encoded.codes[0], encoded.features[0], "captions", k, options, took, named=named, note=note
+    )
 
 
-def search_image(index: Index, data: bytes, k: int, options: SearchOptions) -> wb.SearchResult:
-    """Find pictures or captions by an encoded picture (JPEG, PNG, WebP).
+def search_image(index: Index, data: bytes | Image, k: int, options: SearchOptions) -> wb.SearchResult:
+    """Find pictures or captions by a picture: encoded (JPEG, PNG, WebP), or decoded to RGB.
 
     Raises
     ------
@@ -54,7 +68,7 @@ def search_image(index: Index, data: bytes, k: int, options: SearchOptions) -> w
     from adapters.vlm_quantization.data.pictures import decode_picture
 
     start = time.perf_counter()
-    encoded = index.encoder.encode_images([decode_picture(data)])
+    encoded = index.encoder.encode_images([decode_picture(data) if isinstance(data, bytes) else data])
     took = (time.perf_counter() - start) * 1e3
     return _answer(index, encoded.codes[0], encoded.features[0], "images", k, options, took)
 
@@ -67,8 +81,10 @@ def search_item(index: Index, item_id: str, k: int, options: SearchOptions) -> w
     workbench.NotFound
         No item has that id.
     """
+    # Ids are stored in one Unicode form, and listing a folder made on a Mac gives another.
+    forms = dict.fromkeys([item_id, *(unicodedata.normalize(form, item_id) for form in ("NFC", "NFD"))])
     for name, side in index.sides.items():
-        row = side.items.find(item_id)
+        row = next((row for form in forms if (row := side.items.find(form)) is not None), None)
         if row is not None:
             return _answer(index, side.codes[row], side.features[row], name, k, options, 0.0, leave_out=row)
     raise wb.NotFound(f"no item {item_id!r} in index {index.manifest.name!r}")
@@ -84,6 +100,8 @@ def _answer(
     encode_ms: float,
     *,
     leave_out: int | None = None,
+    named: NDArray[np.int64] = _NONE,
+    note: str = "",
 ) -> wb.SearchResult:
     """Rank, and convert rows to hits."""
     name = _SIDE_OF_TARGET[options.target]
@@ -96,6 +114,16 @@ def _answer(
     if itself:
         kept = rows != leave_out
         rows, values = rows[kept][:k], values[kept][:k]
+    cutoff = _cutoff(index, query_side, name, values, options)
+    notes = [note] if note else []
+    if len(named):
+        ranked = rows
+        rows, values = _named_first(index, code, feature, named, (rows, values), name, options)
+        if not np.array_equal(rows, ranked):
+            notes.append("items that are named exactly so come first")
+        if cutoff is not None:
+            others = ~np.isin(rows, named)
+            cutoff = int((~others).sum()) + (_cutoff(index, query_side, name, values[others], options) or 0)
     searched = time.perf_counter()
     hits = [_hit(index, name, row, value, options) for row, value in zip(rows, values, strict=True)]
     took = {
@@ -104,13 +132,32 @@ def _answer(
         "fetch": (time.perf_counter() - searched) * 1e3,
     }
     available = len(side) - itself
-    note = ""
     if k > available:
         noun = _NOUN[name][available != 1]
         other = "other " if itself else ""
         verb = "is" if available == 1 else "are"
-        note = f"the index has {available:,} {other}{noun}, so only {available:,} {verb} shown"
-    return wb.SearchResult(hits, took, note=note, cutoff=_cutoff(index, query_side, name, values, options))
+        notes.append(f"the index has {available:,} {other}{noun}, so only {available:,} {verb} shown")
+    return wb.SearchResult(hits, took, note="; ".join(notes), cutoff=cutoff)
+
+
+def _named_first(
+    index: Index,
+    code: NDArray[np.uint8],
+    feature: NDArray[np.float32],
+    named: NDArray[np.int64],
+    ranked: tuple[NDArray[Any], NDArray[Any]],
+    side: str,
+    options: SearchOptions,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return as many rows as were ranked, with the named ones before the others, each in their own order."""
+    rows, values = ranked
+    first = index.measure(code, feature, named, side=side, bits=options.bits, method=options.method)
+    order = np.lexsort((named, first if options.method == "hamming" else -first))
+    others = ~np.isin(rows, named)
+    return (
+        np.concatenate([named[order], rows[others]])[: len(rows)],
+        np.concatenate([first[order], values[others]])[: len(rows)],
+    )
 
 
 def _hit(index: Index, side: str, row: int, value: float, options: SearchOptions) -> wb.Hit:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adapters.vlm_quantization.data.collection import CaptionedImages
+from adapters.vlm_quantization.data.pictures import opened_ahead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,9 +52,15 @@ def picture_features(
     path = _path(collection, tower, cache)
     shape = (len(collection), tower.dim)
     out = np.empty(shape, np.float32)
+    opened = opened_ahead(collection.open, range(len(out)))
     for start in range(0, len(out), CHUNK):
         rows = range(start, min(start + CHUNK, len(out)))
-        out[rows.start : rows.stop] = tower.features([collection.open(row) for row in rows])
+        pictures = []
+        for picture in itertools.islice(opened, len(rows)):
+            if isinstance(picture, Exception):  # it could be read when the collection was opened
+                raise picture
+            pictures.append(picture)
+        out[rows.start : rows.stop] = tower.features(pictures)
         if progress:
             progress(rows.stop, len(out), "picture features")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,39 @@ LONGEST_NGRAM = 5
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 
+#: A character that a text of ASCII letters, or of Korean, has at most as punctuation.
+_ODD = re.compile(r"[^\x00-\x7f\w]")
+
+
 _HANGUL = re.compile("[가-힣]")
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in one form: lower case, full-width characters as ordinary ones.
+
+    A word consists of letters, digits and the marks on them, such as the vowel signs of Hindi and Thai.
+    Invisible characters, such as a zero-width space or a soft hyphen, do not end it.
+
+    Returns
+    -------
+    list of str
+        Empty for a text without a letter or digit.
+    """
+    text = unicodedata.normalize("NFKC", text).lower()
+    return _marked_words(text) if _ODD.search(text) else _WORD.findall(text)
+
+
+def _marked_words(text: str) -> list[str]:
+    words, word = [], ""
+    for one in text.replace("i\u0307", "i"):  # a Turkish capital in lower case
+        kind = unicodedata.category(one)
+        if one.isalnum() or (word and kind in ("Mn", "Mc") and not "\ufe00" <= one <= "\ufe0f"):
+            word += one
+        elif kind != "Cf" and not "\ufe00" <= one <= "\ufe0f":  # format characters and variation selectors
+            words.append(word)
+            word = ""
+    words.append(word)
+    return [word for word in words if word]
 
 
 def ngrams(text: str) -> list[str]:
@@ -34,7 +66,7 @@ def ngrams(text: str) -> list[str]:
         With repeats; empty for a text without a letter or digit.
     """
     parts: list[str] = []
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
+    for word in words_of(text):
         parts.append(f"={word}")
         if _HANGUL.search(word):
             parts += _windows(f"<{word}>", 1, 3)

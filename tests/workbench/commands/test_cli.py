@@ -262,6 +262,7 @@ def test_searching_with_a_text_and_with_a_picture(command: Cli, tmp_path: Path) 
     out = command.json("search", "text", "강아지", "-k", "2")
     assert [hit["id"] for hit in out["hits"]] == ["강아지", "강"]
     assert set(out["hits"][0]) == {"id", "score", "distance", "caption"}
+    assert (out["note"], out["cutoff"]) == ("", None)
     assert "total" in out["took_ms"]
     picture = tmp_path / "dog.png"
     picture.write_bytes(b"dog")
@@ -271,6 +272,48 @@ def test_searching_with_a_text_and_with_a_picture(command: Cli, tmp_path: Path) 
     assert re.search(r"missing\.png.*No such file", command.err)
     command("search", "text", "dog", "-o", "colour=red", code=2)
     assert re.search(r"unknown.*colour|colour.*unknown", command.err)
+
+
+@pytest.mark.parametrize(
+    ("cutoff", "says"),
+    [
+        (0, "No good match. These are the closest."),
+        (1, "Only the first is nearer than unrelated items usually are."),
+        (2, "Only the first 2 are nearer than unrelated items usually are."),
+        (3, ""),
+        (None, ""),
+    ],
+)
+def test_a_search_says_which_hits_are_near(
+    command: Cli, monkeypatch: pytest.MonkeyPatch, cutoff: int | None, says: str
+) -> None:
+    folder = command.home.indexes / "words"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"adapter": "toy", "words": ["dog", "dot", "do"]}))
+    toy = type(wb.get_adapter("toy"))
+    original = toy.search_by_text
+
+    def near(self: Any, index: Any, query: str, k: int, options: Any) -> wb.SearchResult:
+        return wb.SearchResult(original(self, index, query, k, options).hits, note="a note", cutoff=cutoff)
+
+    monkeypatch.setattr(toy, "search_by_text", near)
+    lines = command("search", "text", "dog").splitlines()
+    assert lines[-2:] == ["a note", says] if says else lines[-1:] == ["a note"]
+    out = command.json("search", "text", "dog")
+    assert (out["note"], out["cutoff"]) == ("a note", cutoff)
+    assert (says or "a note") in repr(command.home.open_search("words").by_text("dog"))
+
+
+def test_a_long_caption_takes_one_line_of_a_table(command: Cli) -> None:
+    folder = command.home.indexes / "words"
+    folder.mkdir()
+    long = "a very long caption\nin lines " * 3_000
+    (folder / "manifest.json").write_text(json.dumps({"adapter": "toy", "words": [long, "b"]}))
+    table = command("search", "text", "a", "-k", "2")
+    assert len(table) < 1_500
+    assert "a very long caption in lines a very" in table
+    assert "…" in table
+    assert command.json("search", "text", "a", "-k", "2")["hits"][0]["caption"] == long
 
 
 def test_several_indexes_need_a_choice(command: Cli) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,15 @@ def test_a_searcher_elsewhere_asks_as_one_here_does() -> None:
     with pytest.raises(wb.BadInput):  # refused here, before anybody is asked
         searcher.by_text("  ")
     assert len(asked) == 3
+
+
+def test_a_name_in_another_unicode_form_is_the_same_index(tmp_path: Path, toy: wb.BaseAdapter) -> None:
+    composed, apart = unicodedata.normalize("NFC", "강아지"), unicodedata.normalize("NFD", "강아지")
+    for stored, asked in ((composed, apart), (apart, composed)):
+        make_index(tmp_path / stored, stored)
+        folder = tmp_path / stored / "indexes"
+        assert index_adapter(folder, asked) == "toy"
+        assert index_stamp(folder, asked) == index_stamp(folder, stored)
+        assert open_index(folder, asked).name == stored
+        with pytest.raises(wb.UnknownIndex):
+            index_adapter(folder, "고양이")

@@ -455,3 +455,48 @@ def test_a_visitor_loads_neither_the_database_nor_an_adapter(client: SearchClien
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+# Pictures -------------------------------------------------------------------------------------------
+
+
+def test_a_picture_that_is_slow_to_decode_holds_up_no_other_search(client: SearchClient) -> None:
+    broken = client.open_search("broken")
+    broken.by_text("fine")
+    with ThreadPoolExecutor(3) as pool:
+        pictures = [pool.submit(broken.by_image, b"sleep 1") for _ in range(3)]
+        until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 3)
+        for number in range(10):
+            assert broken.by_text(f"text {number}")[0].id.startswith(f"text {number}")
+        assert not any(picture.done() for picture in pictures)
+        for picture in pictures:
+            result = picture.result(30)
+            assert result[0].id.startswith("picture: sleep 1")
+            assert result.took_ms["total"] >= result.took_ms["decode"] >= 900
+
+
+def test_pictures_wait_in_a_queue_of_their_own(client: SearchClient, limits: dict[str, float]) -> None:
+    limits.update(waiting=1, pictures=2)
+    broken = client.open_search("broken")
+    with ThreadPoolExecutor(2) as pool:
+        two = [pool.submit(broken.by_image, b"sleep 1") for _ in range(2)]
+        until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 2)
+        with pytest.raises(wb.Busy, match="too many concurrent searches with a picture"):
+            broken.by_image(b"fine")
+        assert broken.by_text("fine")[0].id.startswith("fine")
+        assert all(one.result(30) for one in two)
+    assert broken.by_image(b"fine")[0].id.startswith("picture: fine")
+
+
+def test_a_picture_that_is_refused_says_why_and_a_hang_is_ended(client: SearchClient) -> None:
+    broken = client.open_search("broken")
+    with pytest.raises(wb.BadInput, match="not this"):
+        broken.by_image(b"refuse")
+    with pytest.raises(wb.SearchFailed, match=r"Internal error in the search\.") as failed:
+        broken.by_image(b"raise")
+    assert "secret" not in str(failed.value)
+    with pytest.raises(wb.SearchFailed, match="crashed"):
+        broken.by_image(b"crash")
+    with pytest.raises(wb.SearchFailed, match="did not answer within"):
+        broken.by_image(b"hang")
+    assert broken.by_image(b"fine")[0].id.startswith("picture: fine")

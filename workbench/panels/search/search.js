@@ -423,16 +423,16 @@ const things = (answer) => (answer.hits.some((hit) => hit.url) ? "pictures" : "t
 
 function noteText(answer) {
   const none = answer.cutoff === 0 && answer.hits.length;
-  const far = none ? `no close match: even the nearest results are as far away as unrelated ${things(answer)} usually are` : "";
+  const far = none ? "No good match. These are the closest." : "";
   return [answer.note, far].filter(Boolean).join(" · ");
 }
 
 function fillResults(store, results, focusResults) {
   const { answer } = store.state;
-  // If no hit is near, the note says so and nothing is dimmed.
-  const cut = answer.cutoff > 0 && answer.cutoff < answer.hits.length ? answer.cutoff : null;
+  // If no hit is near, all are dimmed, and the note says so.
+  const cut = answer.cutoff !== null && answer.cutoff < answer.hits.length ? answer.cutoff : null;
   const parts = answer.hits.map((hit, place) => hitPart(store, hit, cut !== null && place >= cut, focusResults));
-  if (cut !== null) {
+  if (cut) {
     const text = `results after this line are as far away as unrelated ${things(answer)} usually are`;
     parts.splice(cut, 0, h("li", { class: "wb-cut" }, h("span", {}, text)));
   }

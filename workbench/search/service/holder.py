@@ -1,18 +1,21 @@
 """The process that holds one opened index, or one adapter that is queried for its options.
 
-``python -m workbench.search.service.holder --socket N --index FOLDER NAME`` or ``--adapter NAME``. It answers
-requests one at a time over the socket with file descriptor N, and ends when the other side closes it.
+``python -m workbench.search.service.holder --socket N --pictures M --index FOLDER NAME`` or ``--adapter
+NAME``. It answers requests one at a time over the socket with file descriptor N, and ends when the other side
+closes it. Over the socket M it decodes pictures for searches to come, at the same time.
 Adapters are third-party code: all their exceptions become answers, and their output goes to the log.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,18 @@ from workbench import wire
 from workbench.adapter.contract import JOB_METHODS, BaseAdapter
 from workbench.adapter.options import check_job
 from workbench.adapter.registry import get_adapter
-from workbench.errors import AdapterBroken, BadInput, BadOptions, NotSupported, SearchFailed, WorkbenchError
+from workbench.errors import (
+    AdapterBroken,
+    BadInput,
+    BadOptions,
+    Busy,
+    NotSupported,
+    SearchFailed,
+    WorkbenchError,
+)
 from workbench.search import messages
 from workbench.search.indexes import open_index
-from workbench.search.searcher import Searcher
+from workbench.search.searcher import OpenedPicture, Searcher
 from workbench.values import plain
 
 _LOG = logging.getLogger(__name__)
@@ -33,11 +44,17 @@ _LOG = logging.getLogger(__name__)
 _METHODS = ("search_by_text", "search_by_image", "search_by_item")
 
 
+#: Maximum number of decoded pictures that wait for their search; the oldest is dropped.
+_OPENED_PICTURES = 4
+
+
 class IndexDesk:
     """Answers requests for one opened index."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.what = f"index {name!r}"
+        self._pictures: dict[int, OpenedPicture] = {}
+        self._tickets = itertools.count(1)
         self._searcher: Searcher | None = None
         self._folder, self._name = folder, name
 
@@ -55,6 +72,20 @@ class IndexDesk:
             "samples": [{"text": one.text, "language": one.language} for one in searcher.sample_queries()],
         }
 
+    def open_picture(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Decode a picture, and return the number to search with it; runs beside :meth:`answer`."""
+        if self._searcher is None:
+            raise BadInput("the index is not open")
+        image = question.get("image")
+        if not isinstance(image, str):
+            raise BadInput(f"image must be text, got {type(image).__name__}")
+        picture = self._searcher.open_picture(messages.picture_from(image))
+        ticket = next(self._tickets)
+        self._pictures[ticket] = picture
+        while len(self._pictures) > _OPENED_PICTURES:  # those who sent them are gone
+            self._pictures.pop(min(self._pictures), None)
+        return {"picture": ticket}
+
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a search."""
         if self._searcher is None:
@@ -62,6 +93,11 @@ class IndexDesk:
         by, k, options = question.get("by"), question.get("k", 20), question.get("options") or {}
         if not isinstance(options, dict):
             raise BadInput(f"options must be a mapping, got {options!r}")
+        if by == "image" and "picture" in question:
+            picture = self._pictures.pop(question["picture"], None)
+            if picture is None:
+                raise Busy("the picture waited too long for its search", retry_after=2, hint="Try again.")
+            return self._searcher.by_opened(picture, k, **_named(options)).to_json()
         query = question.get(str(by))
         if by not in ("text", "image", "item"):
             raise BadInput(f"cannot search by {by!r}; allowed: text, image, item")
@@ -133,9 +169,14 @@ def _named(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options)
 
 
-def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any]) -> bytes:
+def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any], *, pictures: bool) -> bytes:
     try:
-        ok = desk.open() if question.get("op") == "open" else desk.answer(question)
+        if question.get("op") == "open":
+            ok = desk.open()
+        elif pictures and isinstance(desk, IndexDesk):
+            ok = desk.open_picture(question)
+        else:
+            ok = desk.answer(question)
         data = wire.dumps({"ok": ok})
         if len(data) > messages.ANSWER_BYTES:
             raise SearchFailed(
@@ -161,6 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Answer requests until the other side closes the connection."""
     parser = argparse.ArgumentParser(prog="python -m workbench.search.service.holder")
     parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--pictures", type=int, required=True)
     parser.add_argument("--index", nargs=2, metavar=("FOLDER", "NAME"))
     parser.add_argument("--adapter")
     args = parser.parse_args(arguments)
@@ -168,13 +210,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.index:  # not in the folder of whoever started the service first
         os.chdir(args.index[0])
     desk = IndexDesk(Path(args.index[0]), args.index[1]) if args.index else AdapterDesk(args.adapter)
+    pictures = socket.socket(fileno=args.pictures)
+    threading.Thread(target=_serve, args=(pictures, desk, True), name="pictures", daemon=True).start()
     with socket.socket(fileno=args.socket) as connection:
-        while True:
-            try:
-                question = json.loads(messages.receive(connection, messages.REQUEST_BYTES))
-            except (EOFError, ConnectionError):
-                return 0
-            connection.sendall(messages.framed(_said(desk, question)))
+        _serve(connection, desk, False)
+    return 0
+
+
+def _serve(connection: socket.socket, desk: IndexDesk | AdapterDesk, pictures: bool) -> None:
+    """Answer requests over a socket, or only decode their pictures, until the other side closes it."""
+    while True:
+        try:
+            question = json.loads(messages.receive(connection, messages.REQUEST_BYTES))
+            connection.sendall(messages.framed(_said(desk, question, pictures=pictures)))
+        except (EOFError, ConnectionError):
+            return
 
 
 if __name__ == "__main__":

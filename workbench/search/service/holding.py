@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workbench.errors import Busy, SearchFailed
 from workbench.host import processes
 from workbench.search import messages
 from workbench.search.service.limits import Limits
+
+_Lane = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Gone(Exception):  # not an error: retry with the next holder
@@ -49,9 +52,11 @@ class Holding:
         self._open_seconds = limits.check_seconds if stamp is None else limits.open_seconds
         self._arguments = arguments
         self._turn = asyncio.Lock()
+        self._picture_turn = asyncio.Lock()
+        self._pictures = 0
         self._opened: bytes | None = None
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._searches: _Lane | None = None
+        self._decoding: _Lane | None = None
         self._known = processes.Process(0, "")
 
     @property
@@ -59,13 +64,17 @@ class Holding:
         """Id of its process; None before it is started."""
         return None if self.process is None else self.process.pid
 
-    async def ask(self, question: Mapping[str, Any], seconds: float, gone: asyncio.Event) -> bytes:
+    async def ask(
+        self, question: Mapping[str, Any], data: bytes, seconds: float, gone: asyncio.Event
+    ) -> bytes:
         """Return the holder's answer, in order of arrival.
 
         Parameters
         ----------
         question : mapping
             The request. The answer to ``{"op": "open"}`` is cached.
+        data : bytes
+            The request as it came: one with a picture is passed on as it is, since it may be large.
         seconds : float
             Timeout for the answer, from the start of the request's turn.
         gone : asyncio.Event
@@ -80,33 +89,73 @@ class Holding:
         Gone
             The holder died before the request's turn, or the client is gone.
         """
-        if self.waiting >= self.limits.waiting:
-            raise Busy(
-                f"too many concurrent requests for {self.what}", retry_after=2, hint="Try again shortly."
-            )
-        self.waiting += 1
-        try:
+        with self._waiting_for(question.get("by") == "image"):
+            if question.get("by") == "image":
+                async with self._picture_turn:
+                    opened = await self._decoded(data, seconds, gone)
+                if _is_error(opened):
+                    return opened
+                without = {name: value for name, value in question.items() if name != "image"}
+                question = {**without, **json.loads(opened)["ok"]}
             async with self._turn:
-                if self.dead or gone.is_set():
-                    raise Gone
-                if self._opened is None:
-                    answer = await self._exchange({"op": "open"}, self._open_seconds)
-                    if answer[:8] == b'{"error"':  # cannot be opened: the next request tries again
-                        await self.end()
-                        return answer
-                    self._opened = answer
-                if question.get("op") == "open":
-                    return self._opened
+                opened = await self._open(gone)
+                if question.get("op") == "open" or _is_error(opened):
+                    return opened
                 return await self._exchange(question, seconds)
+
+    @contextlib.contextmanager
+    def _waiting_for(self, picture: bool) -> Iterator[None]:
+        """Count a request among those that wait; pictures are counted apart, and hold up no others.
+
+        Raises
+        ------
+        Busy
+            Too many requests are waiting.
+        """
+        waiting = self._pictures if picture else self.waiting - self._pictures
+        if waiting >= (self.limits.pictures if picture else self.limits.waiting):
+            what = "searches with a picture in" if picture else "requests for"
+            raise Busy(f"too many concurrent {what} {self.what}", retry_after=2, hint="Try again shortly.")
+        self.waiting += 1
+        self._pictures += picture
+        try:
+            yield
         finally:
             self.waiting -= 1
+            self._pictures -= picture
             self.last_asked = time.monotonic()
 
-    async def _exchange(self, question: Mapping[str, Any], seconds: float) -> bytes:
+    async def _open(self, gone: asyncio.Event) -> bytes:
+        """Return the holder's answer to opening; call it in turn."""
+        if self.dead or gone.is_set():
+            raise Gone
+        if self._opened is None:
+            answer = await self._exchange({"op": "open"}, self._open_seconds)
+            if _is_error(answer):  # cannot be opened: the next request tries again
+                await self.end()
+                return answer
+            self._opened = answer
+        return self._opened
+
+    async def _decoded(self, data: bytes, seconds: float, gone: asyncio.Event) -> bytes:
+        """Have a picture decoded, while other searches are answered."""
+        async with self._turn:
+            opened = await self._open(gone)
+        if _is_error(opened):
+            return opened
+        if self.dead or gone.is_set():
+            raise Gone
+        return await self._exchange(data, seconds, picture=True)
+
+    async def _exchange(
+        self, question: Mapping[str, Any] | bytes, seconds: float, *, picture: bool = False
+    ) -> bytes:
         try:
             async with asyncio.timeout(seconds):
-                reader, writer = await self._started()
-                writer.write(messages.framed(json.dumps(question).encode()))
+                searches, decoding = await self._started()
+                reader, writer = decoding if picture else searches
+                data = question if isinstance(question, bytes) else json.dumps(question).encode()
+                writer.write(messages.framed(data))
                 await writer.drain()
                 head = await reader.readexactly(messages.HEAD_BYTES)
                 return await reader.readexactly(messages.length_of(head, messages.ANSWER_BYTES))
@@ -123,27 +172,32 @@ class Holding:
             await self.end()
             raise SearchFailed(f"{self.what} {problem}", hint="The next request restarts it.") from None
 
-    async def _started(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._reader is not None and self._writer is not None:
-            return self._reader, self._writer
-        ours, theirs = socket.socketpair()
-        program = [sys.executable, "-m", "workbench.search.service.holder", "--socket", str(theirs.fileno())]
+    async def _started(self) -> tuple[_Lane, _Lane]:
+        if self._searches is not None and self._decoding is not None:
+            return self._searches, self._decoding
+        ours, theirs = zip(socket.socketpair(), socket.socketpair(), strict=True)
+        numbers = [str(one.fileno()) for one in theirs]
+        program = [sys.executable, "-m", "workbench.search.service.holder"]
+        sockets = ["--socket", numbers[0], "--pictures", numbers[1]]
         try:
             # In its own session, so that its descendants are found; the system kills it with the service.
             self.process = await asyncio.create_subprocess_exec(
-                *processes.dies_with_parent([*program, *self._arguments]),
+                *processes.dies_with_parent([*program, *sockets, *self._arguments]),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=tuple(one.fileno() for one in theirs),
                 start_new_session=True,
             )
         except BaseException:
-            ours.close()
+            for one in ours:
+                one.close()
             raise
         finally:
-            theirs.close()
+            for one in theirs:
+                one.close()
         self._known = processes.Process(self.process.pid, processes.started(self.process.pid))
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=2**20)
-        return self._reader, self._writer
+        searches, decoding = [await asyncio.open_unix_connection(sock=one, limit=2**20) for one in ours]
+        self._searches, self._decoding = searches, decoding
+        return searches, decoding
 
     async def _how_it_ended(self) -> str:
         if self.stopped_for:
@@ -161,8 +215,13 @@ class Holding:
     async def end(self) -> None:
         """End the process and its descendants."""
         self.dead = True
-        if self._writer is not None:
-            self._writer.close()
+        for lane in (self._searches, self._decoding):
+            if lane is not None:
+                lane[1].close()
         if self.process is not None:
             await asyncio.to_thread(processes.kill_family, self._known)
             await self.process.wait()
+
+
+def _is_error(answer: bytes) -> bool:
+    return answer[:8] == b'{"error"'

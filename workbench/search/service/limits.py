@@ -25,6 +25,8 @@ class Limits:
         holder that exceeds it alone is killed.
     waiting : int
         Maximum number of requests in the queue of one holder; further ones are refused as busy.
+    pictures : int
+        The same for searches with a picture, which wait in a queue of their own while others are answered.
     connections : int
         Maximum number of concurrent requests to the service.
     open_seconds, answer_seconds, check_seconds : float
@@ -42,6 +44,7 @@ class Limits:
     open_indexes: int = 6
     memory: int = 8 * 2**30
     waiting: int = 16
+    pictures: int = 8
     connections: int = 256
     open_seconds: float = 120.0
     answer_seconds: float = 30.0

@@ -134,7 +134,7 @@ class Service:
             head = await reader.readexactly(messages.HEAD_BYTES)
             data = await reader.readexactly(messages.length_of(head, messages.REQUEST_BYTES))
             watcher = asyncio.create_task(_watch(reader, gone))
-            answer = await self._answer(json.loads(data), gone)
+            answer = await self._answer(json.loads(data), data, gone)
         except WorkbenchError as error:
             answer = wire.dumps({"error": wire.error_json(error)})
         except (OSError, EOFError, Gone):
@@ -154,19 +154,21 @@ class Service:
                 await writer.drain()
             writer.close()
 
-    async def _answer(self, question: Any, gone: asyncio.Event) -> bytes:
+    async def _answer(self, question: Any, data: bytes, gone: asyncio.Event) -> bytes:
         if not isinstance(question, dict):
             raise BadInput("the request must be a JSON object")
         op = question.get("op")
         if op == "status":
             return wire.dumps({"ok": self._status()})
         if op in ("describe", "search"):
-            return await self._ask("index", str(question.get("index")), question, gone)
+            return await self._ask("index", str(question.get("index")), question, data, gone)
         if op in ("adapter", "check"):
-            return await self._ask("adapter", str(question.get("adapter")), question, gone)
+            return await self._ask("adapter", str(question.get("adapter")), question, data, gone)
         raise BadInput(f"unknown operation {op!r} of the search service")
 
-    async def _ask(self, kind: str, name: str, question: dict[str, Any], gone: asyncio.Event) -> bytes:
+    async def _ask(
+        self, kind: str, name: str, question: dict[str, Any], data: bytes, gone: asyncio.Event
+    ) -> bytes:
         seconds = self.limits.answer_seconds if kind == "index" else self.limits.check_seconds
         if question["op"] in ("describe", "adapter"):
             question = {"op": "open"}
@@ -175,7 +177,7 @@ class Service:
                 return refusal
             holding = self._holding(kind, name)
             try:
-                answer = await holding.ask(question, seconds, gone)
+                answer = await holding.ask(question, data, seconds, gone)
                 if holding.dead:
                     self._keep_refusal((kind, name), answer)
                 return answer

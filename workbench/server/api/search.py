@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from workbench.errors import SearchFailed, TooLarge, WorkbenchError
 from workbench.search.indexes import index_adapter
+from workbench.search.messages import picture_characters
 from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS
 from workbench.server.api.fields import MOST_LISTED, Given, Name, Number, Text, Whole
 from workbench.server.api.route import Call
@@ -34,7 +35,9 @@ class TextSearchIn(SearchIn):
 class ImageSearchIn(SearchIn):
     """A picture search."""
 
-    image: str = Field(min_length=1, description="A JPEG, PNG or WebP file as base64 text.")
+    image: str = Field(
+        min_length=1, description="A JPEG, PNG or WebP file as base64 text, or as a data: URL."
+    )
 
 
 class ItemSearchIn(SearchIn):
@@ -126,7 +129,7 @@ def searching(by: str, field: str) -> Callable[[WorkbenchServer, Call], Awaitabl
     async def search(desk: WorkbenchServer, call: Call) -> Any:
         body = call.body
         query = getattr(body, field)
-        if by == "image" and len(query) > math.ceil(MAX_IMAGE_BYTES / 3) * 4:
+        if by == "image" and picture_characters(query) > math.ceil(MAX_IMAGE_BYTES / 3) * 4:
             raise TooLarge(
                 f"the picture is larger than {MAX_IMAGE_BYTES // 2**20} MiB", hint="Make it smaller."
             )

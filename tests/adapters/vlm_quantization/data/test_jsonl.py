@@ -13,6 +13,7 @@ from adapters.vlm_quantization.data import jsonl
 from adapters.vlm_quantization.data.jsonl import read_jsonl
 from adapters.vlm_quantization.data.leakage import check_leakage
 from adapters.vlm_quantization.data.splits import make_splits
+from tests.adapters.vlm_quantization.data.hostile import HOSTILE
 
 
 def png(colour, size=(10, 10)):
@@ -277,13 +278,13 @@ def test_pictures_are_decoded_once_and_again_when_they_change(folder, tmp_path, 
     for image in folder.rglob("*.png"):
         os.utime(image, (long_ago, long_ago))
     decoded = []
-    original = jsonl.decode_picture
+    original = jsonl.picture_file_digest
 
     def counted(data, **options):
         decoded.append(options["name"])
         return original(data, **options)
 
-    monkeypatch.setattr(jsonl, "decode_picture", counted)
+    monkeypatch.setattr(jsonl, "picture_file_digest", counted)
     first = read_jsonl(path, cache_dir=tmp_path / "cache")
     assert sorted(decoded) == ["broken.png", "pictures/blue.png", "pictures/red.png"]
     decoded.clear()
@@ -320,3 +321,42 @@ def test_a_picture_that_breaks_later_is_named(folder):
     (folder / "pictures/red.png").unlink()
     with pytest.raises(wb.BadInput, match=r"red\.png: cannot be read"):
         collection.open(0)
+
+
+def test_pictures_made_to_keep_a_decoder_busy_are_named_and_the_rest_is_read(folder):
+    names = [name for name, (_, reason) in HOSTILE.items() if reason in ("scans", "segments", "chunks")]
+    for number, name in enumerate(names):
+        (folder / f"hostile-{number}.png").write_bytes(HOSTILE[name][0]())
+    lines = [line(f"hostile-{number}.png") for number in range(len(names))]
+    collection = read_jsonl(write(folder, *lines, line()))
+    assert [item.id for item in collection.items] == ["pictures/red.png"]
+    for number, (name, problem) in enumerate(zip(names, collection.problems, strict=True)):
+        assert problem.line == number + 1
+        assert f"hostile-{number}.png: more than" in problem.message, name
+
+
+def test_a_path_that_is_written_in_two_ways_is_one_picture(folder):
+    collection = read_jsonl(
+        write(folder, line("pictures/red.png"), line("./pictures/red.png"), line("pictures/blue.png"))
+    )
+    assert [item.id for item in collection.items] == ["pictures/red.png", "pictures/blue.png"]
+
+
+def test_captions_with_equal_words_are_one_concept(folder):
+    def named(image, *texts):
+        return line(image, captions={"en": list(texts)})
+
+    same = read_jsonl(
+        write(folder, named("pictures/red.png", "A red kite."), named("pictures/blue.png", "a  ＲＥＤ kite"))
+    )
+    assert len({item.concept for item in same.items}) == 1
+    assert {item.captions["en"][0] for item in same.items} == {"A red kite.", "a  ＲＥＤ kite"}
+    other = read_jsonl(
+        write(folder, named("pictures/red.png", "a red kite"), named("pictures/blue.png", "a red kit"))
+    )
+    assert len({item.concept for item in other.items}) == 2
+    emoji = read_jsonl(write(folder, named("pictures/red.png", "🪁"), named("pictures/blue.png", "🐶")))
+    assert len({item.concept for item in emoji.items}) == 2
+    assert emoji.notes == [
+        "2 captions have no letter or digit ('🪁', '🐶'): such captions all look the same to a model."
+    ]

@@ -6,7 +6,15 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from adapters.vlm_quantization.data.pictures import MAX_PIXELS, decode_picture
+from adapters.vlm_quantization.data.collection import picture_digest
+from adapters.vlm_quantization.data.pictures import (
+    MAX_PIXELS,
+    MEGAPIXELS,
+    decode_picture,
+    max_pixels,
+    opened_ahead,
+    picture_file_digest,
+)
 
 
 def encoded(picture, kind="PNG", **options):
@@ -114,3 +122,48 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_picture_at_the_pixel_limit_is_accepted():
     side = int(MAX_PIXELS**0.5)
     assert decode_picture(encoded(Image.new("L", (side, side)))).size == (side, side)
+
+
+def test_the_limit_can_be_raised_and_the_error_says_how(monkeypatch):
+    data = encoded(Image.new("L", (6_000, 5_000)), "JPEG")
+    with pytest.raises(wb.BadInput, match=r"6000 × 5000 is 30 million pixels; at most 25 million") as refused:
+        decode_picture(data)
+    assert MEGAPIXELS in refused.value.hint
+    monkeypatch.setenv(MEGAPIXELS, "30")
+    assert max_pixels() == 30_000_000
+    assert decode_picture(data).size == (3_000, 2_500)  # decoded small, as only such a large JPEG is
+    monkeypatch.setenv(MEGAPIXELS, "29.5")
+    with pytest.raises(wb.BadInput, match=r"at most 29\.5 million"):
+        picture_file_digest(data)
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-3", "nan", "inf", "1e9"])
+def test_a_limit_that_is_no_number_is_refused(monkeypatch, text):
+    monkeypatch.setenv(MEGAPIXELS, text)
+    with pytest.raises(wb.BadInput, match=f"{MEGAPIXELS} must be a number of million pixels from 1 to 1,000"):
+        decode_picture(NOISE)
+
+
+def test_the_digest_of_a_file_is_that_of_its_pixels():
+    for data in (NOISE, encoded(RED, "JPEG"), transparent_palette()):
+        assert picture_file_digest(data) == picture_digest(decode_picture(data))
+
+
+def test_pictures_are_opened_in_order_and_errors_take_their_place():
+    def one(number):
+        if number % 5 == 3:
+            raise wb.BadInput(f"no {number}")
+        return Image.new("L", (number + 1, 1))
+
+    opened = list(opened_ahead(one, range(30), ahead=4))
+    assert [getattr(one, "width", str(one)) for one in opened] == [
+        f"no {number}" if number % 5 == 3 else number + 1 for number in range(30)
+    ]
+
+
+def test_what_is_no_longer_wanted_is_not_opened():
+    seen = []
+    opened = opened_ahead(lambda number: seen.append(number) or RED, range(1_000), ahead=4)
+    next(opened)
+    opened.close()
+    assert len(seen) < 10

@@ -240,7 +240,7 @@ def test_a_collection_with_one_drawing_per_concept_has_a_note():
     check_leakage(collection, drawn)
 
 
-@pytest.mark.parametrize(("n", "held"), [(1, (0, 0)), (2, (0, 0)), (3, (1, 1)), (8, (1, 1))])
+@pytest.mark.parametrize(("n", "held"), [(1, (0, 0)), (2, (0, 0)), (3, (0, 1)), (4, (1, 1)), (8, (1, 1))])
 def test_a_tiny_collection_still_trains_on_something(n, held):
     drawn = make_splits(CaptionedImages("things", [thing(f"thing {number}") for number in range(n)]))
     assert (len(drawn.val_concepts), len(drawn.test_concepts)) == held
@@ -276,3 +276,12 @@ def test_a_drawing_equal_to_the_other_style_is_not_held_out():
 def test_an_empty_collection_cannot_be_split():
     with pytest.raises(wb.BadInput, match="empty collection"):
         make_splits(CaptionedImages("nothing", []))
+
+
+@pytest.mark.parametrize("n", range(2, 9))
+@pytest.mark.parametrize("seed", range(4))
+def test_two_concepts_are_left_to_train_on(n, seed):
+    collection = CaptionedImages("few", [thing(f"n{row}", flag=row % 3 == 0) for row in range(n)])
+    splits = make_splits(collection, seed)
+    assert len({collection.items[row].concept for row in splits.train}) >= 2
+    check_leakage(collection, splits)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -313,15 +314,9 @@ def test_one_build_of_an_index_at_a_time(tmp_path):
 
 
 def test_another_index_under_construction_is_left_alone(tmp_path):
-    # a name with our prefix, and a running build of ours with other settings
-    other = tmp_path / ".small.building-1.building-0123456789ab"
+    other = tmp_path / ".small.building-1.building-0123456789ab"  # a name with our prefix
     other.mkdir()
-
-    def build_too(done, total, message):
-        if done == 0:
-            build(tmp_path, batch_size=5)  # other shards, so another work folder
-
-    build(tmp_path, progress=build_too)
+    build(tmp_path)
     assert names_in(tmp_path) == [other.name, "small"]
 
 
@@ -416,3 +411,37 @@ def test_a_collection_without_captions_can_be_indexed(tmp_path):
     index = open_small(build(tmp_path, collection=collection).path)
     assert len(index.sides["captions"]) == 0
     assert json.loads((index.path / "manifest.json").read_text())["counts"]["captions"] == 0
+
+
+# --- one name -----------------------------------------------------------------------------------------------
+
+
+def test_two_collections_are_not_built_under_one_name_at_once(tmp_path):
+    other = SmallCollection()
+    other.fingerprint = "other" * 10
+    refused = []
+
+    def meanwhile(done, total, message):
+        if not refused:
+            with pytest.raises(wb.Busy, match="index 'small' is being built by another process") as busy:
+                build(tmp_path, collection=other)
+            refused.append(busy.value)
+            assert ".building" not in str(busy.value)
+            build(tmp_path, "another", collection=other)
+
+    report = build(tmp_path, progress=meanwhile)
+    assert refused
+    assert refused[0].hint
+    assert read_manifest(report.path).data["fingerprint"] == SmallCollection.fingerprint
+    build(tmp_path, collection=other)
+    assert read_manifest(report.path).data["fingerprint"] == other.fingerprint
+    assert names_in(tmp_path) == ["another", "small"]
+
+
+def test_a_name_in_another_unicode_form_replaces_the_same_index(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "강아지") for form in ("NFC", "NFD"))
+    assert build(tmp_path, apart).path.name == composed
+    assert build(tmp_path, composed).path == tmp_path / composed
+    (tmp_path / composed).rename(tmp_path / apart)
+    assert build(tmp_path, composed).path == tmp_path / apart
+    assert names_in(tmp_path) == [apart]

@@ -2,6 +2,8 @@ import io
 import json
 import re
 import shutil
+import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -157,8 +159,8 @@ def test_an_empty_gallery_has_no_hits():
 
 @pytest.mark.parametrize("bits", CODE_LENGTHS)
 def test_text_finds_pictures_at_every_length(index, bits):
-    result = search_text(index, "thing 3", 7, SearchOptions(bits=bits))
-    query = SmallEncoder().encode_texts(["thing 3"]).codes[0]
+    result = search_text(index, "some thing 3", 7, SearchOptions(bits=bits))
+    query = SmallEncoder().encode_texts(["some thing 3"]).codes[0]
     rows, distances = brute(index.sides["images"].codes, query, bits, 7)
     assert [hit.id for hit in result] == [index.sides["images"].items[row]["id"] for row in rows]
     assert [hit.distance for hit in result] == distances
@@ -181,6 +183,54 @@ def test_text_finds_its_own_caption_in_either_language(index):
             assert (first.id, first.caption, first.thumbnail) == (item_id, text, None)
             assert first.meter == pytest.approx(1)
     assert first.label == "1.00"
+
+
+@pytest.mark.parametrize("method", ["hamming", "cosine"])
+@pytest.mark.parametrize("query", ["thing 3", "Ｔｈｉｎｇ  3!", "물건 3", "object no. 3"])
+def test_items_that_are_named_exactly_so_come_first(index, method, query):
+    options = SearchOptions(bits=8, method=method)
+    result = search_text(index, query, 7, options)
+    assert {hit.id for hit in result[:2]} == {"plain:003", "framed:003"}
+    assert len(result) == 7 == len({hit.id for hit in result})
+    values = [hit.score for hit in result]
+    assert values[:2] == sorted(values[:2], reverse=True)
+    assert values[2:] == sorted(values[2:], reverse=True)
+    assert result.cutoff >= 2
+    everything = search_text(index, query, 60, options)
+    others = [(hit.id, hit.score) for hit in everything[2:]]
+    encoded = SmallEncoder().encode_texts([query])
+    rows, _ = index.search(encoded.codes[0], encoded.features[0], bits=8, method=method, k=60)
+    ids = [index.sides["images"].items[row]["id"] for row in rows]
+    assert [item for item, _ in others] == [item for item in ids if not item.endswith(":003")]
+    if values[:2] != sorted(values, reverse=True)[:2]:
+        assert result.note == "items that are named exactly so come first"
+    captions = search_text(index, query, 3, SearchOptions(target="captions", bits=8, method=method))
+    assert captions[0].caption.lower() in ("thing 3", "물건 3", "object no. 3")
+
+
+@pytest.mark.parametrize("query", ["!!!", "…", "\u200b", "\u00ad", "🏻", "†", "*", "\u0e31"])
+def test_a_query_without_a_letter_or_digit_is_refused_in_words(index, query):
+    with pytest.raises(wb.BadInput, match="has no letter or digit") as refused:
+        search_text(index, query, 5, SearchOptions())
+    assert refused.value.hint == "Type a word or two."
+
+
+def test_an_emoji_is_looked_up_by_its_name_and_the_answer_says_so(index):
+    result = search_text(index, "🐶", 3, SearchOptions())
+    assert result.note == "searched for “dog face”, the name of 🐶"
+    named = search_text(index, "dog face", 3, SearchOptions())
+    assert [(hit.id, hit.distance) for hit in result] == [(hit.id, hit.distance) for hit in named]
+
+
+def test_an_item_is_found_by_its_id_in_either_unicode_form(tmp_path):
+    collection = SmallCollection()
+    first, *others = collection.items
+    collection.items = [replace(first, id="사진/강아지.png"), *others]
+    built = load_index(build(tmp_path, collection=collection).path, lambda file: SmallEncoder())
+    for form in ("NFC", "NFD"):
+        result = search_item(built, unicodedata.normalize(form, "사진/강아지.png"), 5, SearchOptions())
+        assert "사진/강아지.png" not in {hit.id for hit in result}
+        assert len(result) == 5
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
