@@ -27,6 +27,8 @@ class Limits:
         Maximum number of requests in the queue of one holder; further ones are refused as busy.
     connections : int
         Maximum number of concurrent requests to the service.
+    read_seconds : float
+        A client that has not sent its whole request after this long, or not read the answer, is disconnected.
     open_seconds, answer_seconds, check_seconds : float
         Timeouts for opening an index, answering one search, and checking options. A holder that takes longer
         is killed.
@@ -43,6 +45,7 @@ class Limits:
     memory: int = 8 * 2**30
     waiting: int = 16
     connections: int = 256
+    read_seconds: float = 15.0
     open_seconds: float = 120.0
     answer_seconds: float = 30.0
     check_seconds: float = 20.0
