@@ -13,8 +13,9 @@ except ImportError:  # not on Windows
 def limit_memory(most: int) -> None:
     """Let this process, and those it starts, allocate at most ``most`` bytes each.
 
-    Beyond it an allocation fails (``MemoryError``). Mapped files and shared memory do not count. Crashes write
-    no core file either, which is as large as the memory. A child may lift the limit: :func:`lift_limits`.
+    Beyond it an allocation fails (``MemoryError``). Mapped files and shared memory do not count. Crashes
+    write no core file either, which is as large as the memory. A child may lift the limit, by
+    :func:`lift_limits`.
     """
     if resource is None:
         return

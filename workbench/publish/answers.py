@@ -1,4 +1,4 @@
-"""What a published page answers if it cannot answer: who may ask, error pages, and one short log line each."""
+"""Who may ask a published page; its error pages, and one short line of log for each."""
 
 from __future__ import annotations
 

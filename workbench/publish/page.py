@@ -55,9 +55,17 @@ _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.IGNORECASE)
 
 
 def settings(
-    *, preheat: bool = True, most_kernels: int = 12, host_names: Sequence[str] = (), **kernels: Any
+    *,
+    preheat: bool = True,
+    host_names: Sequence[str] = (),
+    server: Mapping[str, Any] | None = None,
+    most_kernels: int = 12,
+    **kernels: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Return Voila's settings by class and name; ``kernels`` are further ones of ``VisitorKernels``."""
+    """Return Voila's settings by class and name.
+
+    ``server`` are further ones of ``PublishedPage``, and ``kernels`` of ``VisitorKernels``.
+    """
     return {
         "PublishedPage": {
             "ip": "127.0.0.1",
@@ -67,6 +75,7 @@ def settings(
             "host_names": list(host_names),
             "prepare_page": preheat,
             "tornado_settings": {"websocket_max_message_size": MAX_IMAGE_BYTES + 2**20},
+            **(server or {}),
         },
         "VoilaConfiguration": {
             "template": "workbench",
@@ -137,7 +146,7 @@ def serve(
     timeout: float = 60.0,
     preheat: bool = True,
     host_names: Sequence[str] = (),
-    **kernels: Any,
+    **limits: Any,
 ) -> tuple[subprocess.Popen[bytes], str]:
     """Start the search page of a workspace and return when it responds.
 
@@ -158,8 +167,8 @@ def serve(
     host_names : sequence of str
         Names, beside those of this machine, under which a proxy publishes the page. Requests under any other
         name are refused.
-    **kernels
-        Limits on the visitors' kernels; see :class:`workbench.publish.kernels.VisitorKernels`.
+    **limits
+        Further arguments of :func:`settings`, such as ``most_kernels``.
 
     Returns
     -------
@@ -189,7 +198,7 @@ def serve(
     home.mkdir(parents=True, exist_ok=True)
     with _new_log(home / LOG_NAME) as log:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and settings
-            command(search_notebook(), number, preheat=preheat, host_names=host_names, **kernels),
+            command(search_notebook(), number, preheat=preheat, host_names=host_names, **limits),
             env=environment(home, index, os.environ),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -22,7 +22,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop, PeriodicCallback
-from traitlets import Bool, List, Unicode
+from traitlets import Bool, Float, Integer, List, Unicode
 from voila.app import Voila
 from voila.notebook_renderer import NotebookRenderer
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
@@ -31,7 +31,7 @@ from voila.utils import get_page_config
 from workbench.publish.answers import Guarded, NothingHere, log_request
 from workbench.publish.kernels import LOOK_SECONDS, VisitorKernels
 from workbench.publish.visitor_kernel import KERNEL_MEMORY
-from workbench.publish.websocket import VisitorWebsocket
+from workbench.publish.websocket import VisitorConnection, VisitorWebsocket
 from workbench.search.searcher import PUBLISHED
 
 _LOG = logging.getLogger(__name__)
@@ -78,6 +78,9 @@ _PANEL = "application/vnd.jupyter.widget-view+json"
 
 #: Those of Voila's routes that serve the files of the page: scripts, styles, and nothing of the publisher's.
 _FILE_HANDLERS = (MultiStaticFileHandler, TemplateStaticFileHandler, FileFindHandler)
+
+
+_TEMPLATE_FILES = r"/voila/templates/(\w+/static/.+)"
 
 
 _KERNEL_ID = r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)"
@@ -284,6 +287,8 @@ class PublishedPage(Voila):
     """Voila's server for one page, with routes, limits and errors of its own."""
 
     host_names = List(Unicode(), config=True, help="Names under which a proxy publishes the page.")
+    silent_seconds = Float(SILENT_SECONDS, config=True, help="Seconds until a silent connection is closed.")
+    log_bytes = Integer(LOG_BYTES, config=True, help="Maximum size of the log.")
     prepare_page = Bool(True, config=True, help="Keep a page ready for the next visitor.")
 
     def init_settings(self) -> dict[str, Any]:
@@ -294,6 +299,7 @@ class PublishedPage(Voila):
         self.contents_manager.log.setLevel(logging.ERROR)
         return settings | {
             "host_names": tuple(name.lower() for name in self.host_names),
+            "kernel_websocket_connection_class": VisitorConnection,
             "pages": Pages(self, self.prepare_page),
             "default_handler_class": NothingHere,
             "log_function": log_request,
@@ -312,6 +318,9 @@ class PublishedPage(Voila):
         def at(path: str) -> str:
             return url_path_join(self.server_url, path)
 
+        # Voila takes any address here, and fails if it is not of this form.
+        files = [(at(_TEMPLATE_FILES), *one[1:]) if "/templates/" in one[0] else one for one in files]
+
         return [
             (at("/"), PageHandler),
             (at(rf"/page/kernels/{_KERNEL_ID}"), PlaceHandler),
@@ -325,8 +334,8 @@ class PublishedPage(Voila):
         """Serve until told to stop."""
         server = VisitorServer(
             self.app,
-            idle_connection_timeout=SILENT_SECONDS,
-            body_timeout=SILENT_SECONDS,
+            idle_connection_timeout=self.silent_seconds,
+            body_timeout=self.silent_seconds,
             max_header_size=REQUEST_BYTES,
             max_body_size=BODY_BYTES,
         )
@@ -335,7 +344,7 @@ class PublishedPage(Voila):
         self.ioloop.add_callback(self.app.settings["pages"].prepare)
         looks = [
             PeriodicCallback(self.kernel_manager.look, 1000 * LOOK_SECONDS),
-            PeriodicCallback(shorten_log, 1000 * _LOG_SECONDS),
+            PeriodicCallback(lambda: shorten_log(most=self.log_bytes), 1000 * _LOG_SECONDS),
         ]
         for look in looks:
             look.start()
