@@ -64,6 +64,11 @@ TO_PAGE = {
 }
 
 
+#: What a page may open a comm to: the one by which its widgets learn their states. Others would make widgets
+#: in the kernel that nobody needs.
+TARGETS = frozenset({"jupyter.widget.control"})
+
+
 #: A header, a parent header, metadata and a content; with the channel, and the end of the last one.
 _PARTS, _OFFSETS = 4, 6
 
@@ -122,6 +127,15 @@ def header_of(parts: list[bytes]) -> dict[str, Any]:
     return header
 
 
+def opens_control(parts: list[bytes]) -> bool:
+    """Return whether a ``comm_open`` is one that a page needs."""
+    try:
+        content = json.loads(parts[3]) if len(parts[3]) <= HEADER_BYTES else {}
+        return content["target_name"] in TARGETS
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return False
+
+
 class VisitorConnection(ZMQChannelsWebsocketConnection):
     """Passes a page's messages on to its kernel, and the kernel's to the page."""
 
@@ -142,9 +156,10 @@ class VisitorConnection(ZMQChannelsWebsocketConnection):
         except Malformed as problem:
             self._refuse(f"a malformed message ({problem})")
             return
-        if header["msg_type"] not in FROM_PAGE.get(channel, ()):
+        kind = header["msg_type"]
+        if kind not in FROM_PAGE.get(channel, ()) or (kind == "comm_open" and not opens_control(parts)):
             if not self._ignored:  # one line per page, whatever it sends
-                self.log.warning("a page sent %.60r on %s, which is ignored", header["msg_type"], channel)
+                self.log.warning("a page sent %.60a on %s, which is ignored", kind, channel)
             self._ignored = True
             return
         size = sum(len(part) for part in parts)
@@ -152,7 +167,7 @@ class VisitorConnection(ZMQChannelsWebsocketConnection):
             self._refuse("more messages than its kernel can answer")
             return
         self._waiting[header["msg_id"]] = size
-        if header["msg_type"] == "comm_msg":
+        if kind == "comm_msg":
             self.multi_kernel_manager.used(self.kernel_id)
         self.session.send_raw(self.channels[channel], parts)
 

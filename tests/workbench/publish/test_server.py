@@ -298,7 +298,7 @@ def is_disconnected(visitor: Visitor) -> bool:
 def test_messages_have_a_size_and_a_number(site: Site, visitor: Visitor) -> None:
     before = site.server.memory_info().rss
     picture = bytes(19 * 2**20)
-    assert visitor.search(picture, by="image")["type"] in ("answer", "error")
+    assert visitor.search(picture[: 2**20], by="image")["type"] == "answer"
     with suppress(OSError, websocket.WebSocketException):
         visitor.send("comm_msg", {}, bytes(22 * 2**20))
     assert is_disconnected(visitor)
@@ -306,7 +306,7 @@ def test_messages_have_a_size_and_a_number(site: Site, visitor: Visitor) -> None
     os.kill(site.kernel_of(visitor).pid, signal.SIGSTOP)  # it answers nothing
     try:
         with suppress(OSError, websocket.WebSocketException):
-            for _ in range(10):
+            for _ in range(4):
                 visitor.send("comm_msg", {}, picture)
         assert is_disconnected(visitor)
     finally:
@@ -329,13 +329,12 @@ def test_a_kernel_has_a_limit_of_memory(site: Site, visitor: Visitor) -> None:
     assert kernel.rlimit(psutil.RLIMIT_DATA)[0] == KERNEL_BYTES
     assert kernel.rlimit(psutil.RLIMIT_CORE)[0] == 0
     most = 0
-    with suppress(ConnectionError, OSError, websocket.WebSocketException, psutil.Error):
-        for number in range(20):  # a state of its own for each, which the kernel keeps if it can
-            state = {"state": {"a": "x" * 19 * 2**20}}
-            visitor.send(
-                "comm_open", {"comm_id": f"{number}", "target_name": "jupyter.widget", "data": state}
-            )
-            visitor.send("comm_msg", {"comm_id": visitor.model, "data": {"method": "update", **state}})
+    lists = "[]," * (6 * 2**20)  # in the kernel they are twenty times as large
+    state = f'{{"method": "update", "state": {{"setup": {{"a": [{lists}[]]}}}}}}'
+    update = f'{{"comm_id": "{visitor.model}", "data": {state}}}'.encode()
+    with suppress(OSError, websocket.WebSocketException, psutil.Error):
+        for _ in range(3):
+            visitor.send("comm_msg", update)
             visitor.send("comm_info_request", {})
             while visitor.receive()[1] != "comm_info_reply":
                 most = max(most, kernel.memory_info().rss)
@@ -470,10 +469,6 @@ def test_the_kernel_has_no_secrets(site: Site, visitor: Visitor) -> None:
         assert said["WORKBENCH_INDEX"] == "words"
 
 
-def said_to(visitor: Visitor, messages: list[tuple[str, str, Any]]) -> str:
-    return json.dumps(messages) + visitor.page.text
-
-
 def test_a_damaged_index_says_nothing_of_the_machine(site: Site, visitor: Visitor) -> None:
     manifest = site.home / "indexes" / "words" / "manifest.json"
     good = manifest.read_text()
@@ -503,38 +498,29 @@ def test_a_damaged_index_says_nothing_of_the_machine(site: Site, visitor: Visito
     assert visitor.finds_a_dog()
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
+def test_a_bad_comm_says_nothing_of_the_machine(site: Site, visitor: Visitor) -> None:
+    opened = {"comm_id": "new", "target_name": "jupyter.widget.control"}
+    for content in ({}, opened, {**opened, "data": 3}, {**opened, "comm_id": ["new"]}, None, [[[]]]):
+        visitor.send("comm_open", content)
+    for target in ("jupyter.widget", "os.system", ["jupyter.widget.control"], None):
+        visitor.send("comm_open", {**opened, "target_name": target, "data": {"state": {}}})
+    for data in (
         {},
-        {"_model_module": "anywidget"},
-        {"_model_name": "FileModel", "_model_module": "x", "_model_module_version": "y"},
+        {"method": 3},
+        {"method": "update", "state": {"setup": None, "layout": 3, "_esm": 1}},
         None,
-        [[[]]],
-    ],
-)
-def test_a_bad_comm_says_nothing_of_the_machine(site: Site, visitor: Visitor, state: object) -> None:
-    visitor.send("comm_open", {"comm_id": "new", "target_name": "jupyter.widget", "data": {"state": state}})
-    visitor.send("comm_open", {"comm_id": ["new"], "target_name": "jupyter.widget"})
-    visitor.send(
-        "comm_msg",
-        {"comm_id": visitor.model, "data": {"method": "update", "state": {"setup": None, "layout": 3}}},
-    )
-    visitor.send("comm_msg", {"comm_id": visitor.model})
+    ):
+        visitor.send("comm_msg", {"comm_id": visitor.model, "data": data})
+        visitor.send("comm_msg", {"comm_id": "new", "data": data})
+    visitor.send("comm_msg", b"[" * 10_000)
     visitor.send("comm_info_request", {"target_name": 3})
     visitor.send("comm_info_request", {})
     received: list[tuple[str, str, Any]] = []
     while not received or received[-1][1] != "comm_info_reply" or "comms" not in received[-1][2]:
         received.append(visitor.receive())
-    assert {kind for _, kind, _ in received} <= {
-        "status",
-        "comm_msg",
-        "comm_close",
-        "comm_open",
-        "comm_info_reply",
-    }
+    kinds = {kind for _, kind, _ in received}
+    assert kinds <= {"status", "comm_msg", "comm_close", "comm_open", "comm_info_reply"}
     said = json.dumps(received)
-    assert [
-        word for word in ("Traceback", "site-packages", ".py", str(site.home), os.sep + "tmp") if word in said
-    ] == []
+    secrets = ("Traceback", "site-packages", ".py", str(site.home), "/tmp")  # noqa: S108  # looked for
+    assert [word for word in secrets if word in said] == []
     assert visitor.finds_a_dog()

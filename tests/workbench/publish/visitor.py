@@ -16,10 +16,11 @@ PROTOCOL = "v1.kernel.websocket.jupyter.org"
 
 
 def framed(kind: str, content: object, *buffers: bytes, channel: str = "shell") -> bytes:
-    """Return a message to a kernel, as a page sends it."""
+    """Return a message to a kernel, as a page sends it; a content that is bytes is sent as it is."""
     header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "session": "a", "version": "5.3"}
     header |= {"username": "", "date": "2026-01-01T00:00:00Z"}
-    frames = [channel.encode(), json.dumps(header).encode(), b"{}", b"{}", json.dumps(content).encode()]
+    frames = [channel.encode(), json.dumps(header).encode(), b"{}", b"{}"]
+    frames.append(content if isinstance(content, bytes) else json.dumps(content).encode())
     frames += buffers
     at = [8 * (len(frames) + 2)]
     for frame in frames:
