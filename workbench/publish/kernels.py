@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from jupyter_core.utils import ensure_async
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado import web
 from traitlets import Float, Integer
@@ -97,7 +98,7 @@ class VisitorKernels(AsyncMappingKernelManager):
     idle_seconds_if_full = Float(IDLE_SECONDS_IF_FULL, config=True, help="The same if others wait.")
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+        super().__init__(**arguments)  # type: ignore[no-untyped-call]
         self.places: dict[str, Place] = {}
         self._reserved = 0
         self._ended: OrderedDict[str, str] = OrderedDict()
@@ -146,9 +147,9 @@ class VisitorKernels(AsyncMappingKernelManager):
         for kernel_id in own[: max(len(own) - self.tabs + 1, 0)]:
             await self.end(kernel_id, "tabs")
         while self._taken() >= self.most:
-            if (kernel_id := self._gives_way()) is None:
+            if (given_away := self._gives_way()) is None:
                 raise Full
-            await self.end(kernel_id, "idle")
+            await self.end(given_away, "idle")
 
     def _gives_way(self) -> str | None:
         """Return the kernel that is ended for the next visitor, if all places are taken."""
@@ -192,12 +193,12 @@ class VisitorKernels(AsyncMappingKernelManager):
 
     def notify_connect(self, kernel_id: str) -> None:
         """Count a connection of a page to its kernel."""
-        super().notify_connect(kernel_id)
+        super().notify_connect(kernel_id)  # type: ignore[no-untyped-call]
         self._connected(kernel_id, 1)
 
     def notify_disconnect(self, kernel_id: str) -> None:
         """Count the end of a connection."""
-        super().notify_disconnect(kernel_id)
+        super().notify_disconnect(kernel_id)  # type: ignore[no-untyped-call]
         self._connected(kernel_id, -1)
 
     def _connected(self, kernel_id: str, more: int) -> None:
@@ -210,7 +211,7 @@ class VisitorKernels(AsyncMappingKernelManager):
         if kernel_id not in self:
             return False
         try:
-            return bool(await self.get_kernel(kernel_id).is_alive())
+            return bool(await ensure_async(self.get_kernel(kernel_id).is_alive()))
         except (RuntimeError, KeyError, web.HTTPError):
             return False
 
@@ -225,7 +226,7 @@ class VisitorKernels(AsyncMappingKernelManager):
         # It may be ended by two at once: by its own page, and by the next look.
         with contextlib.suppress(KeyError, RuntimeError, web.HTTPError):
             if kernel_id in self:
-                await self.shutdown_kernel(kernel_id, now=True)
+                await self.shutdown_kernel(kernel_id, now=True)  # type: ignore[no-untyped-call]
 
     def why_ended(self, kernel_id: str) -> str:
         """Return why a page lost its kernel: ``left``, ``idle``, ``tabs``, ``died``; empty if not known."""

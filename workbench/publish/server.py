@@ -18,7 +18,7 @@ from typing import Any
 
 from jupyter_client.jsonutil import json_default
 from jupyter_server.base.handlers import FileFindHandler
-from jupyter_server.utils import url_path_join
+from jupyter_server.utils import ApiPath, url_path_join
 from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop, PeriodicCallback
@@ -165,7 +165,7 @@ class Pages:
         await renderer.initialize()
         kernel_id = await self.kernels.start_kernel(
             kernel_name=renderer.notebook.metadata.kernelspec.name,
-            path="",  # the folder of the notebook
+            path=ApiPath(""),  # the folder of the notebook
             env=kernel_environment(),
         )
         parts = renderer.generate_content_generator(kernel_id, self.kernels.get_kernel(kernel_id))
@@ -269,7 +269,8 @@ class KernelHandler(Guarded):
             raise web.HTTPError(404)
         self.set_header("Cache-Control", "no-store")
         self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(kernels.kernel_model(kernel_id), default=json_default))
+        model = kernels.kernel_model(kernel_id)  # type: ignore[no-untyped-call]
+        self.finish(json.dumps(model, default=json_default))
 
 
 class VisitorServer(HTTPServer):
@@ -283,7 +284,7 @@ class VisitorServer(HTTPServer):
             super().handle_stream(stream, address)
 
 
-class PublishedPage(Voila):
+class PublishedPage(Voila):  # type: ignore[misc]
     """Voila's server for one page, with routes, limits and errors of its own."""
 
     host_names = List(Unicode(), config=True, help="Names under which a proxy publishes the page.")

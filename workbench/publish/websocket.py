@@ -19,6 +19,7 @@ from tornado.iostream import StreamBufferFullError
 from tornado.websocket import WebSocketClosedError
 
 from workbench.publish.answers import Guarded
+from workbench.publish.kernels import VisitorKernels
 from workbench.search.searcher import MAX_IMAGE_BYTES
 
 #: The form of messages that is accepted; the older one cannot be told from garbage.
@@ -189,7 +190,7 @@ class VisitorConnection(ZMQChannelsWebsocketConnection):
 class VisitorWebsocket(Guarded, KernelWebsocketHandler):
     """Connects a page to its kernel."""
 
-    _open: ClassVar[dict[str, int]] = {}  # connections by kernel, those that are being made included
+    _by_kernel: ClassVar[dict[str, int]] = {}  # connections by kernel, those that are being made included
     _counted = ""
 
     async def get(self, kernel_id: str) -> None:
@@ -199,23 +200,24 @@ class VisitorWebsocket(Guarded, KernelWebsocketHandler):
             raise web.HTTPError(400, f"a websocket without {PROTOCOL}")
         if not _SESSION.fullmatch(self.get_query_argument("session_id", "")):
             raise web.HTTPError(400, "a websocket without a session_id")
-        if not await self.kernel_manager.heard_from(kernel_id):
+        kernels: VisitorKernels = self.settings["kernel_manager"]
+        if not await kernels.heard_from(kernel_id):
             raise web.HTTPError(404, "no such kernel")
-        if self._open.get(kernel_id, 0) >= CONNECTIONS:
+        if self._by_kernel.get(kernel_id, 0) >= CONNECTIONS:
             raise web.HTTPError(429, "too many connections to one kernel")
         self._counted = kernel_id
-        self._open[kernel_id] = self._open.get(kernel_id, 0) + 1
+        self._by_kernel[kernel_id] = self._by_kernel.get(kernel_id, 0) + 1
         try:
-            await super().get(kernel_id)
+            await super().get(kernel_id)  # type: ignore[no-untyped-call]
         finally:
             if self.ws_connection is None:  # no websocket came of it
                 self._count_out()
 
     async def open(self, kernel_id: str) -> None:
         """Pass messages on, with a limit on those that are not read."""
-        if self.ws_connection is not None:
+        if self.ws_connection is not None and self.ws_connection.stream is not None:
             self.ws_connection.stream.max_write_buffer_size = UNREAD_BYTES
-        await super().open(kernel_id)
+        await super().open(kernel_id)  # type: ignore[no-untyped-call]
 
     def write_message(self, message: Any, binary: bool = False) -> Any:
         """Send a message; disconnects a page that does not read."""
@@ -223,7 +225,7 @@ class VisitorWebsocket(Guarded, KernelWebsocketHandler):
             return super().write_message(message, binary)
         except StreamBufferFullError:
             self.log.warning("a page was disconnected: it does not read its messages")
-            if self.ws_connection is not None:
+            if self.ws_connection is not None and self.ws_connection.stream is not None:
                 self.ws_connection.stream.close()
         except WebSocketClosedError:
             pass
@@ -233,12 +235,12 @@ class VisitorWebsocket(Guarded, KernelWebsocketHandler):
         """Count the connection out."""
         self._count_out()
         if getattr(self, "connection", None) is not None:
-            super().on_close()
+            super().on_close()  # type: ignore[no-untyped-call]
 
     def _count_out(self) -> None:
         kernel_id, self._counted = self._counted, ""
-        left = self._open.get(kernel_id, 0) - 1
+        left = self._by_kernel.get(kernel_id, 0) - 1
         if kernel_id and left > 0:
-            self._open[kernel_id] = left
+            self._by_kernel[kernel_id] = left
         else:
-            self._open.pop(kernel_id, None)
+            self._by_kernel.pop(kernel_id, None)
