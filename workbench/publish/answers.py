@@ -41,7 +41,7 @@ WORDS = {
     429: ("Too many connections", "Please close some of the tabs that show this page."),
     503: (
         "All places are taken",
-        "Many people use this page right now. It opens here as soon as one leaves.",
+        "Many people use this page right now. It opens here when a place is free.",
     ),
     500: ("This page cannot be shown right now", "Please try again in a moment."),
 }
