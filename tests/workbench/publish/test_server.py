@@ -27,7 +27,7 @@ from workbench.publish import page
 from workbench.publish.answers import HEADERS
 from workbench.publish.server import shorten_log
 from workbench.publish.visitor_kernel import KERNEL_BYTES
-from workbench.publish.websocket import CONNECTIONS
+from workbench.publish.websocket import CONNECTIONS, WAITING_MESSAGES
 
 #: Places of the page, and its limits: short enough to be waited for.
 MOST = 3
@@ -297,8 +297,7 @@ def is_disconnected(visitor: Visitor) -> bool:
 
 def test_messages_have_a_size_and_a_number(site: Site, visitor: Visitor) -> None:
     before = site.server.memory_info().rss
-    picture = bytes(19 * 2**20)
-    assert visitor.search(picture[: 2**20], by="image")["type"] == "answer"
+    assert visitor.search(bytes(2**20), by="image")["type"] == "answer"
     with suppress(OSError, websocket.WebSocketException):
         visitor.send("comm_msg", {}, bytes(22 * 2**20))
     assert is_disconnected(visitor)
@@ -306,8 +305,8 @@ def test_messages_have_a_size_and_a_number(site: Site, visitor: Visitor) -> None
     os.kill(site.kernel_of(visitor).pid, signal.SIGSTOP)  # it answers nothing
     try:
         with suppress(OSError, websocket.WebSocketException):
-            for _ in range(4):
-                visitor.send("comm_msg", {}, picture)
+            for _ in range(WAITING_MESSAGES + 1):
+                visitor.send("comm_msg", {})
         assert is_disconnected(visitor)
     finally:
         os.kill(site.kernel_of(visitor).pid, signal.SIGCONT)
