@@ -31,6 +31,7 @@ SLOW_FILES = frozenset(
         "workbench/host/test_signals.py",
         "workbench/jobs/test_jobs.py",
         "workbench/publish/test_page.py",
+        "workbench/publish/test_server.py",
         "workbench/remote/test_comparing.py",
         "workbench/remote/test_runs.py",
         "workbench/remote/test_workspace.py",

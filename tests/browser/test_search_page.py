@@ -222,9 +222,12 @@ def test_no_source_and_no_file_is_exposed(search_url: str) -> None:
         assert refused.value.code in (403, 404)
 
 
-def test_an_empty_workspace_says_what_to_run(visit: Callable[..., Visit], tmp_path: Path) -> None:
+def test_an_empty_workspace_says_so_without_advice_for_its_publisher(
+    visit: Callable[..., Visit], tmp_path: Path
+) -> None:
     with wb.Workspace(tmp_path / "results"), published(tmp_path / "results", preheat=False) as url:
         seen = visit(url)
         expect(seen.page.get_by_text("Nothing to search yet")).to_be_visible()
-        expect(seen.page.get_by_text("workbench demo")).to_be_visible()
+        expect(seen.page.get_by_text("no pictures yet")).to_be_visible()
+        assert "workbench demo" not in seen.page.content()
         assert seen.errors == []

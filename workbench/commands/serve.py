@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands.arguments import command, in_workspace, takes_index, takes_port
@@ -20,29 +21,45 @@ def add(commands: Any) -> None:
     serve = command(commands, "serve", in_workspace(_serve), "Publish the search page on this machine.")
     takes_index(serve, "the index to open first (default: the newest)")
     takes_port(serve)
+    serve.add_argument(
+        "--host-name",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name under which a proxy publishes the page, such as search.example.org; repeatable",
+    )
 
 
 def _serve(home: Workspace, args: argparse.Namespace) -> int:
     names = home.index_names()
     if args.index and args.index not in names:
         raise UnknownIndex(args.index, names)
-    return serve_index(home, args.index, args.port, args.open, as_json=args.json)
+    return serve_index(home, args.index, args.port, args.open, as_json=args.json, host_names=args.host_name)
 
 
 def serve_index(
-    home: Workspace, index: str | None, port: int, open_browser: bool, *, as_json: bool = False
+    home: Workspace,
+    index: str | None,
+    port: int,
+    open_browser: bool,
+    *,
+    as_json: bool = False,
+    host_names: Sequence[str] = (),
 ) -> int:
-    """Publish a search page until the process is stopped."""
+    """Publish a search page until the process is stopped; fails if its server ends by itself."""
     from workbench.publish import page
 
     # SIGTERM acts like Ctrl-C, so that the server and its kernels are stopped too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    process, url = page.serve(home.path, index, port, open_browser)
+    process, url = page.serve(home.path, index, port, open_browser, host_names=host_names)
     try:
         if as_json:
             print_document({"url": url, "workspace": str(home.path), "index": index})
         say(f"The search page is at {url}\nStop it with Ctrl-C.")
-        return FAILED if process.wait() else DONE
+        code = process.wait()
+        ended = f"ended with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        say(f"error: the page's server {ended}. See its log: {home.path / page.LOG_NAME}")
+        return FAILED
     except KeyboardInterrupt:
         return DONE
     finally:

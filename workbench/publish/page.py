@@ -1,14 +1,16 @@
 """Publish the search page with a standalone Voila server and our own template and settings.
 
 The page requests nothing from other servers. The settings suit a page that strangers may open: no sources,
-no tracebacks, no files, no other templates, a limit on kernels, and an environment without the other
-variables of the publisher's shell. A visitor's kernel is a thin client: the workspace's search service holds
-the index once for all visitors, and keeps running for a while after the page is taken down.
+no tracebacks, no files, no other templates, limits on kernels, and an environment without the other
+variables of the publisher's shell, such as the address of the database with its password. A visitor's kernel
+is a thin client: the workspace's search service holds the index once for all visitors, and keeps running for
+a while after the page is taken down. The server itself is :mod:`workbench.publish.server`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,11 +19,12 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from workbench.errors import BadInput, WorkbenchError
+from workbench.publish.visitor_kernel import KERNEL_MEMORY
 from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED
 
 _HERE = Path(__file__).parent
@@ -35,36 +38,44 @@ SHARE = _HERE / "share"
 HEALTH_PATH = "voila/static/voila-style.js"
 
 
-#: The server's log in the workspace; each start overwrites it.
+#: The server's log in the workspace; each start overwrites it. The server limits its size.
 LOG_NAME = "search-page.log"
 
 
-#: Environment variables that are passed on to a visitor's kernel.
+#: Environment variables that are passed on to the server and to visitors' kernels.
 PASSED_ON = frozenset(
     {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV"}
     | {"PYTHONPATH", "PYTHONUTF8", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "LD_LIBRARY_PATH"}
+    | {"WORKBENCH_SEARCH_LIMITS", KERNEL_MEMORY}
 )
 
 
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "frame-ancestors 'self'",
-}
+#: A name that a page can be published under.
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.IGNORECASE)
 
 
-def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[str, Any]]:
-    """Return Voila's settings by class and name."""
+def settings(
+    *,
+    preheat: bool = True,
+    host_names: Sequence[str] = (),
+    server: Mapping[str, Any] | None = None,
+    most_kernels: int = 12,
+    **kernels: Any,
+) -> dict[str, dict[str, Any]]:
+    """Return Voila's settings by class and name.
+
+    ``server`` are further ones of ``PublishedPage``, and ``kernels`` of ``VisitorKernels``.
+    """
     return {
-        "Voila": {
+        "PublishedPage": {
             "ip": "127.0.0.1",
             "open_browser": False,
             "port_retries": 0,
-            "tornado_settings": {
-                # A picture arrives in one message with the other fields of its query.
-                "websocket_max_message_size": MAX_IMAGE_BYTES + 2**20,
-                "headers": _HEADERS,
-            },
+            "log_level": 30,  # warnings: a visit writes nothing
+            "host_names": list(host_names),
+            "prepare_page": preheat,
+            "tornado_settings": {"websocket_max_message_size": MAX_IMAGE_BYTES + 2**20},
+            **(server or {}),
         },
         "VoilaConfiguration": {
             "template": "workbench",
@@ -75,8 +86,7 @@ def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[
             "file_allowlist": [],
             "file_denylist": [".*"],
             "http_header_envs": [],
-            "preheat_kernel": preheat,
-            "default_pool_size": 1,
+            "preheat_kernel": False,  # the server prepares pages itself, and looks whether they are alive
             "multi_kernel_manager_class": "workbench.publish.kernels.VisitorKernels",
             # Only what the panels need; visitors would load any other extension for nothing.
             "extension_allowlist": [
@@ -85,13 +95,12 @@ def settings(*, preheat: bool = True, most_kernels: int = 12) -> dict[str, dict[
                 "anywidget",
             ],
         },
+        "VoilaExecutor": {"cell_error_instruction": "Please try again later."},
         "VisitorKernels": {
             "most": most_kernels,
-            "cull_idle_timeout": 1800,
-            "cull_interval": 60,
-            "cull_connected": True,
             "allow_tracebacks": False,
             "buffer_offline_messages": False,
+            **kernels,
         },
         "KernelManager": {"autorestart": False},
         "ConnectionFileMixin": {"transport": "ipc" if _sockets_fit() else "tcp"},
@@ -114,16 +123,15 @@ def command(notebook: Path, port: int, **changes: Any) -> list[str]:
         for owner, values in settings(**changes).items()
         for name, value in values.items()
     ]
-    return [sys.executable, "-m", "voila", f"--port={port}", *flags, str(notebook)]
+    return [sys.executable, "-m", "workbench.publish.server", f"--port={port}", *flags, str(notebook)]
 
 
 def environment(home: Path, index: str | None, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the server and its visitors' kernels."""
-    kept = {
-        name: value for name, value in variables.items() if name in PASSED_ON or name.startswith("WORKBENCH_")
-    }
+    kept = {name: value for name, value in variables.items() if name in PASSED_ON}
     kept |= {"WORKBENCH_HOME": str(home), "JUPYTER_PATH": str(SHARE), "JUPYTER_NO_CONFIG": "1"}
     kept |= {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1", PUBLISHED: "1"}
+    kept |= {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # or each kernel writes three lines to the log
     if index:
         kept["WORKBENCH_INDEX"] = index
     return kept
@@ -137,6 +145,8 @@ def serve(
     *,
     timeout: float = 60.0,
     preheat: bool = True,
+    host_names: Sequence[str] = (),
+    **limits: Any,
 ) -> tuple[subprocess.Popen[bytes], str]:
     """Start the search page of a workspace and return when it responds.
 
@@ -154,6 +164,11 @@ def serve(
         Seconds to wait for the server to respond.
     preheat : bool
         Whether one kernel is always ready for the next visitor.
+    host_names : sequence of str
+        Names, beside those of this machine, under which a proxy publishes the page. Requests under any other
+        name are refused.
+    **limits
+        Further arguments of :func:`settings`, such as ``most_kernels``.
 
     Returns
     -------
@@ -164,6 +179,8 @@ def serve(
 
     Raises
     ------
+    BadInput
+        The port is in use, or a name is not a host name.
     WorkbenchError
         The server ended, or did not answer in time; the message contains the end of its log.
     """
@@ -172,10 +189,16 @@ def serve(
     url = f"http://127.0.0.1:{number}/"
     if _taken(number):
         raise BadInput(f"port {number} is in use", hint="Use another port, or 0 to pick a free one.")
+    for name in host_names:
+        if not _HOST_NAME.fullmatch(name):
+            raise BadInput(
+                f"{name!r} is not a host name",
+                hint="Give it without scheme, port and path, such as search.example.org.",
+            )
     home.mkdir(parents=True, exist_ok=True)
-    with (home / LOG_NAME).open("w+b") as log:
+    with _new_log(home / LOG_NAME) as log:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and settings
-            command(search_notebook(), number, preheat=preheat),
+            command(search_notebook(), number, preheat=preheat, host_names=host_names, **limits),
             env=environment(home, index, os.environ),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -202,6 +225,12 @@ def search_notebook() -> Path:
         if (place / "search_demo.ipynb").is_file():
             return place / "search_demo.ipynb"
     raise WorkbenchError(f"search_demo.ipynb not found in {', '.join(map(str, places))}")
+
+
+def _new_log(path: Path) -> IO[bytes]:
+    """Return an empty log that only its owner can read, and to which all processes append."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+b")
 
 
 def _free_port() -> int:

@@ -26,6 +26,7 @@ from workbench.host import processes as keeper
 from workbench.host.locks import is_locked, start_with_lock, take_lock
 from workbench.search import messages
 from workbench.search.elsewhere import RemoteSearcher
+from workbench.search.searcher import PUBLISHED
 
 #: The file that a running service keeps locked; it contains the path of the service's socket.
 LOCK_NAME = ".search.lock"
@@ -177,7 +178,7 @@ class SearchClient:
         if lock is None:
             return
         # A service outlives the job or kernel that starts it, so it does not inherit their variables.
-        private = {keeper.DEATHS, processes.TOKEN}
+        private = {keeper.DEATHS, processes.TOKEN, PUBLISHED}
         environment = {
             name: value
             for name, value in os.environ.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from workbench.commands import arguments
 from workbench.commands.completion import SHELLS
 from workbench.commands.documents import DOCUMENTS, ERROR, Shape, in_words
 from workbench.jobs import submission
+from workbench.publish import page
 
 PLAIN: Mapping[str, Callable[[Any], bool]] = {
     "text": lambda value: isinstance(value, str),
@@ -140,6 +142,36 @@ def test_serving_prints_where(home: wb.Workspace) -> None:
         out, _ = served.communicate(timeout=60)
     assert misfits(DOCUMENTS["serve"], json.loads(out)) == []
     assert served.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
+        ("raise SystemExit(3)", "ended with code 3"),
+        ("raise SystemExit(0)", "ended with code 0"),
+    ],
+)
+def test_a_page_whose_server_ends_by_itself_says_so_and_fails(
+    home: wb.Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    program: str,
+    said: str,
+) -> None:
+    def served(*_: object, **more: object) -> tuple[subprocess.Popen[bytes], str]:
+        assert more["host_names"] == ["a.example"]
+        return subprocess.Popen([sys.executable, "-c", program]), "http://127.0.0.1:1/"
+
+    monkeypatch.setattr(page, "serve", served)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert cli.run(["serve", "--workspace", str(home.path), "--host-name", "a.example", "--json"]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    out, err = capsys.readouterr()
+    assert f"error: the page's server {said}. See its log: " in err
+    assert misfits(DOCUMENTS["serve"], json.loads(out)) == []
 
 
 def test_every_command_has_a_document_that_is_tested() -> None:

@@ -22,32 +22,35 @@ def test_the_settings_expose_nothing() -> None:
     assert page["show_tracebacks"] is False
     assert (page["file_allowlist"], page["file_denylist"]) == ([], [".*"])
     assert (page["allow_template_override"], page["allow_theme_override"]) == ("NO", "NO")
-    assert settings["Voila"]["ip"] == "127.0.0.1"
+    assert settings["PublishedPage"]["ip"] == "127.0.0.1"
 
 
 def test_voila_knows_every_setting() -> None:
     from jupyter_client.connect import ConnectionFileMixin
     from jupyter_client.manager import KernelManager
-    from voila.app import Voila
     from voila.configuration import VoilaConfiguration
+    from voila.execute import VoilaExecutor
 
     from workbench.publish.kernels import VisitorKernels
+    from workbench.publish.server import PublishedPage
 
-    owners = {
-        owner.__name__: owner
-        for owner in (Voila, VoilaConfiguration, VisitorKernels, KernelManager, ConnectionFileMixin)
-    }
-    for owner, values in voila.settings().items():
+    jupyters = (VoilaConfiguration, VoilaExecutor, KernelManager, ConnectionFileMixin)
+    owners = {owner.__name__: owner for owner in (PublishedPage, VisitorKernels, *jupyters)}
+    for owner, values in voila.settings(connect_seconds=5).items():
         assert set(values) <= set(owners[owner].class_trait_names(config=True))
 
 
 def test_the_command_passes_the_settings_to_this_interpreter() -> None:
-    command = voila.command(Path("page.ipynb"), 8123, preheat=False, most_kernels=3)
-    assert command[:3] == [sys.executable, "-m", "voila"]
+    command = voila.command(
+        Path("page.ipynb"), 8123, preheat=False, most_kernels=3, idle_seconds=60, host_names=["a.example"]
+    )
+    assert command[:3] == [sys.executable, "-m", "workbench.publish.server"]
     assert command[-1] == "page.ipynb"
     assert "--port=8123" in command
-    assert "--VoilaConfiguration.preheat_kernel=False" in command
+    assert "--PublishedPage.prepare_page=False" in command
+    assert "--PublishedPage.host_names=['a.example']" in command
     assert "--VisitorKernels.most=3" in command
+    assert "--VisitorKernels.idle_seconds=60" in command
     assert "--VoilaConfiguration.file_denylist=['.*']" in command
 
 
@@ -57,14 +60,17 @@ def test_a_visitors_kernel_gets_only_the_environment_it_needs(tmp_path: Path) ->
         "HOME": "/h",
         "SECRET_TOKEN": "s",
         "WORKBENCH_WORKER_IDLE": "5",
+        "WORKBENCH_DATABASE_URL": "postgresql://me:password@db/x",
+        "WORKBENCH_SEARCH_LIMITS": "{}",
         "JUPYTER_TOKEN": "t",
     }
     passed = voila.environment(tmp_path, "words", variables)
-    assert "SECRET_TOKEN" not in passed
-    assert "JUPYTER_TOKEN" not in passed
+    assert not {"SECRET_TOKEN", "JUPYTER_TOKEN", "WORKBENCH_DATABASE_URL", "WORKBENCH_WORKER_IDLE"} & set(
+        passed
+    )
     assert passed["WORKBENCH_HOME"] == str(tmp_path)
     assert passed["WORKBENCH_INDEX"] == "words"
-    assert passed["WORKBENCH_WORKER_IDLE"] == "5"
+    assert passed["WORKBENCH_SEARCH_LIMITS"] == "{}"
     assert "WORKBENCH_INDEX" not in voila.environment(tmp_path, None, variables)
 
 
@@ -83,6 +89,13 @@ def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None
         used.listen()
         with pytest.raises(wb.BadInput, match=f"port {used.getsockname()[1]}.*in use"):
             voila.serve(tmp_path, port=used.getsockname()[1])
+
+
+@pytest.mark.parametrize("name", ["https://a.example", "a.example:80", "a.example/page", "", "a b"])
+def test_what_is_no_host_name_is_refused_before_anything_starts(tmp_path: Path, name: str) -> None:
+    with pytest.raises(wb.BadInput, match="is not a host name"):
+        voila.serve(tmp_path, host_names=[name])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_ends_immediately_shows_the_end_of_its_log(
@@ -124,4 +137,6 @@ def test_a_published_page_responds_when_its_url_is_returned(
     finally:
         process.terminate()
         process.wait(30)
-    assert (tmp_path / "results" / voila.LOG_NAME).is_file()
+    log = tmp_path / "results" / voila.LOG_NAME
+    assert log.is_file()
+    assert log.stat().st_mode & 0o777 == 0o600

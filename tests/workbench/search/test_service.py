@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import workbench as wb
@@ -500,3 +501,38 @@ def test_a_picture_that_is_refused_says_why_and_a_hang_is_ended(client: SearchCl
     with pytest.raises(wb.SearchFailed, match="did not answer within"):
         broken.by_image(b"hang")
     assert broken.by_image(b"fine")[0].id.startswith("picture: fine")
+
+
+def test_silent_and_slow_clients_do_not_keep_others_out(
+    client: SearchClient, limits: dict[str, float]
+) -> None:
+    limits.update(connections=4, read_seconds=0.5)
+    assert client.ask({"op": "status"})["connections"] == 1
+    path = json.loads((client.home / LOCK_NAME).read_text())["socket"]
+    opened = []
+    for first in (b"", b"\0", b"\0\0\0\x10", b"\0\0\0\x10{"):
+        one = socket.socket(socket.AF_UNIX)
+        one.connect(path)
+        one.sendall(first)
+        opened.append(one)
+    with pytest.raises(wb.Busy):
+        client.ask({"op": "status"})
+    for one in opened:
+        one.settimeout(30)
+        assert one.recv(1) == b""
+        one.close()
+    assert client.ask({"op": "search", "index": "words", "by": "text", "text": "dog", "k": 1})["hits"]
+
+
+def test_a_service_that_a_visitors_kernel_starts_has_no_limit_of_that_kernel(client: SearchClient) -> None:
+    program = (
+        "import sys; from pathlib import Path; from workbench.host.memory import limit_memory;"
+        "from workbench.search.client import SearchClient; limit_memory(2**28);"
+        "print(SearchClient(Path(sys.argv[1])).ask({'op': 'status'})['pid'])"
+    )
+    environment = {**os.environ, "WORKBENCH_PUBLISHED": "1"}
+    command = [sys.executable, "-c", program, str(client.home)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    service = psutil.Process(int(done.stdout))
+    assert service.rlimit(psutil.RLIMIT_DATA)[0] == psutil.RLIM_INFINITY
+    assert "WORKBENCH_PUBLISHED" not in service.environ()

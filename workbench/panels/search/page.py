@@ -12,7 +12,7 @@ from workbench.panels.base.assets import assets
 from workbench.panels.search.panel import SearchPanel, shown
 from workbench.search.client import SearchClient
 from workbench.search.indexes import index_adapter, newest_index
-from workbench.search.searcher import Searcher
+from workbench.search.searcher import PUBLISHED, Searcher
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -40,7 +40,14 @@ def search_page(
         if name is not None:
             return SearchPanel(_opened(workspace, name, service=service))
     except WorkbenchError as error:
-        return _message("This index cannot be opened", *shown(error))
+        return _message(
+            "This collection cannot be searched"
+            if os.environ.get(PUBLISHED)
+            else "This index cannot be opened",
+            *shown(error),
+        )
+    if os.environ.get(PUBLISHED):
+        return _message("Nothing to search yet", "This page has no pictures yet.", "Please come back later.")
     problem = "This workspace has no index."
     hint = "Run `workbench demo`, or build an index in the jobs panel."
     return _message("Nothing to search yet", problem, hint)

@@ -21,12 +21,27 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import traitlets
 
-from workbench.errors import AdapterBroken, BadInput, BadOptions, WorkbenchError
+from workbench.errors import (
+    AdapterBroken,
+    BadInput,
+    BadName,
+    BadOptions,
+    Busy,
+    CorruptFile,
+    MissingExtra,
+    NotFound,
+    NotSupported,
+    SearchFailed,
+    StoreUnavailable,
+    TooLarge,
+    WorkbenchError,
+)
 from workbench.panels.base.assets import assets
 from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.panel import Panel
@@ -38,6 +53,14 @@ _LOG = logging.getLogger(__name__)
 
 #: Numbers of results a visitor can choose from.
 K_CHOICES = (20, 50, 100)
+
+
+#: Maximum length of an item's id, in characters.
+MAX_ITEM_CHARACTERS = 1_000
+
+
+#: A path of the machine in an error's text.
+_FOLDER = re.compile(r"(?<![\w/:])/[\w.~-]+/|[A-Za-z]:\\|\bworkbench ")
 
 
 _METHODS = {"text": "search_by_text", "image": "search_by_image", "item": "search_by_item"}
@@ -79,46 +102,60 @@ class SearchPanel(Panel):
         except Exception:
             # Visitors learn nothing about the machine; the traceback is in the publisher's log.
             _LOG.exception("a search failed")
-            answer, thumbnails = (
-                {
-                    "type": "error",
-                    "message": "Internal error in the search.",
-                    "hint": "Try another query; the details are in the log.",
-                },
-                [],
+            failed = SearchFailed(
+                "Internal error in the search.", hint="Try another query; the details are in the log."
             )
+            message, hint = shown(failed)
+            answer, thumbnails = {"type": "error", "message": message, "hint": hint}, []
         self.send({**answer, "seq": seq}, buffers=thumbnails)
 
     def _search(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> SearchResult:
         by, k, options = content.get("by"), content.get("k", K_CHOICES[0]), content.get("options", {})
         if not isinstance(by, str) or by not in _METHODS:
-            raise BadInput(f"by must be one of {', '.join(_METHODS)}, got {by!r}")
+            raise BadInput(f"by must be one of {', '.join(_METHODS)}, got {_short(repr(by), 60)}")
         if isinstance(k, bool) or k not in K_CHOICES:
-            raise BadInput(f"k must be one of {', '.join(map(str, K_CHOICES))}, got {k!r}")
+            raise BadInput(f"k must be one of {', '.join(map(str, K_CHOICES))}, got {_short(repr(k), 60)}")
         if not isinstance(options, Mapping):
             raise BadInput(f"options must be a mapping, got {type(options).__name__}")
         unknown = sorted(str(name) for name in options if name not in self._option_names)
         if unknown:
             allowed = ", ".join(sorted(self._option_names)) or "none"
-            raise BadOptions(f"unknown option {', '.join(unknown)}; allowed: {allowed}")
+            raise BadOptions(f"unknown option {_short(', '.join(unknown), 60)}; allowed: {allowed}")
         if by == "image":
             return self.searcher.by_image(bytes(buffers[0]) if buffers else b"", k, **options)
         name, search = ("query", self.searcher.by_text) if by == "text" else ("item", self.searcher.by_item)
         value = content.get(name)
         if not isinstance(value, str):
             raise BadInput(f"the {name} must be text, got {type(value).__name__}")
+        if name == "item" and len(value) > MAX_ITEM_CHARACTERS:
+            raise BadInput(
+                f"an item's id must be at most {MAX_ITEM_CHARACTERS:,} characters, got {len(value):,}"
+            )
         return search(value, k, **options)
 
 
 def shown(error: WorkbenchError) -> tuple[str, str]:
     """Return an error's message and hint as they are shown here.
 
-    A published page does not show why an adapter cannot be loaded: the reason names folders of the machine.
+    A published page shows them only if they are about what the visitor sent. Others name files, folders,
+    indexes and commands of the machine: they are logged for the publisher, and the visitor reads what that
+    means for the search.
     """
-    if isinstance(error, AdapterBroken) and os.environ.get(PUBLISHED):
-        message = f"adapter {error.adapter!r} cannot be loaded"
-        return message, "If you publish this page, find the reason with: workbench doctor"
-    return error.message, error.hint
+    if not os.environ.get(PUBLISHED):
+        return error.message, error.hint
+    about_the_query = isinstance(error, (BadInput, TooLarge, NotSupported)) and not isinstance(error, BadName)
+    if about_the_query and not _FOLDER.search(str(error)):
+        return _short(error.message), _short(error.hint)
+    _LOG.warning("%s: %s", type(error).__name__, _short(str(error), 2_000))
+    if isinstance(error, (Busy, StoreUnavailable)):
+        return "The search is busy.", "Please try again in a moment."
+    if isinstance(error, (NotFound, CorruptFile, AdapterBroken, MissingExtra)):
+        return "This collection cannot be searched right now.", "Please try again later."
+    return "This search failed.", "Please try another query, or try again in a moment."
+
+
+def _short(text: str, most: int = 300) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]], query: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 // Everything from the kernel is inserted into the page as text, never as HTML.
 
 const LOADING_AFTER_MS = 150;
+const STALE_AFTER_MS = 1500; // results of the previous query are not left under a new one for longer
 const SLOW_AFTER_MS = 8000;
 const SHRINK_OVER_BYTES = 2 * 2 ** 20; // a Jupyter server silently drops larger messages
 const SHRINK_TO_PIXELS = 1280;
@@ -52,6 +53,7 @@ function createStore(model) {
   let sentAt = 0;
   let again = false; // a newer question waits for the kernel's answer
   let timers = [];
+  const tab = savedQuery(setup);
 
   const state = {
     question: null, // {by: "text", query} | {by: "image", bytes, name, url} | {by: "item", item, name, url}
@@ -62,6 +64,7 @@ function createStore(model) {
     problem: null,
     loading: false,
     slow: false,
+    lost: false, // a published page without a connection to its kernel
   };
   const emit = () => listeners.forEach((listener) => listener(state));
   const stopTimers = () => {
@@ -70,6 +73,11 @@ function createStore(model) {
   };
 
   function post() {
+    if (state.lost) {
+      // The page loads itself again, and then asks this; see the published page's script.
+      window.dispatchEvent(new CustomEvent("workbench-resume"));
+      return;
+    }
     const { by, query, item, bytes } = state.question;
     inFlight = state.seq;
     sentAt = Date.now();
@@ -84,7 +92,9 @@ function createStore(model) {
     state.problem = null;
     stopTimers();
     timers.push(setTimeout(() => { state.loading = true; emit(); }, LOADING_AFTER_MS));
+    timers.push(setTimeout(() => { state.answer = null; emit(); }, STALE_AFTER_MS));
     timers.push(setTimeout(() => { state.slow = true; emit(); }, SLOW_AFTER_MS));
+    tab.keep(state);
     if (inFlight === null || Date.now() - sentAt > SLOW_AFTER_MS) post();
     else again = true;
     emit();
@@ -96,6 +106,16 @@ function createStore(model) {
     state.slow = false;
     emit();
   }
+
+  const onConnection = ({ detail }) => {
+    const waiting = inFlight !== null || again;
+    state.lost = detail === "gone";
+    if (waiting && detail !== "ok") state.answer = null; // it belongs to the query before
+    if (waiting && detail === "ok") post(); // the answer may have been lost on its way
+    if (waiting && state.lost) post();
+    emit();
+  };
+  window.addEventListener("workbench-connection", onConnection);
 
   model.on("msg:custom", (message, buffers) => {
     if (message.seq === inFlight) inFlight = null;
@@ -127,6 +147,15 @@ function createStore(model) {
     setup,
     state,
     ask,
+    // Ask again what was asked before the page was loaded again; returns the question, if there was one.
+    async restore() {
+      const kept = await tab.kept();
+      if (!kept || state.question) return null;
+      state.options = { ...state.options, ...kept.options };
+      if (setup.kChoices.includes(kept.k)) state.k = kept.k;
+      ask(kept.question);
+      return kept.question;
+    },
     set(change) {
       Object.assign(state, change);
       if (state.question) ask(state.question);
@@ -139,6 +168,7 @@ function createStore(model) {
     clear() {
       state.seq += 1; // any answer still on its way is ignored
       again = false;
+      tab.forget();
       if (state.question?.url) URL.revokeObjectURL(state.question.url);
       Object.assign(state, { question: null, answer: null, problem: null });
       settle();
@@ -150,7 +180,61 @@ function createStore(model) {
     },
     dispose() {
       stopTimers();
+      window.removeEventListener("workbench-connection", onConnection);
       urls.forEach((url) => URL.revokeObjectURL(url));
+    },
+  };
+}
+
+// What is asked on a published page, kept over a reload of its tab: when the page lost its kernel it loads
+// itself again. Nothing is kept in JupyterLab, where the kernel keeps the panel.
+function savedQuery(setup) {
+  const name = "workbench-search";
+  const published = Boolean(document.body.dataset.voila);
+  const asText = (bytes) =>
+    new Promise((done) => {
+      const reader = new FileReader();
+      reader.onload = () => done(reader.result);
+      reader.onerror = () => done("");
+      reader.readAsDataURL(bytes);
+    });
+  const forget = () => published && sessionStorage.removeItem(name);
+  let newest = 0;
+  return {
+    forget,
+    async keep({ question, options, k }) {
+      if (!published) return;
+      const turn = (newest += 1);
+      const { by, query, item, name: label, bytes, picture } = question;
+      const blob = by === "image" ? new Blob([bytes]) : picture;
+      const data = blob ? await asText(blob) : "";
+      if (turn !== newest) return;
+      const kept = { by, query, item, label, options, k };
+      try {
+        sessionStorage.setItem(name, JSON.stringify({ ...kept, data }));
+      } catch {
+        forget(); // a picture that is larger than what a tab may keep
+      }
+    },
+    async kept() {
+      const { type } = performance.getEntriesByType("navigation")[0] ?? {};
+      if (!published || (type !== "reload" && type !== "back_forward")) return null;
+      try {
+        const { by, query, item, label, options, k, data } = JSON.parse(sessionStorage.getItem(name) ?? "null") ?? {};
+        if (!by || !setup.by[by]) return null;
+        const known = setup.fields.map((field) => field.name);
+        const allowed = Object.fromEntries(Object.entries(options).filter(([key]) => known.includes(key)));
+        const picture = data ? await (await fetch(data)).blob() : null;
+        const url = picture ? URL.createObjectURL(picture) : undefined;
+        const question =
+          by === "text" ? { by, query }
+          : by === "item" ? { by, item, name: label, url, picture }
+          : { by, bytes: await picture.arrayBuffer(), name: label, url };
+        return { question, options: allowed, k };
+      } catch {
+        forget();
+        return null;
+      }
     },
   };
 }
@@ -352,7 +436,10 @@ function searchForm(store, root) {
     ),
   );
   if (by.image) acceptDrops(store, root);
-  return { form, chips, askText };
+  const fill = (text) => {
+    input.value = text;
+  };
+  return { form, chips, askText, fill };
 }
 
 function acceptDrops(store, root) {
@@ -391,7 +478,7 @@ function hitPart(store, hit, weak, focusResults) {
   const meter = h("i", {});
   meter.style.width = `${Math.round(100 * Math.min(1, Math.max(0, hit.meter)))}%`;
   const more = () => {
-    store.ask({ by: "item", item: hit.id, name: caption, url: URL.createObjectURL(hit.blob) });
+    store.ask({ by: "item", item: hit.id, name: caption, url: URL.createObjectURL(hit.blob), picture: hit.blob });
     focusResults();
   };
   return h(
@@ -444,7 +531,9 @@ function fillResults(store, results, focusResults) {
   }
 }
 
-function statusText({ answer, loading, slow }) {
+function statusText({ answer, loading, slow, lost }) {
+  if (lost) return answer ? "" : "Connecting again…";
+  if (slow && document.body.dataset.voila) return "Still searching. This takes longer than usual.";
   if (slow) return "Still searching. The kernel may be busy with another cell, or stopped.";
   if (loading) return "Searching…";
   if (!answer) return "";
@@ -507,7 +596,7 @@ export default () => {
       const { setup } = view;
       const title = h(document.body.dataset.voila ? "h1" : "h2", { class: "wb-title" }, setup.title);
       const root = h("div", { class: "wb wb-search", "data-lm-suppress-shortcuts": "true" });
-      const { form, chips, askText } = searchForm(view, root);
+      const { form, chips, askText, fill } = searchForm(view, root);
       const { parts, draw } = resultsPart(view);
       root.prepend(
         title,
@@ -521,6 +610,7 @@ export default () => {
       el.append(root);
       view.subscribe(draw);
       if (setup.query && !view.state.question) askText(setup.query);
+      else if (!view.state.question) view.restore().then((question) => question?.by === "text" && fill(question.query));
       return () => leaves.forEach((leave) => leave());
     },
   };

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.host.locks import take_lock
+from workbench.host.memory import lift_limits
 from workbench.search.client import LOCK_NAME, state_folder
 from workbench.search.service.limits import Limits
 from workbench.search.service.service import Service
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--lock", type=int, help="file descriptor of the workspace's lock, already taken")
     args = parser.parse_args(arguments)
+    lift_limits()  # a visitor's kernel may have started it; the limits of that one are too low for an index
     home = Path(args.workspace).expanduser().resolve()
     if args.lock is None:
         lock = take_lock(state_folder(home) / LOCK_NAME, seconds=0.5)

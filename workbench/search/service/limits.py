@@ -29,6 +29,8 @@ class Limits:
         The same for searches with a picture, which wait in a queue of their own while others are answered.
     connections : int
         Maximum number of concurrent requests to the service.
+    read_seconds : float
+        A client that has not sent its whole request after this long, or not read the answer, is disconnected.
     open_seconds, answer_seconds, check_seconds : float
         Timeouts for opening an index, answering one search, and checking options. A holder that takes longer
         is killed.
@@ -46,6 +48,7 @@ class Limits:
     waiting: int = 16
     pictures: int = 8
     connections: int = 256
+    read_seconds: float = 15.0
     open_seconds: float = 120.0
     answer_seconds: float = 30.0
     check_seconds: float = 20.0

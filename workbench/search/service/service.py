@@ -131,8 +131,9 @@ class Service:
             _check_peer(writer)
             if self._connections > self.limits.connections:
                 raise Busy("too many concurrent requests to the search service", retry_after=2)
-            head = await reader.readexactly(messages.HEAD_BYTES)
-            data = await reader.readexactly(messages.length_of(head, messages.REQUEST_BYTES))
+            async with asyncio.timeout(self.limits.read_seconds):
+                head = await reader.readexactly(messages.HEAD_BYTES)
+                data = await reader.readexactly(messages.length_of(head, messages.REQUEST_BYTES))
             watcher = asyncio.create_task(_watch(reader, gone))
             answer = await self._answer(json.loads(data), data, gone)
         except WorkbenchError as error:
@@ -148,10 +149,14 @@ class Service:
             self._connections -= 1
             if watcher is not None:
                 watcher.cancel()
-        with contextlib.suppress(OSError):
-            if answer:
-                writer.write(messages.framed(answer))
-                await writer.drain()
+        with contextlib.suppress(OSError):  # a timeout too
+            try:
+                if answer:
+                    writer.write(messages.framed(answer))
+                    async with asyncio.timeout(self.limits.read_seconds):
+                        await writer.drain()
+            except TimeoutError:
+                writer.transport.abort()  # it does not read
             writer.close()
 
     async def _answer(self, question: Any, data: bytes, gone: asyncio.Event) -> bytes:

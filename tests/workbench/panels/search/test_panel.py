@@ -15,8 +15,8 @@ from pydantic import Field
 import workbench as wb
 from tests.workbench.conftest import make_index
 from workbench.panels.search.page import search_page
-from workbench.panels.search.panel import SearchPanel
-from workbench.search.searcher import MAX_IMAGE_BYTES, Searcher
+from workbench.panels.search.panel import SearchPanel, shown
+from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED, Searcher
 
 
 class Options(wb.Options):
@@ -139,6 +139,62 @@ def test_a_bug_is_logged_and_not_shown(sent: Sent, caplog: pytest.LogCaptureFixt
     assert answer["type"] == "error"
     assert "secret" not in str(answer)
     assert "a secret path" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "parts"),
+    [
+        (
+            wb.CorruptFile(Path("/home/me/indexes/a/codes.npy"), "its SHA-256 does not fit"),
+            "cannot be searched",
+        ),
+        (wb.UnknownIndex("a", ["unreleased", "other"]), "cannot be searched"),
+        (wb.AdapterBroken("x", "No module named 'y' in /home/me"), "cannot be searched"),
+        (wb.MissingExtra("searching", "x"), "cannot be searched"),
+        (wb.Busy("it did not start", retry_after=5, hint="See its log: /home/me/x.log"), "busy"),
+        (wb.SearchFailed("index 'a' crashed (SIGSEGV)", hint="see search-service.log"), "failed"),
+        (wb.StoreError("postgresql://me:secret@db cannot be reached"), "failed"),
+        (wb.BadInput("the file /home/me/pictures/a.jpg cannot be read"), "failed"),
+        (wb.BadInput("no index yet", hint="Run: workbench demo"), "failed"),
+    ],
+)
+def test_a_published_page_shows_no_error_that_names_the_machine(
+    error: wb.WorkbenchError, parts: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert shown(error) == (error.message, error.hint)  # to its owner, everything is
+    monkeypatch.setenv(PUBLISHED, "1")
+    text = " ".join(shown(error))
+    assert parts in text
+    for word in ("/", "me", "unreleased", "secret", "log", "pip", "'", "SIG", "workbench"):
+        assert word not in text.replace("moment", "")
+    assert error.message in caplog.text  # the publisher learns it
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        wb.BadInput("the query is empty", hint="Type a word or two."),
+        wb.BadOptions("length must be 8 or 64, got 7"),
+        wb.TooLarge("the picture must be at most 20 MiB, got 21.0 MiB"),
+        wb.NotSupported("toy", "search_by_item"),
+    ],
+)
+def test_a_published_page_shows_what_is_wrong_with_a_query(
+    error: wb.WorkbenchError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PUBLISHED, "1")
+    assert shown(error) == (error.message, error.hint)
+
+
+def test_a_long_value_is_not_sent_back_whole(sent: Sent) -> None:
+    long = "x" * 10**6
+    for request in (
+        {"by": long},
+        {"by": "text", "query": "dog", "k": long},
+        {"by": "text", "query": "dog", "options": {long: 1}},
+        {"by": "item", "item": long},
+    ):
+        assert len(str(sent.ask(**request))) < 1_000
 
 
 @pytest.mark.parametrize("content", [None, "search", {"type": "other"}, {}])

@@ -1,0 +1,189 @@
+"""Who may ask a published page; its error pages, and one short line of log for each."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from tornado import httputil, web
+
+from workbench.publish.kernels import RETRY_SECONDS
+
+_LOG = logging.getLogger(__name__)
+
+
+#: Headers of every answer.
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "frame-ancestors 'self'",
+}
+
+
+#: An error page runs its own few lines, asks its own server, and nothing else.
+_ERROR_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "img-src data:; frame-ancestors 'self'"
+)
+
+
+#: What an error page says, by status: a title and a sentence. Nothing of the request or the machine.
+WORDS = {
+    400: ("This request was not understood", "Please go back to the page and try again."),
+    403: ("This is not allowed", "The page does not answer requests from elsewhere or under another name."),
+    404: ("There is nothing here", "Please go to the search page."),
+    405: ("This is not possible here", "Please go to the search page."),
+    429: ("Too many connections", "Please close some of the tabs that show this page."),
+    503: (
+        "All places are taken",
+        "Many people use this page right now. It opens here when a place is free.",
+    ),
+    500: ("This page cannot be shown right now", "Please try again in a moment."),
+}
+
+
+#: Characters of an address that are logged.
+_LOGGED = 100
+
+
+#: Paths that anything here has; others are not looked up on the disk.
+_PATH = re.compile(r"[\w/.@+~ -]{1,500}")
+
+
+class Guarded(web.RequestHandler):
+    """Base of every handler of the page: checks who asks, and says what is wrong in plain words.
+
+    Mixed in before a handler of Jupyter's or Voila's, it replaces their error pages, which name paths and
+    ask other servers, and their tracebacks in the log.
+    """
+
+    def prepare(self, *arguments: Any, **more: Any) -> Any:
+        """Refuse requests under a foreign name, and those that another site's page makes."""
+        check_request(self.request, self.settings.get("host_names", ()))
+        return super().prepare(*arguments, **more)
+
+    def check_origin(self, origin: str = "") -> bool:
+        """Return whether a request comes from this page; one without an origin comes from no page."""
+        said = self.request.headers.get("Origin")
+        return said is None or own_origin(said, self.request.host, self.settings.get("host_names", ()))
+
+    def set_default_headers(self) -> None:
+        """Set the headers of every answer."""
+        super().set_default_headers()
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """Write the error page of a status."""
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Content-Security-Policy", _ERROR_POLICY)
+        if status_code == 503:
+            self.set_header("Retry-After", str(RETRY_SECONDS))
+        title, text = WORDS.get(status_code) or WORDS[400 if status_code < 500 else 500]
+        page = self.settings["voila_jinja2_env"].get_template("problem.html")
+        self.finish(
+            page.render(
+                base_url=self.settings["base_url"],
+                status=status_code,
+                title=title,
+                text=text,
+                seconds=RETRY_SECONDS,
+            )
+        )
+
+    def log_exception(self, kind: Any, value: Any, traceback: Any) -> None:
+        """Log what went wrong in one line; with a traceback only if it is a mistake of this program."""
+        if isinstance(value, web.HTTPError):
+            return  # it has its line in the log of requests
+        _LOG.error("%s could not be answered: %s", shortened(self.request), kind.__name__, exc_info=value)
+
+
+class NothingHere(Guarded):
+    """Answers every address that nothing else answers."""
+
+    def prepare(self, *arguments: Any, **more: Any) -> Any:
+        """Refuse."""
+        super().prepare(*arguments, **more)
+        raise web.HTTPError(404)
+
+    def check_xsrf_cookie(self) -> None:
+        """Nothing is done here, so nothing has to be protected."""
+
+
+def log_request(handler: web.RequestHandler) -> None:
+    """Log one line for a request that was refused or failed; nothing for others."""
+    status = handler.get_status()
+    if status >= 400 and status != 410:  # 410: a page that asks for its kernel, after it was ended
+        _LOG.warning("%d %s", status, shortened(handler.request))
+
+
+def shortened(request: httputil.HTTPServerRequest) -> str:
+    """Return the method and the address of a request on one line of limited length."""
+    address = f"{request.method} {request.uri}"
+    cut = ascii(address[:_LOGGED])[1:-1]
+    return cut if len(address) <= _LOGGED else f"{cut}... ({len(address):,} characters)"
+
+
+def check_request(request: httputil.HTTPServerRequest, names: Iterable[str]) -> None:
+    """Refuse a request that no visitor's browser makes for this page.
+
+    The server listens on this machine only, yet any site may resolve its own name to this machine, and then
+    read what it answers. So it answers to the names of this machine, and to those it is published under.
+
+    Raises
+    ------
+    tornado.web.HTTPError
+        The host is another name, the origin is another site, or the path is none.
+    """
+    names = tuple(names)
+    if not own_host(request.host, names):
+        _LOG.warning("a request for host %.80a was refused; see: workbench serve --host-name", request.host)
+        raise web.HTTPError(403)
+    headers = request.headers
+    changes = request.method not in ("GET", "HEAD")
+    if (changes or "Upgrade" in headers) and not own_origin(headers.get("Origin"), request.host, names):
+        raise web.HTTPError(403)
+    # Another site may link to the page, but not load it as a picture or a frame: each load takes a place.
+    if headers.get("Sec-Fetch-Site") == "cross-site" and headers.get("Sec-Fetch-Dest") != "document":
+        raise web.HTTPError(403)
+    if not _PATH.fullmatch(request.path):
+        raise web.HTTPError(404)
+
+
+def own_host(host: str, names: Iterable[str]) -> bool:
+    """Return whether a ``Host`` header names this machine, or a name that the page is published under."""
+    name = host_name(host)
+    if name in {"localhost", *names}:
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def own_origin(origin: str | None, host: str, names: Iterable[str]) -> bool:
+    """Return whether an ``Origin`` header is this page's: same host and port, or a published name.
+
+    A proxy in front may pass its own name on as the origin, and this machine's as the host.
+    """
+    if origin is None:  # not a browser, or one that sends it only to other sites
+        return True
+    try:
+        place = urlsplit(origin.lower()).netloc
+    except ValueError:
+        return False
+    return bool(place) and (place == host.lower() or host_name(place) in set(names))
+
+
+def host_name(host: str) -> str:
+    """Return a host without its port and brackets, in lower case."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.rpartition(":")[0] if name.count(":") == 1 else name
