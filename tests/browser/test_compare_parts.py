@@ -93,6 +93,7 @@ def test_requests_to_a_busy_kernel_stay_as_they_were_made(show: Show, workspace:
     page = bridge.page
     busy = re.compile("kernel is busy", re.IGNORECASE)
     bridge.is_busy = True
+    bridge.becomes(status="busy")
     page.get_by_label("Compare run 2").uncheck()
     page.get_by_label("log scale").check()
     expect(page.get_by_role("status").filter(has_text=busy)).to_be_visible()
@@ -262,7 +263,7 @@ def test_a_lost_server_is_reported_and_choices_made_meanwhile_are_applied(
     expect(page.locator(".wb-chart .wb-line")).to_have_count(2)  # the last known curves stay
     page.get_by_label("Compare run 3").check(force=True)
     bridge.deliver()
-    expect(page.locator(".wb-status")).to_be_empty()  # the kernel is not reported as busy
+    expect(page.locator(".wb-waiting")).to_be_hidden()  # the kernel is not reported as busy
     late = Bridge(chromium, ComparePanel(remote))
     expect(late.page.get_by_role("alert")).to_contain_text("does not answer")
     with live_server(workspace.path, tmp_path / "two", address=address):

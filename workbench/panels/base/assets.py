@@ -12,3 +12,9 @@ _PANELS = Path(__file__).parents[1]
 def assets(*names: str) -> str:
     """Return files as one text; names are relative to the panels folder (``"base/dom.js"``)."""
     return with_colours("\n".join((_PANELS / name).read_text(encoding="utf-8") for name in names))
+
+
+def panel_script(*names: str) -> str:
+    """Return the module of a panel: the shared scripts, its own, and the frame around what its last one exports."""
+    own = assets(*names).replace("\nexport default ", "\nconst panel = ")
+    return f"{assets('base/dom.js', 'base/frame.js')}\n{own}\nexport default framed(panel);\n"

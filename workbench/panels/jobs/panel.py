@@ -37,7 +37,7 @@ from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, UnknownAdapter, WorkbenchError
 from workbench.jobs.submission import NOTEBOOK, local_notebook
 from workbench.notebooks.parameters import parameters_model
-from workbench.panels.base.assets import assets
+from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.live import LivePanel
 from workbench.panels.results.show import render_html
@@ -95,7 +95,7 @@ class JobsPanel(LivePanel):
         Offer only this adapter's jobs; default: those of all installed adapters.
     """
 
-    _esm = assets("base/dom.js", "jobs/forms.js", "jobs/jobs.js")
+    _esm = panel_script("jobs/forms.js", "jobs/jobs.js")
     _css = assets("base/theme.css", "jobs/jobs.css", "results/results.css")
 
     setup = traitlets.Dict().tag(sync=True)

@@ -27,7 +27,7 @@ from typing import Any
 import traitlets
 
 from workbench.errors import AdapterBroken, BadInput, BadOptions, WorkbenchError
-from workbench.panels.base.assets import assets
+from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.panel import Panel
 from workbench.results.hits import SearchResult
@@ -54,7 +54,7 @@ class SearchPanel(Panel):
         The initial query.
     """
 
-    _esm = assets("base/dom.js", "search/search.js")
+    _esm = panel_script("search/search.js")
     _css = assets("base/theme.css", "search/search.css")
 
     setup = traitlets.Dict().tag(sync=True)

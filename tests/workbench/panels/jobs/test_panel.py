@@ -229,6 +229,7 @@ def test_a_failing_workspace_keeps_the_rows_and_shows_the_reason(
     assert sent.panel.state["problem"] == {
         "message": "the database is locked",
         "hint": "Another process writes.",
+        "stale": True,
     }
 
 
