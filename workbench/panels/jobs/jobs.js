@@ -119,9 +119,11 @@ function jobRow(model, id, home) {
     retry.hidden = !["failed", "cancelled"].includes(job.status);
     toggles.result.hidden = !job.hasResult;
     toggles.log.hidden = job.status === "queued";
-    if (link.dataset.path !== job.notebook) {
-      link.dataset.path = job.notebook;
-      link.replaceChildren(...[notebookLink(job, home)].filter(Boolean));
+    // The notebook of a running job is still being written: who opened it would be asked to overwrite the report.
+    const report = job.over ? job.notebook : "";
+    if ((link.dataset.path ?? "") !== report) {
+      link.dataset.path = report;
+      link.replaceChildren(...[report && notebookLink(job, home)].filter(Boolean));
     }
     if (open === "log" && job.log !== null) {
       const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;

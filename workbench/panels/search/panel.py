@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import traitlets
@@ -65,6 +66,19 @@ class SearchPanel(Panel):
         self._option_names = frozenset(field["name"] for field in fields)
         super().__init__(setup=_setup(searcher, fields, query))
         self.on_msg(lambda _, content, buffers: self._on_message(content, buffers))
+
+    def to_html(self) -> str:
+        """Return what can be searched as plain HTML; a saved page cannot search."""
+        setup = self.setup
+        samples = " · ".join(escape(str(one["text"])) for one in setup["samples"])
+        lines = [
+            f"<b>{escape(setup['title'])}</b>",
+            escape(setup["subtitle"]),
+            f"Sample queries: {samples}" if samples else "",
+            "Searching needs a running kernel: run this cell.",
+            *(f"<small>{escape(credit)}</small>" for credit in setup["credits"]),
+        ]
+        return "".join(f"<p>{line}</p>" for line in lines if line)
 
     def _on_message(self, content: Any, buffers: Sequence[Any]) -> None:
         """Answer one message from the page; nothing a visitor sends raises here."""
