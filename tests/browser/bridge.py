@@ -80,7 +80,9 @@ class Bridge:
         Options of the page, such as its viewport.
     """
 
-    def __init__(self, browser: Browser, panel: LivePanel, *, dark: bool = False, kernel: bool = True, **context: Any) -> None:
+    def __init__(
+        self, browser: Browser, panel: LivePanel, *, dark: bool = False, kernel: bool = True, **context: Any
+    ) -> None:
         self.panel = panel
         #: Messages to a busy kernel, which :meth:`settle` handles.
         self.waiting: list[Any] = []

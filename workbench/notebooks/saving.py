@@ -78,7 +78,7 @@ class NotebookSaver:
 def sign(path: Path) -> None:
     """Sign a notebook that this user's own code has just written, so that Jupyter trusts what it shows.
 
-    Without a signature, JupyterLab removes styles and drawings. If it cannot be signed, the notebook stays as it is.
+    Without a signature, JupyterLab removes styles and drawings. If it cannot be signed, it stays as it is.
     """
     import nbformat
     from jupyter_core.paths import jupyter_data_dir

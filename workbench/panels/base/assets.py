@@ -6,6 +6,9 @@ from pathlib import Path
 
 from workbench.panels.base.colours import with_colours
 
+#: The mark of the best value, which ``trophy.css`` draws; without styles, the value's bold type remains.
+TROPHY = '<span class="wb-trophy" role="img" aria-label="best"></span>'
+
 _PANELS = Path(__file__).parents[1]
 
 
@@ -15,6 +18,6 @@ def assets(*names: str) -> str:
 
 
 def panel_script(*names: str) -> str:
-    """Return the module of a panel: the shared scripts, its own, and the frame around what its last one exports."""
+    """Return the module of a panel: the shared scripts, its own, and the frame around what they export."""
     own = assets(*names).replace("\nexport default ", "\nconst panel = ")
     return f"{assets('base/dom.js', 'base/frame.js')}\n{own}\nexport default framed(panel);\n"

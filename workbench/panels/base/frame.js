@@ -67,7 +67,7 @@ function makeFrame(model, { apart, keepsChoices }) {
   const waiting = h("span", { class: "wb-waiting", role: "status", hidden: true });
   // Disabling the fieldset disables every control in it, and leaves those that were disabled before as they were.
   const body = h("fieldset", { class: "wb-all", role: "none" });
-  const root = h("div", { class: "wb wb-frame" }, notice, h("div", { class: "wb-float" }, waiting), body);
+  const root = h("section", { class: "wb wb-frame" }, notice, h("div", { class: "wb-float" }, waiting), body);
   const unanswered = new Map(); // number of a request -> when it was sent
   let number = 0;
   let shown = "";

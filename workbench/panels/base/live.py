@@ -89,9 +89,9 @@ class LivePanel(Panel):
     ``{"type": "view", "view": id, "open": true or false}``. The thread ends with the last view, so running
     a cell again leaves no thread of the previous panel behind.
 
-    A message that carries ``"hear": {"view", "heard"}`` is confirmed with ``{"type": "heard", "view", "heard"}``
-    before it is handled, so the page can tell a busy kernel from one that works on the request. After an
-    interrupted connection the page sends ``{"type": "refresh"}`` and gets the whole state again.
+    A message with ``"hear": {"view", "heard"}`` is confirmed by ``{"type": "heard", "view", "heard"}`` before
+    it is handled, so the page can tell a busy kernel from one that works on the request. After an interrupted
+    connection the page sends ``{"type": "refresh"}`` and gets the whole state again.
 
     If a look fails, the state keeps what was last known, and its ``problem`` has ``"stale": True``.
     """

@@ -1,4 +1,4 @@
-"""The base class of all panels: a widget that closes its layout with itself and leaves plain HTML where it is saved."""
+"""The base class of all panels: a widget that closes its layout with itself, and saved as plain HTML."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _BATCH_TOOLS = frozenset(
 class Panel(anywidget.AnyWidget):
     """A widget that leaves nothing behind in the kernel or on the page when it is closed.
 
-    Its output holds the widget and, for places that show no widgets, plain HTML. A notebook that is only executed
-    (by a job, papermill or nbconvert) has no page for a widget, so there the output is the plain HTML alone:
+    Its output holds the widget and, for places that show no widgets, plain HTML. A notebook that is only
+    executed (by a job, papermill or nbconvert) has no page for a widget, so its output is the HTML alone:
     viewers prefer a saved widget, which is empty without its kernel.
     """
 
@@ -56,9 +56,8 @@ class Panel(anywidget.AnyWidget):
 
     def _saved_html(self) -> str:
         now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-        return (
-            f'<div class="wb-saved"><p><small>As of {now}, when this cell ran.</small></p>{self.to_html()}</div>'
-        )
+        note = f"<p><small>As of {now}, when this cell ran.</small></p>"
+        return f'<div class="wb-saved">{note}{self.to_html()}</div>'
 
 
 def executed_only() -> bool:

@@ -71,7 +71,7 @@ class ComparePanel(LivePanel):
     """
 
     _esm = panel_script("compare/charts.js", "compare/tables.js", "compare/parts.js", "compare/compare.js")
-    _css = assets("base/theme.css", "compare/compare.css")
+    _css = assets("base/theme.css", "base/trophy.css", "compare/compare.css")
 
     curves = traitlets.Dict().tag(sync=True)
     live = traitlets.Dict().tag(sync=True)

@@ -96,7 +96,7 @@ class JobsPanel(LivePanel):
     """
 
     _esm = panel_script("jobs/forms.js", "jobs/jobs.js")
-    _css = assets("base/theme.css", "jobs/jobs.css", "results/results.css")
+    _css = assets("base/theme.css", "jobs/jobs.css", "base/trophy.css", "results/results.css")
 
     setup = traitlets.Dict().tag(sync=True)
 
