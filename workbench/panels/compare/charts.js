@@ -175,7 +175,8 @@ function makeChart(act) {
     const seen = (i) => i >= 0 && i < line.count && Number.isFinite(transform(line.y[i]));
     const lone = [];
     for (let i = 0; i < line.count; i++) if (seen(i) && !seen(i - 1) && !seen(i + 1)) lone.push(i);
-    return lone.map((i) => [shape.across(line.x0 + line.x[i]), shape.down(transform(line.y[i]))]);
+    const places = lone.map((i) => [shape.across(line.x0 + line.x[i]), shape.down(transform(line.y[i]))]);
+    return places.filter(([x, y]) => x >= -1 && x <= shape.inner.width + 1 && y >= -1 && y <= shape.inner.height + 1);
   }
 
   function bandOf(line) {
@@ -235,9 +236,10 @@ function makeChart(act) {
     for (const line of lines) {
       const { slot } = props.info(line);
       plot.append(g("path", { class: "wb-line", d: pathOf(line, line.y), fill: "none", stroke: colourOf(slot), "stroke-width": 1.8, "stroke-linejoin": "round", "stroke-linecap": "round", "stroke-dasharray": dashOf(slot), "data-runs": line.runs.join(" ") }));
-      for (const [cx, cy] of lonePoints(line)) plot.append(g("circle", { class: "wb-lone", cx: cx.toFixed(1), cy: cy.toFixed(1), r: 3, fill: colourOf(slot), "data-runs": line.runs.join(" ") }));
     }
-    svg.replaceChildren(...parts, plot);
+    // Dots at the edge are whole, so they are outside of the nested svg.
+    const dots = lines.flatMap((line) => lonePoints(line).map(([x, y]) => g("circle", { class: "wb-lone", cx: (CHART.left + x).toFixed(1), cy: (CHART.top + y).toFixed(1), r: 3, fill: colourOf(props.info(line).slot), "data-runs": line.runs.join(" ") })));
+    svg.replaceChildren(...parts, plot, ...dots);
     // The selected point stays selected while the curve grows.
     if (cursor) {
       const same = lines.find((line) => line.runs.join() === cursor.line.runs.join());
