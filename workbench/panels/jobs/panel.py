@@ -47,6 +47,7 @@ from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.live import LivePanel
 from workbench.panels.jobs.paths import place_options, placed
+from workbench.panels.results.html import result_style, table_html
 from workbench.panels.results.show import render_html
 from workbench.store.records import FINAL_STATUSES
 
@@ -158,17 +159,23 @@ class JobsPanel(LivePanel):
             return "<p>No jobs yet.</p>"
         titles = ("Job", "Name", "State", "Outcome")
         lines = [
-            (f"#{row['id']} {row['type']}", row["name"], row["status"], _outcome(row))
+            (
+                f"#{row['id']} {row['type']}",
+                row["name"] or ", ".join(row["given"]),
+                row["status"],
+                _outcome(row),
+            )
             for row in self.state["jobs"]
         ]
-        head = "".join(f'<th align="left">{title}</th>' for title in titles)
+        left = 'class="wb-text" align="left" style="text-align:left"'  # saved pages align cells to the right
+        head = "".join(f'<th scope="col" {left}>{title}</th>' for title in titles)
         body = "".join(
-            "<tr>" + "".join(f'<td align="left">{escape(cell)}</td>' for cell in line) + "</tr>"
-            for line in lines
+            "<tr>" + "".join(f"<td {left}>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines
         )
+        table = table_html(f"<tr>{head}</tr>", body, "Jobs")
         left_out = self.state["total"] - len(lines)
-        more = f"<p>{left_out} more not shown.</p>" if left_out else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        more = f'<p class="wb-note">{left_out} more not shown.</p>' if left_out else ""
+        return f'<div class="wb-result">{result_style()}{table}{more}</div>'
 
     # --- messages from the page ---------------------------------------------------------------------------
 
@@ -433,4 +440,6 @@ def _outcome(row: Mapping[str, Any]) -> str:
     error = row["error"]
     if error:
         return f"cell {error['cell']}: {error['message']}" if error["cell"] else str(error["message"])
-    return str(row["summary"] or row["message"])
+    if row["summary"] or not row["fraction"] or row["over"]:
+        return str(row["summary"] or row["message"])
+    return " · ".join(filter(None, [f"{row['fraction']:.0%}", str(row["message"])]))
