@@ -15,8 +15,13 @@ from playwright.sync_api import Browser, Page
 from workbench.panels.base.live import LivePanel
 
 #: The kernel as JupyterLab shows it to widgets; other applications show none.
-_KERNEL = """{ id: "1", status: "idle", connectionStatus: "connected", isDisposed: false, statusListeners: new Set(),
-  get statusChanged() { return { connect: (call) => this.statusListeners.add(call), disconnect: (call) => this.statusListeners.delete(call) }; } }"""
+_KERNEL = """{
+  id: "1", status: "idle", connectionStatus: "connected", isDisposed: false, statusListeners: new Set(),
+  get statusChanged() {
+    const listeners = this.statusListeners;
+    return { connect: (call) => listeners.add(call), disconnect: (call) => listeners.delete(call) };
+  },
+}"""
 
 #: JupyterLab's own names for the colours of its dark theme.
 _DARK = """

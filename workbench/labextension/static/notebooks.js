@@ -1,5 +1,5 @@
 // Two things that JupyterLab does not do for notebooks by itself: a saved panel whose kernel is gone shows the plain
-// tables and drawings that are saved with it, and the report of a job has a name of its own and starts no kernel.
+// tables and drawings that are saved with it, and the report of a job has a name of its own and needs no kernel.
 
 const WIDGET = "application/vnd.jupyter.widget-view+json";
 const HTML = "text/html";
@@ -64,21 +64,59 @@ function addSavedForm(renderer, panel, create, { notebook, rendermime }) {
     else if (form && (form.parentNode !== renderer.node || renderer.node.childNodes.length > 1)) renderer.node.replaceChildren(form);
   }
 
+  async function makeForm(model) {
+    const made = document.createElement("div");
+    if (!textOf(model.data[HTML]).startsWith(SAVED)) {
+      made.append(savedWidget(model, panel));
+      return made;
+    }
+    const saved = create(HTML);
+    await saved.renderModel(new rendermime.MimeModel({ trusted: model.trusted, data: { [HTML]: model.data[HTML] } }));
+    made.append(savedNote(renderer, panel, notebook), saved.node);
+    return made;
+  }
+
   renderer.renderModel = async (model) => {
-    if (!textOf(model.data[HTML]).startsWith(SAVED)) return renderModel(model);
+    const isPanel = textOf(model.data[HTML]).startsWith(SAVED);
+    if (!isPanel && !REPORT.test(panel.context.path)) return renderModel(model);
     const observer = new MutationObserver(fit);
     observer.observe(renderer.node, { childList: true });
     renderer.disposed.connect(() => observer.disconnect());
     setTimeout(async () => {
-      if (renderer.isDisposed || isLive() || form) return;
-      const saved = create(HTML);
-      await saved.renderModel(new rendermime.MimeModel({ trusted: model.trusted, data: { [HTML]: model.data[HTML] } }));
-      form = document.createElement("div");
-      form.append(savedNote(renderer, panel, notebook), saved.node);
+      await panel.sessionContext.ready;
+      const other = !isPanel && panel.sessionContext.session?.kernel; // its widgets are the kernel's to show
+      if (renderer.isDisposed || isLive() || form || other) return;
+      form = await makeForm(model);
       fit();
     }, LIVE_AFTER);
     return renderModel(model);
   };
+}
+
+// A widget of a report, such as a progress bar: JupyterLab restores its saved state only together with a kernel.
+function savedWidget(model, panel) {
+  const states = panel.content.model?.getMetadata("widgets")?.["application/vnd.jupyter.widget-state+json"]?.state ?? {};
+  const line = document.createElement("div");
+  Object.assign(line.style, { display: "flex", gap: "8px", alignItems: "center" });
+
+  function add(id) {
+    const state = states[id]?.state;
+    if (!state) return;
+    if (typeof state.max === "number" && typeof state.value === "number") {
+      const bar = Object.assign(document.createElement("progress"), { max: state.max, value: state.value });
+      bar.setAttribute("aria-label", "progress");
+      line.append(bar);
+    } else if (typeof state.value === "string") {
+      line.append(new DOMParser().parseFromString(state.value, "text/html").body.textContent);
+    }
+    for (const child of state.children ?? []) add(String(child).replace(/^IPY_MODEL_/, ""));
+  }
+
+  add(model.data[WIDGET]?.model_id);
+  if (line.hasChildNodes()) return line;
+  const plain = document.createElement("pre");
+  plain.textContent = textOf(model.data["text/plain"]);
+  return plain;
 }
 
 function savedNote(renderer, panel, notebook) {

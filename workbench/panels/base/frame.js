@@ -24,6 +24,7 @@ function watchKernel(model, changed) {
   const manager = model.widget_manager;
   const kernel = manager?.kernel;
   if (!kernel?.statusChanged) return { lost: () => null, away: () => null, status: () => undefined, stop() {} };
+  const { id } = kernel;
   let lost = null; // {why, at}
   let awaySince = null;
 
@@ -35,8 +36,8 @@ function watchKernel(model, changed) {
   const onStatus = (_, status) => lose(lossOf(status));
   function look() {
     const now = manager.kernel;
-    if (!now || kernel.isDisposed) lose(now && now.id !== kernel.id ? "changed" : "ended");
-    else if (now.id !== kernel.id) lose("changed");
+    if (!now) lose("ended");
+    else if (now.id !== id) lose("changed");
     else lose(lossOf(now.status));
     const connected = lost || now.connectionStatus === "connected";
     if (connected && awaySince === null) return;

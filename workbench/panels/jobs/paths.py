@@ -27,7 +27,7 @@ def placed(text: str, root: str) -> tuple[str, str]:
     """
     path = Path(text).expanduser()
     is_name = len(path.parts) == 1 and not path.suffix
-    if not text.strip() or "\0" in text or path.is_absolute() or is_name:
+    if not text.strip() or "\0" in text or "://" in text or path.is_absolute() or is_name:
         return text, ""
     folders = {Path(root).expanduser(): "JupyterLab's folder"} if root else {}
     folders.setdefault(Path.cwd(), "the notebook's folder")
