@@ -17,6 +17,7 @@ from tests.browser.conftest import PATIENCE
 from tests.workbench.conftest import live_server
 from tests.workbench.panels.results.test_panel import finished
 from workbench.panels import ComparePanel, ResultsComparePanel
+from workbench.panels.compare import panel
 
 pytestmark = pytest.mark.browser
 
@@ -85,6 +86,33 @@ def test_twenty_runs_are_drawn_in_distinguishable_lines(show: Show, workspace: w
     expect(page.get_by_role("region", name="Final values").locator("tbody tr")).to_have_count(20)
     # nothing but scroll containers is wider than the panel
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_search_says_what_it_searched_and_of_which_words(
+    show: Show, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(panel, "LISTED_RUNS", 3)
+    runs(workspace, 5, "r")
+    page = show(5).page
+    search, note = page.get_by_label("Search runs"), page.locator(".wb-run-tools [role=status]")
+    expect(note).to_have_text("The 3 newest runs · 1 selected")
+    search.fill("r 0 ")  # it exists, and is older than those listed
+    expect(note).to_have_text(
+        "None of the 3 newest runs matches “r 0” · older runs are not searched · 1 selected"
+    )
+    search.fill("nothing")
+    expect(note).to_contain_text("matches “nothing”")
+    search.fill("r 4")
+    expect(note).to_have_text("1 of the 3 newest runs · older runs are not searched · 1 selected")
+
+
+def test_one_point_is_a_dot_above_one_whole_step(show: Show, workspace: wb.Workspace) -> None:
+    with workspace.start_run("tries", "one") as run:
+        run.log({"loss": 0.3}, step=0)
+    page = show(1).page
+    expect(page.locator("circle.wb-lone")).to_have_count(1)
+    across = page.locator("svg.wb-plot > text[y='206']")
+    expect(across).to_have_text(["0"])
 
 
 def test_requests_to_a_busy_kernel_stay_as_they_were_made(show: Show, workspace: wb.Workspace) -> None:

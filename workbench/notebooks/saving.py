@@ -86,7 +86,7 @@ def sign(path: Path) -> None:
 
     try:
         # As a Jupyter server reads it: the signature is one of its content.
-        notary = NotebookNotary(data_dir=jupyter_data_dir())
+        notary = NotebookNotary(data_dir=jupyter_data_dir())  # type: ignore[no-untyped-call]
         notary.sign(nbformat.read(path, as_version=4))  # type: ignore[no-untyped-call]
         notary.store.close()
     except Exception as error:  # a report without styles is better than a failed job
