@@ -96,13 +96,13 @@ def test_the_search_says_what_it_searched_and_of_which_words(
     page = show(5).page
     search, note = page.get_by_label("Search runs"), page.locator(".wb-run-tools [role=status]")
     expect(note).to_have_text("The 3 newest runs · 1 selected")
-    search.fill("r 0 ")  # it exists, and is older than those listed
+    search.fill("#1 ")  # it exists, and is older than those listed
     expect(note).to_have_text(
-        "None of the 3 newest runs matches “r 0” · older runs are not searched · 1 selected"
+        "None of the 3 newest runs matches “#1” · older runs are not searched · 1 selected"
     )
     search.fill("nothing")
     expect(note).to_contain_text("matches “nothing”")
-    search.fill("r 4")
+    search.fill("#4")
     expect(note).to_have_text("1 of the 3 newest runs · older runs are not searched · 1 selected")
 
 
