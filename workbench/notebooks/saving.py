@@ -85,8 +85,10 @@ def sign(path: Path) -> None:
     from nbformat.sign import NotebookNotary
 
     try:
+        folder = Path(jupyter_data_dir())
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # this may be the first use of Jupyter
         # As a Jupyter server reads it: the signature is one of its content.
-        notary = NotebookNotary(data_dir=jupyter_data_dir())  # type: ignore[no-untyped-call]
+        notary = NotebookNotary(data_dir=str(folder))  # type: ignore[no-untyped-call]
         notary.sign(nbformat.read(path, as_version=4))  # type: ignore[no-untyped-call]
         notary.store.close()
     except Exception as error:  # a report without styles is better than a failed job
