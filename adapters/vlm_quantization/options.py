@@ -16,7 +16,8 @@ def _absolute(name: str) -> str:
     return name if name in ("", "emoji") else str(Path(name).expanduser().resolve())
 
 
-CollectionSource = Annotated[str, AfterValidator(_absolute)]
+#: A name or a path; forms read "path" as: relative to what the reader of the form sees.
+CollectionSource = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"format": "path"})]
 
 
 class CollectionOptions(Options):

@@ -14,6 +14,15 @@ from playwright.sync_api import Browser, Page
 
 from workbench.panels.base.live import LivePanel
 
+#: The kernel as JupyterLab shows it to widgets; other applications show none.
+_KERNEL = """{
+  id: "1", status: "idle", connectionStatus: "connected", isDisposed: false, statusListeners: new Set(),
+  get statusChanged() {
+    const listeners = this.statusListeners;
+    return { connect: (call) => listeners.add(call), disconnect: (call) => listeners.delete(call) };
+  },
+}"""
+
 #: JupyterLab's own names for the colours of its dark theme.
 _DARK = """
   :root { --jp-layout-color1: #212121; --jp-layout-color2: #2d2d2d; --jp-content-font-color1: #fff;
@@ -38,6 +47,12 @@ const model = {
   on: (name, call) => (listeners[name] ??= new Set()).add(call),
   off: (name, call) => listeners[name]?.delete(call),
   send: (message) => window.sendToKernel(message),
+  widget_manager: { kernel: %s },
+};
+window.kernel = model.widget_manager.kernel;
+window.kernelBecomes = (change) => {
+  Object.assign(window.kernel, change);
+  if (change.status) window.kernel.statusListeners.forEach((call) => call(window.kernel, change.status));
 };
 window.fromKernel = (name, value) => {
   if (name === "msg:custom") return listeners[name]?.forEach((call) => call(value));
@@ -64,11 +79,15 @@ class Bridge:
         The Python half of the panel.
     dark : bool
         Whether to use JupyterLab's dark theme.
+    kernel : bool
+        Whether the application shows its kernel to widgets.
     **context
         Options of the page, such as its viewport.
     """
 
-    def __init__(self, browser: Browser, panel: LivePanel, *, dark: bool = False, **context: Any) -> None:
+    def __init__(
+        self, browser: Browser, panel: LivePanel, *, dark: bool = False, kernel: bool = True, **context: Any
+    ) -> None:
         self.panel = panel
         #: Messages to a busy kernel, which :meth:`settle` handles.
         self.waiting: list[Any] = []
@@ -90,6 +109,7 @@ class Bridge:
             style,
             "false" if dark else "true",
             traits.replace("<", "\\u003c"),
+            _KERNEL if kernel else "null",
             json.dumps(panel._esm).replace("<", "\\u003c"),
         )
         self.page.set_content(page)
@@ -102,6 +122,10 @@ class Bridge:
         self.waiting.append(message)
         if not self.is_busy:
             self.settle()
+
+    def becomes(self, **change: str) -> None:
+        """Change the kernel's ``status`` or ``connectionStatus``, as JupyterLab tells of it."""
+        self.page.evaluate("(change) => window.kernelBecomes(change)", change)
 
     def settle(self) -> None:
         """Let the kernel handle its waiting messages."""

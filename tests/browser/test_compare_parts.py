@@ -17,6 +17,7 @@ from tests.browser.conftest import PATIENCE
 from tests.workbench.conftest import live_server
 from tests.workbench.panels.results.test_panel import finished
 from workbench.panels import ComparePanel, ResultsComparePanel
+from workbench.panels.compare import panel
 
 pytestmark = pytest.mark.browser
 
@@ -87,12 +88,40 @@ def test_twenty_runs_are_drawn_in_distinguishable_lines(show: Show, workspace: w
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_the_search_says_what_it_searched_and_of_which_words(
+    show: Show, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(panel, "LISTED_RUNS", 3)
+    runs(workspace, 5, "r")
+    page = show(5).page
+    search, note = page.get_by_label("Search runs"), page.locator(".wb-run-tools [role=status]")
+    expect(note).to_have_text("The 3 newest runs · 1 selected")
+    search.fill("#1 ")  # it exists, and is older than those listed
+    expect(note).to_have_text(
+        "None of the 3 newest runs matches “#1” · older runs are not searched · 1 selected"
+    )
+    search.fill("nothing")
+    expect(note).to_contain_text("matches “nothing”")
+    search.fill("#4")
+    expect(note).to_have_text("1 of the 3 newest runs · older runs are not searched · 1 selected")
+
+
+def test_one_point_is_a_dot_above_one_whole_step(show: Show, workspace: wb.Workspace) -> None:
+    with workspace.start_run("tries", "one") as run:
+        run.log({"loss": 0.3}, step=0)
+    page = show(1).page
+    expect(page.locator("circle.wb-lone")).to_have_count(1)
+    across = page.locator("svg.wb-plot > text[y='206']")
+    expect(across).to_have_text(["0"])
+
+
 def test_requests_to_a_busy_kernel_stay_as_they_were_made(show: Show, workspace: wb.Workspace) -> None:
     runs(workspace, 3)
     bridge = show(1, 2, 3)
     page = bridge.page
     busy = re.compile("kernel is busy", re.IGNORECASE)
     bridge.is_busy = True
+    bridge.becomes(status="busy")
     page.get_by_label("Compare run 2").uncheck()
     page.get_by_label("log scale").check()
     expect(page.get_by_role("status").filter(has_text=busy)).to_be_visible()
@@ -262,7 +291,7 @@ def test_a_lost_server_is_reported_and_choices_made_meanwhile_are_applied(
     expect(page.locator(".wb-chart .wb-line")).to_have_count(2)  # the last known curves stay
     page.get_by_label("Compare run 3").check(force=True)
     bridge.deliver()
-    expect(page.locator(".wb-status")).to_be_empty()  # the kernel is not reported as busy
+    expect(page.locator(".wb-waiting")).to_be_hidden()  # the kernel is not reported as busy
     late = Bridge(chromium, ComparePanel(remote))
     expect(late.page.get_by_role("alert")).to_contain_text("does not answer")
     with live_server(workspace.path, tmp_path / "two", address=address):

@@ -74,7 +74,7 @@ class Lab:
 @contextmanager
 def lab_in(folder: Path, home: Path, *, api: str = "jobs_api") -> Iterator[Lab]:
     root, state = folder / "root", folder / "state"
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     (state / "jupyter_server_config.d").mkdir(parents=True)
     installed = state / "labextensions" / "notebook-workbench"  # as a wheel installs it, from this checkout
     shutil.copytree(EXTENSION, installed)
@@ -208,6 +208,32 @@ def test_in_a_checkout_its_own_notebooks_are_opened(visit: Callable[..., Visit],
         expect(page.get_by_label("Query")).to_be_visible()
         after = {path.name: path.read_bytes() for path in (lab.root / "notebooks").glob("*.ipynb")}
         assert after == before
+
+
+def test_in_a_whole_checkout_a_copy_is_opened_that_git_ignores(visit: Callable[..., Visit], lab: Lab) -> None:
+    beside = [lab.root / "workbench", lab.root / "adapters"]
+    with cleared(lab):
+        shutil.copytree(NOTEBOOKS, lab.root / "notebooks")
+        (lab.root / "pyproject.toml").touch()
+        for folder in beside:
+            folder.mkdir()
+        before = {path.name: path.read_bytes() for path in (lab.root / "notebooks").iterdir()}
+        try:
+            page = visit(lab.address).page
+            card(page, "Jobs").click()
+            expect(tab(page, "workbench-jobs.ipynb")).to_be_visible()
+            expect(page.get_by_role("region", name="Jobs", exact=True)).to_be_visible()
+            page.keyboard.press("Control+s")
+        finally:
+            (lab.root / "pyproject.toml").unlink()
+            for folder in beside:
+                folder.rmdir()
+        # A file that is being saved has a name with a dot in front.
+        new = {path.name for path in (lab.root / "notebooks").glob("[!.]*.ipynb")} - set(before)
+        assert new == {"workbench-jobs.ipynb"}
+        assert all((lab.root / "notebooks" / name).read_bytes() == data for name, data in before.items())
+        ignored = (NOTEBOOKS.parent / ".gitignore").read_text(encoding="utf-8").split()
+        assert "/notebooks/workbench-*.ipynb" in ignored
 
 
 def test_a_folder_that_cannot_be_written_is_reported(visit: Callable[..., Visit], lab: Lab) -> None:

@@ -81,7 +81,7 @@ def test_the_tour_shows_the_results_of_the_demo(
         jobs = page.get_by_role("region", name="Jobs", exact=True)
         expect(jobs.locator(".wb-row .wb-pill", has_text="succeeded")).to_have_count(3)
         expect(page.locator(".wb-result table").first).to_contain_text("mAP")
-        expect(page.locator(".wb-plot svg").first).to_be_visible()
+        expect(page.locator(".wb-plot img").first).to_be_visible()
         compare = page.get_by_role("region", name="Compare runs")
         final = compare.get_by_role("region", name="Final values")
         expect(final.get_by_role("row").filter(has_text="val/").first).to_be_visible()

@@ -5,6 +5,7 @@ import sys
 
 import workbench as wb
 from workbench.panels import ComparePanel
+from workbench.panels.base.assets import TROPHY
 
 TRAIN = """
 import sys
@@ -28,5 +29,5 @@ def test_log_a_metric_until_the_table_shows_it(workspace: wb.Workspace) -> None:
     finally:
         panel.close()
     assert "val/mAP" in table
-    assert "🏆 <b>0.600</b>" in table
-    assert "🏆 <b>0.400</b>" not in table
+    assert f"{TROPHY}<b>0.600</b>" in table
+    assert f"{TROPHY}<b>0.400</b>" not in table

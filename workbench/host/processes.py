@@ -155,6 +155,16 @@ def started(pid: int) -> str:
         return ""
 
 
+def command_line(pid: int) -> list[str]:
+    """Return the command line of a process; empty if it does not exist or may not be read."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).cmdline() if pid > 0 else []
+    except psutil.Error:
+        return []
+
+
 def alive(pid: int | None, when: str) -> bool:
     """Return whether the process with this id and start time is still running."""
     return pid is not None and bool(when) and started(pid) == when

@@ -63,6 +63,9 @@ class NotebookSaver:
                 raise NotSaved(problem, hint=hint) from error
             with contextlib.suppress(OSError):
                 print(problem, file=sys.stderr, flush=True)
+            return
+        if self.notebook is not None:
+            sign(self.path)
 
     def _write(self) -> None:
         import nbformat.v4
@@ -70,3 +73,24 @@ class NotebookSaver:
         # Without nbformat's validation, which takes longer than the rest: papermill has validated the input.
         text: str = nbformat.v4.writes(self.notebook)  # type: ignore[no-untyped-call]
         write_whole(self.path, (text + "\n").encode(), crash_at="notebook-written")
+
+
+def sign(path: Path) -> None:
+    """Sign a notebook that this user's own code has just written, so that Jupyter trusts what it shows.
+
+    Without a signature, JupyterLab removes styles and drawings. If it cannot be signed, it stays as it is.
+    """
+    import nbformat
+    from jupyter_core.paths import jupyter_data_dir
+    from nbformat.sign import NotebookNotary
+
+    try:
+        folder = Path(jupyter_data_dir())
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # this may be the first use of Jupyter
+        # As a Jupyter server reads it: the signature is one of its content.
+        notary = NotebookNotary(data_dir=str(folder))  # type: ignore[no-untyped-call]
+        notary.sign(nbformat.read(path, as_version=4))  # type: ignore[no-untyped-call]
+        notary.store.close()
+    except Exception as error:  # a report without styles is better than a failed job
+        with contextlib.suppress(OSError):
+            print(f"the notebook could not be signed: {error}", file=sys.stderr, flush=True)

@@ -75,7 +75,7 @@ def _trained(
     ]
     views = [View(kind="metrics_table", title="Validation", data=_validation_rows(metrics), notes=notes)]
     made: dict[str, Any] = {"run": run.id, "checkpoint": BEST}
-    summary = f"step {trained.best_step} of {trained.steps}{score}"
+    summary = f"best at step {trained.best_step} of {trained.steps}{score}"
     if len(done) > 1:
         by_seed = {seed: one.best for seed, (_, one) in done.items()}
         views.insert(0, shared_views.seeds_view(by_seed, list(metrics)))

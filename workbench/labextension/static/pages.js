@@ -16,6 +16,9 @@ export const PAGES = {
 /** The folder of the copies; the notebooks look for the workspace next to it. */
 const FOLDER = "notebooks";
 
+/** What the folder of a checkout holds; it ignores the copies. */
+const CHECKOUT = ["pyproject.toml", "workbench", "adapters", FOLDER];
+
 /** Maximum number of file names tried for a copy. */
 const MOST_NAMES = 20;
 
@@ -51,7 +54,9 @@ export function makeOpener({ app, documents, apputils, coreutils, notebook }) {
     const top = await names("");
     const existing = top.has(FOLDER) ? await names(FOLDER) : new Set();
     if (!existing.has(file) && top.has(file) && (await isOurs(file, file))) return file;
-    for (let number = 0; number < MOST_NAMES; number++) {
+    // In a checkout, the page itself belongs to the repository, which autosave would change.
+    const first = CHECKOUT.every((name) => top.has(name)) ? 1 : 0;
+    for (let number = first; number < MOST_NAMES; number++) {
       const name = number === 0 ? file : `workbench-${number === 1 ? "" : `${number}-`}${file}`;
       const path = `${FOLDER}/${name}`;
       if (existing.has(name)) {

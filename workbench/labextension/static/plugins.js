@@ -1,5 +1,7 @@
-// Two plugins: launcher cards and palette entries that open the workbench's pages, and a status-bar item.
+// Three plugins: launcher cards and palette entries that open the workbench's pages, a status-bar item, and what saved
+// panels and reports of jobs need.
 import { icons } from "./icons.js";
+import { watchNotebooks } from "./notebooks.js";
 import { makeOpener, PAGES } from "./pages.js";
 import { makeStatusItem } from "./status.js";
 
@@ -14,11 +16,11 @@ export const commandOf = (page) => `${OPEN}-${page}`;
  * @param {(name: string) => Promise<object | null>} shared returns a shared module by name
  */
 export async function makePlugins(shared) {
-  const names = ["apputils", "coreutils", "docmanager", "launcher", "notebook", "services", "statusbar", "ui-components"];
+  const names = ["apputils", "coreutils", "docmanager", "launcher", "notebook", "rendermime", "services", "statusbar", "ui-components"];
   const lumino = ["@lumino/polling", "@lumino/signaling", "@lumino/widgets"];
   const modules = await Promise.all([...names.map((name) => `@jupyterlab/${name}`), ...lumino].map(shared));
   if (modules.includes(null)) return [];
-  const [apputils, coreutils, docmanager, launcher, notebook, services, statusbar, ui, polling, signaling, widgets] = modules;
+  const [apputils, coreutils, docmanager, launcher, notebook, rendermime, services, statusbar, ui, polling, signaling, widgets] = modules;
 
   const pages = {
     id: "notebook-workbench:pages",
@@ -60,5 +62,13 @@ export async function makePlugins(shared) {
     },
   };
 
-  return [pages, status];
+  const notebooks = {
+    id: "notebook-workbench:notebooks",
+    description: "Shows saved panels whose kernel is gone, and names the reports of jobs.",
+    autoStart: true,
+    requires: [notebook.INotebookTracker],
+    activate: (app, tracker) => watchNotebooks({ tracker, notebook, rendermime }),
+  };
+
+  return [pages, status, notebooks];
 }

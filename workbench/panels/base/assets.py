@@ -6,9 +6,18 @@ from pathlib import Path
 
 from workbench.panels.base.colours import with_colours
 
+#: The mark of the best value, which ``trophy.css`` draws; without styles, the value's bold type remains.
+TROPHY = '<span class="wb-trophy" role="img" aria-label="best"></span>'
+
 _PANELS = Path(__file__).parents[1]
 
 
 def assets(*names: str) -> str:
     """Return files as one text; names are relative to the panels folder (``"base/dom.js"``)."""
     return with_colours("\n".join((_PANELS / name).read_text(encoding="utf-8") for name in names))
+
+
+def panel_script(*names: str) -> str:
+    """Return the module of a panel: the shared scripts, its own, and the frame around what they export."""
+    own = assets(*names).replace("\nexport default ", "\nconst panel = ")
+    return f"{assets('base/dom.js', 'base/frame.js')}\n{own}\nexport default framed(panel);\n"

@@ -29,6 +29,12 @@ function announceView(model) {
   return () => model.send({ type: "view", view, open: false });
 }
 
+// What JupyterLab tells its pages: serverRoot, the folder whose files it shows, and baseUrl. Empty elsewhere.
+function labConfig() {
+  const page = document.getElementById("jupyter-config-data");
+  return page ? JSON.parse(page.textContent) : {};
+}
+
 // Set a text only if it changed, so that selections and screen readers are not interrupted.
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;

@@ -17,8 +17,9 @@ def form_fields(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name``, ``label``, ``help``, ``kind``, ``default``, ``required``, ``min``, ``max`` and
-        ``choices`` (a list of ``{"value", "label"}``). The kind is ``"choice"`` for a fixed set of values,
+        ``name``, ``label``, ``help``, ``kind``, ``default``, ``required``, ``min``, ``max``, ``path``
+        (whether the text may be a path) and ``choices`` (a list of ``{"value", "label"}``). The kind is
+        ``"choice"`` for a fixed set of values,
         ``"flag"``, ``"integer"``, ``"number"``, ``"text"``, or ``"json"`` for everything else.
     """
     required = set(schema.get("required", ()))
@@ -40,6 +41,7 @@ def _field(name: str, node: Mapping[str, Any], required: bool) -> dict[str, Any]
         "required": required,
         "min": node.get("minimum", node.get("exclusiveMinimum")),
         "max": node.get("maximum", node.get("exclusiveMaximum")),
+        "path": node.get("format") == "path",
     }
 
 

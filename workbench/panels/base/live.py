@@ -88,6 +88,12 @@ class LivePanel(Panel):
     Subclasses return the state and the seconds until the next look. The page reports each of its views with
     ``{"type": "view", "view": id, "open": true or false}``. The thread ends with the last view, so running
     a cell again leaves no thread of the previous panel behind.
+
+    A message with ``"hear": {"view", "heard"}`` is confirmed by ``{"type": "heard", "view", "heard"}`` before
+    it is handled, so the page can tell a busy kernel from one that works on the request. After an interrupted
+    connection the page sends ``{"type": "refresh"}`` and gets the whole state again.
+
+    If a look fails, the state keeps what was last known, and its ``problem`` has ``"stale": True``.
     """
 
     state = traitlets.Dict().tag(sync=True)
@@ -110,10 +116,6 @@ class LivePanel(Panel):
         return {}
 
     @abstractmethod
-    def to_html(self) -> str:
-        """Return the state as plain HTML, for places that show no widgets."""
-
-    @abstractmethod
     def answer(self, content: Mapping[str, Any]) -> None:
         """Handle a message from the page."""
 
@@ -122,10 +124,12 @@ class LivePanel(Panel):
         with self._refreshing:
             try:
                 state, pause = self.look()
-            except WorkbenchError as error:
+            except Exception as error:
                 # The page keeps the last known state and says why it is not newer.
-                problem = {"message": error.message, "hint": error.hint}
-                state, pause = {**self.state, **self.at_hand(), "problem": problem}, self._poller.after_error
+                state = {**self.state, **self.at_hand(), "problem": _problem(error)}
+                pause = self._poller.after_error
+                if not isinstance(error, WorkbenchError) and state != self.state:
+                    _LOG.exception("%s could not be updated", type(self).__name__)
             if state != self.state:
                 self.state = state
         return pause
@@ -148,16 +152,20 @@ class LivePanel(Panel):
         return self._poller.alive
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        # From here on the panel is on a page and must update even while cells run.
-        self._poller.start()
-        data, metadata = bundle
-        return {**data, "text/html": self.to_html()}, metadata
+        if self.comm is not None:
+            # From here on the panel is on a page and must update even while cells run.
+            self._poller.start()
+        return super()._repr_mimebundle_(**kwargs)
 
     def _on_message(self, content: Any) -> None:
         if not isinstance(content, Mapping):
+            return
+        hear = content.get("hear")
+        if isinstance(hear, Mapping):
+            self.send({"type": "heard", "view": hear.get("view"), "heard": hear.get("heard")})
+        if content.get("type") == "refresh":
+            self.look_now()
+            self.send_state("state")
             return
         if content.get("type") == "view":
             (self._views.add if content.get("open") else self._views.discard)(str(content.get("view")))
@@ -167,6 +175,15 @@ class LivePanel(Panel):
                 self._poller.stop()
             return
         self.answer(content)
+
+
+def _problem(error: Exception) -> dict[str, Any]:
+    """Return why a look failed, as the page shows it."""
+    if isinstance(error, WorkbenchError):
+        return {"message": error.message, "hint": error.hint, "stale": True}
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    hint = "It will try again; the traceback is in the kernel's log."
+    return {"message": f"The panel could not be updated: {reason}", "hint": hint, "stale": True}
 
 
 def _answer_while_busy(comm: Any) -> None:

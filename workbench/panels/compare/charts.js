@@ -47,13 +47,13 @@ function numberText(value) {
   return minus(String(Number(value.toPrecision(4))));
 }
 
-function ticksBetween(low, high, about) {
+function ticksBetween(low, high, about, finest = 0) {
   const raw = (high - low) / about;
   if (!(raw > 0) || !Number.isFinite(raw)) return [low];
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((factor) => raw <= power * factor * 1.35);
+  const step = Math.max(finest, power * [1, 2, 5, 10].find((factor) => raw <= power * factor * 1.35));
   const ticks = [];
-  for (let place = Math.ceil(low / step); place * step <= high + step * 1e-6; place++) ticks.push(place * step);
+  for (let place = Math.ceil(low / step); place * step <= high + step * 1e-6; place++) ticks.push(place * step + 0); // + 0: never -0
   return ticks;
 }
 
@@ -71,6 +71,7 @@ function logTicks(low, high, about) {
 const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
 
 function xTicks(low, high, axis, about) {
+  if (axis === "step") return ticksBetween(low, high, about, 1); // there is nothing between two steps
   if (axis !== "time" && axis !== "relative") return ticksBetween(low, high, about);
   const step = TIME_STEPS.find((one) => (high - low) / one <= about * 1.2);
   if (!step || high - low < 5) return ticksBetween(low, high, about);
@@ -169,6 +170,15 @@ function makeChart(act) {
     return parts.join("");
   }
 
+  // Points without a neighbour have no line to be seen by.
+  function lonePoints(line) {
+    const seen = (i) => i >= 0 && i < line.count && Number.isFinite(transform(line.y[i]));
+    const lone = [];
+    for (let i = 0; i < line.count; i++) if (seen(i) && !seen(i - 1) && !seen(i + 1)) lone.push(i);
+    const places = lone.map((i) => [shape.across(line.x0 + line.x[i]), shape.down(transform(line.y[i]))]);
+    return places.filter(([x, y]) => x >= -1 && x <= shape.inner.width + 1 && y >= -1 && y <= shape.inner.height + 1);
+  }
+
   function bandOf(line) {
     const { across, down } = shape;
     const corner = (values, i) => `${across(line.x0 + line.x[i]).toFixed(1)} ${down(transform(values[i])).toFixed(1)}`;
@@ -227,7 +237,9 @@ function makeChart(act) {
       const { slot } = props.info(line);
       plot.append(g("path", { class: "wb-line", d: pathOf(line, line.y), fill: "none", stroke: colourOf(slot), "stroke-width": 1.8, "stroke-linejoin": "round", "stroke-linecap": "round", "stroke-dasharray": dashOf(slot), "data-runs": line.runs.join(" ") }));
     }
-    svg.replaceChildren(...parts, plot);
+    // Dots at the edge are whole, so they are outside of the nested svg.
+    const dots = lines.flatMap((line) => lonePoints(line).map(([x, y]) => g("circle", { class: "wb-lone", cx: (CHART.left + x).toFixed(1), cy: (CHART.top + y).toFixed(1), r: 3, fill: colourOf(props.info(line).slot), "data-runs": line.runs.join(" ") })));
+    svg.replaceChildren(...parts, plot, ...dots);
     // The selected point stays selected while the curve grows.
     if (cursor) {
       const same = lines.find((line) => line.runs.join() === cursor.line.runs.join());

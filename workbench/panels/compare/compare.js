@@ -1,17 +1,15 @@
 // The compare panel: its messages, its layout and its updates. Message shapes are documented in panel.py.
 
-// Milliseconds until a silent kernel is reported as busy, and until a slider that rests is sent.
-const BUSY_AFTER = 700;
+// Milliseconds until a slider that rests is sent.
 const REST = 160;
 
 // The messages of one view of the panel to the kernel. A change takes effect here immediately and stays pending until
 // the kernel has answered it, so that older answers do not undo it. `changed` is called after each message.
-function connectKernel(model, status, changed) {
+function connectKernel(model, changed) {
   const viewId = `${Date.now()}-${Math.random()}`;
   let number = 0; // of the last message; the kernel reports the last one it has handled
   let pendingView = {};
   let pendingRuns = null;
-  let busyTimer = null;
   let restTimer = null;
 
   const state = () => model.get("state");
@@ -21,8 +19,6 @@ function connectKernel(model, status, changed) {
   function send(message) {
     number += 1;
     model.send({ ...message, view: viewId, number });
-    clearTimeout(busyTimer);
-    busyTimer = setTimeout(() => setText(status, "The kernel is busy; results appear when the running cell finishes."), BUSY_AFTER);
     changed();
   }
 
@@ -50,10 +46,8 @@ function connectKernel(model, status, changed) {
     if ((state().heard?.[viewId] ?? 0) < number) return;
     pendingView = {};
     pendingRuns = null;
-    clearTimeout(busyTimer);
-    setText(status, "");
   }
-  return { state, view, chosen, send, set, setSoon, choose, settle, stop: () => clearTimeout(busyTimer) };
+  return { state, view, chosen, send, set, setSoon, choose, settle, stop: () => clearTimeout(restTimer) };
 }
 
 // Make the parts of the page and put them together.
@@ -151,7 +145,7 @@ function subscribe(model, handlers) {
 
 function render({ model, el }) {
   const status = h("span", { class: "wb-muted wb-status", role: "status" });
-  const panel = { ...connectKernel(model, status, () => update()), info: new Map(), hidden: new Set(), lines: [] };
+  const panel = { ...connectKernel(model, () => update()), info: new Map(), hidden: new Set(), lines: [] };
   const highlight = (ids) => highlightRuns(page, ids);
   const act = ({ zoom, hot, say }) => {
     if (zoom !== undefined) {
@@ -166,6 +160,7 @@ function render({ model, el }) {
     panel.info = describeRuns(panel.state());
     for (const id of [...panel.hidden]) if (!panel.chosen().includes(id)) panel.hidden.delete(id);
     if (drawFrame(page, panel)) drawComparison(page);
+    if (page.charts.pictures().length) setText(status, ""); // an earlier note that there were none to save
   }
 
   let frame = 0;
@@ -202,4 +197,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render, keepsChoices: true };

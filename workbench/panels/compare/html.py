@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,8 +12,10 @@ import numpy as np
 from workbench.compare import Comparison, setting_text
 from workbench.compare.curves import Floats, Line, thinned
 from workbench.compare.records import run_label
-from workbench.panels.base.assets import assets
+from workbench.panels.base.assets import TROPHY
 from workbench.panels.base.colours import SERIES_COLOURS
+from workbench.panels.results.html import result_style, table_html
+from workbench.panels.results.plots import svg_image
 
 #: Maximum number of runs in the tables, and of runs shown as columns; more become rows.
 STATIC_RUNS, COLUMNS = 20, 6
@@ -69,7 +70,7 @@ def page_html(
     note = f'<p class="wb-note">The first {shown} of {len(comparison.runs)} runs.</p>' if more else ""
     charts = _charts([(m, line) for m, line in lines], comparison, slots, axis, log)
     body = _settings(comparison, slots, shown) + charts + _finals(comparison, slots, shown) + note
-    return f'<div class="wb-result"><style>{assets("results/results.css")}</style>{body}</div>'
+    return f'<div class="wb-result">{result_style()}{body}</div>'
 
 
 def _mark(slot: int) -> str:
@@ -80,7 +81,7 @@ def _mark(slot: int) -> str:
     )
     colour = SERIES_COLOURS[slot % len(SERIES_COLOURS)]
     return (
-        '<svg width="16" height="8" viewBox="0 0 16 8" aria-hidden="true">'
+        '<svg class="wb-line-mark" width="16" height="8" viewBox="0 0 16 8" aria-hidden="true">'
         f'<path d="M0 4H16" stroke="{colour}" stroke-width="3"{dash}/></svg> '
     )
 
@@ -107,10 +108,7 @@ def _table(first: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[
         for name, cells in rows
     )
     corner = f'<th scope="col" align="left" class="wb-text">{first}</th>'
-    return (
-        '<section class="wb-view"><div class="wb-scroll"><table>'
-        f"<thead><tr>{corner}{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
-    )
+    return f'<section class="wb-view">{table_html(f"<tr>{corner}{head}</tr>", body, first)}</section>'
 
 
 def _settings(comparison: Comparison, slots: Sequence[int], shown: int) -> str:
@@ -133,7 +131,7 @@ def _finals(comparison: Comparison, slots: Sequence[int], shown: int) -> str:
     for row in comparison.final:
         cells = []
         for text, delta, best in zip(row.texts[:shown], row.deltas, row.best, strict=False):
-            inner = f"🏆 <b>{escape(text)}</b>" if best else escape(text)
+            inner = f"{TROPHY}<b>{escape(text)}</b>" if best else escape(text)
             cells.append(f'{inner} <small class="wb-note">{escape(delta)}</small>' if delta else inner)
         arrow = f'<small class="wb-note">{_ARROWS[row.better]}</small>' if row.better else ""
         rows.append((escape(row.name) + arrow, cells))
@@ -156,35 +154,25 @@ def _charts(
         svg = chart_svg(metric, curves, [colours.get(line.runs[0], 0) for line in curves], axis=axis, log=log)
         if not svg:
             continue
-        # Drawn twice: inline, with the page's colours, and as an image, which remains if a notebook is not
-        # trusted and Jupyter removes its SVG.
-        picture = base64.b64encode(svg.encode()).decode("ascii")
-        name = escape(metric, quote=True)
-        parts.append(
-            f'<section class="wb-view"><h4>{escape(metric)}</h4><div class="wb-plot">'
-            f'<img alt="curves of {name}" width="{_WIDTH}" src="data:image/svg+xml;base64,{picture}">'
-            f"{_themed(svg)}</div></section>"
-        )
+        image = svg_image(svg, f"curves of {metric}", _WIDTH)
+        parts.append(f'<section class="wb-view"><h3>{escape(metric)}</h3>{image}</section>')
     return f'<div class="wb-charts">{"".join(parts)}</div>' if parts else ""
-
-
-def _themed(svg: str) -> str:
-    for place, colour in enumerate(SERIES_COLOURS):
-        svg = svg.replace(colour, f"var(--wb-s{place}, {colour})")
-    return svg.replace("#e6e6e4", "var(--wb-line, #e6e6e4)").replace("#71757c", "var(--wb-muted, #71757c)")
 
 
 def chart_svg(
     metric: str, lines: Sequence[Line], slots: Sequence[int], *, axis: str = "step", log: bool = False
 ) -> str:
     """Draw lines as one SVG; empty if no line has a point to draw."""
-    points = [(slot, *_points(line, log)) for line, slot in zip(lines, slots, strict=True)]
-    drawn = [(slot, x, y) for slot, x, y in points if np.isfinite(y).any()]
+    curves = [(slot, *_points(line, log)) for line, slot in zip(lines, slots, strict=True)]
+    drawn = [(slot, x, y) for slot, x, y in curves if np.isfinite(y).any()]
     if not drawn:
         return ""
     xs = np.concatenate([x[np.isfinite(y)] for _, x, y in drawn])
     ys = np.concatenate([y[np.isfinite(y)] for _, _, y in drawn])
     (x0, x1), (y0, y1) = _range(xs), _range(ys, 0.06)
+    finest = 1.0 if axis == "step" else 0.0  # there is nothing between two steps
+    if finest and xs.min() == xs.max():
+        x0, x1 = float(xs.min()) - 0.5, float(xs.max()) + 0.5
     inner_width, inner_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def across(x: float) -> float:
@@ -203,7 +191,7 @@ def chart_svg(
             f'<path d="M{_LEFT} {down(tick):.1f}H{_WIDTH - _RIGHT}" stroke="#e6e6e4"/>'
             f'<text x="{_LEFT - 7}" y="{down(tick) + 4:.1f}" text-anchor="end" fill="#71757c">{label}</text>'
         )
-    for tick in ticks(x0, x1, 5):
+    for tick in ticks(x0, x1, 5, finest):
         last = across(tick) > _WIDTH - 30
         at, anchor = (_WIDTH - 2.0, "end") if last else (across(tick), "middle")
         parts.append(
@@ -213,11 +201,15 @@ def chart_svg(
     for slot, x, y in drawn:
         colour, dash = SERIES_COLOURS[slot % len(SERIES_COLOURS)], _DASHES[slot // len(SERIES_COLOURS) % 3]
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
-        path = _path([(across(one), down(other)) for one, other in zip(x, y, strict=True)])
+        points = [(across(one), down(other)) for one, other in zip(x, y, strict=True)]
+        path = _path(points)
         parts.append(
             f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.8" '
             f'stroke-linejoin="round" stroke-linecap="round"{dashed}/>'
         )
+        parts += [
+            f'<circle cx="{one:.1f}" cy="{other:.1f}" r="3" fill="{colour}"/>' for one, other in _lone(points)
+        ]
     return "".join([*parts, "</svg>"])
 
 
@@ -242,6 +234,16 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
     return "".join(out)
 
 
+def _lone(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points without a neighbour, which no line shows."""
+    seen = [False, *(math.isfinite(y) for _, y in points), False]
+    return [
+        point
+        for place, point in enumerate(points, 1)
+        if seen[place] and not (seen[place - 1] or seen[place + 1])
+    ]
+
+
 def _range(values: Floats, margin: float = 0.0) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     if high <= low:
@@ -251,10 +253,11 @@ def _range(values: Floats, margin: float = 0.0) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def ticks(low: float, high: float, about: int) -> list[float]:
-    """Return round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
+def ticks(low: float, high: float, about: int, finest: float = 0.0) -> list[float]:
+    """Return round numbers between two values: steps of 1, 2 or 5 times a power of ten, or ``finest``."""
     step = 10 ** math.floor(math.log10((high - low) / about))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= about * 1.2)
+    step = max(step, finest)
     first = math.ceil(low / step)
     return [place * step for place in range(first, math.floor(high / step) + 1)]
 

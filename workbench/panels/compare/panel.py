@@ -31,7 +31,7 @@ from workbench.compare import Comparison, RunSnapshot
 from workbench.compare.charts import ChartWish, chart_lines
 from workbench.compare.curves import AXES, Line
 from workbench.errors import BadInput, UnknownRun, WorkbenchError
-from workbench.panels.base.assets import assets
+from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.live import LivePanel
 from workbench.panels.compare.html import page_html
 from workbench.panels.compare.state import listed_runs, packed, plain_json
@@ -70,10 +70,8 @@ class ComparePanel(LivePanel):
         How to show the comparison; see :class:`Display`.
     """
 
-    _esm = assets(
-        "base/dom.js", "compare/charts.js", "compare/tables.js", "compare/parts.js", "compare/compare.js"
-    )
-    _css = assets("base/theme.css", "compare/compare.css")
+    _esm = panel_script("compare/charts.js", "compare/tables.js", "compare/parts.js", "compare/compare.js")
+    _css = assets("base/theme.css", "base/trophy.css", "compare/compare.css")
 
     curves = traitlets.Dict().tag(sync=True)
     live = traitlets.Dict().tag(sync=True)

@@ -3,6 +3,7 @@
 // Up to this many runs are columns; more become rows, so that their names stay readable.
 const SIDE_BY_SIDE = 6;
 
+const trophy = () => h("span", { class: "wb-trophy", role: "img", "aria-label": "best" });
 const runName = (run) => run.name || `run ${run.id}`;
 
 const runHead = (run, scope) =>
@@ -54,7 +55,7 @@ function finalTable(final, base, runs, statistic, act) {
     cell: (place) => {
       const best = row.best.includes(place);
       const text = row.texts[place];
-      return h("td", { class: `wb-end${best ? " wb-best" : ""}${text === "–" ? " wb-muted" : ""}` }, best && h("span", { role: "img", "aria-label": "best" }, "🏆 "), text, row.deltas[place] && h("span", { class: "wb-delta" }, ` ${row.deltas[place]}`));
+      return h("td", { class: `wb-end${best ? " wb-best" : ""}${text === "–" ? " wb-muted" : ""}` }, best && trophy(), text, row.deltas[place] && h("span", { class: "wb-delta" }, ` ${row.deltas[place]}`));
     },
   }));
   const which = h("select", { "aria-label": "Value shown for each metric", "data-key": "statistic", onchange: (event) => act({ statistic: event.target.value }) }, ...[["last", "Final"], ["best", "Best"], ["min", "Lowest"], ["max", "Highest"]].map(([value, label]) => h("option", { value }, label)));
@@ -112,7 +113,7 @@ function makeRunList(act) {
       h("td", { class: "wb-tags" }, ...tags),
       h("td", {}, h("span", { class: `wb-pill wb-${run.status}` }, run.status)),
       h("td", { class: "wb-muted wb-num", "data-began": run.ended ? null : run.began }, durationText(Math.round(secondsOf(run)))),
-      h("td", { class: run.best ? "wb-end wb-best" : "wb-end" }, run.best && h("span", { role: "img", "aria-label": "best" }, "🏆 "), run.value || h("span", { class: "wb-muted" }, "–")),
+      h("td", { class: run.best ? "wb-end wb-best" : "wb-end" }, run.best && trophy(), run.value || h("span", { class: "wb-muted" }, "–")),
     );
   }
 
@@ -120,6 +121,7 @@ function makeRunList(act) {
     last = state;
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     shown = state.runs.filter((run) => matches(run, words)).sort(SORTS[sort.value] ?? byMetric(state.column_better));
+    sayCount(words);
     const now = JSON.stringify([shown, state.chosen, state.slots, state.metrics, state.column, state.more]);
     if (now === drawn) return;
     drawn = now;
@@ -130,10 +132,19 @@ function makeRunList(act) {
       column.hidden = !state.metrics.length;
       body.replaceChildren(...shown.map((run) => row(run, picked.has(run.id))));
     });
-    const counted = words.length ? `${shown.length} of ${state.runs.length} runs` : `${state.runs.length} ${state.runs.length === 1 ? "run" : "runs"}`;
-    setText(note, shown.length || !words.length ? `${counted}${state.more ? " (newest only)" : ""} · ${state.chosen.length} selected` : `No runs match “${search.value}”`);
     all.disabled = !shown.some((run) => !picked.has(run.id));
     none.disabled = !state.chosen.length;
+  }
+
+  // What the list shows of how many; older runs are not in it, whether they match or not.
+  function sayCount(words) {
+    const { runs, more, chosen } = last;
+    const listed = runs.length.toLocaleString("en-US");
+    const pool = more ? `the ${listed} newest runs` : runs.length === 1 ? "1 run" : `${listed} runs`;
+    const found = words.length ? (shown.length ? `${shown.length} of ${pool}` : `None of ${pool.replace(/^1 run$/, "the runs")} matches “${search.value.trim()}”`) : pool.charAt(0).toUpperCase() + pool.slice(1);
+    const older = more && words.length ? "older runs are not searched" : "";
+    note.title = more ? "wb.panels.ComparePanel(ws, runs=[…]) shows older runs by their ids" : "";
+    setText(note, [found, older, `${chosen.length} selected`].filter(Boolean).join(" · "));
   }
 
   const tick = () => {

@@ -21,7 +21,8 @@ function fieldRow(field, value, prefix) {
     control = h("input", { ...shared, type: "text", inputmode: mode, autocomplete: "off", onkeydown: submitOnEnter, value: value === undefined ? "" : String(value) });
   }
   const problem = h("span", { class: "wb-wrong", id: `${id}-problem` });
-  const help = h("span", { class: "wb-help", id: `${id}-help` }, field.help);
+  const where = field.path && labConfig().serverRoot ? `A relative path starts in ${labConfig().serverRoot}.` : "";
+  const help = h("span", { class: "wb-help", id: `${id}-help` }, [field.help, where].filter(Boolean).join(". "));
   const label = h("label", { for: id }, field.label, field.required && h("span", { class: "wb-muted" }, " (required)"));
   return { field, control, problem, node: h("div", { class: "wb-field" }, label, control, problem, help) };
 }
@@ -68,7 +69,7 @@ function fieldRows(number) {
       first?.focus();
       return first !== null;
     },
-    // The options that differ from the initial values; null if a field cannot be read.
+    // The options that differ from the initial values, and the fields that cannot be read.
     read() {
       const options = {};
       const problems = [];
@@ -81,7 +82,8 @@ function fieldRows(number) {
           problems.push([row.field.name, `${kind}: ${row.control.value.trim()}`]);
         }
       }
-      return this.wrong(problems) ? null : options;
+      this.wrong([]);
+      return { options, unread: problems };
     },
   };
 }
@@ -108,10 +110,8 @@ function jobForm(model, offer, number, done) {
   const send = (event) => {
     event.preventDefault();
     problem.hide();
-    const options = fields.read();
-    if (options === null) return;
     submit.disabled = true;
-    model.send({ type: "submit", form: offer.type, job_type: offer.type, adapter: form.adapter, options });
+    model.send({ type: "submit", form: offer.type, job_type: offer.type, adapter: form.adapter, root: labConfig().serverRoot, ...fields.read() });
   };
   const which = h(
     "select",
@@ -162,13 +162,11 @@ function notebookForm(model, offer, number, done) {
     problem.hide();
     if (read === null) {
       look.disabled = true;
-      model.send({ type: "declare", form: offer.type, path: path.value });
+      model.send({ type: "declare", form: offer.type, path: path.value, root: labConfig().serverRoot });
       return;
     }
-    const options = fields.read();
-    if (options === null) return;
     submit.disabled = true;
-    model.send({ type: "submit", form: offer.type, path: read, options });
+    model.send({ type: "submit", form: offer.type, path: read, ...fields.read() });
   };
   const close = h("button", { type: "button", onclick: done }, "close");
   const help = h("span", { class: "wb-help", id: `${id}-help` }, "Your own notebook. The variables in its cell tagged “parameters” become the form.");
@@ -203,6 +201,7 @@ let forms = 0;
 
 function formPart(model, offers) {
   const place = h("div", {});
+  const made = new Map(); // type -> form: what was typed stays until it is submitted
   let open = null;
   const own = { type: "notebook", label: "Notebook", make: notebookForm };
   offers = [...offers.map((offer) => ({ ...offer, make: jobForm })), own];
@@ -211,7 +210,8 @@ function formPart(model, offers) {
   );
   function toggle(offer) {
     const same = open?.type === offer.type;
-    open = same ? null : { type: offer.type, ...offer.make(model, offer, (forms += 1), () => toggle(offer)) };
+    if (!same && !made.has(offer.type)) made.set(offer.type, { type: offer.type, ...offer.make(model, offer, (forms += 1), () => toggle(offer)) });
+    open = same ? null : made.get(offer.type);
     place.replaceChildren(...(open ? [open.node] : []));
     offers.forEach((one, index) => buttons[index].setAttribute("aria-expanded", String(open?.type === one.type)));
     if (open) open.focus();
@@ -220,9 +220,12 @@ function formPart(model, offers) {
   return {
     buttons,
     place,
-    refuse: (message) => open?.type === message.form && open.refuse(message),
-    declared: (message) => open?.type === message.form && open.declared(message),
-    submitted: (message) => open?.type === message.form && toggle(offers.find((offer) => offer.type === message.form)),
+    refuse: (message) => made.get(message.form)?.refuse(message),
+    declared: (message) => made.get(message.form)?.declared(message),
+    submitted(message) {
+      made.delete(message.form);
+      if (open?.type === message.form) toggle(offers.find((offer) => offer.type === message.form));
+    },
   };
 }
 

@@ -31,15 +31,14 @@ function progressText(job) {
 }
 
 function timeText(job) {
-  if (job.ended) return ago(job.ended);
+  if (job.ended) return job.took === null ? ago(job.ended) : `${ago(job.ended)}, took ${duration(job.took)}`;
   return job.status === "running" && job.left !== null ? `${duration(job.left)} left` : "";
 }
 
 // Where JupyterLab can open a notebook; null outside its root folder.
 function notebookPath(path, home) {
-  const page = document.getElementById("jupyter-config-data");
-  if (!page || !path || document.body.dataset.voila) return null;
-  const { serverRoot = "", baseUrl = "/" } = JSON.parse(page.textContent);
+  if (!path || document.body.dataset.voila) return null;
+  const { serverRoot = "", baseUrl = "/" } = labConfig();
   const root = serverRoot.replace(/^~(?=\/|$)/, home).replace(/\/$/, "");
   if (!serverRoot || !path.startsWith(`${root}/`)) return null;
   const inside = path.slice(root.length + 1);
@@ -99,9 +98,9 @@ function jobRow(model, id, home) {
 
   function update(job) {
     const running = ["running", "cancelling"].includes(job.status);
-    const title = [`#${job.id} ${job.type}`, job.name].filter(Boolean).join(" · ");
+    const title = [`#${job.id} ${job.type}`, job.name || job.given.join(", ")].filter(Boolean).join(" · ");
     setText(name, title);
-    name.title = [title, job.adapter].filter(Boolean).join(" · ");
+    name.title = [[`#${job.id} ${job.type}`, job.name, job.adapter].filter(Boolean).join(" · "), ...job.given].join("\n");
     setText(pill, job.status);
     pill.className = `wb-pill ${PILLS[job.status] ?? ""}`;
     bar.hidden = !running;
@@ -119,9 +118,11 @@ function jobRow(model, id, home) {
     retry.hidden = !["failed", "cancelled"].includes(job.status);
     toggles.result.hidden = !job.hasResult;
     toggles.log.hidden = job.status === "queued";
-    if (link.dataset.path !== job.notebook) {
-      link.dataset.path = job.notebook;
-      link.replaceChildren(...[notebookLink(job, home)].filter(Boolean));
+    // The notebook of a running job is still being written: who opened it would be asked to overwrite the report.
+    const report = job.over ? job.notebook : "";
+    if ((link.dataset.path ?? "") !== report) {
+      link.dataset.path = report;
+      link.replaceChildren(...[report && notebookLink(job, home)].filter(Boolean));
     }
     if (open === "log" && job.log !== null) {
       const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
@@ -279,4 +280,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render, apart: "Jobs go on without this panel." };

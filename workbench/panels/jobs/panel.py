@@ -7,13 +7,16 @@ The page shows the trait ``state`` and sends its requests as custom messages.
     state            {"jobs": [row, ...], "total", "offset", "going_on", "types": [{"type", "label"}, ...],
                       "shown": {"type", "state"}, "problem": null or {"message", "hint"}}
     setup            {"offers", "broken": [{"adapter", "message", "hint"}, ...], "home", "states", "page"}
-    row              {"id", "type", "name", "adapter", "status", "done", "total", "message", "stages",
-                      "fraction", "rate", "left", "summary", "error": {"cell", "message"} or null,
-                      "hasResult", "ended", "notebook", "log": text or null}
+    row              {"id", "type", "name", "given": options that are not the defaults, "adapter", "status",
+                      "done", "total", "message", "stages", "fraction", "rate", "left", "summary",
+                      "error": {"cell", "message"} or null, "hasResult", "ended", "took": seconds or null,
+                      "notebook", "log": text or null}
     page -> kernel   {"type": "show", "job_type", "state", "offset"}
-                     {"type": "submit", "job_type", "adapter", "options", "form"}
-                     {"type": "declare", "path", "form"}
-                     {"type": "submit", "path", "options", "form"}
+                     {"type": "submit", "job_type", "adapter", "options", "form", "unread", "root"}
+                     {"type": "declare", "path", "form", "root"}
+                     {"type": "submit", "path", "options", "form", "unread"}
+                      "unread" are the fields that the page could not read, [[field, message]]: with any, the
+                      rest is only checked; "root" is JupyterLab's folder, where relative paths start
                      {"type": "retry", "id"}   {"type": "cancel", "id"}   {"type": "result", "id"}
                      {"type": "log", "id", "open"}   {"type": "view", "view", "open"}
     kernel -> page   {"type": "submitted", "form", "id"}
@@ -24,7 +27,9 @@ The page shows the trait ``state`` and sends its requests as custom messages.
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -33,13 +38,16 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from workbench.adapter.options import check_job
 from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, UnknownAdapter, WorkbenchError
 from workbench.jobs.submission import NOTEBOOK, local_notebook
-from workbench.notebooks.parameters import parameters_model
-from workbench.panels.base.assets import assets
+from workbench.notebooks.parameters import check_parameters, parameters_model
+from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.live import LivePanel
+from workbench.panels.jobs.paths import place_options, placed
+from workbench.panels.results.html import result_style, table_html
 from workbench.panels.results.show import render_html
 from workbench.store.records import FINAL_STATUSES
 
@@ -81,6 +89,10 @@ _LABELS = {"train": "Train", "eval": "Evaluate", "index_build": "Build index", N
 _BUTTON_ORDER = ("index_build", "eval", "train")
 
 
+#: Hints that name a command of the terminal, which a reader of the panel has no use for.
+_FOR_TERMINALS = re.compile(r"\bworkbench [a-z]")
+
+
 _NAMING_OPTIONS = ("name", "index", "experiment")
 
 
@@ -95,8 +107,8 @@ class JobsPanel(LivePanel):
         Offer only this adapter's jobs; default: those of all installed adapters.
     """
 
-    _esm = assets("base/dom.js", "jobs/forms.js", "jobs/jobs.js")
-    _css = assets("base/theme.css", "jobs/jobs.css", "results/results.css")
+    _esm = panel_script("jobs/forms.js", "jobs/jobs.js")
+    _css = assets("base/theme.css", "jobs/jobs.css", "base/trophy.css", "results/results.css")
 
     setup = traitlets.Dict().tag(sync=True)
 
@@ -109,6 +121,7 @@ class JobsPanel(LivePanel):
         self._offset = 0
         offers, broken = _offers([adapter] if adapter else adapters())
         self._offered = [offer["type"] for offer in offers] + [NOTEBOOK]
+        self._forms = {(offer["type"], form["adapter"]): form for offer in offers for form in offer["forms"]}
         super().__init__(
             setup={
                 "offers": offers,
@@ -146,17 +159,23 @@ class JobsPanel(LivePanel):
             return "<p>No jobs yet.</p>"
         titles = ("Job", "Name", "State", "Outcome")
         lines = [
-            (f"#{row['id']} {row['type']}", row["name"], row["status"], _outcome(row))
+            (
+                f"#{row['id']} {row['type']}",
+                row["name"] or ", ".join(row["given"]),
+                row["status"],
+                _outcome(row),
+            )
             for row in self.state["jobs"]
         ]
-        head = "".join(f'<th align="left">{title}</th>' for title in titles)
+        left = 'class="wb-text" align="left" style="text-align:left"'  # saved pages align cells to the right
+        head = "".join(f'<th scope="col" {left}>{title}</th>' for title in titles)
         body = "".join(
-            "<tr>" + "".join(f'<td align="left">{escape(cell)}</td>' for cell in line) + "</tr>"
-            for line in lines
+            "<tr>" + "".join(f"<td {left}>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines
         )
+        table = table_html(f"<tr>{head}</tr>", body, "Jobs")
         left_out = self.state["total"] - len(lines)
-        more = f"<p>{left_out} more not shown.</p>" if left_out else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        more = f'<p class="wb-note">{left_out} more not shown.</p>' if left_out else ""
+        return f'<div class="wb-result">{result_style()}{table}{more}</div>'
 
     # --- messages from the page ---------------------------------------------------------------------------
 
@@ -170,7 +189,7 @@ class JobsPanel(LivePanel):
             reply = {
                 "type": "refused",
                 "message": error.message,
-                "hint": error.hint,
+                "hint": "" if _FOR_TERMINALS.search(error.hint) else error.hint,
                 "problems": [list(problem) for problem in problems],
             }
         except Exception as error:
@@ -186,7 +205,7 @@ class JobsPanel(LivePanel):
         if kind == "submit":
             return self._submit(content)
         if kind == "declare":
-            return _declared(content.get("path"))
+            return _declared(content.get("path"), self._root(content))
         if kind == "show":
             self._show(content)
             return None
@@ -216,14 +235,44 @@ class JobsPanel(LivePanel):
         job_type, options, path = content.get("job_type"), content.get("options"), content.get("path")
         if not isinstance(options, Mapping):
             raise BadInput(f"the options of a job must be a dictionary, got {options!r}")
-        if isinstance(path, str):
-            job = self.workspace.submit_notebook(path, dict(options))
-        elif isinstance(job_type, str):
-            job = self.workspace.submit(job_type, content.get("adapter") or None, dict(options))
-        else:
+        if not isinstance(path, str) and not isinstance(job_type, str):
             raise BadInput(f"a job needs a type or the path of a notebook, got type {job_type!r}")
+        form = self._forms.get((str(job_type), str(content.get("adapter"))), {"fields": []})
+        names = [field["name"] for field in form["fields"] if field["path"]]
+        root = self._root(content)
+        checked, lost = (dict(options), []) if root is None else place_options(options, names, root)
+        problems = [*_unread(content.get("unread")), *lost]
+        if problems:
+            # All that is wrong is said at once, not what the page sees first and the rest afterwards.
+            problems += self._problems(content, checked, {name for name, _ in problems})
+            text = "; ".join(f"{name}: {message}" for name, message in problems)
+            raise BadOptions(text, [(name, message) for name, message in problems])
+        if isinstance(path, str):
+            job = self.workspace.submit_notebook(path, checked)
+        else:
+            job = self.workspace.submit(str(job_type), content.get("adapter") or None, checked)
         self.look_now()
         return {"type": "submitted", "id": job.id}
+
+    def _root(self, content: Mapping[str, Any]) -> str | None:
+        """Return JupyterLab's folder as the page knows it; None if the workspace is on another machine."""
+        root = content.get("root")
+        here = isinstance(getattr(self.workspace, "path", None), Path)
+        return (root if isinstance(root, str) else "") if here else None
+
+    def _problems(
+        self, content: Mapping[str, Any], options: Mapping[str, Any], known: set[str]
+    ) -> list[list[str]]:
+        """Return what else is wrong with the options of a form."""
+        rest = {name: value for name, value in options.items() if name not in known}
+        try:
+            if isinstance(content.get("path"), str):
+                check_parameters(local_notebook(content["path"]), rest)
+            else:
+                check_job(get_adapter(content.get("adapter") or None), str(content.get("job_type")), rest)
+        except BadOptions as error:
+            return [[name, message] for name, message in error.problems if name.split(".")[0] not in known]
+        return []
 
     def _show(self, content: Mapping[str, Any]) -> None:
         """Show another page or other jobs."""
@@ -241,7 +290,7 @@ class JobsPanel(LivePanel):
     def _row(self, job: Job) -> dict[str, Any]:
         row = self._settled_rows.get(job.id)
         if row is None:
-            row = _fresh_row(job)
+            row = self._fresh_row(job)
             if row["over"]:
                 self._settled_rows[job.id] = row
                 while len(self._settled_rows) > _REMEMBERED_ROWS:
@@ -249,8 +298,29 @@ class JobsPanel(LivePanel):
         log = job.logs(tail=LOG_LINES) if job.id in self._open_logs else None
         return {**row, "log": log}
 
+    def _fresh_row(self, job: Job) -> dict[str, Any]:
+        form = self._forms.get((job.type, job.adapter or ""), {"values": {}})
+        return {**_row_of(job), "given": _given(job.options, form["values"])}
 
-def _fresh_row(job: Job) -> dict[str, Any]:
+
+def _given(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """Return the options that somebody gave, which tell jobs without a name apart."""
+    return [
+        f"{name.replace('_', ' ')} {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in options.items()
+        if value is not None and value != defaults.get(name) and name not in _NAMING_OPTIONS
+    ]
+
+
+def _unread(problems: Any) -> list[list[str]]:
+    """Return the fields that the page could not read; anything else that it sends is dropped."""
+    if not isinstance(problems, list):
+        return []
+    pairs = [pair for pair in problems if isinstance(pair, list) and len(pair) == 2]
+    return [[str(name), str(message)] for name, message in pairs]
+
+
+def _row_of(job: Job) -> dict[str, Any]:
     progress, error = job.progress, job.error
     running = job.status == "running"
     stages = [{"name": stage.name, "done": stage.done, "total": stage.total} for stage in progress.stages]
@@ -265,17 +335,31 @@ def _fresh_row(job: Job) -> dict[str, Any]:
         "status": job.status,
         "done": progress.done,
         "total": progress.total,
-        "message": progress.message or "",
+        "message": "" if job.status == "succeeded" else progress.message or "",
         "stages": stages if running else [],
         "fraction": progress.fraction,
         "rate": progress.rate if running else None,
         "left": progress.left if running else None,
         "summary": job.summary,
         "hasResult": kept,
-        "error": {"cell": error.get("cell"), "message": str(error.get("message", ""))} if error else None,
+        "error": {"cell": error.get("cell"), "message": _plain(error.get("message"))} if error else None,
         "ended": job.finished_at.timestamp() if job.finished_at else None,
+        "took": _seconds(job),
         "notebook": str(job.notebook or ""),
     }
+
+
+def _seconds(job: Job) -> float | None:
+    """Return how long a finished job ran."""
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return max((job.finished_at - job.started_at).total_seconds(), 0.0)
+
+
+def _plain(message: Any) -> str:
+    """Return an error without advice for a terminal."""
+    lines = [line for line in str(message or "").splitlines() if not _FOR_TERMINALS.search(line)]
+    return "\n".join(lines)
 
 
 def _name(job: Job) -> str:
@@ -289,11 +373,14 @@ def _label(job_type: str) -> str:
     return _LABELS.get(job_type, job_type.replace("_", " ").capitalize())
 
 
-def _declared(path: Any) -> dict[str, Any]:
+def _declared(path: Any, root: str | None) -> dict[str, Any]:
     """Return the form for a user's own notebook."""
     if not isinstance(path, str) or not path.strip():
         raise BadInput("the path of the notebook is missing", hint="Give the path of an .ipynb file.")
-    source = local_notebook(path.strip())
+    text, problem = (path.strip(), "") if root is None else placed(path.strip(), root)
+    if problem:
+        raise BadInput(problem, hint="Give the path of an .ipynb file.")
+    source = local_notebook(text)
     fields = form_fields(parameters_model(source).model_json_schema())
     return {
         "type": "declared",
@@ -353,4 +440,6 @@ def _outcome(row: Mapping[str, Any]) -> str:
     error = row["error"]
     if error:
         return f"cell {error['cell']}: {error['message']}" if error["cell"] else str(error["message"])
-    return str(row["summary"] or row["message"])
+    if row["summary"] or not row["fraction"] or row["over"]:
+        return str(row["summary"] or row["message"])
+    return " · ".join(filter(None, [f"{row['fraction']:.0%}", str(row["message"])]))

@@ -45,7 +45,12 @@ def result_html(result: Result) -> str:
     parts = [lead, _warnings(result.warnings), *(view_html(view) for view in views)]
     if not any(parts):
         parts = ['<p class="wb-none">This result has nothing to show.</p>']
-    return f'<div class="wb-result"><style>{assets("results/results.css")}</style>{"".join(parts)}</div>'
+    return f'<div class="wb-result">{result_style()}{"".join(parts)}</div>'
+
+
+def result_style() -> str:
+    """Return the styles of results, as the element that precedes them."""
+    return f"<style>{assets('base/trophy.css', 'results/results.css')}</style>"
 
 
 def figure(view: View) -> Figure:
@@ -81,7 +86,7 @@ def view_html(view: View) -> str:
         ) from error
     notes = "".join(f"<li>{escape(note)}</li>" for note in view.notes)
     foot = f'<ul class="wb-notes">{notes}</ul>' if notes else ""
-    return f'<section class="wb-view"><h4>{escape(view.title)}</h4>{body}{foot}</section>'
+    return f'<section class="wb-view"><h3>{escape(view.title)}</h3>{body}{foot}</section>'
 
 
 def _warnings(warnings: Sequence[str]) -> str:
@@ -93,9 +98,13 @@ def _warnings(warnings: Sequence[str]) -> str:
     return f'<details class="wb-warnings"{opened}><summary>{count}</summary><ul>{items}</ul></details>'
 
 
-def table_html(head: str, body: str) -> str:
-    """Return a table in a scrolling box of its own."""
-    return f'<div class="wb-scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+def table_html(head: str, body: str, name: str) -> str:
+    """Return a table in a scrolling box of its own, which the keyboard can reach by its name."""
+    label = escape(name, quote=True)
+    return (
+        f'<div class="wb-scroll" tabindex="0" role="region" aria-label="{label}">'
+        f"<table><thead>{head}</thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _write(value: float, spec: str | None) -> str:
@@ -132,7 +141,7 @@ def _metrics_table(view: View) -> str:
             f'<tr><th scope="row" align="left">{escape(str(row["name"]))}</th>'
             f'<td align="right">{cell_html(row, row.get("format"))}</td>{note if noted else ""}</tr>'
         )
-    return table_html(head, "".join(body))
+    return table_html(head, "".join(body), view.title)
 
 
 def _retrieval_table(view: View) -> str:
@@ -158,7 +167,7 @@ def _retrieval_table(view: View) -> str:
                     inner = f'<b class="wb-best">{inner}</b>'
                 cells.append(_retrieval_cell(inner, number, textual[number], leading, len(group)))
             body.append(f"<tr>{''.join(cells)}</tr>")
-    return table_html(_retrieval_head(columns, textual), "".join(body))
+    return table_html(_retrieval_head(columns, textual), "".join(body), view.title)
 
 
 def _retrieval_cell(inner: str, number: int, text: bool, leading: int, height: int) -> str:
@@ -180,6 +189,8 @@ def _retrieval_head(columns: Sequence[Mapping[str, Any]], textual: Sequence[bool
             span = sum(1 for _ in members)
             groups += (
                 f'<th class="wb-group" scope="colgroup" colspan="{span}" align="center">{escape(name)}</th>'
+                if name
+                else f'<td class="wb-group" colspan="{span}"></td>'
             )
         groups = f"<tr>{groups}</tr>"
     labels = ""

@@ -17,7 +17,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
-from workbench.panels.base.assets import assets
+from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.live import LivePanel
 from workbench.panels.results.side_by_side import comparison_html
 
@@ -42,7 +42,7 @@ class ResultsComparePanel(LivePanel):
         Type of the listed jobs.
     """
 
-    _esm = assets("base/dom.js", "results/side_by_side.js")
+    _esm = panel_script("results/side_by_side.js")
     _css = assets("base/theme.css", "results/side_by_side.css")
 
     def __init__(

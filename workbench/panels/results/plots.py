@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 _INK, _MUTED, _LINE = "#1c1d1f", "#6b6f76", "#e6e6e3"
 
 
-_THEME = {
-    _INK: "var(--wb-page-ink, var(--jp-content-font-color1, #1c1d1f))",
-    _MUTED: "var(--wb-muted, #6b6f76)",
-    _LINE: "var(--wb-line, #e6e6e3)",
-    **{colour: f"var(--wb-s{place}, {colour})" for place, colour in enumerate(SERIES_COLOURS)},
-}
-
-
 #: Maximum number of points of a line that has a marker at each.
 _MARKED = 32
 
@@ -74,26 +66,21 @@ def curve_figure(view: View) -> Figure:
 
 
 def curve_html(view: View) -> str:
-    """Return a ``curve`` view as HTML that follows the page's theme.
+    """Return a ``curve`` view as HTML: an SVG in an image, which styles adapt to a dark page."""
+    svg = figure_bytes(curve_figure(view), "svg").decode("utf-8")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    return svg_image(svg, view.title, 720)
 
-    The HTML holds the drawing twice: as inline SVG with the page's colours, and as a PNG, which remains if a
-    notebook is not trusted and Jupyter removes its styles and SVG.
+
+def svg_image(svg: str, name: str, width: int) -> str:
+    """Return an SVG as an image of a width in pixels.
+
+    Inline, a notebook that is not trusted would lose the drawing and keep its texts, as loose words below it.
     """
-    figure = curve_figure(view)
-    name = escape(view.title, quote=True)
-    png = base64.b64encode(figure_bytes(figure, "png")).decode("ascii")
-    svg = figure_bytes(figure, "svg").decode("utf-8")
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
-    for colour, variable in _THEME.items():
-        svg = svg.replace(colour, variable)
-    return (
-        f'<div class="wb-plot"><img alt="{name}" width="720" src="data:image/png;base64,{png}">'
-        f"{svg.strip()}</div>"
-    )
+    data = base64.b64encode(svg.strip().encode("utf-8")).decode("ascii")
+    label = escape(name, quote=True)
+    source = f"data:image/svg+xml;base64,{data}"
+    return f'<div class="wb-plot"><img alt="{label}" width="{width}" src="{source}"></div>'
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:

@@ -8,14 +8,12 @@ function render({ model, el }) {
   let drawn = null;
 
   const title = h("h2", {});
-  const status = h("span", { class: "wb-muted", role: "status" });
   const baseline = h("select", { "aria-label": "baseline", onchange: (event) => send({ type: "baseline", job: event.target.value ? Number(event.target.value) : null }) });
   const label = h("label", { class: "wb-inline wb-muted" }, "baseline", baseline);
   const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
   const list = h("fieldset", { class: "wb-jobs" });
   const empty = h("div", { class: "wb-empty" }, h("b", {}, "No results yet"), "Results appear when a job succeeds.");
   const body = h("div", { class: "wb-compared" });
-  let silence = null;
 
   const state = () => ({ ...model.get("state"), ...pending });
 
@@ -24,8 +22,6 @@ function render({ model, el }) {
     if (message.type === "choose") pending = { ...pending, chosen: message.jobs };
     else pending = { ...pending, baseline: message.job };
     model.send({ ...message, view: viewId, number });
-    clearTimeout(silence);
-    silence = setTimeout(() => setText(status, "The kernel is busy; results appear when the running cell finishes."), 700);
     update();
   }
 
@@ -43,8 +39,6 @@ function render({ model, el }) {
   function update() {
     if ((model.get("state").heard?.[viewId] ?? 0) >= number) {
       pending = {};
-      clearTimeout(silence);
-      setText(status, "");
     }
     const now = state();
     const { jobs = [], chosen = [], html = "", problem: failure } = now;
@@ -66,15 +60,14 @@ function render({ model, el }) {
     body.hidden = !html;
   }
 
-  el.append(h("section", { class: "wb wb-results", "data-lm-suppress-shortcuts": "true", "aria-label": "Compare results" }, h("div", { class: "wb-bar-top" }, h("div", { class: "wb-heading" }, title, status), label), problem, list, empty, body));
+  el.append(h("section", { class: "wb wb-results", "data-lm-suppress-shortcuts": "true", "aria-label": "Compare results" }, h("div", { class: "wb-bar-top" }, h("div", { class: "wb-heading" }, title), label), problem, list, empty, body));
   model.on("change:state", update);
   update();
   const leave = announceView(model);
   return () => {
-    clearTimeout(silence);
     model.off("change:state", update);
     leave();
   };
 }
 
-export default { render };
+export default { render, keepsChoices: true };

@@ -9,8 +9,8 @@ from typing import Any
 from workbench.compare import best_marks, cell_number, delta_text
 from workbench.compare.results import LEVEL, ResultsComparison, ViewGroup
 from workbench.errors import BadInput
-from workbench.panels.base.assets import assets
-from workbench.panels.results.html import cell_html, table_html, view_html
+from workbench.panels.base.assets import TROPHY
+from workbench.panels.results.html import cell_html, result_style, table_html, view_html
 from workbench.results.result import View
 
 _ARROWS = {"higher": " ↑ best", "lower": " ↓ best"}
@@ -39,8 +39,8 @@ def comparison_html(comparison: ResultsComparison) -> str:
                 hint="The shape of each kind is documented in workbench.View.",
             ) from error
         if body:
-            parts.append(f'<section class="wb-view"><h4>{escape(group.title)}</h4>{body}</section>')
-    return f'<div class="wb-result"><style>{assets("results/results.css")}</style>{"".join(parts)}</div>'
+            parts.append(f'<section class="wb-view"><h3>{escape(group.title)}</h3>{body}</section>')
+    return f'<div class="wb-result">{result_style()}{"".join(parts)}</div>'
 
 
 def _heads(names: Sequence[str], side: str = "right") -> str:
@@ -59,7 +59,7 @@ def _options(comparison: ResultsComparison, names: Sequence[str]) -> str:
     if not rows:
         return ""
     head = f"<tr><th {_LEFT}>Options that differ</th>{_heads(names, 'left')}</tr>"
-    return f'<section class="wb-view">{table_html(head, "".join(rows))}</section>'
+    return f'<section class="wb-view">{table_html(head, "".join(rows), "Options that differ")}</section>'
 
 
 def _metrics(comparison: ResultsComparison, names: Sequence[str]) -> str:
@@ -68,7 +68,7 @@ def _metrics(comparison: ResultsComparison, names: Sequence[str]) -> str:
         final = row.final
         cells = []
         for place, text in enumerate(final.texts):
-            inner = f"🏆 <b>{escape(text)}</b>" if final.best[place] else escape(text)
+            inner = f"{TROPHY}<b>{escape(text)}</b>" if final.best[place] else escape(text)
             if final.deltas[place]:
                 inner += f' <small class="wb-note">{escape(final.deltas[place])}</small>'
             if row.interval_texts[place]:
@@ -86,7 +86,7 @@ def _metrics(comparison: ResultsComparison, names: Sequence[str]) -> str:
     head = f"<tr><th {_LEFT}>Metric</th>{_heads(names)}</tr>"
     return (
         '<section class="wb-view">'
-        + table_html(head, "".join(rows))
+        + table_html(head, "".join(rows), "Metrics")
         + f'<ul class="wb-notes"><li>Differences are relative to {base}.</li>'
         + f"{_interval_note(comparison)}</ul></section>"
     )
@@ -121,7 +121,7 @@ def _side_by_side(group: ViewGroup, comparison: ResultsComparison, names: Sequen
     parts = []
     for view, name in zip(group.views, names, strict=True):
         body = _missing(name) if view is None else view_html(view.model_copy(update={"title": ""}))
-        parts.append(f'<div class="wb-beside"><h5>{name}</h5>{body}</div>')
+        parts.append(f'<div class="wb-beside"><h4>{name}</h4>{body}</div>')
     return f'<div class="wb-sides">{"".join(parts)}</div>'
 
 
@@ -140,7 +140,7 @@ def _metrics_tables(group: ViewGroup, comparison: ResultsComparison, names: Sequ
         rows.append(f'<tr><th scope="row" align="left">{escape(name)}</th>{cells}</tr>')
     if not rows:
         return ""
-    return table_html(f"<tr><th {_LEFT}>Metric</th>{_heads(names)}</tr>", "".join(rows))
+    return table_html(f"<tr><th {_LEFT}>Metric</th>{_heads(names)}</tr>", "".join(rows), group.title)
 
 
 def _with_delta(cell: Any, base: Any, spec: str | None, best: bool = False) -> str:
@@ -171,7 +171,7 @@ def _retrieval_tables(group: ViewGroup, comparison: ResultsComparison, names: Se
         label = " ".join([*group_label, str(columns[key]["label"])])
         head += f'<th scope="col" align="right">{escape(label)}{arrow}</th>'
     body = "".join(_row_group(key, tables, columns, numbers, comparison.base, names) for key in order)
-    return table_html(f"<tr>{head}</tr>", body)
+    return table_html(f"<tr>{head}</tr>", body, group.title)
 
 
 def _by_texts(view: View, texts: Sequence[str]) -> dict[tuple[str, ...], Mapping[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +72,8 @@ def _newest(workspace: BaseWorkspace | str | os.PathLike[str]) -> str | None:
 def _message(title: str, problem: str, hint: str) -> HTML:
     from IPython.display import HTML
 
-    body = f"<b>{escape(title)}</b>{escape(problem)}<br>{escape(hint)}"
+    advice = re.sub("`([^`]+)`", r"<code>\1</code>", escape(hint))
+    body = f"<b>{escape(title)}</b>{escape(problem)}<br>{advice}"
     return HTML(  # type: ignore[no-untyped-call]
         f'<style>{assets("base/theme.css")}</style><div class="wb"><div class="wb-empty">{body}</div></div>'
     )

@@ -23,6 +23,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import traitlets
@@ -42,7 +43,7 @@ from workbench.errors import (
     TooLarge,
     WorkbenchError,
 )
-from workbench.panels.base.assets import assets
+from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.panel import Panel
 from workbench.results.hits import SearchResult
@@ -77,7 +78,7 @@ class SearchPanel(Panel):
         The initial query.
     """
 
-    _esm = assets("base/dom.js", "search/search.js")
+    _esm = panel_script("search/search.js")
     _css = assets("base/theme.css", "search/search.css")
 
     setup = traitlets.Dict().tag(sync=True)
@@ -88,6 +89,19 @@ class SearchPanel(Panel):
         self._option_names = frozenset(field["name"] for field in fields)
         super().__init__(setup=_setup(searcher, fields, query))
         self.on_msg(lambda _, content, buffers: self._on_message(content, buffers))
+
+    def to_html(self) -> str:
+        """Return what can be searched as plain HTML; a saved page cannot search."""
+        setup = self.setup
+        samples = " · ".join(escape(str(one["text"])) for one in setup["samples"])
+        lines = [
+            f"<b>{escape(setup['title'])}</b>",
+            escape(setup["subtitle"]),
+            f"Sample queries: {samples}" if samples else "",
+            "Searching needs a running kernel: run this cell.",
+            *(f"<small>{escape(credit)}</small>" for credit in setup["credits"]),
+        ]
+        return "".join(f"<p>{line}</p>" for line in lines if line)
 
     def _on_message(self, content: Any, buffers: Sequence[Any]) -> None:
         """Answer one message from the page; nothing a visitor sends raises here."""

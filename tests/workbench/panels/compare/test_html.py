@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -54,3 +55,15 @@ def test_a_value_without_a_logarithm_is_a_gap_and_a_line_without_points_is_not_d
     assert drawn([0.1, -1.0, 10.0], log=True).count("M") >= 2
     assert drawn([-1.0, -2.0], log=True) == ""
     assert drawn([math.nan]) == ""
+
+
+def test_one_point_is_a_dot_on_a_whole_step() -> None:
+    line = Line(runs=(1,), x=np.array([0.0]), y=np.array([0.3]))
+    svg = chart_svg("loss", [line], [0])
+    assert svg.count("<circle") == 1
+    assert re.findall(r">([^<>]+)</text>", svg)[-1] == "0"  # one step, and no "-0 -0 0 0 1"
+    steps = Line(runs=(1,), x=np.array([4.0, 5.0]), y=np.array([0.3, 0.2]))
+    labels = re.findall(r'y="212"[^>]*>([^<>]+)</text>', chart_svg("loss", [steps], [0]))
+    assert labels == ["4", "5"]
+    gaps = Line(runs=(1,), x=np.arange(5.0), y=np.array([1.0, np.nan, 2.0, np.nan, 3.0]))
+    assert chart_svg("loss", [gaps], [0]).count("<circle") == 3

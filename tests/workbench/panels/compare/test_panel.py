@@ -17,6 +17,7 @@ import pytest
 import workbench as wb
 from tests.workbench.points import Point, add_points
 from workbench.compare.curves import smoothed
+from workbench.panels.base.assets import TROPHY
 from workbench.panels.compare import view as module
 from workbench.panels.compare.panel import ComparePanel
 from workbench.store import records
@@ -288,7 +289,7 @@ def test_the_static_page_holds_tables_and_curves_without_scripts_or_links(
                 run.log({"loss": top}, step=step)
     opened.append(ComparePanel(workspace))
     html = opened[0].to_html()
-    assert "🏆 <b>0.250</b>" in html
+    assert f"{TROPHY}<b>0.250</b>" in html
     assert "&lt;plain&gt;" in html
     assert "둘째" in html
     assert "↓ best" in html

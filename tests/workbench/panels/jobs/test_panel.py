@@ -229,6 +229,7 @@ def test_a_failing_workspace_keeps_the_rows_and_shows_the_reason(
     assert sent.panel.state["problem"] == {
         "message": "the database is locked",
         "hint": "Another process writes.",
+        "stale": True,
     }
 
 
@@ -365,3 +366,70 @@ def test_closing_leaves_no_widget_and_no_thread(workspace: wb.Workspace, toy: wb
         panel.close()
     assert dict(widget._instances) == models
     assert threading.active_count() == threads
+
+
+def test_all_that_is_wrong_is_said_at_once(sent: Sent) -> None:
+    unread = [["k", "not a number: many"]]
+    reply = sent.ask(
+        type="submit", form="eval", job_type="eval", adapter="toy", options={"seconds": "long"}, unread=unread
+    )
+    assert reply is not None
+    assert reply["type"] == "refused"
+    assert [name for name, _ in reply["problems"]] == ["k", "seconds"]
+    assert sent.rows() == []  # with a field that could not be read, nothing is submitted
+    reply = sent.ask(type="submit", form="eval", job_type="eval", adapter="toy", options={}, unread=unread)
+    assert reply is not None
+    assert reply["problems"] == unread
+    assert sent.rows() == []
+
+
+def test_a_message_is_confirmed_before_it_is_handled(sent: Sent) -> None:
+    reply = sent.ask(type="cancel", id=999, hear={"view": "v", "heard": 4})
+    assert reply == {"type": "heard", "view": "v", "heard": 4}
+    assert sent.messages[-1]["type"] == "refused"
+
+
+def test_advice_for_the_terminal_is_not_shown_in_the_panel(sent: Sent, workspace: wb.Workspace) -> None:
+    sent.ask(type="cancel", id=999)
+    assert sent.messages[-1]["message"].startswith("no job 999")
+    assert sent.messages[-1]["hint"] == ""
+    error = {"cell": 3, "type": "UnknownRun", "message": str(wb.UnknownRun(999, 16))}
+    add(workspace, status="failed", error=error)
+    sent.panel.refresh()
+    assert sent.rows()[0]["error"] == {"cell": 3, "message": "no run 999: the newest is 16"}
+
+
+def test_rows_without_a_name_are_told_apart_by_their_options(sent: Sent, workspace: wb.Workspace) -> None:
+    for k in (3, 50):  # 3 is the default
+        add(workspace, status="succeeded", options={"k": k}, started_at=100.0, finished_at=134.0)
+    sent.panel.refresh()
+    assert [row["given"] for row in sent.rows()] == [["k 50"], []]
+    assert sent.rows()[0]["took"] == 34.0
+    assert "k 50" in sent.panel.to_html()
+
+
+def test_a_succeeded_job_does_not_look_interrupted(sent: Sent, workspace: wb.Workspace) -> None:
+    add(
+        workspace,
+        status="succeeded",
+        progress_message="step 600 of 900",
+        progress_done=600,
+        progress_total=900,
+    )
+    sent.panel.refresh()
+    assert (sent.rows()[0]["message"], sent.rows()[0]["summary"]) == ("", "")
+    assert "step 600" not in sent.panel.to_html()
+
+
+def test_a_path_is_looked_for_where_jupyterlab_shows_it(
+    sent: Sent, own_notebook: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = own_notebook.parent
+    (root / "elsewhere").mkdir()
+    monkeypatch.chdir(root / "elsewhere")
+    reply = sent.ask(type="declare", form="notebook", path=own_notebook.name, root=str(root))
+    assert reply is not None
+    assert reply["path"] == str(own_notebook)
+    reply = sent.ask(type="declare", form="notebook", path="no/such.ipynb", root=str(root))
+    assert reply is not None
+    assert "JupyterLab's folder" in reply["message"]

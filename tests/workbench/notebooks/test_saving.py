@@ -1,0 +1,47 @@
+"""Saving executed notebooks: this user's Jupyter trusts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.sign import NotebookNotary
+
+from workbench.notebooks.saving import NotebookSaver
+
+
+@pytest.fixture
+def notebook() -> nbformat.NotebookNode:
+    output = nbformat.v4.new_output("display_data", {"text/html": "<style></style><b>표</b>"})
+    cell = nbformat.v4.new_code_cell("1", outputs=[output])
+    return nbformat.v4.new_notebook(cells=[cell])
+
+
+def test_a_saved_report_is_signed_where_this_users_jupyter_looks(
+    tmp_path: Path, notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    saver = NotebookSaver(tmp_path / "notebook.ipynb")
+    saver.notebook = notebook
+    saver.save_at_last()
+    read = nbformat.read(saver.path, as_version=4)
+    notary = NotebookNotary(data_dir=str(tmp_path / "data"))
+    assert notary.check_signature(read)
+    read.cells[0].outputs[0].data["text/html"] += "<script></script>"
+    assert not notary.check_signature(read)
+
+
+def test_a_report_that_cannot_be_signed_is_kept_and_said(
+    tmp_path: Path,
+    notebook: nbformat.NotebookNode,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "a file"))
+    saver = NotebookSaver(tmp_path / "notebook.ipynb")
+    saver.notebook = notebook
+    saver.save_at_last()
+    assert nbformat.read(saver.path, as_version=4).cells[0].source == "1"
+    assert "the notebook could not be signed" in capfd.readouterr().err
