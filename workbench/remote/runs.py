@@ -119,7 +119,7 @@ class RemoteRun(OnServer, Run):
     def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
         self._sender.flush()
         points = self._door.get(f"runs/{self.id}/metrics", name=name, after=after)["points"]
-        return [(step, at, wire.number_from(value)) for step, at, value in points]
+        return [(step, wire.number_from(at), wire.number_from(value)) for step, at, value in points]
 
     @override
     def annotate(self, *, notes: str | None = None, tags: Tags | None = None) -> Self:

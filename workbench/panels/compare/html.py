@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from html import escape
 
 import numpy as np
@@ -15,6 +14,7 @@ from workbench.compare.curves import Floats, Line, thinned
 from workbench.compare.records import run_label
 from workbench.panels.base.assets import assets
 from workbench.panels.base.colours import SERIES_COLOURS
+from workbench.values import as_moment
 
 #: Maximum number of runs in the tables, and of runs shown as columns; more become rows.
 STATIC_RUNS, COLUMNS = 20, 6
@@ -279,7 +279,8 @@ def number(value: float) -> str:
 
 def _x_text(value: float, axis: str) -> str:
     if axis == "time":
-        return datetime.fromtimestamp(value, UTC).strftime("%H:%M")
+        moment = as_moment(value)
+        return "" if moment is None else moment.strftime("%H:%M")
     if axis == "relative":
         return f"{value / 3600:.3g} h" if abs(value) >= 3600 else f"{value / 60:.3g} min"
     return number(value)
