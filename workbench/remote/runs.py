@@ -21,7 +21,7 @@ from workbench import wire
 from workbench.errors import BadInput, WorkbenchError
 from workbench.host import files
 from workbench.remote.door import Door, OnServer, seconds_of
-from workbench.remote.kept_files import RemoteArtifact, RemoteCheckpoint, Source
+from workbench.remote.kept_files import RemoteArtifact, RemoteCheckpoint, Source, sent_name
 from workbench.remote.sending import Sender, end, waiting_for_server
 from workbench.runs import description
 from workbench.runs.fixed import summary_of
@@ -215,13 +215,13 @@ class RemoteRun(OnServer, Run):
         place = self._place("checkpoint")
         return [
             RemoteCheckpoint(
-                name=reply["name"],
-                path=Path(reply["name"]),
+                name=(name := sent_name(reply, "checkpoint")),
+                path=Path(name),
                 size=reply["size"],
                 step=reply["step"],
                 created_at=datetime.fromisoformat(reply["created_at"]),
-                metrics={name: wire.number_from(value) for name, value in reply["metrics"].items()},
-                source=Source(self._door, f"{place}/{quote(reply['name'], safe='')}"),
+                metrics={metric: wire.number_from(value) for metric, value in reply["metrics"].items()},
+                source=Source(self._door, f"{place}/{quote(name, safe='')}"),
             )
             for reply in self._door.get(place)["checkpoints"]
         ]
@@ -236,11 +236,11 @@ class RemoteRun(OnServer, Run):
         place = self._place("artifact")
         return [
             RemoteArtifact(
-                name=reply["name"],
-                path=Path(reply["name"]),
+                name=(name := sent_name(reply, "artifact")),
+                path=Path(name),
                 size=reply["size"],
                 created_at=datetime.fromisoformat(reply["created_at"]),
-                source=Source(self._door, f"{place}/{quote(reply['name'], safe='')}"),
+                source=Source(self._door, f"{place}/{quote(name, safe='')}"),
             )
             for reply in self._door.get(place)["artifacts"]
         ]

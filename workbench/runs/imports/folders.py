@@ -102,7 +102,7 @@ def identities(
     report : Report
         Gets a note where it is ambiguous which folder continues a run.
     """
-    folders = [Found(*map(_stored_text, one[:2]), tuple(map(_stored_text, one.files))) for one in found]
+    folders = [Found(_text(one.name), _text(one.folder), tuple(map(_text, one.files))) for one in found]
     runs = [_Known.of(*one) for one in stored]
     continued = _continued(folders, runs, report)
     used = {run.origin for run in runs}
@@ -119,7 +119,7 @@ def identities(
     return out
 
 
-def _stored_text(text: str) -> str:
+def _text(text: str) -> str:
     return str(storable(text))
 
 

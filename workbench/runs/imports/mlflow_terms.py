@@ -66,7 +66,7 @@ class Points:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._columns = array("q"), array("d"), array("d")
+        self._steps, self._times, self._values = array("q"), array("d"), array("d")
 
     def add(self, step: Any, milliseconds: Any, value: Any) -> None:
         """Add a point.
@@ -81,14 +81,15 @@ class Points:
             raise ValueError("the step is not a whole number")
         if not LOWEST_STEP <= whole <= HIGHEST_STEP:
             raise OverflowError("the step is too large")
-        new = whole, self._clock.seconds(float(milliseconds) / 1000), float(value)
-        for column, part in zip(self._columns, new, strict=True):
-            column.append(part)
+        number, at = float(value), self._clock.seconds(float(milliseconds) / 1000)
+        self._steps.append(whole)
+        self._times.append(at)
+        self._values.append(number)
 
     @property
     def batch(self) -> Batch:
         """The points."""
-        return Batch(*self._columns)
+        return Batch(self._steps, self._times, self._values)
 
 
 def points_of(

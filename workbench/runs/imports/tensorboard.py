@@ -48,30 +48,38 @@ MOST_FOLDERS = 100_000
 _STATUS = {0: "succeeded", 1: "succeeded", 2: "failed", 3: "running"}
 
 
+class _Columns:
+    """Points as three arrays."""
+
+    def __init__(self) -> None:
+        self.steps, self.times, self.values = array("q"), array("d"), array("d")
+
+    def add(self, step: int, at: float, value: float) -> None:
+        self.steps.append(step)
+        self.times.append(at)
+        self.values.append(value)
+
+    @property
+    def batch(self) -> Batch:
+        return Batch(self.steps, self.times, self.values)
+
+
 class _Curve:
     """The points of one metric, and those that a restart made void."""
 
     def __init__(self) -> None:
-        self.points = Batch(array("q"), array("d"), array("d"))
-        self.gone = Batch(array("q"), array("d"), array("d"))
+        self.points, self.gone = _Columns(), _Columns()
         self.before_file = 0  # number of points from earlier files
-
-    def add(self, step: int, at: float, value: float) -> None:
-        for column, new in zip(self.points, (step, at, value), strict=True):
-            column.append(new)  # type: ignore[attr-defined]
 
     def restart(self, step: int, number: int) -> int:
         """Make void, among the first points, those of a step and later; return how many there were."""
-        void = [at for at in range(number) if self.points.steps[at] >= step]
-        for at in void:
-            for column, gone in zip(self.points, self.gone, strict=True):
-                gone.append(column[at])  # type: ignore[attr-defined]
-        if void:
-            left = set(void)
-            kept = [at for at in range(len(self.points.steps)) if at not in left]
-            self.points = Batch(*(array(c.typecode, (c[at] for at in kept)) for c in self.points))  # type: ignore[attr-defined]
-            self.before_file -= sum(at < self.before_file for at in void)
-        return len(void)
+        points, kept = self.points, _Columns()
+        for at, one in enumerate(zip(points.steps, points.times, points.values, strict=True)):
+            void = at < number and one[0] >= step
+            (self.gone if void else kept).add(*one)
+            self.before_file -= void and at < self.before_file
+        self.points = kept
+        return len(points.steps) - len(kept.steps)
 
 
 @dataclass
@@ -211,7 +219,7 @@ def _read_file(path: Path, out: _Folder, clock: Clock, report: Report) -> None:
         match record:
             case Scalar(tag, step, at, value):
                 moment = clock.seconds(at)
-                out.curves.setdefault(tag, _Curve()).add(step, moment, value)
+                out.curves.setdefault(tag, _Curve()).points.add(step, moment, value)
                 out.last = max(out.last, moment)
             case Start(at):
                 # The file's name and first time do not change when it is moved or copied.
@@ -268,10 +276,10 @@ def _foreign(
     one: _Folder, place: Found, identity: Identity, experiment: str, siblings: list[_Folder]
 ) -> ForeignRun:
     status = _STATUS.get(one.status or 0, "succeeded")
-    discarded = {tag: [curve.gone] for tag, curve in one.curves.items()}
+    discarded = {tag: [curve.gone.batch] for tag, curve in one.curves.items()}
     for sibling in siblings:
         for tag, curve in sibling.curves.items():
-            discarded.setdefault(tag, []).append(curve.points)
+            discarded.setdefault(tag, []).append(curve.points.batch)
     return ForeignRun(
         origin=identity.origin,
         experiment=experiment,
@@ -279,7 +287,9 @@ def _foreign(
         status=status,
         created_at=one.first,
         finished_at=None if status == "running" else one.last,
-        metrics=lambda: ((tag, curve.points) for tag, curve in one.curves.items() if curve.points.steps),
+        metrics=lambda: (
+            (tag, curve.points.batch) for tag, curve in one.curves.items() if curve.points.steps
+        ),
         config=one.config or {},
         environment={"tensorboard": {"folder": place.folder, "files": list(identity.files)}},
         discarded={tag: gone for tag, parts in discarded.items() if (gone := _joined(parts)).steps},
