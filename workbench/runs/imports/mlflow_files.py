@@ -223,13 +223,12 @@ def _opened(path: Path, inside: Path, most: int) -> BinaryIO:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError
         raise _Unread(_reason(error)) from None
-    file = os.fdopen(number, "rb")
     status = os.fstat(number)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-        file.close()
-        regular = stat.S_ISREG(status.st_mode)
+    regular = stat.S_ISREG(status.st_mode)
+    if not regular or status.st_size > most:
+        os.close(number)
         raise _Unread(f"it has more than {most:,} bytes" if regular else "it is not a file")
-    return file
+    return os.fdopen(number, "rb")
 
 
 def _whole(path: Path, inside: Path, most: int) -> bytes:
