@@ -241,12 +241,12 @@ class _Message:
         return _signed(self._last(number, _VARINT) or 0)
 
     def double(self, number: int) -> float:
-        """Return a number of 64 bits; 0 if missing."""
+        """Return a number of eight bytes; 0 if missing."""
         data = self._last(number, _FIXED64)
         return 0.0 if data is None else float(struct.unpack("<d", data)[0])
 
     def single(self, number: int) -> float:
-        """Return a number of 32 bits; 0 if missing."""
+        """Return a number of four bytes; 0 if missing."""
         data = self._last(number, _FIXED32)
         return 0.0 if data is None else float(struct.unpack("<f", data)[0])
 
@@ -306,7 +306,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _signed(value: int) -> int:
-    """Return a number of 64 bits with its sign; further bits are dropped, as protocol buffers do."""
+    """Return a number of eight bytes with its sign; what exceeds them is dropped, as protocol buffers do."""
     value &= 2**64 - 1
     return value - 2**64 if value >= 2**63 else value
 

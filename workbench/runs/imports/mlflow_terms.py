@@ -74,7 +74,7 @@ class Points:
         Raises
         ------
         ValueError, TypeError, OverflowError
-            The step is not a whole number of 64 bits, or a part is not a number.
+            The step is not a whole number of eight bytes, or a part is not a number.
         """
         whole = int(step)
         if whole != step and not isinstance(step, (str, bytes)):
