@@ -10,7 +10,7 @@ import re
 from argparse import Namespace
 from collections import deque
 from collections.abc import Collection, Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock_time
 from decimal import Decimal
 from enum import Enum
@@ -40,8 +40,29 @@ _NOT_FINITE = ("nan", "inf", "-inf")
 _TEXT_CHARACTERS = 1000
 
 
+#: Seconds from 1970 to the end of the year 9999, the last that dates can show.
+END_OF_TIME = 253_402_300_800
+
+
 #: Maximum nesting depth of lists and dictionaries. The recursion limit differs between Python versions.
 MOST_NESTED = 100
+
+
+def known_time(seconds: float | None) -> float | None:
+    """Return a time in seconds since 1970, or None if it is no time that a date can show.
+
+    Other tools record times in milliseconds, or NaN, and a missing start as 0. Such a time is unknown: the
+    run that has it is still a run.
+    """
+    if seconds is None or not 0 < seconds < END_OF_TIME:  # False for NaN
+        return None
+    return seconds
+
+
+def as_moment(seconds: float | None) -> datetime | None:
+    """Return a time in seconds since 1970 as a date, or None if it is unknown; see :func:`known_time`."""
+    known = known_time(seconds)
+    return None if known is None else datetime.fromtimestamp(known, UTC)
 
 
 def storable(value: Any) -> Any:
@@ -231,4 +252,18 @@ def as_column(what: str, values: Any, kind: Any) -> Any:
             f"{what} must be one-dimensional, of {'whole' if whole else 'real'} numbers",
             hint="No value of this call was logged.",
         ) from None
+    return column
+
+
+def as_times(values: Any) -> Any:
+    """Return a sequence of times as an array of seconds since 1970, each before the year 10000."""
+    import numpy as np
+
+    column = as_column("times", values, np.float64)
+    wrong = column[~((column >= 0) & (column < END_OF_TIME))]
+    if len(wrong):
+        raise BadInput(
+            f"times must be seconds since 1970, got {wrong[0]:g}",
+            hint="Divide milliseconds by 1000.",
+        )
     return column

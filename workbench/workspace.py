@@ -191,7 +191,8 @@ class Workspace(Home, BaseWorkspace):
         """Import runs from MLflow: configs, tags, metrics with steps and times, status.
 
         Importing again adds what is new and never duplicates a run. Artifacts are not copied; deleted runs
-        and traces are skipped.
+        and traces are skipped. A file that cannot be read is named in ``passed_over`` of the result, and the
+        rest is imported; in a folder, links that lead out of a run are not followed.
 
         Parameters
         ----------
@@ -220,8 +221,10 @@ class Workspace(Home, BaseWorkspace):
     ) -> Imported:
         """Import TensorBoard runs: scalars with steps and times, hyperparameters.
 
-        Each folder with event files is a run. Importing again adds what is new and never duplicates a run,
-        even if the folder was moved.
+        Each folder with event files is a run, links to folders included. Importing again adds what is new and
+        never duplicates a run, even if the folder was moved; a copy that was trained on is a run of its own.
+        What TensorBoard no longer shows, since the training restarted at an earlier step, is removed. A file
+        or record that cannot be read is named in ``passed_over`` of the result, and the rest is imported.
 
         Parameters
         ----------

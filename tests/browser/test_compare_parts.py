@@ -16,6 +16,7 @@ from tests.browser.bridge import Bridge
 from tests.browser.conftest import PATIENCE
 from tests.workbench.conftest import live_server
 from tests.workbench.panels.results.test_panel import finished
+from tests.workbench.stored_times import add_bad_times
 from workbench.panels import ComparePanel, ResultsComparePanel
 from workbench.panels.compare import panel
 
@@ -113,6 +114,25 @@ def test_one_point_is_a_dot_above_one_whole_step(show: Show, workspace: wb.Works
     expect(page.locator("circle.wb-lone")).to_have_count(1)
     across = page.locator("svg.wb-plot > text[y='206']")
     expect(across).to_have_text(["0"])
+
+
+def test_a_run_without_a_usable_time_is_listed_without_a_duration(
+    show: Show, workspace: wb.Workspace
+) -> None:
+    ids = add_bad_times(workspace)
+    runs(workspace, 1)
+    bridge = show(*ids)
+    page = bridge.page
+    for run_id in ids:
+        row = page.locator(f"[data-run-row='{run_id}']")
+        expect(row.locator("td").nth(5)).to_have_text("–")
+    page.get_by_label("Sort runs").select_option("duration")
+    expect(page.locator("[data-run-row]").first).to_contain_text("a name that goes on")
+    for axis in ("time", "relative"):
+        bridge.panel.set(axis=axis)  # type: ignore[attr-defined]
+        bridge.deliver()
+        expect(page.locator(".wb-chart .wb-line")).to_have_count(len(ids))
+    expect(page.locator(".wb-chart").first).not_to_contain_text("NaN")
 
 
 def test_requests_to_a_busy_kernel_stay_as_they_were_made(show: Show, workspace: wb.Workspace) -> None:

@@ -30,6 +30,7 @@ THROUGH: dict[str, tuple[str, str]] = {
     "workbench.host.signals": ("tests/workbench/host/test_signals.py", "SIGTERM"),
     "workbench.jobs.worker.runner": ("tests/workbench/notebooks/test_execution.py", "Runner("),
     "workbench.notebooks.execution": ("tests/workbench/notebooks/test_execution.py", "Runner("),
+    "workbench.runs.imports.mlflow": ("tests/workbench/runs/imports/test_mlflow.py", "import_mlflow"),
     "workbench.runs.imports.tensorboard": (
         "tests/workbench/runs/imports/test_tensorboard.py",
         "import_tensorboard",

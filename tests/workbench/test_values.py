@@ -23,10 +23,13 @@ from workbench.values import (
     HIGHEST_STEP,
     MOST_NESTED,
     as_column,
+    as_moment,
     as_number,
     as_step,
+    as_times,
     described,
     exact,
+    known_time,
     plain,
     restored,
 )
@@ -192,3 +195,25 @@ def test_a_run_with_such_a_config_is_not_begun(workspace: wb.Workspace) -> None:
     with pytest.raises(wb.BadInput, match="nested at most"):
         workspace.start_run("e", config=nested(700))
     assert workspace.runs() == []
+
+
+@pytest.mark.parametrize("at", [1e-3, 1.7e9, 253_402_300_799.0])
+def test_a_time_is_a_date(at: float) -> None:
+    moment = as_moment(at)
+    assert moment is not None
+    assert moment.timestamp() == pytest.approx(at)
+    assert known_time(at) == at
+
+
+@pytest.mark.parametrize("at", [None, 0.0, -1.0, math.nan, math.inf, -math.inf, 1.7e12, 1e300])
+def test_what_no_date_can_show_is_unknown(at: float | None) -> None:
+    assert as_moment(at) is None
+    assert known_time(at) is None
+
+
+def test_times_of_points_are_seconds() -> None:
+    assert as_times([0, 1.5, 1e9]).tolist() == [0.0, 1.5, 1e9]
+    for wrong in ([1.7e12], [0.0, math.nan], [-1.0], [math.inf]):
+        with pytest.raises(wb.BadInput, match="times must be seconds since 1970") as raised:
+            as_times(wrong)
+        assert "1000" in raised.value.hint

@@ -56,6 +56,7 @@ def _import(home: Workspace, args: argparse.Namespace) -> int:
         f"{imported.points:,} new points"
     )
     for what, number in imported.passed_over.items():
-        if number:
-            show(f"not imported: {what} ({number})")
+        show(f"not imported: {what} ({number:,})")
+    for note in imported.notes:
+        show(f"note: {note}")
     return DONE

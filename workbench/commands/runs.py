@@ -51,7 +51,7 @@ def _to_json(run: Run) -> dict[str, Any]:
         "experiment": run.experiment,
         "status": run.status,
         "job_id": run.job_id,
-        "created_at": run.created_at.isoformat(),
+        "created_at": None if run.created_at is None else run.created_at.isoformat(),
         "notes": run.notes,
         "config": run.config,
         "summary": run.summary,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from workbench.errors import BadInput
 from workbench.store.points import Series
+from workbench.values import END_OF_TIME
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -51,7 +52,9 @@ class Line:
     high: Floats | None = None
 
 
-def x_values(series: Series, axis: str, *, start: float = 0.0, against: Series | None = None) -> Floats:
+def x_values(
+    series: Series, axis: str, *, start: float | None = 0.0, against: Series | None = None
+) -> Floats:
     """Return the position of each point of a series on an axis.
 
     Parameters
@@ -60,9 +63,9 @@ def x_values(series: Series, axis: str, *, start: float = 0.0, against: Series |
         The points.
     axis : str
         ``"step"``, ``"time"`` (seconds since 1970), ``"relative"`` (seconds since ``start``), or the name of
-        the metric in ``against``.
-    start : float
-        Start of the run, in seconds since 1970.
+        the metric in ``against``. On an axis of time the position is NaN where the time is no date.
+    start : float, optional
+        Start of the run, in seconds since 1970; if it is unknown (None), the time of its first point.
     against : Series, optional
         The metric on the axis. The position of a point is the metric's latest value at or before the point's
         step; NaN before its first value.
@@ -74,10 +77,13 @@ def x_values(series: Series, axis: str, *, start: float = 0.0, against: Series |
     """
     if axis == "step":
         return series.step.astype(np.float64)
-    if axis == "time":
-        return series.time.astype(np.float64)
-    if axis == "relative":
-        return series.time - start
+    if axis in ("time", "relative"):
+        # Imports may have stored times that are none: such points have no place on an axis of time.
+        times = np.where((series.time >= 0) & (series.time < END_OF_TIME), series.time, np.nan)
+        if axis == "time":
+            return times
+        known = times[np.isfinite(times)]
+        return times - (start if start is not None else known[0] if len(known) else 0.0)
     if against is None:
         raise BadInput(
             f"no values of the metric for axis {axis!r}", hint=f"Or use one of: {', '.join(AXES)}."

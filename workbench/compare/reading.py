@@ -184,6 +184,8 @@ class Curves:
                 break
             kept -= len(self._held.pop(key))
         nothing = Series.joined(())
+        for key in [key for key, held in self._held.items() if len(held) > counts.get(key, len(held))]:
+            del self._held[key]  # an import removed points that the other tool had discarded
         behind = [key for key, count in counts.items() if len(self._held.get(key, nothing)) < count]
         after = {key: len(self._held[key]) - 1 for key in behind if key in self._held}
         for key, new in self._source.curves(behind, after).items() if behind else ():

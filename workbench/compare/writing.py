@@ -5,20 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from workbench.compare.finals import FinalRow
 from workbench.compare.records import RunSnapshot, run_label
 from workbench.compare.settings import MISSING, ConfigRow, setting_text
+from workbench.text import visible
 
 _ARROWS = {"higher": "↑", "lower": "↓"}
 
-#: A cell that starts like this would be executed as a formula by spreadsheets.
-_FORMULA = re.compile(r"^[=+\-@\t\n]")
+#: Spreadsheets execute a cell that starts with one of these as a formula, whatever blanks come before.
+_FORMULA_STARTS = frozenset("=+-@")
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
+#: Stands for a hyphen before another, which LaTeX would join to a dash.
+_HYPHEN = "\0"
+
 _LATEX = {
+    _HYPHEN: "-{}",
     "\\": r"\textbackslash{}",
     "&": r"\&",
     "%": r"\%",
@@ -71,31 +77,47 @@ def to_csv(comparison: Compared) -> str:
 
     Settings are named ``config:<path>`` and numbers by their metric. A setting that a run does not have is an
     empty cell and null is ``null``; numbers are written in full precision. Text that a spreadsheet would take
-    for a formula is prefixed with an apostrophe.
+    for a formula is prefixed with an apostrophe; any other text is read back as it was, line breaks included.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    lines: list[str] = []
     settings = [f"config:{row.key}" for row in comparison.config]
     heads = ["id", "name", "experiment", "status", *settings, *(row.name for row in comparison.final)]
-    writer.writerow([_harmless(head) for head in heads])
+    lines.append(_csv_line(map(_harmless, heads)))
     for place, run in enumerate(comparison.runs):
         values = [row.values[place] for row in comparison.config]
         numbers = [row.values[place] for row in comparison.final]
-        writer.writerow(
-            [
-                run.id,
-                *map(_harmless, (run.name, run.experiment, run.status)),
-                *("" if value is MISSING else _harmless(setting_text(value)) for value in values),
-                *("" if number is None else repr(float(number)) for number in numbers),
-            ]
-        )
-    return out.getvalue()
+        cells = [
+            str(run.id),
+            *map(_harmless, (run.name, run.experiment, run.status)),
+            *("" if value is MISSING else _harmless(setting_text(value)) for value in values),
+            *("" if number is None else repr(float(number)) for number in numbers),
+        ]
+        lines.append(_csv_line(cells))
+    return "".join(lines)
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    """Return one row. Of line breaks ``csv`` quotes those of its row end only, so that it is given both."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerow(list(cells))
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _harmless(text: str) -> str:
-    # Most readers take a lone carriage return for the end of a row, and csv does not quote it.
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.match(text) else text
+    if _NUMBER.match(text) or not text:
+        return text
+    return f"'{text}" if text[0] in "\t\r\n" or _first_sign(text) in _FORMULA_STARTS else text
+
+
+def _first_sign(text: str) -> str:
+    """Return the first visible character, in its usual width; empty if there is none.
+
+    Spreadsheets drop blanks and invisible characters, and some read full-width signs as the usual ones.
+    """
+    for sign in text:
+        if unicodedata.category(sign)[0] not in "ZC":
+            return unicodedata.normalize("NFKC", sign)[0]
+    return ""
 
 
 def to_markdown(comparison: Compared) -> str:
@@ -125,8 +147,12 @@ def _with_deltas(row: Any) -> list[str]:
 
 
 def _markdown(text: str) -> str:
-    text = re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
-    return re.sub(r"\s+", " ", text)
+    return re.sub(r"([\\`*_\[\]<>|#~$]|&(?=#?\w+;))", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    """Return text with each run of white space as one space, and other control characters escaped."""
+    return visible(re.sub(r"\s+", " ", text))
 
 
 def _markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], side: str) -> str:
@@ -158,11 +184,17 @@ def to_latex(comparison: Compared) -> str:
 
 
 def _latex(text: str) -> str:
-    return re.sub(r"\s+", " ", "".join(_LATEX.get(sign, sign) for sign in text))
+    apart = re.sub("-(?=-)", _HYPHEN, _one_line(text))
+    return "".join(_LATEX.get(sign, sign) for sign in apart)
+
+
+def _row_start(cell: str) -> str:
+    r"""Return what parts a row from the ``\\`` or ``\midrule`` before it, which would take ``[`` or ``*``."""
+    return "{}" if cell.startswith(("[", "*")) else ""
 
 
 def _latex_table(heads: Sequence[str], rows: Iterable[Sequence[str]], side: str) -> str:
     columns = "l" + side * (len(heads) - 1)
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", f"{' & '.join(heads)} \\\\", r"\midrule"]
-    lines += [f"{' & '.join(cells)} \\\\" for cells in rows]
+    lines += [f"{_row_start(cells[0])}{' & '.join(cells)} \\\\" for cells in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])

@@ -1,12 +1,18 @@
-"""Checkpoints and artifacts on a server."""
+"""Checkpoints and artifacts on a server.
+
+A server is not trusted with this machine's files: a name that it sends is checked before it is part of any
+path, so that saving a file into a folder never writes elsewhere.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from workbench.errors import BadName
+from workbench.host.files import check_file_name
 from workbench.remote.door import not_here
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFile
 
@@ -23,6 +29,21 @@ class Source:
 
     door: Door
     place: str
+
+
+def sent_name(reply: Mapping[str, Any], kind: str) -> str:
+    """Return the name of a file that a server sent.
+
+    Raises
+    ------
+    BadName
+        It is not a plain file name: no server of a workspace sends one.
+    """
+    try:
+        return check_file_name(reply["name"], kind)
+    except BadName as error:
+        message = f"the server names a file that could be written elsewhere: {error.message}"
+        raise BadName(message, hint="Nothing was written. Do not trust this server.") from None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from workbench import wire
 from workbench.errors import BadInput, WorkbenchError
 from workbench.host import files
 from workbench.remote.door import Door, OnServer, seconds_of
-from workbench.remote.kept_files import RemoteArtifact, RemoteCheckpoint, Source
+from workbench.remote.kept_files import RemoteArtifact, RemoteCheckpoint, Source, sent_name
 from workbench.remote.sending import Sender, end, waiting_for_server
 from workbench.runs import description
 from workbench.runs.fixed import summary_of
@@ -126,7 +126,7 @@ class RemoteRun(OnServer, Run):
     def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
         self._sender.flush()
         points = self._door.get(f"runs/{self.id}/metrics", name=name, after=after)["points"]
-        return [(step, at, wire.number_from(value)) for step, at, value in points]
+        return [(step, wire.number_from(at), wire.number_from(value)) for step, at, value in points]
 
     @override
     def annotate(self, *, notes: str | None = None, tags: Tags | None = None) -> Self:
@@ -222,13 +222,13 @@ class RemoteRun(OnServer, Run):
         place = self._place("checkpoint")
         return [
             RemoteCheckpoint(
-                name=reply["name"],
-                path=Path(reply["name"]),
+                name=(name := sent_name(reply, "checkpoint")),
+                path=Path(name),
                 size=reply["size"],
                 step=reply["step"],
                 created_at=datetime.fromisoformat(reply["created_at"]),
-                metrics={name: wire.number_from(value) for name, value in reply["metrics"].items()},
-                source=Source(self._door, f"{place}/{quote(reply['name'], safe='')}"),
+                metrics={metric: wire.number_from(value) for metric, value in reply["metrics"].items()},
+                source=Source(self._door, f"{place}/{quote(name, safe='')}"),
             )
             for reply in self._door.get(place)["checkpoints"]
         ]
@@ -243,11 +243,11 @@ class RemoteRun(OnServer, Run):
         place = self._place("artifact")
         return [
             RemoteArtifact(
-                name=reply["name"],
-                path=Path(reply["name"]),
+                name=(name := sent_name(reply, "artifact")),
+                path=Path(name),
                 size=reply["size"],
                 created_at=datetime.fromisoformat(reply["created_at"]),
-                source=Source(self._door, f"{place}/{quote(reply['name'], safe='')}"),
+                source=Source(self._door, f"{place}/{quote(name, safe='')}"),
             )
             for reply in self._door.get(place)["artifacts"]
         ]

@@ -16,7 +16,8 @@ from workbench.store import records
 from workbench.values import Settings, Tags, described, storable
 from workbench.values import plain as plain
 
-_NAME_CHARACTERS = 250
+#: Maximum number of characters of a metric's name.
+NAME_CHARACTERS = 250
 
 
 def check_experiment(name: Any) -> str:
@@ -83,12 +84,12 @@ def new_row(
 def check_metric_name(name: Any) -> None:
     """Raise if a metric name is invalid."""
     try:
-        fits = name.strip() and len(name) <= _NAME_CHARACTERS and "\0" not in name and name.encode()
+        fits = name.strip() and len(name) <= NAME_CHARACTERS and "\0" not in name and name.encode()
     except (AttributeError, UnicodeEncodeError):  # not a string, or an unpaired surrogate
         fits = False
     if not fits or not isinstance(name, str):
         raise BadInput(
-            f"metric name {name!r} must be a string of 1 to {_NAME_CHARACTERS} characters",
+            f"metric name {name!r} must be a string of 1 to {NAME_CHARACTERS} characters",
             hint='For example "val/loss".',
         )
 

@@ -49,9 +49,14 @@ class KeptFile(os.PathLike[str]):
         -------
         Path
             The copy.
+
+        Raises
+        ------
+        BadName
+            The target is a folder, and the file's name could lead out of it.
         """
         path = Path(target)
-        path = path / self.name if path.is_dir() else path
+        path = path / check_file_name(self.name) if path.is_dir() else path
         with self.open() as file:
             copy_stream(file, path)
         return path

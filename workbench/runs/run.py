@@ -17,7 +17,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -30,9 +30,19 @@ from workbench.runs.description import (
 from workbench.runs.fixed import fixed
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, check_ranking, named
 from workbench.store import records
+from workbench.store.outcome import seconds_of
 from workbench.store.points import Batch
 from workbench.store.writer import BATCH_POINTS, Writer
-from workbench.values import HIGHEST_STEP, LOWEST_STEP, Tags, as_column, as_number, as_step
+from workbench.values import (
+    HIGHEST_STEP,
+    LOWEST_STEP,
+    Tags,
+    as_column,
+    as_moment,
+    as_number,
+    as_step,
+    as_times,
+)
 
 
 class Run(ABC):
@@ -145,19 +155,19 @@ class Run(ABC):
         return self._row.error
 
     @property
-    def created_at(self) -> datetime:
-        """When the run began."""
-        return datetime.fromtimestamp(self._row.created_at, UTC)
+    def created_at(self) -> datetime | None:
+        """When the run began; None if an import recorded no usable time."""
+        return as_moment(self._row.created_at)
 
     @property
     def finished_at(self) -> datetime | None:
-        """When the run ended."""
-        return None if self._row.finished_at is None else datetime.fromtimestamp(self._row.finished_at, UTC)
+        """When the run ended; None while it is running, or if the time is unknown."""
+        return as_moment(self._row.finished_at)
 
     @property
-    def seconds(self) -> float:
-        """Its duration in seconds; so far, if it is running."""
-        return max((self._row.finished_at or time.time()) - self._row.created_at, 0.0)
+    def seconds(self) -> float | None:
+        """Its duration in seconds; so far, if it is running. None if it is unknown when it began or ended."""
+        return seconds_of(self._row)
 
     @property
     def directions(self) -> list[tuple[str, Literal["higher", "lower"]]]:
@@ -234,7 +244,8 @@ class Run(ABC):
         Raises
         ------
         BadInput
-            The columns are not one-dimensional, differ in length, or are not numbers.
+            The columns are not one-dimensional, differ in length, or are not numbers, or a time is not in
+            seconds since 1970.
         WrongState
             The run has ended.
         """
@@ -254,7 +265,7 @@ class Run(ABC):
             first = self._next_step()
             steps = np.arange(first, first + number)
         places = as_column("steps", steps, np.int64)
-        moments = np.full(number, time.time()) if times is None else as_column("times", times, np.float64)
+        moments = np.full(number, time.time()) if times is None else as_times(times)
         for what, column in (*columns.items(), ("steps", places), ("times", moments)):
             if len(column) != number:
                 raise BadInput(f"columns must have equal length ({what} has {len(column)}, others {number})")

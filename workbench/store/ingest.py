@@ -53,6 +53,12 @@ class Ingest(RunQueries):
             series.append(connection, batches, better, sqlite=self.is_sqlite)
             self._collect(connection, {run_id for run_id, _ in batches})
 
+    def replace_points(self, key: Key, batch: Batch) -> None:
+        """Replace all points of a metric, by (run id, metric name), in one transaction."""
+        with self._writing() as connection:
+            series.replace(connection, key, batch, sqlite=self.is_sqlite)
+            self._collect(connection, {key[0]})
+
     def add_sent_run(self, run: RunRecord, experiment: str, key: str) -> RunRecord:
         """Add a run that is logged from another machine; the same key always returns the same run.
 

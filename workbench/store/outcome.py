@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench.store.records import Checkpoint, RunRecord
+from workbench.values import known_time
 
 #: The statistics of each metric.
 STATISTICS = (
@@ -49,18 +50,17 @@ def collect(
     Returns
     -------
     dict
-        ``status``, ``error``, ``seconds`` (so far, if it is running), ``steps`` (the highest last step of a
-        metric; None if nothing was logged), ``epochs`` (the highest value of a metric called
+        ``status``, ``error``, ``seconds`` (so far, if it is running; None if unknown), ``steps`` (the highest
+        last step of a metric; None if nothing was logged), ``epochs`` (the highest value of a metric called
         ``epoch``, or with that as its last part; None without one), ``points`` (number of logged points),
         ``metrics`` and ``checkpoints``. JSON has neither NaN nor infinity: they are the strings ``"nan"``,
         ``"inf"`` and ``"-inf"``.
     """
     steps = [row["last_step"] for row in summaries.values() if row["last_step"] is not None]
-    end = run.finished_at or (time.time() if run.status == "running" else run.created_at)
     return {
         "status": run.status,
         "error": run.error,
-        "seconds": max(end - run.created_at, 0.0),
+        "seconds": seconds_of(run),
         "steps": max(steps, default=None),
         "epochs": _epochs(summaries),
         "points": sum(row["count"] for row in summaries.values()),
@@ -80,6 +80,13 @@ def collect(
             for one in checkpoints
         ],
     }
+
+
+def seconds_of(run: RunRecord) -> float | None:
+    """Return the duration of a run, so far if it is running; None if it is unknown when it began or ended."""
+    begin = known_time(run.created_at)
+    end = time.time() if run.status == "running" and run.finished_at is None else known_time(run.finished_at)
+    return None if begin is None or end is None else max(end - begin, 0.0)
 
 
 def _epochs(summaries: Mapping[str, Mapping[str, Any]]) -> float | None:

@@ -140,6 +140,21 @@ def append(
     connection.execute(_keep, [tally.columns() for tally in tallies.values() if tally.changed])
 
 
+def replace(connection: Connection, key: Key, batch: Batch, *, sqlite: bool) -> None:
+    """Replace all points of a metric; without new points it is removed."""
+    run_id, _ = key
+    tally = _tallies(connection, {run_id}, sqlite).get(key)  # also the lock
+    if tally is not None:
+        for table in (_points, _chunks):
+            connection.execute(delete(table).where(table.c.metric_id == tally.id))
+        if len(batch.values):
+            connection.execute(_keep, [_Tally(tally.id, tally.better).columns()])
+        else:
+            connection.execute(delete(SUMMARIES).where(SUMMARIES.c.id == tally.id))
+    if len(batch.values):
+        append(connection, {key: batch}, {}, sqlite=sqlite)
+
+
 def _tallies(connection: Connection, run_ids: Collection[int], sqlite: bool) -> dict[Key, _Tally]:
     if not sqlite:  # SQLite has one writer at a time; elsewhere the run's row is the lock
         ordered = select(RUNS.c.id).where(RUNS.c.id.in_(run_ids)).order_by(RUNS.c.id)

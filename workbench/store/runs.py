@@ -16,11 +16,11 @@ from workbench.store.metrics import IDS, MetricQueries
 from workbench.store.outcome import collect
 from workbench.store.records import DAMAGED, Checkpoint, Experiment, Json, RunRecord
 from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS, SUMMARIES
-from workbench.values import storable
+from workbench.values import known_time, storable
 
 
 class RunRow(NamedTuple):
-    """A run without the columns that only its own page shows."""
+    """A run without the columns that only its own page shows; a time that is unknown is None."""
 
     id: int
     name: str
@@ -31,7 +31,7 @@ class RunRow(NamedTuple):
     directions: list[list[str]]
     job_id: int | None
     error: dict[str, Any] | None
-    created_at: float
+    created_at: float | None
     finished_at: float | None
     notes: str
 
@@ -155,7 +155,7 @@ class RunQueries(MetricQueries):
                 rows = connection.execute(_RUN_TABLE)
             else:
                 rows = connection.execute(_RUN_TABLE_OF, {"ids": list(run_ids)})
-            table = {row[0]: RunRow(*(_CHECK_RUN_ROW.mended(row) or row)) for row in rows}
+            table = {row[0]: _light(RunRow(*(_CHECK_RUN_ROW.mended(row) or row))) for row in rows}
         for run_id, end in self.unwritten_runs.items():
             if run_id in table and table[run_id].status == "running":
                 table[run_id] = table[run_id]._replace(**end)
@@ -189,6 +189,13 @@ class RunQueries(MetricQueries):
     def run_of(self, origin: str) -> RunRecord | None:
         """Return the run that was imported from an origin."""
         return self._one(RunRecord, select(RUNS).where(RUNS.c.origin == origin))
+
+    def imported(self, tool: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return (origin, name, environment) of the runs that were imported from a tool, oldest first."""
+        query = select(RUNS.c.origin, RUNS.c.name, RUNS.c.environment).order_by(RUNS.c.id)
+        with self._reading() as connection:
+            rows = connection.execute(query.where(RUNS.c.origin.startswith(f"{tool}:", autoescape=True)))
+            return [tuple(row) for row in rows]
 
     def running(self) -> list[tuple[int, str, int | None, str]]:
         """Return (id, host, pid, start of that process) of the running runs."""
@@ -265,6 +272,10 @@ class RunQueries(MetricQueries):
         steps = {one.step for one in checkpoints if one.step is not None}
         values = self._at_steps(connection, run_id, summaries, steps)
         return collect(run, summaries, checkpoints, values)
+
+
+def _light(row: RunRow) -> RunRow:
+    return row._replace(created_at=known_time(row.created_at), finished_at=known_time(row.finished_at))
 
 
 def _experiment_id(connection: Connection, name: str, created_at: float) -> int:

@@ -298,3 +298,18 @@ def test_a_line_is_itself_and_does_not_change_afterwards() -> None:
         assert len({one, other}) == 2
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(one, dataclasses.fields(one)[0].name, "another")
+
+
+@pytest.mark.parametrize(
+    ("axis", "start", "places"),
+    [("time", 0.0, [1.7e9, 1.7e9 + 2]), ("relative", 1.7e9, [0, 2]), ("relative", None, [0, 2])],
+)
+def test_a_point_without_a_usable_time_has_no_place_on_an_axis_of_time(
+    axis: str, start: float | None, places: list[float]
+) -> None:
+    times = [math.nan, 1.7e9, math.inf, 1.7e12, -5.0, 1.7e9 + 2]
+    x = x_values(series(list(range(6)), [0.0] * 6, times), axis, start=start)
+    here = [False, True, False, False, False, True]
+    assert np.isfinite(x).tolist() == here
+    assert x[here].tolist() == places
+    assert np.isnan(x_values(series([0], [1.0], [math.nan]), axis, start=start)).all()

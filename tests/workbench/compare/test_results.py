@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 import random
@@ -262,8 +263,10 @@ def test_every_kind_of_view_is_drawn_and_a_missing_one_is_said() -> None:
         ]
     )
     html = render_html(compared(one, other))
-    assert "#1 · kept" in html
-    assert "#2 · kept" in html
+    (drawing,) = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", html)
+    svg = base64.b64decode(drawing).decode("utf-8")
+    assert "#1 · kept" in svg
+    assert "#2 · kept" in svg
     assert re.search(r"wb-none[^>]*>#2 ", html)  # instead of the picture
     assert '0.750 <small class="wb-note">+0.250</small>' in html
     assert "개" in html

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
+import unicodedata
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import workbench as wb
-from workbench.compare import Comparison, RunSnapshot
+from workbench.compare import Comparison, RunSnapshot, setting_text
 
 
 def run(number: int, name: str, config: dict[str, Any], **last: float) -> RunSnapshot:
@@ -54,9 +57,29 @@ def test_no_cell_is_a_formula(comparison: Comparison) -> None:
     assert "'-" not in negative
 
 
-@pytest.mark.parametrize("text", ["=1", "+a", "-a", "@a", "\ta", "\na", "-1 a", "-1e", "--1", "+.", "-1.2.3"])
+#: Formulas behind blanks and invisible characters, and in full width.
+BLANKS = (
+    " =1",
+    "\xa0=1",
+    "\ufeff=1",
+    "\u200b=1",
+    "\u3000＝1",
+    "＋1",
+    "＠a",
+    "－a",
+    "\r=1",
+    " \t -a",
+    "\x00=1",
+    "﹦1",
+)
+
+
+@pytest.mark.parametrize(
+    "text", ["=1", "+a", "-a", "@a", "\ta", "\na", "-1 a", "-1e", "--1", "+.", "-1.2.3", *BLANKS]
+)
 def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
-    (row,) = csv.DictReader(io.StringIO(Comparison([run(1, text, {"a": text})]).to_csv()))
+    csv_text = Comparison([run(1, text, {"a": text})]).to_csv()
+    (row,) = csv.DictReader(io.StringIO(csv_text, newline=""))
     assert row["name"] == row["config:a"] == f"'{text}"
 
 
@@ -70,8 +93,20 @@ def test_a_text_that_is_harmless_stays_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_a_text_of_several_lines_stays_in_its_cell(end: str) -> None:
-    (row,) = csv.DictReader(io.StringIO(Comparison([run(1, f"a{end}=cmd()", {})]).to_csv()))
-    assert row["name"] == "a\n=cmd()"
+    text = Comparison([run(1, f"a{end}=cmd()", {})]).to_csv()
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["name"] == f"a{end}=cmd()"
+
+
+@given(st.lists(st.text(max_size=8), min_size=3, max_size=3))
+def test_csv_reads_back_exactly(texts: list[str]) -> None:
+    name, key, setting = (text.encode("utf-8", "replace").decode() for text in texts)
+    text = Comparison([run(1, name, {"k": setting}, **{f"m{key}": 1.0})]).to_csv()
+    heads, row = csv.reader(io.StringIO(text, newline=""))
+    assert heads[-1] == f"m{key}"
+    assert row[1] in (name, f"'{name}")
+    assert row[-2] in (setting_text(setting), f"'{setting_text(setting)}")
+    assert not any(unicodedata.normalize("NFKC", cell.strip())[:1] in ("=", "@", "+") for cell in row[1:])
 
 
 def test_a_metric_is_no_formula_either() -> None:
@@ -95,8 +130,22 @@ def test_markdown_shows_what_differs_and_the_best_in_bold(comparison: Comparison
 
 
 def test_markdown_escapes_what_it_must() -> None:
-    text = Comparison([run(1, "\\ ` * _ [ ] < > | # ~\n\n가", {}, x=1.0)]).to_markdown()
-    assert text.startswith(r"| Final | \\ \` \* \_ \[ \] \< \> \| \# \~ 가 |")
+    text = Comparison([run(1, "\\ ` * _ [ ] < > | # ~ $x$ a&b &lt; \x1b[2J\n\n가", {}, x=1.0)]).to_markdown()
+    assert text.startswith(r"| Final | \\ \` \* \_ \[ \] \< \> \| \# \~ \$x\$ a&b \&lt; \\x1b\[2J 가 |")
+
+
+@pytest.mark.parametrize("start", ["[0]", "*x", "[val] loss", " [a]"])
+def test_a_row_that_latex_would_take_for_an_argument_is_kept_apart(start: str) -> None:
+    one, two = run(1, "a", {start: 1}, **{start: 1.0}), run(2, "b", {start: 2}, **{start: 2.0})
+    text = Comparison([one, two]).to_latex()
+    shown = start.strip()
+    assert text.count("\\midrule\n{}" + shown) + text.count("\\midrule\n " + shown) == 2
+    assert not [line for line in text.splitlines() if line.startswith(("[", "*"))]
+
+
+def test_hyphens_and_controls_stay_what_they_are_in_latex() -> None:
+    text = Comparison([run(1, "--lr--- a-b \x07", {}, x=1.0)]).to_latex()
+    assert r"& -{}-lr-{}-{}- a-b \textbackslash{}x07 \\" in text
 
 
 @pytest.mark.parametrize(("statistic", "head"), [("last", "Final"), ("best", "Best"), ("min", "Min")])

@@ -354,6 +354,9 @@ def test_whole_curves_are_logged_at_once(workspace: wb.Workspace) -> None:
         {"metrics": {"m": [1.0]}, "steps": [1, 2]},
         {"metrics": {"m": [1.0]}, "steps": [2**64]},
         {"metrics": {"m": [1.0]}, "times": ["now"]},
+        {"metrics": {"m": [1.0]}, "times": [math.nan]},
+        {"metrics": {"m": [1.0, 2.0]}, "times": [1.7e9, 1.7e12]},
+        {"metrics": {"m": [1.0]}, "times": [-1.0]},
         {"metrics": {"": [1.0]}},
     ],
 )

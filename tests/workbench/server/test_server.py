@@ -25,6 +25,7 @@ import pytest
 import workbench as wb
 from tests.conftest import installed
 from tests.workbench.conftest import Live, job_row, live_server, make_index, until
+from tests.workbench.stored_times import add_bad_times
 from workbench.server.api.route import BODY_BYTES, Route
 from workbench.server.api.table import ROUTES
 
@@ -628,6 +629,38 @@ def test_polling_does_not_keep_a_server_awake(live: Live) -> None:
     assert last() == before
     live.post("jobs/1/cancel", None)
     assert last() > before
+
+
+def test_times_that_are_none_break_no_answer(live: Live, owner: wb.Workspace) -> None:
+    ids = add_bad_times(owner)
+
+    def strict(answer: httpx.Response) -> Any:
+        assert answer.status_code == 200, answer.text
+        return json.loads(answer.text, parse_constant=pytest.fail)
+
+    listed = {run["id"]: run for run in strict(live.get("runs"))["runs"]}
+    assert [(listed[run_id]["created_at"], listed[run_id]["finished_at"]) for run_id in ids] == [
+        (None, None)
+    ] * 5
+    (experiment,) = [
+        one for one in strict(live.get("experiments"))["experiments"] if one["name"] == "bad times"
+    ]
+    assert strict(live.get(f"experiments/{experiment['id']}/metrics"))["runs"]
+    first = ids[0]
+    assert strict(live.get(f"runs/{first}"))["created_at"] is None
+    assert strict(live.get(f"runs/{first}/outcome"))["outcome"]["points"] == 1500
+    points = strict(live.get(f"runs/{first}/metrics?name=m"))["points"]
+    assert [at for _, at, _ in points[2:6]] == [1.7e9 + 2, None, "Infinity", 1.7e12]
+    table = strict(live.post("runs/table", {"runs": ids}))["runs"]
+    assert [row["created_at"] for row in table] == [None] * 5
+    (series, *_) = strict(live.post("experiments/compare", {"runs": ids, "metrics": ["m"]}))["series"]
+    assert len(series["time"]) == len(series["step"])
+    assert strict(live.get("runs/marks"))["marks"]
+    with wb.connect(live.url, live.token) as remote:
+        run = remote.run(first)
+        assert (run.created_at, run.finished_at, run.seconds) == (None, None, None)
+        assert math.isnan(run.metric_points("m")[3][1])
+        assert [one.id for one in remote.runs("bad times")] == ids[::-1]
 
 
 def test_nan_and_infinity_have_json_values(live: Live, owner: wb.Workspace) -> None:

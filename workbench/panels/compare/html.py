@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from html import escape
 
 import numpy as np
@@ -16,6 +15,7 @@ from workbench.panels.base.assets import TROPHY
 from workbench.panels.base.colours import SERIES_COLOURS
 from workbench.panels.results.html import result_style, table_html
 from workbench.panels.results.plots import svg_image
+from workbench.values import as_moment
 
 #: Maximum number of runs in the tables, and of runs shown as columns; more become rows.
 STATIC_RUNS, COLUMNS = 20, 6
@@ -282,7 +282,8 @@ def number(value: float) -> str:
 
 def _x_text(value: float, axis: str) -> str:
     if axis == "time":
-        return datetime.fromtimestamp(value, UTC).strftime("%H:%M")
+        moment = as_moment(value)
+        return "" if moment is None else moment.strftime("%H:%M")
     if axis == "relative":
         return f"{value / 3600:.3g} h" if abs(value) >= 3600 else f"{value / 60:.3g} min"
     return number(value)

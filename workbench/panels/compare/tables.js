@@ -68,7 +68,7 @@ function finalTable(final, base, runs, statistic, act) {
 const SORTS = {
   newest: (a, b) => b.id - a.id,
   name: (a, b) => runName(a).localeCompare(runName(b), undefined, { numeric: true }),
-  duration: (a, b) => secondsOf(b) - secondsOf(a),
+  duration: (a, b) => (secondsOf(b) ?? -1) - (secondsOf(a) ?? -1),
 };
 
 const byMetric = (better) => (a, b) => {
@@ -76,7 +76,12 @@ const byMetric = (better) => (a, b) => {
   return better === "lower" ? a.number - b.number : b.number - a.number;
 };
 
-const secondsOf = (run) => (run.ended ?? Date.now() / 1000) - run.began;
+// null where it is unknown when a run began or ended, as after an import without usable times.
+const secondsOf = (run) => {
+  const end = run.ended ?? (run.status === "running" ? Date.now() / 1000 : null);
+  return run.began === null || end === null ? null : Math.max(end - run.began, 0);
+};
+const durationOf = (run) => (secondsOf(run) === null ? "–" : durationText(Math.round(secondsOf(run))));
 const matches = (run, words) => {
   const text = [`#${run.id}`, run.name, run.experiment, run.status, ...run.tags, run.notes].join(" ").toLowerCase();
   return words.every((word) => text.includes(word));
@@ -112,7 +117,7 @@ function makeRunList(act) {
       h("td", { class: "wb-muted", title: run.experiment }, h("span", { class: "wb-name" }, run.experiment)),
       h("td", { class: "wb-tags" }, ...tags),
       h("td", {}, h("span", { class: `wb-pill wb-${run.status}` }, run.status)),
-      h("td", { class: "wb-muted wb-num", "data-began": run.ended ? null : run.began }, durationText(Math.round(secondsOf(run)))),
+      h("td", { class: "wb-muted wb-num", "data-began": run.status === "running" && !run.ended ? run.began : null }, durationOf(run)),
       h("td", { class: run.best ? "wb-end wb-best" : "wb-end" }, run.best && trophy(), run.value || h("span", { class: "wb-muted" }, "–")),
     );
   }

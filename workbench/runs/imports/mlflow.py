@@ -6,8 +6,7 @@ matter. A server is read through MLflow's client.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,122 +14,52 @@ from urllib.parse import quote, unquote, urlsplit
 
 from workbench.errors import BadInput, MissingExtra, StoreError
 from workbench.runs.imports import ForeignRun, Imported, OnProgress, bring
+from workbench.runs.imports.mlflow_files import runs_in_folder
+from workbench.runs.imports.mlflow_terms import RunProblems, foreign_run, number_of, points_of
+from workbench.runs.imports.report import Report
 from workbench.store.engines import sqlite_module
 from workbench.store.points import Batch
 from workbench.store.store import Store
-
-_STATUS = {
-    "RUNNING": "running",
-    "SCHEDULED": "running",
-    "FINISHED": "succeeded",
-    "FAILED": "failed",
-    "KILLED": "cancelled",
-}
-
-
-#: Status numbers in run files.
-_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
-
-
-#: MLflow's databases store the largest float in place of infinity.
-_GREATEST = 1.7976931348623157e308
-
 
 _HINT = "Give sqlite:///path/mlflow.db, postgresql://…, an mlruns folder, or https://server."
 
 
 def import_mlflow(store: Store, uri: str, on_progress: OnProgress | None = None) -> Imported:
     """Import the runs of an MLflow store; see ``Workspace.import_mlflow``."""
-    passed_over: Counter[str] = Counter()
-    runs = list(_read(str(uri), passed_over))
-    return bring(store, runs, dict(passed_over), on_progress)
+    report = Report()
+    return bring(store, list(_read(str(uri), report)), report, on_progress)
 
 
-def _read(uri: str, passed_over: Counter[str]) -> Iterator[ForeignRun]:
+def _read(uri: str, report: Report) -> Iterator[ForeignRun]:
     kind = urlsplit(uri).scheme if "://" in uri or uri.startswith("file:") else ""
     if kind in ("http", "https", "databricks"):
-        return _from_server(uri)
+        return _from_server(uri, report)
     if kind in ("", "file"):
         path = Path(unquote(urlsplit(uri).path) if kind else uri).expanduser()
-        return _from_path(path, passed_over)
-    return _from_database(uri, passed_over)
+        return _from_path(path, report)
+    return _from_database(uri, report)
 
 
-def _from_path(path: Path, passed_over: Counter[str]) -> Iterator[ForeignRun]:
+def _from_path(path: Path, report: Report) -> Iterator[ForeignRun]:
     if path.is_file():
-        return _from_database(f"sqlite:///{path.absolute()}", passed_over)
+        return _from_database(f"sqlite:///{path.absolute()}", report)
     if not path.is_dir():
         raise BadInput(f"no MLflow store at {str(path)!r}", hint=_HINT)
     for folder in (path, path / "mlruns"):
         if next(folder.glob("*/meta.yaml"), None) is not None:
-            return _from_files(folder, passed_over)
+            return runs_in_folder(folder, report)
     if (path / "mlflow.db").is_file():
-        return _from_database(f"sqlite:///{(path / 'mlflow.db').absolute()}", passed_over)
+        return _from_database(f"sqlite:///{(path / 'mlflow.db').absolute()}", report)
     raise BadInput(
         f"no MLflow store at {str(path)!r}: neither mlflow.db nor experiment folders found", hint=_HINT
     )
 
 
-def _foreign(
-    run_id: str,
-    experiment: str,
-    name: str,
-    status: str,
-    times: tuple[float | None, float | None],
-    params: Mapping[str, str],
-    tags: Mapping[str, str],
-    about: Mapping[str, Any],
-    metrics: Any,
-) -> ForeignRun:
-    """Return a run in the workbench's terms; MLflow's system tags go to other columns."""
-    system = {key: value for key, value in tags.items() if key.startswith("mlflow.")}
-    git = {
-        "commit": system.get("mlflow.source.git.commit"),
-        "branch": system.get("mlflow.source.git.branch"),
-        "dirty": None,
-    }
-    begun, ended = times
-    return ForeignRun(
-        origin=f"mlflow:{run_id}",
-        experiment=experiment,
-        name=name or system.get("mlflow.runName", "") or run_id,
-        status=_STATUS.get(status, "lost"),
-        created_at=begun or 0.0,
-        finished_at=ended if ended is not None or status in ("RUNNING", "SCHEDULED") else begun,
-        metrics=metrics,
-        config={key: _value(text) for key, text in sorted(params.items())},
-        tags={key: value for key, value in sorted(tags.items()) if key not in system},
-        notes=system.get("mlflow.note.content", ""),
-        git=git if git["commit"] else {},
-        environment={"mlflow": {**{k: v for k, v in about.items() if v is not None}, "tags": system}},
-    )
-
-
-def _value(text: str) -> Any:
-    """Return a parameter's value if its text is unambiguous: MLflow stores only text."""
-    if text in ("True", "False", "None"):
-        return {"True": True, "False": False, "None": None}[text]
-    for kind in (int, float):
-        try:
-            value: Any = kind(text)
-        except ValueError:
-            continue
-        if str(value) == text and text not in ("nan", "inf", "-inf"):
-            return value
-    return text
-
-
-def _number(value: float, is_nan: bool = False) -> float:
-    if is_nan:
-        return float("nan")
-    return value if abs(value) != _GREATEST else value * 10  # overflows to infinity
-
-
 # A database ------------------------------------------------------------------------------------------
 
 
-def _from_database(uri: str, passed_over: Counter[str]) -> Iterator[ForeignRun]:
-    from sqlalchemy import create_engine, inspect, make_url, text
+def _from_database(uri: str, report: Report) -> Iterator[ForeignRun]:
+    from sqlalchemy import create_engine, event, inspect, make_url, text
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     try:
@@ -146,6 +75,8 @@ def _from_database(uri: str, passed_over: Counter[str]) -> Iterator[ForeignRun]:
         elif url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")
         engine = create_engine(url, **options)
+        if sqlite:
+            event.listen(engine, "connect", _take_any_text)
     except ArgumentError:
         raise BadInput(f"{uri!r} is not the URL of an MLflow store", hint=_HINT) from None
     except ModuleNotFoundError as error:
@@ -155,25 +86,37 @@ def _from_database(uri: str, passed_over: Counter[str]) -> Iterator[ForeignRun]:
         if not required <= set(inspect(engine).get_table_names()):
             raise BadInput(f"the database at {url.render_as_string()} is not an MLflow database", hint=_HINT)
         query = partial(_rows, engine)
-        passed_over["deleted runs"] += query(text(_DELETED))[0][0]
+        report.leave_out("deleted runs", query(text(_DELETED))[0][0])
         runs = query(text(_RUNS))
         params, tags = _pairs(query(text(_PARAMS))), _pairs(query(text(_TAGS)))
     except SQLAlchemyError as error:
-        raise StoreError(f"MLflow's database cannot be read: {error}") from error
+        raise _unreadable(error) from error
     # SQLite keeps the insertion order; elsewhere order by time, then by step within a millisecond.
     order = "rowid" if sqlite else "timestamp, step"
     for run_id, name, status, begun, ended, user, artifacts, experiment in runs:
-        yield _foreign(
-            run_id,
-            experiment,
-            name or "",
+        about = {"user": user, "artifact_uri": artifacts}
+        problems = RunProblems(f"run {run_id}", about, report)
+        yield foreign_run(
+            str(run_id),
+            str(experiment),
+            str(name or ""),
             status,
-            (_seconds(begun), _seconds(ended)),
+            (begun, ended),
             params.get(run_id, {}),
             tags.get(run_id, {}),
-            {"run_id": run_id, "status": status, "user": user, "artifact_uri": artifacts},
-            partial(_curves, engine, run_id, order),
+            about,
+            partial(_curves, engine, run_id, order, problems),
+            problems,
         )
+
+
+def _take_any_text(connection: Any, _: Any) -> None:
+    """Read text of SQLite that is not UTF-8 with its bytes escaped, rather than failing."""
+    connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
+
+
+def _unreadable(error: Exception) -> StoreError:
+    return StoreError(f"MLflow's database cannot be read: {error}")
 
 
 _RUNS = """select r.run_uuid, r.name, r.status, r.start_time, r.end_time, r.user_id, r.artifact_uri, e.name
@@ -193,116 +136,45 @@ def _rows(engine: Any, statement: Any, **values: Any) -> list[Any]:
         return list(connection.execute(statement, values).all())
 
 
-def _curves(engine: Any, run_id: str, order: str) -> Iterator[tuple[str, Batch]]:
+def _curves(
+    engine: Any, run_id: str, order: str, problems: RunProblems, fallback: float
+) -> Iterator[tuple[str, Batch]]:
     from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
 
     every = text("select distinct key from metrics where run_uuid = :run order by key")
-    names = _rows(engine, every, run=run_id)
+    try:
+        names = _rows(engine, every, run=run_id)
+    except SQLAlchemyError as error:
+        raise _unreadable(error) from error
     points = text(
         "select step, timestamp, value, is_nan from metrics where run_uuid = :run and key = :key "  # noqa: S608
         f"order by {order}"
     )
     for (name,) in names:
-        rows = _rows(engine, points, run=run_id, key=name)
-        yield (
-            name,
-            Batch(
-                [int(row[0]) for row in rows],
-                [row[1] / 1000 for row in rows],
-                [_number(row[2], bool(row[3])) for row in rows],
-            ),
-        )
+        try:
+            rows = _rows(engine, points, run=run_id, key=name)
+        except SQLAlchemyError as error:
+            raise _unreadable(error) from error
+        logged = ((step, at, _logged(value, is_nan)) for step, at, value, is_nan in rows)
+        yield str(name), points_of(logged, f"metric {name}", fallback, problems)
+
+
+def _logged(value: Any, is_nan: Any) -> Any:
+    return number_of(value, bool(is_nan)) if isinstance(value, float) or is_nan else value
 
 
 def _pairs(rows: list[Any]) -> dict[str, dict[str, str]]:
     out: dict[str, dict[str, str]] = {}
     for run_id, key, value in rows:
-        out.setdefault(run_id, {})[key] = value or ""
+        out.setdefault(run_id, {})[str(key)] = str(value or "")
     return out
-
-
-def _seconds(milliseconds: Any) -> float | None:
-    return None if milliseconds is None else int(milliseconds) / 1000
-
-
-# A folder --------------------------------------------------------------------------------------------
-
-
-def _from_files(folder: Path, passed_over: Counter[str]) -> Iterator[ForeignRun]:
-    for about in sorted(folder.glob("*/meta.yaml")):
-        experiment = _meta(about)
-        active = experiment.get("lifecycle_stage", "active") == "active"
-        for file in sorted(about.parent.glob("*/meta.yaml")):
-            run = _meta(file)
-            if "run_id" not in run and "run_uuid" not in run:
-                continue  # a model of the experiment, or something else
-            if not active or run.get("lifecycle_stage", "active") != "active":
-                passed_over["deleted runs"] += 1
-                continue
-            run_id = str(run.get("run_id") or run["run_uuid"])
-            status = run.get("status", "")
-            status = _NUMBERS.get(status, str(status))
-            yield _foreign(
-                run_id,
-                str(experiment.get("name", about.parent.name)),
-                str(run.get("run_name") or ""),
-                status,
-                (_seconds(run.get("start_time")), _seconds(run.get("end_time"))),
-                _texts(file.parent / "params"),
-                _texts(file.parent / "tags"),
-                {
-                    "run_id": run_id,
-                    "status": status,
-                    "user": run.get("user_id"),
-                    "artifact_uri": run.get("artifact_uri"),
-                },
-                partial(_lines, file.parent / "metrics"),
-            )
-    passed_over["deleted runs"] += sum(1 for _ in (folder / ".trash").glob("*/*/meta.yaml"))
-
-
-def _meta(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from None
-    if not isinstance(data, dict):
-        raise BadInput(f"{path} does not describe an experiment or a run")
-    return data
-
-
-def _texts(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def _lines(folder: Path) -> Iterator[tuple[str, Batch]]:
-    """Yield the metrics of one run: one file per metric, one line per point (time in ms, value, step)."""
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file():
-            continue
-        steps, times, values = [], [], []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                at, value, *rest = line.split()
-                times.append(int(at) / 1000)
-                values.append(float(value))
-                steps.append(int(rest[0]) if rest else 0)
-            except ValueError:
-                raise BadInput(f"{path}, line {number}: {line!r} is not an MLflow metric") from None
-        if values:
-            yield path.relative_to(folder).as_posix(), Batch(steps, times, values)
 
 
 # A server --------------------------------------------------------------------------------------------
 
 
-def _from_server(uri: str) -> Iterator[ForeignRun]:
+def _from_server(uri: str, report: Report) -> Iterator[ForeignRun]:
     try:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -312,22 +184,20 @@ def _from_server(uri: str) -> Iterator[ForeignRun]:
     try:
         for experiment in _pages(client.search_experiments):
             for run in _pages(partial(client.search_runs, [experiment.experiment_id])):
-                about = run.info
-                yield _foreign(
-                    about.run_id,
+                info = run.info
+                about = {"user": info.user_id, "artifact_uri": info.artifact_uri}
+                problems = RunProblems(f"run {info.run_id}", about, report)
+                yield foreign_run(
+                    info.run_id,
                     experiment.name,
-                    about.run_name or "",
-                    about.status,
-                    (_seconds(about.start_time), _seconds(about.end_time)),
+                    info.run_name or "",
+                    info.status,
+                    (info.start_time, info.end_time),
                     run.data.params,
                     run.data.tags,
-                    {
-                        "run_id": about.run_id,
-                        "status": about.status,
-                        "user": about.user_id,
-                        "artifact_uri": about.artifact_uri,
-                    },
-                    partial(_history, client, about.run_id, sorted(run.data.metrics)),
+                    about,
+                    partial(_history, client, info.run_id, sorted(run.data.metrics), problems),
+                    problems,
                 )
     except MlflowException as error:
         raise BadInput(f"the MLflow server at {uri} does not answer: {error}") from error
@@ -342,14 +212,16 @@ def _pages(ask: Any) -> Iterator[Any]:
             return
 
 
-def _history(client: Any, run_id: str, names: list[str]) -> Iterator[tuple[str, Batch]]:
+def _history(
+    client: Any, run_id: str, names: list[str], problems: RunProblems, fallback: float
+) -> Iterator[tuple[str, Batch]]:
+    from mlflow.exceptions import MlflowException
+
     for name in names:
-        points = sorted(client.get_metric_history(run_id, name), key=lambda point: point.timestamp)
-        yield (
-            name,
-            Batch(
-                [int(point.step) for point in points],
-                [point.timestamp / 1000 for point in points],
-                [_number(point.value) for point in points],
-            ),
-        )
+        try:
+            points = sorted(client.get_metric_history(run_id, name), key=lambda point: point.timestamp)
+        except MlflowException as error:
+            problems.leave_out(f"metric {name}: the server did not send it ({error})")
+            continue
+        logged = ((point.step, point.timestamp, number_of(point.value)) for point in points)
+        yield name, points_of(logged, f"metric {name}", fallback, problems)

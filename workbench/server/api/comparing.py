@@ -118,7 +118,7 @@ class MarksOut(BaseModel):
 class RunRowOut(RunHead):
     """A run with its metric summary, for comparisons."""
 
-    created_at: float = Field(description="Seconds since 1970.")
+    created_at: float | None = Field(description="Seconds since 1970; null if unknown.")
     finished_at: float | None
     notes: str
     adapter: str = Field(description="Adapter of the job that made the run; empty without a job.")
@@ -161,7 +161,7 @@ class SeriesOut(BaseModel):
     run: int
     name: str
     step: list[int]
-    time: list[float] = Field(description="Seconds since 1970.")
+    time: list[float | str | None] = Field(description="Seconds since 1970.")
     value: list[float | str | None] = Field(description="NaN is null; infinities are strings.")
 
 
@@ -271,7 +271,7 @@ async def compare(desk: WorkbenchServer, call: Call) -> Any:
                 "run": run_id,
                 "name": name,
                 "step": curve.step.tolist(),
-                "time": curve.time.tolist(),
+                "time": [wire.number_json(at) for at in curve.time.tolist()],
                 "value": [wire.number_json(value) for value in curve.value.tolist()],
             }
             for (run_id, name), curve in curves.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -18,6 +18,7 @@ from workbench.server.api.fields import Asked, Given, Number, Page, from_text
 from workbench.server.api.route import Call, id_in_path
 from workbench.server.desk import WorkbenchServer
 from workbench.store.outcome import STATISTICS
+from workbench.values import as_moment
 from workbench.workspace import Workspace
 
 
@@ -41,7 +42,7 @@ class ExperimentOut(BaseModel):
 
     id: int
     name: str
-    created_at: str
+    created_at: str | None = Field(description="Null if unknown.")
 
 
 class ExperimentsOut(BaseModel):
@@ -67,7 +68,7 @@ class RunHead(BaseModel):
 class RunOut(RunHead):
     """A run, without its metrics."""
 
-    created_at: str
+    created_at: str | None = Field(description="Null if unknown, as after an import without usable times.")
     finished_at: str | None
 
 
@@ -180,11 +181,12 @@ async def list_experiments(desk: WorkbenchServer, call: Call) -> Any:
 
 
 def _experiment(row: Any) -> dict[str, Any]:
-    return {"id": row.id, "name": row.name, "created_at": _moment(row.created_at)}
+    return {"id": row.id, "name": row.name, "created_at": moment_json(as_moment(row.created_at))}
 
 
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+def moment_json(moment: datetime | None) -> str | None:
+    """Return a date as an ISO timestamp; None if it is unknown."""
+    return None if moment is None else moment.isoformat()
 
 
 def _some_runs(home: Workspace, experiment: str | None, page: fields.Page) -> tuple[list[LocalRun], bool]:
@@ -250,7 +252,7 @@ async def run_points(desk: WorkbenchServer, call: Call) -> Any:
         points = home.run(id_in_path(call, "run_id")).metric_points(query.name, after=query.after)
         return {
             "name": query.name,
-            "points": [[step, at, wire.number_json(value)] for step, at, value in points],
+            "points": [[step, wire.number_json(at), wire.number_json(value)] for step, at, value in points],
         }
 
     return await desk.run(look)
@@ -271,8 +273,8 @@ def run_json(run: Run) -> dict[str, Any]:
         "directions": [list(pair) for pair in run.directions],
         "job_id": run.job_id,
         "error": run.error,
-        "created_at": run.created_at.isoformat(),
-        "finished_at": None if run.finished_at is None else run.finished_at.isoformat(),
+        "created_at": moment_json(run.created_at),
+        "finished_at": moment_json(run.finished_at),
     }
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import workbench as wb
 from tests.workbench.points import Point, add_points
+from tests.workbench.stored_times import BAD_TIMES, add_bad_times
 from workbench.compare.curves import smoothed
 from workbench.panels.base.assets import TROPHY
 from workbench.panels.compare import view as module
@@ -157,6 +158,21 @@ def test_a_curve_over_wall_time_keeps_its_seconds(panel: ComparePanel, workspace
     panel.set(axis="no such metric")
     assert lines(panel.live) == []
     assert panel.state["problem"] is None
+
+
+def test_times_that_are_none_break_no_panel(panel: ComparePanel, workspace: wb.Workspace) -> None:
+    ids = add_bad_times(workspace)
+    panel.refresh()
+    rows = [row for row in panel.state["runs"] if row["id"] in ids]
+    assert [(row["began"], row["ended"]) for row in rows] == [(None, None)] * len(BAD_TIMES)
+    json.dumps(panel.state, allow_nan=False)
+    panel.choose(ids)
+    for axis in ("time", "relative"):
+        panel.set(axis=axis)
+        (line, *_) = lines(panel.curves)
+        low, high = min(line["arrays"][0]), max(line["arrays"][0])
+        assert 0 <= high - low < 1500
+        assert "at 1.7e+12" in panel.to_html()
 
 
 def test_smoothing_averaging_and_a_window_change_the_lines(

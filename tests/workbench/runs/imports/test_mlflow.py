@@ -14,7 +14,7 @@ import pytest
 
 import workbench as wb
 from workbench import cli
-from workbench.runs.imports import mlflow as reader
+from workbench.runs.imports.mlflow_terms import parameter_value
 
 #: Write runs into a store, and print what MLflow reads from it.
 _WRITE = """
@@ -191,8 +191,9 @@ def test_a_server_is_asked_through_its_client_and_says_the_same(
     program = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"
         "import workbench as wb\nfrom workbench.runs.imports import bring, mlflow\n"
+        "from workbench.runs.imports.report import Report\nreport = Report()\n"
         "home = wb.Workspace(sys.argv[1])\n"
-        "print(bring(home.store, list(mlflow._from_server(sys.argv[2])), {}).new)"
+        "print(bring(home.store, list(mlflow._from_server(sys.argv[2], report)), report).new)"
     )
     subprocess.run(
         [sys.executable, "-c", program, str(workspace.path), uri],
@@ -240,15 +241,69 @@ def test_what_is_no_store_is_refused_with_what_may_be_given(
     assert workspace.runs() == []
 
 
-@pytest.mark.parametrize("text", ["x", "1e5 0.5 x", "", "nonsense here now"])
-def test_a_damaged_file_is_named_with_its_line(workspace: wb.Workspace, tmp_path: Path, text: str) -> None:
-    run = tmp_path / "mlruns" / "0" / "r1"
-    (run / "metrics").mkdir(parents=True)
-    (run.parent / "meta.yaml").write_text("name: Default\nlifecycle_stage: active\n")
-    (run / "meta.yaml").write_text("run_id: r1\nstatus: 3\nstart_time: 1000\nend_time: 2000\n")
-    (run / "metrics" / "m").write_text(f"1000 0.5 0\n{text}\n")
-    with pytest.raises(wb.BadInput, match=r"metrics/m, line 2"):
+def make_database(path: Path, **run: object) -> None:
+    """Write a database with the tables of MLflow's that are read, one run, and points of every kind."""
+    row = {"name": "odd", "status": "FINISHED", "start": 1_700_000_000_000, "end": 1_700_000_001_000, **run}
+    with sqlite3.connect(path) as store:
+        store.executescript("""
+            create table experiments (experiment_id, name, lifecycle_stage);
+            create table runs (run_uuid, name, status, start_time, end_time, user_id, artifact_uri,
+                               experiment_id, lifecycle_stage);
+            create table metrics (run_uuid, key, step, timestamp, value, is_nan);
+            create table params (run_uuid, key, value);
+            create table tags (run_uuid, key, value);
+            insert into experiments values (1, 'tries', 'active');
+        """)
+        values = ("r1", row["name"], row["status"], row["start"], row["end"], "me", "x", 1, "active")
+        store.execute("insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        points = [
+            (0, 1_700_000_000_000, 0.5),
+            ("x", 1, 1.0),
+            (1, 1, None),
+            (2**62 * 1.0, 1, 1.0),
+            (2, "y", 1.0),
+        ]
+        store.executemany("insert into metrics values ('r1', 'm', ?, ?, ?, 0)", points)
+        store.execute("insert into metrics values ('r1', 'm', 3, 1e300, 7, 0)")
+        store.execute("insert into params values ('r1', 'p', cast(x'636166e9' as text))")
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("start", "abc"), ("end", 1e300), ("status", 7), ("name", None)]
+)
+def test_odd_values_in_a_database_cost_only_themselves(
+    workspace: wb.Workspace, tmp_path: Path, column: str, value: object
+) -> None:
+    make_database(tmp_path / "mlflow.db", **{column: value})
+    imported = workspace.import_mlflow(str(tmp_path))
+    (run,) = workspace.runs()
+    assert [(step, at, value) for step, at, value in run.metric_points("m")] == [
+        (0, 1.7e9, 0.5),
+        (2**62, 0.001, 1.0),
+        (3, 0.001, 7.0),
+    ]
+    assert run.config == {"p": "caf\\xe9"}
+    assert (run.created_at is None) == (column == "start")
+    named = list(imported.passed_over)
+    assert named[-1] == "run r1, metric m: 3 points are not numbers (such as ('x', 1, 1.0))"
+    assert len(named) == 1 + (column != "name")
+    assert "1 times are invalid" in imported.notes[0]
+
+
+def test_a_database_that_breaks_half_way_leaves_a_run_that_says_so(
+    workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    make_database(tmp_path / "mlflow.db")
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        store.execute("alter table metrics rename column value to worth")
+    store.close()
+    with pytest.raises(wb.StoreError, match="MLflow's database cannot be read"):
         workspace.import_mlflow(str(tmp_path))
+    (run,) = workspace.runs()
+    assert run.status == "lost"
+    assert run.error is not None
+    assert "import" in run.error["message"].lower()
 
 
 @pytest.mark.parametrize(
@@ -264,7 +319,7 @@ def test_a_damaged_file_is_named_with_its_line(workspace: wb.Workspace, tmp_path
     ],
 )
 def test_a_parameter_is_a_number_only_where_its_text_is_just_that(text: str, value: object) -> None:
-    found = reader._value(text)
+    found = parameter_value(text)
     assert (found, type(found)) == (value, type(value))
 
 

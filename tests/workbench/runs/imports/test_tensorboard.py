@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 
 import workbench as wb
+from tests.workbench.runs.imports.event_files import NOW, losses, restart, scalar, settings
+from tests.workbench.runs.imports.event_files import write as write_file
 from workbench import cli
-from workbench.runs.imports import events
+from workbench.runs.imports import ForeignRun, bring, events, tensorboard
+from workbench.runs.imports.report import Report
+from workbench.store.points import Batch
 
 #: Write with PyTorch's own writer; it is loaded elsewhere, since it warns and we count that as errors.
 _WRITE = """
@@ -186,7 +190,7 @@ def test_a_tensor_of_one_number_is_that_number(
         for part in ("float_val", "double_val", "int_val", "int64_val", "bool_val", "half_val"):
             tensor.ClearField(part)
         tensor.tensor_content = array.tobytes()
-    assert events._tensor(tensor.SerializeToString()) == found
+    assert events._tensor(events._Message(tensor.SerializeToString())) == found
 
 
 def test_a_file_that_is_still_being_written_is_read_as_far_as_it_is_whole(
@@ -250,3 +254,236 @@ def test_the_command_line_imports_and_says_what_came(
     printed = capsys.readouterr().out
     assert "0 new, 0 continued, 2 unchanged" in printed
     assert "images (1)" in printed
+
+
+# What TensorBoard shows --------------------------------------------------------------------------
+
+
+def curves(home: wb.Workspace, name: str = "loss") -> dict[str, list[float]]:
+    return {run.name: [value for _, _, value in run.metric_points(name)] for run in home.runs()}
+
+
+def fork(logs: Path) -> None:
+    """Copy a run's folder, and go on with both."""
+    shutil.copytree(logs / "base", logs / "branch")
+    write_file(logs / "branch", 2, losses(2, [5, 6]))
+    write_file(logs / "base", 3, losses(2, [3, 4]))
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_copy_that_was_trained_on_is_a_run_of_its_own(
+    tmp_path: Path, workspace: wb.Workspace, first: bool
+) -> None:
+    logs = tmp_path / "logs"
+    write_file(logs / "base", 1, losses(0, [1, 2]))
+    if first:
+        workspace.import_tensorboard(logs)
+    fork(logs)
+    brought = workspace.import_tensorboard(logs)
+    assert (brought.new, brought.changed) == ((1, 1) if first else (2, 0))
+    expected = {"base": [1.0, 2.0, 3.0, 4.0], "branch": [1.0, 2.0, 5.0, 6.0]}
+    assert curves(workspace) == expected
+    ids = {run.name: run.id for run in workspace.runs()}
+    # Moved as a whole, both went on.
+    write_file(logs / "branch", 4, losses(4, [7]))
+    moved = logs.rename(tmp_path / "moved")
+    again = workspace.import_tensorboard(moved)
+    assert (again.new, again.points) == (0, 1)
+    assert curves(workspace) == {**expected, "branch": [1.0, 2.0, 5.0, 6.0, 7.0]}
+    # One renamed.
+    (moved / "branch").rename(moved / "better")
+    assert workspace.import_tensorboard(moved).new == 0
+    assert {run.name: run.id for run in workspace.runs()} == {"base": ids["base"], "better": ids["branch"]}
+
+
+def test_two_runs_that_an_earlier_version_made_one_are_parted(
+    tmp_path: Path, workspace: wb.Workspace
+) -> None:
+    logs = tmp_path / "logs"
+    write_file(logs / "base", 1, losses(0, [1, 2]))
+    fork(logs)
+    # As version 0.2.0 stored them: both folders in the run of their first file.
+    mixed = ForeignRun(
+        origin=f"tensorboard:events.out.tfevents.1.host.1.0@{NOW!r}",
+        experiment="logs",
+        name="branch",
+        status="succeeded",
+        created_at=NOW,
+        finished_at=NOW,
+        metrics=lambda: [("loss", Batch([0, 1, 2, 3, 2, 3], [NOW, NOW + 1] * 3, [1, 2, 3, 4, 5, 6]))],
+        environment={"tensorboard": {"folder": str(logs / "branch")}},
+    )
+    bring(workspace.store, [mixed], Report())
+    brought = workspace.import_tensorboard(logs)
+    assert (brought.new, brought.changed) == (1, 1)
+    assert curves(workspace) == {"base": [1.0, 2.0, 3.0, 4.0], "branch": [1.0, 2.0, 5.0, 6.0]}
+    assert workspace.import_tensorboard(logs).unchanged == 2
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_what_a_restart_discarded_is_not_there(tmp_path: Path, workspace: wb.Workspace, first: bool) -> None:
+    logs = tmp_path / "logs"
+    write_file(logs, 1, [*losses(0, range(10)), scalar("lr", 3, 0.5), scalar("lr", 7, 0.25)])
+    if first:
+        assert workspace.import_tensorboard(logs).points == 12
+    write_file(logs, 2, [restart(5), *losses(5, [15, 16])])
+    brought = workspace.import_tensorboard(logs)
+    assert brought.passed_over == {"points that a restart of the training discarded": 6}
+    (run,) = workspace.runs()
+    assert [value for _, _, value in run.metric_points("loss")] == [0, 1, 2, 3, 4, 15, 16]
+    assert [step for step, _, _ in run.metric_points("lr")] == [3]
+    assert run.summary["loss"]["max"] == 16
+    again = workspace.import_tensorboard(logs)
+    assert (again.unchanged, again.points) == (1, 0)
+
+
+def test_the_first_session_of_a_file_discards_nothing_of_its_own(
+    tmp_path: Path, workspace: wb.Workspace
+) -> None:
+    # TensorFlow's supervisor may write numbers before it says that the session began.
+    write_file(tmp_path / "logs", 1, [*losses(0, [1, 2]), restart(0), *losses(2, [3, 4]), restart(3)])
+    workspace.import_tensorboard(tmp_path / "logs")
+    assert curves(workspace) == {"logs": [1.0, 2.0, 3.0]}
+
+
+def test_the_same_points_are_brought_as_tensorboard_reads(tmp_path: Path, workspace: wb.Workspace) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "logs"
+    write_file(folder, 1, losses(0, range(6)))
+    write_file(folder, 2, [restart(4), *losses(4, [10, 11, 12])])
+    write_file(folder, 3, [restart(5), *losses(5, [20, 21])])
+    board = EventAccumulator(str(folder)).Reload()
+    workspace.import_tensorboard(folder)
+    assert curves(workspace) == {"logs": [point.value for point in board.Scalars("loss")]}
+
+
+def test_links_are_followed_as_tensorboard_does_and_each_folder_once(
+    tmp_path: Path, workspace: wb.Workspace
+) -> None:
+    logs, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"
+    write_file(logs / "m" / "own", 1, losses(0, [1]))
+    write_file(elsewhere / "b", 2, losses(0, [2]))
+    write_file(elsewhere / "a", 3, losses(0, [3]))
+    (elsewhere / "a" / "back").symlink_to(logs)
+    (logs / "linked").symlink_to(elsewhere)
+    (logs / "again").symlink_to(logs / "m" / "own")
+    (logs / "m" / "loop").symlink_to(logs)
+    (logs / "dangling.tfevents").symlink_to("nowhere")
+    (logs / "self").symlink_to("self")
+    brought = workspace.import_tensorboard(logs)
+    assert curves(workspace) == {"m/own": [1.0], "linked/a": [3.0], "linked/b": [2.0]}
+    assert set(brought.passed_over) == {
+        "dangling.tfevents, which is not a file",
+        *(
+            f"{name}, a link to a folder that was read already"
+            for name in ("again", "m/loop", "linked/a/back")
+        ),
+    }
+    assert brought.notes == tuple(
+        f"linked/{name} is elsewhere: a link to {elsewhere / name} was followed" for name in ("a", "b")
+    )
+
+
+def test_a_link_to_a_whole_disk_ends(
+    tmp_path: Path, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorboard, "MOST_FOLDERS", 3)
+    write_file(tmp_path / "logs", 1, losses(0, [1]))
+    (tmp_path / "logs" / "x").symlink_to("/usr")
+    brought = workspace.import_tensorboard(tmp_path / "logs")
+    assert brought.passed_over == {"folders beyond the first 3": 1}
+    assert brought.new == 1
+
+
+def test_a_folder_that_is_not_utf8_is_escaped(tmp_path: Path, workspace: wb.Workspace) -> None:
+    logs = tmp_path / "caf\udce9"
+    write_file(logs / "\udce9", 1, losses(0, [1]))
+    for _ in range(2):
+        workspace.import_tensorboard(logs)
+    (run,) = workspace.runs()
+    assert (run.experiment, run.name) == ("caf\\udce9", "\\udce9")
+
+
+@pytest.mark.parametrize("unit", [1e3, 1e6, 1e9])
+def test_times_in_a_finer_unit_are_converted_and_the_runs_are_listed(
+    tmp_path: Path, workspace: wb.Workspace, unit: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_file(tmp_path / "logs", 1, losses(0, [1, 2], NOW * unit), NOW * unit)
+    brought = workspace.import_tensorboard(tmp_path / "logs")
+    assert "3 times were in a finer unit than seconds" in brought.notes[0]
+    (run,) = workspace.runs()
+    assert run.created_at is not None
+    assert run.created_at.year == 2023
+    assert [at for _, at, _ in run.metric_points("loss")] == pytest.approx([NOW, NOW], abs=2)
+    assert cli.run(["--workspace", str(workspace.path), "runs", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)["runs"]
+    assert listed["created_at"].startswith("2023-11-14")
+
+
+@pytest.mark.parametrize("at", [math.nan, math.inf, -math.inf, -5.0, 1e300])
+@pytest.mark.parametrize("stamp", [1, 1_600_000_000])
+def test_times_that_are_none_cost_no_point(
+    tmp_path: Path, workspace: wb.Workspace, at: float, stamp: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = [scalar("loss", 0, 1.0, at), scalar("loss", 1, 2.0, NOW), scalar("loss", 2, 3.0, at)]
+    write_file(tmp_path / "logs", stamp, points, at)
+    brought = workspace.import_tensorboard(tmp_path / "logs")
+    (run,) = workspace.runs()
+    named = 0.0 if stamp == 1 else float(stamp)  # the time in the file's name
+    assert run.metric_points("loss") == [(0, named, 1.0), (1, NOW, 2.0), (2, NOW, 3.0)]
+    assert (run.created_at is None, run.seconds is None) == (stamp == 1, stamp == 1)
+    assert "3 times are invalid" in brought.notes[0]
+    write_file(tmp_path / "logs", stamp, [*points, scalar("loss", 3, 4.0, NOW)], at)
+    assert workspace.import_tensorboard(tmp_path / "logs").points == 1
+    assert cli.run(["--workspace", str(workspace.path), "runs", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (listed["created_at"] is None) == (stamp == 1)
+
+
+def test_a_record_that_holds_no_event_costs_only_itself(tmp_path: Path, workspace: wb.Workspace) -> None:
+    deep: Any = 1.0
+    for _ in range(50):
+        deep = [deep]
+    bad = [b"\xff" * 20, settings(deep=deep), b"\x09\x00", b"\x2a\x02\x08\x01"]
+    path = write_file(tmp_path / "logs", 1, [scalar("loss", 0, 1.0), *bad, scalar("loss", 1, 2.0)])
+    brought = workspace.import_tensorboard(tmp_path / "logs")
+    assert curves(workspace) == {"logs": [1.0, 2.0]}
+    named = list(brought.passed_over)
+    assert [one.partition(": ")[0] for one in named] == [f"{path}, record {number}" for number in range(2, 6)]
+    assert "nested more than 32 levels" in named[1]
+
+
+def test_settings_of_every_kind_become_the_config(tmp_path: Path, workspace: wb.Workspace) -> None:
+    values = {"lr": 0.1, "n": 3, "on": True, "name": "강", "list": [1, "a"], "deep": {"a": [True]}}
+    write_file(tmp_path / "logs", 1, [settings(**values, odd=math.nan, big=math.inf), scalar("loss", 0, 1.0)])
+    workspace.import_tensorboard(tmp_path / "logs")
+    (run,) = workspace.runs()
+    assert run.config == {**values, "odd": "nan", "big": "inf"}
+
+
+def test_numbers_beside_a_large_picture_are_read(tmp_path: Path, workspace: wb.Workspace) -> None:
+    both = scalar("loss", 0, 1.0)
+    both.summary.value.add(tag="picture").image.encoded_image_string = b"x" * (2**20 + 1)
+    write_file(tmp_path / "logs", 1, [both, b"x" * (events.LONGEST + 1), scalar("loss", 1, 2.0)])
+    brought = workspace.import_tensorboard(tmp_path / "logs")
+    assert curves(workspace) == {"logs": [1.0, 2.0]}
+    assert brought.passed_over == {"images": 1, "records over 32 MiB": 1}
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(tmp_path / "logs" / "a", 1, losses(0, [1]))
+    write_file(tmp_path / "logs" / "b", 2, losses(0, [2]))
+    real = Path.open
+
+    def refuse(self: Path, *args: Any, **more: Any) -> Any:
+        if self.parent.name == "b":
+            raise PermissionError(13, "Permission denied")
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read every file
+    brought = workspace.import_tensorboard(tmp_path / "logs")
+    assert curves(workspace) == {"a": [1.0]}
+    assert "b/events.out.tfevents.2.host.1.0: Permission denied" in brought.passed_over
