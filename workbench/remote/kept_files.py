@@ -1,4 +1,4 @@
-"""Checkpoints and artifacts on a server."""
+"""Files on a server: checkpoints and artifacts of runs, and what jobs printed."""
 
 from __future__ import annotations
 
@@ -48,6 +48,11 @@ class RemoteCheckpoint(_RemoteFile, CheckpointFile):
 @dataclass(frozen=True)
 class RemoteArtifact(_RemoteFile, ArtifactFile):
     """One artifact of a run on a server."""
+
+
+@dataclass(frozen=True)
+class RemoteOutput(_RemoteFile):
+    """Everything that a job on a server printed."""
 
 
 class _Parts(io.RawIOBase):

@@ -9,7 +9,7 @@ The page shows the trait ``state`` and sends its requests as custom messages.
     setup            {"offers", "broken": [{"adapter", "message", "hint"}, ...], "home", "states", "page"}
     row              {"id", "type", "name", "adapter", "status", "done", "total", "message", "stages",
                       "fraction", "rate", "left", "summary", "error": {"cell", "message"} or null,
-                      "hasResult", "ended", "notebook", "log": text or null}
+                      "hasResult", "ended", "notebook", "output", "outputNote", "log": text or null}
     page -> kernel   {"type": "show", "job_type", "state", "offset"}
                      {"type": "submit", "job_type", "adapter", "options", "form"}
                      {"type": "declare", "path", "form"}
@@ -275,6 +275,9 @@ def _fresh_row(job: Job) -> dict[str, Any]:
         "error": {"cell": error.get("cell"), "message": str(error.get("message", ""))} if error else None,
         "ended": job.finished_at.timestamp() if job.finished_at else None,
         "notebook": str(job.notebook or ""),
+        # Linked where the log and the notebook do not show everything.
+        "output": str(job.output.path) if job.output and job.output_note else "",
+        "outputNote": job.output_note,
     }
 
 
