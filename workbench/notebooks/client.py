@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import zmq
 from jupyter_client.kernelspec import KernelSpec
@@ -25,7 +26,6 @@ from workbench.notebooks.output import NUMBER_PREFIX, note_output
 from workbench.notebooks.saving import SAVE_SECONDS
 
 if TYPE_CHECKING:
-    from workbench.notebooks.execution import Execution
     from workbench.notebooks.output import KeptOutput
     from workbench.notebooks.saving import NotebookSaver
 
@@ -45,6 +45,23 @@ _LOOK_SECONDS = 1.0
 _RAISES = "raises-exception"
 
 
+class Watcher(Protocol):
+    """What the client tells of an execution, and asks of it."""
+
+    runtime: Path
+    kernel: Any
+    hidden: list[tuple[Any, Any]]
+
+    def raise_if_interrupted(self) -> None:
+        """Raise if the notebook is to stop."""
+
+    def begin_cell(self, page: Any) -> None:
+        """Record that the next code cell starts."""
+
+    def hear(self, message: Any) -> None:
+        """Look at a message from the kernel."""
+
+
 class Kernel(AsyncKernelManager):  # type: ignore[misc]
     """A kernel of this interpreter; the machine's ``python3`` kernel may differ, or be missing."""
 
@@ -54,6 +71,12 @@ class Kernel(AsyncKernelManager):  # type: ignore[misc]
         launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         launch += ["--IPKernelApp.outstream_class=workbench.notebooks.kernel_output.Stream"]
         return KernelSpec(argv=processes.dies_with_parent(launch), display_name="Python 3", language="python")
+
+    def client(self, **keywords: Any) -> Any:
+        """Return a client whose sockets keep few messages waiting."""
+        client = super().client(**keywords)
+        client.context.rcvhwm = WAITING_MESSAGES  # of every socket that it makes from now on
+        return client
 
     async def _async_interrupt_kernel(self) -> None:
         # Shutdown starts with an interrupt, which an idle kernel reports as an error; that would appear in
@@ -65,7 +88,7 @@ class Kernel(AsyncKernelManager):  # type: ignore[misc]
 class Client(PapermillNotebookClient):  # type: ignore[misc]
     """Executes the cells of a notebook and keeps all that they print."""
 
-    execution: Execution
+    execution: Watcher
     saver: NotebookSaver
     kept: KeptOutput
 
@@ -74,8 +97,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         manager = super().create_kernel_manager()
         manager.transport = "ipc"
         manager.connection_file = str(self.execution.runtime / "kernel.json")
-        manager.context.rcvhwm = WAITING_MESSAGES  # of every socket that is made from now on
-        self.execution._kernel = manager
+        self.execution.kernel = manager
         #: The cell of each request, since threads may print after their cell has ended.
         self._cells: dict[str, tuple[Any, int]] = {}
         return manager
@@ -84,7 +106,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         """Execute a cell, saving the notebook now and then."""
         self.execution.raise_if_interrupted()
         if cell.cell_type == "code":
-            self.execution._begin_cell(self.nb)
+            self.execution.begin_cell(self.nb)
         saving = asyncio.ensure_future(self._save_now_and_then())
         try:
             return await super().async_execute_cell(cell, index, **keywords)
@@ -154,7 +176,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
     def process_message(self, msg: Any, *arguments: Any, **keywords: Any) -> Any:
         """Process a message for its cell."""
         self.saver.changed = True
-        self.execution._hear(msg)
+        self.execution.hear(msg)
         return super().process_message(msg, *arguments, **keywords)
 
     def output(self, outs: list[Any], msg: Any, display_id: str | None, cell_index: int) -> Any:

@@ -94,7 +94,7 @@ class Execution:
     interrupted: bool = field(default=False, init=False)
     #: Cells whose errors are expected, with all their outputs, while papermill looks for errors.
     hidden: list[tuple[Any, Any]] = field(default_factory=list, init=False)
-    _kernel: Any = field(default=None, init=False)
+    kernel: Any = field(default=None, init=False)
     _cell: int | None = field(default=None, init=False)
     _cells: int = field(default=0, init=False)
     _bars: BarReader | None = field(default=None, init=False)
@@ -177,7 +177,7 @@ class Execution:
     def interrupt(self) -> None:
         """Stop the running cell, as the stop button does; safe to call from a signal handler."""
         self.interrupted = True
-        provisioner = getattr(self._kernel, "provisioner", None)
+        provisioner = getattr(self.kernel, "provisioner", None)
         pid = getattr(provisioner, "pid", None)
         if pid:
             import signal
@@ -185,7 +185,7 @@ class Execution:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
 
-    def _begin_cell(self, page: Any) -> None:
+    def begin_cell(self, page: Any) -> None:
         """Record that the next code cell starts."""
         if self._cell is None:
             self._cells = sum(cell.cell_type == "code" for cell in page.cells)
@@ -194,7 +194,7 @@ class Execution:
         self._cell = (self._cell or 0) + 1
         self._say_progress(())
 
-    def _hear(self, message: Any) -> None:
+    def hear(self, message: Any) -> None:
         """Look for progress in a message from the kernel."""
         if not self.watch_bars:
             return

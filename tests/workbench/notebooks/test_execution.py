@@ -233,6 +233,44 @@ def test_what_threads_print_after_their_cell_is_kept(chatty: Done) -> None:
     assert "after 0.3 s\n" in printed(chatty)
 
 
+SLOW_READER = """
+import os, signal, subprocess, sys
+runner = os.getppid()
+
+def memory():
+    status = open(f"/proc/{runner}/status").read().split()
+    return int(status[status.index("VmHWM:") + 1]) / 1024
+
+base = memory()
+subprocess.Popen(["sh", "-c", f"sleep 1.5; kill -CONT {runner}"], start_new_session=True)
+os.kill(runner, signal.SIGSTOP)
+for number in range(5_000):
+    print("step", number, flush=True)
+line = "x" * 99 + "\\n"
+for _ in range(60):
+    sys.stdout.write(line * 10_000)
+print("the runner took", memory() - base, "MB more")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads another process's memory")
+def test_a_slow_reader_loses_nothing_and_takes_little_memory(tmp_path: Path) -> None:
+    done = execute(tmp_path, "k = 1", SLOW_READER)  # it stops its reader for a while, and prints 60 MB
+    assert (done.code, done.error) == (0, None)
+    lines = done.output.splitlines()
+    assert lines[:5_000] == [f"step {number}" for number in range(5_000)]
+    assert len(lines) == 5_000 + 600_000 + 1
+    assert float(lines[-1].split()[3]) < 40
+    assert (tmp_path / "out" / "notebook.ipynb").stat().st_size < 2e6
+    assert lines[-1] in printed(done)
+    assert lines[-1] in done.log
+    note = (tmp_path / "out" / "output-note.txt").read_text()
+    assert note == (
+        "The notebook and the log leave out the middle of what was printed; output.txt has all of it: "
+        "605,001 lines (60 MB).\n"
+    )
+
+
 def test_a_cell_that_is_expected_to_raise_fails_nothing(tmp_path: Path) -> None:
     done = execute(tmp_path, "k = 1", "1 / 0", "print('after')", tags={1: ["raises-exception"]})
     assert (done.code, done.error) == (0, None)
