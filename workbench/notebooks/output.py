@@ -176,7 +176,7 @@ class KeptOutput:
         notes = [self.file.missing]
         if self._lost_messages:
             notes.append(f"{self._lost_messages:,} of the kernel's messages were lost.")
-        places = ["the notebook"] if any(text.left_out_lines for text in self._cells.values()) else []
+        places = ["the notebook"] if any(text.left_out_characters for text in self._cells.values()) else []
         places += ["the log"] if self.log.left_out else []
         if places:
             everything = f": {amount(self.file.lines, self.file.characters)}" if ended else ""

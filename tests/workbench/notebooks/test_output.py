@@ -203,6 +203,14 @@ def test_the_note_says_where_something_is_left_out(tmp_path: Path) -> None:
     assert (tmp_path / NOTE_FILE).read_text() == f"{words}: 101 lines (796 B).\n"
 
 
+def test_a_long_line_that_is_cut_is_in_the_note_too(tmp_path: Path) -> None:
+    kept = kept_in(tmp_path)
+    kept.write("x" * 1_000_000)
+    kept.cell(0, []).add("stdout", "x" * 1_000_000)
+    close(kept)
+    assert "The notebook leaves out the middle" in (tmp_path / NOTE_FILE).read_text()
+
+
 def test_lost_messages_are_noticed_by_their_numbers(tmp_path: Path) -> None:
     kept = kept_in(tmp_path)
     assert [kept.count(number) for number in (17, 18, 19)] == ["", "", ""]  # it may join late
