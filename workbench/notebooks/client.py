@@ -62,7 +62,7 @@ class Watcher(Protocol):
         """Look at a message from the kernel."""
 
 
-class Kernel(AsyncKernelManager):  # type: ignore[misc]
+class Kernel(AsyncKernelManager):
     """A kernel of this interpreter; the machine's ``python3`` kernel may differ, or be missing."""
 
     @property
@@ -91,6 +91,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
     execution: Watcher
     saver: NotebookSaver
     kept: KeptOutput
+    clear_before_next_output: bool
 
     def create_kernel_manager(self) -> Any:
         """Return the manager of a kernel that only this process can reach."""

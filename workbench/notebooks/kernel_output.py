@@ -71,15 +71,18 @@ class Stream(OutStream):
         self._unsent = 0
         self._is_child, self._line = False, ""  # whether this is a forked child; its unfinished line
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        super().__init__(session, pub_thread, name, *arguments, watchfd=watchfd, **keywords)
+        super().__init__(  # type: ignore[no-untyped-call]
+            session, pub_thread, name, *arguments, watchfd=watchfd, **keywords
+        )
         os.register_at_fork(after_in_child=self._became_child)
         pub_thread.schedule(lambda: _make_lossless(pub_thread))  # sockets belong to their thread
 
     def fileno(self) -> int:
         """Return the descriptor that subprocesses inherit: what they write is captured, too."""
-        return self._original_stdstream_fd if self._should_watch else super().fileno()
+        number: int = self._original_stdstream_fd if self._should_watch else super().fileno()  # type: ignore[no-untyped-call]
+        return number
 
-    def write(self, string: str) -> int | None:
+    def write(self, string: str) -> int:
         """Write text; waits while :data:`WAITING_CHARACTERS` wait to be sent."""
         if self._is_child and isinstance(string, str):
             return self._write_as_child(string)
@@ -87,17 +90,17 @@ class Stream(OutStream):
             for at in range(0, len(string), WAITING_CHARACTERS):
                 self.write(string[at : at + WAITING_CHARACTERS])
             return len(string)
-        written = super().write(string)
-        self._unsent += written or 0
+        super().write(string)
+        self._unsent += len(string)
         if self._unsent >= WAITING_CHARACTERS:
             self.flush()
-        return written
+        return len(string)
 
     def flush(self) -> None:
         """Send the text that waits, and return when it was handed over."""
         self._unsent = 0
         if not self._is_child:
-            super().flush()
+            super().flush()  # type: ignore[no-untyped-call]
         elif self._line:
             self._write_to_pipe(self._line)
             self._line = ""

@@ -302,13 +302,13 @@ def _sentence(words: str, file: str = "") -> Any:
         "text/plain": f"[{words} {file}.]" if file else f"[{words}]",
         "text/html": f"<p><em>{html.escape(words)}{link}</em></p>",
     }
-    return new_output("display_data", data=data)
+    return new_output("display_data", data=data)  # type: ignore[no-untyped-call]
 
 
 def _stream(name: str) -> Any:
     from nbformat.v4 import new_output
 
-    return new_output("stream", name=name, text=[])
+    return new_output("stream", name=name, text=[])  # type: ignore[no-untyped-call]
 
 
 def _extend(output: Any, text: str) -> None:

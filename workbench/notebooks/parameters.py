@@ -196,7 +196,7 @@ def _parsed(source: str) -> tuple[ast.Module, str]:
         if first.startswith("%%"):
             # The rest of the cell is this magic's: Python if it only watches the cell run.
             source = rest if first[2:].split()[:1] in _PYTHON_MAGICS else ""
-        source = TransformerManager().transform_cell(source)
+        source = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
         return ast.parse(source), source
 
 

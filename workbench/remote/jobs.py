@@ -67,7 +67,7 @@ class RemoteJob(OnServer, Job):
         self._take_result(reply)
 
     def _take_result(self, reply: Mapping[str, Any]) -> None:
-        self._output, self._output_note = reply.get("output"), reply.get("output_note", "")
+        self._output, self._output_note = reply.get("output"), str(reply.get("output_note", ""))
         self._result = _result(reply.get("result"))
         self._asked_result = "result" in reply
 
