@@ -41,6 +41,9 @@ _TURN_SECONDS = 0.05
 #: Seconds between two looks at whether a silent cell has ended.
 _LOOK_SECONDS = 1.0
 
+#: Maximum seconds of reading what still waits when the kernel has ended.
+_LAST_SECONDS = 10.0
+
 #: Tag of cells that are expected to raise.
 _RAISES = "raises-exception"
 
@@ -212,9 +215,11 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 await self.km.shutdown_kernel(now=self.shutdown_kernel == "immediate")
         finally:
             reading.cancel()
-            if self.kc is not None:
-                while await self.kc.iopub_channel.socket.poll(0):
-                    await self._take_waiting()
+            stop_at = time.monotonic() + _LAST_SECONDS
+            while self.kc is not None and await self.kc.iopub_channel.socket.poll(0):
+                await self._take_waiting()
+                if time.monotonic() > stop_at:
+                    break  # what prints has outlived the kernel
             await super()._async_cleanup_kernel()
 
     _cleanup_kernel = run_sync(_async_cleanup_kernel)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import sys
 from typing import Any
 
 import zmq
@@ -74,6 +75,7 @@ class Stream(OutStream):
         super().__init__(  # type: ignore[no-untyped-call]
             session, pub_thread, name, *arguments, watchfd=watchfd, **keywords
         )
+        _forget_this_package()
         os.register_at_fork(after_in_child=self._became_child)
         pub_thread.schedule(lambda: _make_lossless(pub_thread))  # sockets belong to their thread
 
@@ -127,6 +129,12 @@ class Stream(OutStream):
                 return
             if text := self._decoder.decode(data):
                 self.write(text)
+
+
+def _forget_this_package() -> None:
+    """Let the notebook import what its own folder may hold under the name of this package."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == __package__.partition(".")[0]]:
+        del sys.modules[name]
 
 
 def _make_lossless(pub_thread: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import html
 import os
 import time
@@ -24,6 +25,13 @@ NOTE_SECONDS = 5.0
 
 #: Start of the frame that carries the number of one of the kernel's messages.
 NUMBER_PREFIX = b"workbench:"
+
+#: Free bytes of the disk that are left for other files, such as the notebook and the database; on a small
+#: disk a twentieth of it.
+RESERVE_BYTES = 64 * 2**20
+
+#: Bytes that are written between two looks at the free space.
+_LOOK_BYTES = 2**18
 
 #: Text is kept in pieces of about this many characters.
 _PIECE_CHARACTERS = 2**12
@@ -48,6 +56,7 @@ class OutputFile:
         self.missing = ""
         self._file: BinaryIO | None = None
         self._lost_lines = self._lost_bytes = self._gap_bytes = 0
+        self._unchecked = 0
         self._notes: list[str] = []
         self._note_due = 0.0
 
@@ -61,6 +70,7 @@ class OutputFile:
             if self._file is None:
                 # Unbuffered: what was received is in the file if this process is killed.
                 self._file = self.path.open("ab", buffering=0)
+            self._check_room(len(data))
             if self._gap_bytes:
                 gap = f"\n… missing here: {size(self._gap_bytes)} of output that could not be written\n"
                 self._file.write(gap.encode())
@@ -69,6 +79,17 @@ class OutputFile:
                 data = data[self._file.write(data) :]
         except OSError as error:
             self._lose(data, error)
+
+    def _check_room(self, count: int) -> None:
+        """Raise if the disk is almost full; looks now and then, and at every call while text is lost."""
+        assert self._file is not None  # noqa: S101  # it was just opened
+        self._unchecked += count
+        if self._unchecked < _LOOK_BYTES and not self._gap_bytes:
+            return
+        disk = os.fstatvfs(self._file.fileno())
+        if disk.f_bavail * disk.f_frsize < min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 20):
+            raise OSError(errno.ENOSPC, "the disk is almost full")
+        self._unchecked = 0
 
     def write_note(self, notes: list[str], *, now: bool = False) -> None:
         """Keep sentences beside the file, if they have changed, every few seconds at most or ``now``."""

@@ -94,17 +94,20 @@ def test_a_notebook_runs_in_this_interpreter_with_its_parameters(
     spec = {"argv": ["/nowhere/python", "{connection_file}"], "display_name": "x", "language": "python"}
     (other / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "workbench.py").write_text("mine = 'a module of this folder'")
     done = execute(
         tmp_path / "a b",
         "k: int = 1  # how many\noptions: str = '{}'",
         "import os, sys\nprint(sys.executable, k, options['이름'], os.getcwd())",
+        "import workbench; print(workbench.mine)",  # the folder's own
         "for part in range(3): print(f'\\r{part} of 3', end='')\nprint()\nprint('끝', file=sys.stderr)",
         parameters={"k": 3, "options": {"이름": "강아지", "none": None}},
     )
     assert (done.code, done.error) == (0, None)
     assert f"{sys.executable} 3 강아지 {tmp_path / 'a b'}" in printed(done)
     lines = log_lines(done)
-    assert [said for _, said in lines][1:] == ["2 of 3", "끝"]
+    assert [said for _, said in lines][1:] == ["a module of this folder", "2 of 3", "끝"]
     assert all(len(at) == len("22:30:15") for at, _ in lines)
     assert sorted(path.name for path in (tmp_path / "a b" / "out").iterdir()) == [
         "notebook.ipynb",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,24 @@ def test_text_that_cannot_be_written_is_counted_and_its_place_is_marked(tmp_path
     assert (tmp_path / "output.txt").read_text().splitlines() == ["first", "seco", gap, "fifth"]
     assert (tmp_path / NOTE_FILE).read_text() == said + "\n"
     assert said in (tmp_path / "log.txt").read_text()
+
+
+def test_the_last_of_the_disk_is_left_for_other_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = os.statvfs(tmp_path)
+    kept = kept_in(tmp_path)
+    kept.write("x" * outputs._LOOK_BYTES)
+    full = os.statvfs_result((*disk[:4], 0, *disk[5:]))
+    monkeypatch.setattr(outputs.os, "fstatvfs", lambda _: full)
+    kept.write("a" * outputs._LOOK_BYTES)
+    kept.write("b")
+    monkeypatch.setattr(outputs.os, "fstatvfs", lambda _: disk)
+    kept.write("c")
+    close(kept)
+    gap = "\n… missing here: 262 kB of output that could not be written\n"
+    assert (tmp_path / "output.txt").read_text() == "x" * outputs._LOOK_BYTES + gap + "c"
+    assert kept.file.missing.endswith("(the disk is almost full).")
 
 
 def test_a_file_that_cannot_be_made_is_no_reason_to_stop(tmp_path: Path) -> None:

@@ -558,7 +558,7 @@ def test_a_symlinked_checkpoint_folder_is_left_alone(live: Live, owner: wb.Works
 # Answers --------------------------------------------------------------------------------------------
 
 
-def test_a_job_from_its_submission_to_its_result(live: Live) -> None:
+def test_a_job_from_its_submission_to_its_result(live: Live, owner: wb.Workspace) -> None:
     submitted = live.post("jobs/train", {"adapter": "toy", "options": {"steps": 4}})
     assert submitted.status_code == 201
     job = submitted.json()
@@ -575,6 +575,11 @@ def test_a_job_from_its_submission_to_its_result(live: Live) -> None:
     assert (printed.status_code, "셋까지 counted\n" in printed.text) == (200, True)
     assert printed.headers["Content-Disposition"] == "attachment"
     assert (done["output"]["size"], done["output_note"]) == (len(printed.content), "")
+    silent = live.get(f"jobs/{job_row(owner, 'failed')}/output")
+    assert (silent.status_code, error_of(silent)["message"].endswith("has not printed anything")) == (
+        404,
+        True,
+    )
     assert Path(done["output"]["path"]) == Path(done["notebook"]).with_name("output.txt")
     assert "result" not in live.get("jobs?limit=1").json()["jobs"][0]
     summary = live.get(f"runs/{done['run_id']}/summary").json()["summary"]
