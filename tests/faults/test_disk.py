@@ -63,6 +63,8 @@ def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, own_mounts: list[str
     assert "missing: the log could not be written" in talks["log"]
     assert "all said" in talks["log"]
     assert "all said" in seen["talked"]
+    for said in (talks["log"], seen["talked"], seen["talked_note"]):
+        assert "Missing from output.txt: " in said
 
     # One that ended meanwhile, and one that keeps numbers: done in full, or failed with that reason.
     for job in (seen["ended"], seen["logged"]):

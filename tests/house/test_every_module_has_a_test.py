@@ -29,6 +29,8 @@ THROUGH: dict[str, tuple[str, str]] = {
     "workbench.home": ("tests/workbench/test_workspace.py", "WORKBENCH_HOME"),
     "workbench.host.signals": ("tests/workbench/host/test_signals.py", "SIGTERM"),
     "workbench.jobs.worker.runner": ("tests/workbench/notebooks/test_execution.py", "Runner("),
+    "workbench.notebooks.client": ("tests/workbench/notebooks/test_execution.py", "CHATTY"),
+    "workbench.notebooks.kernel_output": ("tests/workbench/notebooks/test_execution.py", "SLOW_READER"),
     "workbench.notebooks.execution": ("tests/workbench/notebooks/test_execution.py", "Runner("),
     "workbench.runs.imports.mlflow": ("tests/workbench/runs/imports/test_mlflow.py", "import_mlflow"),
     "workbench.runs.imports.tensorboard": (

@@ -82,7 +82,7 @@ def test_the_newest_index_is_found(both: Both) -> None:
 # Jobs -----------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_submitted_watched_and_read(ws: wb.BaseWorkspace) -> None:
+def test_a_job_is_submitted_watched_and_read(ws: wb.BaseWorkspace, tmp_path: Path) -> None:
     seen: list[tuple[str, float | None]] = []
     job = ws.submit("train", adapter="toy", options={"steps": 4})
     assert isinstance(job, wb.Job)
@@ -100,6 +100,12 @@ def test_a_job_is_submitted_watched_and_read(ws: wb.BaseWorkspace) -> None:
     assert "셋까지 counted\n" in job.logs()
     assert "\n".join(job.follow_logs()) + "\n" == job.logs()
     assert job.logs(tail=1).count("\n") <= 1
+    assert job.output is not None
+    assert (job.output.name, job.output.path.parent) == ("output.txt", job.notebook.parent)
+    with job.output.open() as file:
+        assert "셋까지 counted\n" in file.read().decode()
+    assert job.output.save(tmp_path).stat().st_size == job.output.size
+    assert job.output_note == ""
     again = ws.job(job.id)
     assert (again.id, again.result) == (job.id, job.result)
     assert json.loads(json.dumps(again.to_json()))["result"]["summary"] == "counted to 4"
@@ -199,6 +205,7 @@ def test_how_an_old_job_ended(both: Both) -> None:
         job.wait()
     assert known(both, "cancelled").wait(check=False).status == "cancelled"
     assert (job.logs(), list(job.follow_logs()), job.notebook) == ("", [], None)
+    assert (job.output, job.output_note) == (None, "")
 
 
 @pytest.mark.parametrize(

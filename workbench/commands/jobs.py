@@ -76,6 +76,8 @@ def _submit(home: Workspace, args: argparse.Namespace) -> int:
         if args.adapter or args.fail_below:
             raise BadInput("--adapter and --fail-below do not apply to your own notebook")
         job = home.submit_notebook(args.type, _parameters(args))
+        if note := _kernel_note(args.type):
+            say(note)
     else:
         job = home.submit(args.type, args.adapter, options(args.option), fail_below=args.fail_below)
     code = _follow(job) if args.wait else DONE
@@ -88,6 +90,14 @@ def _submit(home: Workspace, args: argparse.Namespace) -> int:
         if not args.wait:
             show(f"Check on it with: workbench jobs show {job.id}")
     return code
+
+
+def _kernel_note(path: str) -> str:
+    from workbench.jobs.submission import local_notebook
+    from workbench.notebooks.language import kernel_note
+    from workbench.notebooks.parameters import read_notebook
+
+    return kernel_note(read_notebook(local_notebook(path)))
 
 
 def _parameters(args: argparse.Namespace) -> dict[str, Any]:
@@ -158,6 +168,8 @@ def _show(home: Workspace, args: argparse.Namespace) -> int:
         "error": _outcome(job) if job.error else "",
         "run": str(job.run_id or ""),
         "notebook": str(job.notebook or ""),
+        "output": str(job.output.path if job.output else ""),
+        "note": job.output_note.replace("\n", " "),
     }
     for name, value in about.items():
         if value:
@@ -177,13 +189,27 @@ def _logs(home: Workspace, args: argparse.Namespace) -> int:
         for line in job.follow_logs():
             sys.stdout.write(visible(line, colours=True) + "\n")
             sys.stdout.flush()
+        _say_where(job)
         return DONE
     log = job.logs(args.tail)
     if args.json:
-        print_document({"id": job.id, "lines": log.splitlines()})
+        output = job.output
+        where = None if output is None else str(output.path)
+        note = job.output_note
+        print_document({"id": job.id, "lines": log.splitlines(), "output": where, "output_note": note})
     else:
         sys.stdout.write(visible(log, colours=True))
+        sys.stdout.flush()
+        _say_where(job)
     return DONE
+
+
+def _say_where(job: Job) -> None:
+    """Say where everything is that the job printed, apart from the log itself."""
+    for line in job.output_note.splitlines():
+        say(line)
+    if job.output is not None:
+        say(f"Everything that its notebook printed is in {job.output.path}")
 
 
 def _cancel(home: Workspace, args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A job's log: timestamped lines, limited in size."""
+"""A job's log: timestamped lines, of which a long log leaves out the middle."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ import contextlib
 import errno
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-#: Maximum size of a log in bytes; its last line says so. The executed notebook keeps all cell output.
-LOG_BYTES = 32 * 2**20
+#: Size of a log in bytes up to which every line is logged. After that it has the latest lines now and then,
+#: and says how many it leaves out.
+FIRST_BYTES = 16 * 2**20
+
+
+#: Maximum bytes of the last lines that are logged when a long log is closed, and each time before that.
+LAST_BYTES, GLIMPSE_BYTES = 2**20, 16 * 2**10
+
+
+#: Seconds between two looks at the latest lines of a long log, and the same as a part of the time since it
+#: became long, so that a log that grows for days stays small.
+GLIMPSE_SECONDS, GLIMPSE_SHARE = 1.0, 0.01
 
 
 #: Maximum characters of a line; a longer line is split, to limit memory.
@@ -25,23 +36,32 @@ _LOG_BLOCK, _LOG_MOST = 16 * 2**10, 2**20
 class LogFile:
     """Appends lines to a log; several processes may append, each in whole lines.
 
-    Of a progress bar that redraws its line only the last state is kept. If the log cannot be written (a full
-    disk), lines are lost and their number is logged later: a job never fails because of its log.
+    Of a progress bar that redraws its line only the last state is kept. Of a long log the middle is left out.
+    If the log cannot be written (a full disk), lines are lost and their number is logged later: a job never
+    fails because of its log.
 
     Parameters
     ----------
     path : Path
         The file, created if missing.
+    whole : str
+        Name of the file that has all lines, if there is one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, whole: str = "") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: each line is one write, and a failed write is dropped and counted at once.
         self._file = path.open("ab", buffering=0)
+        self._whole = whole
         self._line = ""
-        self._full = False
         self._lost = 0
         self._cut = False
+        self._long_since: float | None = None
+        self._glimpsed_at = 0.0
+        self._held: deque[str] = deque()
+        self._held_bytes = 0
+        #: Number of lines that this log leaves out so far, and for how many of them it says so.
+        self.left_out = self._reported = 0
 
     def __enter__(self) -> LogFile:
         return self
@@ -55,6 +75,7 @@ class LogFile:
             return
         if self._line:
             self.write("\n")
+        self._log_held(LAST_BYTES)
         if self._lost:
             self._put("the log ends here")
         with contextlib.suppress(OSError):
@@ -70,20 +91,64 @@ class LogFile:
         if len(self._line) > LINE_CHARACTERS:
             lines, self._line = [*lines, self._line], ""
         for line in lines:
-            self._put(line.rstrip("\r").rpartition("\r")[2])
+            self._add(line.rstrip("\r").rpartition("\r")[2])
+
+    def catch_up(self) -> None:
+        """Log the latest lines, if a look at them is due; for when nothing is written for a while."""
+        if self._held and self._is_due():
+            self._glimpsed_at = time.monotonic()
+            self._log_held(GLIMPSE_BYTES)
+
+    def _add(self, line: str) -> None:
+        if self._long_since is None and not self._is_long():
+            self._put(line)
+            return
+        if self._long_since is None:
+            self._long_since = time.monotonic()
+        line = f"{time.strftime('%H:%M:%S')}  {line}\n"
+        self._held.append(line)
+        self._held_bytes += len(line)
+        self._shorten(LAST_BYTES)
+        self.catch_up()
+
+    def _is_long(self) -> bool:
+        try:
+            return os.fstat(self._file.fileno()).st_size > FIRST_BYTES
+        except OSError:
+            return False
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        since = now - (self._long_since or now)
+        return now - self._glimpsed_at >= max(GLIMPSE_SECONDS, GLIMPSE_SHARE * since)
+
+    def _shorten(self, most: int) -> None:
+        """Leave out the oldest of the held lines."""
+        while self._held_bytes > most and len(self._held) > 1:
+            self._held_bytes -= len(self._held.popleft())
+            self.left_out += 1
+
+    def _log_held(self, most: int) -> None:
+        self._shorten(most)
+        if count := self.left_out - self._reported:
+            where = f"; {self._whole} has them all" if self._whole else ""
+            self._put(f"… {count:,} {'line' if count == 1 else 'lines'} left out here{where}")
+            self._reported = self.left_out
+        for line in self._held:
+            self._put_whole(line)
+        self._held.clear()
+        self._held_bytes = 0
 
     def _put(self, line: str) -> None:
-        if self._full:
-            return
+        self._put_whole(f"{time.strftime('%H:%M:%S')}  {line}\n")
+
+    def _put_whole(self, line: str) -> None:
         try:
-            if os.fstat(self._file.fileno()).st_size > LOG_BYTES:
-                self._full = True
-                line = f"… the log ends here, at {LOG_BYTES // 2**20} MiB; the notebook has the rest"
             if self._lost:
                 some = "1 line is" if self._lost == 1 else f"{self._lost} lines are"
                 self._write(f"… {some} missing: the log could not be written\n")
                 self._lost = 0
-            self._write(f"{time.strftime('%H:%M:%S')}  {line}\n")
+            self._write(line)
         except OSError:
             self._lost += 1
 

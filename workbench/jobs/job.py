@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from workbench.errors import JobCancelled, JobFailed
 from workbench.results.result import Result
+from workbench.runs.kept_files import KeptFile
 from workbench.store import records
 from workbench.values import restored
 
@@ -207,6 +208,20 @@ class Job(ABC):
 
     @property
     @abstractmethod
+    def output(self) -> KeptFile | None:
+        """Everything that its notebook printed, ``output.txt``; None if it has not printed anything.
+
+        It grows while the job runs. Long logs and notebooks leave out the middle of what was printed; this
+        file does not.
+        """
+
+    @property
+    @abstractmethod
+    def output_note(self) -> str:
+        """What the log and the notebook leave out, or what is missing; empty if they have everything."""
+
+    @property
+    @abstractmethod
     def result(self) -> Result | None:
         """What it returned; None until it has returned something."""
 
@@ -220,7 +235,7 @@ class Job(ABC):
         """
         row = self._now()
         progress = _progress(row)
-        notebook = self.notebook
+        notebook, output = self.notebook, self.output
         out: dict[str, Any] = {
             "id": self.id,
             "type": row.type,
@@ -234,6 +249,8 @@ class Job(ABC):
             "summary": row.summary,
             "error": row.error,
             "notebook": None if notebook is None else str(notebook),
+            "output": None if output is None else _file_json(output),
+            "output_note": self.output_note,
             "run_id": row.run_id,
             "attempt": row.attempt,
             "options": row.options,
@@ -339,6 +356,10 @@ class Job(ABC):
             raise JobFailed(
                 self.id, f"job {self.id} ({self.type}) failed{where}: {problem}", cell=cell, hint=hint
             )
+
+
+def _file_json(file: KeptFile) -> dict[str, Any]:
+    return {"path": str(file.path), "size": file.size, "changed_at": file.created_at.isoformat()}
 
 
 def _progress(row: records.JobRecord) -> Progress:

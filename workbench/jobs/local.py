@@ -1,7 +1,7 @@
 """Jobs of a workspace on this machine, seen from outside.
 
 The status of a job changes only by guarded updates (``Store.move_job``). Its output is in ``jobs/<id>/`` of
-the workspace: the executed notebook and ``log.txt``.
+the workspace: the executed notebook, ``log.txt``, and all that it printed in ``output.txt``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +25,9 @@ from workbench.jobs import workers
 from workbench.jobs.job import Job
 from workbench.jobs.queue import MAX_ATTEMPTS, check_folder, check_over, queue, source_copy
 from workbench.jobs.settling import look_after
+from workbench.notebooks.output import NOTE_FILE, OUTPUT_FILE
 from workbench.results.result import Result
+from workbench.runs.kept_files import KeptFile
 from workbench.store import records
 from workbench.values import plain
 
@@ -69,6 +72,24 @@ class LocalJob(Job):
         row = self._now()
         path = self._home.path / (row.notebook or f"jobs/{self.id}/notebook.ipynb")
         return path if path.is_file() else None
+
+    @property
+    @override
+    def output(self) -> KeptFile | None:
+        path = self.folder / OUTPUT_FILE
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return KeptFile(OUTPUT_FILE, path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+    @property
+    @override
+    def output_note(self) -> str:
+        try:
+            return (self.folder / NOTE_FILE).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     @property
     @override

@@ -2,15 +2,14 @@
 
 papermill injects the parameters and runs the cells. This module adds: the kernel is this interpreter,
 regardless of the installed kernels; it dies with the process that started it; the executed notebook is saved
-every :data:`SAVE_SECONDS` and is valid JSON at all times; the output of the cells is logged with timestamps;
-and a failure names its cell.
+now and then and is valid JSON at all times; everything that the cells print is kept, and logged with
+timestamps; and a failure names its cell.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,8 +20,13 @@ from workbench.errors import BadInput, WorkbenchError
 from workbench.host import processes
 from workbench.host.log import LogFile
 from workbench.notebooks.bars import Bar, BarReader
-from workbench.notebooks.parameters import declared_parameters
-from workbench.notebooks.saving import SAVE_SECONDS, NotebookSaver
+from workbench.notebooks.language import kernel_note
+from workbench.notebooks.output import OUTPUT_FILE, KeptOutput, OutputFile
+from workbench.notebooks.parameters import declared_parameters, read_notebook
+from workbench.notebooks.saving import NotebookSaver
+
+#: Name of papermill's engine with our kernel, our saving and our log.
+ENGINE = "workbench"
 
 #: Minimum interval between reports of progress bars, in seconds.
 REPORT_SECONDS = 0.2
@@ -65,7 +69,8 @@ class Execution:
     parameters : mapping
         Values for the names that its cell tagged ``parameters`` declares.
     log : Path
-        Path of the log of its cells' output.
+        Path of the log of its cells' output. Everything that they print is kept in ``output.txt`` beside the
+        executed notebook; long notebooks and logs leave out the middle, and say so.
     runtime : Path
         A private folder for the kernel's sockets, with a short path, since a socket's path may have at most
         107 bytes. The process that creates it must remove it: this one may be killed.
@@ -87,7 +92,9 @@ class Execution:
     report: Callable[[Mapping[str, Any]], object] = lambda _: None
     watch_bars: bool = False
     interrupted: bool = field(default=False, init=False)
-    _kernel: Any = field(default=None, init=False)
+    #: Cells whose errors are expected, with all their outputs, while papermill looks for errors.
+    hidden: list[tuple[Any, Any]] = field(default_factory=list, init=False)
+    kernel: Any = field(default=None, init=False)
     _cell: int | None = field(default=None, init=False)
     _cells: int = field(default=0, init=False)
     _bars: BarReader | None = field(default=None, init=False)
@@ -109,57 +116,71 @@ class Execution:
         self.output.parent.mkdir(parents=True, exist_ok=True)
         saver = NotebookSaver(self.output)
         try:
-            with LogFile(self.log) as log:
-                self._execute(saver, log)
+            with LogFile(self.log, OUTPUT_FILE) as log:
+                kept = KeptOutput(OutputFile(self.output.with_name(OUTPUT_FILE)), log)
+                try:
+                    self._execute(saver, kept)
+                finally:
+                    kept.close()
         except BaseException as error:
             saver.save_at_last(error)
             raise
         saver.save_at_last()
 
-    def _execute(self, saver: NotebookSaver, log: LogFile) -> None:
+    def _execute(self, saver: NotebookSaver, kept: KeptOutput) -> None:
         import papermill
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError
 
         cwd = self.cwd if self.cwd and self.cwd.is_dir() else None
         if self.cwd and cwd is None:
-            log.write(f"the folder {self.cwd} is gone: the kernel starts in {Path.cwd()}\n")
+            kept.log.write(f"the folder {self.cwd} is gone: the kernel starts in {Path.cwd()}\n")
+        if note := kernel_note(read_notebook(self.source)):
+            kept.log.write(note + "\n")
         try:
-            _register_engine()
+            warm_up()
             papermill.execute_notebook(
                 str(self.source),
                 None,  # the saver writes the output atomically
                 parameters=dict(self.parameters),
-                engine_name=_ENGINE,
+                engine_name=ENGINE,
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
                 cwd=None if cwd is None else str(cwd),
                 execution=self,
                 saver=saver,
-                job_log=log,
+                kept=kept,
             )
         except PapermillExecutionError as error:
-            if self.interrupted:
-                raise Interrupted("the notebook was interrupted") from None
+            self.raise_if_interrupted()
             raise CellFailed(error.exec_count or self._cell, error.ename, error.evalue) from None
         except DeadKernelError:
-            if self.interrupted:
-                raise Interrupted("the notebook was interrupted") from None
-            message = "the kernel died; it may have run out of memory, or crashed in native code"
+            self.raise_if_interrupted()
+            message = (
+                "the kernel died; it may have run out of memory, or crashed in native code. "
+                "What it printed in its last moment may be missing."
+            )
             raise CellFailed(self._cell, "DeadKernelError", message) from None
         except RuntimeError as error:
-            if self.interrupted:
-                raise Interrupted("the notebook was interrupted") from None
+            self.raise_if_interrupted()
             if self._cell is not None:
                 raise
             message = f"the kernel died during startup: {error}"  # nbclient has no class for this
             raise CellFailed(None, "DeadKernelError", message) from None
+        finally:
+            for cell, outputs in self.hidden:
+                cell.outputs = outputs
+
+    def raise_if_interrupted(self) -> None:
+        """Raise :class:`Interrupted` if a stop was requested."""
+        if self.interrupted:
+            raise Interrupted("the notebook was interrupted") from None
 
     def interrupt(self) -> None:
         """Stop the running cell, as the stop button does; safe to call from a signal handler."""
         self.interrupted = True
-        provisioner = getattr(self._kernel, "provisioner", None)
+        provisioner = getattr(self.kernel, "provisioner", None)
         pid = getattr(provisioner, "pid", None)
         if pid:
             import signal
@@ -167,7 +188,7 @@ class Execution:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
 
-    def _begin_cell(self, page: Any) -> None:
+    def begin_cell(self, page: Any) -> None:
         """Record that the next code cell starts."""
         if self._cell is None:
             self._cells = sum(cell.cell_type == "code" for cell in page.cells)
@@ -176,7 +197,7 @@ class Execution:
         self._cell = (self._cell or 0) + 1
         self._say_progress(())
 
-    def _hear(self, message: Any) -> None:
+    def hear(self, message: Any) -> None:
         """Look for progress in a message from the kernel."""
         if not self.watch_bars:
             return
@@ -207,115 +228,10 @@ class Execution:
             )
 
 
-# What papermill and nbclient call ---------------------------------------------------------------
-
-_ENGINE = "workbench"
-
-
 def warm_up() -> None:
-    """Import what executing a notebook needs, ahead of time."""
-    import papermill  # noqa: F401
-
-    _register_engine()
-
-
-def _register_engine() -> None:
+    """Import what executing a notebook needs, ahead of time, and make it known to papermill."""
     from papermill.engines import papermill_engines
 
-    papermill_engines.register(_ENGINE, _engine())
+    from workbench.notebooks.client import Engine
 
-
-def _engine() -> Any:
-    """Return papermill's engine with our kernel, our saving and our log.
-
-    The classes are created in a function because their bases are slow to import.
-    """
-    import asyncio
-
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-    from jupyter_core.utils import run_sync
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine
-
-    class Kernel(AsyncKernelManager):
-        """A kernel of this interpreter; the machine's ``python3`` kernel may differ, or be missing."""
-
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(
-                argv=processes.dies_with_parent(launch), display_name="Python 3", language="python"
-            )
-
-        async def _async_interrupt_kernel(self) -> None:
-            # Shutdown starts with an interrupt, which an idle kernel reports as an error; that would appear
-            # in the job's log.
-            if not self.shutting_down:
-                await super()._async_interrupt_kernel()
-
-    class Client(PapermillNotebookClient):  # type: ignore[misc]
-        execution: Execution
-        saver: NotebookSaver
-        job_log: LogFile
-
-        def create_kernel_manager(self) -> Any:
-            manager = super().create_kernel_manager()
-            manager.transport = "ipc"
-            manager.connection_file = str(self.execution.runtime / "kernel.json")
-            self.execution._kernel = manager
-            return manager
-
-        async def async_execute_cell(self, cell: Any, index: int, **keywords: Any) -> Any:
-            if self.execution.interrupted:
-                raise Interrupted("the notebook was interrupted")
-            if cell.cell_type == "code":
-                self.execution._begin_cell(self.nb)
-            saving = asyncio.ensure_future(self._save_now_and_then())
-            try:
-                return await super().async_execute_cell(cell, index, **keywords)
-            finally:
-                saving.cancel()
-
-        execute_cell = run_sync(async_execute_cell)
-
-        async def _save_now_and_then(self) -> None:
-            while True:
-                await asyncio.sleep(SAVE_SECONDS / 4)
-                self.saver.save()
-
-        def process_message(self, msg: Any, *given: Any, **keywords: Any) -> Any:
-            self.saver.changed = True
-            self.execution._hear(msg)
-            return super().process_message(msg, *given, **keywords)
-
-        def log_output_message(self, output: Any) -> None:
-            if output.output_type == "stream":
-                self.job_log.write("".join(output.text))
-
-    class Engine(NBClientEngine):  # type: ignore[misc]
-        @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **keywords: Any) -> Any:
-            saver: NotebookSaver = keywords["saver"]
-            saver.notebook = nb_man.nb
-            nb_man.save = lambda **_: saver.save(touch=True)
-            nb_man.autosave_cell_every = 0
-            saver.save(force=True)
-            client = Client(
-                nb_man,
-                kernel_name=kernel_name,
-                kernel_manager_class=Kernel,
-                timeout=None,
-                startup_timeout=60,
-                log_output=False,
-                # papermill checks this before it passes a message on.
-                stdout_file=keywords["job_log"],
-            )
-            client.execution, client.saver, client.job_log = (
-                keywords["execution"],
-                saver,
-                keywords["job_log"],
-            )
-            return client.execute()
-
-    return Engine
+    papermill_engines.register(ENGINE, Engine)

@@ -2,10 +2,14 @@
 
 The parameters cell is the one tagged ``parameters``. It is parsed as Python source and never executed: each
 top-level assignment to a plain name declares a parameter, its type comes from an annotation (otherwise from
-the default), and the comment after it is its help text::
+the default), and the comment after it is its help text. An annotation without a value declares a parameter
+that must be given::
 
     steps: int = 300  # how many steps to train
     name = "first"
+    source: str  # required
+
+Magics and shell commands of IPython may stand in it as anywhere else.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pydantic import Field as ModelField
 
 from workbench.adapter.options import Options, fit
 from workbench.errors import BadInput, BadOptions
+from workbench.notebooks.language import check_language
 
 _TYPES: Mapping[str, Any] = {
     "int": int,
@@ -33,13 +38,16 @@ _TYPES: Mapping[str, Any] = {
     "dict": dict[str, Any],
 }
 
+#: Cell magics that run the rest of their cell as Python, in the notebook's own names.
+_PYTHON_MAGICS = (["time"], ["capture"])
+
 
 class Parameter(NamedTuple):
     """One parameter of a notebook.
 
     ``type`` is ``int``, ``float``, ``str``, ``bool``, ``list`` or ``dict``, followed by ``" | None"`` if None
     is allowed, and empty if any value is. ``has_default`` tells whether ``default`` could be read;
-    expressions such as ``2 * width`` are left to the notebook.
+    expressions such as ``2 * width`` are left to the notebook. ``required`` tells that it has no value.
     """
 
     name: str
@@ -47,6 +55,7 @@ class Parameter(NamedTuple):
     default: Any = None
     has_default: bool = False
     help: str = ""
+    required: bool = False
 
 
 def read_notebook(path: Path) -> dict[str, Any]:
@@ -76,9 +85,11 @@ def declared_parameters(path: Path) -> list[Parameter]:
     Raises
     ------
     BadInput
-        The notebook, or its parameters cell, cannot be read.
+        The notebook, or its parameters cell, cannot be read, or it is not written in Python.
     """
-    for cell in read_notebook(path)["cells"]:
+    page = read_notebook(path)
+    check_language(page, path.name)
+    for cell in page["cells"]:
         if cell.get("cell_type") == "code" and "parameters" in cell.get("metadata", {}).get("tags", []):
             source = cell.get("source", "")
             try:
@@ -93,13 +104,14 @@ def parameters_model(path: Path) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for parameter in declared_parameters(path):
         kind = _TYPES.get(parameter.type.removesuffix(" | None"), Any)
-        if parameter.type.endswith(" | None") or not parameter.has_default:
+        unset = not parameter.has_default and not parameter.required
+        if parameter.type.endswith(" | None") or unset:
             kind = kind | None  # None means "not set": the notebook's own default then applies
         # Prefixed, since names such as `json` or `copy` are taken by the model; users type the alias.
         fields[f"p_{parameter.name}"] = (
             kind,
             ModelField(
-                parameter.default,
+                ... if parameter.required else parameter.default,
                 alias=parameter.name,
                 title=parameter.name,
                 description=parameter.help or None,
@@ -125,22 +137,29 @@ def check_parameters(path: Path, given: Mapping[str, Any] | None) -> dict[str, A
             [(str(name), "not declared") for name in given],
             hint="Tag one of its code cells 'parameters' and assign the names there.",
         )
+    missing = [one.name for one in declared_parameters(path) if one.required and one.name not in given]
+    if missing:
+        raise BadOptions(
+            f"{path.name} needs a value for {', '.join(map(repr, missing))}",
+            [(name, "required; its parameters cell declares it without a value") for name in missing],
+            hint="Give a value, or assign a default in the notebook's parameters cell.",
+        )
     checked = fit(parameters_model(path), given, path.name)
     return {name: value for name, value in checked.model_dump(by_alias=True).items() if name in given}
 
 
 def _declared(source: str) -> list[Parameter]:
-    # Magics and shell commands are IPython's, not Python's; the lines keep their numbers.
-    source = "\n".join("" if line.startswith(("%", "!")) else line for line in source.split("\n"))
+    tree, source = _parsed(source)
     comments = {
         token.start[0]: token.string.lstrip("#").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
     parameters: dict[str, Parameter] = {}
-    for node in ast.parse(source).body:
+    for node in tree.body:
         target: ast.expr
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
+        value: ast.expr | None
+        if isinstance(node, ast.AnnAssign):
             target, value, annotation = node.target, node.value, ast.unparse(node.annotation)
         elif isinstance(node, ast.Assign) and len(node.targets) == 1:
             target, value, annotation = node.targets[0], node.value, ""
@@ -148,14 +167,37 @@ def _declared(source: str) -> list[Parameter]:
             continue
         if not isinstance(target, ast.Name):
             continue
+        help_ = comments.get(node.end_lineno or node.lineno, "")
+        if value is None:
+            if target.id not in parameters:
+                kind = _type(annotation, None)
+                parameters[target.id] = Parameter(target.id, kind, help=help_, required=True)
+            continue
         try:
             default, known = ast.literal_eval(value), True
             json.dumps(default)
         except (ValueError, TypeError):
             default, known = None, False
-        help_ = comments.get(node.end_lineno or node.lineno, "")
         parameters[target.id] = Parameter(target.id, _type(annotation, default), default, known, help_)
     return list(parameters.values())
+
+
+def _parsed(source: str) -> tuple[ast.Module, str]:
+    """Return the syntax tree of a cell, and the Python source that it belongs to.
+
+    Cells with magics, shell commands or ``name?`` are translated to Python as IPython does.
+    """
+    try:
+        return ast.parse(source), source
+    except SyntaxError:
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        first, _, rest = source.lstrip().partition("\n")
+        if first.startswith("%%"):
+            # The rest of the cell is this magic's: Python if it only watches the cell run.
+            source = rest if first[2:].split()[:1] in _PYTHON_MAGICS else ""
+        source = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
+        return ast.parse(source), source
 
 
 def _type(annotation: str, default: Any) -> str:

@@ -14,6 +14,9 @@ from workbench.host.files import write_whole
 #: Interval between saves of the executed notebook while the kernel sends messages, in seconds.
 SAVE_SECONDS = 1.0
 
+#: Largest part of the time that saving may take; a large notebook is saved less often.
+SAVE_SHARE = 0.05
+
 
 class NotSaved(WorkbenchError):
     """The final state of an executed notebook could not be saved."""
@@ -26,15 +29,15 @@ class NotebookSaver:
         self.path = path
         self.notebook: Any = None
         self.changed = False
-        self._saved_at = 0.0
+        self._next_at = 0.0
 
     def save(self, *, force: bool = False, touch: bool = False) -> None:
         """Save the notebook if it has changed and a save is due; with ``force``, save at once."""
         self.changed |= touch
-        due = self.changed and time.monotonic() - self._saved_at >= SAVE_SECONDS
+        began = time.monotonic()
+        due = self.changed and began >= self._next_at
         if self.notebook is None or not (force or due):
             return
-        self._saved_at = time.monotonic()
         try:
             self._write()
         except OSError as error:
@@ -44,6 +47,9 @@ class NotebookSaver:
             with contextlib.suppress(OSError):
                 print(f"the notebook could not be saved: {error}", file=sys.stderr, flush=True)
             return
+        finally:
+            took = time.monotonic() - began
+            self._next_at = began + max(SAVE_SECONDS, took / SAVE_SHARE)
         self.changed = False
 
     def save_at_last(self, failure: BaseException | None = None) -> None:

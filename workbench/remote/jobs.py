@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,6 +15,7 @@ from workbench import wire
 from workbench.errors import Busy, ServerUnreachable
 from workbench.jobs.job import Job
 from workbench.remote.door import Door, OnServer, seconds_of
+from workbench.remote.kept_files import RemoteOutput, Source
 from workbench.results.result import Result
 from workbench.store import records
 
@@ -52,7 +54,7 @@ class RemoteJob(OnServer, Job):
     """
 
     _only_local: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "folder": ("a job's folder", "Use job.logs() for its log and job.result for its result."),
+        "folder": ("a job's folder", "Use job.logs(), job.output and job.result."),
     }
 
     def __init__(self, door: Door, reply: Mapping[str, Any]) -> None:
@@ -65,6 +67,7 @@ class RemoteJob(OnServer, Job):
         self._take_result(reply)
 
     def _take_result(self, reply: Mapping[str, Any]) -> None:
+        self._output, self._output_note = reply.get("output"), str(reply.get("output_note", ""))
         self._result = _result(reply.get("result"))
         self._asked_result = "result" in reply
 
@@ -78,6 +81,23 @@ class RemoteJob(OnServer, Job):
     def notebook(self) -> Path | None:
         row = self._now()
         return Path(row.notebook) if row.notebook else None
+
+    @property
+    @override
+    def output(self) -> RemoteOutput | None:
+        self._now()
+        if self._output is None:
+            return None
+        path = Path(self._output["path"])
+        source = Source(self._door, f"jobs/{self.id}/output")
+        size, changed = self._output["size"], self._output["changed_at"]
+        return RemoteOutput(path.name, path, size, datetime.fromisoformat(changed), source=source)
+
+    @property
+    @override
+    def output_note(self) -> str:
+        self._now()
+        return self._output_note
 
     @property
     @override

@@ -1,4 +1,4 @@
-"""Checkpoints and artifacts on a server.
+"""Files on a server: checkpoints and artifacts of runs, and what jobs printed.
 
 A server is not trusted with this machine's files: a name that it sends is checked before it is part of any
 path, so that saving a file into a folder never writes elsewhere.
@@ -69,6 +69,11 @@ class RemoteCheckpoint(_RemoteFile, CheckpointFile):
 @dataclass(frozen=True)
 class RemoteArtifact(_RemoteFile, ArtifactFile):
     """One artifact of a run on a server."""
+
+
+@dataclass(frozen=True)
+class RemoteOutput(_RemoteFile):
+    """Everything that a job on a server printed."""
 
 
 class _Parts(io.RawIOBase):

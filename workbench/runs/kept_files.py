@@ -27,7 +27,7 @@ _Kept = TypeVar("_Kept", bound="KeptFile")
 
 @dataclass(frozen=True)
 class KeptFile(os.PathLike[str]):
-    """A file of a run; usable as a path."""
+    """A file of a run, or of a job; usable as a path."""
 
     name: str
     path: Path

@@ -129,6 +129,9 @@ def test_a_users_own_notebook_is_submitted_and_its_log_followed(home: wb.Workspa
         timeout=60,
     )
     assert [line.split("  ", 1)[1] for line in follow.stdout.splitlines()] == ["007 0", "007 1", "007 2"]
+    where = home.path / "jobs" / str(job["id"]) / "output.txt"
+    assert follow.stderr == f"Everything that its notebook printed is in {where}\n"
+    assert where.read_text() == "007 0\n007 1\n007 2\n"
     assert home.job(job["id"]).status == "succeeded"
     refused = subprocess.run([*submit, "--option", "steps=many"], capture_output=True, text=True, timeout=60)
     assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)

@@ -27,14 +27,25 @@ class Done:
     error: dict[str, Any] | None
     cells: list[Any]
     log: str
+    output: str
     said: dict[str, Any]
 
 
-def execute(folder: Path, *sources: str, parameters: dict[str, Any] | None = None, **more: Any) -> Done:
+def execute(
+    folder: Path,
+    *sources: str,
+    parameters: dict[str, Any] | None = None,
+    tags: dict[int, list[str]] | None = None,
+    kernelspec: dict[str, str] | None = None,
+    **more: Any,
+) -> Done:
     """Execute code cells, the first of them tagged ``parameters``, in a runner."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    cells[0].metadata["tags"] = ["parameters"]
+    for place, names in {0: ["parameters"], **(tags or {})}.items():
+        cells[place].metadata["tags"] = names
     given = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A page"), *cells])
+    if kernelspec:
+        given.metadata["kernelspec"] = kernelspec
     folder.mkdir(exist_ok=True)
     nbformat.write(given, folder / "in.ipynb")
     todo = {
@@ -61,8 +72,13 @@ def execute(folder: Path, *sources: str, parameters: dict[str, Any] | None = Non
         said.get("failure"),
         nbformat.read(output, as_version=4).cells if output.exists() else [],
         (folder / "log.txt").read_text(),
+        text.read_text() if (text := output.with_name("output.txt")).exists() else "",
         said,
     )
+
+
+def log_lines(done: Done) -> list[list[str]]:
+    return [line.split("  ", 1) for line in done.log.splitlines()]
 
 
 def printed(done: Done) -> str:
@@ -78,19 +94,25 @@ def test_a_notebook_runs_in_this_interpreter_with_its_parameters(
     spec = {"argv": ["/nowhere/python", "{connection_file}"], "display_name": "x", "language": "python"}
     (other / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "workbench.py").write_text("mine = 'a module of this folder'")
     done = execute(
         tmp_path / "a b",
         "k: int = 1  # how many\noptions: str = '{}'",
         "import os, sys\nprint(sys.executable, k, options['이름'], os.getcwd())",
+        "import workbench; print(workbench.mine)",  # the folder's own
         "for part in range(3): print(f'\\r{part} of 3', end='')\nprint()\nprint('끝', file=sys.stderr)",
         parameters={"k": 3, "options": {"이름": "강아지", "none": None}},
     )
     assert (done.code, done.error) == (0, None)
     assert f"{sys.executable} 3 강아지 {tmp_path / 'a b'}" in printed(done)
-    lines = [line.split("  ", 1) for line in done.log.splitlines()]
-    assert [said for _, said in lines][1:] == ["2 of 3", "끝"]
+    lines = log_lines(done)
+    assert [said for _, said in lines][1:] == ["a module of this folder", "2 of 3", "끝"]
     assert all(len(at) == len("22:30:15") for at, _ in lines)
-    assert [path.name for path in (tmp_path / "a b" / "out").iterdir()] == ["notebook.ipynb"]
+    assert sorted(path.name for path in (tmp_path / "a b" / "out").iterdir()) == [
+        "notebook.ipynb",
+        "output.txt",
+    ]
 
 
 def test_a_cell_that_fails_is_named_and_its_evidence_is_saved(tmp_path: Path) -> None:
@@ -144,6 +166,146 @@ def test_an_interrupt_stops_at_the_cell_and_keeps_what_was_printed(tmp_path: Pat
     assert (done.code, done.error) == (75, None)
     assert "so far" in printed(done)
     assert "never" not in printed(done)
+
+
+CHATTY = """
+import logging, multiprocessing, subprocess, sys, threading, time
+from IPython.display import HTML, display
+logging.basicConfig(level="INFO", format="%(message)s")
+for number in range(10_000):
+    logging.info("step %d", number)
+    if number % 100 == 0:
+        display(HTML(f"<b>table {number}</b>"))
+"""
+
+CHILDREN = """
+subprocess.run([sys.executable, "-c", "for i in range(3000): print('자식', i, flush=i % 7 == 0)"])
+subprocess.run(["echo", "given our stdout"], stdout=sys.stdout)
+
+def forked(who):
+    for number in range(500):
+        print("forked", who, number)
+
+with multiprocessing.get_context("fork").Pool(4) as pool:
+    pool.map(forked, range(4))
+"""
+
+THREADS = """
+def late(said):
+    time.sleep(said)
+    print(f"after {said} s", flush=True)
+
+for said in (0.3, 0.6):
+    threading.Thread(target=late, args=(said,)).start()
+"""
+
+
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A notebook that prints a lot, in all the ways that people's notebooks do."""
+    # The last thread prints when the notebook has no cell left to run.
+    return execute(tmp_path_factory.mktemp("chatty"), "k = 1", CHATTY, CHILDREN, THREADS, "time.sleep(0.4)")
+
+
+def test_every_line_is_kept_in_order(chatty: Done) -> None:
+    assert (chatty.code, chatty.error) == (0, None)
+    steps = [line for line in chatty.output.splitlines() if line.startswith("step ")]
+    assert steps == [f"step {number}" for number in range(10_000)]
+    assert [line for line in printed(chatty).splitlines() if line.startswith("step ")] == steps
+
+
+def test_tables_between_many_lines_all_arrive(chatty: Done) -> None:
+    tables = [one.data["text/html"] for one in chatty.cells[2].outputs if one.output_type == "display_data"]
+    assert tables == [f"<b>table {number}</b>" for number in range(0, 10_000, 100)]
+
+
+def test_what_child_processes_print_is_kept_once(chatty: Done) -> None:
+    for text in (chatty.output, printed(chatty), "\n".join(said for _, said in log_lines(chatty))):
+        lines = text.splitlines()
+        assert [line for line in lines if line.startswith("자식")] == [
+            f"자식 {number}" for number in range(3000)
+        ]
+        assert lines.count("given our stdout") == 1
+        for who in range(4):
+            mine = [line for line in lines if line.startswith(f"forked {who}")]
+            assert mine == [f"forked {who} {number}" for number in range(500)]
+
+
+def test_what_threads_print_after_their_cell_is_kept(chatty: Done) -> None:
+    assert "after 0.3 s\nafter 0.6 s\n" in chatty.output
+    assert "after 0.3 s\n" in printed(chatty)
+
+
+SLOW_READER = """
+import os, signal, subprocess, sys
+runner = os.getppid()
+
+def memory():
+    status = open(f"/proc/{runner}/status").read().split()
+    return int(status[status.index("VmHWM:") + 1]) / 1024
+
+base = memory()
+subprocess.Popen(["sh", "-c", f"sleep 1.5; kill -CONT {runner}"], start_new_session=True)
+os.kill(runner, signal.SIGSTOP)
+for number in range(5_000):
+    print("step", number, flush=True)
+line = "x" * 99 + "\\n"
+for _ in range(60):
+    sys.stdout.write(line * 10_000)
+print("the runner took", memory() - base, "MB more")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads another process's memory")
+def test_a_slow_reader_loses_nothing_and_takes_little_memory(tmp_path: Path) -> None:
+    done = execute(tmp_path, "k = 1", SLOW_READER)  # it stops its reader for a while, and prints 60 MB
+    assert (done.code, done.error) == (0, None)
+    lines = done.output.splitlines()
+    assert lines[:5_000] == [f"step {number}" for number in range(5_000)]
+    assert len(lines) == 5_000 + 600_000 + 1
+    assert float(lines[-1].split()[3]) < 40
+    assert (tmp_path / "out" / "notebook.ipynb").stat().st_size < 2e6
+    assert lines[-1] in printed(done)
+    assert lines[-1] in done.log
+    note = (tmp_path / "out" / "output-note.txt").read_text()
+    assert note == (
+        "The notebook and the log leave out the middle of what was printed; output.txt has all of it: "
+        "605,001 lines (60 MB).\n"
+    )
+
+
+def test_a_cell_that_is_expected_to_raise_fails_nothing(tmp_path: Path) -> None:
+    done = execute(tmp_path, "k = 1", "1 / 0", "print('after')", tags={1: ["raises-exception"]})
+    assert (done.code, done.error) == (0, None)
+    assert [output.output_type for output in done.cells[2].outputs] == ["error"]
+    assert "after" in printed(done)
+    done = execute(tmp_path, "k = 1", "1 / 0", "[][0]", tags={1: ["raises-exception"]})
+    assert (done.code, done.error) == (
+        1,
+        {"cell": 3, "type": "IndexError", "message": "list index out of range"},
+    )
+    assert [one.ename for cell in done.cells for one in cell.get("outputs", [])] == [
+        "ZeroDivisionError",
+        "IndexError",
+    ]
+
+
+def test_messages_that_are_lost_after_all_are_reported(tmp_path: Path) -> None:
+    lose = "import sys\nprint('one', flush=True)\nsys.stdout.pub_thread.socket._sent += 2\nprint('two')"
+    done = execute(tmp_path, "k = 1", lose)
+    said = "2 of the kernel's messages were lost here; text, pictures or tables may be missing."
+    assert done.code == 0
+    assert said in done.log
+    assert said in [one.data["text/plain"].strip("[]") for one in done.cells[2].outputs if "data" in one]
+    assert (tmp_path / "out" / "output-note.txt").read_text() == "2 of the kernel's messages were lost.\n"
+
+
+def test_the_kernel_of_another_environment_is_said(tmp_path: Path) -> None:
+    done = execute(
+        tmp_path, "k = 1", kernelspec={"name": "my-env", "display_name": "x", "language": "python"}
+    )
+    assert done.code == 0
+    assert "with the kernel 'my-env', which is not installed here; as a job it runs in Python" in done.log
 
 
 def test_every_job_type_has_its_notebook() -> None:

@@ -39,6 +39,14 @@ def page(folder: Path, source: str | list[str], tag: str = "parameters") -> Path
         ("w = 2 * 3", Parameter("w")),
         ("x: Thing = None", Parameter("x", "", None, True)),
         ("%matplotlib inline\n!ls\nk = 1", Parameter("k", "int", 1, True)),
+        ("%%time\nk = 1  # how many", Parameter("k", "int", 1, True, "how many")),
+        ("if True:\n    %matplotlib inline\nk = 1", Parameter("k", "int", 1, True)),
+        ("print?\nk = 1  # how many", Parameter("k", "int", 1, True, "how many")),
+        ("files = !ls", Parameter("files")),
+        ("home = %env HOME", Parameter("home")),
+        ("k: int  # how many", Parameter("k", "int", None, False, "how many", required=True)),
+        ("k: int\nk = 1", Parameter("k", "int", 1, True)),
+        ("k: Thing", Parameter("k", required=True)),
     ],
 )
 def test_each_assignment_declares_a_parameter(line: str, found: Parameter, tmp_path: Path) -> None:
@@ -47,7 +55,19 @@ def test_each_assignment_declares_a_parameter(line: str, found: Parameter, tmp_p
 
 
 @pytest.mark.parametrize(
-    "line", ["k: int", "a.b = 1", "a[0] = 1", "a, b = 1, 2", "import os", "print(1)", "# k = 1", ""]
+    "line",
+    [
+        "%%bash\nk=1",
+        "%%writefile x\nk = 1",
+        "a.b: int",
+        "a.b = 1",
+        "a[0] = 1",
+        "a, b = 1, 2",
+        "import os",
+        "print(1)",
+        "# k = 1",
+        "",
+    ],
 )
 def test_nothing_else_does(line: str, tmp_path: Path) -> None:
     assert declared_parameters(page(tmp_path, line)) == []
@@ -90,6 +110,16 @@ def test_only_what_is_given_is_passed_on(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused_by_name(given: Any, says: str, tmp_path: Path) -> None:
     with pytest.raises(wb.BadOptions, match=says):
         check_parameters(page(tmp_path, "k: int = 3\nlr: float = 0.1"), given)
+
+
+def test_what_has_no_value_must_be_given(tmp_path: Path) -> None:
+    path = page(tmp_path, "source: str\nk: int = 1\nfolder: str | None")
+    with pytest.raises(wb.BadOptions, match=r"mine\.ipynb needs a value for 'source', 'folder'") as raised:
+        check_parameters(path, {"k": 2})
+    assert [name for name, _ in raised.value.problems] == ["source", "folder"]
+    assert "default" in raised.value.hint
+    assert check_parameters(path, {"source": "a", "folder": None}) == {"source": "a", "folder": None}
+    assert parameters_model(path).model_json_schema()["required"] == ["source", "folder"]
 
 
 def test_parameters_for_a_notebook_without_any_are_refused(tmp_path: Path) -> None:

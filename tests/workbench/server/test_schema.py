@@ -127,6 +127,7 @@ ANSWERS: list[tuple[str, str, str, Any]] = [
     ("GET", "jobs/{job_id}", "jobs/2", None),
     ("GET", "jobs/{job_id}/progress", "jobs/3/progress", None),
     ("GET", "jobs/{job_id}/logs", "jobs/1/logs", None),
+    ("GET", "jobs/{job_id}/output", "jobs/1/output", None),
     ("POST", "jobs/{job_id}/cancel", "jobs/1/cancel", {}),
     ("GET", "experiments", "experiments", None),
     ("GET", "experiments/{experiment_id}/metrics", "experiments/1/metrics", None),
@@ -174,6 +175,9 @@ def test_an_answer_matches_the_document(
     if verb == "DELETE":  # schemathesis knows its name and may have deleted it
         with wb.Workspace(served.home) as home:
             home.run(1).log_checkpoint("model.bin", home.indexes / "words" / "manifest.json", step=0)
+    if path == "jobs/{job_id}/output":
+        (folder := served.home / "jobs" / "1").mkdir(parents=True, exist_ok=True)
+        (folder / "output.txt").write_bytes(SENT)
     if path == "runs/{run_id}/points":  # of a running run
         with wb.Workspace(served.home) as home:
             url = f"runs/{home.start_run('running').id}/points"

@@ -560,7 +560,7 @@ def test_a_symlinked_checkpoint_folder_is_left_alone(live: Live, owner: wb.Works
 # Answers --------------------------------------------------------------------------------------------
 
 
-def test_a_job_from_its_submission_to_its_result(live: Live) -> None:
+def test_a_job_from_its_submission_to_its_result(live: Live, owner: wb.Workspace) -> None:
     submitted = live.post("jobs/train", {"adapter": "toy", "options": {"steps": 4}})
     assert submitted.status_code == 201
     job = submitted.json()
@@ -573,6 +573,16 @@ def test_a_job_from_its_submission_to_its_result(live: Live) -> None:
     assert any("셋까지 counted" in line for line in log["lines"])
     assert not log["open_line"]
     assert live.get(f"jobs/{job['id']}/logs?after={log['next']}").json()["lines"] == []
+    printed = live.get(f"jobs/{job['id']}/output")
+    assert (printed.status_code, "셋까지 counted\n" in printed.text) == (200, True)
+    assert printed.headers["Content-Disposition"] == "attachment"
+    assert (done["output"]["size"], done["output_note"]) == (len(printed.content), "")
+    silent = live.get(f"jobs/{job_row(owner, 'failed')}/output")
+    assert (silent.status_code, error_of(silent)["message"].endswith("has not printed anything")) == (
+        404,
+        True,
+    )
+    assert Path(done["output"]["path"]) == Path(done["notebook"]).with_name("output.txt")
     assert "result" not in live.get("jobs?limit=1").json()["jobs"][0]
     summary = live.get(f"runs/{done['run_id']}/summary").json()["summary"]
     assert (summary["loss"]["best"], summary["loss"]["best_step"]) == (0.25, 3)

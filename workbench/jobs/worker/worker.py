@@ -25,6 +25,7 @@ from workbench.errors import StoreError, WorkbenchError
 from workbench.home import DATABASE_URL, HOME, Home
 from workbench.host import processes
 from workbench.host.locks import take_lock
+from workbench.host.log import LogFile
 from workbench.host.processes import crash_point
 from workbench.jobs import queue, workers
 from workbench.jobs.reporting import PROGRESS_SECONDS, Pace
@@ -34,6 +35,7 @@ from workbench.jobs.worker.attempt import Runner, Seldom
 from workbench.jobs.worker.keeper import Keeper
 from workbench.jobs.worker.runner import INTERRUPTED
 from workbench.notebooks import shipped
+from workbench.notebooks.output import NOTE_FILE, OUTPUT_FILE
 from workbench.store import records
 from workbench.values import restored
 
@@ -244,9 +246,11 @@ class Worker:
     def _todo(self, job: records.JobRecord, runner: Runner) -> dict[str, Any]:
         folder = self.home.jobs_dir / str(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        output = folder / "notebook.ipynb"
-        if job.attempt > 1 and output.is_file():  # keep the previous attempt's notebook
-            output.replace(folder / f"notebook.attempt-{job.attempt - 1}.ipynb")
+        output, log = folder / "notebook.ipynb", folder / "log.txt"
+        if job.attempt > 1:
+            self._set_aside(
+                job.attempt - 1, log, output, *(folder / name for name in (OUTPUT_FILE, NOTE_FILE))
+            )
         runtime = processes.runtime_folder(runner.token)
         runtime.mkdir(mode=0o700)
         if job.source:
@@ -263,12 +267,27 @@ class Worker:
             "source": str(source),
             "output": str(output),
             "parameters": parameters,
-            "log": str(folder / "log.txt"),
+            "log": str(log),
             "cwd": job.cwd,
             "runtime": str(runtime),
             "environment": environment,
             "watch_bars": bool(job.source),
         }
+
+    def _set_aside(self, attempt: int, log: Path, *files: Path) -> None:
+        """Keep the files of the previous attempt under other names, and say in the log that a new one begins.
+
+        A process of that attempt that still lives writes on into its own files.
+        """
+        kept = []
+        for file in files:
+            if file.is_file():
+                aside = file.with_name(f"{file.stem}.attempt-{attempt}{file.suffix}")
+                file.replace(aside)
+                kept.append(aside.name)
+        with LogFile(log) as lines:
+            its = f"; its files are {', '.join(kept)}" if kept else ""
+            lines.write(f"Attempt {attempt + 1} begins here. Attempt {attempt} did not end{its}.\n")
 
     def _hear(self, running: _Running) -> None:
         """Read a runner's reports."""

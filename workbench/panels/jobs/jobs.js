@@ -42,7 +42,8 @@ function notebookPath(path, home) {
   const root = serverRoot.replace(/^~(?=\/|$)/, home).replace(/\/$/, "");
   if (!serverRoot || !path.startsWith(`${root}/`)) return null;
   const inside = path.slice(root.length + 1);
-  return { inside, href: `${baseUrl}lab/tree/${inside.split("/").map(encodeURIComponent).join("/")}` };
+  const encoded = inside.split("/").map(encodeURIComponent).join("/");
+  return { inside, href: `${baseUrl}lab/tree/${encoded}`, file: `${baseUrl}files/${encoded}` };
 }
 
 function notebookLink(job, home) {
@@ -63,6 +64,14 @@ function notebookLink(job, home) {
   );
 }
 
+// What the log and the notebook do not show, with a link to the file that has it. The file may be too large to
+// open in an editor, so the browser downloads it.
+function outputNote(job, home) {
+  const place = notebookPath(job.output, home);
+  const link = place && h("a", { href: place.file, download: `job-${job.id}-output.txt`, title: place.inside }, "Download output.txt");
+  return [job.outputNote, ...(link ? [" ", link] : [])];
+}
+
 // One row per job, kept while the list around it changes, so that focus and open parts stay.
 function jobRow(model, id, home) {
   const pill = h("span", { class: "wb-pill" });
@@ -77,6 +86,7 @@ function jobRow(model, id, home) {
     problem.hidden = true;
     model.send({ type, id, ...more });
   };
+  const note = h("p", { class: "wb-muted wb-note", hidden: true });
   let open = null; // "log" or "result"
   const log = h("pre", { class: "wb-log", tabindex: "0", "aria-label": `Log of job ${id}` });
   const toggle = (kind) => {
@@ -94,7 +104,7 @@ function jobRow(model, id, home) {
   const toggles = { result: button("result", () => toggle("result")), log: button("log", () => toggle("log")) };
   const link = h("span", {});
   const actions = h("span", { class: "wb-actions" }, cancel, retry, toggles.result, toggles.log, link);
-  const row = h("li", { class: "wb-row", "data-id": id }, name, pill, h("span", { class: "wb-progress" }, bar, description), time, actions, problem, detail);
+  const row = h("li", { class: "wb-row", "data-id": id }, name, pill, h("span", { class: "wb-progress" }, bar, description), time, actions, problem, note, detail);
 
   function update(job) {
     const running = ["running", "cancelling"].includes(job.status);
@@ -123,6 +133,11 @@ function jobRow(model, id, home) {
     if ((link.dataset.path ?? "") !== report) {
       link.dataset.path = report;
       link.replaceChildren(...[report && notebookLink(job, home)].filter(Boolean));
+    }
+    if (note.dataset.words !== job.outputNote) {
+      note.dataset.words = job.outputNote;
+      note.replaceChildren(...outputNote(job, home));
+      note.hidden = !job.outputNote;
     }
     if (open === "log" && job.log !== null) {
       const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;

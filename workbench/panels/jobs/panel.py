@@ -10,7 +10,7 @@ The page shows the trait ``state`` and sends its requests as custom messages.
     row              {"id", "type", "name", "given": options that are not the defaults, "adapter", "status",
                       "done", "total", "message", "stages", "fraction", "rate", "left", "summary",
                       "error": {"cell", "message"} or null, "hasResult", "ended", "took": seconds or null,
-                      "notebook", "log": text or null}
+                      "notebook", "output", "outputNote", "log": text or null}
     page -> kernel   {"type": "show", "job_type", "state", "offset"}
                      {"type": "submit", "job_type", "adapter", "options", "form", "unread", "root"}
                      {"type": "declare", "path", "form", "root"}
@@ -346,6 +346,9 @@ def _row_of(job: Job) -> dict[str, Any]:
         "ended": job.finished_at.timestamp() if job.finished_at else None,
         "took": _seconds(job),
         "notebook": str(job.notebook or ""),
+        # Linked where the log and the notebook do not show everything.
+        "output": str(job.output.path) if job.output and job.output_note else "",
+        "outputNote": job.output_note,
     }
 
 

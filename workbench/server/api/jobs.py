@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from workbench.errors import BadInput, BadName, TooLarge
+from workbench.errors import BadInput, BadName, NotFound, TooLarge
 from workbench.host import files
 from workbench.jobs import submission
 from workbench.jobs.floors import check_floors
 from workbench.server.api.adapters import only_adapter
 from workbench.server.api.fields import Given, Name, Number, Page, from_text
+from workbench.server.api.kept_files import opened
 from workbench.server.api.route import Call, id_in_path
 from workbench.server.desk import WorkbenchServer
 from workbench.store.records import JobStatus
@@ -77,6 +78,14 @@ class ProgressOut(BaseModel):
     fraction: Number
 
 
+class OutputOut(BaseModel):
+    """The file of everything that a job printed."""
+
+    path: str = Field(description="Its path on the server.")
+    size: int = Field(description="Its size in bytes; it grows while the job runs.")
+    changed_at: str
+
+
 class JobRowOut(BaseModel):
     """A job, without its result."""
 
@@ -88,6 +97,8 @@ class JobRowOut(BaseModel):
     summary: str
     error: dict[str, Any] | None
     notebook: str | None = Field(description="Path of the executed notebook on the server.")
+    output: OutputOut | None = Field(description="What its notebook printed, all of it; see `/output`.")
+    output_note: str = Field(description="What log and notebook leave out, or what is missing; or empty.")
     run_id: int | None
     attempt: int
     options: dict[str, Any]
@@ -200,6 +211,19 @@ async def get_logs(desk: WorkbenchServer, call: Call) -> Any:
         *lines, last = text.split("\n")
         open_line = bool(last)
         return {"id": job.id, "lines": [*lines, last] if last else lines, "open_line": open_line, "next": end}
+
+    return await desk.run(look)
+
+
+async def get_output(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the bytes of everything that a job's notebook printed so far."""
+
+    def look(home: Workspace) -> Any:
+        job = home.job(id_in_path(call, "job_id"))
+        output = job.output
+        if output is None:
+            raise NotFound(f"job {job.id} has not printed anything")
+        return opened(output)
 
     return await desk.run(look)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from workbench import wire
 from workbench.errors import WrongState
 from workbench.host import files
-from workbench.runs.kept_files import ARTIFACTS, CHECKPOINTS
+from workbench.runs.kept_files import ARTIFACTS, CHECKPOINTS, KeptFile
 from workbench.runs.local import LocalRun
 from workbench.server.api.fields import Given, Number, from_text
 from workbench.server.api.route import Call, id_in_path
@@ -177,15 +177,16 @@ def _taking(home: Workspace, call: Call, kind: str) -> LocalRun:
 
 async def get_checkpoint(desk: WorkbenchServer, call: Call) -> Any:
     """Return the bytes of a checkpoint."""
-    return await desk.run(lambda home: _opened(run_in_path(home, call).checkpoint(call.path["name"])))
+    return await desk.run(lambda home: opened(run_in_path(home, call).checkpoint(call.path["name"])))
 
 
 async def get_artifact(desk: WorkbenchServer, call: Call) -> Any:
     """Return the bytes of an artifact."""
-    return await desk.run(lambda home: _opened(run_in_path(home, call).artifact(call.path["name"])))
+    return await desk.run(lambda home: opened(run_in_path(home, call).artifact(call.path["name"])))
 
 
-def _opened(kept: Any) -> FileToSend:
+def opened(kept: KeptFile) -> FileToSend:
+    """Return a kept file, opened to be sent; of one that still grows, what it holds now."""
     file = kept.open()
     size = file.seek(0, 2)  # of the open file, even if it is replaced meanwhile
     file.seek(0)

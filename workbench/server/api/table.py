@@ -28,6 +28,8 @@ ROUTES: tuple[Route, ...] = (
           jobs.JobProgressOut),
     Route("GET", "jobs/{job_id}/logs", "read", "Read the end of a job's log, or its new output.",
           jobs.get_logs, jobs.LogsOut, query=jobs.LogsQuery),
+    Route("GET", "jobs/{job_id}/output", "read", "Download everything that a job's notebook printed so far.",
+          jobs.get_output, kept_files.FileOut, errors=(409,), polled=False, gives_file=True),
     Route("POST", "jobs/{job_id}/cancel", "execute", "Cancel a job; no effect on a finished one.",
           jobs.cancel_job, jobs.JobOut, polled=False),
     Route("GET", "experiments", "read", "List the experiments.", runs.list_experiments, runs.ExperimentsOut),

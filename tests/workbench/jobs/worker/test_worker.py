@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import workbench as wb
@@ -83,6 +84,35 @@ def test_a_job_whose_worker_is_killed_is_settled_by_the_next_worker(home: wb.Wor
     assert job.error is not None
     assert "worker that ran it vanished" in job.error["message"]
     assert processes.family(None, now.token) == []
+
+
+def test_what_was_printed_until_the_worker_was_killed_is_kept_apart(
+    home: wb.Workspace, tmp_path: Path
+) -> None:
+    printing = (
+        "import pathlib, time\n"
+        "endless = not pathlib.Path('again').exists()\n"
+        "for number in range(10_000_000 if endless else 50): print('line', number, flush=True)"
+    )
+    path = tmp_path / "mine.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(printing)]), path)
+    job = submission.submit_notebook(home, path)
+    until(lambda: job.output is not None and job.output.size > 20_000)
+    (tmp_path / "again").touch()
+    now = row(home, job)
+    assert now.worker_pid is not None
+    os.kill(now.worker_pid, signal.SIGKILL)
+    assert job.wait(30).attempt == 2
+    first, second = (
+        (job.folder / name).read_text().splitlines() for name in ("output.attempt-1.txt", "output.txt")
+    )
+    assert len(first) > 1000
+    assert first == [f"line {number}" for number in range(len(first))]  # as printed, without a gap
+    assert second == [f"line {number}" for number in range(50)]
+    begins = "Attempt 2 begins here. Attempt 1 did not end; its files are"
+    log = job.logs(10_000)
+    assert f"{begins} notebook.attempt-1.ipynb, output.attempt-1.txt.\n" in log
+    assert log.rpartition(begins)[2].count("  line ") == 50
 
 
 # Settling what others left --------------------------------------------------------------------------

@@ -137,6 +137,7 @@ def test_a_job_submitted_in_the_panel_runs_and_shows_its_result_and_log(sent: Se
     row = sent.rows()[0]
     assert (row["status"], row["summary"], row["hasResult"]) == ("succeeded", "measured", True)
     assert row["notebook"].endswith(".ipynb")
+    assert (row["output"], row["outputNote"]) == ("", "")  # the log and the notebook show everything
     shown = sent.ask(type="result", id=row["id"])
     assert shown is not None
     assert '<td align="right">' in shown["html"]
