@@ -176,12 +176,12 @@ def test_a_notebook_whose_fsync_fails_is_written_anew(
     failing = Failing(1)
     monkeypatch.setattr(os, "fsync", failing)
     saver.notebook.cells.append(nbformat.v4.new_code_cell("new"))
-    saver._saved_at = 0.0
+    saver._next_at = 0.0
     saver.save(touch=True)
     assert path.read_bytes() == old
     assert [file.name for file in tmp_path.iterdir()] == ["notebook.ipynb"]  # nothing to sync a second time
     assert "Input/output error" in capsys.readouterr().err
-    saver._saved_at = 0.0
+    saver._next_at = 0.0
     saver.save()  # it is still due
     assert "new" in path.read_text()
     assert len(failing.files) == 3  # refused once; then the new file, and the folder that holds its name
