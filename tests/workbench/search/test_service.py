@@ -304,7 +304,7 @@ def test_an_adapter_that_breaks_while_it_checks_options(client: SearchClient, ho
     question = {"op": "check", "adapter": "broken", "type": "eval", "options": {"check": how}}
     with pytest.raises(wb.SearchFailed):
         client.ask(question)
-    assert client.ask({**question, "options": {}})["options"] == {"check": ""}
+    assert client.ask({**question, "options": {}})["options"] == {"check": "", "path": ""}
 
 
 def test_what_breaks_again_and_again_is_left_alone_for_a_while(client: SearchClient) -> None:
