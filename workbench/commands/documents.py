@@ -35,6 +35,8 @@ _LISTED_JOB: Mapping[str, Any] = {
     "summary": "text",
     "error": ("object", None),
     "notebook": _TEXT,
+    "output": ({"path": "text", "size": "whole number", "changed_at": "text"}, None),
+    "output_note": "text",
     "run_id": _WHOLE,
     "attempt": "whole number",
     "options": "object",
@@ -73,7 +75,7 @@ DOCUMENTS: Mapping[str, Shape] = {
     "jobs submit": _JOB,
     "jobs list": {"jobs": [_LISTED_JOB]},
     "jobs show": _JOB,
-    "jobs logs": {"id": "whole number", "lines": ["text"]},
+    "jobs logs": {"id": "whole number", "lines": ["text"], "output": _TEXT, "output_note": "text"},
     "jobs cancel": _LISTED_JOB,
     "worker": {"worker": "text", "workspace": "text"},
     "runs": {

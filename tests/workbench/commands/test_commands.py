@@ -22,6 +22,7 @@ from workbench.commands.completion import SHELLS
 from workbench.commands.documents import DOCUMENTS, ERROR, Shape, in_words
 from workbench.jobs import submission
 from workbench.publish import page
+from workbench.search import indexes
 
 PLAIN: Mapping[str, Callable[[Any], bool]] = {
     "text": lambda value: isinstance(value, str),
@@ -235,7 +236,7 @@ def test_an_unexpected_error_is_a_document_and_a_traceback(
     def fall(*_: object, **__: object) -> None:
         raise RuntimeError("a bug of the adapter's")
 
-    monkeypatch.setattr(wb.Workspace, "open_search", fall)
+    monkeypatch.setattr(indexes, "open_index", fall)
     assert cli.run(["search", "text", "dog", "--json", "--workspace", str(home.path)]) == 1
     out, err = capsys.readouterr()
     assert misfits(ERROR, json.loads(out)) == []

@@ -118,7 +118,7 @@ def test_the_report_has_every_part_and_is_drawn(result: wb.Result) -> None:
     ):
         assert part in titles
     html = render_html(result)
-    assert all(f"<h4>{view.title.split(chr(8220))[0]}"[:20] in html for view in result.views)
+    assert all(f"<h3>{view.title.split(chr(8220))[0]}"[:20] in html for view in result.views)
     json.dumps(result.model_dump(), allow_nan=False)
 
 
