@@ -176,6 +176,9 @@ __all__ = [
 
 __version__ = "0.2.0"
 
+# Processes of older versions start their helpers by the names of that time.
+__path__.append(f"{__path__[0]}/_former")
+
 
 if not TYPE_CHECKING:  # type checkers see only the names above, so they report misspelled ones
 
