@@ -136,8 +136,9 @@ def test_adapters_are_described_and_options_checked(client: SearchClient) -> Non
 
 
 def test_a_jobs_inputs_and_floors_are_checked_against_the_workspace(
-    client: SearchClient, workspace: wb.Workspace
+    client: SearchClient, workspace: wb.Workspace, limits: dict[str, float]
 ) -> None:
+    limits.update(check_seconds=60)  # it loads a real adapter
     where = {"path": str(workspace.path), "database_url": workspace.store.address}
     question = {"op": "check", "adapter": "vlm_quantization", "type": "eval", "workspace": where}
     client.patience = 120
