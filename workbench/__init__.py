@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench import panels
-    from workbench.adapter.contract import BaseAdapter, JobContext
+    from workbench.adapter.contract import BaseAdapter, JobContext, WorkspaceView
     from workbench.adapter.options import Options
     from workbench.adapter.registry import adapters, get_adapter
     from workbench.base_workspace import BaseWorkspace
@@ -104,6 +104,7 @@ _HOMES = {
     "View": "results.result",
     "WorkbenchError": "errors",
     "Workspace": "workspace",
+    "WorkspaceView": "adapter.contract",
     "WrongState": "errors",
     "adapters": "adapter.registry",
     "connect": "remote.workspace",
@@ -161,6 +162,7 @@ __all__ = [
     "View",
     "WorkbenchError",
     "Workspace",
+    "WorkspaceView",
     "WrongState",
     "adapters",
     "connect",
@@ -173,6 +175,9 @@ __all__ = [
 ]
 
 __version__ = "0.2.0"
+
+# Processes of older versions start their helpers by the names of that time.
+__path__.append(f"{__path__[0]}/_former")
 
 
 if not TYPE_CHECKING:  # type checkers see only the names above, so they report misspelled ones

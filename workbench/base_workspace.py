@@ -224,8 +224,9 @@ class BaseWorkspace(ABC):
         options : mapping or model, optional
             The adapter's options for that type, validated before the job is queued.
         fail_below : mapping or JSON text, optional
-            Minimum values of the result's metrics: ``{"R@10": 0.35}``. Below one the job fails; its
-            result is kept.
+            Minimum values of the result's metrics: ``{"t2i/R@10@128": 0.35}``. Names are checked
+            before the job is queued, if the adapter can tell them. Below one the job fails; its result is
+            kept.
 
         Raises
         ------

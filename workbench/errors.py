@@ -35,14 +35,16 @@
 A class without a status inherits that of its parent class. The statuses are in
 :data:`workbench.wire.STATUS`.
 
-The message states the value and what is allowed; ``hint`` states what to do next.
+The message states the value and what is allowed; ``hint`` states what to do next, in words that hold for
+Python, HTTP and panels alike. The command line adds which command helps (:mod:`workbench.commands.output`).
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from workbench.text import listed, nearest, shown
 
 
 class WorkbenchError(Exception):
@@ -113,11 +115,10 @@ class NotFound(WorkbenchError, LookupError):
 def _unknown(what: str, given: object, known: Iterable[object], empty: str) -> str:
     names = [str(name) for name in known]
     if not names:
-        return f"no {what} {given!r}: {empty}"
-    near = difflib.get_close_matches(str(given), names, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    return f"no {what} {given!r}{meant} Known: {shown}" if meant else f"no {what} {given!r}. Known: {shown}"
+        return f"no {what} {shown(given)}: {empty}"
+    near = nearest(given, names)
+    meant = f"; did you mean {near[0]!r}?" if near else "."
+    return f"no {what} {shown(given)}{meant} Known: {listed(names)}"
 
 
 class UnknownAdapter(NotFound):
@@ -157,7 +158,7 @@ class UnknownIndex(NotFound):
     def __init__(self, given: object, known: Iterable[object] = ()) -> None:
         super().__init__(
             _unknown("index", given, known, "this workspace has no indexes yet"),
-            hint="Build one with: workbench jobs submit index_build --wait",
+            hint="An index_build job builds one.",
         )
 
 
@@ -166,7 +167,7 @@ class UnknownJob(NotFound):
 
     def __init__(self, given: object, newest: int | None = None) -> None:
         there = "there are no jobs yet" if newest is None else f"the newest is {newest}"
-        super().__init__(f"no job {given!r}: {there}", hint="List them with: workbench jobs list")
+        super().__init__(f"no job {shown(given)}: {there}")
 
 
 class UnknownRun(NotFound):
@@ -174,7 +175,7 @@ class UnknownRun(NotFound):
 
     def __init__(self, given: object, newest: int | None = None) -> None:
         there = "there are no runs yet" if newest is None else f"the newest is {newest}"
-        super().__init__(f"no run {given!r}: {there}", hint="List them with: workbench runs")
+        super().__init__(f"no run {shown(given)}: {there}")
 
 
 class WrongState(WorkbenchError):

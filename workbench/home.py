@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import BadInput, StoreError
+from workbench.errors import BadInput, NotFound, StoreError
 from workbench.host import processes
 from workbench.store.sink import LocalSink
 from workbench.store.store import Store
@@ -15,6 +17,12 @@ from workbench.store.writer import Writer
 #: Environment variables: the workspace folder, and a database outside it.
 HOME = "WORKBENCH_HOME"
 DATABASE_URL = "WORKBENCH_DATABASE_URL"
+
+#: Name of the database file in a workspace's folder.
+DATABASE = "workbench.db"
+
+#: Maximum number of entries of a folder among which the nearest workspace is looked for.
+_MOST_NEAR = 500
 
 
 class Home:
@@ -48,7 +56,7 @@ class Home:
                 hint="Give a writable folder as path, --workspace or $WORKBENCH_HOME.",
             ) from None
         self.database_url = database_url or os.environ.get(DATABASE_URL) or ""
-        self.store = Store(self.database_url or self.path / "workbench.db")
+        self.store = Store(self.database_url or self.path / DATABASE)
         # On this machine anybody can see whether a process lives; from a container, or on another host, not.
         if self.store.is_sqlite and not processes.numbering():
             self._writer = Writer(self.store)
@@ -118,6 +126,45 @@ class Home:
 def workspace_path(path: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of a workspace; by default ``$WORKBENCH_HOME`` or ``./results``."""
     return Path(path or os.environ.get(HOME) or "results").expanduser().resolve()
+
+
+def is_workspace(path: Path) -> bool:
+    """Return whether a folder holds a workspace: its database, or at least its indexes."""
+    try:
+        return (path / DATABASE).exists() or (path / "indexes").is_dir()
+    except OSError:  # it must not be looked into; whoever opens it says so
+        return True
+
+
+def check_workspace(path: Path) -> None:
+    """Raise unless there is a workspace; nothing is created.
+
+    Raises
+    ------
+    NotFound
+        There is none; the message names the nearest one.
+    """
+    # With a database elsewhere, the folder only holds files, and a new one is as good as any.
+    if os.environ.get(DATABASE_URL) or is_workspace(path):
+        return
+    near = _nearest_workspace(path)
+    meant = f"; did you mean {near}?" if near else ""
+    raise NotFound(f"there is no workspace at {path}{meant}")
+
+
+def _nearest_workspace(path: Path) -> str:
+    """Return the workspace whose path is most like that of a missing one; empty if none is near."""
+    existing = next((folder for folder in (path, *path.parents) if folder.is_dir()), path)
+    # In the folder itself, such as a project's; beside it; and where the path begins to be wrong.
+    folders = {existing, existing.parent if existing == path else existing}
+    found = []
+    for folder in folders:
+        with suppress(OSError):
+            inside = sorted(folder.iterdir())[:_MOST_NEAR]
+            found += [one for one in (folder, *inside) if is_workspace(one)]
+            found += [one / "results" for one in inside if is_workspace(one / "results")]
+    names = [str(one) for one in dict.fromkeys(found)]
+    return next(iter(difflib.get_close_matches(str(path), names, n=1, cutoff=0.3)), "")
 
 
 def as_id(value: Any) -> int | None:

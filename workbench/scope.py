@@ -26,21 +26,24 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel
 
 from workbench.adapter.contract import BaseAdapter
-from workbench.adapter.options import check_job, check_options
+from workbench.adapter.options import check_options
 from workbench.adapter.registry import get_adapter
 from workbench.base_workspace import BaseWorkspace
 from workbench.errors import BadInput, BadOptions, JobCancelled, StoreError, WorkbenchError, WrongState
 from workbench.home import HOME
 from workbench.host import processes
 from workbench.host.files import check_file_name, write_whole
+from workbench.jobs.checking import check_beginning
 from workbench.jobs.floors import below_floor, check_floors
 from workbench.jobs.reporting import Reporter
 from workbench.jobs.workers import ATTEMPT, JOB
 from workbench.notebooks import bars
+from workbench.notebooks.parameters import check_injected
 from workbench.results.result import Better, Metric, Result, plain_result
 from workbench.runs.run import Run
 from workbench.store import records
 from workbench.store.database import patiently
+from workbench.text import shown
 from workbench.values import Settings, Tags, plain
 from workbench.workspace import Workspace
 
@@ -313,9 +316,12 @@ class JobScope:
         return row
 
     def _begin_by_hand(self) -> records.JobRecord:
+        check_injected(_cells())
         adapter, options = self._given
         self.adapter = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter or None)
-        self.options = check_job(self.adapter, self.type, _options(options))
+        self.options, floors = check_beginning(
+            self.adapter, self.type, _options(options), self.workspace, floors=self._floors
+        )
         me = processes.this_process()
         now = time.time()
         row = records.JobRecord(
@@ -323,7 +329,7 @@ class JobScope:
             adapter=self.adapter.name,
             status="running",
             options=plain(self.options, "options"),
-            floors=self._floors,
+            floors=floors,
             cwd=str(Path.cwd()),
             started_at=now,
             heartbeat_at=now,
@@ -383,7 +389,7 @@ def job_scope(
     workspace : Workspace or path, optional
         Default: ``$WORKBENCH_HOME``, or ``./results`` if that is not set.
     fail_below : mapping or JSON text, optional
-        Minimum values for metrics of the result: ``{"R@10": 0.35}``. If the result is below one of them,
+        Minimum values for metrics of the result, by full name. If the result is below one of them,
         leaving the scope raises :class:`workbench.BelowFloor`; the result is saved all the same.
 
     Examples
@@ -401,18 +407,28 @@ def _options(given: Any) -> Any:
         read = json.loads(given or "{}")
     except ValueError as error:
         raise BadOptions(
-            f"options are not valid JSON ({error}): {given!r}", hint="Example: '{\"k\": 3}'."
+            f"options are not valid JSON ({error}): {shown(given)}", hint="Example: '{\"k\": 3}'."
         ) from None
     if not isinstance(read, dict):
-        raise BadOptions(f"options must be a JSON object, got {given!r}", hint="Example: '{\"k\": 3}'.")
+        raise BadOptions(f"options must be a JSON object, got {shown(given)}", hint="Example: '{\"k\": 3}'.")
     return read
 
 
 def _cell() -> int | None:
     """Return the number of the running notebook cell, or None outside IPython."""
+    shell = _shell()
+    return None if shell is None else int(shell.execution_count)
+
+
+def _cells() -> list[str]:
+    """Return the sources of the cells that were executed so far; none outside IPython."""
+    shell = _shell()
+    return [] if shell is None else [str(source) for source in shell.user_ns.get("In", ())]
+
+
+def _shell() -> Any:
     if "IPython" not in sys.modules:
         return None
     from IPython import get_ipython
 
-    shell = get_ipython()
-    return None if shell is None else int(shell.execution_count)
+    return get_ipython()

@@ -142,7 +142,7 @@ class AdapterContract:
         with pytest.raises(NotSupported, match=_NONSENSE):
             outcome.adapter.options(_NONSENSE)
         for task in _tasks(outcome):
-            with pytest.raises(BadOptions, match=f"{_NONSENSE}: unknown option; allowed"):
+            with pytest.raises(BadOptions, match=f"{_NONSENSE}: unknown option; "):
                 check_options(outcome.adapter, task, {_NONSENSE: 1})
 
     def test_what_it_does_not_offer_says_so(self, outcome: Outcome) -> None:

@@ -15,6 +15,10 @@ from workbench.errors import WorkbenchError
 
 # Errors ----------------------------------------------------------------------------------------
 
+#: Maximum length of an error's message, hint and details, in characters; the rest is cut.
+MESSAGE_CHARACTERS = 2_000
+
+
 #: The HTTP status of each error class; a class not listed inherits that of its nearest parent.
 STATUS: Mapping[type[WorkbenchError], int] = {
     errors.WorkbenchError: 400,
@@ -67,8 +71,8 @@ def error_json(error: WorkbenchError) -> dict[str, Any]:
     details = {name: _plain(getattr(error, name, None)) for name in names}
     return {
         "type": next(known).__name__,
-        "message": error.message,
-        "hint": error.hint,
+        "message": _cut(error.message),
+        "hint": _cut(error.hint),
         "details": details,
     }
 
@@ -76,7 +80,14 @@ def error_json(error: WorkbenchError) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    return value if value is None or isinstance(value, (bool, int, float)) else _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    """Return a text cut to :data:`MESSAGE_CHARACTERS`; an error may quote what a client sent."""
+    if len(text) <= MESSAGE_CHARACTERS:
+        return text
+    return f"{text[:MESSAGE_CHARACTERS]}… ({len(text):,} characters)"
 
 
 def error_from(data: Any) -> WorkbenchError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from workbench import BadInput, BaseAdapter, Metric, NotSupported, Result, SampleQuery, SearchResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from PIL.Image import Image
     from pydantic import BaseModel
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.index.opened import Index
     from adapters.vlm_quantization.options import EvalOptions, IndexOptions, TrainOptions
     from adapters.vlm_quantization.search.options import SearchOptions
-    from workbench import JobContext
+    from workbench import JobContext, WorkspaceView
 
 
 #: Sample queries for the emoji collection: everyday words that differ from the names of the pictures.
@@ -74,6 +74,25 @@ class VlmQuantization(BaseAdapter):
         if task not in schemas:
             raise NotSupported(self.name, f"{task!r}; it offers {', '.join([*schemas, 'search'])}")
         return schemas[task]
+
+    def find_problems(self, task: str, options: Any, workspace: WorkspaceView) -> Iterable[tuple[str, str]]:
+        """Find a missing run, checkpoint or collection, and a name that no index can have."""
+        from adapters.vlm_quantization.job_inputs import find_problems
+
+        return find_problems(task, options, workspace)
+
+    def metric_names(self, task: str, options: Any) -> Sequence[str]:
+        """Return the names of a job's metrics: of validation, of an evaluation, or counts of an index."""
+        if task == "eval":
+            from adapters.vlm_quantization.evaluate.metric_names import possible_names
+
+            return possible_names(options)
+        if task == "index_build":
+            return ("pictures", "captions", "skipped")
+        from adapters.vlm_quantization.codes import CODE_LENGTHS
+
+        lengths = (*reversed(CODE_LENGTHS), "float")
+        return ("val/R@10", *(f"val/{what}@{length}" for what in ("R@10", "mAP") for length in lengths))
 
     def train(self, options: TrainOptions, job: JobContext) -> Result:
         """Train hash heads and a text tower; the run stores the curves and the checkpoints."""

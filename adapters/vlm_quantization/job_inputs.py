@@ -1,4 +1,4 @@
-"""Inputs shared by the jobs: progress stages, the run and its checkpoint."""
+"""Inputs of the jobs: the run, its checkpoint and its collection, checked before a job begins."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
-from workbench import BadInput
+from adapters.vlm_quantization.data.sources import check_source
+from adapters.vlm_quantization.encoding.checkpoint import BEST
+from adapters.vlm_quantization.index.format import check_name
+from workbench import BadInput, UnknownCheckpoint, UnknownRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from workbench import JobContext, Run
+    from adapters.vlm_quantization.options import EvalOptions
+    from workbench import JobContext, Run, WorkspaceView
 
 
 def stages(job: JobContext) -> Callable[..., AbstractContextManager[Any]]:
@@ -22,7 +26,56 @@ def stages(job: JobContext) -> Callable[..., AbstractContextManager[Any]]:
     return getattr(job, "stage", lambda *_: nullcontext())
 
 
-def choose_run(job: JobContext, run_id: int | None, checkpoint: str) -> Run:
+def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator[tuple[str, str]]:
+    """Yield what keeps a job from beginning, as pairs of option and message; nothing is opened or read.
+
+    Parameters
+    ----------
+    task : {"train", "eval", "index_build"}
+        The job's type.
+    options : TrainOptions, EvalOptions or IndexOptions
+        Its options.
+    workspace : workbench.WorkspaceView
+        The workspace with the runs.
+    """
+    if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
+        yield "name", problem
+    given = getattr(options, "collection", "")
+    if given and (problem := _refused(lambda: check_source(given))):
+        yield "collection", problem
+    if task == "train" or (options.run is None and _expected(workspace)):
+        return
+    checkpoint = options.checkpoint or BEST
+    try:
+        run = _run_of(workspace, options.run, checkpoint)
+    except (UnknownRun, BadInput) as error:
+        yield "run", f"{error.message}. {error.hint}".rstrip(". ")
+        return
+    if checkpoint not in checkpoint_names(run):
+        if run.status != "running":  # one that goes on may still save it
+            yield "checkpoint", _no_checkpoint(run, checkpoint)
+        return
+    if not given and (problem := _refused(lambda: check_source(collection_of(run)))):
+        yield "run", f"the collection of run {run.id} is missing: {problem}"
+    if task == "eval" and (problem := _refused(lambda: other_seeds(workspace, run, options))):
+        yield "seeds", problem
+
+
+def _refused(check: Callable[[], object]) -> str:
+    """Return the message of a check that fails; empty if it passes."""
+    try:
+        check()
+    except BadInput as error:
+        return error.message
+    return ""
+
+
+def _expected(workspace: WorkspaceView) -> bool:
+    """Return whether a training is queued or running, whose run a job behind it may be meant for."""
+    return workspace.count_jobs("train", ("queued", "running")) > 0
+
+
+def choose_run(workspace: WorkspaceView, run_id: int | None, checkpoint: str) -> Run:
     """Return the requested run, or the newest run that has the checkpoint.
 
     Raises
@@ -32,17 +85,74 @@ def choose_run(job: JobContext, run_id: int | None, checkpoint: str) -> Run:
     BadInput
         The run has no such checkpoint, or no run has one.
     """
-    if run_id is None:
-        for run in job.workspace.runs():
-            if checkpoint in checkpoint_names(run):
-                return run
-        raise BadInput(f"no run has a checkpoint {checkpoint!r} yet", hint="Train a model first.")
-    run = job.workspace.run(run_id)
-    names = checkpoint_names(run)
-    if checkpoint not in names:
-        available = f"it has {', '.join(names)}" if names else "it has none"
-        raise BadInput(f"checkpoint {checkpoint!r} not found in run {run_id}; {available}")
+    run = _run_of(workspace, run_id, checkpoint)
+    if checkpoint not in checkpoint_names(run):
+        raise BadInput(_no_checkpoint(run, checkpoint))
     return run
+
+
+def _run_of(workspace: WorkspaceView, run_id: int | None, checkpoint: str) -> Run:
+    if run_id is not None:
+        return workspace.run(run_id)
+    for run in workspace.runs():
+        if checkpoint in checkpoint_names(run):
+            return run
+    raise BadInput(f"no run has a checkpoint {checkpoint!r} yet", hint="Train a model first.")
+
+
+def _no_checkpoint(run: Run, checkpoint: str) -> str:
+    return f"run {run.id}: {UnknownCheckpoint(checkpoint, checkpoint_names(run)).message}"
+
+
+def collection_of(run: Run) -> str:
+    """Return the name or path of the collection that a run was trained on.
+
+    Raises
+    ------
+    BadInput
+        The run's settings name none, so this adapter did not train it.
+    """
+    name = run.config.get("collection")
+    if not isinstance(name, str) or "split_seed" not in run.config:
+        raise BadInput(
+            f"run {run.id} ({run.name}) was not trained by a train job of this adapter: "
+            "its settings name no collection",
+            hint="Choose another run.",
+        )
+    return name
+
+
+def other_seeds(workspace: WorkspaceView, run: Run, options: EvalOptions) -> dict[int, Run]:
+    """Return for each further seed the newest run that differs from the chosen one only in its seed.
+
+    Raises
+    ------
+    workbench.BadInput
+        A seed has no such run.
+    """
+    seeds = [seed for seed in dict.fromkeys(options.seeds) if seed != run.config.get("seed")]
+    out: dict[int, Run] = {}
+    for other in workspace.runs(run.experiment) if seeds else ():
+        seed = other.config.get("seed")
+        if (
+            seed in seeds
+            and seed not in out
+            and _apart_from_seed(other.config) == _apart_from_seed(run.config)
+            and options.checkpoint in checkpoint_names(other)
+        ):
+            out[seed] = other
+    missing = [seed for seed in seeds if seed not in out]
+    if missing:
+        raise BadInput(
+            f"experiment {run.experiment!r} has no run like run {run.id} with seed "
+            f"{', '.join(map(str, missing))} and checkpoint {options.checkpoint}",
+            hint=f"Train them with seeds={list(options.seeds)} and the same options.",
+        )
+    return {seed: out[seed] for seed in seeds}
+
+
+def _apart_from_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in ("seed", "seeds", "name")}
 
 
 def checkpoint_names(run: Run) -> list[str]:
@@ -67,3 +177,9 @@ def problems_of(collection: CaptionedImages, job: JobContext) -> list[str]:
             summary += f". All of them: {job.write_file('skipped-lines.txt', lines)}"
         warnings.insert(0, summary)
     return warnings
+
+
+def left_out(collection: CaptionedImages, skipped: int = 0) -> str:
+    """Return what a job's summary adds if lines or pictures were left out: ``", 3 lines left out"``."""
+    counts = ((len(collection.problems), "line"), (skipped, "picture"))
+    return "".join(f", {n:,} {what}{'s' if n > 1 else ''} left out" for n, what in counts if n)

@@ -86,10 +86,12 @@ def test_build_index_under_nbval_leaves_an_index(home: Path) -> None:
         assert len(workspace.open_search("도형").by_text("red circle", k=3)) == 3
 
 
-def papermill_by_hand(home: Path, options: str, fail_below: str = "") -> subprocess.CompletedProcess[str]:
+def papermill_by_hand(
+    home: Path, options: str, fail_below: str = "", *more: str
+) -> subprocess.CompletedProcess[str]:
     command = [shutil.which("papermill", path=str(Path(sys.executable).parent)) or "papermill"]
     words = ["-p", "adapter", ADAPTER, "-p", "options", options, "-p", "workspace", str(home)]
-    words += ["-p", "fail_below", fail_below]
+    words += ["-p", "fail_below", fail_below, *more]
     return subprocess.run(
         [*command, str(NOTEBOOKS / "evaluate.ipynb"), str(home / "out.ipynb"), "--no-progress-bar", *words],
         capture_output=True,
@@ -128,10 +130,22 @@ def test_papermill_by_hand_leaves_the_same_records(home: Path) -> None:
     assert [path.suffix for path in plots] == [".png", ".svg"] * len(curves)
 
 
-def test_papermill_by_hand_reports_a_failure(home: Path) -> None:
-    done = papermill_by_hand(home, '{"run": 99}')
+@pytest.mark.parametrize(
+    ("options", "more", "says"),
+    [
+        ('{"run": 99}', (), "no run 99"),
+        ("{}", ("-p", "fail_belw", '{"t2i/R@10@128": 0.99}'), "did you mean 'fail_below'?"),
+    ],
+)
+def test_papermill_by_hand_refuses_a_mistake_in_the_first_cell(
+    home: Path, options: str, more: tuple[str, ...], says: str
+) -> None:
+    def rows() -> int:
+        with wb.Workspace(home) as workspace:
+            return workspace.count_jobs()
+
+    before = rows()
+    done = papermill_by_hand(home, options, "", *more)
     assert done.returncode != 0
-    assert "run 99" in done.stderr
-    row = job(home, "eval")
-    assert row.status == "failed"
-    assert "run 99" in row.error["message"]
+    assert says in done.stderr
+    assert rows() == before

@@ -71,7 +71,7 @@ def test_an_unknown_name_lists_the_known_and_guesses_the_meant() -> None:
     assert "photos" in message
     assert "no indexes yet" in wb.UnknownIndex("x").message
     many = wb.UnknownAdapter("x", [f"a{number}" for number in range(30)]).message
-    assert "10 more" in many
+    assert "22 more" in many
 
 
 def test_unknown_ids_say_which_is_the_newest() -> None:

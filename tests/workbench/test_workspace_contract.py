@@ -146,7 +146,7 @@ def test_a_job_is_cancelled_while_it_runs_and_that_twice_is_the_same(ws: wb.Base
     ("kind", "adapter", "options", "error", "says"),
     [
         ("eval", "toy", {"k": "many"}, wb.BadOptions, "k: .*'many'"),
-        ("eval", "toy", {"kk": 1}, wb.BadOptions, "kk: unknown option; allowed: steps"),
+        ("eval", "toy", {"kk": 1}, wb.BadOptions, "kk: unknown option; did you mean 'k'"),
         ("eval", "toy", [1], wb.BadOptions, "dictionary"),
         ("dance", "toy", {}, wb.BadInput, "job type 'dance'"),
         ("eval", "tory", {}, wb.UnknownAdapter, "did you mean 'toy'"),

@@ -9,7 +9,7 @@ Adapters are declared in the entry-point group ``workbench.adapters``; the entry
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -48,6 +48,13 @@ class WorkspaceView(Protocol):
     def runs(self, experiment: str | None = None) -> Sequence[Run]:
         """Return runs, newest first."""
 
+    def count_jobs(
+        self,
+        type: str | None = None,  # noqa: A002
+        status: str | Collection[str] | None = None,
+    ) -> int:
+        """Return the number of jobs, optionally only of a type or in some states."""
+
 
 class JobContext(Protocol):
     """The job, as passed to the adapter method that runs it."""
@@ -82,6 +89,38 @@ class BaseAdapter:
     def options(self, task: str) -> type[BaseModel]:
         """Return the schema of a task's options: a job type or ``"search"``."""
         raise NotSupported(self.name, f"options for {task!r}")
+
+    def find_problems(self, task: str, options: Any, workspace: WorkspaceView) -> Iterable[tuple[str, str]]:
+        """Find what keeps a job from beginning: a missing run or file, or a name that is not allowed.
+
+        It is called before a job is queued, so it must be quick: it reads no collection and loads no model.
+
+        Parameters
+        ----------
+        task : str
+            The job's type.
+        options : model
+            Its options, of the schema for that type.
+        workspace : WorkspaceView
+            The workspace of the job.
+
+        Returns
+        -------
+        iterable of (option, message)
+            One pair per problem; none if the job can begin.
+        """
+        return ()
+
+    def metric_names(self, task: str, options: Any) -> Sequence[str] | None:
+        """Return the names of the metrics that a job's result can have, so that floors are checked at once.
+
+        Returns
+        -------
+        sequence of str or None
+            The most important names first. ``*`` in a name stands for what the data decides. None, the
+            default: unknown, so any name is accepted until the result is there.
+        """
+        return None
 
     def train(self, options: Any, job: JobContext) -> Result:
         """Train a model."""

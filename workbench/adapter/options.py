@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workbench.adapter.contract import JOB_METHODS, BaseAdapter
 from workbench.errors import BadInput, BadOptions, NotSupported
+from workbench.text import listed, nearest, shown
 
-#: Maximum length of an invalid value in an error message, in characters.
-_SHOWN_CHARACTERS = 200
+#: Number of valid options that an error about an unknown one lists.
+_LISTED_NAMES = 12
 
 
 def check_job(family: BaseAdapter, type: str, options: Any) -> Any:  # noqa: A002
@@ -21,10 +22,10 @@ def check_job(family: BaseAdapter, type: str, options: Any) -> Any:  # noqa: A00
         if known:
             raise NotSupported(family.name, f"{type} jobs", hint=f"It offers: {', '.join(offered) or 'none'}")
         raise BadInput(
-            f"unknown job type {type!r}. Adapter {family.name!r} offers: {', '.join(offered) or 'none'}"
+            f"unknown job type {shown(type)}. Adapter {family.name!r} offers: {', '.join(offered) or 'none'}"
         )
     if options is not None and not isinstance(options, (Mapping, BaseModel)):
-        raise BadOptions(f"options must be a dictionary, got {options!r}")
+        raise BadOptions(f"options must be a dictionary, got {shown(options)}")
     return check_options(family, type, options)
 
 
@@ -62,20 +63,15 @@ def fit(schema: type[BaseModel], raw: Mapping[str, Any], what: str) -> Any:
     try:
         return schema.model_validate(raw)
     except ValidationError as error:
-        allowed = ", ".join(field.alias or name for name, field in schema.model_fields.items())
+        names = [field.alias or name for name, field in schema.model_fields.items()]
         problems = []
         for problem in error.errors(include_url=False):
             where = ".".join(str(part) for part in problem["loc"])
             message = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
-                message = f"unknown option; allowed: {allowed}"
-            problems.append((where, f"{message} (got {_shown(problem['input'])})"))
+                near = nearest(problem["loc"][-1], names)
+                meant = f"did you mean {near[0]!r}?" if near else f"allowed: {listed(names, _LISTED_NAMES)}"
+                message = f"unknown option; {meant}"
+            problems.append((where, f"{message} (got {shown(problem['input'])})"))
         text = "; ".join(f"{where}: {message}" if where else message for where, message in problems)
         raise BadOptions(f"{what}: {text}", problems) from None
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return (
-        text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text):,} characters)"
-    )

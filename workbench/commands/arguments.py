@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from workbench.commands.documents import DOCUMENTS, in_words
 from workbench.commands.output import say
-from workbench.errors import BadInput, WorkbenchError
+from workbench.errors import BadInput, NotFound, WorkbenchError
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
@@ -80,20 +80,49 @@ def command(
 
 
 def in_workspace(
-    call: Callable[[Workspace, argparse.Namespace], int],
+    call: Callable[[Workspace, argparse.Namespace], int], *, creates: bool = False
 ) -> Callable[[argparse.Namespace], int]:
-    """Return a command that opens the workspace and passes it to ``call``."""
+    """Return a command that opens the workspace and passes it to ``call``.
+
+    Parameters
+    ----------
+    call : callable
+        The command.
+    creates : bool
+        Whether the command writes, and so creates a missing workspace; for any other, a missing one is an
+        error, since its path may be mistyped.
+    """
 
     @functools.wraps(call)
-    def opened(args: argparse.Namespace) -> int:
-        from workbench.workspace import Workspace
-
-        with Workspace(args.workspace) as home:
+    def with_workspace(args: argparse.Namespace) -> int:
+        with opened(args, creates=creates) as home:
             if home.store.read_only:
                 say(f"This workspace can only be read: {home.store.read_only}.")
             return call(home, args)
 
-    return opened
+    return with_workspace
+
+
+def opened(args: argparse.Namespace, *, creates: bool = False) -> Workspace:
+    """Open the workspace of a command.
+
+    Raises
+    ------
+    NotFound
+        There is none, and the command does not create one.
+    """
+    from workbench.home import check_workspace, workspace_path
+    from workbench.workspace import Workspace
+
+    if not creates:
+        try:
+            check_workspace(workspace_path(args.workspace))
+        except NotFound as error:
+            error.hint = (
+                "Name its folder with --workspace or $WORKBENCH_HOME. A job, an import or the demo creates it"
+            )
+            raise
+    return Workspace(args.workspace)
 
 
 def completed_by(action: argparse.Action, names: Callable[[argparse.Namespace], Iterable[object]]) -> None:
@@ -190,7 +219,5 @@ def _option_names(adapter: str | None, task: str) -> list[str]:
 
 
 def _indexes(args: argparse.Namespace) -> list[str]:
-    from workbench.workspace import Workspace
-
-    with Workspace(args.workspace) as home:
+    with opened(args) as home:
         return home.index_names()

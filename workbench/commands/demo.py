@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the command."""
     about = "Train, evaluate, build an index and publish the search page, on real data."
-    demo = command(commands, "demo", in_workspace(_demo), about)
+    demo = command(commands, "demo", in_workspace(_demo, creates=True), about)
     takes_adapter(demo)
     demo.add_argument(
         "--option",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands.arguments import command
@@ -28,7 +29,11 @@ def add(commands: Any) -> None:
 
 def _doctor(args: argparse.Namespace) -> int:
     from workbench.commands.examination import Repairs, examine, repair
+    from workbench.home import HOME, check_workspace, workspace_path
 
+    path = workspace_path(args.workspace)
+    if (args.workspace or os.environ.get(HOME)) and not path.exists():
+        check_workspace(path)  # a mistyped path; the default one may not exist yet
     repairs = repair(args.workspace) if args.repair else Repairs()
     report = examine(args.workspace)
     if args.json:

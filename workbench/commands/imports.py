@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
     """Add the commands."""
     tools = group(commands, "import", "Import runs from MLflow or TensorBoard.")
     about = "Import the runs of an MLflow store; importing again adds what is new."
-    mlflow = command(tools, "import mlflow", in_workspace(_import), about)
+    mlflow = command(tools, "import mlflow", in_workspace(_import, creates=True), about)
     mlflow.add_argument(
         "source",
         metavar="URI",
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     )
     mlflow.set_defaults(tool="mlflow")
     about = "Import TensorBoard runs; importing again adds what is new."
-    board = command(tools, "import tensorboard", in_workspace(_import), about)
+    board = command(tools, "import tensorboard", in_workspace(_import, creates=True), about)
     board.add_argument("source", metavar="DIR", help="the folder passed to tensorboard --logdir")
     board.add_argument(
         "--experiment", metavar="NAME", help="name of the experiment (default: the folder's name)"

@@ -14,18 +14,23 @@ from workbench.commands.arguments import (
     count,
     group,
     in_workspace,
+    opened,
     options,
     takes_adapter,
     takes_options,
 )
 from workbench.commands.exit_codes import CANCELLED, DONE, FAILED
-from workbench.commands.output import complain, print_document, print_table, say, show
+from workbench.commands.output import complain, few_lines, print_document, print_table, say, show
 from workbench.errors import BadInput, JobCancelled, WorkbenchError
-from workbench.text import short_number, visible
+from workbench.text import NAME_CHARACTERS, short, short_number, visible
 
 if TYPE_CHECKING:
     from workbench.jobs.job import Job
+    from workbench.results.result import Result
     from workbench.workspace import Workspace
+
+#: What ``jobs show`` prints without ``--full``: metrics, warnings, and characters of the options.
+SHOWN_METRICS, SHOWN_WARNINGS, SHOWN_OPTIONS = 20, 3, 300
 
 
 def add(commands: Any) -> None:
@@ -46,6 +51,8 @@ def add(commands: Any) -> None:
     ):
         one = command(jobs, f"jobs {name}", in_workspace(call), about)
         completed_by(one.add_argument("id", metavar="JOB", help="the job's id"), _ids)
+        if name == "show":
+            one.add_argument("--full", action="store_true", help="print all options, metrics and warnings")
         if name == "logs":
             one.add_argument(
                 "--tail", type=count, default=200, metavar="LINES", help="number of lines (default 200)"
@@ -55,7 +62,7 @@ def add(commands: Any) -> None:
 
 def _add_submit(jobs: Any) -> None:
     about = "Queue a job; a worker runs its notebook."
-    submit = command(jobs, "jobs submit", in_workspace(_submit), about)
+    submit = command(jobs, "jobs submit", in_workspace(_submit, creates=True), about)
     kind = submit.add_argument(
         "type",
         metavar="TYPE",
@@ -64,7 +71,9 @@ def _add_submit(jobs: Any) -> None:
     )
     completed_by(kind, lambda _: [*_types(), *Path().glob("*.ipynb")])
     submit.add_argument(
-        "--fail-below", metavar="JSON", help="""fail if a metric is below its minimum: '{"R@10": 0.35}'"""
+        "--fail-below",
+        metavar="JSON",
+        help="""fail if a metric is below its minimum: '{"t2i/R@10@128": 0.35}'""",
     )
     takes_adapter(submit)
     submit.add_argument("--wait", action="store_true", help="show progress and return when the job has ended")
@@ -84,7 +93,8 @@ def _submit(home: Workspace, args: argparse.Namespace) -> int:
     if args.json:
         print_document(job.to_json())
     else:
-        show(f"job {job.id}: {job.status}{f', {job.summary}' if job.summary else ''}")
+        show(f"job {job.id}: {job.status}{f', {short(job.summary)}' if job.summary else ''}")
+        _show_warnings(job.result, SHOWN_WARNINGS)
         if job.notebook:
             show(str(job.notebook))
         if not args.wait:
@@ -138,17 +148,17 @@ def _list(home: Workspace, args: argparse.Namespace) -> int:
         (
             str(job.id),
             job.type,
-            job.adapter or Path(job.source).name,
+            short(job.adapter or Path(job.source).name, NAME_CHARACTERS),
             job.status,
             _share(job),
             _took(job.seconds),
-            _outcome(job),
+            short(_outcome(job)),
         )
         for job in jobs
     ]
     filtered = args.type or args.status or args.offset
     empty = "No matching jobs." if filtered else "No jobs yet. Submit one with: workbench jobs submit TYPE"
-    print_table(("id", "type", "adapter", "status", "done", "took", ""), rows, empty=empty)
+    print_table(("id", "type", "adapter", "status", "done", "took", ""), rows, empty=empty, one_line=True)
     return DONE
 
 
@@ -157,28 +167,51 @@ def _show(home: Workspace, args: argparse.Namespace) -> int:
     if args.json:
         print_document(job.to_json())
         return DONE
+    options = json.dumps(job.options, ensure_ascii=False)
+    error = _outcome(job, whole=True) if job.error else ""
     about = {
         "job": f"{job.id}, {job.type} ({job.adapter or job.source})",
         "status": f"{job.status} {_share(job)}".strip(),
         "submitted": job.created_at.astimezone().strftime("%F %T"),
         "took": _took(job.seconds),
-        "options": json.dumps(job.options, ensure_ascii=False),
+        "options": options if args.full else short(options, SHOWN_OPTIONS),
         "says": job.progress.message,
-        "result": job.summary,
-        "error": _outcome(job) if job.error else "",
         "run": str(job.run_id or ""),
         "notebook": str(job.notebook or ""),
         "output": str(job.output.path if job.output else ""),
         "note": job.output_note.replace("\n", " "),
+        "error": error if args.full else few_lines(error),
+        "result": job.summary,
     }
     for name, value in about.items():
         if value:
             show(f"{name:<10} {value}")
-    if job.result and job.result.metrics:
-        print_table(("metric", "value"), [(k, short_number(v)) for k, v in job.result.metrics.items()])
-    for warning in job.result.warnings if job.result else ():
-        show(f"warning: {warning}")
+    if job.result is not None:
+        left = _show_metrics(job.result, args.full)
+        left += _show_warnings(job.result, None if args.full else SHOWN_WARNINGS)
+        if left:
+            show(f"({left:,} more lines with: workbench jobs show {job.id} --full)")
     return DONE
+
+
+def _show_metrics(result: Result, full: bool) -> int:
+    """Print the metrics of a result, or its headline; return how many are left out."""
+    metrics = result.metrics
+    names = list(metrics)
+    if not full and len(names) > SHOWN_METRICS:
+        names = [name for name in result.headline if name in metrics] or names
+        names = names[:SHOWN_METRICS]
+    if names:
+        print_table(("metric", "value"), [(name, short_number(metrics[name])) for name in names])
+    return len(metrics) - len(names)
+
+
+def _show_warnings(result: Result | None, most: int | None) -> int:
+    """Print the warnings of a result, or the first few; return how many are left out."""
+    warnings = [] if result is None else result.warnings
+    for warning in warnings[:most]:
+        show(f"warning: {warning if most is None else few_lines(warning)}")
+    return len(warnings) - len(warnings[:most])
 
 
 def _logs(home: Workspace, args: argparse.Namespace) -> int:
@@ -230,13 +263,14 @@ def _took(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:.1f} s"
 
 
-def _outcome(job: Job) -> str:
+def _outcome(job: Job, *, whole: bool = False) -> str:
     error = job.error
     if not error or job.status not in ("failed", "queued"):
         return job.summary or job.progress.message
     where = f"cell [{error['cell']}] " if error.get("cell") else ""
-    first = next(iter(str(error.get("message", "")).splitlines()), "")
-    return f"{where}{error.get('type')}: {first}"
+    message = str(error.get("message", ""))
+    said = message if whole else next(iter(message.splitlines()), "")
+    return f"{where}{error.get('type')}: {said}"
 
 
 def _types() -> list[str]:
@@ -253,7 +287,5 @@ def _statuses() -> list[str]:
 
 
 def _ids(args: argparse.Namespace) -> list[int]:
-    from workbench.workspace import Workspace
-
-    with Workspace(args.workspace) as home:
+    with opened(args) as home:
         return [job.id for job in home.jobs(limit=100)]

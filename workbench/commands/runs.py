@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.arguments import command, completed_by, in_workspace
+from workbench.commands.arguments import command, completed_by, in_workspace, opened
 from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table
-from workbench.text import short_number
+from workbench.text import short, short_number
 
 if TYPE_CHECKING:
     from workbench.runs.run import Run
@@ -34,14 +35,19 @@ def _runs(home: Workspace, args: argparse.Namespace) -> int:
     for run in runs:
         numbers = [
             f"{name}={short_number(row['last'])}"
-            for name, row in run.summary.items()
+            for name, row in sorted(run.summary.items(), key=_importance)
             if row["last"] is not None
         ]
-        notes = run.notes.partition("\n")[0]
+        notes = short(run.notes)
         rows.append((str(run.id), run.experiment, run.name, run.status, ", ".join(numbers[:4]), notes))
     empty = "No runs yet. Create one with a train job, or with ws.start_run in Python."
     print_table(("id", "experiment", "name", "status", "last", "notes"), rows, empty=empty)
     return DONE
+
+
+def _importance(metric: tuple[str, Mapping[str, Any]]) -> int:
+    """Return the sort key of a metric: scores to maximise, then losses, then those without a direction."""
+    return {"higher": 0, "lower": 1}.get(metric[1].get("better") or "", 2)
 
 
 def _to_json(run: Run) -> dict[str, Any]:
@@ -80,14 +86,10 @@ def _compare(home: Workspace, args: argparse.Namespace) -> int:
 
 
 def _experiments(args: argparse.Namespace) -> list[str]:
-    from workbench.workspace import Workspace
-
-    with Workspace(args.workspace) as home:
+    with opened(args) as home:
         return home.experiments()
 
 
 def _run_ids(args: argparse.Namespace) -> list[int]:
-    from workbench.workspace import Workspace
-
-    with Workspace(args.workspace) as home:
+    with opened(args) as home:
         return [run.id for run in home.runs()]

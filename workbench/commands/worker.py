@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the command."""
-    worker = command(commands, "worker", in_workspace(_worker), "Run jobs on this machine until stopped.")
+    worker = command(
+        commands, "worker", in_workspace(_worker, creates=True), "Run jobs on this machine until stopped."
+    )
     worker.add_argument("--slots", type=count, default=1, metavar="N", help="number of jobs at once")
 
 

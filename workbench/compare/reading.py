@@ -6,7 +6,7 @@ new points are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,10 @@ from workbench.store.store import Store
 
 #: Maximum number of points cached between reads (24 bytes each); curves not on a chart are dropped first.
 MAX_HELD_POINTS = 8_000_000
+
+
+#: Number of points of several curves that are read at once before they are thinned.
+READ_POINTS = 2**20
 
 
 class Runs(Protocol):
@@ -147,13 +151,31 @@ def thinned_curves(
     dict
         By run and metric; metrics that a run never logged are left out.
     """
-    curves = store.curves([(run_id, name) for run_id in run_ids for name in names])
     out = {}
-    for key, curve in curves.items():
-        if len(curve.value):
-            kept = thinned(curve.step.astype(np.float64), curve.value, buckets)
-            out[key] = Series(curve.step[kept], curve.time[kept], curve.value[kept])
+    for keys in _at_once(store, run_ids, names):
+        for key, curve in store.curves(keys).items():
+            if len(curve.value):
+                kept = thinned(curve.step.astype(np.float64), curve.value, buckets)
+                out[key] = Series(curve.step[kept], curve.time[kept], curve.value[kept])
     return out
+
+
+def _at_once(store: Store, run_ids: Sequence[int], names: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
+    """Yield the existing curves in groups of at most :data:`READ_POINTS` points, which bounds memory."""
+    summaries = store.summary_table(run_ids)
+    group: list[tuple[int, str]] = []
+    points = 0
+    for key in ((run_id, name) for run_id in run_ids for name in names):
+        if (summary := summaries.get(key[0], {}).get(key[1])) is None:
+            continue
+        count = int(summary["count"])
+        if group and points + count > READ_POINTS:
+            yield group
+            group, points = [], 0
+        group.append(key)
+        points += count
+    if group:
+        yield group
 
 
 class Curves:

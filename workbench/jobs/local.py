@@ -16,12 +16,12 @@ from typing import Any, Self
 from pydantic import ValidationError
 from typing_extensions import override
 
-from workbench.adapter.options import check_job
 from workbench.adapter.registry import get_adapter
 from workbench.errors import BadInput, StoreError, UnknownJob
 from workbench.home import Home
 from workbench.host.log import LogReader
 from workbench.jobs import workers
+from workbench.jobs.checking import check_beginning
 from workbench.jobs.job import Job
 from workbench.jobs.queue import MAX_ATTEMPTS, check_folder, check_over, queue, source_copy
 from workbench.jobs.settling import look_after
@@ -178,7 +178,8 @@ class LocalJob(Job):
                 )
         else:
             family = get_adapter(row.adapter)
-            options = plain(check_job(family, row.type, row.options), "options")
+            checked, _ = check_beginning(family, row.type, row.options, self._home, floors=row.floors)
+            options = plain(checked, "options")
         again = records.JobRecord(
             type=row.type,
             adapter=row.adapter,

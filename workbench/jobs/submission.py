@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from workbench.adapter.contract import BaseAdapter
-from workbench.adapter.options import check_job
 from workbench.adapter.registry import get_adapter
 from workbench.errors import BadInput, StoreError, UnknownJob
 from workbench.home import Home, as_id
 from workbench.host.files import write_whole
+from workbench.jobs.checking import check_beginning
 from workbench.jobs.floors import check_floors
 from workbench.jobs.local import LocalJob
 from workbench.jobs.queue import MAX_ATTEMPTS, is_whole, queue, source_copy
@@ -44,13 +44,13 @@ def submit(
     ``max_attempts`` limits how often it is started: again only if its worker vanished, never if it failed.
     """
     family = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter)
-    checked = plain(check_job(family, type, options), "options")
+    checked, floors = check_beginning(family, type, options, home, floors=fail_below)
     return submit_checked(
         home,
         type,
         family.name,
-        checked,
-        fail_below=fail_below,
+        plain(checked, "options"),
+        fail_below=floors,
         start_worker=start_worker,
         max_attempts=max_attempts,
     )

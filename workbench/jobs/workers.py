@@ -46,7 +46,7 @@ def ensure_worker(home: Home) -> bool:
         why = getattr(error, "strerror", None) or error
         raise StoreError(
             f"no worker can be started for {home.path}: {why}",
-            hint="Free some space, make the folder writable, or run one elsewhere: workbench worker",
+            hint="Free some space, make the folder writable, or run a worker on another machine.",
         ) from error
 
 

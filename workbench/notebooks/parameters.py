@@ -18,7 +18,8 @@ import ast
 import io
 import json
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,11 @@ from pydantic import Field as ModelField
 from workbench.adapter.options import Options, fit
 from workbench.errors import BadInput, BadOptions
 from workbench.notebooks.language import check_language
+from workbench.text import listed, nearest, shown
+
+#: First line of the cell that papermill injects.
+_INJECTED = "# Parameters\n"
+
 
 _TYPES: Mapping[str, Any] = {
     "int": int,
@@ -129,7 +135,7 @@ def check_parameters(path: Path, given: Mapping[str, Any] | None) -> dict[str, A
         A name is not declared, or a value has another type; the error lists all problems.
     """
     if given is not None and not isinstance(given, Mapping):
-        raise BadOptions(f"parameters must be a dictionary, got {given!r}")
+        raise BadOptions(f"parameters must be a dictionary, got {shown(given)}")
     given = dict(given or {})
     if given and not declared_parameters(path):
         raise BadOptions(
@@ -146,6 +152,48 @@ def check_parameters(path: Path, given: Mapping[str, Any] | None) -> dict[str, A
         )
     checked = fit(parameters_model(path), given, path.name)
     return {name: value for name, value in checked.model_dump(by_alias=True).items() if name in given}
+
+
+def check_injected(cells: Sequence[str]) -> None:
+    """Raise if papermill has injected a parameter that the notebook does not declare.
+
+    Papermill only prints a note about such a name and goes on with the default of the one that was meant, so
+    a misspelled floor would hold for nothing.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        The sources of the cells executed so far, oldest first. Papermill puts its cell right behind the
+        parameters cell, and before all others if there is none; then nothing is declared or checked.
+
+    Raises
+    ------
+    BadOptions
+        A name is not declared; the error lists all of them, each with the nearest one that is.
+    """
+    for before, cell in pairwise(cells):
+        if not cell.startswith(_INJECTED) or not before.strip():
+            continue
+        try:
+            declared = _assigned(before)
+            unknown = [name for name in _assigned(cell) if name not in declared]
+        except SyntaxError:
+            continue
+        if not declared or not unknown:
+            continue
+        problems = []
+        for name in unknown:
+            near = nearest(name, declared)
+            meant = f"did you mean {near[0]!r}?" if near else f"declared: {listed(declared)}"
+            problems.append((name, f"unknown parameter; {meant}"))
+        said = "; ".join(f"{name}: {problem}" for name, problem in problems)
+        raise BadOptions(said, problems, hint="Pass only parameters that the parameters cell assigns.")
+
+
+def _assigned(source: str) -> list[str]:
+    """Return the names that a cell assigns, in order."""
+    names = (node for node in ast.walk(_parsed(source)[0]) if isinstance(node, ast.Name))
+    return list(dict.fromkeys(node.id for node in names if isinstance(node.ctx, ast.Store)))
 
 
 def _declared(source: str) -> list[Parameter]:

@@ -221,7 +221,7 @@ class RemoteComparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, as ``Comparison.to_json`` does; without the curves, which are in ``series``."""
-        return {key: value for key, value in self._reply.items() if key != "series"}
+        return {key: value for key, value in self._reply.items() if key not in ("series", "buckets")}
 
 
 def _spaces(value: Any) -> Any:

@@ -14,13 +14,17 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from workbench import wire
-from workbench.errors import BadInput, ServerUnreachable, WorkbenchError
+from workbench.errors import BadInput, Busy, ServerUnreachable, WorkbenchError
 
 #: Timeout of a request in seconds; a search that first opens its index takes longest.
 ANSWER_SECONDS = 180.0
 
 #: Number of tries of a read request if the connection breaks.
 _TRIES = 3
+
+#: A read request that the server is too busy for is sent again if the server says so, for at most so many
+#: seconds in all and after at most so many.
+BUSY_SECONDS, BRIEF_SECONDS = 20.0, 5.0
 
 #: Number of answers to polled requests that are cached for unchanged (304) answers.
 _KEPT_ANSWERS = 16
@@ -125,8 +129,17 @@ class Door:
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
 
-    def _ask(self, verb: str, path: str, **more: Any) -> Any:
-        return self._read(self._send(verb, path, **more))
+    def _ask(self, verb: str, path: str, *, again: bool = False, **more: Any) -> Any:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return self._read(self._send(verb, path, again=again, **more))
+            except Busy as error:  # the server says when to come back
+                idempotent = verb == "GET" or again
+                pause = max(error.retry_after, 0.1)
+                if not idempotent or pause > BRIEF_SECONDS or time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
 
     def _send(
         self, verb: str, path: str, *, again: bool = False, seconds: float | None = None, **more: Any

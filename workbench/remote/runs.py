@@ -18,7 +18,7 @@ from urllib.parse import quote
 from typing_extensions import override
 
 from workbench import wire
-from workbench.errors import BadInput, WorkbenchError
+from workbench.errors import BadInput, TooLarge, WorkbenchError
 from workbench.host import files
 from workbench.remote.door import Door, OnServer, seconds_of
 from workbench.remote.kept_files import RemoteArtifact, RemoteCheckpoint, Source, sent_name
@@ -44,6 +44,10 @@ def _run_row(reply: Mapping[str, Any]) -> records.RunRecord:
     columns |= {name: reply[name] for name in _WHOLE if name in reply}
     columns |= {name: seconds_of(reply[name]) for name in ("created_at", "finished_at")}
     return records.RunRecord(experiment_id=0, **columns)
+
+
+#: Number of points of a metric per request, once there are too many for one.
+PAGE_POINTS = 50_000
 
 
 class RemoteRun(OnServer, Run):
@@ -125,8 +129,21 @@ class RemoteRun(OnServer, Run):
     @override
     def metric_points(self, name: str, after: int = -1) -> list[tuple[int, float, float]]:
         self._sender.flush()
-        points = self._door.get(f"runs/{self.id}/metrics", name=name, after=after)["points"]
-        return [(step, wire.number_from(at), wire.number_from(value)) for step, at, value in points]
+        points: list[tuple[int, float, float]] = []
+        limit, more = None, True
+        while more:
+            try:
+                reply = self._door.get(f"runs/{self.id}/metrics", name=name, after=after, limit=limit)
+            except TooLarge:
+                if limit is not None:
+                    raise
+                limit = PAGE_POINTS  # only now, since servers of version 0.2.0 know no limit
+                continue
+            points += [
+                (step, wire.number_from(at), wire.number_from(value)) for step, at, value in reply["points"]
+            ]
+            more, after = reply.get("more", False), reply.get("next", after)
+        return points
 
     @override
     def annotate(self, *, notes: str | None = None, tags: Tags | None = None) -> Self:

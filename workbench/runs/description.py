@@ -13,6 +13,7 @@ from workbench.host import processes
 from workbench.results.result import Better, Metric, fits
 from workbench.runs import provenance
 from workbench.store import records
+from workbench.text import shown
 from workbench.values import Settings, Tags, described, storable
 from workbench.values import plain as plain
 
@@ -89,7 +90,7 @@ def check_metric_name(name: Any) -> None:
         fits = False
     if not fits or not isinstance(name, str):
         raise BadInput(
-            f"metric name {name!r} must be a string of 1 to {NAME_CHARACTERS} characters",
+            f"metric name {shown(name)} must be a string of 1 to {NAME_CHARACTERS} characters",
             hint='For example "val/loss".',
         )
 

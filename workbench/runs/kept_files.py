@@ -109,9 +109,10 @@ class KeptFiles:
             raise BadInput(f"cannot keep {kind[:-1]} {name!r}: no file {str(source)!r}")
         self._store.check_there()
         target.parent.mkdir(parents=True, exist_ok=True)
+        size = source.stat().st_size
         if not (target.exists() and target.samefile(source)):
             self._put(source, target)
-        return target, target.stat().st_size
+        return target, size  # of what was put there: another process may delete it at once
 
     def _target(self, kind: str, name: str) -> Path:
         return self._folder / kind / check_file_name(name, kind[:-1])

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import socket
 import stat
 import sys
@@ -64,6 +65,14 @@ def state_folder(home: Path) -> Path:
     return folder
 
 
+#: A request that is refused for at most this many seconds has met a full queue, and is sent again.
+BRIEF_SECONDS = 2.0
+
+
+#: Seconds for which it is sent again, and the first and the longest pause in between.
+BUSY_SECONDS, _FIRST_PAUSE, _LONGEST_PAUSE = 10.0, 0.05, 0.5
+
+
 class SearchClient:
     """Client of one workspace's search service; safe to share between threads.
 
@@ -89,6 +98,14 @@ class SearchClient:
         """
         data = _request(request)
         deadline = time.monotonic() + self.patience
+        pauses = _Pauses()
+        while True:
+            try:
+                return self._ask_once(data, deadline)
+            except Busy as error:
+                time.sleep(pauses.after(error))
+
+    def _ask_once(self, data: bytes, deadline: float) -> dict[str, Any]:
         for _ in range(_TRIES):
             try:
                 with self._connection(deadline) as connection:
@@ -103,13 +120,21 @@ class SearchClient:
     async def ask_async(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request and return the service's answer, without blocking the loop or a thread."""
         data = _request(request)
+        pauses = _Pauses()
         try:
             async with asyncio.timeout(self.patience):
-                for _ in range(_TRIES):
-                    with contextlib.suppress(OSError, EOFError):
-                        return _answer(await self._exchange(data))
+                while True:
+                    try:
+                        return await self._ask_once_async(data)
+                    except Busy as error:
+                        await asyncio.sleep(pauses.after(error))
         except TimeoutError:
             raise _no_answer(self.patience) from None
+
+    async def _ask_once_async(self, data: bytes) -> dict[str, Any]:
+        for _ in range(_TRIES):
+            with contextlib.suppress(OSError, EOFError):
+                return _answer(await self._exchange(data))
         raise _gone()
 
     async def _exchange(self, data: bytes) -> bytes:
@@ -197,6 +222,25 @@ class SearchClient:
             The index is missing or cannot be opened.
         """
         return RemoteSearcher(self.ask({"op": "describe", "index": name}), self.ask)
+
+
+class _Pauses:
+    """How long a request waits before it is sent again to a service whose queue is full.
+
+    Searching has no side effects, and a queue that is full now has room in a moment.
+    """
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + BUSY_SECONDS
+        self._next = _FIRST_PAUSE
+
+    def after(self, error: Busy) -> float:
+        """Return the next pause in seconds, or raise the error if waiting is no use."""
+        pause = self._next * random.uniform(0.5, 1.0)
+        if error.retry_after > BRIEF_SECONDS or time.monotonic() + pause > self._until:
+            raise error
+        self._next = min(self._next * 2, _LONGEST_PAUSE)
+        return pause
 
 
 def _request(request: Mapping[str, Any]) -> bytes:

@@ -19,6 +19,10 @@ from workbench.results.hits import SampleQuery, SearchResult
 MAX_QUERY_CHARACTERS = 2_000
 
 
+#: Maximum length of an item's id in a request, in characters.
+MAX_ITEM_CHARACTERS = 10_000
+
+
 #: Maximum size of an uploaded picture, in bytes; larger ones are refused before they are opened.
 MAX_IMAGE_BYTES = 20 * 2**20
 
@@ -129,6 +133,9 @@ class Searcher:
         """Search with an item of the index itself, by its id."""
         if not isinstance(item_id, str):
             raise BadInput(f"an item's id must be a string, got {type(item_id).__name__}")
+        if len(item_id) > MAX_ITEM_CHARACTERS:
+            limit = f"{MAX_ITEM_CHARACTERS:,}"
+            raise BadInput(f"an item's id must be at most {limit} characters, got {len(item_id):,}")
         return self._ask(self.adapter.search_by_item, item_id, k, options)
 
     def _ask(self, method: Callable[..., SearchResult], query: Any, k: int, options: Any) -> SearchResult:

@@ -30,6 +30,7 @@ from workbench.server.api.route import BODY_BYTES, Call, Route
 from workbench.server.checks import SERVER_ARGUMENTS, check_text, check_texts, json_object, refuse_constant
 from workbench.server.desk import WorkbenchServer
 from workbench.server.uploads import PART_BYTES, Upload
+from workbench.text import shown
 
 #: The elapsed seconds of a running job, which do not count as a change of the job.
 _SECONDS = re.compile(rb'"seconds":[-+.\deE]+')
@@ -37,6 +38,10 @@ _SECONDS = re.compile(rb'"seconds":[-+.\deE]+')
 
 #: Content type of files, so that browsers download instead of showing them.
 FILE_TYPE = "application/octet-stream"
+
+
+#: Maximum number of digits of a Content-Length.
+_LENGTH_DIGITS = 18
 
 
 _WORDS = {
@@ -79,11 +84,23 @@ class WorkbenchHandler(APIHandler):
         return self.desk.most_file_bytes if self.route.before is not None else self.route.body_bytes
 
     async def prepare(self) -> None:  # type: ignore[override]
-        """Log in, and refuse a body that is too large before it is read."""
+        """Check the login, the permission and the length of the body, before any of the body is read.
+
+        What is refused here is answered, and its connection closed: nobody without a login makes the server
+        hold or write what they send.
+        """
         await super().prepare()
         if self._finished:
             return
-        length = int(self.request.headers.get("Content-Length") or 0)
+        if not self.current_user:
+            raise web.HTTPError(403)
+        if not await self._is_permitted():
+            raise web.HTTPError(403, log_message=f"User is not authorized to {self.action} here.")
+        try:
+            length = content_length(self.request.headers.get("Content-Length"))
+        except BadInput as error:
+            self.refuse(error)
+            return
         takes_file = self.route is not None and self.route.before is not None
         if takes_file:  # the server's own limit is for bodies held in memory
             self.request.connection.set_max_body_size(max(length, self.body_bytes()))  # type: ignore[union-attr]
@@ -93,16 +110,20 @@ class WorkbenchHandler(APIHandler):
             await self._begin_upload()
         self._preparing = False
 
+    @property
+    def action(self) -> str:
+        """What the user needs permission for."""
+        return "read" if self.route is None else self.route.action
+
+    async def _is_permitted(self) -> bool:
+        allowed = self.authorizer.is_authorized(self, self.current_user, self.action, "workbench")
+        return bool(await ensure_async(allowed))
+
     async def _begin_upload(self) -> None:
-        """Open an upload, if the user may send this file."""
+        """Open an upload, if this file can be taken."""
         route = self.route
         if route is None or route.before is None:
             return
-        user = self.current_user
-        if not user or not await ensure_async(
-            self.authorizer.is_authorized(self, user, route.action, "workbench")
-        ):
-            return  # the error is sent by the verb's method, as for any route; nothing is kept until then
         try:
             call = _call(self, route, dict(self.path_kwargs))
             await route.before(self.desk, call)
@@ -275,6 +296,23 @@ class WorkbenchHandler(APIHandler):
         """Return the verbs of this path."""
         verbs = ("GET", "POST", "PUT", "PATCH", "DELETE")
         return [verb for verb in verbs if verb.lower() in type(self).__dict__]
+
+
+def content_length(header: str | None) -> int:
+    """Return the length of a body from its header; 0 without one.
+
+    Raises
+    ------
+    BadInput
+        It is not a number: malformed, negative, or sent several times with different values.
+    """
+    if not header:
+        return 0
+    values = {value.strip() for value in header.split(",")}
+    number = values.pop()
+    if values or not (number.isascii() and number.isdigit() and len(number) <= _LENGTH_DIGITS):
+        raise BadInput(f"Content-Length must be one number of bytes, got {shown(header)}")
+    return int(number)
 
 
 def guarded(action: str) -> Callable[[Any], Any]:

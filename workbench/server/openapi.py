@@ -20,7 +20,7 @@ _DESCRIPTIONS = {
     403: "Not logged in, or not allowed.",
     404: "Not found.",
     409: "Conflicts with the current state.",
-    413: "Request body too large.",
+    413: "Request body, or the answer, too large.",
     422: "Does not match the schema.",
     501: "Not offered by the adapter, or the adapter cannot be loaded.",
     503: "Busy or unavailable; `Retry-After` says when to retry.",

@@ -92,6 +92,11 @@ class Database:
         """Whether this is an SQLite file."""
         return self.url.get_backend_name() == "sqlite"
 
+    @property
+    def address(self) -> str:
+        """The path of the SQLite file, or the URL with its password, for a process of the same user."""
+        return str(self.url.database) if self.is_sqlite else self.url.render_as_string(hide_password=False)
+
     def __repr__(self) -> str:
         return f"<Store {self.url.render_as_string(hide_password=True)}>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,10 @@ from workbench import BadInput
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+
+
+#: Maximum number of files of a folder among which the nearest name is looked for.
+_MOST_NEAR = 1000
 
 
 def open_collection(
@@ -41,14 +46,43 @@ def open_collection(
     name = os.fspath(source)
     if name in NAMED:
         return NAMED[name](cache_dir, progress)
-    if not Path(name).is_file():
-        raise BadInput(
-            f"collection {name!r} not found: neither {' nor '.join(map(repr, NAMED))} nor a file",
-            hint="Give the path of a JSONL file with image, captions and labels per line.",
-        )
+    check_source(name)
     from adapters.vlm_quantization.data.jsonl import read_jsonl
 
     return read_jsonl(Path(name), cache_dir=cache_dir, progress=progress)
+
+
+def check_source(source: str) -> None:
+    """Raise unless a collection of that name, or a file, exists; the file is not read.
+
+    Raises
+    ------
+    BadInput
+        Neither exists; the message names the nearest file.
+    """
+    path = Path(source)
+    if source in NAMED or path.is_file():
+        return
+    near = _nearest_file(path)
+    meant = f". Did you mean {near!r}?" if near else ""
+    kind = "a folder, not a file" if path.is_dir() else f"neither {' nor '.join(map(repr, NAMED))} nor a file"
+    raise BadInput(
+        f"collection {source!r} not found: {kind}{meant}",
+        hint="Give the path of a JSONL file with image, captions and labels per line.",
+    )
+
+
+def _nearest_file(path: Path) -> str:
+    """Return the JSONL file, or the named collection, that is probably meant; empty if there is none."""
+    try:
+        folder = path if path.is_dir() else path.parent
+        files = [file.name for file in sorted(folder.glob("*.jsonl"))[:_MOST_NEAR]]
+    except OSError:
+        return ""
+    if path.is_dir():
+        return str(path / files[0]) if files else ""
+    near = difflib.get_close_matches(path.name, [*files, *NAMED], n=1)
+    return "" if not near else near[0] if near[0] in NAMED else str(path.with_name(near[0]))
 
 
 def _emoji(cache_dir: Path | None, progress: OnProgress | None) -> CaptionedImages:

@@ -131,7 +131,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         The file is missing, too large, not safetensors, of another format, altered, or inconsistent.
     """
     path = Path(path)
-    hint = "Train again, or choose another checkpoint; list them with: workbench runs"
+    hint = "Train again, or choose another checkpoint."
     if not path.is_file():
         raise CorruptFile(path, "no such file", hint=hint)
     if path.stat().st_size > MAX_BYTES:

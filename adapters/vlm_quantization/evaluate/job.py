@@ -13,8 +13,16 @@ from adapters.vlm_quantization.evaluate import measuring, metric_names, tasks
 from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
 from adapters.vlm_quantization.evaluate.report.card import leakage_view, run_card
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
-from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, other_seeds, refuse_other_data
-from adapters.vlm_quantization.job_inputs import choose_run, open_encoder, problems_of, stages
+from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, refuse_other_data
+from adapters.vlm_quantization.job_inputs import (
+    choose_run,
+    collection_of,
+    left_out,
+    open_encoder,
+    other_seeds,
+    problems_of,
+    stages,
+)
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
 from adapters.vlm_quantization.metrics.protocols import protocol_of
 from adapters.vlm_quantization.towers.features import picture_features
@@ -49,14 +57,12 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     workbench.BadInput
         The run, checkpoint or collection is unusable, or nothing is held out to evaluate on.
     """
-    run = choose_run(job, options.run, options.checkpoint)
+    run = choose_run(job.workspace, options.run, options.checkpoint)
     encoder = open_encoder(run, options.checkpoint)
-    others = other_seeds(job, run, options)
+    others = other_seeds(job.workspace, run, options)
     stage = _shares(job, options, len(others))
     with stage("pictures"):
-        collection = open_collection(
-            run.config["collection"], cache_dir=job.workspace.cache, progress=job.progress
-        )
+        collection = open_collection(collection_of(run), cache_dir=job.workspace.cache, progress=job.progress)
         features = picture_features(collection, encoder.tower, job.workspace.cache, job.progress)
     splits = make_splits(collection, run.config["split_seed"])
     refuse_other_data(run, options.checkpoint, encoder, splits, collection)
@@ -85,7 +91,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
     starts = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
     return Result(
-        summary=f"{_summary(at, metrics)} (run {run.id})",
+        summary=f"{_summary(at, metrics)} (run {run.id}){left_out(collection)}",
         metrics=metrics,
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=views,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
+from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.evaluate import baselines
-from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
+from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, PARTS, Task
+
+if TYPE_CHECKING:
+    from adapters.vlm_quantization.options import EvalOptions
 
 
 def metrics_of(tasks: Sequence[Task], ks: Sequence[int]) -> dict[str, float]:
@@ -33,6 +38,21 @@ def metrics_of(tasks: Sequence[Task], ks: Sequence[int]) -> dict[str, float]:
         shares = baselines.retention(task.records[LEARNED], task.records[FLOAT], f"R@{last}")
         out |= {f"{task.prefix}/retention@{b}": share for b, share in shares.items() if share == share}
     return out
+
+
+def possible_names(options: EvalOptions) -> list[str]:
+    """Return the names that an evaluation's metrics can have, the headline first; ``*`` depends on the data.
+
+    The data decides on languages and on the other methods that are fitted; a metric without a value for these
+    data (such as the precision within a radius that is always empty) is left out of a result.
+    """
+    last, lengths = max(options.ks), [*map(str, reversed(CODE_LENGTHS)), "float"]
+    kinds = [f"R@{last}", "mAP", *(f"{what}@{k}" for what in ("R", "hit", "P") for k in options.ks)]
+    kinds += ["MRR", f"NDCG@{last}", "MedR", "P@r2", "R@r2", "retention"]
+    own = [f"{kind}@{length}" for kind in dict.fromkeys(kinds) for length in lengths]
+    others = [f"*/R@{last}@{length}" for length in lengths]
+    headline = [f"{direction}/{name}" for direction in options.directions for name in [*own, *others]]
+    return headline + [f"{part}/*/{name}" for _, part in PARTS.values() for name in headline]
 
 
 def headlines(metrics: Mapping[str, float], languages: Sequence[str]) -> dict[str, float]:

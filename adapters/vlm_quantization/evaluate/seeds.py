@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapters.vlm_quantization.evaluate import measuring, metric_names
-from adapters.vlm_quantization.job_inputs import checkpoint_names, open_encoder
+from adapters.vlm_quantization.job_inputs import open_encoder
 from workbench import BadInput
 
 if TYPE_CHECKING:
@@ -36,42 +35,6 @@ def refuse_other_data(
             f"than the current {collection.name!r}",
             hint="It may have seen the held-out pictures. Evaluate best.safetensors, or train again.",
         )
-
-
-# --- seeds --------------------------------------------------------------------------------------------------
-
-
-def other_seeds(job: JobContext, run: Run, options: EvalOptions) -> dict[int, Run]:
-    """Return for each further seed the newest run that differs from the chosen one only in its seed.
-
-    Raises
-    ------
-    workbench.BadInput
-        A seed has no such run.
-    """
-    seeds = [seed for seed in dict.fromkeys(options.seeds) if seed != run.config.get("seed")]
-    out: dict[int, Run] = {}
-    for other in job.workspace.runs(run.experiment) if seeds else ():
-        seed = other.config.get("seed")
-        if (
-            seed in seeds
-            and seed not in out
-            and _apart_from_seed(other.config) == _apart_from_seed(run.config)
-            and options.checkpoint in checkpoint_names(other)
-        ):
-            out[seed] = other
-    missing = [seed for seed in seeds if seed not in out]
-    if missing:
-        raise BadInput(
-            f"experiment {run.experiment!r} has no run like run {run.id} with seed "
-            f"{', '.join(map(str, missing))} and checkpoint {options.checkpoint}",
-            hint=f"Train them with seeds={list(options.seeds)} and the same options.",
-        )
-    return {seed: out[seed] for seed in seeds}
-
-
-def _apart_from_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in ("seed", "seeds", "name")}
 
 
 def metrics_of_run(

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
 
 
+#: Seconds between two looks whether another build of the same index has ended.
+_WAIT_SECONDS = 0.5
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A picture that could not be read, and why."""
@@ -121,7 +125,8 @@ def build_index(
     workbench.WrongState
         The folder of that name exists and is not an index, or the disk has no room for this one.
     workbench.Busy
-        An index of that name is being built by another process, from the same collection or another one.
+        An index of that name is being built by another process, from another collection or with another
+        model; or the same index is, and there is no ``progress`` to wait with.
     """
     started = time.perf_counter()
     name = _name_in(Path(indexes), files.check_name(name))
@@ -135,7 +140,7 @@ def build_index(
 
     Path(indexes).mkdir(parents=True, exist_ok=True)
     work = final.with_name(f".{name}.building-{fingerprint[:12]}")
-    with _name_locked(final), _locked(work), gives_space_back(work):
+    with _name_locked(final, fingerprint, progress), _locked(work), gives_space_back(work):
         _clear_leftovers(final, keep=fingerprint)
         check_space(work, least_bytes(sides, encoder.dim, model_file))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
@@ -275,22 +280,34 @@ def _name_in(indexes: Path, name: str) -> str:
 
 
 @contextmanager
-def _name_locked(final: Path) -> Iterator[None]:
-    """Lock a name, so that of two collections built under it neither replaces the other unseen."""
+def _name_locked(final: Path, fingerprint: str = "", progress: OnProgress | None = None) -> Iterator[None]:
+    """Lock a name, so that of two collections built under it neither replaces the other unseen.
+
+    With ``progress``, the same build by another process is waited for: whoever waits sees that, and can
+    cancel it. The lock file holds the fingerprint of the build.
+    """
     path = final.with_name(f".{final.name}.lock")
     while True:
-        with path.open("w") as lock:
+        with path.open("a+") as lock:
             if not _take(lock):
-                raise wb.Busy(
-                    f"index {final.name!r} is being built by another process",
-                    retry_after=60,
-                    hint="Wait until it ends, or choose another name.",
-                )
+                lock.seek(0)
+                if progress is None or lock.read() not in ("", fingerprint):  # empty: it has just begun
+                    raise wb.Busy(
+                        f"index {final.name!r} is being built by another process",
+                        retry_after=60,
+                        hint="Wait until it ends, or choose another name.",
+                    )
+                progress(0, 1, "waiting for another build of this index")
+                time.sleep(_WAIT_SECONDS)
+                continue
             try:
                 if os.fstat(lock.fileno()).st_ino != path.stat().st_ino:
                     continue  # the one before has just deleted this file
             except FileNotFoundError:
                 continue
+            lock.truncate(0)
+            lock.write(fingerprint)
+            lock.flush()
             try:
                 yield
             finally:

@@ -9,21 +9,28 @@ from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.encoding.checkpoint import BEST, REFIT
 from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
 from adapters.vlm_quantization.index.build import build_index
-from adapters.vlm_quantization.job_inputs import checkpoint_names, choose_run, open_encoder, problems_of
+from adapters.vlm_quantization.job_inputs import (
+    checkpoint_names,
+    choose_run,
+    collection_of,
+    left_out,
+    open_encoder,
+    problems_of,
+)
 from adapters.vlm_quantization.towers.features import kept_features
 from workbench import Result, View
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.options import IndexOptions
-    from workbench import JobContext, Run
+    from workbench import JobContext, Run, WorkspaceView
 
 
 def run_index_build(options: IndexOptions, job: JobContext) -> Result:
     """Build an index of a collection with a checkpoint; it is published atomically."""
-    run, checkpoint = choose_published(job, options.run, options.checkpoint)
+    run, checkpoint = choose_published(job.workspace, options.run, options.checkpoint)
     encoder = open_encoder(run, checkpoint)
     collection = open_collection(
-        options.collection or run.config["collection"],
+        options.collection or collection_of(run),
         cache_dir=job.workspace.cache,
         progress=job.progress,
     )
@@ -46,7 +53,8 @@ def run_index_build(options: IndexOptions, job: JobContext) -> Result:
         {"name": "Seconds", "value": round(report.seconds, 1)},
     ]
     return Result(
-        summary=f"{report.images:,} pictures, {report.captions:,} captions",
+        summary=f"{report.images:,} pictures, {report.captions:,} captions"
+        f"{left_out(collection, len(report.skipped))}",
         metrics={"pictures": report.images, "captions": report.captions, "skipped": len(report.skipped)},
         views=[
             View(
@@ -64,9 +72,9 @@ def run_index_build(options: IndexOptions, job: JobContext) -> Result:
     )
 
 
-def choose_published(job: JobContext, run_id: int | None, checkpoint: str) -> tuple[Run, str]:
+def choose_published(workspace: WorkspaceView, run_id: int | None, checkpoint: str) -> tuple[Run, str]:
     """Return a run and the checkpoint to publish: the named one, else the refit, else the best."""
     if checkpoint:
-        return choose_run(job, run_id, checkpoint), checkpoint
-    run = choose_run(job, run_id, BEST)
+        return choose_run(workspace, run_id, checkpoint), checkpoint
+    run = choose_run(workspace, run_id, BEST)
     return run, REFIT if REFIT in checkpoint_names(run) else BEST

@@ -10,7 +10,7 @@ from adapters.vlm_quantization.data.leakage import check_leakage
 from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding.checkpoint import BEST
-from adapters.vlm_quantization.job_inputs import problems_of, stages
+from adapters.vlm_quantization.job_inputs import left_out, problems_of, stages
 from adapters.vlm_quantization.towers.features import picture_features
 from adapters.vlm_quantization.towers.registry import image_tower
 from adapters.vlm_quantization.train import train
@@ -75,7 +75,7 @@ def _trained(
     ]
     views = [View(kind="metrics_table", title="Validation", data=_validation_rows(metrics), notes=notes)]
     made: dict[str, Any] = {"run": run.id, "checkpoint": BEST}
-    summary = f"best at step {trained.best_step} of {trained.steps}{score}"
+    summary = f"best at step {trained.best_step} of {trained.steps}{score}{left_out(collection)}"
     if len(done) > 1:
         by_seed = {seed: one.best for seed, (_, one) in done.items()}
         views.insert(0, shared_views.seeds_view(by_seed, list(metrics)))

@@ -1,15 +1,23 @@
-"""What a job says of a collection whose lines could not all be used."""
+"""What keeps a job from beginning, at every door; and what it says of lines that could not be used."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import workbench as wb
+from adapters.vlm_quantization.adapter import VlmQuantization
 from adapters.vlm_quantization.data.collection import CaptionedImages, UnusableLine
-from adapters.vlm_quantization.job_inputs import problems_of
+from adapters.vlm_quantization.job_inputs import left_out, problems_of
 from tests.adapters.vlm_quantization import shapes
+from workbench import cli
+from workbench.panels.jobs.panel import JobsPanel
+from workbench.store import records
 
 
 def collection(problems: int, **more: Any) -> CaptionedImages:
@@ -40,4 +48,121 @@ def test_many_are_all_in_a_file_beside_the_job(workspace: wb.Workspace) -> None:
 
 
 def _job(workspace: wb.Workspace) -> Any:
-    return wb.job_scope("eval", "vlm_quantization", {}, workspace=workspace)
+    return wb.job_scope("train", "vlm_quantization", {}, workspace=workspace)
+
+
+def test_a_summary_says_what_was_left_out() -> None:
+    assert left_out(collection(0)) == ""
+    assert left_out(collection(1)) == ", 1 line left out"
+    assert left_out(collection(1200), skipped=2) == ", 1,200 lines left out, 2 pictures left out"
+
+
+# Mistakes, at every door --------------------------------------------------------------------------------
+
+FAMILY = "vlm_quantization"
+
+
+def by_python(home: wb.Workspace, kind: str, options: dict[str, Any], floors: str, capsys: Any) -> str:
+    with pytest.raises(wb.BadOptions) as raised:
+        home.submit(kind, FAMILY, options, fail_below=floors)
+    return raised.value.message
+
+
+def by_notebook(home: wb.Workspace, kind: str, options: dict[str, Any], floors: str, capsys: Any) -> str:
+    given = json.dumps(options)
+    with (
+        pytest.raises(wb.BadOptions) as raised,
+        wb.job_scope(kind, FAMILY, given, workspace=home, fail_below=floors),
+    ):
+        raise AssertionError("it began")
+    return raised.value.message
+
+
+def by_command(home: wb.Workspace, kind: str, options: dict[str, Any], floors: str, capsys: Any) -> str:
+    given = [word for name, value in options.items() for word in ("-o", f"{name}={json.dumps(value)}")]
+    gate = ["--fail-below", floors] if floors else []
+    command = ["jobs", "submit", kind, "--adapter", FAMILY, *given, *gate]
+    assert cli.run(["--workspace", str(home.path), *command]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) <= 3
+    return str(err)
+
+
+def by_panel(home: wb.Workspace, kind: str, options: dict[str, Any], floors: str, capsys: Any) -> str:
+    panel = JobsPanel(home, adapter=FAMILY)
+    sent: list[Any] = []
+    panel.send = sent.append
+    panel.answer({"type": "submit", "job_type": kind, "adapter": FAMILY, "options": options, "form": 1})
+    (refused,) = sent
+    assert refused["type"] == "refused"
+    assert refused["problems"], "no field of the form is marked"
+    return str(refused["message"])
+
+
+NONE_BEST = r"checkpoint: run 1: no checkpoint .*Known: best"
+MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
+    ("eval", {"run": 99999}, "", r"run: no run 99999: the newest is 2"),
+    ("eval", {"run": 1, "checkpoint": "../../etc/passwd"}, "", NONE_BEST),
+    ("eval", {"run": 1, "checkpoint": "bets.safetensors"}, "", r"did you mean 'best\.safetensors'"),
+    ("eval", {"run": 2}, "", r"its settings name no collection"),
+    ("eval", {"run": 1, "seeds": [5]}, "", r"seeds: .*seed 5"),
+    ("eval", {"runn": 1}, "", r"runn: unknown option; did you mean 'run'"),
+    ("eval", {"run": 1}, '{"R@10": 0.35}', r"no metric 'R@10'; did you mean 't2i/R@10@128'"),
+    ("eval", {"run": 1}, '{"t2i/R@7@128": 0.35}', r"no metric 't2i/R@7@128'"),
+    ("eval", {"run": 1}, "{", r"fail_below is not valid JSON"),
+    ("index_build", {"name": "../../x", "run": 1}, "", r"name: invalid index name '../../x'"),
+    ("index_build", {"name": ".hidden", "run": 1}, "", r"name: invalid index name"),
+    ("index_build", {"run": 99999}, "", r"run: no run 99999"),
+    ("index_build", {"run": 1}, '{"picturs": 3}', r"did you mean 'pictures'"),
+    ("index_build", {"run": 1, "collection": "FOLDER/shape.jsonl"}, "", r"Did you mean '\S*shapes\.jsonl'"),
+    ("train", {"collection": "FOLDER/photos/none.jsonl"}, "", r"collection: .*not found"),
+    ("train", {"collection": "FOLDER"}, "", r"a folder, not a file. Did you mean '\S*shapes\.jsonl'"),
+    ("train", {"collection": "emjoi"}, "", r"Did you mean 'emoji'"),
+    ("train", {}, '{"val/R@5": 0.1}', r"no metric 'val/R@5'; did you mean 'val/R@10'"),
+]
+
+
+@pytest.fixture
+def two_runs(workspace: wb.Workspace, tmp_path: Path) -> wb.Workspace:
+    """A workspace with a run that a train job could have made, and one that was logged by hand."""
+    (tmp_path / "shapes.jsonl").write_text("{}")
+    (tmp_path / "weights").write_bytes(b"weights")
+    config = {"collection": str(tmp_path / "shapes.jsonl"), "split_seed": 0, "seed": 0}
+    for settings in (config, {"lr": 0.1}):
+        with workspace.start_run("e", config=settings) as run:
+            run.log_checkpoint("best.safetensors", tmp_path / "weights")
+    return workspace
+
+
+@pytest.mark.parametrize("door", [by_python, by_notebook, by_command, by_panel])
+def test_a_mistake_is_found_before_anything_begins(
+    two_runs: wb.Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], door: Callable[..., str]
+) -> None:
+    for kind, options, floors, says in MISTAKES:
+        if floors and door is by_panel:
+            continue  # its forms have no floors
+        given = {
+            name: value.replace("FOLDER", str(tmp_path)) if isinstance(value, str) else value
+            for name, value in options.items()
+        }
+        message = door(two_runs, kind, given, floors, capsys)
+        assert re.search(says, message), (kind, options, message)
+        assert len(message) < 1_000
+    assert two_runs.jobs() == []
+    assert not (two_runs.path / ".worker.lock").exists()
+
+
+def test_what_is_right_passes(two_runs: wb.Workspace) -> None:
+    family = VlmQuantization()
+    for kind, options in (("train", {}), ("eval", {"run": 1}), ("index_build", {"run": 1})):
+        checked = family.options(kind)(**options)
+        assert list(family.find_problems(kind, checked, two_runs)) == []
+
+
+def test_a_job_behind_a_training_may_wait_for_its_run(workspace: wb.Workspace) -> None:
+    family = VlmQuantization()
+    options = family.options("eval")()
+    assert [option for option, _ in family.find_problems("eval", options, workspace)] == ["run"]
+    workspace.store.add_job(records.JobRecord(type="train", adapter=FAMILY, status="queued"))
+    assert list(family.find_problems("eval", options, workspace)) == []

@@ -15,6 +15,7 @@ from tests.conftest import installed, workspace_in
 from workbench import cli
 from workbench.commands.demo import filled_in
 from workbench.jobs import submission
+from workbench.results.result import plain_result
 
 SUBMIT = ("jobs", "submit", "eval", "--adapter", "toy")
 
@@ -337,3 +338,56 @@ def test_demo_options_refer_to_the_outputs_of_earlier_jobs() -> None:
     }
     with pytest.raises(wb.BadInput, match=r"x='\$train\.walk'.*\$train\.run"):
         filled_in({"x": "$train.walk"}, made)
+
+
+# Cheap mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["runs", "jobs list", "jobs show 1", "jobs cancel 1", "compare 1 2", "search text x", "serve", "doctor"],
+)
+def test_a_mistyped_path_is_named_with_the_nearest_and_not_created(
+    workspace: wb.Workspace, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wrong in (workspace.path.with_name("reslts"), workspace.path.with_name("reslts") / "results"):
+        assert cli.run([*line.split(), "--workspace", str(wrong)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"there is no workspace at {wrong}; did you mean {workspace.path}?" in err
+    assert [path.name for path in workspace.path.parent.iterdir()] == ["results"]
+    # A project's folder instead of the workspace in it.
+    if line != "doctor":
+        assert cli.run([*line.split(), "--workspace", str(workspace.path.parent)]) == 2
+        assert f"did you mean {workspace.path}?" in capsys.readouterr().err
+        assert not (workspace.path.parent / "workbench.db").exists()
+
+
+def test_a_list_is_one_line_per_job_whatever_an_error_said(command: Cli) -> None:
+    metrics = {f"t2i/R@{k}@128": 0.5 for k in range(1200)}
+    for message in ("x" * 8_000 + "\nsecond " * 500, "short"):
+        job = submission.submit(command.home, "eval", "toy", start_worker=False)
+        command.home.store.move_job(job.id, expect="queued", to="running")
+        result = wb.Result(summary="half", metrics=metrics, headline=["t2i/R@10@128"], warnings=["w"] * 9)
+        command.home.store.save_result(job.id, 0, plain_result(result))
+        error = {"cell": 3, "type": "BelowFloor", "message": message}
+        assert command.home.store.move_job(job.id, expect="running", to="failed", error=error)
+    lines = command("jobs", "list").strip().splitlines()
+    assert len(lines) == 4  # the head, a rule, and one line per job
+    assert max(map(len, lines)) < 250
+    brief = command("jobs", "show", "1")
+    assert len(brief.splitlines()) < 40
+    assert len(brief) < 4_000
+    assert "t2i/R@10@128" in brief
+    assert "t2i/R@11@128" not in brief
+    assert "1,205 more lines with: workbench jobs show 1 --full" in brief
+    full = command("jobs", "show", "1", "--full")
+    assert "t2i/R@1199@128" in full
+    assert full.count("warning: w") == 9
+    assert full.count("second ") == 500
+
+
+def test_runs_show_their_scores_first(command: Cli) -> None:
+    with command.home.start_run("e", better={"train/*": "lower", "val/acc": "higher"}) as run:
+        run.log({**{f"train/{name}": 1.0 for name in "abcd"}, "val/acc": 0.5}, step=1)
+    assert "val/acc=0.5, train/a=1" in command("runs")

@@ -13,6 +13,7 @@ import pytest
 import workbench as wb
 from workbench import cli
 from workbench.commands import exit_codes, output
+from workbench.commands.output import MOST_LINES, complain, print_error, print_table
 from workbench.commands.progress import JobProgress
 
 
@@ -66,6 +67,9 @@ def test_wrong_use_and_what_is_missing_end_differently(
     tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = ["--workspace", str(tmp_path / "results")]
+    assert cli.run([*home, "runs"]) == exit_codes.WRONG_USE
+    assert not (tmp_path / "results").exists()
+    wb.Workspace(tmp_path / "results").close()
     assert cli.run([*home, "runs"]) == exit_codes.DONE
     assert cli.run([*home, "jobs", "show", "7"]) not in (exit_codes.DONE, exit_codes.CANCELLED)
     with pytest.raises(SystemExit) as ended:
@@ -90,3 +94,31 @@ def test_without_a_terminal_a_line_is_printed_when_the_words_change() -> None:
         ["eval", "25%", "ranking"],
         ["eval", "succeeded:", "R@1", "0.5"],
     ]
+
+
+def test_an_error_is_a_few_lines_whatever_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    complain("x" * 100_000 + "\nsecond\n" * 500)
+    err = capsys.readouterr().err
+    assert len(err) < 2_000
+    assert len(err.splitlines()) == MOST_LINES + 1
+    assert "more lines" in err
+
+
+@pytest.mark.parametrize("error", [wb.UnknownJob(7), wb.UnknownRun(7), wb.UnknownIndex("x")])
+def test_only_the_command_line_names_commands(
+    error: wb.WorkbenchError, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "workbench " not in str(error)
+    print_error(error, as_json=True)
+    out, err = capsys.readouterr()
+    assert "with: workbench " in err
+    assert json.loads(out)["error"]["hint"] == err.splitlines()[-1]
+
+
+def test_a_row_of_a_list_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("id", "error"), [("1", "one\ntwo " * 4_000), ("2", "three")], one_line=True)
+    lines = capsys.readouterr().out.rstrip().splitlines()
+    assert len(lines) == 5  # a margin, the head, a rule, and one line each
+    assert "one" in lines[3]
+    assert "two" not in lines[3]
+    assert max(map(len, lines)) < 1_000

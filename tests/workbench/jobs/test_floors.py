@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench.jobs.floors import below_floor, check_floors
+from workbench.jobs.floors import below_floor, check_floors, unknown_metrics
 
 
 def test_floors_are_a_mapping_or_its_json() -> None:
@@ -35,3 +35,26 @@ def test_what_a_result_does_not_reach_is_named() -> None:
     assert misspelled is not None
     assert "did you mean 'R@10'" in misspelled.message
     assert below_floor(None, {"mAP": 0.0}) is not None
+
+
+#: As many metrics as a real evaluation has.
+MANY = {
+    f"{part}/{k}/R@{k}@{n}": 0.5 for part in ("t2i", "concepts/en/t2i") for k in range(60) for n in range(10)
+}
+
+
+@pytest.mark.parametrize("name", ["R@10", "x" * 5_000_000, "nothing like it"])
+def test_a_wrong_name_among_hundreds_is_a_short_sentence(name: str) -> None:
+    below = below_floor(wb.Result(summary="", metrics=MANY), {name: 0.1})
+    assert below is not None
+    assert len(below.message) < 400
+    if name == "R@10":
+        assert "did you mean 't2i/10/R@10@0'" in below.message
+
+
+def test_a_floor_for_what_no_result_can_have_is_found_before_there_is_one() -> None:
+    names = ["t2i/R@10@128", "t2i/mAP@128", "drawings/*/t2i/R@10@128"]
+    assert unknown_metrics(["t2i/R@10@128", "drawings/ko/t2i/R@10@128"], names) == []
+    assert unknown_metrics(["anything"], None) == []
+    (problem,) = unknown_metrics(["R@10", "t2i/mAP@128"], names)
+    assert problem == ("fail_below", "no metric 'R@10'; did you mean 't2i/R@10@128'?")

@@ -43,7 +43,7 @@ def test_a_submitted_job_is_queued_with_all_its_options(queued: wb.Job, workspac
     ("kind", "options", "error", "says"),
     [
         ("eval", {"k": "many"}, wb.BadOptions, "k: .*'many'"),
-        ("eval", {"kk": 1}, wb.BadOptions, "kk: unknown option; allowed: steps"),
+        ("eval", {"kk": 1}, wb.BadOptions, "kk: unknown option; did you mean .k."),
         ("eval", [1], wb.BadOptions, "dictionary"),
         ("dance", {}, wb.BadInput, "offers: train, eval, index_build"),
         ("search", {}, wb.BadInput, "job type 'search'"),

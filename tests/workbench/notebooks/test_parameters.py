@@ -5,10 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill
 import pytest
 
 import workbench as wb
-from workbench.notebooks.parameters import Parameter, check_parameters, declared_parameters, parameters_model
+from workbench.notebooks.parameters import (
+    Parameter,
+    check_injected,
+    check_parameters,
+    declared_parameters,
+    parameters_model,
+)
 
 
 def page(folder: Path, source: str | list[str], tag: str = "parameters") -> Path:
@@ -207,3 +214,35 @@ def test_bars_of_a_notebook_that_knows_nothing_of_jobs_are_its_progress(
     assert all(1 <= progress.done <= 2 and progress.total == 2 for progress in bars)
     assert [progress.done for progress in bars] == sorted(progress.done for progress in bars)
     assert any(progress.rate and 5 < progress.rate < 15 and progress.left for progress in bars)
+
+
+DECLARING = "adapter: str = ''\noptions = '{}'\na, b = 1, 2\nfail_below = ''"
+
+
+def injected(**values: object) -> str:
+    """The cell that papermill makes of parameters."""
+    codify = papermill.translators.papermill_translators.find_translator("python3", "python").codify
+    return str(codify(values))
+
+
+@pytest.mark.parametrize(("name", "meant"), [("fail_belw", "fail_below"), ("optoins", "options")])
+def test_an_injected_name_that_is_not_declared_is_refused_with_the_nearest(name: str, meant: str) -> None:
+    cells = ["", DECLARING, injected(options="{}", **{name: "x"}), "import workbench as wb"]
+    with pytest.raises(wb.BadOptions, match=f"{name}: unknown parameter; did you mean '{meant}'") as raised:
+        check_injected(cells)
+    assert [field for field, _ in raised.value.problems] == [name]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [],
+        ["", DECLARING, "later = 1"],
+        ["", DECLARING, injected(options="{}", a=5, fail_below="")],
+        ["", injected(anything=1), "print(anything)"],  # no parameters cell: nothing is declared
+        ["", "import os", injected(anything=1)],
+        ["", "%%bash\nls", injected(anything=1)],
+    ],
+)
+def test_what_a_notebook_declares_or_leaves_open_passes(cells: list[str]) -> None:
+    check_injected(cells)

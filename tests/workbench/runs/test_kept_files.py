@@ -12,6 +12,7 @@ import pytest
 
 import workbench as wb
 from workbench.host import files
+from workbench.runs.kept_files import KeptFiles
 
 
 @pytest.fixture
@@ -326,3 +327,18 @@ def test_artifacts_are_kept_listed_and_opened(workspace: wb.Workspace, run: wb.R
     with pytest.raises(wb.BadName):
         run.log_artifact("../x", source)
     assert [one.name for one in run.checkpoints()] == ["a.bin"]
+
+
+def test_a_file_that_is_deleted_at_once_was_kept_all_the_same(
+    workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "w.bin").write_bytes(b"weights")
+
+    def put_and_lose(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes())
+        target.unlink()  # another process deletes the checkpoint
+
+    with workspace.start_run("e") as run:
+        kept = KeptFiles(workspace.store, run.folder, put_and_lose)
+        kept.keep_checkpoint("w.bin", tmp_path / "w.bin", 1)
+        assert kept.checkpoints() == []

@@ -112,3 +112,9 @@ def test_a_picture_may_be_too_large_in_any_form(tmp_path: Path, monkeypatch: pyt
     for given in (encoded(), tmp_path / "a.png", PICTURE):
         with pytest.raises(wb.TooLarge):
             picture_bytes(given)
+
+
+def test_an_items_id_is_bounded_and_never_echoed(words: Searcher) -> None:
+    with pytest.raises(wb.BadInput) as raised:
+        words.by_item("x" * 10_000_000)
+    assert len(raised.value.message) < 200

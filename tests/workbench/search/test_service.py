@@ -135,6 +135,22 @@ def test_adapters_are_described_and_options_checked(client: SearchClient) -> Non
         client.ask({"op": "adapter", "adapter": "tory"})
 
 
+def test_a_jobs_inputs_and_floors_are_checked_against_the_workspace(
+    client: SearchClient, workspace: wb.Workspace, limits: dict[str, float]
+) -> None:
+    limits.update(check_seconds=60)  # it loads a real adapter
+    where = {"path": str(workspace.path), "database_url": workspace.store.address}
+    question = {"op": "check", "adapter": "vlm_quantization", "type": "eval", "workspace": where}
+    client.patience = 120
+    with pytest.raises(wb.BadOptions) as raised:
+        client.ask({**question, "options": {"run": 99999}, "fail_below": {"R@10": 0.3}})
+    assert [field for field, _ in raised.value.problems] == ["run", "fail_below"]
+    with workspace.start_run("e"):
+        pass
+    with pytest.raises(wb.BadOptions, match="the newest is 1"):  # this database, and as it is now
+        client.ask({**question, "options": {"run": 99999}})
+
+
 def test_the_loop_of_a_server_asks_without_a_thread(client: SearchClient) -> None:
     async def ask() -> list[Any]:
         question = {"op": "search", "index": "words", "by": "text", "text": "dog", "k": 1}
@@ -349,8 +365,11 @@ def test_those_who_wait_behind_a_crash_are_answered_by_the_next_holder(client: S
         assert all(other.result(30)[0].id.startswith("other") for other in others)
 
 
-def test_more_than_may_wait_are_told_that_it_is_busy(client: SearchClient, limits: dict[str, float]) -> None:
+def test_more_than_may_wait_are_told_that_it_is_busy(
+    client: SearchClient, limits: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     limits.update(waiting=2)
+    monkeypatch.setattr("workbench.search.client.BUSY_SECONDS", 0.2)
     broken, words = client.open_search("broken"), client.open_search("words")
     with ThreadPoolExecutor(2) as pool:
         two = [pool.submit(broken.by_text, "sleep 1") for _ in range(2)]
@@ -359,6 +378,20 @@ def test_more_than_may_wait_are_told_that_it_is_busy(client: SearchClient, limit
             broken.by_text("fine")
         assert words.by_text("dog", 1)[0].id == "dog"
         assert all(one.result(30) for one in two)
+
+
+def test_a_full_queue_is_waited_for(client: SearchClient, limits: dict[str, float]) -> None:
+    limits.update(waiting=2)
+    words = client.open_search("words")
+    with ThreadPoolExecutor(12) as pool:
+        found = [pool.submit(words.by_text, "dog", 1) for _ in range(24)]
+        assert {one.result(60)[0].id for one in found} == {"dog"}
+
+    async def at_once() -> list[dict[str, Any]]:
+        question = {"op": "search", "index": "words", "by": "text", "text": "dog", "k": 1}
+        return await asyncio.gather(*(client.ask_async(question) for _ in range(12)))
+
+    assert {answer["hits"][0]["id"] for answer in asyncio.run(at_once())} == {"dog"}
 
 
 def test_the_index_that_was_not_asked_for_longest_makes_room(

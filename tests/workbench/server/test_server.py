@@ -455,6 +455,125 @@ def test_the_query_string_is_checked(live: Live, owner: wb.Workspace, path: str,
         error_of(answer)
 
 
+def head_only(live: Live, verb: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+    """Send a request's head and nothing of its body; return the answer's status and head."""
+    host = httpx.URL(live.url)
+    lines = [f"{verb} {host.path}workbench/api/{path} HTTP/1.1", f"Host: {host.host}:{host.port}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    with socket.create_connection((host.host, host.port), timeout=10) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = b""
+        while part := connection.recv(65536):  # until the server closes
+            answer += part
+    return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[0].decode()
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        ("POST", "search/image"),
+        ("POST", "jobs/notebook"),
+        ("POST", "runs/1/points"),
+        ("POST", "jobs/eval"),
+        ("PUT", "runs/1/artifacts/x.bin?sha256=" + "0" * 64),
+        ("PUT", "runs/1/checkpoints/x.bin?sha256=" + "0" * 64),
+        ("POST", "no/such/route"),
+    ],
+)
+@pytest.mark.parametrize("how", [{"Content-Length": "30000000"}, {"Transfer-Encoding": "chunked"}])
+def test_without_a_login_nothing_of_a_body_is_awaited(
+    live: Live, verb: str, path: str, how: dict[str, str]
+) -> None:
+    # The answer comes although nothing of the body does, so none of it can be held either.
+    status, head = head_only(live, verb, path, how)
+    assert status == 403
+    assert "Connection: close" in head
+
+
+@pytest.mark.parametrize("length", ["3,4", "abc", "-1", "99999999999999999999999"])
+def test_a_malformed_length_is_400(live: Live, length: str) -> None:
+    for path in ("jobs/eval", "runs/1/artifacts/x.bin?sha256=" + "0" * 64):
+        verb = "POST" if path == "jobs/eval" else "PUT"
+        assert head_only(live, verb, path, {"Content-Length": length})[0] in (400, 403)
+        assert head_only(live, verb, path, {**live.headers, "Content-Length": length})[0] == 400
+    two = "1\r\nContent-Length: 2"
+    assert head_only(live, "POST", "jobs/eval", {**live.headers, "Content-Length": two})[0] == 400
+    assert "Traceback" not in live.log.read_text()[-2000:]
+
+
+def test_points_are_read_in_parts(live: Live, owner: wb.Workspace) -> None:
+    with owner.start_run("parts") as run:
+        for step in range(5):
+            run.log({"m": step}, step=step)
+    first = live.get(f"runs/{run.id}/metrics?name=m&limit=3").json()
+    assert ([point[2] for point in first["points"]], first["more"], first["next"]) == ([0, 1, 2], True, 2)
+    rest = live.get(f"runs/{run.id}/metrics?name=m&limit=3&after=2").json()
+    assert ([point[2] for point in rest["points"]], rest["more"], rest["next"]) == ([3, 4], False, 4)
+    assert live.get(f"runs/{run.id}/metrics?name=m&limit=1000000").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "field"),
+    [
+        ("eval", {"options": {"run": 99999}}, "run"),
+        ("eval", {"options": {"run": 1, "checkpoint": "../../etc/passwd"}}, "checkpoint"),
+        ("eval", {"options": {"run": 1}, "fail_below": {"R@10": 0.35}}, "fail_below"),
+        ("index-build", {"options": {"name": "../../x"}}, "name"),
+        ("index-build", {"options": {"name": ".hidden"}}, "name"),
+        ("train", {"options": {"collection": "/no/such/file.jsonl"}}, "collection"),
+    ],
+)
+def test_a_job_that_cannot_begin_is_422_and_not_queued(
+    live: Live, owner: wb.Workspace, route: str, body: dict[str, Any], field: str
+) -> None:
+    before = owner.count_jobs()
+    answer = live.post(f"jobs/{route}", {"adapter": "vlm_quantization", **body})
+    assert answer.status_code == 422, answer.text
+    error = error_of(answer)
+    assert field in [name for name, _ in error["details"]["problems"]]
+    assert len(answer.text) < 4_000
+    assert owner.count_jobs() == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body"),
+    [
+        ("GET", "jobs/99999", None),
+        ("GET", "runs/99999", None),
+        ("GET", "indexes/nothing", None),
+        ("POST", "search/text", {"index": "nothing", "query": "dog"}),
+        ("POST", "experiments/compare", {"runs": [99999]}),
+    ],
+)
+def test_what_is_missing_is_said_without_commands_of_a_shell(
+    live: Live, verb: str, path: str, body: Any
+) -> None:
+    answer = live.ask(verb, path, json=body)
+    assert answer.status_code == 404
+    assert "workbench " not in answer.text
+
+
+def test_putting_and_deleting_one_checkpoint_at_once_is_no_fault_of_the_disk(
+    live: Live, owner: wb.Workspace
+) -> None:
+    with owner.start_run("race") as run:
+        pass
+    path = f"runs/{run.id}/checkpoints/w.bin"
+    data = b"weights" * 1000
+    query = f"?sha256={hashlib.sha256(data).hexdigest()}"
+
+    def put() -> int:
+        return live.ask("PUT", path + query, content=data).status_code
+
+    def delete() -> int:
+        return live.ask("DELETE", path).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        futures = [pool.submit(put if number % 2 else delete) for number in range(60)]
+        statuses = [future.result(60) for future in futures]
+    assert set(statuses) <= {200, 404}, statuses
+
+
 def test_a_body_without_a_length_is_bounded_too(live: Live) -> None:
     def endless() -> Iterator[bytes]:
         for _ in range(64):

@@ -20,7 +20,8 @@ Requests, as JSON::
     {"op": "search", "index": name, "by": "image", "image": base64, "k": 20, "options": {…}}
     {"op": "search", "index": name, "by": "item", "item": id, "k": 20, "options": {…}}
     {"op": "adapter", "adapter": name}
-    {"op": "check", "adapter": name, "type": job type, "options": {…}, "cwd": folder of relative paths}
+    {"op": "check", "adapter": name, "type": job type, "options": {…}, "cwd": folder of relative paths,
+     "fail_below": {…}, "workspace": {"path": folder, "database_url": URL}}
     {"op": "status"}
 
 Answers: ``{"ok": …}`` or ``{"error": {"type", "message", "hint", "details"}}``.

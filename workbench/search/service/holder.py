@@ -36,6 +36,7 @@ from workbench.errors import (
 from workbench.search import messages
 from workbench.search.indexes import open_index
 from workbench.search.searcher import OpenedPicture, Searcher
+from workbench.text import shown
 from workbench.values import plain
 
 _LOG = logging.getLogger(__name__)
@@ -146,9 +147,9 @@ class AdapterDesk:
         }
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Check the options of a job."""
+        """Check a job's options, inputs and floors before it is queued."""
         if self._adapter is None or question.get("type") not in JOB_METHODS:
-            raise BadInput(f"unknown job type {question.get('type')!r}")
+            raise BadInput(f"unknown job type {shown(question.get('type'))}")
         folder = str(question.get("cwd") or ".")
         try:
             os.chdir(folder)  # one request at a time: relative paths are those of who asks
@@ -157,8 +158,20 @@ class AdapterDesk:
                 f"the working directory {folder!r} of the request cannot be entered: {error.strerror}",
                 hint="Restart the server in a folder that exists, or give absolute paths.",
             ) from None
-        checked = check_job(self._adapter, str(question["type"]), question.get("options"))
-        return {"adapter": self._adapter.name, "options": plain(checked, "options")}
+        kind, options = str(question["type"]), question.get("options")
+        where = question.get("workspace")
+        if not isinstance(where, dict):  # a client of version 0.2.0
+            checked = check_job(self._adapter, kind, options)
+            return {"adapter": self._adapter.name, "options": plain(checked, "options")}
+        # Here, since holders of indexes need no database.
+        from workbench.jobs.checking import check_beginning
+        from workbench.workspace import Workspace
+
+        with Workspace(str(where["path"]), database_url=str(where["database_url"])) as home:
+            checked, floors = check_beginning(
+                self._adapter, kind, options, home, floors=question.get("fail_below")
+            )
+        return {"adapter": self._adapter.name, "options": plain(checked, "options"), "fail_below": floors}
 
 
 def _named(options: Mapping[str, Any]) -> dict[str, Any]:

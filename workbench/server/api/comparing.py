@@ -45,6 +45,10 @@ MOST_CURVES, CURVES_AT_FIRST, MOST_BUCKETS = 100, 12, 2000
 MOST_TABLED, MOST_SERIES, MOST_ALSO = 200, 200, 100
 
 
+#: Maximum number of points of all curves of a comparison.
+COMPARED_POINTS = 2**18
+
+
 class MarksQuery(Given):
     """The runs to watch."""
 
@@ -103,7 +107,8 @@ class CompareIn(Given):
         400,
         ge=1,
         le=MOST_BUCKETS,
-        description="Number of buckets per curve; up to three points are kept in each.",
+        description="Number of buckets per curve; up to three points are kept in each. With many curves "
+        f"there are fewer, so that an answer has at most {COMPARED_POINTS:,} points; see `buckets`.",
     )
 
 
@@ -174,6 +179,7 @@ class ComparisonOut(BaseModel):
     config: list[dict[str, Any]]
     final: list[dict[str, Any]]
     series: list[SeriesOut]
+    buckets: int = Field(description="Number of buckets per curve: `points`, or fewer with many curves.")
 
 
 async def run_marks(desk: WorkbenchServer, call: Call) -> Any:
@@ -265,7 +271,9 @@ async def compare(desk: WorkbenchServer, call: Call) -> Any:
         if names is None:
             names = [row.name for row in compared.final[:CURVES_AT_FIRST]]
         ids = [run.id for run in compared.runs]
-        curves = thinned_curves(home.store, ids, list(dict.fromkeys(names)), body.points)
+        names = list(dict.fromkeys(names))
+        buckets = buckets_of(body.points, len(ids) * len(names))
+        curves = thinned_curves(home.store, ids, names, buckets)
         series = [
             {
                 "run": run_id,
@@ -276,6 +284,11 @@ async def compare(desk: WorkbenchServer, call: Call) -> Any:
             }
             for (run_id, name), curve in curves.items()
         ]
-        return {**compared.to_json(), "series": series}
+        return {**compared.to_json(), "series": series, "buckets": buckets}
 
     return await desk.run(look)
+
+
+def buckets_of(wanted: int, curves: int) -> int:
+    """Return the number of buckets per curve with which an answer keeps to :data:`COMPARED_POINTS`."""
+    return max(1, min(wanted, COMPARED_POINTS // (3 * max(curves, 1))))

@@ -158,17 +158,29 @@ def submitting(job_type: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any
 
     async def submit(desk: WorkbenchServer, call: Call) -> Any:
         body: JobIn = call.body
-        floors = check_floors(body.fail_below)
         adapter = body.adapter or only_adapter()
-        request = {"adapter": adapter, "type": job_type, "options": body.options}
-        checked = await desk.ask(op="check", **request)
-        return await desk.run(
-            lambda home: submission.submit_checked(
-                home, job_type, checked["adapter"], checked["options"], fail_below=floors
-            ).to_json()
-        )
+        return await _check_and_queue(desk, job_type, adapter, body.options, body.fail_below)
 
     return submit
+
+
+async def _check_and_queue(
+    desk: WorkbenchServer,
+    job_type: str,
+    adapter: str,
+    options: dict[str, Any],
+    fail_below: dict[str, float] | None,
+) -> Any:
+    """Queue a job; the search service checks it, so no adapter is loaded here."""
+    floors = check_floors(fail_below)
+    where = await desk.run(lambda home: {"path": str(home.path), "database_url": home.store.address})
+    request = {"adapter": adapter, "type": job_type, "options": options, "fail_below": floors}
+    checked = await desk.ask(op="check", **request, workspace=where)
+    return await desk.run(
+        lambda home: submission.submit_checked(
+            home, job_type, checked["adapter"], checked["options"], fail_below=floors
+        ).to_json()
+    )
 
 
 async def list_jobs(desk: WorkbenchServer, call: Call) -> Any:
@@ -289,7 +301,7 @@ def check_notebook(text: str) -> None:
 
 
 async def retry_job(desk: WorkbenchServer, call: Call) -> Any:
-    """Queue a job again; the search service checks its options, so no adapter is loaded here."""
+    """Queue a job again."""
 
     def look(home: Workspace) -> Any:
         job = home.job(call.path["job_id"])  # type: ignore[arg-type]
@@ -301,10 +313,4 @@ async def retry_job(desk: WorkbenchServer, call: Call) -> Any:
     job = await desk.run(look)
     if isinstance(job, dict):
         return job
-    request = {"adapter": job.adapter, "type": job.type, "options": job.options}
-    checked = await desk.ask(op="check", **request)
-    return await desk.run(
-        lambda home: submission.submit_checked(
-            home, job.type, checked["adapter"], checked["options"], fail_below=job.floors
-        ).to_json()
-    )
+    return await _check_and_queue(desk, job.type, job.adapter, job.options, job.floors)

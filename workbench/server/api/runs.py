@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from workbench import wire
-from workbench.errors import UnknownExperiment
+from workbench.errors import TooLarge, UnknownExperiment
 from workbench.home import as_id
 from workbench.runs.local import LocalRun
 from workbench.runs.run import Run
@@ -28,12 +28,22 @@ class RunsQuery(Page):
     experiment: Asked | None = Field(None, description="Only runs of this experiment.")
 
 
+#: Maximum number of points of a metric in one answer.
+MOST_POINTS = 100_000
+
+
 class PointsQuery(Given):
     """The points of a metric to return."""
 
     name: Asked = Field(description="Name of the metric.")
     after: Annotated[int, BeforeValidator(from_text)] = Field(
         -1, ge=-1, lt=2**31, description="Only points with a higher index, counted from 0; -1 for all."
+    )
+    limit: Annotated[int, BeforeValidator(from_text)] | None = Field(
+        None,
+        ge=1,
+        le=MOST_POINTS,
+        description=f"At most this many points. Without it, more than {MOST_POINTS:,} are an error (413).",
     )
 
 
@@ -120,6 +130,8 @@ class PointsOut(BaseModel):
 
     name: str
     points: list[list[Number]] = Field(description="Step, seconds since 1970, value.")
+    more: bool = Field(description="Whether there are further points.")
+    next: int = Field(description="Value of `after` for the next request.")
 
 
 class NotesIn(Given):
@@ -249,10 +261,21 @@ async def run_points(desk: WorkbenchServer, call: Call) -> Any:
     query: PointsQuery = call.query
 
     def look(home: Workspace) -> Any:
-        points = home.run(id_in_path(call, "run_id")).metric_points(query.name, after=query.after)
+        key = (home.run(id_in_path(call, "run_id")).id, query.name)
+        most = query.limit or MOST_POINTS
+        found = home.store.curves([key], {key: query.after}, most + 1)[key]
+        if len(found) > most and query.limit is None:
+            raise TooLarge(
+                f"metric {query.name!r} of run {key[0]} has over {most:,} points after index {query.after}",
+                hint=f"Request them in parts: limit={most}, then after=<next> until more is false.",
+            )
+        part = found[slice(most)]
+        numbers = (map(wire.number_json, column.tolist()) for column in (part.time, part.value))
         return {
             "name": query.name,
-            "points": [[step, wire.number_json(at), wire.number_json(value)] for step, at, value in points],
+            "points": [list(point) for point in zip(part.step.tolist(), *numbers, strict=True)],
+            "more": len(found) > most,
+            "next": query.after + len(part),
         }
 
     return await desk.run(look)

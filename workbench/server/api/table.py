@@ -50,7 +50,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "runs/{run_id}/summary", "read", "Read a run's metric summaries.", runs.run_summary,
           runs.SummaryOut),
     Route("GET", "runs/{run_id}/metrics", "read", "Read the points of one metric.", runs.run_points,
-          runs.PointsOut, query=runs.PointsQuery),
+          runs.PointsOut, query=runs.PointsQuery, errors=(413,)),
     Route("GET", "runs/{run_id}/checkpoints", "read", "List a run's checkpoints.",
           kept_files.list_checkpoints, kept_files.CheckpointsOut),
     Route("DELETE", "runs/{run_id}/checkpoints/{name}", "write", "Delete a checkpoint of a run.",

@@ -23,6 +23,7 @@ from adapters.vlm_quantization.metrics.protocols import PROTOCOLS
 from adapters.vlm_quantization.train import job as train_job
 from adapters.vlm_quantization.train import single_length, train, validation
 from tests.adapters.vlm_quantization import shapes
+from workbench.jobs.floors import unknown_metrics
 from workbench.panels.results.show import render_html
 
 ADAPTER = "vlm_quantization"
@@ -37,13 +38,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[wb.Workspace]:
         for module in (train_job, eval_job):
             patch.setattr(module, "open_collection", lambda *_, **__: shapes.collection())
         with wb.job_scope("train", ADAPTER, options, workspace=workspace) as job:
-            job.finish(job.adapter.train(job.options, job))
+            result = job.finish(job.adapter.train(job.options, job))
+            assert unknown_metrics(result.metrics, job.adapter.metric_names("train", job.options)) == []
         yield workspace
 
 
 def evaluated(home: wb.Workspace, **options: Any) -> wb.Result:
     with wb.job_scope("eval", ADAPTER, {"resamples": 50, "ks": [1, 3], **options}, workspace=home) as job:
-        return job.finish(job.adapter.evaluate(job.options, job))
+        result = job.finish(job.adapter.evaluate(job.options, job))
+        # Whatever can be measured can be a floor.
+        assert unknown_metrics(result.metrics, job.adapter.metric_names("eval", job.options)) == []
+        return result
 
 
 @pytest.fixture(scope="module")

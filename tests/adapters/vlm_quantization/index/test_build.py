@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import unicodedata
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded
+from adapters.vlm_quantization.index import build as building
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index import shards, thresholds
 from adapters.vlm_quantization.index.build import build_index
@@ -311,6 +314,31 @@ def test_one_build_of_an_index_at_a_time(tmp_path):
     build(tmp_path, progress=build_too)
     assert caught
     assert names_in(tmp_path) == ["small"]
+
+
+def test_the_same_build_a_second_time_waits_for_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "_WAIT_SECONDS", 0.01)
+    waited, second = [], []
+
+    def build_again():
+        second.append(build(tmp_path, progress=lambda done, total, message: waited.append(message)))
+
+    thread = threading.Thread(target=build_again)
+
+    def started_meanwhile(done, total, message):
+        if not thread.ident:
+            thread.start()
+            deadline = time.monotonic() + 30
+            while not waited:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+    first = build(tmp_path, progress=started_meanwhile)
+    thread.join(60)
+    assert waited[0] == "waiting for another build of this index"
+    assert [report.images for report in (first, *second)] == [N_IMAGES, N_IMAGES]
+    assert names_in(tmp_path) == ["small"]
+    assert len(open_small(tmp_path / "small")) == N_IMAGES
 
 
 def test_another_index_under_construction_is_left_alone(tmp_path):

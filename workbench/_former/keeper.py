@@ -1,0 +1,6 @@
+"""A worker of version 0.2.0 starts its keeper by this name; see :mod:`workbench._former`."""
+
+import runpy
+
+if __name__ == "__main__":
+    runpy.run_module("workbench.jobs.worker.keeper", run_name="__main__", alter_sys=True)
