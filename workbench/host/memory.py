@@ -27,10 +27,12 @@ def limit_memory(most: int) -> None:
 
 
 def lift_limits() -> None:
-    """Lift the limits that :func:`limit_memory` set in the process that started this one."""
+    """Lift the limit on memory that :func:`limit_memory` set in the process that started this one.
+
+    The one on core files stays: nobody looks for one where a service crashed.
+    """
     if resource is None:
         return
-    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CORE):
-        with contextlib.suppress(OSError, ValueError):
-            hard = resource.getrlimit(kind)[1]
-            resource.setrlimit(kind, (hard, hard))
+    with contextlib.suppress(OSError, ValueError):
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))

@@ -162,7 +162,7 @@ def test_a_database_that_refuses_for_a_while_is_no_reason_to_fail(
         ({"R@10": 0.5}, ""),
         ({"R@10": 0.6}, r"^R@10 is 0\.5, .* 0\.6$"),
         ({"R@10": 0.6, "mAP": 0.3}, r"^R@10 is 0\.5, .* 0\.6; mAP is 0\.2, .* 0\.3$"),
-        ({"R@1": 0.1}, r"no metric 'R@1' \(did you mean 'R@10'\?\).*: R@10, mAP, odd$"),
+        ({"R@1": 0.1}, r"^no metric 'R@1'; did you mean 'R@10'\?$"),
         ('{"odd": -9}', "^odd is nan, .* -9$"),
     ],
 )
