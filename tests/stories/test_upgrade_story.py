@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy
 from PIL import Image
 
 import workbench as wb
@@ -68,7 +69,10 @@ def hits(result: Any) -> list[list[Any]]:
 
 
 def test_it_is_migrated(home: wb.Workspace) -> None:
-    assert home.store._revision() == migrations.HEAD
+    with home.store._reading() as connection:
+        assert connection.execute(
+            sqlalchemy.text("select version_num from alembic_version")
+        ).scalars().all() == [migrations.HEAD]
 
 
 def test_its_runs_are_what_they_were(old: Old, home: wb.Workspace) -> None:
@@ -106,10 +110,15 @@ def test_its_jobs_are_what_they_were_and_the_one_in_the_queue_runs(old: Old, hom
 
 def test_its_index_has_the_same_hits(old: Old, home: wb.Workspace) -> None:
     was, searcher = old.expected["search"], home.open_search("shapes")
-    for text in TEXTS:
-        assert hits(searcher.by_text(text, 5)) == was[f"text {text}"]
-    assert hits(searcher.by_text(TEXTS[0], 5, method="cosine")) == was["cosine"]
-    assert hits(searcher.by_text(TEXTS[0], 5, bits=8)) == was["8 bits"]
+    for name, result in (
+        *((f"text {text}", searcher.by_text(text, 5)) for text in TEXTS),
+        ("cosine", searcher.by_text(TEXTS[0], 5, method="cosine")),
+        ("8 bits", searcher.by_text(TEXTS[0], 5, bits=8)),
+    ):
+        # Since then, an item whose caption is exactly what was typed comes first; the rest is as it was.
+        now = [hit for hit in hits(result) if hit[3] != TEXTS[0] or hit in was[name]]
+        assert len(now) >= 4
+        assert now == was[name][: len(now)], name
     assert hits(searcher.by_image(old.pictures[0].read_bytes(), 5)) == was["image"]
 
 
@@ -132,16 +141,16 @@ def test_the_command_line_and_http_read_the_same(
 
     ids = [run["id"] for run in old.expected["runs"]]
     jobs = {job["id"]: job["status"] for job in old.expected["jobs"] if job["status"] != "queued"}
-    best = old.expected["search"]["text red circle"][0][0]
+    best = old.expected["search"]["text zebra"][0][0]
     assert [run["id"] for run in command("runs")["runs"]] == ids
     assert jobs.items() <= {job["id"]: job["status"] for job in command("jobs", "list")["jobs"]}.items()
-    assert command("search", "text", "red circle", "--index", "shapes")["hits"][0]["id"] == best
+    assert command("search", "text", "zebra", "--index", "shapes")["hits"][0]["id"] == best
     with live_server(old.home, tmp_path / "state") as live:
         assert [run["id"] for run in live.get("runs").json()["runs"]] == ids
         assert jobs.items() <= {job["id"]: job["status"] for job in live.get("jobs").json()["jobs"]}.items()
         points = live.get("runs/1/metrics?name=train/loss").json()["points"]
         assert len(points) == old.expected["runs"][-1]["points"]["train/loss"]
-        found = live.post("search/text", {"index": "shapes", "query": "red circle"}).json()
+        found = live.post("search/text", {"index": "shapes", "query": "zebra"}).json()
         assert found["hits"][0]["id"] == best
 
 
@@ -220,8 +229,8 @@ def test_a_search_service_is_started_by_its_old_name(last: Old) -> None:
             lock = old.home / LOCK_NAME
             until(lambda: lock.is_file() and str(service.pid) in lock.read_text())
             client = SearchClient(old.home)
-            answer = client.ask({"op": "search", "index": "shapes", "by": "text", "text": TEXTS[0], "k": 1})
-            assert answer["hits"][0]["id"] == old.expected["search"][f"text {TEXTS[0]}"][0][0]
+            answer = client.ask({"op": "search", "index": "shapes", "by": "text", "text": TEXTS[3], "k": 1})
+            assert answer["hits"][0]["id"] == old.expected["search"][f"text {TEXTS[3]}"][0][0]
             assert json.loads((old.home / LOCK_NAME).read_text())["pid"] == service.pid
             # What a client of 0.2.0 sends to have options checked: without the workspace.
             question = {"op": "check", "adapter": "vlm_quantization", "type": "eval", "options": {"run": 99}}
@@ -239,11 +248,11 @@ def test_a_search_service_of_0_2_0_gets_holders_by_their_old_name(last: Old) -> 
     with ours, theirs, subprocess.Popen(command, pass_fds=(theirs.fileno(),)) as holder:
         theirs.close()
         ours.settimeout(60)
-        for request in ({"op": "open"}, {"op": "search", "by": "text", "text": TEXTS[0], "k": 1}):
+        for request in ({"op": "open"}, {"op": "search", "by": "text", "text": TEXTS[3], "k": 1}):
             ours.sendall(messages.framed(json.dumps(request).encode()))
             answer = json.loads(messages.receive(ours, messages.ANSWER_BYTES))
             assert "ok" in answer, answer
-        assert answer["ok"]["hits"][0]["id"] == old.expected["search"][f"text {TEXTS[0]}"][0][0]
+        assert answer["ok"]["hits"][0]["id"] == old.expected["search"][f"text {TEXTS[3]}"][0][0]
         ours.close()
         assert holder.wait(30) == 0
 

@@ -16,6 +16,8 @@ from workbench.commands.output import say
 from workbench.errors import BadInput, NotFound, WorkbenchError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workbench.workspace import Workspace
 
 
@@ -111,18 +113,31 @@ def opened(args: argparse.Namespace, *, creates: bool = False) -> Workspace:
     NotFound
         There is none, and the command does not create one.
     """
-    from workbench.home import check_workspace, workspace_path
     from workbench.workspace import Workspace
 
     if not creates:
-        try:
-            check_workspace(workspace_path(args.workspace))
-        except NotFound as error:
-            error.hint = (
-                "Name its folder with --workspace or $WORKBENCH_HOME. A job, an import or the demo creates it"
-            )
-            raise
+        existing_folder(args)
     return Workspace(args.workspace)
+
+
+def existing_folder(args: argparse.Namespace) -> Path:
+    """Return the folder of a command's workspace, without opening its database.
+
+    Raises
+    ------
+    NotFound
+        There is no workspace.
+    """
+    from workbench.home import check_workspace, workspace_path
+
+    path = workspace_path(args.workspace)
+    try:
+        check_workspace(path)
+    except NotFound as error:
+        where = "Name its folder with --workspace or $WORKBENCH_HOME."
+        error.hint = f"{where} A job, an import or the demo creates one."
+        raise
+    return path
 
 
 def completed_by(action: argparse.Action, names: Callable[[argparse.Namespace], Iterable[object]]) -> None:

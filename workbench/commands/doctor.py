@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.arguments import command
+from workbench.commands.arguments import command, existing_folder
 from workbench.commands.exit_codes import DONE, FAILED
 from workbench.commands.output import print_document, show
 from workbench.text import visible
@@ -29,11 +29,10 @@ def add(commands: Any) -> None:
 
 def _doctor(args: argparse.Namespace) -> int:
     from workbench.commands.examination import Repairs, examine, repair
-    from workbench.home import HOME, check_workspace, workspace_path
+    from workbench.home import HOME, workspace_path
 
-    path = workspace_path(args.workspace)
-    if (args.workspace or os.environ.get(HOME)) and not path.exists():
-        check_workspace(path)  # a mistyped path; the default one may not exist yet
+    if (args.workspace or os.environ.get(HOME)) and not workspace_path(args.workspace).exists():
+        existing_folder(args)  # a mistyped path; the default one may not exist yet
     repairs = repair(args.workspace) if args.repair else Repairs()
     report = examine(args.workspace)
     if args.json:

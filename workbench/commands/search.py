@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from workbench.commands.arguments import command, count, options, takes_index, takes_options
+from workbench.commands.arguments import command, count, existing_folder, options, takes_index, takes_options
 from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table, show
 from workbench.errors import BadInput, NotFound
@@ -26,10 +26,9 @@ def add(commands: Any) -> None:
 
 def _search(args: argparse.Namespace) -> int:
     # Without the database: an index can be searched whatever state that is in.
-    from workbench.home import workspace_path
     from workbench.search.indexes import index_names, open_index
 
-    folder = workspace_path(args.workspace) / "indexes"
+    folder = existing_folder(args) / "indexes"
     searcher = open_index(folder, args.index or _only(index_names(folder)))
     search_options = options(args.option)
     if args.what == "text":

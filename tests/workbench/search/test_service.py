@@ -509,7 +509,10 @@ def test_a_picture_that_is_slow_to_decode_holds_up_no_other_search(client: Searc
             assert result.took_ms["total"] >= result.took_ms["decode"] >= 900
 
 
-def test_pictures_wait_in_a_queue_of_their_own(client: SearchClient, limits: dict[str, float]) -> None:
+def test_pictures_wait_in_a_queue_of_their_own(
+    client: SearchClient, limits: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.search.client.BUSY_SECONDS", 0.2)
     limits.update(waiting=1, pictures=2)
     broken = client.open_search("broken")
     with ThreadPoolExecutor(2) as pool:
@@ -537,8 +540,9 @@ def test_a_picture_that_is_refused_says_why_and_a_hang_is_ended(client: SearchCl
 
 
 def test_silent_and_slow_clients_do_not_keep_others_out(
-    client: SearchClient, limits: dict[str, float]
+    client: SearchClient, limits: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("workbench.search.client.BUSY_SECONDS", 0.1)
     limits.update(connections=4, read_seconds=0.5)
     assert client.ask({"op": "status"})["connections"] == 1
     path = json.loads((client.home / LOCK_NAME).read_text())["socket"]

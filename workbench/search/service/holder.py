@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Answer requests until the other side closes the connection."""
     parser = argparse.ArgumentParser(prog="python -m workbench.search.service.holder")
     parser.add_argument("--socket", type=int, required=True)
-    parser.add_argument("--pictures", type=int, required=True)
+    parser.add_argument("--pictures", type=int, help="a service of version 0.2.0 has no such socket")
     parser.add_argument("--index", nargs=2, metavar=("FOLDER", "NAME"))
     parser.add_argument("--adapter")
     args = parser.parse_args(arguments)
@@ -223,8 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.index:  # not in the folder of whoever started the service first
         os.chdir(args.index[0])
     desk = IndexDesk(Path(args.index[0]), args.index[1]) if args.index else AdapterDesk(args.adapter)
-    pictures = socket.socket(fileno=args.pictures)
-    threading.Thread(target=_serve, args=(pictures, desk, True), name="pictures", daemon=True).start()
+    if args.pictures is not None:
+        pictures = socket.socket(fileno=args.pictures)
+        threading.Thread(target=_serve, args=(pictures, desk, True), name="pictures", daemon=True).start()
     with socket.socket(fileno=args.socket) as connection:
         _serve(connection, desk, False)
     return 0
