@@ -66,9 +66,11 @@ _PREPARE_AFTER = 1.0
 
 
 #: Environment variables of a visitor's kernel beside those of the system: what the page's notebook reads.
-#: There are no others of the workbench, such as the address of a database with its password.
+#: A kernel may start the search service, which takes its limits from there. There are no others of the
+#: workbench, such as the address of a database with its password.
 KERNEL_VARIABLES = frozenset(
-    {"WORKBENCH_HOME", "WORKBENCH_INDEX", "WORKBENCH_SEARCH_LIMITS", PUBLISHED, KERNEL_MEMORY}
+    {"WORKBENCH_HOME", "WORKBENCH_INDEX", PUBLISHED, KERNEL_MEMORY}
+    | {"WORKBENCH_SEARCH_LIMITS", "WORKBENCH_MAX_MEGAPIXELS"}
 )
 
 

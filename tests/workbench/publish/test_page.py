@@ -13,6 +13,7 @@ import pytest
 
 import workbench as wb
 from workbench.publish import page as voila
+from workbench.publish.server import KERNEL_VARIABLES
 
 
 def test_the_settings_expose_nothing() -> None:
@@ -62,6 +63,7 @@ def test_a_visitors_kernel_gets_only_the_environment_it_needs(tmp_path: Path) ->
         "WORKBENCH_WORKER_IDLE": "5",
         "WORKBENCH_DATABASE_URL": "postgresql://me:password@db/x",
         "WORKBENCH_SEARCH_LIMITS": "{}",
+        "WORKBENCH_MAX_MEGAPIXELS": "50",
         "JUPYTER_TOKEN": "t",
     }
     passed = voila.environment(tmp_path, "words", variables)
@@ -70,7 +72,10 @@ def test_a_visitors_kernel_gets_only_the_environment_it_needs(tmp_path: Path) ->
     )
     assert passed["WORKBENCH_HOME"] == str(tmp_path)
     assert passed["WORKBENCH_INDEX"] == "words"
-    assert passed["WORKBENCH_SEARCH_LIMITS"] == "{}"
+    # The search service that a visitor's kernel starts takes its limits from the environment.
+    limits = {"WORKBENCH_SEARCH_LIMITS", "WORKBENCH_MAX_MEGAPIXELS"}
+    assert {passed[name] for name in limits} == {"{}", "50"}
+    assert limits <= KERNEL_VARIABLES
     assert "WORKBENCH_INDEX" not in voila.environment(tmp_path, None, variables)
 
 

@@ -64,6 +64,10 @@ MAX_ITEM_CHARACTERS = 1_000
 _FOLDER = re.compile(r"(?<![\w/:])/[\w.~-]+/|[A-Za-z]:\\|\bworkbench ")
 
 
+#: A part of a hint that names a setting of the machine.
+_SETTING = re.compile(r",? ?(?:or )?[^,.;]*\benvironment variable\b[^,.;]*")
+
+
 _METHODS = {"text": "search_by_text", "image": "search_by_image", "item": "search_by_item"}
 
 
@@ -159,7 +163,7 @@ def shown(error: WorkbenchError) -> tuple[str, str]:
         return error.message, error.hint
     about_the_query = isinstance(error, (BadInput, TooLarge, NotSupported)) and not isinstance(error, BadName)
     if about_the_query and not _FOLDER.search(str(error)):
-        return _short(error.message), _short(error.hint)
+        return _short(error.message), _short(_SETTING.sub("", error.hint))
     _LOG.warning("%s: %s", type(error).__name__, _short(str(error), 2_000))
     if isinstance(error, (Busy, StoreUnavailable)):
         return "The search is busy.", "Please try again in a moment."

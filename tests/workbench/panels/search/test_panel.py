@@ -186,6 +186,14 @@ def test_a_published_page_shows_what_is_wrong_with_a_query(
     assert shown(error) == (error.message, error.hint)
 
 
+def test_a_published_page_gives_no_advice_about_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = "Resize it and try again, or raise the limit with the environment variable X_MAX."
+    error = wb.BadInput("30 million pixels; at most 25 million are allowed", hint=hint)
+    assert shown(error)[1] == hint
+    monkeypatch.setenv(PUBLISHED, "1")
+    assert shown(error) == (error.message, "Resize it and try again.")
+
+
 def test_a_long_value_is_not_sent_back_whole(sent: Sent) -> None:
     long = "x" * 10**6
     for request in (
