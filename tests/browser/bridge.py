@@ -55,12 +55,14 @@ window.kernelBecomes = (change) => {
   if (change.status) window.kernel.statusListeners.forEach((call) => call(window.kernel, change.status));
 };
 window.fromKernel = (name, value) => {
-  if (name === "msg:custom") return listeners[name]?.forEach((call) => call(value));
+  if (name === "msg:custom") return listeners[name]?.forEach((call) => call(value, []));
   traits[name] = revive(value);
   listeners[`change:${name}`]?.forEach((call) => call());
 };
 const source = new Blob([%s], { type: "text/javascript" });
-const { default: panel } = await import(URL.createObjectURL(source));
+const { default: exported } = await import(URL.createObjectURL(source));
+const panel = typeof exported === "function" ? await exported() : exported;
+panel.initialize?.({ model });
 const began = performance.now();
 panel.render({ model, el: document.querySelector("#panel") });
 await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
@@ -113,6 +115,7 @@ class Bridge:
             json.dumps(panel._esm).replace("<", "\\u003c"),
         )
         self.page.set_content(page)
+
         self.page.wait_for_function("window.drawnIn !== undefined")
         self.deliver()
 
