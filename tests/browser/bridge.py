@@ -115,7 +115,6 @@ class Bridge:
             json.dumps(panel._esm).replace("<", "\\u003c"),
         )
         self.page.set_content(page)
-
         self.page.wait_for_function("window.drawnIn !== undefined")
         self.deliver()
 

@@ -1,4 +1,4 @@
-"""Names, notes, settings, errors and hits that are markup: they are shown as text, wherever they come from."""
+"""Names, notes, settings, errors and hits that are markup: they are shown as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,15 @@ def test_a_workspace_can_be_shared_by_processes(workspace: wb.Workspace) -> None
         run.log({"m": 1.0})
         run.finish()
         assert workspace.run(run.id).summary["m"]["last"] == 1.0
+
+
+def test_a_new_workspace_is_private_and_a_shared_one_stays_shared(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        wb.Workspace(tmp_path / "new").close()
+        (tmp_path / "shared").mkdir(mode=0o755)
+        wb.Workspace(tmp_path / "shared").close()
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "shared")]
+    assert modes == [0o700, 0o755]

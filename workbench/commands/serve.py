@@ -58,7 +58,7 @@ def serve_index(
         say(f"The search page is at {url}\nStop it with Ctrl-C.")
         code = process.wait()
         ended = f"ended with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
-        say(f"error: the page's server {ended}. See its log: {home.path / page.LOG_NAME}")
+        say(f"error: the page's server {ended}. See its log: {page.log_path(home.path)}")
         return FAILED
     except KeyboardInterrupt:
         return DONE

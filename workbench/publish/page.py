@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from workbench.errors import BadInput, WorkbenchError
 from workbench.publish.visitor_kernel import KERNEL_MEMORY
+from workbench.search.client import state_folder
 from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED
 
 _HERE = Path(__file__).parent
@@ -195,8 +196,8 @@ def serve(
                 f"{name!r} is not a host name",
                 hint="Give it without scheme, port and path, such as search.example.org.",
             )
-    home.mkdir(parents=True, exist_ok=True)
-    with _new_log(home / LOG_NAME) as log:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _new_log(log_path(home)) as log:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and settings
             command(search_notebook(), number, preheat=preheat, host_names=host_names, **limits),
             env=environment(home, index, os.environ),
@@ -225,6 +226,11 @@ def search_notebook() -> Path:
         if (place / "search_demo.ipynb").is_file():
             return place / "search_demo.ipynb"
     raise WorkbenchError(f"search_demo.ipynb not found in {', '.join(map(str, places))}")
+
+
+def log_path(home: Path) -> Path:
+    """Return the file that a page's server logs to; it is outside of a workspace that cannot be written."""
+    return state_folder(home) / LOG_NAME
 
 
 def _new_log(path: Path) -> IO[bytes]:

@@ -14,6 +14,7 @@ import pytest
 import workbench as wb
 from workbench.publish import page as voila
 from workbench.publish.server import KERNEL_VARIABLES
+from workbench.search import client
 
 
 def test_the_settings_expose_nothing() -> None:
@@ -110,6 +111,21 @@ def test_a_server_that_ends_immediately_shows_the_end_of_its_log(
     monkeypatch.setattr(voila, "command", lambda *_, **__: broken)
     with pytest.raises(wb.WorkbenchError, match=r"code 1[\s\S]*no such template"):
         voila.serve(tmp_path)
+
+
+def test_a_workspace_that_cannot_be_written_has_its_log_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir(mode=0o755)
+    elsewhere.mkdir()
+    monkeypatch.setattr(client.os, "access", lambda path, mode: Path(path) != home)
+    monkeypatch.setattr(client.tempfile, "gettempdir", lambda: str(elsewhere))
+    monkeypatch.setattr(voila, "command", lambda *_, **__: [sys.executable, "-c", "raise SystemExit('no')"])
+    with pytest.raises(wb.WorkbenchError, match=r"code 1[\s\S]*no"):
+        voila.serve(home)
+    assert list(home.iterdir()) == []
+    assert [path.name for path in elsewhere.rglob("*.log")] == [voila.LOG_NAME]
 
 
 def test_a_server_that_never_responds_is_terminated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
