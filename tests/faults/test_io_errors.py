@@ -80,7 +80,7 @@ def test_writes_fail_now_and_then(tmp_path: Path, report: Report, long_form: boo
     with stack(tmp_path, report) as broken:
         broken.reasons = REASONS
         worker = broken.start_worker(slots=2)
-        for _ in range(40 if long_form else 6):
+        for _ in range(40 if long_form else 3):
             while len(broken.handles) - len(broken.told) < 3:
                 broken.submit(steps=dice.choice((5, 20, 40)))
             time.sleep(dice.uniform(0.0, 1.0))

@@ -122,7 +122,10 @@ def test_a_server_that_is_away_for_longer_than_a_lease(tmp_path: Path, report: R
         assert (job.refresh().status, job.attempt) == ("succeeded", 2)
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+@pytest.mark.parametrize(
+    "elsewhere",
+    [pytest.param(False, marks=pytest.mark.endurance, id="here"), pytest.param(True, id="elsewhere")],
+)
 def test_a_worker_that_freezes_past_its_lease_changes_nothing(
     tmp_path: Path, report: Report, postgres: Any, request: pytest.FixtureRequest, elsewhere: bool
 ) -> None:
