@@ -62,7 +62,9 @@ def test_each_executed_notebook_is_a_report(demo_results) -> None:
     assert "held-out drawings" in html
     assert "float cosine" in html
     assert any(
-        "image/png" in data or "<svg" in data.get("text/html", "") or "image/svg+xml" in data
+        "image/png" in data
+        or "data:image/svg+xml;base64," in data.get("text/html", "")
+        or "image/svg+xml" in data
         for data in shown
     )
 

@@ -256,7 +256,6 @@ print("the runner took", memory() - base, "MB more")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads another process's memory")
 def test_a_slow_reader_loses_nothing_and_takes_little_memory(tmp_path: Path) -> None:
     done = execute(tmp_path, "k = 1", SLOW_READER)  # it stops its reader for a while, and prints 60 MB
     assert (done.code, done.error) == (0, None)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.workbench.conftest import in_a_loop
 from workbench.publish import kernels
 from workbench.publish.kernels import Full, VisitorKernels
 
@@ -49,7 +50,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def run(steps: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(steps)
+    in_a_loop(steps)
 
 
 def test_kernels_that_nobody_uses_are_ended(later: Callable[[float], None]) -> None:

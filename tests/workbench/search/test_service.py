@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import workbench as wb
-from tests.workbench.conftest import make_index, until
+from tests.workbench.conftest import in_a_loop, make_index, until
 from workbench import wire
 from workbench.host import processes
 from workbench.search import messages
@@ -156,10 +156,7 @@ def test_the_loop_of_a_server_asks_without_a_thread(client: SearchClient) -> Non
         question = {"op": "search", "index": "words", "by": "text", "text": "dog", "k": 1}
         return await asyncio.gather(*(client.ask_async(question) for _ in range(10)))
 
-    # In a thread of its own: a browser that other tests drive keeps a loop running in this one.
-    with ThreadPoolExecutor(1) as pool:
-        told = pool.submit(asyncio.run, ask()).result()
-    assert [one["hits"][0]["id"] for one in told] == ["dog"] * 10
+    assert [one["hits"][0]["id"] for one in in_a_loop(ask())] == ["dog"] * 10
 
 
 # One a workspace ------------------------------------------------------------------------------------
@@ -228,7 +225,7 @@ def test_relative_paths_are_those_of_who_asks_and_not_of_who_started_it(
         monkeypatch.chdir(tmp_path / name)
         checked = client.ask(check)["options"]
         assert checked["path"] == str(tmp_path / name / "photos" / "c.jsonl")
-        assert asyncio.run(client.ask_async(check))["options"] == checked  # as the server asks
+        assert in_a_loop(client.ask_async(check))["options"] == checked  # as the server asks
     with pytest.raises(wb.BadInput, match="cannot be entered"):
         client.ask({**check, "cwd": str(tmp_path / "missing")})
 
@@ -391,7 +388,7 @@ def test_a_full_queue_is_waited_for(client: SearchClient, limits: dict[str, floa
         question = {"op": "search", "index": "words", "by": "text", "text": "dog", "k": 1}
         return await asyncio.gather(*(client.ask_async(question) for _ in range(12)))
 
-    assert {answer["hits"][0]["id"] for answer in asyncio.run(at_once())} == {"dog"}
+    assert {answer["hits"][0]["id"] for answer in in_a_loop(at_once())} == {"dog"}
 
 
 def test_the_index_that_was_not_asked_for_longest_makes_room(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import workbench as wb
+from tests.workbench.conftest import in_a_loop
 from workbench import wire
 from workbench.remote.runs import RemoteRun
 from workbench.server.api import comparing, runs
@@ -40,7 +40,7 @@ def home(workspace: wb.Workspace) -> wb.Workspace:
 
 def points(home: wb.Workspace, **query: Any) -> Any:
     call = Call({"run_id": "1"}, runs.PointsQuery(name="loss", **query))
-    return asyncio.run(runs.run_points(Desk(home), call))  # type: ignore[arg-type]
+    return in_a_loop(runs.run_points(Desk(home), call))  # type: ignore[arg-type]
 
 
 def test_points_come_in_parts_of_any_size(home: wb.Workspace) -> None:
@@ -111,7 +111,7 @@ def test_a_comparison_says_how_far_its_curves_were_thinned(
 
     def compared() -> Any:
         body = comparing.CompareIn(runs=[1, 2], metrics=["loss", "acc", "never"], points=400)
-        return asyncio.run(comparing.compare(Desk(home), Call({}, None, body)))  # type: ignore[arg-type]
+        return in_a_loop(comparing.compare(Desk(home), Call({}, None, body)))  # type: ignore[arg-type]
 
     whole = compared()
     assert whole["buckets"] == 400
