@@ -289,6 +289,8 @@ def is_disconnected(visitor: Visitor) -> bool:
     try:
         for _ in range(100):
             visitor.receive()
+    except (TimeoutError, websocket.WebSocketTimeoutException):
+        return False
     except (OSError, websocket.WebSocketException):
         visitor.disconnect()
         return True
@@ -301,7 +303,7 @@ def test_messages_have_a_size_and_a_number(site: Site, visitor: Visitor) -> None
     with suppress(OSError, websocket.WebSocketException):
         visitor.send("comm_msg", {}, bytes(22 * 2**20))
     assert is_disconnected(visitor)
-    visitor.connect()
+    assert visitor.connect().finds_a_dog()
     os.kill(site.kernel_of(visitor).pid, signal.SIGSTOP)  # it answers nothing
     try:
         with suppress(OSError, websocket.WebSocketException):
