@@ -2,9 +2,10 @@
 
 Whatever imports jsonschema, a Jupyter server for one, compiles a grammar of internationalised addresses,
 which takes longer than all else that it imports. Without that module jsonschema only leaves such addresses
-unchecked.
+unchecked. A kernel imports a debugger, which no test uses.
 """
 
 import sys
 
-sys.modules.setdefault("rfc3987_syntax", None)
+for _name in ("rfc3987_syntax", "debugpy"):
+    sys.modules.setdefault(_name, None)

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, Connection, Text, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from workbench.store.damage import RowCheck
 from workbench.store.database import as_record, new_id, new_values
@@ -284,8 +284,10 @@ def _experiment_id(connection: Connection, name: str, created_at: float) -> int:
     if existing is not None:
         return int(existing)
     # Another process may add it at the same moment: then its row is taken.
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    adding = dialect.insert(EXPERIMENTS).values(name=name, created_at=created_at)
+    insert: Any = sqlite.insert
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert  # slow to import, and seldom needed
+    adding = insert(EXPERIMENTS).values(name=name, created_at=created_at)
     added = connection.execute(
         adding.on_conflict_do_nothing(index_elements=["name"]).returning(EXPERIMENTS.c.id)
     ).scalar()
