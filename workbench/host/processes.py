@@ -96,14 +96,15 @@ def why_gone(where: str, pid: int | None, when: str, *, one_machine: bool) -> st
         return "ended when its host was restarted" if one_machine else ""
     # The same machine, another PID namespace. From outside all containers, its processes can be seen.
     if inner and not my_inner and (visible := _inner_processes()) is not None:
-        return "" if (pid, when) in visible else "is gone from its container"
+        lives = any((space, pid, when) in visible for space in (inner.partition(".")[0], ""))
+        return "" if lives else "is gone from its container"
     return ""
 
 
-def _inner_processes() -> set[tuple[int, str]] | None:
-    """Return the processes in the PID namespaces below this one, by their innermost id and start time.
+def _inner_processes() -> set[tuple[str, int, str]] | None:
+    """Return the processes in the PID namespaces below this one: namespace, id in it, and start time.
 
-    None if processes may be hidden from this user.
+    The namespace is empty if it is hidden from this user. None if processes may be hidden, too.
     """
     found = set()
     try:
@@ -119,7 +120,11 @@ def _inner_processes() -> set[tuple[int, str]] | None:
             if ids is None:
                 return None
             if len(numbers := ids[1].split()) > 1:
-                found.add((int(numbers[-1]), started(int(entry))))
+                try:
+                    space = Path(f"/proc/{entry}/ns/pid").readlink().name.partition("[")[2].rstrip("]")
+                except OSError:
+                    space = ""
+                found.add((space, int(numbers[-1]), started(int(entry))))
     except OSError:
         return None
     return found

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -540,21 +541,19 @@ def test_silent_and_slow_clients_do_not_keep_others_out(
     client: SearchClient, limits: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workbench.search.client.BUSY_SECONDS", 0.1)
-    limits.update(connections=4, read_seconds=0.5)
+    limits.update(connections=4, read_seconds=3.0)
     assert client.ask({"op": "status"})["connections"] == 1
     path = json.loads((client.home / LOCK_NAME).read_text())["socket"]
-    opened = []
-    for first in (b"", b"\0", b"\0\0\0\x10", b"\0\0\0\x10{"):
-        one = socket.socket(socket.AF_UNIX)
-        one.connect(path)
-        one.sendall(first)
-        opened.append(one)
-    with pytest.raises(wb.Busy):
-        client.ask({"op": "status"})
-    for one in opened:
-        one.settimeout(30)
-        assert one.recv(1) == b""
-        one.close()
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(4)]
+        for one, first in zip(opened, (b"", b"\0", b"\0\0\0\x10", b"\0\0\0\x10{"), strict=True):
+            one.connect(path)
+            one.sendall(first)
+        with pytest.raises(wb.Busy):
+            client.ask({"op": "status"})
+        for one in opened:
+            one.settimeout(30)
+            assert one.recv(1) == b""
     assert client.ask({"op": "search", "index": "words", "by": "text", "text": "dog", "k": 1})["hits"]
 
 
