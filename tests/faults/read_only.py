@@ -56,7 +56,8 @@ def scenario(folder: Path) -> dict[str, object]:
     seen: dict[str, object] = {}
     for name, home in homes.items():
         subprocess.run(["mount", "--bind", str(home), str(home)], check=True)
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(home)], check=True)
+        # Flags that the mount below has may not be dropped here; more may be set.
+        subprocess.run(["mount", "-o", "remount,ro,bind,nosuid,nodev,noexec", str(home)], check=True)
         reads = READS if name != "alone" else READS[:1]
         seen[name] = {"reads": commands(home, reads), "writes": commands(home, WRITES)}
     os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
