@@ -109,7 +109,9 @@ class SearchClient:
         for _ in range(_TRIES):
             try:
                 with self._connection(deadline) as connection:
-                    connection.sendall(messages.framed(data))
+                    # A service that has too many connections answers, and closes, before it reads.
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                        connection.sendall(messages.framed(data))
                     return _answer(messages.receive(connection, messages.ANSWER_BYTES))
             except TimeoutError:
                 raise _no_answer(self.patience) from None
