@@ -557,6 +557,16 @@ def test_silent_and_slow_clients_do_not_keep_others_out(
     assert client.ask({"op": "search", "index": "words", "by": "text", "text": "dog", "k": 1})["hits"]
 
 
+def test_an_answer_that_comes_before_the_question_was_read_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = socket.socketpair()
+    there.sendall(messages.framed(json.dumps({"ok": {"hits": []}}).encode()))
+    there.close()
+    monkeypatch.setattr(SearchClient, "_connection", lambda *_: here)
+    assert SearchClient(tmp_path).ask({"op": "status"}) == {"hits": []}
+
+
 def test_a_service_that_a_visitors_kernel_starts_has_no_limit_of_that_kernel(client: SearchClient) -> None:
     program = (
         "import sys; from pathlib import Path; from workbench.host.memory import limit_memory;"
