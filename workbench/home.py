@@ -132,7 +132,7 @@ def is_workspace(path: Path) -> bool:
     """Return whether a folder holds a workspace: its database, or at least its indexes."""
     try:
         return (path / DATABASE).exists() or (path / "indexes").is_dir()
-    except OSError:  # it must not be looked into; whoever opens it says so
+    except OSError:  # no permission to look; opening it raises the error
         return True
 
 

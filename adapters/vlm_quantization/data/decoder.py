@@ -3,7 +3,7 @@
 Run by its path, with the number of a shared file: it then imports Pillow and nothing of this project, so it
 starts in a tenth of a second. Each line of standard input is a request, and gets one line on standard output,
 both JSON; a request says where the picture is (``path``, or the first ``bytes`` of the shared file), and what
-is wanted: its ``pixels`` (written to the shared file), or only their ``digest``.
+to return: its ``pixels`` (written to the shared file), or only their ``digest``.
 
 :mod:`adapters.vlm_quantization.data.decoding` starts it, and replaces it where a picture takes too long.
 """

@@ -283,8 +283,8 @@ def _name_in(indexes: Path, name: str) -> str:
 def _name_locked(final: Path, fingerprint: str = "", progress: OnProgress | None = None) -> Iterator[None]:
     """Lock a name, so that of two collections built under it neither replaces the other unseen.
 
-    With ``progress``, the same build by another process is waited for: whoever waits sees that, and can
-    cancel it. The lock file holds the fingerprint of the build.
+    With ``progress``, wait while another process makes the same build; the wait is shown there, and can be
+    cancelled. The lock file holds the fingerprint of the build.
     """
     path = final.with_name(f".{final.name}.lock")
     while True:

@@ -1,4 +1,4 @@
-"""What is kept of a notebook's output, and what is said of the rest."""
+"""Which parts of a notebook's output are stored, and the notes about the rest."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_a_cleared_cell_starts_over(tmp_path: Path) -> None:
     assert [one.text for one in cell] == ["new"]
 
 
-# What is said ---------------------------------------------------------------------------------------
+# The notes ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("short")

@@ -62,7 +62,7 @@ class Panel(anywidget.AnyWidget):
 
 def executed_only() -> bool:
     """Return whether this kernel's notebook is only executed and saved, so that no page shows its widgets."""
-    parent = os.environ.get("JPY_PARENT_PID", "")  # set by whoever starts a kernel
+    parent = os.environ.get("JPY_PARENT_PID", "")  # set by the program that starts a kernel
     command = processes.command_line(int(parent)) if parent.isdecimal() else []
     module = command[command.index("-m") + 1 :][:1] if "-m" in command else []
     scripts = [PurePath(word).name.removesuffix(".exe") for word in command[:2]]

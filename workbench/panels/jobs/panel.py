@@ -243,7 +243,7 @@ class JobsPanel(LivePanel):
         checked, lost = (dict(options), []) if root is None else place_options(options, names, root)
         problems = [*_unread(content.get("unread")), *lost]
         if problems:
-            # All that is wrong is said at once, not what the page sees first and the rest afterwards.
+            # Report all problems at once, not first those that the page finds and then the others.
             problems += self._problems(content, checked, {name for name, _ in problems})
             text = "; ".join(f"{name}: {message}" for name, message in problems)
             raise BadOptions(text, [(name, message) for name, message in problems])

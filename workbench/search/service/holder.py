@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--adapter")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
-    if args.index:  # not in the folder of whoever started the service first
+    if args.index:  # the service may have been started in any folder
         os.chdir(args.index[0])
     desk = IndexDesk(Path(args.index[0]), args.index[1]) if args.index else AdapterDesk(args.adapter)
     if args.pictures is not None:
