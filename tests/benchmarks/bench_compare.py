@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import workbench as wb
+from workbench.commands.examination import BROWSERS
 from workbench.compare.reading import Curves
 from workbench.panels import ComparePanel
 from workbench.store import records
@@ -178,7 +179,7 @@ def drawn(home: wb.Workspace, ids: Any) -> float:
     sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
     from bridge import Bridge
 
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     flags = ["--no-sandbox", "--disable-gpu"]
     took = []
     with sync_playwright() as playwright:

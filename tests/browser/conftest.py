@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 import workbench as wb
 from tests.browser.shapes import make_index
 from tests.conftest import workspace_in
+from workbench.commands.examination import BROWSERS
 from workbench.publish import page as voila
 
 HERE = Path(__file__).parent
@@ -59,9 +60,9 @@ class Visit:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        message = "no Chromium found; install one, for example with: apt-get install chromium"
+        message = "no Chromium found; install one, for example with: apt-get install chromium-headless-shell"
         if os.environ.get("WORKBENCH_REQUIRE_BROWSER") == "1":
             pytest.fail(message)
         pytest.skip(message)

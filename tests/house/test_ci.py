@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiers
+from workbench.commands.examination import BROWSERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,10 +93,11 @@ def test_missing_system_packages_are_installed_by_root(tmp_path: Path, user: str
     assert bash is not None
     done = subprocess.run([bash, script], env={"PATH": str(programs)}, capture_output=True, check=False)
     assert done.returncode != 0
+    assert f"command -v {' '.join(BROWSERS)} >" in script.read_text(encoding="utf-8")
     update, install = calls.read_text().splitlines()
     assert update == f"{before}apt-get update -q"
     assert install.startswith(before)
-    assert install.endswith("apt-get install -y -q chromium fonts-noto-cjk")
+    assert install.endswith("apt-get install -y -q chromium-headless-shell fonts-noto-cjk")
 
 
 def test_the_tiers_name_tests_that_exist() -> None:

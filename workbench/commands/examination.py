@@ -58,7 +58,8 @@ LEAST_FREE, LITTLE_FREE = 500 * 2**20, 2 * 2**30
 _FOLDERS = ("runs", "jobs", "indexes", "cache")
 
 
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+#: Programs that can run the browser tests. The first has no window at all, so pages take half the time.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass(frozen=True)
@@ -197,11 +198,11 @@ def _version(name: str) -> str:
 
 
 def _browser(installation: _Installation) -> Iterator[Problem]:
-    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     installation.found["browser"] = path or "none"
     if path is None and find_spec("playwright"):
         message = "no Chromium found: the browser tests are skipped; nothing else needs it"
-        yield Problem("warning", "browser", message, "On Debian: apt-get install chromium")
+        yield Problem("warning", "browser", message, "On Debian: apt-get install chromium-headless-shell")
 
 
 def _jupyter(installation: _Installation) -> Iterator[Problem]:

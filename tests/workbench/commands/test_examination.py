@@ -190,7 +190,7 @@ def test_a_missing_browser_is_a_warning(workspace: wb.Workspace, monkeypatch: py
     problem = only(workspace, "browser")
     assert problem.level == "warning"
     assert "Chromium" in problem.message
-    assert "apt-get install chromium" in problem.hint
+    assert "apt-get install chromium-headless-shell" in problem.hint
 
 
 def test_a_database_out_of_reach_is_broken(workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
