@@ -34,7 +34,10 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 
-# And quicker to start.
+# And quicker to start: compiled files are kept even where the environment says that they are not, since each
+# of a thousand processes would compile both packages again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 _QUICKER = str(Path(__file__).parent / "quicker")
 if _QUICKER not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_QUICKER, os.environ.get("PYTHONPATH")]))

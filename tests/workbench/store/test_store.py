@@ -272,7 +272,7 @@ def test_on_postgresql_progress_does_not_wait_for_the_disk_and_states_and_points
 # Many at once ---------------------------------------------------------------------------------------
 
 #: Writers, and transactions of each: with --long as many as a busy day has, else enough to collide.
-WRITERS, TRANSACTIONS, LONG_TRANSACTIONS = 16, 250, 1000
+WRITERS, TRANSACTIONS, LONG_TRANSACTIONS = 16, 100, 1000
 
 _WRITER = """
 import sys, threading
