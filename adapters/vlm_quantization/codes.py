@@ -109,7 +109,7 @@ def complete(values: ArrayLike, what: str) -> NDArray[Any]:
         Some values are masked.
     """
     if np.ma.is_masked(values):
-        hidden = int(np.ma.count_masked(values))
+        hidden = int(np.ma.count_masked(values))  # type: ignore[no-untyped-call]
         raise wb.BadInput(f"{what}: {hidden:,} values are masked", hint="Fill them, or leave out their rows.")
     return np.asarray(values)
 
