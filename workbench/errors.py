@@ -37,6 +37,8 @@ A class without a status inherits that of its parent class. The statuses are in
 
 The message states the value and what is allowed; ``hint`` states what to do next, in words that hold for
 Python, HTTP and panels alike. The command line adds which command helps (:mod:`workbench.commands.output`).
+``advice`` is for those who own the machine: settings, paths and commands. Visitors of a published page see
+the message and the hint of an error about their query, never the advice.
 """
 
 from __future__ import annotations
@@ -55,16 +57,24 @@ class WorkbenchError(Exception):
     message : str
         The value, and what is allowed.
     hint : str, optional
-        What to do next; empty if the message is sufficient.
+        What to do next, for everyone; empty if the message is sufficient.
+    advice : str, optional
+        What else helps those who own the machine: a setting, a path, a command.
     """
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", advice: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.advice = advice
+
+    @property
+    def help(self) -> str:
+        """The hint and the advice, for those who own the machine."""
+        return " ".join(filter(None, (self.hint, self.advice)))
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        return f"{self.message}\n{self.help}" if self.help else self.message
 
 
 class AdapterBroken(WorkbenchError):
@@ -78,8 +88,8 @@ class AdapterBroken(WorkbenchError):
         The reason: an exception from its package, an invalid entry point, or a conflicting package.
     """
 
-    def __init__(self, adapter: str, cause: str, *, hint: str = "") -> None:
-        super().__init__(f"adapter {adapter!r} cannot be loaded: {cause}", hint=hint)
+    def __init__(self, adapter: str, cause: str, *, hint: str = "", advice: str = "") -> None:
+        super().__init__(f"adapter {adapter!r} cannot be loaded: {cause}", hint=hint, advice=advice)
         self.adapter = adapter
         self.cause = cause
 
@@ -103,8 +113,10 @@ class BadOptions(BadInput):
         One pair per problem; nested fields are dotted.
     """
 
-    def __init__(self, message: str, problems: Sequence[tuple[str, str]] = (), *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, problems: Sequence[tuple[str, str]] = (), *, hint: str = "", advice: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, advice=advice)
         self.problems = tuple(problems)
 
 
@@ -197,8 +209,8 @@ class CorruptFile(WorkbenchError):
         What is wrong with it.
     """
 
-    def __init__(self, path: Any, reason: str, *, hint: str = "") -> None:
-        super().__init__(f"{path}: {reason}", hint=hint)
+    def __init__(self, path: Any, reason: str, *, hint: str = "", advice: str = "") -> None:
+        super().__init__(f"{path}: {reason}", hint=hint, advice=advice)
         self.path = path
         self.reason = reason
 
@@ -206,8 +218,8 @@ class CorruptFile(WorkbenchError):
 class NotSupported(WorkbenchError, NotImplementedError):
     """An adapter does not offer a method."""
 
-    def __init__(self, adapter: str, method: str, *, hint: str = "") -> None:
-        super().__init__(f"adapter {adapter!r} does not offer {method}", hint=hint)
+    def __init__(self, adapter: str, method: str, *, hint: str = "", advice: str = "") -> None:
+        super().__init__(f"adapter {adapter!r} does not offer {method}", hint=hint, advice=advice)
         self.adapter = adapter
         self.method = method
 
@@ -215,8 +227,8 @@ class NotSupported(WorkbenchError, NotImplementedError):
 class Busy(WorkbenchError):
     """Too many concurrent requests; the same call may succeed after ``retry_after`` seconds."""
 
-    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str = "", advice: str = "") -> None:
+        super().__init__(message, hint=hint, advice=advice)
         self.retry_after = retry_after
 
 
@@ -277,8 +289,10 @@ class JobError(WorkbenchError):
         Number of the notebook cell that raised, counted from 1.
     """
 
-    def __init__(self, job_id: int, message: str, *, cell: int | None = None, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, job_id: int, message: str, *, cell: int | None = None, hint: str = "", advice: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, advice=advice)
         self.job_id = job_id
         self.cell = cell
 

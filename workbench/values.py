@@ -102,7 +102,7 @@ def exact(value: Any, what: str) -> Any:
     Raises
     ------
     BadInput
-        As for :func:`plain`.
+        As for :func:`plain`, and for text that no database stores, which :func:`storable` would change.
     """
     return _plain(value, what, MOST_NESTED, tag=True)
 
@@ -160,8 +160,9 @@ def _shortened(text: str) -> str:
 
 def _text_of(value: Any) -> str:
     """Return readable text of a value that has no plain JSON form."""
-    if isinstance(getattr(value, "__qualname__", None), str):  # a class or a function
-        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(name := getattr(value, "__qualname__", None), str):  # a class, a function, a generator
+        module = getattr(value, "__module__", None)
+        return f"{module}.{name}" if isinstance(module, str) else name
     try:
         return _shortened(str(value))
     except Exception:  # the description of an object of the user's own
@@ -171,6 +172,11 @@ def _text_of(value: Any) -> str:
 def _plain(value: Any, what: str, levels: int, *, as_text: bool = False, tag: bool = False) -> Any:
     if isinstance(value, Enum):
         value = value.value
+    if tag and isinstance(value, str) and storable(value) != value:
+        raise BadInput(
+            f"{what} must be text without NUL or unpaired surrogates, got {_shortened(repr(value))}",
+            hint="Rename a file whose name is not UTF-8, or give its folder.",
+        )
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):

@@ -65,7 +65,10 @@ def status_of(error: WorkbenchError) -> int:
 
 
 def error_json(error: WorkbenchError) -> dict[str, Any]:
-    """Return ``{"type", "message", "hint", "details"}``; the details are the class's further attributes."""
+    """Return ``{"type", "message", "hint", "advice", "details"}``.
+
+    The details are the class's further attributes.
+    """
     known = (kind for kind in type(error).__mro__ if kind.__name__ in _BY_NAME)
     names = next((_DETAILS[kind] for kind in type(error).__mro__ if kind in _DETAILS), ())
     details = {name: _plain(getattr(error, name, None)) for name in names}
@@ -73,6 +76,7 @@ def error_json(error: WorkbenchError) -> dict[str, Any]:
         "type": next(known).__name__,
         "message": _cut(error.message),
         "hint": _cut(error.hint),
+        "advice": _cut(error.advice),
         "details": details,
     }
 
@@ -95,7 +99,12 @@ def error_from(data: Any) -> WorkbenchError:
     fields: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
     kind = _BY_NAME.get(str(fields.get("type")), WorkbenchError)
     error = kind.__new__(kind)
-    WorkbenchError.__init__(error, str(fields.get("message", "no message")), hint=str(fields.get("hint", "")))
+    WorkbenchError.__init__(
+        error,
+        str(fields.get("message", "no message")),
+        hint=str(fields.get("hint", "")),
+        advice=str(fields.get("advice", "")),
+    )
     details = fields.get("details")
     details = details if isinstance(details, Mapping) else {}
     names = next((_DETAILS[above] for above in kind.__mro__ if above in _DETAILS), ())

@@ -82,22 +82,36 @@ def packed_codes(codes: ArrayLike, what: str) -> NDArray[np.uint8]:
     ------
     workbench.BadInput
         They are not uint8 of two dimensions, or they are bits that were never packed: at least 8 columns that
-        hold nothing but 0 and 1 (or 255), both in most rows. Constant rows may be the codes of a collapsed
+        hold nothing but two of 0, 1 and 255, both in most rows. Constant rows may be the codes of a collapsed
         model.
     """
     hint = "Pack bits with adapters.vlm_quantization.hash_layer.pack_codes(bits > 0)."
-    array = np.asarray(codes)
+    array = complete(codes, what)
     if array.dtype != np.uint8 or array.ndim != 2 or not array.shape[1]:
         raise wb.BadInput(f"{what} must be packed, uint8 (n, bytes), not {described(codes)}", hint=hint)
     if array.size and array.shape[1] >= _LEAST_UNPACKED:
-        for one in (1, 255):
+        for zero, one in ((0, 1), (0, 255), (1, 255)):  # 255 is -1 as uint8
             # The first row decides nearly always, without a look at the others.
-            if np.isin(array[0], (0, one)).all() and np.isin(array, (0, one)).all():
+            if np.isin(array[0], (zero, one)).all() and np.isin(array, (zero, one)).all():
                 shares = (array == one).mean(axis=1)
                 if np.mean((shares > 0) & (shares < 1)) > 0.5 and 0.05 < shares.mean() < 0.95:
-                    columns = f"{array.shape[1]} columns of nothing but 0 and {one}"
+                    columns = f"{array.shape[1]} columns of nothing but {zero} and {one}"
                     raise wb.BadInput(f"{what} are bits that were never packed: {columns}", hint=hint)
     return array
+
+
+def complete(values: ArrayLike, what: str) -> NDArray[Any]:
+    """Return an array; one with masked values is refused, which numpy would take for values.
+
+    Raises
+    ------
+    workbench.BadInput
+        Some values are masked.
+    """
+    if np.ma.is_masked(values):
+        hidden = int(np.ma.count_masked(values))  # type: ignore[no-untyped-call]
+        raise wb.BadInput(f"{what}: {hidden:,} values are masked", hint="Fill them, or leave out their rows.")
+    return np.asarray(values)
 
 
 def described(value: Any) -> str:

@@ -49,7 +49,7 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
     try:
         run = _run_of(workspace, options.run, checkpoint)
     except (UnknownRun, BadInput) as error:
-        yield "run", f"{error.message}. {error.hint}".rstrip(". ")
+        yield "run", f"{error.message}. {error.help}".rstrip(". ")
         return
     if checkpoint not in checkpoint_names(run):
         if run.status != "running":  # one that goes on may still save it

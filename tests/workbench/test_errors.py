@@ -1,10 +1,11 @@
 import inspect
+import json
 import re
 
 import pytest
 
 import workbench as wb
-from workbench import errors
+from workbench import errors, wire
 from workbench.wire import STATUS, status_of
 
 
@@ -63,6 +64,24 @@ def test_an_error_is_also_what_python_calls_it(error: Exception, kind: type[Exce
 def test_a_message_is_followed_by_what_to_do_next() -> None:
     assert str(wb.BadInput("no.", hint="Try yes.")) == "no.\nTry yes."
     assert str(wb.BadInput("no.")) == "no."
+    assert str(wb.BadInput("no.", advice="Set X.")) == "no.\nSet X."
+
+
+def test_the_advice_for_the_owner_is_apart_from_the_hint_for_everyone() -> None:
+    words = {"hint": "Send less.", "advice": "Raise $X_MAX in /etc/x, or run `x --most 9`."}
+    for error in (
+        wb.TooLarge("no", **words),
+        wb.AdapterBroken("a", "no", **words),
+        wb.BadOptions("no", **words),
+        wb.Busy("no", **words),
+        wb.CorruptFile("x", "no", **words),
+        wb.NotSupported("a", "search", **words),
+        wb.JobFailed(1, "no", **words),
+    ):
+        assert error.help == f"{words['hint']} {words['advice']}"
+        back = wire.error_from(json.loads(wire.dumps(wire.error_json(error))))
+        assert (type(back), back.hint, back.advice) == (type(error), *words.values())
+    assert wire.error_from({"type": "Busy", "message": "of an older service", "hint": "Wait."}).advice == ""
 
 
 def test_an_unknown_name_lists_the_known_and_guesses_the_meant() -> None:

@@ -91,6 +91,7 @@ class Unprintable:
         (np.float32, "numpy.float32"),
         (np.dtype("f4"), "float32"),
         (len, "builtins.len"),
+        ((one for one in "ab"), "<genexpr>"),
         (b"ab", "b'ab'"),
         (1j, "1j"),
         (math.nan, "nan"),
@@ -217,3 +218,10 @@ def test_times_of_points_are_seconds() -> None:
         with pytest.raises(wb.BadInput, match="times must be seconds since 1970") as raised:
             as_times(wrong)
         assert "1000" in raised.value.hint
+
+
+@pytest.mark.parametrize("text", ["a\0b", "caf\udce9.csv"])
+def test_a_parameter_is_never_changed_on_its_way(text: str) -> None:
+    for value in (text, [text], {"deep": {"er": text}}):
+        with pytest.raises(wb.BadInput, match=r"parameters.* without NUL or unpaired surrogates"):
+            exact({"p": value}, "parameters")

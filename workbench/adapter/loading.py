@@ -70,7 +70,7 @@ def load(entry: EntryPoint) -> BaseAdapter:
     try:
         return _loaded(entry)
     except AdapterBroken as error:
-        cause, hint, raised = error.cause, error.hint, error.__cause__
+        cause, hint, raised = error.cause, error.help, error.__cause__
     except (Exception, SystemExit) as error:  # other people's code: whatever it raises is reported
         (cause, hint), raised = _import_problem(entry, error), error
     # The stamp of after the import, which may have written its bytecode.
@@ -138,8 +138,8 @@ def _import_problem(entry: EntryPoint, error: BaseException) -> tuple[str, str]:
     if missing:
         needs = f"pip install {package}" if entry.dist else "install its package again"
         return f"module {missing!r}, which it needs, not found", f"Install what it needs: {needs}"
-    if isinstance(error, WorkbenchError) and error.hint:
-        return reason, error.hint
+    if isinstance(error, WorkbenchError) and error.help:
+        return reason, error.help
     trace = f"The whole trace: python -c 'import {entry.module}'"
     return reason, f"Update or reinstall {package}, or uninstall it. {trace}"
 

@@ -61,7 +61,7 @@ _RESULT: Shape = {
 _JOB: Shape = {**_LISTED_JOB, "result": (_RESULT, None)}
 
 #: What every command prints instead when it fails.
-ERROR: Shape = {"error": {"type": "text", "message": "text", "hint": "text"}}
+ERROR: Shape = {"error": {"type": "text", "message": "text", "hint": "text", "advice": "text"}}
 
 #: By the words of the command.
 DOCUMENTS: Mapping[str, Shape] = {

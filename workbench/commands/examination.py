@@ -294,7 +294,7 @@ def _database(installation: _Installation) -> Iterator[Problem]:
         installation.home = Workspace(installation.path, database_url=installation.database_url or None)
     except WorkbenchError as error:
         installation.found["database"] = "cannot be opened"
-        hint = error.hint
+        hint = error.help
         if isinstance(error, StoreUnavailable):
             hint = f"Is the database server running, and is ${DATABASE_URL} correct? {hint}"
         yield Problem("broken", "database", error.message, hint)
@@ -434,7 +434,7 @@ def _adapters(installation: _Installation) -> Iterator[Problem]:
             get_adapter(name)
         except AdapterBroken as error:
             broken.append(name)
-            yield Problem("broken", "adapters", error.message, error.hint)
+            yield Problem("broken", "adapters", error.message, error.help)
             continue
         if other := import_name_shared(name):
             message = (
@@ -455,7 +455,7 @@ def _notebooks(installation: _Installation) -> Iterator[Problem]:
         try:
             shipped.job_notebook(kind)
         except WorkbenchError as error:
-            yield Problem("broken", "notebooks", error.message, error.hint)
+            yield Problem("broken", "notebooks", error.message, error.help)
 
 
 #: The checks, in this order.

@@ -48,16 +48,18 @@ def show(text: str = "") -> None:
 def print_error(error: BaseException, *, as_json: bool) -> None:
     """Print an error on standard error and, with ``as_json``, as a document on standard output."""
     message, hint = getattr(error, "message", "") or str(error), _hint(error)
+    advice = str(getattr(error, "advice", ""))
     if as_json:
-        print_document({"error": {"type": type(error).__name__, "message": message, "hint": hint}})
-    complain(message, hint)
+        document = {"type": type(error).__name__, "message": message, "hint": hint, "advice": advice}
+        print_document({"error": document})
+    complain(message, _joined(hint, advice))
 
 
 def complain(error: WorkbenchError | str, hint: str = "") -> None:
     """Print an error and its hint on standard error, in a few lines."""
     message = error
     if isinstance(error, WorkbenchError):
-        message, hint = error.message, _hint(error)
+        message, hint = error.message, _joined(_hint(error), error.advice)
     say(f"error: {few_lines(str(message))}")
     if hint:
         say(hint)
@@ -67,6 +69,10 @@ def _hint(error: BaseException) -> str:
     """Return what to do next: the command that helps, or the error's own hint."""
     command = next((hint for kind, hint in _COMMANDS.items() if isinstance(error, kind)), "")
     return command or str(getattr(error, "hint", ""))
+
+
+def _joined(hint: str, advice: str) -> str:
+    return " ".join(filter(None, (hint, advice)))
 
 
 def few_lines(text: str) -> str:

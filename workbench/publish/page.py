@@ -212,7 +212,7 @@ def serve(
             process.wait(10)
             log.seek(0)
             log_end = log.read()[-2000:].decode("utf-8", "replace").strip()
-            raise WorkbenchError(f"{error.message}. Its log ends with:\n{log_end}", hint=error.hint) from None
+            raise WorkbenchError(f"{error.message}. Its log ends with:\n{log_end}", hint=error.help) from None
     if open_browser:
         webbrowser.open(url)
     return process, url

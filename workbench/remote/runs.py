@@ -89,7 +89,9 @@ class RemoteRun(OnServer, Run):
     @override
     def _refuse(self) -> None:
         if self._refusal is not None:
-            raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
+            raise type(self._refusal)(
+                self._refusal.message, hint=self._refusal.hint, advice=self._refusal.advice
+            )
         super()._refuse()
 
     # Reading -----------------------------------------------------------------------------------

@@ -241,7 +241,7 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except (ServerUnreachable, Busy) as error:
-        raise StoreUnavailable(error.message, hint=error.hint) from error
+        raise StoreUnavailable(error.message, hint=error.hint, advice=error.advice) from error
 
 
 def _after(batch: Batch, count: int) -> Batch:
@@ -286,7 +286,7 @@ class RemoteWriter(Writer):
         try:
             patiently(super().flush, AWAY_SECONDS)
         except StoreUnavailable as error:
-            raise ServerUnreachable(error.message, hint=error.hint) from None
+            raise ServerUnreachable(error.message, hint=error.hint, advice=error.advice) from None
 
 
 class Sender:
@@ -355,4 +355,4 @@ def waiting_for_server(call: Callable[[], _T]) -> _T:
     try:
         return patiently(reached, AWAY_SECONDS)
     except StoreUnavailable as error:
-        raise ServerUnreachable(error.message, hint=error.hint) from None
+        raise ServerUnreachable(error.message, hint=error.hint, advice=error.advice) from None

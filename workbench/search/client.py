@@ -61,7 +61,7 @@ def state_folder(home: Path) -> Path:
         folder.mkdir(mode=0o700)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise Busy(f"{folder} belongs to another user", hint="Set $TMPDIR to a folder of your own.")
+        raise Busy(f"{folder} belongs to another user", advice="Set $TMPDIR to a folder of your own.")
     return folder
 
 
@@ -193,7 +193,7 @@ class SearchClient:
         raise Busy(
             f"the search service did not start within {START_SECONDS:g} s",
             retry_after=5,
-            hint=f"See its log: {state_folder(self.home) / LOG_NAME}",
+            advice=f"See its log: {state_folder(self.home) / LOG_NAME}",
         )
 
     def _ensure(self) -> None:

@@ -2,7 +2,7 @@
 
 Every verb is ``@web.authenticated`` and then ``@authorized``. The size of a request is limited before it is
 read, and its content is checked before it is used; every error is answered as ``{"error": {"type", "message",
-"hint", "details"}}``.
+"hint", "advice", "details"}}``.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ class WorkbenchHandler(APIHandler):
             message = raised.log_message % raised.args if raised.args else raised.log_message
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.verbs()))
-        error = {"type": kind, "message": message, "hint": hint, "details": {}}
+        error = {"type": kind, "message": message, "hint": hint, "advice": "", "details": {}}
         self.finish(wire.dumps({"error": error}))
 
     def verbs(self) -> list[str]:

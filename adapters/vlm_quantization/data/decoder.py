@@ -48,11 +48,15 @@ MOST_DATA_CHUNKS, MOST_CHUNKS = 100_000, 2_000
 
 
 class Refused(Exception):
-    """A picture cannot be used; the message is the reason, without the picture's name."""
+    """A picture cannot be used; the message is the reason, without the picture's name.
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    ``advice`` is for those who own the machine, see :class:`workbench.WorkbenchError`.
+    """
+
+    def __init__(self, message: str, hint: str = "", advice: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.advice = advice
 
 
 # --- the parts of a file, counted before anything is decoded ------------------------------------------------
@@ -175,8 +179,8 @@ def _decoded(data: bytes, max_pixels: int, raise_with: str) -> Image.Image:
 
 
 def _too_large(problem: str, max_pixels: int, raise_with: str) -> Refused:
-    hint = f"Resize it and try again{raise_with and f', or {raise_with}'}."
-    return Refused(f"{problem}; at most {max_pixels / 1e6:g} million are allowed", hint)
+    allowed = f"at most {max_pixels / 1e6:g} million are allowed"
+    return Refused(f"{problem}; {allowed}", "Resize it and try again.", raise_with)
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -310,7 +314,7 @@ def main() -> int:
             _limit(request)
             answer = _answer(request, shared)
         except Refused as reason:
-            answer = {"refused": str(reason), "hint": reason.hint}
+            answer = {"refused": str(reason), "hint": reason.hint, "advice": reason.advice}
         except MemoryError:
             answer = {"memory": True}
         print(json.dumps(answer), flush=True)

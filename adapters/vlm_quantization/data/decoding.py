@@ -150,7 +150,8 @@ class _Process:
             self.end()
             raise decoder.Refused(f"takes more than {memory / 2**30:.1f} GiB of memory to decode")
         if "refused" in answer:
-            raise decoder.Refused(str(answer["refused"]), str(answer.get("hint", "")))
+            words = (str(answer.get(part, "")) for part in ("refused", "hint", "advice"))
+            raise decoder.Refused(*words)
         return answer
 
     def _exchange(self, request: bytes, seconds: float) -> Mapping[str, Any]:

@@ -228,12 +228,30 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 _BREAK = re.compile(rb"\r\n|\n|\r")
 
 
+#: How files of gzip, bzip2, xz, Zstandard and zip start.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")
+
+
 def _refuse_encodings(start: bytes, path: Path) -> None:
     """Refuse a file that is not a text of lines, with what to do."""
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        raise wb.BadInput(f"{path} is UTF-32 text", hint="Save it as UTF-8.")
+    # Without a mark at its start, every other byte of a brace in UTF-16 is zero.
+    if start.startswith((b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{")):
         raise wb.BadInput(f"{path} is UTF-16 text", hint="Save it as UTF-8.")
+    if start.startswith(_COMPRESSED):
+        raise wb.BadInput(f"{path} is compressed", hint="Unpack it first.")
     if start.lstrip().startswith(b"["):
         raise wb.BadInput(f"{path} is one JSON array, not a JSON object per line", hint=_EXAMPLE)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; Python would keep the last of several values of a key without a word."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        again = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise _Refused(f"{_shown(again)} stands twice in one object")
+    return row
 
 
 def _item(line: bytes, folder: Path) -> tuple[Item, list[str]]:
@@ -241,7 +259,7 @@ def _item(line: bytes, folder: Path) -> tuple[Item, list[str]]:
     if len(line) > MAX_LINE_CHARACTERS:
         raise _Refused(f"over {MAX_LINE_CHARACTERS:,} characters, the most that are allowed")
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=_each_once)
     except UnicodeDecodeError:
         raise _Refused("not UTF-8 text") from None
     except (ValueError, RecursionError) as error:

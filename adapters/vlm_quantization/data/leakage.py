@@ -23,8 +23,10 @@ class LeakageError(wb.WorkbenchError):
         The same examples, as a list.
     """
 
-    def __init__(self, message: str, examples: Sequence[str] = (), *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, examples: Sequence[str] = (), *, hint: str = "", advice: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, advice=advice)
         self.examples = tuple(examples)
 
 

@@ -58,13 +58,15 @@ def max_pixels() -> int:
     except ValueError:
         millions = -1.0
     if not 1 <= millions <= MOST_MEGAPIXELS:
+        allowed = f"a number of million pixels from 1 to {MOST_MEGAPIXELS:,}"
         raise wb.BadInput(
-            f"${MEGAPIXELS} must be a number of million pixels from 1 to {MOST_MEGAPIXELS:,}, got {text!r}"
+            "pictures cannot be read: a setting of this installation is invalid",
+            advice=f"${MEGAPIXELS} must be {allowed}, got {text!r}.",
         )
     return round(millions * 1e6)
 
 
-_RAISE_WITH = f"raise the limit with the environment variable {MEGAPIXELS}"
+_RAISE_WITH = f"The environment variable {MEGAPIXELS} raises the limit."
 
 
 def decode_picture(data: bytes | Path, *, name: str = "") -> Image:
@@ -162,4 +164,4 @@ def _bytes_of(data: bytes | Path, most: int) -> bytes:
 
 def _bad_input(reason: decoder.Refused, data: bytes | Path, name: str) -> wb.BadInput:
     name = name or (str(data) if isinstance(data, Path) else "the picture")
-    return wb.BadInput(f"{name}: {reason}", hint=reason.hint)
+    return wb.BadInput(f"{name}: {reason}", hint=reason.hint, advice=reason.advice)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import workbench as wb
-from adapters.vlm_quantization.codes import described
+from adapters.vlm_quantization.codes import complete, described
 
 #: Rows whose norms are computed at once, in double precision.
 _ROWS_AT_ONCE = 1 << 14
@@ -51,7 +51,7 @@ def multi_hot(labels: ArrayLike, what: str) -> NDArray[np.bool_]:
     workbench.BadInput
         They are not a table of bool or of 0 and 1: NaN and -1 for "absent" would count as present.
     """
-    table = np.asarray(labels)
+    table = complete(labels, what)
     if table.ndim != 2 or table.dtype.kind not in "biufO":
         raise wb.BadInput(f"{what} must be multi-hot, bool or 0/1 of shape (n, c), not {described(labels)}")
     if table.dtype.kind == "b":
@@ -76,9 +76,19 @@ def item_ids(ids: ArrayLike, what: str) -> NDArray[Any]:
     workbench.BadInput
         They have another shape or type, are missing in some rows, or mix strings and numbers.
     """
-    array = np.asarray(ids)
+    array = complete(ids, what)
+    if array.ndim == 1 and not len(array):
+        raise wb.BadInput(f"{what}: there are none; at least one is required")
+    if isinstance(ids, list | tuple) and array.ndim == 1 and array.dtype.kind != "O":
+        # From ["a", nan] numpy makes "nan", which would be an id, and from [1, "1"] two equal texts.
+        kinds = {_kind(one) for one in ids}
+        if len(kinds) > 1:
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise wb.BadInput(
+                f"{what} must be one string or one whole number per row, none missing, not a mix of {names}"
+            )
     if array.dtype.kind == "O" and array.ndim == 1:  # as pandas keeps text, and numbers beyond eight bytes
-        kinds = {str if isinstance(one, str) else _whole(one) for one in array}
+        kinds = {_kind(one) for one in array}
         if kinds == {str}:
             return array.astype(str)
         if kinds == {int}:
@@ -90,8 +100,10 @@ def item_ids(ids: ArrayLike, what: str) -> NDArray[Any]:
     return array
 
 
-def _whole(value: Any) -> Any:
-    return int if isinstance(value, int | np.integer) and not isinstance(value, bool) else type(value)
+def _kind(value: Any) -> type:
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int
+    return str if isinstance(value, str) else bytes if isinstance(value, bytes) else type(value)
 
 
 def numbered(queries: NDArray[Any], gallery: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -126,7 +138,7 @@ def unit_rows(features: ArrayLike, what: str) -> NDArray[np.float32]:
     workbench.BadInput
         The features are not a table of finite real numbers.
     """
-    rows = np.asarray(features)
+    rows = complete(features, what)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
         raise wb.BadInput(f"{what} must be real numbers of shape (n, d), not {described(features)}")
     out = np.empty(rows.shape, np.float32)
@@ -163,7 +175,7 @@ def ranked_scores(scores: ArrayLike, first: int, last: int, n_gallery: int) -> N
     workbench.BadInput
         Another shape or type, or NaN, which has no place in an order.
     """
-    array = np.asarray(scores)
+    array = complete(scores, f"scores of queries {first} to {last - 1}")
     expected = (last - first, n_gallery)
     if array.shape != expected or array.dtype.kind not in "fiu":
         raise wb.BadInput(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import workbench as wb
+from adapters.vlm_quantization.codes import complete
 from adapters.vlm_quantization.metrics.inputs import item_ids, multi_hot, numbered
 
 #: Grades above this would make the joint histograms of distances and grades too wide.
@@ -170,7 +171,7 @@ class Judged:
     words = "graded by judgement"
 
     def __init__(self, grades: ArrayLike) -> None:
-        table = np.asarray(grades)
+        table = complete(grades, "grades")
         if table.ndim != 2 or table.dtype.kind not in "iub":
             raise wb.BadInput(
                 f"grades must be whole numbers of shape (queries, items), not {table.dtype} {table.shape}"

@@ -17,6 +17,7 @@ import workbench as wb
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.opened import Index
 from adapters.vlm_quantization.index.ranking import check_k
+from adapters.vlm_quantization.search.function_words import says_nothing
 from adapters.vlm_quantization.search.options import SearchOptions
 from adapters.vlm_quantization.search.wordless import searchable
 
@@ -40,6 +41,7 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
 
     Items that are named exactly so come first, in collections of up to
     :data:`~adapters.vlm_quantization.index.names.MOST_NAMED`. A query of emoji is looked up by their names.
+    Nothing else is near a query of function words only, whatever its distance.
 
     Raises
     ------
@@ -53,7 +55,16 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
     known = index.sides[_SIDE_OF_TARGET[options.target]].names
     named = np.unique(np.concatenate([known.rows(name) for name in names]))
     return _answer(
-        index, encoded.codes[0], encoded.features[0], "captions", k, options, took, named=named, note=note
+        index,
+        encoded.codes[0],
+        encoded.features[0],
+        "captions",
+        k,
+        options,
+        took,
+        named=named,
+        note=note,
+        any_near=not says_nothing(text),
     )
 
 
@@ -102,8 +113,9 @@ def _answer(
     leave_out: int | None = None,
     named: NDArray[np.int64] = _NONE,
     note: str = "",
+    any_near: bool = True,
 ) -> wb.SearchResult:
-    """Rank, and convert rows to hits."""
+    """Rank, and convert rows to hits; without ``any_near`` only the named ones count as near."""
     name = _SIDE_OF_TARGET[options.target]
     side = index.sides[name]
     itself = leave_out is not None and name == query_side
@@ -114,7 +126,7 @@ def _answer(
     if itself:
         kept = rows != leave_out
         rows, values = rows[kept][:k], values[kept][:k]
-    cutoff = _cutoff(index, query_side, name, values, options)
+    cutoff = _cutoff(index, query_side, name, values, options) if any_near else 0
     notes = [note] if note else []
     if len(named):
         ranked = rows
@@ -123,7 +135,8 @@ def _answer(
             notes.append("items that are named exactly so come first")
         if cutoff is not None:
             others = ~np.isin(rows, named)
-            cutoff = int((~others).sum()) + (_cutoff(index, query_side, name, values[others], options) or 0)
+            near = _cutoff(index, query_side, name, values[others], options) if any_near else 0
+            cutoff = int((~others).sum()) + (near or 0)
     searched = time.perf_counter()
     hits = [_hit(index, name, row, value, options) for row, value in zip(rows, values, strict=True)]
     took = {

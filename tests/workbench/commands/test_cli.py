@@ -212,7 +212,7 @@ def test_a_users_mistake_is_a_sentence_and_exit_2(command: Cli, arguments: str, 
     assert "Traceback" not in command.err
     error = command.json(*arguments.split(), code=2)["error"]
     assert re.search(says, error["message"])
-    assert set(error) == {"type", "message", "hint"}
+    assert set(error) == {"type", "message", "hint", "advice"}
 
 
 def test_an_impossible_workspace_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

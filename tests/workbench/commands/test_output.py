@@ -20,12 +20,20 @@ from workbench.commands.progress import JobProgress
 def test_an_error_is_a_document_on_one_stream_and_a_sentence_on_the_other(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    output.print_error(wb.BadInput("no such thing", hint="Try another."), as_json=True)
+    error = wb.BadInput("no such thing", hint="Try another.", advice="Or raise $MOST with `tool --most`.")
+    output.print_error(error, as_json=True)
     out, err = capsys.readouterr()
     assert json.loads(out) == {
-        "error": {"type": "BadInput", "message": "no such thing", "hint": "Try another."}
+        "error": {
+            "type": "BadInput",
+            "message": "no such thing",
+            "hint": "Try another.",
+            "advice": "Or raise $MOST with `tool --most`.",
+        }
     }
-    assert err == "error: no such thing\nTry another.\n"
+    assert err == "error: no such thing\nTry another. Or raise $MOST with `tool --most`.\n"
+    complain(error)
+    assert capsys.readouterr().err == err
     output.print_error(ValueError("odd"), as_json=False)
     assert capsys.readouterr() == ("", "error: odd\n")
 

@@ -83,7 +83,7 @@ def raw(live: Live, verb: str, path: str, headers: dict[str, str], body: bytes =
 def error_of(answer: httpx.Response) -> dict[str, Any]:
     document = answer.json()
     assert set(document) == {"error"}, document
-    assert set(document["error"]) == {"type", "message", "hint", "details"}
+    assert set(document["error"]) == {"type", "message", "hint", "advice", "details"}
     return dict(document["error"])
 
 

@@ -180,7 +180,7 @@ class LivePanel(Panel):
 def _problem(error: Exception) -> dict[str, Any]:
     """Return why a look failed, as the page shows it."""
     if isinstance(error, WorkbenchError):
-        return {"message": error.message, "hint": error.hint, "stale": True}
+        return {"message": error.message, "hint": error.help, "stale": True}
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     hint = "It will try again; the traceback is in the kernel's log."
     return {"message": f"The panel could not be updated: {reason}", "hint": hint, "stale": True}

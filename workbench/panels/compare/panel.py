@@ -192,7 +192,7 @@ class ComparePanel(LivePanel):
                 self._comparison = self._compared(picked, summaries, declared)
                 state["comparison"] = plain_json(self._comparison)
         except WorkbenchError as error:
-            state["problem"] = {"message": error.message, "hint": error.hint}
+            state["problem"] = {"message": error.message, "hint": error.help}
             picked = []
         view = self._settled(picked, summaries)
         self._draw(view, picked, summaries)

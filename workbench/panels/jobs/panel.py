@@ -189,7 +189,7 @@ class JobsPanel(LivePanel):
             reply = {
                 "type": "refused",
                 "message": error.message,
-                "hint": "" if _FOR_TERMINALS.search(error.hint) else error.hint,
+                "hint": "" if _FOR_TERMINALS.search(error.help) else error.help,
                 "problems": [list(problem) for problem in problems],
             }
         except Exception as error:
@@ -406,7 +406,7 @@ def _offers(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[dict[str, 
         except UnknownAdapter:
             raise
         except WorkbenchError as error:
-            broken.append({"adapter": name, "message": error.message, "hint": error.hint})
+            broken.append({"adapter": name, "message": error.message, "hint": error.help})
         except Exception as error:
             _LOG.exception("the options of adapter %r cannot be read", name)
             message = f"the options of adapter {name!r} cannot be read: {type(error).__name__}: {error}"

@@ -102,7 +102,7 @@ class ResultsComparePanel(LivePanel):
                     self._drawn = (key, comparison_html(compared))
                 state["html"] = self._drawn[1]
         except WorkbenchError as error:
-            state["problem"] = {"message": error.message, "hint": error.hint}
+            state["problem"] = {"message": error.message, "hint": error.help}
         return state, LOOK_SECONDS
 
     def at_hand(self) -> dict[str, Any]:

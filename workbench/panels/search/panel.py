@@ -64,10 +64,6 @@ MAX_ITEM_CHARACTERS = 1_000
 _FOLDER = re.compile(r"(?<![\w/:])/[\w.~-]+/|[A-Za-z]:\\|\bworkbench ")
 
 
-#: A part of a hint that names a setting of the machine.
-_SETTING = re.compile(r",? ?(?:or )?[^,.;]*\benvironment variable\b[^,.;]*")
-
-
 _METHODS = {"text": "search_by_text", "image": "search_by_image", "item": "search_by_item"}
 
 
@@ -121,7 +117,9 @@ class SearchPanel(Panel):
             # Visitors learn nothing about the machine; the traceback is in the publisher's log.
             _LOG.exception("a search failed")
             failed = SearchFailed(
-                "Internal error in the search.", hint="Try another query; the details are in the log."
+                "Internal error in the search.",
+                hint="Try another query.",
+                advice="The details are in the log.",
             )
             message, hint = shown(failed)
             answer, thumbnails = {"type": "error", "message": message, "hint": hint}, []
@@ -153,17 +151,19 @@ class SearchPanel(Panel):
 
 
 def shown(error: WorkbenchError) -> tuple[str, str]:
-    """Return an error's message and hint as they are shown here.
+    """Return an error's message and what to do, as they are shown here.
 
-    A published page shows them only if they are about what the visitor sent. Others name files, folders,
-    indexes and commands of the machine: they are logged for the publisher, and the visitor reads what that
-    means for the search.
+    A notebook shows everything. A published page shows message and hint only if they are about what the
+    visitor sent, and never the advice for the owner. Other errors name files, folders, indexes and commands
+    of the machine: they are logged for the publisher, and the visitor reads what that means for the search.
     """
     if not os.environ.get(PUBLISHED):
-        return error.message, error.hint
+        return error.message, error.help
     about_the_query = isinstance(error, (BadInput, TooLarge, NotSupported)) and not isinstance(error, BadName)
-    if about_the_query and not _FOLDER.search(str(error)):
-        return _short(error.message), _short(_SETTING.sub("", error.hint))
+    if about_the_query and not _FOLDER.search(f"{error.message}\n{error.hint}"):
+        if error.advice:
+            _LOG.warning("%s", _short(str(error), 2_000))
+        return _short(error.message), _short(error.hint)
     _LOG.warning("%s: %s", type(error).__name__, _short(str(error), 2_000))
     if isinstance(error, (Busy, StoreUnavailable)):
         return "The search is busy.", "Please try again in a moment."

@@ -24,5 +24,5 @@ Requests, as JSON::
      "fail_below": {…}, "workspace": {"path": folder, "database_url": URL}}
     {"op": "status"}
 
-Answers: ``{"ok": …}`` or ``{"error": {"type", "message", "hint", "details"}}``.
+Answers: ``{"ok": …}`` or ``{"error": {"type", "message", "hint", "advice", "details"}}``.
 """

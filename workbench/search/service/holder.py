@@ -205,7 +205,7 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any], *, picture
         _LOG.exception("%s could not answer %s", desk.what, question.get("op"))
         where = "the search" if question.get("op") == "search" else desk.what
         failed = SearchFailed(
-            f"Internal error in {where}.", hint="The details are in the log, search-service.log."
+            f"Internal error in {where}.", advice="The details are in the log, search-service.log."
         )
         return wire.dumps({"error": wire.error_json(failed)})
     return data

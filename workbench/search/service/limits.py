@@ -73,5 +73,5 @@ class Limits:
         except (ValueError, TypeError, AttributeError) as error:
             known = ", ".join(field.name for field in fields(cls))
             raise BadInput(
-                f"${LIMITS} is invalid: {error}", hint=f"It must be a JSON object with any of: {known}"
+                f"${LIMITS} is invalid: {error}", advice=f"It must be a JSON object with any of: {known}"
             ) from None

@@ -249,7 +249,7 @@ class Service:
                 f"{key[0]} {key[1]!r} failed {len(times)} times within {self.limits.failure_seconds:g} s "
                 "and is paused for a while",
                 retry_after=max(round(left), 1),
-                hint="The reason is in the workspace's search-service.log.",
+                advice="The reason is in the workspace's search-service.log.",
             )
 
     def _forget(self, key: tuple[str, str], holding: Holding) -> None:

@@ -55,7 +55,7 @@ async def list_adapters(desk: WorkbenchServer, call: Call) -> Any:
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, WorkbenchError):
             empty = {"title": name, "job_types": [], "options": {}, "metrics": []}
-            listed.append({"name": name, **empty, "problem": answer.message, "hint": answer.hint})
+            listed.append({"name": name, **empty, "problem": answer.message, "hint": answer.help})
         elif isinstance(answer, BaseException):
             raise answer
         else:

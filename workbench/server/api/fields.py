@@ -76,6 +76,9 @@ class ErrorDetail(BaseModel):
     type: str = Field(description="Name of the Python exception class.")
     message: str = Field(description="The value received, and what is allowed.")
     hint: str = Field(description="What to do next; may be empty.")
+    advice: str = Field(
+        description="What else helps the owner of the server, such as a setting; may be empty."
+    )
     details: dict[str, Any] = Field(description="Further attributes of the error, such as `problems`.")
 
 

@@ -262,6 +262,11 @@ def test_lines_may_end_as_on_any_system(folder, end, chunk, monkeypatch):
     ("data", "message"),
     [
         ('{"image": "a"}'.encode("utf-16"), "UTF-16"),
+        ('{"image": "a"}'.encode("utf-16-le"), "UTF-16"),
+        ('{"image": "a"}'.encode("utf-16-be"), "UTF-16"),
+        ('{"image": "a"}'.encode("utf-32"), "UTF-32"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "compressed"),  # gzip
+        (b"PK\x03\x04\x14\0", "compressed"),  # zip
         (b' [\n{"image": "a.png"}]', "JSON array"),
     ],
 )
@@ -270,6 +275,13 @@ def test_a_file_of_another_kind_says_what_to_do(folder, data, message):
     with pytest.raises(wb.BadInput, match=message) as refused:
         read_jsonl(folder / "collection.jsonl")
     assert refused.value.hint
+
+
+def test_a_key_that_stands_twice_is_reported_and_loses_no_caption_in_silence(folder):
+    twice = '{"image": "pictures/red.png", "captions": {"en": ["a"], "en": ["b"]}}'
+    collection = read_jsonl(write(folder, twice, line("pictures/blue.png")))
+    assert [str(problem) for problem in collection.problems] == ["line 1: 'en' stands twice in one object"]
+    assert len(collection) == 1
 
 
 def test_pictures_are_decoded_once_and_again_when_they_change(folder, tmp_path, monkeypatch):

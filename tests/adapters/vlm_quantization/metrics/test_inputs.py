@@ -53,6 +53,7 @@ def test_packed_codes_are_taken(codes: Any) -> None:
     [
         (BITS.astype(np.uint8), "never packed"),
         (BITS.astype(np.uint8) * 255, "never packed"),
+        ((BITS.astype(np.int8) * 2 - 1).astype(np.uint8), "never packed.*1 and 255"),
         (BITS[:, :8].astype(np.uint8), "never packed"),
         (BITS, "bool"),
         (BITS.astype(np.int64), "int64"),
@@ -93,6 +94,7 @@ def test_labels_of_zero_and_one_are_taken_in_any_type(kind: Any) -> None:
         (_labels(np.nan), "nan"),
         (_labels(0.5), r"0\.5"),
         (_labels(2), r"2\.0"),
+        (np.ma.masked_equal(np.eye(4), 1), "4 values are masked"),
         (np.sign(np.eye(4) - 0.5), "-1"),
         ([[1, None], [0, 1]], "None"),
         ([["1", "0"], ["0", "1"]], "multi-hot"),
@@ -135,6 +137,13 @@ def test_ids_are_equal_where_they_are_equal(queries: Any, gallery: Any) -> None:
         ([["a"], ["b"]], r"\(2, 1\)"),
         ("ab", "str"),
         (5, "int"),
+        (["a", float("nan")], "a mix of float, str"),  # a column of pandas as a list
+        (["1", 1], "a mix of int, str"),
+        ((1, True), "a mix of bool, int"),
+        ([b"a", "a"], "a mix of bytes, str"),
+        (np.ma.array([1, 2], mask=[0, 1]), "1 values are masked"),
+        ([], "at least one"),
+        (np.empty(0, "<U1"), "at least one"),
     ],
 )
 def test_what_are_no_ids_is_refused(ids: Any, says: str) -> None:
@@ -265,3 +274,19 @@ def test_products_that_are_equal_on_paper_tie_wherever_their_rows_stand() -> Non
         values = [[(r.value, r.low, r.high) for r in records] for records in (one, other)]
         different += not np.allclose(*values, rtol=1e-12, atol=0)
     assert different == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda hidden: evaluate_scores(hidden, np.eye(6), SameItem(IDS, IDS)),
+        lambda hidden: evaluate_ranking(lambda start, stop: hidden[start:stop], SameItem(IDS, IDS)),
+        lambda hidden: Judged(hidden.astype(int)),
+        lambda hidden: packed_codes(hidden.astype(np.uint8), "codes"),
+    ],
+)
+def test_masked_values_are_not_taken_for_values(call: Any) -> None:
+    hidden = np.ma.masked_equal(np.eye(6), 1)
+    with pytest.raises(wb.BadInput, match="masked") as refused:
+        call(hidden)
+    assert refused.value.hint

@@ -208,6 +208,34 @@ def test_items_that_are_named_exactly_so_come_first(index, method, query):
     assert captions[0].caption.lower() in ("thing 3", "물건 3", "object no. 3")
 
 
+@pytest.mark.parametrize("method", ["hamming", "cosine"])
+@pytest.mark.parametrize("query", ["the", "of a", "그"])
+def test_nothing_is_near_a_query_of_function_words(index, monkeypatch, query, method):
+    everything = {"128": 128.0, "cosine": -2.0}
+    monkeypatch.setitem(index.manifest.thresholds, "captions-images", everything)
+    options = SearchOptions(method=method)
+    assert search_text(index, "thing", 5, options).cutoff == 5
+    result = search_text(index, query, 5, options)
+    assert (len(result), result.cutoff) == (5, 0)
+    assert result.verdict == "No good match. These are the closest."
+
+
+def test_an_item_that_is_named_by_a_function_word_is_near_it(tmp_path):
+    collection = SmallCollection()
+    first, *others = collection.items
+    collection.items = [replace(first, captions={"en": ("It",)}), *others]
+    built = load_index(build(tmp_path, collection=collection).path, lambda file: SmallEncoder())
+    result = search_text(built, "it", 5, SearchOptions())
+    assert (result[0].id, result.cutoff) == (first.id, 1)
+
+
+def test_an_emoji_beside_words_is_left_out_and_the_answer_says_so(index):
+    result = search_text(index, "🐶 thing 3", 3, SearchOptions())
+    plain = search_text(index, "thing 3", 3, SearchOptions())
+    assert [(hit.id, hit.distance) for hit in result] == [(hit.id, hit.distance) for hit in plain]
+    assert result.note.startswith("🐶 is left out: ")
+
+
 @pytest.mark.parametrize("query", ["!!!", "…", "\u200b", "\u00ad", "🏻", "†", "*", "\u0e31"])
 def test_a_query_without_a_letter_or_digit_is_refused_in_words(index, query):
     with pytest.raises(wb.BadInput, match="has no letter or digit") as refused:

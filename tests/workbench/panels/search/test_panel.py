@@ -156,12 +156,13 @@ def test_a_bug_is_logged_and_not_shown(sent: Sent, caplog: pytest.LogCaptureFixt
         (wb.StoreError("postgresql://me:secret@db cannot be reached"), "failed"),
         (wb.BadInput("the file /home/me/pictures/a.jpg cannot be read"), "failed"),
         (wb.BadInput("no index yet", hint="Run: workbench demo"), "failed"),
+        (wb.Busy("it did not start", advice="See its log: /home/me/x.log"), "busy"),
     ],
 )
 def test_a_published_page_shows_no_error_that_names_the_machine(
     error: wb.WorkbenchError, parts: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert shown(error) == (error.message, error.hint)  # to its owner, everything is
+    assert shown(error) == (error.message, error.help)  # to its owner, everything is
     monkeypatch.setenv(PUBLISHED, "1")
     text = " ".join(shown(error))
     assert parts in text
@@ -186,12 +187,24 @@ def test_a_published_page_shows_what_is_wrong_with_a_query(
     assert shown(error) == (error.message, error.hint)
 
 
-def test_a_published_page_gives_no_advice_about_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    hint = "Resize it and try again, or raise the limit with the environment variable X_MAX."
-    error = wb.BadInput("30 million pixels; at most 25 million are allowed", hint=hint)
-    assert shown(error)[1] == hint
+def test_a_published_page_gives_no_advice_for_the_owner(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    advice = "Set X_MAX=50 in /etc/search.env, then run `workbench serve`."
+    hint = "Resize it, and set the picture upright."
+
+    def refuse(*_: Any) -> None:
+        raise wb.TooLarge("30 million pixels; at most 25 million are allowed", hint=hint, advice=advice)
+
+    monkeypatch.setattr(Pictures, "search_by_image", refuse)
+    in_a_notebook = sent.ask(by="image", buffers=[b"1"])
+    assert in_a_notebook["hint"] == f"{hint} {advice}"
     monkeypatch.setenv(PUBLISHED, "1")
-    assert shown(error) == (error.message, "Resize it and try again.")
+    published = sent.ask(by="image", buffers=[b"1"])
+    assert published["message"] == in_a_notebook["message"]
+    assert published["hint"] == hint
+    assert not any(part in str(published) for part in ("X_MAX", "/etc", "workbench"))
+    assert advice in caplog.text  # the publisher reads it
 
 
 def test_a_long_value_is_not_sent_back_whole(sent: Sent) -> None:
