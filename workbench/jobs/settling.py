@@ -134,6 +134,7 @@ def look_after(home: Home, rows: Collection[records.JobRecord]) -> bool:
             settle_gone(home.store)
         idle = waiting and not is_locked(workers.worker_lock(home))
         if idle or (gone and home.store.count_jobs("queued")):
+            home.store.check_version()  # else a worker of this version could claim nothing
             workers.ensure_worker(home)
     except StoreUnavailable:
         return changed

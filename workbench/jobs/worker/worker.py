@@ -21,10 +21,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from workbench.errors import StoreError, WorkbenchError
+from workbench.errors import NewerDatabase, StoreError, WorkbenchError
 from workbench.home import DATABASE_URL, HOME, Home
 from workbench.host import processes
-from workbench.host.locks import take_lock
+from workbench.host.locks import is_same_file, take_lock
 from workbench.host.log import LogFile
 from workbench.host.processes import crash_point
 from workbench.jobs import queue, workers
@@ -32,6 +32,7 @@ from workbench.jobs.reporting import PROGRESS_SECONDS, Pace
 from workbench.jobs.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, settle
 from workbench.jobs.unwritten import End, Notes
 from workbench.jobs.worker.attempt import Runner, Seldom
+from workbench.jobs.worker.former import FormerWorkers
 from workbench.jobs.worker.keeper import Keeper
 from workbench.jobs.worker.runner import INTERRUPTED
 from workbench.notebooks import shipped
@@ -102,6 +103,8 @@ class Worker:
         A runner that is already started.
     lock : file, optional
         The workspace's worker lock, if the starting process has taken it.
+    former_lock : file, optional
+        The lock of version 0.2.0, if the starting process is of that version and has taken it.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Worker:
         idle_seconds: float | None = None,
         spare: Runner | None = None,
         lock: IO[bytes] | None = None,
+        former_lock: IO[bytes] | None = None,
     ) -> None:
         self.home = home
         self.slots = slots
@@ -136,6 +140,9 @@ class Worker:
         self._beat = Seldom(BEAT_SECONDS)
         self._renewed_at = self._busy_at = time.monotonic()
         self._lock = lock
+        self._former = FormerWorkers(home, former_lock)
+        self._former_running = 0
+        self._newer: NewerDatabase | None = None
         self._last_printed = ("", 0.0)
         self._unsure = False  # whether a claim failed midway, so that it may or may not have been made
 
@@ -146,6 +153,7 @@ class Worker:
             signal.signal(signal.SIGINT, self._on_signal)
         if not self._take_lock() and self.idle_seconds is not None:
             self._drop_spare()
+            self._former.close()
             return  # another worker is alive, and checks the queue before it exits
         ordered = False
         try:
@@ -167,6 +175,7 @@ class Worker:
             self._give_back(counts=not ordered)
             self._drop_spare()
             self._drop_lock()
+            self._former.close()
             self._keeper.goodbye()
 
     def stop(self) -> None:
@@ -182,6 +191,7 @@ class Worker:
         if self._beat.due():
             self._keeper.check()
             self._renew()
+            self._check_version()
             self._watch.look()
         if self._running:
             self._busy_at = time.monotonic()
@@ -189,10 +199,23 @@ class Worker:
             for running in self._running.values():
                 self._hear(running)
                 self._write_progress(running)
-        while len(self._running) < self.slots and not self._stopping and self._claim():
+        while self._may_claim() and self._claim():
             self._busy_at = time.monotonic()
         if self._spare is None and not self._stopping:
             self._spare = Runner()  # it imports while the current job waits for its kernel
+
+    def _may_claim(self) -> bool:
+        free = self.slots - len(self._running) - self._former_running
+        return free > 0 and self._newer is None and not self._stopping
+
+    def _check_version(self) -> None:
+        """Claim no more jobs once a newer version has upgraded the database; see to workers of older ones."""
+        try:
+            self.home.store.check_version()
+        except NewerDatabase as error:
+            self._newer = error
+        else:
+            self._former_running = self._former.running()
 
     def _renew(self) -> None:
         """Renew the leases of running jobs, and settle other jobs that this worker holds."""
@@ -349,6 +372,10 @@ class Worker:
         if self._is_silent():  # then the keeper ended it
             self._ends.append(partial(settle, self.home.store, running.job, self._silence()))
             return
+        if self._came_too_late(running):
+            reason = "a newer version upgraded the database while the job was starting"
+            self._ends.append(partial(settle, self.home.store, running.job, reason, counts=False))
+            return
         code = running.runner.process.returncode
         error = running.failure
         if error is None and code == INTERRUPTED:
@@ -358,6 +385,16 @@ class Worker:
             message = f"the process that ran the notebook ended with {how}"
             error = {"cell": None, "type": "RunnerDied", "message": message}
         self._ends.append(partial(self._end, running.job, "failed" if error else "succeeded", error))
+
+    def _came_too_late(self, running: _Running) -> bool:
+        """Return whether a notebook failed because the database was upgraded after the job was claimed."""
+        if running.failure is None or running.failure["type"] != NewerDatabase.__name__:
+            return False
+        try:
+            self.home.store.check_version()
+        except NewerDatabase as error:
+            self._newer = error
+        return self._newer is not None
 
     def _write_ends(self) -> None:
         """Record how attempts ended; if the database fails, the next step tries again."""
@@ -450,8 +487,11 @@ class Worker:
         self.stop()
 
     def _may_leave(self) -> bool:
-        if self._lock is not None and not _is_same_file(self._lock, workers.worker_lock(self.home)):
+        if self._lock is not None and not is_same_file(self._lock, workers.worker_lock(self.home)):
             return True  # the workspace was deleted, or moved away
+        if self._newer is not None and not self._running and not self._ends:
+            self._say(f"{self._newer.message}. This worker exits, and the queued jobs wait for a newer one.")
+            return True
         if self.idle_seconds is None or self._running or self._unsure:
             return False
         if time.monotonic() - self._busy_at < self.idle_seconds:
@@ -478,12 +518,3 @@ class Worker:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-
-def _is_same_file(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True  # the error does not mean that the file is missing
