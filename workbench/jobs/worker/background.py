@@ -46,16 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except WorkbenchError as error:
             # If this worker exited, reading a queued job would start the next one at once. So wait here, with
             # the lock held, for free disk space or for the server.
+            if str(error) != printed:
+                printed = str(error)
+                with contextlib.suppress(OSError):
+                    print(f"{time.strftime('%F %T')} {printed}", file=sys.stderr, flush=True)
             if time.monotonic() > deadline or not Path(args.workspace).is_dir():
                 spare.end()
                 spare.close()
                 if isinstance(error, NewerDatabase):
                     return 1  # printed already
                 raise
-            if str(error) != printed:
-                printed = str(error)
-                with contextlib.suppress(OSError):
-                    print(f"{time.strftime('%F %T')} {printed}", file=sys.stderr, flush=True)
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
     former = None

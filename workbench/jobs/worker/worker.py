@@ -201,7 +201,7 @@ class Worker:
                 self._write_progress(running)
         while self._may_claim() and self._claim():
             self._busy_at = time.monotonic()
-        if self._spare is None and not self._stopping:
+        if self._spare is None and self._newer is None and not self._stopping:
             self._spare = Runner()  # it imports while the current job waits for its kernel
 
     def _may_claim(self) -> bool:
