@@ -54,7 +54,9 @@ def served(
     calls: list[dict[str, Any]] = []
     left = list(servers)
 
-    def start(_home: Path, index: str, port: int, open_browser: bool = False, **more: Any) -> tuple[Server, str]:
+    def start(
+        _home: Path, index: str, port: int, open_browser: bool = False, **more: Any
+    ) -> tuple[Server, str]:
         calls.append({"index": index, "port": port, "open": open_browser, **more})
         server = left.pop(0)
         if isinstance(server, Exception):
@@ -77,9 +79,8 @@ def test_a_server_that_ends_is_started_again_at_its_address(
     assert code == 0
     assert pauses == [1, 2]
     assert last.terminated
-    assert calls[1:] == [
-        {"index": "words", "port": 8123, "open": False, "host_names": ["a.example"], "new_log": False}
-    ] * 2
+    again = {"index": "words", "port": 8123, "open": False, "host_names": ["a.example"], "new_log": False}
+    assert calls[1:] == [again, again]
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if "started again in" in line] == [
         f"The page's server was killed by SIGKILL. It is started again in 1 s. "

@@ -1,8 +1,8 @@
 """Workers of older versions that are alive in the workspace when this version's worker runs there.
 
-They claim nothing in a database of a newer schema (migration 0005 has the trigger). One of 0.2.0 does not know
-why, keeps its lock, and would never exit while jobs are queued. It exits once its lock file is gone, since
-that is how it sees that its workspace was moved: so its lock file is removed when it runs no job.
+They claim nothing in a database of a newer schema (migration 0005 has the trigger). One of 0.2.0 does not
+know why, keeps its lock, and would never exit while jobs are queued. It exits once its lock file is gone,
+since that is how it sees that its workspace was moved: so its lock file is removed when it runs no job.
 """
 
 from __future__ import annotations

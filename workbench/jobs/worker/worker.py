@@ -37,6 +37,7 @@ from workbench.jobs.worker.keeper import Keeper
 from workbench.jobs.worker.runner import INTERRUPTED
 from workbench.notebooks import shipped
 from workbench.notebooks.output import NOTE_FILE, OUTPUT_FILE
+from workbench.notebooks.saving import sign_if_ours
 from workbench.store import records
 from workbench.values import restored
 
@@ -131,7 +132,7 @@ class Worker:
         self._running: dict[int, _Running] = {}
         self._spare = spare
         self._ends: list[Callable[[], object]] = []
-        self._watch = Watch(home.store)
+        self._watch = Watch(home.store, jobs_dir=home.jobs_dir)
         self._notes = Notes(home)
         # With SQLite no other host is involved, and a process that cannot write cannot claim a job either.
         self._silent_seconds = math.inf if home.store.is_sqlite else SILENT_SECONDS
@@ -266,10 +267,14 @@ class Worker:
         crash_point("worker-gave")
         return True
 
+    def _notebook(self, job: records.JobRecord) -> Path:
+        return self.home.jobs_dir / str(job.id) / "notebook.ipynb"
+
     def _todo(self, job: records.JobRecord, runner: Runner) -> dict[str, Any]:
-        folder = self.home.jobs_dir / str(job.id)
+        output = self._notebook(job)
+        folder = output.parent
         folder.mkdir(parents=True, exist_ok=True)
-        output, log = folder / "notebook.ipynb", folder / "log.txt"
+        log = folder / "log.txt"
         if job.attempt > 1:
             self._set_aside(
                 job.attempt - 1, log, output, *(folder / name for name in (OUTPUT_FILE, NOTE_FILE))
@@ -367,6 +372,7 @@ class Worker:
             self._say(f"job {running.id}: could not kill {left}")
         self._hear(running)
         running.runner.close()
+        sign_if_ours(self._notebook(running.job))
         self._keeper.end(running.runner.token)
         del self._running[running.id]
         if self._is_silent():  # then the keeper ended it
@@ -446,6 +452,7 @@ class Worker:
         """Kill an attempt, and leave the next one to another worker."""
         running.runner.end()
         running.runner.close()
+        sign_if_ours(self._notebook(running.job))
         self._keeper.end(running.runner.token)
         del self._running[running.id]
         self._ends.append(partial(settle, self.home.store, running.job, reason, counts=counts))

@@ -1,4 +1,4 @@
-"""Workers of older schema versions: they claim nothing of a database that was upgraded, lose nothing, and exit."""
+"""Workers of older schema versions: they claim nothing once the database was upgraded, and exit."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from workbench.store.store import Store
 
 #: What version 0.2.0 sends to claim a job (``Store.claim_job`` in ``workbench/store.py`` of commit 13b972c).
 CLAIM_OF_0_2_0 = """
-update job set status = 'running', attempt = attempt + 1, started_at = 5, finished_at = null, heartbeat_at = 5,
-    lease_until = 45, pid = 7, pid_started = 'p', token = 't', error = null, summary = '', progress_done = 0,
+update job set status = 'running', attempt = attempt + 1, started_at = 5, finished_at = null,
+    heartbeat_at = 5, lease_until = 45, pid = 7, pid_started = 'p', token = 't', error = null, summary = '', progress_done = 0,
     progress_total = null, progress_message = '', progress_stages = '[]', progress_rate = null,
     progress_left = null, worker_id = 'old:1:abcdef01', host = 'old', worker_pid = 1, worker_pid_started = 's'
 where id = {job} and status = 'queued'
@@ -70,7 +70,7 @@ def queued(store: Store, **columns: object) -> int:
 
 def upgraded(store: Store, version: str = "9999") -> None:
     """Raise the version, as the migration of a newer version does."""
-    sent(store, f"update alembic_version set version_num = '{version}'")
+    sent(store, f"update alembic_version set version_num = '{version}'")  # noqa: S608  # ours
 
 
 # The database ------------------------------------------------------------------------------------------
@@ -98,8 +98,8 @@ def test_it_ends_the_job_that_it_ran_during_the_upgrade(database: str) -> None:
         connection.exec_driver_sql(
             "insert into job (id, type, adapter, status, options, progress_done, progress_message, summary,"
             " source, notebook, cwd, created_at, attempt, max_attempts, worker_id, host, worker_pid_started,"
-            " pid_started, token) values (1, 'eval', 'a', 'queued', '{}', 0.0, '', '', '', '', '/', 5.5, 0, 2,"
-            " '', '', '', '', '')"
+            " pid_started, token) values (1, 'eval', 'a', 'queued', '{}', 0.0, '', '', '', '', '/', 5.5, 0,"
+            " 2, '', '', '', '', '')"
         )
     assert sent(old, CLAIM_OF_0_2_0.format(job=1)) == 1
     new = Store(database)
@@ -116,9 +116,9 @@ def test_a_job_whose_notebook_came_after_the_upgrade_is_queued_again(store: Stor
     job = queued(store, max_attempts=1)
     sent(store, "update alembic_version set version_num = '0003'")  # claimed before it
     with store._writing() as connection:
-        connection.execute(sa.text(f"update job set claim = '0003/1' where id = {job}"))
+        connection.execute(sa.text("update job set claim = '0003/1'"))
         assert connection.execute(sa.text(CLAIM_OF_0_2_0.format(job=job))).rowcount == 1
-        connection.execute(sa.text(f"update job set claim = '' where id = {job}"))
+        connection.execute(sa.text("update job set claim = ''"))
     upgraded(store, migrations.HEAD)
     error = f"'{json.dumps(TOO_NEW)}'".replace(":", r"\:")
     assert sent(store, END_OF_0_2_0.format(job=job, attempt=1, to="failed", error=error)) == 1
@@ -263,5 +263,3 @@ def test_a_background_worker_that_cannot_open_a_newer_database_says_so_once(work
     assert done.returncode == 1
     assert done.stderr.count("schema version 9999") == 1
     assert "Traceback" not in done.stderr
-
-
