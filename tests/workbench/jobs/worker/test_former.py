@@ -28,7 +28,8 @@ from workbench.store.store import Store
 #: What version 0.2.0 sends to claim a job (``Store.claim_job`` in ``workbench/store.py`` of commit 13b972c).
 CLAIM_OF_0_2_0 = """
 update job set status = 'running', attempt = attempt + 1, started_at = 5, finished_at = null,
-    heartbeat_at = 5, lease_until = 45, pid = 7, pid_started = 'p', token = 't', error = null, summary = '', progress_done = 0,
+    heartbeat_at = 5, lease_until = 45, pid = 7, pid_started = 'p', token = 't', error = null,
+    summary = '', progress_done = 0,
     progress_total = null, progress_message = '', progress_stages = '[]', progress_rate = null,
     progress_left = null, worker_id = 'old:1:abcdef01', host = 'old', worker_pid = 1, worker_pid_started = 's'
 where id = {job} and status = 'queued'
