@@ -19,9 +19,10 @@ depends_on = None
 
 # A worker checks the schema version when it opens the database, and one of an older version may have it open
 # already. It could claim jobs, but their notebooks could not open the database. So a claim names the version
-# of the code that makes it, and any other claim leaves the row as it is: that worker finds no job.
-# The version is read at each claim, so this holds for later versions too. A migration that makes the table `job` anew, as
-# Alembic's batch mode does on SQLite, must create these triggers again; tests of the claim fail without them.
+# of the code that makes it, and any other claim leaves the row as it is: that worker finds no job. The
+# version is read at each claim, so this holds for later versions too. A migration that makes the table `job`
+# anew, as Alembic's batch mode does on SQLite, must create these triggers again; the tests of the claim fail
+# without them.
 _SQLITE = (
     """
     create trigger job_claim before update of status on job
