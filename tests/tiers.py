@@ -28,6 +28,7 @@ SLOW_FILES = frozenset(
         "workbench/adapter/test_scaffold.py",
         "workbench/commands/test_cli.py",
         "workbench/commands/test_commands.py",
+        "workbench/commands/test_serve.py",
         "workbench/host/test_signals.py",
         "workbench/jobs/test_jobs.py",
         "workbench/publish/test_page.py",

@@ -25,6 +25,7 @@
     ├── ServerUnreachable              no workspace answers at that URL         HTTP 503
     ├── MissingExtra (ImportError)     an optional package is not installed     HTTP 501
     ├── StoreError                     the database reported an error           HTTP 503
+    │   ├── NewerDatabase              upgraded by a newer version              HTTP 503
     │   ├── ReadOnly                   a workspace that can only be read        HTTP 409
     │   └── StoreUnavailable           temporarily unreachable or locked        HTTP 503
     ├── BelowFloor                     a result below its required minimum
@@ -254,6 +255,10 @@ class MissingExtra(WorkbenchError, ImportError):
 
 class StoreError(WorkbenchError):
     """The database reported an error; nothing was changed."""
+
+
+class NewerDatabase(StoreError):
+    """The database was created or upgraded by a newer version, which this one cannot open."""
 
 
 class ReadOnly(StoreError):

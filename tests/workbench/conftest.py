@@ -198,8 +198,8 @@ def live_server(
         process.wait(30)
         shutil.rmtree(short, ignore_errors=True)
         end_search_service(home)
-        with suppress(OSError, ValueError):
-            os.kill(int((home / ".worker.lock").read_text()), signal.SIGTERM)
+        with suppress(OSError, ValueError, StopIteration):
+            os.kill(int(next(home.glob(".worker-*.lock")).read_text()), signal.SIGTERM)
 
 
 #: Short enough for a test that waits for a hanging adapter, and patient with those that break often.

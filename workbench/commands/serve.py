@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import signal
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from workbench.commands.arguments import command, in_workspace, takes_index, takes_port
 from workbench.commands.exit_codes import DONE, FAILED
 from workbench.commands.output import print_document, say
-from workbench.errors import UnknownIndex
+from workbench.errors import UnknownIndex, WorkbenchError
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
+
+#: A server that ends is started again at most this often within so many seconds, after pauses that double.
+RESTARTS, WITHIN_SECONDS, FIRST_PAUSE_SECONDS = 5, 600.0, 1.0
 
 
 def add(commands: Any) -> None:
@@ -46,7 +51,11 @@ def serve_index(
     as_json: bool = False,
     host_names: Sequence[str] = (),
 ) -> int:
-    """Publish a search page until the process is stopped; fails if its server ends by itself."""
+    """Publish a search page until the process is stopped.
+
+    If its server ends by itself it is started again at the same address, after a pause that grows; if it ends
+    too often, the command fails.
+    """
     from workbench.publish import page
 
     # SIGTERM acts like Ctrl-C, so that the server and its kernels are stopped too.
@@ -56,12 +65,35 @@ def serve_index(
         if as_json:
             print_document({"url": url, "workspace": str(home.path), "index": index})
         say(f"The search page is at {url}\nStop it with Ctrl-C.")
-        code = process.wait()
-        ended = f"ended with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
-        say(f"error: the page's server {ended}. See its log: {page.log_path(home.path)}")
-        return FAILED
+        log = f"See its log: {page.log_path(home.path)}"
+        ends: list[float] = []
+        ended = _ended(process.wait())
+        while True:
+            now = time.monotonic()
+            ends = [*(at for at in ends if now - at < WITHIN_SECONDS), now]
+            if len(ends) > RESTARTS:
+                times = f"{len(ends)} times within {WITHIN_SECONDS / 60:g} min"
+                say(f"error: the page's server {ended}; it ended {times} and is not started again. {log}")
+                return FAILED
+            pause = FIRST_PAUSE_SECONDS * 2 ** (len(ends) - 1)
+            say(f"The page's server {ended}. It is started again in {pause:g} s. {log}")
+            time.sleep(pause)
+            try:
+                process, _ = page.serve(
+                    home.path, index, int(urlsplit(url).port or 0), host_names=host_names, new_log=False
+                )
+            except WorkbenchError as error:
+                reason = error.message.partition(". Its log ends with:")[0]
+                ended = f"could not be started again ({reason})"
+            else:
+                say(f"The search page is at {url} again")
+                ended = _ended(process.wait())
     except KeyboardInterrupt:
         return DONE
     finally:
         process.terminate()
         process.wait()
+
+
+def _ended(code: int) -> str:
+    return f"ended with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,16 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
+
+
+def is_same_file(file: IO[bytes], path: Path) -> bool:
+    """Return whether an open file is still the one at a path, which nobody moved, removed or replaced."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # the error does not mean that the file is missing
 
 
 def start_with_lock(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench.errors import StoreError, StoreUnavailable
@@ -16,6 +17,7 @@ from workbench.host import processes
 from workbench.host.locks import is_locked
 from workbench.host.processes import Process
 from workbench.jobs import unwritten, workers
+from workbench.notebooks.saving import sign_if_ours
 from workbench.runs.heartbeats import ABANDONED_SECONDS
 from workbench.runs.settling import settle_runs
 from workbench.store import records
@@ -54,12 +56,21 @@ class Watch:
     ----------
     store : Store
         The store of the jobs.
+    jobs_dir : Path, optional
+        The folder with the jobs' notebooks; see :func:`settle`.
     timer : callable
         A monotonic clock, in seconds.
     """
 
-    def __init__(self, store: Store, *, timer: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        jobs_dir: Path | None = None,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self._jobs_dir = jobs_dir
         self._timer = timer
         self._seen: dict[int, _Seen] = {}
 
@@ -70,7 +81,7 @@ class Watch:
         for job in jobs:
             if reason := self._lost(job, clock):
                 try:
-                    settle(self._store, job, reason)
+                    settle(self._store, job, reason, jobs_dir=self._jobs_dir)
                 except StoreError:
                     # What stops this process from writing (a full disk) stops the worker's heartbeats too:
                     # its silence means nothing, and is timed from the start again.
@@ -131,9 +142,10 @@ def look_after(home: Home, rows: Collection[records.JobRecord]) -> bool:
     changed = any(row.status in _LIVE and row.host == here for row in rows) and _show_unwritten(home)
     try:
         if gone:
-            settle_gone(home.store)
+            settle_gone(home.store, home.jobs_dir)
         idle = waiting and not is_locked(workers.worker_lock(home))
         if idle or (gone and home.store.count_jobs("queued")):
+            home.store.check_version()  # else a worker of this version could claim nothing
             workers.ensure_worker(home)
     except StoreUnavailable:
         return changed
@@ -153,16 +165,22 @@ def _show_unwritten(home: Home) -> bool:
     return any(new)
 
 
-def settle_gone(store: Store) -> None:
+def settle_gone(store: Store, jobs_dir: Path | None = None) -> None:
     """Settle at once the jobs and runs of vanished processes; :class:`Watch` handles leases."""
     for job in store.jobs(status=_LIVE):
         if reason := why_gone(store, job):
-            settle(store, job, reason)
+            settle(store, job, reason, jobs_dir=jobs_dir)
     settle_runs(store)
 
 
 def settle(
-    store: Store, job: records.JobRecord, reason: str, *, counts: bool = True, begun: bool = True
+    store: Store,
+    job: records.JobRecord,
+    reason: str,
+    *,
+    counts: bool = True,
+    begun: bool = True,
+    jobs_dir: Path | None = None,
 ) -> None:
     """End an attempt that no process runs any more: requeue the job if attempts are left, else fail it.
 
@@ -179,12 +197,17 @@ def settle(
     begun : bool
         Whether processes of the attempt may exist. If it was claimed but never started, the process named in
         its row may be busy with another job.
+    jobs_dir : Path, optional
+        The folder with the jobs' notebooks. The job's is signed there, if it is as its runner saved it, so
+        that Jupyter trusts the report of a job that was killed too.
     """
     job_id = job.id or 0
     if begun and job.host == processes.host():
         root = Process(job.pid, job.pid_started) if job.worker_id and job.pid else None
         processes.kill_family(root, job.token)
         processes.remove_runtime(job.token)
+    if begun and jobs_dir is not None:
+        sign_if_ours(jobs_dir / str(job_id) / "notebook.ipynb")
     again = bool(job.worker_id) and (job.attempt < job.max_attempts or not counts)
     error = {"cell": None, "type": "Lost", "message": f"{reason}, at attempt {job.attempt}"}
     to = "queued" if again else "failed"

@@ -12,6 +12,7 @@ from workbench.home import DATABASE_URL, Home
 from workbench.host import processes
 from workbench.host import processes as keeper
 from workbench.host.locks import start_with_lock, take_lock
+from workbench.store import migrations
 
 #: The workers' log is rotated at this size, in bytes; one old file is kept.
 WORKER_LOG_BYTES = 4 * 2**20
@@ -25,8 +26,11 @@ JOB, ATTEMPT = "WORKBENCH_JOB", "WORKBENCH_JOB_ATTEMPT"
 
 
 def worker_lock(home: Home) -> Path:
-    """Return the file that a worker keeps locked while it is alive."""
-    return home.path / ".worker.lock"
+    """Return the file that a worker of this schema version keeps locked while it is alive.
+
+    A worker of another version has a lock of its own, so it does not keep this version's from starting.
+    """
+    return home.path / f".worker-{migrations.HEAD}.lock"
 
 
 def ensure_worker(home: Home) -> bool:

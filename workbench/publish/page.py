@@ -39,7 +39,7 @@ SHARE = _HERE / "share"
 HEALTH_PATH = "voila/static/voila-style.js"
 
 
-#: The server's log in the workspace; each start overwrites it. The server limits its size.
+#: The server's log in the workspace; each `workbench serve` begins a new one. The server limits its size.
 LOG_NAME = "search-page.log"
 
 
@@ -147,6 +147,7 @@ def serve(
     timeout: float = 60.0,
     preheat: bool = True,
     host_names: Sequence[str] = (),
+    new_log: bool = True,
     **limits: Any,
 ) -> tuple[subprocess.Popen[bytes], str]:
     """Start the search page of a workspace and return when it responds.
@@ -168,6 +169,8 @@ def serve(
     host_names : sequence of str
         Names, beside those of this machine, under which a proxy publishes the page. Requests under any other
         name are refused.
+    new_log : bool
+        Whether to begin a new log; False to append to that of the server before.
     **limits
         Further arguments of :func:`settings`, such as ``most_kernels``.
 
@@ -197,7 +200,7 @@ def serve(
                 hint="Give it without scheme, port and path, such as search.example.org.",
             )
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _new_log(log_path(home)) as log:
+    with _open_log(log_path(home), new=new_log) as log:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and settings
             command(search_notebook(), number, preheat=preheat, host_names=host_names, **limits),
             env=environment(home, index, os.environ),
@@ -213,6 +216,10 @@ def serve(
             log.seek(0)
             log_end = log.read()[-2000:].decode("utf-8", "replace").strip()
             raise WorkbenchError(f"{error.message}. Its log ends with:\n{log_end}", hint=error.help) from None
+        except BaseException:  # told to stop while it starts
+            process.terminate()
+            process.wait(10)
+            raise
     if open_browser:
         webbrowser.open(url)
     return process, url
@@ -233,9 +240,10 @@ def log_path(home: Path) -> Path:
     return state_folder(home) / LOG_NAME
 
 
-def _new_log(path: Path) -> IO[bytes]:
-    """Return an empty log that only its owner can read, and to which all processes append."""
-    path.unlink(missing_ok=True)
+def _open_log(path: Path, *, new: bool) -> IO[bytes]:
+    """Return a log that only its owner can read, and to which all processes append; empty if it is new."""
+    if new:
+        path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+b")
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import configure_mappers
 from sqlalchemy.orm.attributes import manager_of_class
 
-from workbench.errors import ReadOnly, StoreError, StoreUnavailable, WorkbenchError
+from workbench.errors import NewerDatabase, ReadOnly, StoreError, StoreUnavailable, WorkbenchError
 from workbench.host.signals import undisturbed
 from workbench.store import migrations
 from workbench.store.damage import RowCheck
@@ -49,8 +49,10 @@ class Database:
     ------
     MissingExtra
         The URL is PostgreSQL's and its driver is not installed.
+    NewerDatabase
+        The database was created or upgraded by a newer version.
     StoreError
-        The database cannot be opened, or was created by a newer version.
+        The database cannot be opened.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -86,6 +88,18 @@ class Database:
         """
         if self._file is not None:
             self._file.check()
+
+    def check_version(self) -> None:
+        """Check that the database has not been upgraded since it was opened.
+
+        Raises
+        ------
+        NewerDatabase
+            A newer version has upgraded it.
+        """
+        revision, has_tables = self._revision()
+        if revision != migrations.HEAD:
+            _check_revision(revision, has_tables)
 
     @property
     def is_sqlite(self) -> bool:
@@ -340,8 +354,10 @@ def _check_revision(revision: str | None, has_tables: bool) -> None:
 
     Raises
     ------
+    NewerDatabase
+        It is newer than this version.
     StoreError
-        It is newer than this version, unknown, or missing although there are tables.
+        It is unknown, or missing although there are tables.
     """
     if (revision is None and not has_tables) or revision in migrations.KNOWN:
         return
@@ -352,7 +368,7 @@ def _check_revision(revision: str | None, has_tables: bool) -> None:
             hint="It was damaged or changed by another program. To restore the version, if the tables are "
             "known: workbench doctor --repair",
         )
-    raise StoreError(
+    raise NewerDatabase(
         f"the database has schema version {revision}; at most {migrations.HEAD} is supported",
         hint="Install the version that created it, or a newer one.",
     )

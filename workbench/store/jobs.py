@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Select, func, insert, select, update
 
+from workbench.store import migrations
 from workbench.store.damage import RowCheck
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.records import FINAL_STATUSES, EvalResult, JobRecord
@@ -105,6 +106,9 @@ class JobQueries(RunQueries):
     def claim_job(self, worker: Mapping[str, Any], lease_seconds: float) -> JobRecord | None:
         """Claim the oldest queued job for a worker, or return None; no two workers claim the same job.
 
+        Nor does a worker whose code is older than the database: the trigger ``job_claim`` reads the schema
+        version that the claim names, and leaves the row as it is unless it is the database's.
+
         Parameters
         ----------
         worker : mapping
@@ -114,18 +118,21 @@ class JobQueries(RunQueries):
         lease_seconds : float
             How long the claim is valid if it is not renewed.
         """
-        oldest = select(JOBS.c.id).where(JOBS.c.status == "queued").order_by(JOBS.c.id).limit(1)
+        oldest = select(JOBS.c.id, JOBS.c.attempt).where(JOBS.c.status == "queued")
+        oldest = oldest.order_by(JOBS.c.id).limit(1)
         with self._reading() as connection:  # no write lock when the queue is empty
             if connection.execute(oldest).first() is None:
                 return None
         with self._writing() as connection:
-            job_id = connection.execute(oldest.with_for_update(skip_locked=True)).scalar()
-            if job_id is None:
+            found = connection.execute(oldest.with_for_update(skip_locked=True)).first()
+            if found is None:
                 return None
+            job_id, attempt = found.id, found.attempt + 1
             now = self._clock(connection)
             change = {
                 "status": "running",
-                "attempt": JOBS.c.attempt + 1,
+                "attempt": attempt,
+                "claim": f"{migrations.HEAD}/{attempt}",
                 "started_at": now,
                 "finished_at": None,
                 "heartbeat_at": now,

@@ -310,6 +310,8 @@ class JobRecord(Record, table=True):
     token: str = ""
     heartbeat_at: float | None = Field(default=None, sa_type=Float)
     lease_until: float | None = Field(default=None, sa_type=Float)
+    #: Schema version of the worker's code and the attempt that it claimed, ``0005/1``; a trigger checks it.
+    claim: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
 
 
 class EvalResult(Record, table=True):

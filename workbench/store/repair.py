@@ -28,6 +28,7 @@ _PAGES, _CHARACTERS = 5, 60
 
 #: Tables and columns by which a schema version is known, newest first.
 _MARKS = (
+    ("0005", "job", "claim"),
     ("0004", "sender", "heard_at"),
     ("0003", "run", "origin"),
     ("0002", "job", "floors"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import nbformat
@@ -72,3 +73,60 @@ def test_a_notebook_that_takes_long_to_save_is_saved_less_often(
     before = len(saves)
     saver.save_at_last()
     assert len(saves) == before + 1  # the final state, whatever it costs
+
+
+def killed(saver: NotebookSaver, notebook: nbformat.NotebookNode, *, between: bool = False) -> None:
+    """Save a notebook twice, as a runner does that is killed later, or before its second save is in place."""
+    saver.notebook = notebook
+    saver.save(force=True)
+    notebook.cells[0].outputs[0].data["text/html"] += "<i>more</i>"
+    with pytest.MonkeyPatch.context() as patch:
+        if between:
+            patch.setattr(saving, "write_whole", lambda *_, **__: None)
+        saver.save(force=True)
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_report_whose_runner_was_killed_is_signed_later(
+    between: bool, tmp_path: Path, notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    saver = NotebookSaver(tmp_path / "notebook.ipynb")
+    killed(saver, notebook, between=between)
+    read = nbformat.read(saver.path, as_version=4)
+    assert ("more" in str(read)) != between
+    with closing(NotebookNotary(data_dir=str(tmp_path / "data"))) as notary:
+        assert not notary.check_signature(read)
+        assert saving.sign_if_ours(saver.path)
+        assert notary.check_signature(read)
+    assert not saving.sign_if_ours(saver.path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["notebook.ipynb"]
+
+
+def test_a_report_that_somebody_edited_is_not_signed(
+    tmp_path: Path, notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    saver = NotebookSaver(tmp_path / "notebook.ipynb")
+    killed(saver, notebook)
+    read = nbformat.read(saver.path, as_version=4)
+    read.cells[0].outputs[0].data["text/html"] += "<script></script>"
+    nbformat.write(read, saver.path)
+    assert not saving.sign_if_ours(saver.path)
+    # Nor if the note is of somebody else's secret.
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "other"))
+    with closing(NotebookNotary(data_dir=str(tmp_path / "data"))) as notary:
+        assert not notary.check_signature(read)
+        saving._noted(saver.path).write_text(notary.compute_signature(read))
+    assert not saving.sign_if_ours(saver.path)
+
+
+def test_a_finished_report_leaves_no_note(
+    tmp_path: Path, notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    saver = NotebookSaver(tmp_path / "notebook.ipynb")
+    killed(saver, notebook)
+    assert saving._noted(saver.path).is_file()
+    saver.save_at_last()
+    assert not saving._noted(saver.path).exists()

@@ -94,7 +94,7 @@ insert into eval_result (job_id, attempt, data, created_at) values (1, 1, '{"sum
 """
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
 def test_what_an_earlier_version_wrote_is_kept(database: str, revision: str) -> None:
     # An engine without migrations, as the first version left its database.
     with pytest.MonkeyPatch.context() as patch:

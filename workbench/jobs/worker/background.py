@@ -31,8 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.set_inheritable(lock.fileno(), False)
     spare = Runner()
 
-    from workbench.errors import WorkbenchError
+    from workbench.errors import NewerDatabase, WorkbenchError
     from workbench.home import Home
+    from workbench.host.locks import is_same_file
+    from workbench.jobs.worker.former import FIRST_LOCK
     from workbench.jobs.worker.worker import IDLE, IDLE_SECONDS, Worker
 
     idle = float(os.environ.get(IDLE) or IDLE_SECONDS)
@@ -44,18 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except WorkbenchError as error:
             # If this worker exited, reading a queued job would start the next one at once. So wait here, with
             # the lock held, for free disk space or for the server.
-            if time.monotonic() > deadline or not Path(args.workspace).is_dir():
-                spare.end()
-                spare.close()
-                raise
             if str(error) != printed:
                 printed = str(error)
                 with contextlib.suppress(OSError):
                     print(f"{time.strftime('%F %T')} {printed}", file=sys.stderr, flush=True)
+            if time.monotonic() > deadline or not Path(args.workspace).is_dir():
+                spare.end()
+                spare.close()
+                if isinstance(error, NewerDatabase):
+                    return 1  # printed already
+                raise
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
+    former = None
+    if lock is not None and is_same_file(lock, home.path / FIRST_LOCK):  # a server of 0.2.0 took it
+        lock, former = None, lock
     with contextlib.closing(home):
-        Worker(home, slots=args.slots, idle_seconds=idle, spare=spare, lock=lock).run()
+        Worker(home, slots=args.slots, idle_seconds=idle, spare=spare, lock=lock, former_lock=former).run()
     return 0
 
 

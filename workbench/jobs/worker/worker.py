@@ -21,10 +21,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from workbench.errors import StoreError, WorkbenchError
+from workbench.errors import NewerDatabase, StoreError, WorkbenchError
 from workbench.home import DATABASE_URL, HOME, Home
 from workbench.host import processes
-from workbench.host.locks import take_lock
+from workbench.host.locks import is_same_file, take_lock
 from workbench.host.log import LogFile
 from workbench.host.processes import crash_point
 from workbench.jobs import queue, workers
@@ -32,10 +32,12 @@ from workbench.jobs.reporting import PROGRESS_SECONDS, Pace
 from workbench.jobs.settling import BEAT_SECONDS, LEASE_SECONDS, Watch, settle
 from workbench.jobs.unwritten import End, Notes
 from workbench.jobs.worker.attempt import Runner, Seldom
+from workbench.jobs.worker.former import FormerWorkers
 from workbench.jobs.worker.keeper import Keeper
 from workbench.jobs.worker.runner import INTERRUPTED
 from workbench.notebooks import shipped
 from workbench.notebooks.output import NOTE_FILE, OUTPUT_FILE
+from workbench.notebooks.saving import sign_if_ours
 from workbench.store import records
 from workbench.values import restored
 
@@ -102,6 +104,8 @@ class Worker:
         A runner that is already started.
     lock : file, optional
         The workspace's worker lock, if the starting process has taken it.
+    former_lock : file, optional
+        The lock of version 0.2.0, if the starting process is of that version and has taken it.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Worker:
         idle_seconds: float | None = None,
         spare: Runner | None = None,
         lock: IO[bytes] | None = None,
+        former_lock: IO[bytes] | None = None,
     ) -> None:
         self.home = home
         self.slots = slots
@@ -127,7 +132,7 @@ class Worker:
         self._running: dict[int, _Running] = {}
         self._spare = spare
         self._ends: list[Callable[[], object]] = []
-        self._watch = Watch(home.store)
+        self._watch = Watch(home.store, jobs_dir=home.jobs_dir)
         self._notes = Notes(home)
         # With SQLite no other host is involved, and a process that cannot write cannot claim a job either.
         self._silent_seconds = math.inf if home.store.is_sqlite else SILENT_SECONDS
@@ -136,6 +141,9 @@ class Worker:
         self._beat = Seldom(BEAT_SECONDS)
         self._renewed_at = self._busy_at = time.monotonic()
         self._lock = lock
+        self._former = FormerWorkers(home, former_lock)
+        self._former_running = 0
+        self._newer: NewerDatabase | None = None
         self._last_printed = ("", 0.0)
         self._unsure = False  # whether a claim failed midway, so that it may or may not have been made
 
@@ -146,6 +154,7 @@ class Worker:
             signal.signal(signal.SIGINT, self._on_signal)
         if not self._take_lock() and self.idle_seconds is not None:
             self._drop_spare()
+            self._former.close()
             return  # another worker is alive, and checks the queue before it exits
         ordered = False
         try:
@@ -167,6 +176,7 @@ class Worker:
             self._give_back(counts=not ordered)
             self._drop_spare()
             self._drop_lock()
+            self._former.close()
             self._keeper.goodbye()
 
     def stop(self) -> None:
@@ -182,6 +192,7 @@ class Worker:
         if self._beat.due():
             self._keeper.check()
             self._renew()
+            self._check_version()
             self._watch.look()
         if self._running:
             self._busy_at = time.monotonic()
@@ -189,10 +200,23 @@ class Worker:
             for running in self._running.values():
                 self._hear(running)
                 self._write_progress(running)
-        while len(self._running) < self.slots and not self._stopping and self._claim():
+        while self._may_claim() and self._claim():
             self._busy_at = time.monotonic()
-        if self._spare is None and not self._stopping:
+        if self._spare is None and self._newer is None and not self._stopping:
             self._spare = Runner()  # it imports while the current job waits for its kernel
+
+    def _may_claim(self) -> bool:
+        free = self.slots - len(self._running) - self._former_running
+        return free > 0 and self._newer is None and not self._stopping
+
+    def _check_version(self) -> None:
+        """Claim no more jobs once a newer version has upgraded the database; see to workers of older ones."""
+        try:
+            self.home.store.check_version()
+        except NewerDatabase as error:
+            self._newer = error
+        else:
+            self._former_running = self._former.running()
 
     def _renew(self) -> None:
         """Renew the leases of running jobs, and settle other jobs that this worker holds."""
@@ -243,10 +267,14 @@ class Worker:
         crash_point("worker-gave")
         return True
 
+    def _notebook(self, job: records.JobRecord) -> Path:
+        return self.home.jobs_dir / str(job.id) / "notebook.ipynb"
+
     def _todo(self, job: records.JobRecord, runner: Runner) -> dict[str, Any]:
-        folder = self.home.jobs_dir / str(job.id)
+        output = self._notebook(job)
+        folder = output.parent
         folder.mkdir(parents=True, exist_ok=True)
-        output, log = folder / "notebook.ipynb", folder / "log.txt"
+        log = folder / "log.txt"
         if job.attempt > 1:
             self._set_aside(
                 job.attempt - 1, log, output, *(folder / name for name in (OUTPUT_FILE, NOTE_FILE))
@@ -344,10 +372,15 @@ class Worker:
             self._say(f"job {running.id}: could not kill {left}")
         self._hear(running)
         running.runner.close()
+        sign_if_ours(self._notebook(running.job))
         self._keeper.end(running.runner.token)
         del self._running[running.id]
         if self._is_silent():  # then the keeper ended it
             self._ends.append(partial(settle, self.home.store, running.job, self._silence()))
+            return
+        if self._came_too_late(running):
+            reason = "a newer version upgraded the database while the job was starting"
+            self._ends.append(partial(settle, self.home.store, running.job, reason, counts=False))
             return
         code = running.runner.process.returncode
         error = running.failure
@@ -358,6 +391,16 @@ class Worker:
             message = f"the process that ran the notebook ended with {how}"
             error = {"cell": None, "type": "RunnerDied", "message": message}
         self._ends.append(partial(self._end, running.job, "failed" if error else "succeeded", error))
+
+    def _came_too_late(self, running: _Running) -> bool:
+        """Return whether a notebook failed because the database was upgraded after the job was claimed."""
+        if running.failure is None or running.failure["type"] != NewerDatabase.__name__:
+            return False
+        try:
+            self.home.store.check_version()
+        except NewerDatabase as error:
+            self._newer = error
+        return self._newer is not None
 
     def _write_ends(self) -> None:
         """Record how attempts ended; if the database fails, the next step tries again."""
@@ -409,6 +452,7 @@ class Worker:
         """Kill an attempt, and leave the next one to another worker."""
         running.runner.end()
         running.runner.close()
+        sign_if_ours(self._notebook(running.job))
         self._keeper.end(running.runner.token)
         del self._running[running.id]
         self._ends.append(partial(settle, self.home.store, running.job, reason, counts=counts))
@@ -450,8 +494,11 @@ class Worker:
         self.stop()
 
     def _may_leave(self) -> bool:
-        if self._lock is not None and not _is_same_file(self._lock, workers.worker_lock(self.home)):
+        if self._lock is not None and not is_same_file(self._lock, workers.worker_lock(self.home)):
             return True  # the workspace was deleted, or moved away
+        if self._newer is not None and not self._running and not self._ends:
+            self._say(f"{self._newer.message}. This worker exits, and the queued jobs wait for a newer one.")
+            return True
         if self.idle_seconds is None or self._running or self._unsure:
             return False
         if time.monotonic() - self._busy_at < self.idle_seconds:
@@ -478,12 +525,3 @@ class Worker:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-
-def _is_same_file(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True  # the error does not mean that the file is missing

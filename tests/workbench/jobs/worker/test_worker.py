@@ -9,6 +9,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_core.paths import jupyter_data_dir
+from nbformat.sign import NotebookNotary
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
@@ -48,6 +50,13 @@ def row(home: wb.Workspace, job: wb.Job) -> records.JobRecord:
     return found
 
 
+def is_trusted(path: Path | None) -> bool:
+    """Whether this user's Jupyter server trusts what a notebook shows."""
+    assert path is not None
+    with contextlib.closing(NotebookNotary(data_dir=jupyter_data_dir())) as notary:
+        return bool(notary.check_signature(nbformat.read(path, as_version=4)))
+
+
 # Real jobs ------------------------------------------------------------------------------------------
 
 
@@ -73,6 +82,7 @@ def test_a_runner_that_is_killed_fails_its_job_with_the_signal(home: wb.Workspac
     assert "signal 9" in job.error["message"]
     assert processes.family(None, now.token) == []
     assert job.attempt == 1  # what kills its own process is not tried again
+    assert is_trusted(job.notebook)
 
 
 def test_a_job_whose_worker_is_killed_is_settled_by_the_next_worker(home: wb.Workspace) -> None:
@@ -84,6 +94,7 @@ def test_a_job_whose_worker_is_killed_is_settled_by_the_next_worker(home: wb.Wor
     assert job.error is not None
     assert "worker that ran it vanished" in job.error["message"]
     assert processes.family(None, now.token) == []
+    until(lambda: is_trusted(job.notebook))  # by this process or by the next worker
 
 
 def test_what_was_printed_until_the_worker_was_killed_is_kept_apart(
