@@ -103,7 +103,7 @@ def test_samples_and_more_like_this_search_with_one_click(
     expect(page.get_by_label("Query")).to_have_value("피자")
     page.locator(".wb-hit").nth(1).hover()
     liked = captions(page)[1]
-    page.get_by_role("button", name=f"more like {liked}").click()
+    page.get_by_role("button", name=f"more like this: {liked}").click()
     first_is(page, liked)
     expect(page.locator(".wb-given")).to_contain_text(liked)
 

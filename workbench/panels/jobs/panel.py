@@ -41,6 +41,8 @@ import traitlets
 from workbench.adapter.options import check_job
 from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, UnknownAdapter, WorkbenchError
+from workbench.home import Home
+from workbench.jobs.checking import check_beginning
 from workbench.jobs.submission import NOTEBOOK, local_notebook
 from workbench.notebooks.parameters import check_parameters, parameters_model
 from workbench.panels.base.assets import assets, panel_script
@@ -86,7 +88,8 @@ STATES: Mapping[str, tuple[str, ...]] = {
 _LABELS = {"train": "Train", "eval": "Evaluate", "index_build": "Build index", NOTEBOOK: "Notebook"}
 
 
-_BUTTON_ORDER = ("index_build", "eval", "train")
+#: The order of one's work.
+_BUTTON_ORDER = ("train", "eval", "index_build")
 
 
 #: Hints that name a command of the terminal, which a reader of the panel has no use for.
@@ -269,7 +272,11 @@ class JobsPanel(LivePanel):
             if isinstance(content.get("path"), str):
                 check_parameters(local_notebook(content["path"]), rest)
             else:
-                check_job(get_adapter(content.get("adapter") or None), str(content.get("job_type")), rest)
+                family, job_type = get_adapter(content.get("adapter") or None), str(content.get("job_type"))
+                if isinstance(self.workspace, Home):
+                    check_beginning(family, job_type, rest, self.workspace)
+                else:
+                    check_job(family, job_type, rest)  # what the workspace holds, its server checks
         except BadOptions as error:
             return [[name, message] for name, message in error.problems if name.split(".")[0] not in known]
         return []

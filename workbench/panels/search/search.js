@@ -363,7 +363,7 @@ function pictureChip(store) {
     if (chip.hidden) return;
     const name = question.by === "item" ? `like “${question.name}”` : question.name;
     chip.replaceChildren(
-      h("img", { src: question.url, alt: "" }),
+      h("img", { src: question.url, alt: "", onerror: (event) => event.target.remove() }),
       h("span", { title: name }, name),
       h("button", { type: "button", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => store.clear() }, "×"),
     );
@@ -397,6 +397,7 @@ function searchForm(store, root) {
     input.value = text;
     if (text.trim()) store.ask({ by: "text", query: text.trim() });
     else {
+      store.clear(); // the results of the last query are not those of this one
       store.refuse("The query is empty.", "Type a word or two, or try one of the samples.");
       input.focus();
     }
@@ -489,7 +490,7 @@ function hitPart(store, hit, weak, focusResults) {
       {},
       hit.url && h("div", { class: "wb-pic" }, h("img", { src: hit.url, alt: caption, decoding: "async" })),
       hit.url && store.setup.by.item &&
-        h("button", { type: "button", class: "wb-more", "aria-label": `more like ${caption}`, onclick: more }, "more like this"),
+        h("button", { type: "button", class: "wb-more", "aria-label": `more like this: ${caption}`, onclick: more }, "more like this"),
       h(
         "figcaption",
         {},
