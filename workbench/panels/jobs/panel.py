@@ -51,7 +51,7 @@ from workbench.panels.base.live import LivePanel
 from workbench.panels.jobs.paths import place_options, placed
 from workbench.panels.results.html import result_style, table_html
 from workbench.panels.results.show import render_html
-from workbench.store.records import FINAL_STATUSES
+from workbench.store.records import DAMAGED, FINAL_STATUSES
 
 if TYPE_CHECKING:
     from workbench.base_workspace import BaseWorkspace
@@ -349,7 +349,7 @@ def _row_of(job: Job) -> dict[str, Any]:
         "left": progress.left if running else None,
         "summary": job.summary,
         "hasResult": kept,
-        "error": {"cell": error.get("cell"), "message": _plain(error.get("message"))} if error else None,
+        "error": {"cell": error.get("cell"), "message": _reason(error)} if error else None,
         "ended": job.finished_at.timestamp() if job.finished_at else None,
         "took": _seconds(job),
         "notebook": str(job.notebook or ""),
@@ -366,10 +366,11 @@ def _seconds(job: Job) -> float | None:
     return max((job.finished_at - job.started_at).total_seconds(), 0.0)
 
 
-def _plain(message: Any) -> str:
-    """Return an error without advice for a terminal."""
-    lines = [line for line in str(message or "").splitlines() if not _FOR_TERMINALS.search(line)]
-    return "\n".join(lines)
+def _reason(error: Mapping[str, Any]) -> str:
+    """Return why a job failed, without advice for a terminal."""
+    lines = str(error.get("message") or "").splitlines()
+    reason = "\n".join(line for line in lines if not _FOR_TERMINALS.search(line))
+    return reason or ("the stored reason is damaged" if DAMAGED in error else "")
 
 
 def _name(job: Job) -> str:
