@@ -2,8 +2,8 @@
 
 ::
 
-    state            {"runs": [{"id", "name", "experiment", "status", "tags", "notes", "began", "ended",
-                                "value", "number", "best"}, ...] newest first,
+    state            {"runs": [{"id", "name", "experiment", "status", "tags", "notes", "reason", "began",
+                                "ended", "value", "number", "best"}, ...] newest first,
                       "more": whether older runs are left out,
                       "chosen": [id, ...], "slots": [colour, ...] one per chosen run, "metrics": [name, ...],
                       "column": metric shown for each run, "column_better": its direction,

@@ -118,7 +118,7 @@ function makeRunList(act) {
       h("td", { title: run.notes ? `${run.name}\n${run.notes}` : run.name }, h("label", { class: "wb-name", for: box.id }, slot === undefined ? h("span", { class: "wb-swatch" }) : swatch(slot), runName(run)), h("span", { class: "wb-muted" }, ` #${run.id}`)),
       h("td", { class: "wb-muted", title: run.experiment }, h("span", { class: "wb-name" }, run.experiment)),
       h("td", { class: "wb-tags" }, ...tags),
-      h("td", {}, h("span", { class: `wb-pill wb-${run.status}` }, run.status)),
+      h("td", {}, h("span", { class: `wb-pill wb-${run.status}` }, run.status), run.reason && h("span", { class: "wb-name wb-reason", title: run.reason }, run.reason)),
       h("td", { class: "wb-muted wb-num", "data-began": run.status === "running" && !run.ended ? run.began : null }, durationOf(run)),
       h("td", { class: run.best ? "wb-end wb-best" : "wb-end" }, run.best && trophy(), run.value || h("span", { class: "wb-muted" }, "–")),
     );

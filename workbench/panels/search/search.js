@@ -355,6 +355,10 @@ function toolbar(store) {
 // The picture or item that is searched with, and a button to remove it.
 function pictureChip(store) {
   const chip = h("span", { class: "wb-given", hidden: true });
+  const remove = () => {
+    store.clear();
+    chip.closest("form").querySelector('input[type="text"]').focus(); // the button that had it is gone
+  };
   let drawn = null;
   store.subscribe(({ question }) => {
     if (question === drawn) return;
@@ -365,7 +369,7 @@ function pictureChip(store) {
     chip.replaceChildren(
       h("img", { src: question.url, alt: "", onerror: (event) => event.target.remove() }),
       h("span", { title: name }, name),
-      h("button", { type: "button", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => store.clear() }, "×"),
+      h("button", { type: "button", "aria-label": `Remove ${name}`, title: "Remove", onclick: remove }, "×"),
     );
   });
   return chip;
@@ -453,19 +457,21 @@ function acceptDrops(store, root) {
     event.stopPropagation();
     over.hidden = false;
   };
-  root.addEventListener("dragenter", claim);
-  root.addEventListener("dragover", claim);
-  root.addEventListener("dragleave", (event) => {
-    if (!root.contains(event.relatedTarget)) over.hidden = true;
+  // A published page is this panel and nothing else, so a picture may be dropped or pasted anywhere on it.
+  const place = document.body.dataset.voila ? document : root;
+  place.addEventListener("dragenter", claim);
+  place.addEventListener("dragover", claim);
+  place.addEventListener("dragleave", (event) => {
+    if (!place.contains(event.relatedTarget)) over.hidden = true;
   });
-  root.addEventListener("drop", (event) => {
+  place.addEventListener("drop", (event) => {
     over.hidden = true;
     if (!carriesFile(event)) return;
     event.preventDefault();
     event.stopPropagation();
     takePicture(store, firstPicture(event.dataTransfer));
   });
-  root.addEventListener("paste", (event) => {
+  place.addEventListener("paste", (event) => {
     const picture = firstPicture(event.clipboardData);
     if (!picture) return;
     event.preventDefault();

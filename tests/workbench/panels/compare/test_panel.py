@@ -122,8 +122,17 @@ def test_the_list_shows_tags_state_duration_and_the_best_of_a_metric(
     assert panel.state["column"] == "loss"  # the first with a direction
     assert (first_row["value"], second["value"]) == ("0.250", "0.300")  # its best, not its last
     assert (first_row["best"], second["best"]) == (True, False)
+    assert second["reason"] == ""
     panel.set(column="speed")
     assert [run["value"] for run in panel.state["runs"]] == ["", "0.750"]  # no direction: the last
+
+
+def test_the_list_says_why_a_run_failed(panel: ComparePanel, workspace: wb.Workspace) -> None:
+    with pytest.raises(RuntimeError), workspace.start_run("tries"):
+        raise RuntimeError("CUDA out of memory:\n tried to allocate <2 GiB>")
+    panel.refresh()
+    assert panel.state["runs"][0]["status"] == "failed"
+    assert panel.state["runs"][0]["reason"] == "RuntimeError: CUDA out of memory: tried to allocate <2 GiB>"
 
 
 def test_the_first_charts_are_of_validation_metrics_with_a_curve(
