@@ -179,7 +179,8 @@ class ComparePanel(LivePanel):
         chosen = newest if self._chosen is None else self._chosen
         nothing: Mapping[int, Mapping[str, Any]] = {row.id: {} for row in shown}
         summaries = self._readable(lambda: self._reader.summaries(shown), nothing)
-        declared = self._readable(lambda: self._reader.declared(shown), {})
+        undeclared: Mapping[int, Any] = {}
+        declared = self._readable(lambda: self._reader.declared(shown), undeclared)
         state: dict[str, Any] = {
             "more": listed.start > 1,
             "chosen": chosen,
@@ -272,7 +273,8 @@ class ComparePanel(LivePanel):
             for name in dict.fromkeys(names)
             if _count(summaries, row, name)
         }
-        held = self._readable(lambda: self._curves.series(counts), {})
+        none: Mapping[tuple[int, str], Any] = {}
+        held = self._readable(lambda: self._curves.series(counts), none)
         most = MAX_SENT_POINTS // (_POINTS_PER_BUCKET * max(len(counts), 1))
         buckets = max(min(int(view.width) // _PIXELS_PER_BUCKET, most), _MIN_BUCKETS)
         wish = ChartWish(view.axis, view.smoothing, buckets, view.average, view.window)
