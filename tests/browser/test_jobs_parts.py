@@ -74,3 +74,67 @@ def test_a_row_says_what_the_log_leaves_out_and_links_to_all_of_it(
         assert bridge.errors == []
     finally:
         bridge.close()
+
+
+LISTS = """
+from pydantic import Field
+
+import workbench as wb
+
+class Options(wb.Options):
+    cuts: list[int] = [1, 5]
+    seeds: list[int] = Field(default_factory=list)
+    run: int = 0
+
+class Lists(wb.BaseAdapter):
+    name, title = "lists", "Lists"
+
+    def options(self, task):
+        return Options if task == "eval" else super().options(task)
+
+    def evaluate(self, options, job):
+        return wb.Result()
+
+    def find_problems(self, task, options, workspace):
+        return [("run", f"no run {options.run}")] if options.run else []
+
+adapter = Lists()
+"""
+
+
+def test_a_form_says_how_a_value_is_written_and_all_that_is_wrong_at_once(
+    chromium: Browser, workspace: wb.Workspace, tmp_path: Path
+) -> None:
+    (folder := tmp_path / "packages").mkdir()
+    install(folder, "lists", LISTS)
+    with on_path(folder):
+        bridge = Bridge(chromium, JobsPanel(workspace, adapter="lists"))
+        try:
+            page = bridge.page
+            page.get_by_role("button", name="Evaluate").click()
+            form = page.get_by_role("form", name="Evaluate")
+            form.get_by_label("Cuts").fill("1, five")
+            form.get_by_label("Seeds").fill("0-4")
+            form.get_by_label("Run").fill("999")
+            form.get_by_role("button", name="Evaluate").click()
+            bridge.deliver()
+            expect(form.locator(".wb-wrong").nth(0)).to_have_text(
+                "not valid JSON: 1, five; write it like [1,5]"
+            )
+            expect(form.locator(".wb-wrong").nth(1)).to_contain_text("0-4; write it like [1, 2]")
+            expect(form.locator(".wb-wrong").nth(2)).to_have_text("no run 999")
+            expect(form.get_by_label("Cuts")).to_be_focused()
+            page.get_by_role("button", name="Notebook").click()
+            path = page.get_by_label("Path")
+            path.fill("nowhere/at-all.ipynb")
+            page.get_by_role("button", name="Read parameters").click()
+            bridge.deliver()
+            expect(
+                page.get_by_role("alert").filter(has_text="no file 'nowhere/at-all.ipynb'")
+            ).to_be_visible()
+            expect(path).to_have_attribute("aria-invalid", "true")
+            path.fill("nowhere/else.ipynb")
+            assert path.get_attribute("aria-invalid") is None
+            assert bridge.errors == []
+        finally:
+            bridge.close()

@@ -77,6 +77,7 @@ def test_a_visitor_finds_pictures_with_korean_words_a_picture_and_another_length
     expect(page.locator(".wb-given")).to_contain_text("sea.png")
     page.get_by_label("Remove sea.png").click()
     expect(page.get_by_text("Start a search")).to_be_visible()
+    expect(page.get_by_label("Query")).to_be_focused()
 
     expect(page.get_by_text("Drawn for the tests.")).to_be_visible()
     assert seen.strangers() == []
@@ -103,7 +104,7 @@ def test_samples_and_more_like_this_search_with_one_click(
     expect(page.get_by_label("Query")).to_have_value("피자")
     page.locator(".wb-hit").nth(1).hover()
     liked = captions(page)[1]
-    page.get_by_role("button", name=f"more like {liked}").click()
+    page.get_by_role("button", name=f"more like this: {liked}").click()
     first_is(page, liked)
     expect(page.locator(".wb-given")).to_contain_text(liked)
 
@@ -159,6 +160,9 @@ def test_problems_are_shown_on_the_page(visit: Callable[..., Visit], search_url:
     ask(page, "dog")
     first_is(page, "dog")
     expect(page.get_by_role("alert")).to_be_hidden()
+    ask(page, "  ")
+    expect(page.get_by_role("alert")).to_contain_text("empty")
+    expect(page.locator(".wb-hit")).to_have_count(0)  # those of the query before are not shown under this one
 
     ask(page, "boom")
     expect(page.get_by_role("alert")).to_contain_text("search")
@@ -179,11 +183,10 @@ def test_a_dropped_and_a_pasted_picture_are_searched(visit: Callable[..., Visit]
     hand_over = """([bytes, kind]) => {
         const transfer = new DataTransfer();
         transfer.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, {type: "image/png"}));
-        const root = document.querySelector(".wb-search");
         const event = kind === "drop"
             ? new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true})
             : new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true, cancelable: true});
-        root.querySelector("input").dispatchEvent(event);
+        document.body.dispatchEvent(event);  // anywhere on the page, with nothing focused
     }"""
     page.evaluate(hand_over, [list(draw("#c62828")), "drop"])
     first_is(page, "heart")

@@ -170,6 +170,10 @@ class LocalJob(Job):
         self.check_over()
         row = self._row
         options = row.options
+        if records.DAMAGED in options:
+            raise BadInput(
+                f"the stored options of job {self.id} are damaged", hint="Start a new job instead."
+            )
         if row.source:
             check_folder(row.cwd, row.source)
             if not source_copy(self._home, row.source_sha256).is_file():

@@ -2,8 +2,8 @@
 
 ::
 
-    state            {"runs": [{"id", "name", "experiment", "status", "tags", "notes", "began", "ended",
-                                "value", "number", "best"}, ...] newest first,
+    state            {"runs": [{"id", "name", "experiment", "status", "tags", "notes", "reason", "began",
+                                "ended", "value", "number", "best"}, ...] newest first,
                       "more": whether older runs are left out,
                       "chosen": [id, ...], "slots": [colour, ...] one per chosen run, "metrics": [name, ...],
                       "column": metric shown for each run, "column_better": its direction,
@@ -21,16 +21,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import traitlets
 
 from workbench.compare import Comparison, RunSnapshot
 from workbench.compare.charts import ChartWish, chart_lines
 from workbench.compare.curves import AXES, Line
-from workbench.errors import BadInput, UnknownRun, WorkbenchError
+from workbench.errors import BadInput, StoreError, StoreUnavailable, UnknownRun, WorkbenchError
 from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.live import LivePanel
 from workbench.panels.compare.html import page_html
@@ -52,6 +52,9 @@ CHOSEN_AT_START, LISTED_RUNS = 3, 300
 
 #: Pixels per bucket, points kept per bucket, and minimum number of buckets of a curve.
 _PIXELS_PER_BUCKET, _POINTS_PER_BUCKET, _MIN_BUCKETS = 2, 4, 24
+
+
+T = TypeVar("T")
 
 
 _KINDS = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
@@ -86,6 +89,7 @@ class ComparePanel(LivePanel):
         self._curves = workspace.curve_reader()
         self._drawn: dict[tuple[str, tuple[int, ...]], tuple[Any, Line]] = {}
         self._sent: dict[str, Any] = {}
+        self._unread: StoreError | None = None
         self._comparison: Comparison | None = None
         self._lines: list[tuple[str, Line]] = []
         # Complete from the start, because the first look may not reach the workspace.
@@ -167,13 +171,16 @@ class ComparePanel(LivePanel):
 
     def look(self) -> tuple[dict[str, Any], float]:
         """Return the listed runs and the comparison of the chosen ones."""
+        self._unread = None
         listed, rows = self._reader.look(LISTED_RUNS, self._chosen or ())
         shown = sorted(rows.values(), key=lambda row: -row.id)
         # Until runs are chosen by hand, the newest few are compared.
         newest = sorted(row.id for row in shown[:CHOSEN_AT_START])
         chosen = newest if self._chosen is None else self._chosen
-        summaries = self._reader.summaries(shown)
-        declared = self._reader.declared(shown)
+        nothing: Mapping[int, Mapping[str, Any]] = {row.id: {} for row in shown}
+        summaries = self._readable(lambda: self._reader.summaries(shown), nothing)
+        undeclared: Mapping[int, Any] = {}
+        declared = self._readable(lambda: self._reader.declared(shown), undeclared)
         state: dict[str, Any] = {
             "more": listed.start > 1,
             "chosen": chosen,
@@ -191,15 +198,35 @@ class ComparePanel(LivePanel):
             if picked:
                 self._comparison = self._compared(picked, summaries, declared)
                 state["comparison"] = plain_json(self._comparison)
+        except UnknownRun as error:
+            hint = error.hint or "Select other runs below."
+            state["problem"] = {"message": error.message, "hint": hint}
+            picked = []
         except WorkbenchError as error:
             state["problem"] = {"message": error.message, "hint": error.help}
             picked = []
         view = self._settled(picked, summaries)
         self._draw(view, picked, summaries)
+        if self._unread is not None and state["problem"] is None:
+            message = f"some of these runs' data cannot be read: {self._unread.message}"
+            state["problem"] = {"message": message, "hint": self._unread.hint}
         state["slots"] = self._colours(chosen)
         state["view"] = asdict(view)
         state |= listed_runs(shown, summaries, declared, view)
         return state, LOOK_SECONDS
+
+    def _readable(self, read: Callable[[], T], nothing: T) -> T:
+        """Return what is read; of a part of the database that is damaged nothing, and remember why.
+
+        The other parts are still shown. A database that cannot be reached for a while ends the look instead.
+        """
+        try:
+            return read()
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            self._unread = error
+            return nothing
 
     def _compared(
         self,
@@ -246,7 +273,8 @@ class ComparePanel(LivePanel):
             for name in dict.fromkeys(names)
             if _count(summaries, row, name)
         }
-        held = self._curves.series(counts)
+        none: Mapping[tuple[int, str], Any] = {}
+        held = self._readable(lambda: self._curves.series(counts), none)
         most = MAX_SENT_POINTS // (_POINTS_PER_BUCKET * max(len(counts), 1))
         buckets = max(min(int(view.width) // _PIXELS_PER_BUCKET, most), _MIN_BUCKETS)
         wish = ChartWish(view.axis, view.smoothing, buckets, view.average, view.window)

@@ -112,6 +112,7 @@ def listed_runs(
                 "status": row.status,
                 "tags": [_tag(name, value) for name, value in row.tags.items()],
                 "notes": row.notes[:_NOTE_CHARACTERS],
+                "reason": _reason(row.error),
                 "began": row.created_at,
                 "ended": row.finished_at,
                 "value": text,
@@ -132,6 +133,12 @@ def _best(entry: Mapping[str, Any] | None, better: Better | None, statistic: str
         return None
     value = entry.get({"higher": "max", "lower": "min"}[better] if better else statistic)
     return None if value is None else float(value)
+
+
+def _reason(error: Mapping[str, Any] | None) -> str:
+    """Return why a run failed or was lost, in one line."""
+    parts = (str((error or {}).get(key) or "") for key in ("type", "message"))
+    return " ".join(": ".join(filter(None, parts)).split())[:_NOTE_CHARACTERS]
 
 
 def _tag(name: str, value: Any) -> str:

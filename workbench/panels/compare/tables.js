@@ -49,13 +49,15 @@ function finalTable(final, base, runs, statistic, act) {
       const way = row.better ?? "none";
       const direction = row.better ? `${row.better} is better` : "no direction";
       const next = NEXT_WAY[way] ?? "no direction";
-      const flip = h("button", { type: "button", class: "wb-way", "data-key": `way ${row.name}`, "aria-label": `${row.name}: ${direction}; change to ${next}`, title: `${direction}; click for ${next}`, onclick: () => act({ better: { [row.name]: NEXT_WAY[way] } }) }, WAYS[row.better] ?? "↑↓");
+      const flip = h("button", { type: "button", class: "wb-way", "data-key": `way ${row.name}`, "aria-label": `${WAYS[row.better] ?? "↑↓"} of ${row.name}: ${direction}; change to ${next}`, title: `${direction}; click for ${next}`, onclick: () => act({ better: { [row.name]: NEXT_WAY[way] } }) }, WAYS[row.better] ?? "↑↓");
       return h("th", { scope, title: row.description || row.name }, h("span", { class: "wb-value" }, row.name), " ", flip);
     },
     cell: (place) => {
       const best = row.best.includes(place);
       const text = row.texts[place];
-      return h("td", { class: `wb-end${best ? " wb-best" : ""}${text === "–" ? " wb-muted" : ""}` }, best && trophy(), text, row.deltas[place] && h("span", { class: "wb-delta" }, ` ${row.deltas[place]}`));
+      // The baseline has none; its place is kept where values stand under each other.
+      const delta = row.deltas.some(Boolean) && h("span", { class: "wb-delta" }, row.deltas[place] ? ` ${row.deltas[place]}` : "");
+      return h("td", { class: `wb-end${best ? " wb-best" : ""}${text === "–" ? " wb-muted" : ""}` }, best && trophy(), text, delta);
     },
   }));
   const which = h("select", { "aria-label": "Value shown for each metric", "data-key": "statistic", onchange: (event) => act({ statistic: event.target.value }) }, ...[["last", "Final"], ["best", "Best"], ["min", "Lowest"], ["max", "Highest"]].map(([value, label]) => h("option", { value }, label)));
@@ -113,10 +115,10 @@ function makeRunList(act) {
       "tr",
       { class: chosen ? "wb-chosen" : null, "data-run-row": run.id },
       h("td", {}, box),
-      h("td", { title: run.notes ? `${run.name}\n${run.notes}` : run.name }, h("label", { class: "wb-name", for: box.id }, slot === undefined ? h("span", { class: "wb-swatch" }) : swatch(slot), runName(run), h("span", { class: "wb-muted" }, ` #${run.id}`))),
+      h("td", { title: run.notes ? `${run.name}\n${run.notes}` : run.name }, h("label", { class: "wb-name", for: box.id }, slot === undefined ? h("span", { class: "wb-swatch" }) : swatch(slot), runName(run)), h("span", { class: "wb-muted" }, ` #${run.id}`)),
       h("td", { class: "wb-muted", title: run.experiment }, h("span", { class: "wb-name" }, run.experiment)),
       h("td", { class: "wb-tags" }, ...tags),
-      h("td", {}, h("span", { class: `wb-pill wb-${run.status}` }, run.status)),
+      h("td", {}, h("span", { class: `wb-pill wb-${run.status}` }, run.status), run.reason && h("span", { class: "wb-name wb-reason", title: run.reason }, run.reason)),
       h("td", { class: "wb-muted wb-num", "data-began": run.status === "running" && !run.ended ? run.began : null }, durationOf(run)),
       h("td", { class: run.best ? "wb-end wb-best" : "wb-end" }, run.best && trophy(), run.value || h("span", { class: "wb-muted" }, "–")),
     );

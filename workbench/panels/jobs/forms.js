@@ -42,6 +42,12 @@ function fieldValue({ field, control }, start) {
   return number;
 }
 
+// How a value that has no control of its own is written: as its default is, if that shows anything.
+function example(start) {
+  const text = JSON.stringify(start ?? null);
+  return ["null", "[]", "{}"].includes(text) ? '[1, 2] or {"name": 1}' : text;
+}
+
 // Form rows: drawn from a schema, read, and marked with their errors.
 function fieldRows(number) {
   let rows = [];
@@ -78,8 +84,8 @@ function fieldRows(number) {
           const value = fieldValue(row, start[row.field.name]);
           if (value !== undefined && JSON.stringify(value) !== JSON.stringify(start[row.field.name])) options[row.field.name] = value;
         } catch (error) {
-          const kind = row.field.kind === "json" ? "not valid JSON" : "not a number";
-          problems.push([row.field.name, `${kind}: ${row.control.value.trim()}`]);
+          const text = row.control.value.trim();
+          problems.push([row.field.name, row.field.kind === "json" ? `not valid JSON: ${text}; write it like ${example(start[row.field.name])}` : `not a number: ${text}`]);
         }
       }
       this.wrong([]);
@@ -152,6 +158,7 @@ function notebookForm(model, offer, number, done) {
     onkeydown: submitOnEnter,
     oninput: () => {
       read = null;
+      path.removeAttribute("aria-invalid");
       submit.hidden = true;
       look.hidden = false;
       fields.draw([], {});
@@ -192,6 +199,10 @@ function notebookForm(model, offer, number, done) {
     },
     refuse(message) {
       look.disabled = submit.disabled = false;
+      if (read === null) {
+        path.setAttribute("aria-invalid", "true");
+        path.focus();
+      }
       if (read === null || !fields.wrong(message.problems)) problem.show(message);
     },
   };

@@ -149,8 +149,9 @@ function jobRow(model, id, home) {
     row,
     update,
     leave: () => open === "log" && send("log", { open: false }),
-    refuse({ message, hint }) {
-      problem.replaceChildren(h("b", {}, message), h("span", {}, hint ?? ""));
+    refuse({ message, hint, problems = [] }) {
+      const text = problems.map(([field, reason]) => (field ? `${field}: ${reason}` : reason)).join("\n") || message;
+      problem.replaceChildren(h("b", {}, text), h("span", {}, hint ?? ""));
       problem.hidden = false;
       if (open === "result") toggle("result");
     },

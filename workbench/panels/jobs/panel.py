@@ -41,6 +41,8 @@ import traitlets
 from workbench.adapter.options import check_job
 from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, UnknownAdapter, WorkbenchError
+from workbench.home import Home
+from workbench.jobs.checking import check_beginning
 from workbench.jobs.submission import NOTEBOOK, local_notebook
 from workbench.notebooks.parameters import check_parameters, parameters_model
 from workbench.panels.base.assets import assets, panel_script
@@ -49,7 +51,7 @@ from workbench.panels.base.live import LivePanel
 from workbench.panels.jobs.paths import place_options, placed
 from workbench.panels.results.html import result_style, table_html
 from workbench.panels.results.show import render_html
-from workbench.store.records import FINAL_STATUSES
+from workbench.store.records import DAMAGED, FINAL_STATUSES
 
 if TYPE_CHECKING:
     from workbench.base_workspace import BaseWorkspace
@@ -86,7 +88,8 @@ STATES: Mapping[str, tuple[str, ...]] = {
 _LABELS = {"train": "Train", "eval": "Evaluate", "index_build": "Build index", NOTEBOOK: "Notebook"}
 
 
-_BUTTON_ORDER = ("index_build", "eval", "train")
+#: The order of one's work.
+_BUTTON_ORDER = ("train", "eval", "index_build")
 
 
 #: Hints that name a command of the terminal, which a reader of the panel has no use for.
@@ -269,7 +272,11 @@ class JobsPanel(LivePanel):
             if isinstance(content.get("path"), str):
                 check_parameters(local_notebook(content["path"]), rest)
             else:
-                check_job(get_adapter(content.get("adapter") or None), str(content.get("job_type")), rest)
+                family, job_type = get_adapter(content.get("adapter") or None), str(content.get("job_type"))
+                if isinstance(self.workspace, Home):
+                    check_beginning(family, job_type, rest, self.workspace)
+                else:
+                    check_job(family, job_type, rest)  # what the workspace holds, its server checks
         except BadOptions as error:
             return [[name, message] for name, message in error.problems if name.split(".")[0] not in known]
         return []
@@ -342,7 +349,7 @@ def _row_of(job: Job) -> dict[str, Any]:
         "left": progress.left if running else None,
         "summary": job.summary,
         "hasResult": kept,
-        "error": {"cell": error.get("cell"), "message": _plain(error.get("message"))} if error else None,
+        "error": {"cell": error.get("cell"), "message": _reason(error)} if error else None,
         "ended": job.finished_at.timestamp() if job.finished_at else None,
         "took": _seconds(job),
         "notebook": str(job.notebook or ""),
@@ -359,10 +366,11 @@ def _seconds(job: Job) -> float | None:
     return max((job.finished_at - job.started_at).total_seconds(), 0.0)
 
 
-def _plain(message: Any) -> str:
-    """Return an error without advice for a terminal."""
-    lines = [line for line in str(message or "").splitlines() if not _FOR_TERMINALS.search(line)]
-    return "\n".join(lines)
+def _reason(error: Mapping[str, Any]) -> str:
+    """Return why a job failed, without advice for a terminal."""
+    lines = str(error.get("message") or "").splitlines()
+    reason = "\n".join(line for line in lines if not _FOR_TERMINALS.search(line))
+    return reason or ("the stored reason is damaged" if DAMAGED in error else "")
 
 
 def _name(job: Job) -> str:

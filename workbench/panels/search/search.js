@@ -355,6 +355,10 @@ function toolbar(store) {
 // The picture or item that is searched with, and a button to remove it.
 function pictureChip(store) {
   const chip = h("span", { class: "wb-given", hidden: true });
+  const remove = () => {
+    store.clear();
+    chip.closest("form").querySelector('input[type="text"]').focus(); // the button that had it is gone
+  };
   let drawn = null;
   store.subscribe(({ question }) => {
     if (question === drawn) return;
@@ -363,9 +367,9 @@ function pictureChip(store) {
     if (chip.hidden) return;
     const name = question.by === "item" ? `like “${question.name}”` : question.name;
     chip.replaceChildren(
-      h("img", { src: question.url, alt: "" }),
+      h("img", { src: question.url, alt: "", onerror: (event) => event.target.remove() }),
       h("span", { title: name }, name),
-      h("button", { type: "button", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => store.clear() }, "×"),
+      h("button", { type: "button", "aria-label": `Remove ${name}`, title: "Remove", onclick: remove }, "×"),
     );
   });
   return chip;
@@ -397,6 +401,7 @@ function searchForm(store, root) {
     input.value = text;
     if (text.trim()) store.ask({ by: "text", query: text.trim() });
     else {
+      store.clear(); // the results of the last query are not those of this one
       store.refuse("The query is empty.", "Type a word or two, or try one of the samples.");
       input.focus();
     }
@@ -452,19 +457,21 @@ function acceptDrops(store, root) {
     event.stopPropagation();
     over.hidden = false;
   };
-  root.addEventListener("dragenter", claim);
-  root.addEventListener("dragover", claim);
-  root.addEventListener("dragleave", (event) => {
-    if (!root.contains(event.relatedTarget)) over.hidden = true;
+  // A published page is this panel and nothing else, so a picture may be dropped or pasted anywhere on it.
+  const place = document.body.dataset.voila ? document : root;
+  place.addEventListener("dragenter", claim);
+  place.addEventListener("dragover", claim);
+  place.addEventListener("dragleave", (event) => {
+    if (!place.contains(event.relatedTarget)) over.hidden = true;
   });
-  root.addEventListener("drop", (event) => {
+  place.addEventListener("drop", (event) => {
     over.hidden = true;
     if (!carriesFile(event)) return;
     event.preventDefault();
     event.stopPropagation();
     takePicture(store, firstPicture(event.dataTransfer));
   });
-  root.addEventListener("paste", (event) => {
+  place.addEventListener("paste", (event) => {
     const picture = firstPicture(event.clipboardData);
     if (!picture) return;
     event.preventDefault();
@@ -489,7 +496,7 @@ function hitPart(store, hit, weak, focusResults) {
       {},
       hit.url && h("div", { class: "wb-pic" }, h("img", { src: hit.url, alt: caption, decoding: "async" })),
       hit.url && store.setup.by.item &&
-        h("button", { type: "button", class: "wb-more", "aria-label": `more like ${caption}`, onclick: more }, "more like this"),
+        h("button", { type: "button", class: "wb-more", "aria-label": `more like this: ${caption}`, onclick: more }, "more like this"),
       h(
         "figcaption",
         {},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -120,8 +122,17 @@ def test_the_list_shows_tags_state_duration_and_the_best_of_a_metric(
     assert panel.state["column"] == "loss"  # the first with a direction
     assert (first_row["value"], second["value"]) == ("0.250", "0.300")  # its best, not its last
     assert (first_row["best"], second["best"]) == (True, False)
+    assert second["reason"] == ""
     panel.set(column="speed")
     assert [run["value"] for run in panel.state["runs"]] == ["", "0.750"]  # no direction: the last
+
+
+def test_the_list_says_why_a_run_failed(panel: ComparePanel, workspace: wb.Workspace) -> None:
+    with pytest.raises(RuntimeError), workspace.start_run("tries"):
+        raise RuntimeError("CUDA out of memory:\n tried to allocate <2 GiB>")
+    panel.refresh()
+    assert panel.state["runs"][0]["status"] == "failed"
+    assert panel.state["runs"][0]["reason"] == "RuntimeError: CUDA out of memory: tried to allocate <2 GiB>"
 
 
 def test_the_first_charts_are_of_validation_metrics_with_a_curve(
@@ -334,6 +345,33 @@ def until(failure: str, condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline, failure
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("part", ["metric_summary", "metric_point"])
+def test_a_damaged_part_of_the_database_is_told_and_hides_no_other(
+    workspace: wb.Workspace, part: str
+) -> None:
+    curve(workspace, [3.0, 2.0, 1.0], lr=1)
+    workspace.close()
+    file = workspace.path / "workbench.db"
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("pragma wal_checkpoint(truncate)")
+        page = database.execute("select rootpage from sqlite_master where name = ?", (part,)).fetchone()[0]
+        size = database.execute("pragma page_size").fetchone()[0]
+    with file.open("r+b") as damaged:
+        damaged.seek((page - 1) * size)
+        damaged.write(b"\xff" * size)
+    with wb.Workspace(workspace.path) as home:
+        panel = ComparePanel(home)
+        try:
+            state = panel.state
+            assert [run["experiment"] for run in state["runs"]] == ["tries"]
+            assert [row["key"] for row in state["comparison"]["config"]] == ["lr"]
+            assert state["problem"]["message"].startswith("some of these runs' data cannot be read: ")
+            assert "damaged" in state["problem"]["hint"]
+            assert not state["problem"].get("stale")
+        finally:
+            panel.close()
 
 
 def test_a_metric_logged_while_the_panel_is_shown_appears_by_itself(

@@ -55,9 +55,11 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_the_buttons_are_the_jobs_the_adapter_offers_index_first(sent: Sent, toy: wb.BaseAdapter) -> None:
+def test_the_buttons_are_the_jobs_the_adapter_offers_in_the_order_of_work(
+    sent: Sent, toy: wb.BaseAdapter
+) -> None:
     offers = sent.panel.setup["offers"]
-    assert [offer["label"] for offer in offers] == ["Build index", "Evaluate", "Train"]
+    assert [offer["label"] for offer in offers] == ["Train", "Evaluate", "Build index"]
     form = offers[1]["forms"][0]
     assert (form["adapter"], form["title"]) == ("toy", "A toy that counts")
     assert [field["name"] for field in form["fields"]] == list(toy.options("eval").model_fields)
@@ -71,9 +73,9 @@ def test_an_empty_workspace_has_no_rows_and_is_polled_slowly(sent: Sent) -> None
         "offset": 0,
         "going_on": 0,
         "types": [
-            {"type": "index_build", "label": "Build index"},
-            {"type": "eval", "label": "Evaluate"},
             {"type": "train", "label": "Train"},
+            {"type": "eval", "label": "Evaluate"},
+            {"type": "index_build", "label": "Build index"},
             {"type": "notebook", "label": "Notebook"},
         ],
         "shown": {"type": "", "state": ""},
@@ -434,3 +436,14 @@ def test_a_path_is_looked_for_where_jupyterlab_shows_it(
     reply = sent.ask(type="declare", form="notebook", path="no/such.ipynb", root=str(root))
     assert reply is not None
     assert "JupyterLab's folder" in reply["message"]
+
+
+def test_a_job_whose_row_is_damaged_says_so(sent: Sent, workspace: wb.Workspace) -> None:
+    lost = {records.DAMAGED: "no"}
+    job_id = add(workspace, status="failed", error=lost, options=lost)
+    sent.panel.refresh()
+    assert sent.rows()[0]["error"] == {"cell": None, "message": "the stored reason is damaged"}
+    reply = sent.ask(type="retry", id=job_id)
+    assert reply is not None
+    assert reply["message"] == f"the stored options of job {job_id} are damaged"
+    assert reply["hint"] == "Start a new job instead."
