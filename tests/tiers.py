@@ -1,7 +1,7 @@
 """Which tests are slow: those that start browsers, servers, kernels or trainings, or wait for processes.
 
 ``pytest -m "not slow"`` leaves them out and answers in about three minutes. A file belongs here as long as it
-takes more than a few seconds on a quiet machine.
+takes more than a few seconds on a quiet machine; single tests carry the marker themselves.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ SLOW_FILES = frozenset(
         "workbench/commands/test_serve.py",
         "workbench/host/test_signals.py",
         "workbench/jobs/test_jobs.py",
+        "workbench/notebooks/test_execution.py",
         "workbench/publish/test_page.py",
         "workbench/publish/test_server.py",
         "workbench/remote/test_comparing.py",

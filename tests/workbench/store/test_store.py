@@ -174,6 +174,7 @@ def test_best_follows_the_declared_direction_and_guesses_none(
     assert store.summaries([run_id])[run_id][0].best == best
 
 
+@pytest.mark.slow
 def test_writers_in_many_processes_lose_nothing(store: Store) -> None:
     run_id = store.add_run(records.RunRecord(experiment_id=0), "e").id or 0
     program = (
@@ -196,6 +197,7 @@ def test_opening_an_up_to_date_database_does_without_alembic(store: Store) -> No
     subprocess.run([sys.executable, "-c", program, address(store)], check=True)
 
 
+@pytest.mark.slow
 def test_many_may_open_a_new_database_at_once(database: str) -> None:
     program = "import sys; from workbench.store.store import Store; Store(sys.argv[1])"
     processes = [subprocess.Popen([sys.executable, "-c", program, database]) for _ in range(4)]
@@ -306,6 +308,7 @@ sys.exit("; ".join(failed) or 0)
 """
 
 
+@pytest.mark.slow
 def test_sixteen_writers_lose_nothing(store: Store, request: pytest.FixtureRequest) -> None:
     transactions = LONG_TRANSACTIONS if request.config.getoption("--long") else TRANSACTIONS
     own = [running(store).id for _ in range(WRITERS)]
@@ -350,6 +353,7 @@ while (job := store.claim_job(worker, 30)) is not None:
 """
 
 
+@pytest.mark.slow
 def test_no_job_is_run_by_two_workers(store: Store) -> None:
     for _ in range(200):
         store.add_job(records.JobRecord(type="eval"))

@@ -129,6 +129,7 @@ def test_invalid_options_are_refused_field_by_field(sent: Sent) -> None:
     assert sent.rows() == []
 
 
+@pytest.mark.slow
 def test_a_job_submitted_in_the_panel_runs_and_shows_its_result_and_log(sent: Sent) -> None:
     reply = sent.ask(type="submit", form="eval", job_type="eval", adapter="toy", options={"k": 2})
     assert reply is not None
@@ -322,6 +323,7 @@ def test_the_form_of_a_notebook_has_its_declared_parameters(sent: Sent, own_note
     assert reply["values"] == {"steps": 3, "name": "첫째"}
 
 
+@pytest.mark.slow
 def test_a_notebook_is_submitted_and_retried_unchanged(
     sent: Sent, workspace: wb.Workspace, own_notebook: Path
 ) -> None:
@@ -343,6 +345,7 @@ def test_a_notebook_is_submitted_and_retried_unchanged(
     assert "첫째 7" in workspace.job(again["id"]).wait(60).logs()
 
 
+@pytest.mark.slow
 def test_a_result_below_its_floor_is_shown_although_the_job_failed(
     sent: Sent, workspace: wb.Workspace
 ) -> None:
