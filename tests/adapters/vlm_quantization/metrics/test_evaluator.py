@@ -455,7 +455,7 @@ SAME = SameItem([1, 2], [1, 2, 3])
         (lambda: evaluate_codes(Q, G.tolist(), SAME), "gallery codes must be packed.*int64"),
         (lambda: evaluate_codes(Q, G[:, :8], SAME), "query and gallery codes.*16 and 8 bytes"),
         (lambda: evaluate_codes(Q[:1], G, SAME), "relevance.*2 queries and 3 items.*1 queries and 3 items"),
-        (lambda: evaluate_codes(Q[:0], G, SameItem(np.empty(0, int), [1, 2, 3])), "query ids: there are none"),
+        (lambda: evaluate_codes(Q[:0], G, SameItem(np.empty(0, int), [1, 2, 3])), "query ids.*are none"),
         (lambda: SameItem([1, 2], ["1", "2"]), "query and gallery ids.*int64 and <U1"),
         (lambda: SameItem([[1], [2]], [1]), r"ids must be.*int64 \(2, 1\)"),
         (lambda: SharedLabel(np.ones((2, 3)), np.ones((3, 4))), r"labels.*\(2, 3\) and \(3, 4\)"),
