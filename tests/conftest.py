@@ -43,6 +43,11 @@ if _QUICKER not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_QUICKER, os.environ.get("PYTHONPATH")]))
 
 
+def python_path(*folders: Path) -> str:
+    """Return a ``PYTHONPATH`` of these folders and what makes processes quicker to start, and no others."""
+    return os.pathsep.join([*map(str, folders), _QUICKER])
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="soaks, and the long form of the fault suite")
 

@@ -59,7 +59,7 @@ def test_the_tour_shows_every_panel_and_builds_an_index(
     jobs.get_by_role("button", name="Build index", exact=True).click()
     row = jobs.get_by_role("listitem").filter(has_text="more shapes")
     # A state is a word and a colour; the colour survives the styles of the other panels.
-    expect(row.get_by_text("succeeded")).to_have_css("color", "rgb(29, 127, 78)")
+    expect(row.get_by_text("succeeded")).to_have_css("color", "rgb(26, 115, 71)")
     expect(row).to_contain_text("7 shapes")
     assert "more shapes" in shapes_workspace.index_names()
     row.get_by_role("button", name="result").click()

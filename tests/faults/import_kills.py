@@ -1,4 +1,4 @@
-"""Import from another tool, and be killed at each write in turn: ``python import_kills.py FOLDER``.
+"""Import from another tool, and be killed at every n-th write: ``python import_kills.py FOLDER N``.
 
 ``FOLDER`` has ``first`` and ``then``: what the other tool had recorded at two moments. Each attempt is a fork
 of this process, so that all of them import the package once. Prints ``{"kills": N, "faults": […]}``.
@@ -22,7 +22,7 @@ from workbench.runs.imports.mlflow import import_mlflow
 from workbench.runs.imports.tensorboard import import_tensorboard
 from workbench.store.store import Store
 
-FOLDER = Path(sys.argv[1])
+FOLDER, EVERY = Path(sys.argv[1]), int(sys.argv[2])
 
 imports._BATCH_POINTS = 3  # so that a metric takes several transactions
 
@@ -102,7 +102,7 @@ def tool(stage: str) -> None:
 
 
 def main() -> None:
-    """Kill at each write of the first import and of the one that continues it."""
+    """Kill at the writes of the first import and of the one that continues it."""
     kills, faults = 0, []
     complete: Any = {"count": 0, "runs": {}}
     before = FOLDER / "empty"
@@ -137,7 +137,7 @@ def main() -> None:
             if again != {"new": 0, "changed": 0}:
                 faults.append(f"{where}: a third import changed something: {again}")
             shutil.rmtree(home)
-            number += 1
+            number += EVERY
         complete, before = wanted, reference
     print(json.dumps({"kills": kills, "faults": faults, "runs": complete["runs"]}))
 

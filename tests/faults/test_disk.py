@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import python_path
 from tests.faults.report import Report
 
 HERE = Path(__file__).parent
@@ -23,7 +24,7 @@ print(json.dumps(scenario(pathlib.Path(sys.argv[1]))))
 
 
 def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, own_mounts: list[str], report: Report) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": python_path(HERE.parents[1])}
     done = subprocess.run(
         [*own_mounts, sys.executable, "-c", RUN.format(module="small_disk"), str(tmp_path), str(HERE.parent)],
         env=environment,
@@ -80,7 +81,7 @@ def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, own_mounts: list[str
 
 
 def test_a_disk_that_can_only_be_read(tmp_path: Path, own_mounts: list[str], toy_package: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(toy_package), str(HERE.parents[1])])}
+    environment = {**os.environ, "PYTHONPATH": python_path(toy_package, HERE.parents[1])}
     done = subprocess.run(
         [*own_mounts, sys.executable, "-c", RUN.format(module="read_only"), str(tmp_path), str(HERE.parent)],
         env=environment,

@@ -20,6 +20,8 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from tests.conftest import python_path
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -193,7 +195,7 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(installed: Path, tm
     empty.mkdir()
     clean = {
         name: value for name, value in os.environ.items() if not name.startswith(("WORKBENCH", "PYTHON"))
-    }
+    } | {"PYTHONPATH": python_path()}
     where = subprocess.run(
         [
             python,

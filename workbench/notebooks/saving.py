@@ -89,8 +89,11 @@ class NotebookSaver:
             signature = _notary().compute_signature(nbformat.reads(text, as_version=4))  # type: ignore[no-untyped-call]
             note = _noted(self.path)
             beside = note.with_name(f"{note.name}.part")
-            beside.write_text(f"{self._last_signature}\n{signature}\n", encoding="ascii")
-            beside.replace(note)
+            try:
+                beside.write_text(f"{self._last_signature}\n{signature}\n", encoding="ascii")
+                beside.replace(note)
+            finally:
+                beside.unlink(missing_ok=True)  # where the disk is full
             self._last_signature = signature
 
     def _write(self) -> None:

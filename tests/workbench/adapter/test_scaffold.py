@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from tests.conftest import workspace_in
+from tests.conftest import python_path, workspace_in
 from workbench import cli
 from workbench.adapter import scaffold
 from workbench.adapter.scaffold import write_adapter
@@ -43,7 +43,7 @@ def installed(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     subprocess.run(
         [sys.executable, "-m", "pip", *install, str(made)], check=True, capture_output=True, text=True
     )
-    return {**os.environ, "PYTHONPATH": str(site), "WORKBENCH_WORKER_IDLE": "5"}
+    return {**os.environ, "PYTHONPATH": python_path(site), "WORKBENCH_WORKER_IDLE": "5"}
 
 
 def run(env: dict[str, str], cwd: Path, *command: str) -> subprocess.CompletedProcess[str]:

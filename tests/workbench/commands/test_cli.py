@@ -367,11 +367,11 @@ def test_a_list_is_one_line_per_job_whatever_an_error_said(command: Cli) -> None
     metrics = {f"t2i/R@{k}@128": 0.5 for k in range(1200)}
     for message in ("x" * 8_000 + "\nsecond " * 500, "short"):
         job = submission.submit(command.home, "eval", "toy", start_worker=False)
-        command.home.store.move_job(job.id, expect="queued", to="running")
+        command.home.store.claim_job({"worker_id": "w"}, 60)
         result = wb.Result(summary="half", metrics=metrics, headline=["t2i/R@10@128"], warnings=["w"] * 9)
         command.home.store.save_result(job.id, 0, plain_result(result))
         error = {"cell": 3, "type": "BelowFloor", "message": message}
-        assert command.home.store.move_job(job.id, expect="running", to="failed", error=error)
+        assert command.home.store.move_job(job.id, expect="running", to="failed", attempt=1, error=error)
     lines = command("jobs", "list").strip().splitlines()
     assert len(lines) == 4  # the head, a rule, and one line per job
     assert max(map(len, lines)) < 250

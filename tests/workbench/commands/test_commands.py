@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,6 @@ from workbench.commands import arguments
 from workbench.commands.completion import SHELLS
 from workbench.commands.documents import DOCUMENTS, ERROR, Shape, in_words
 from workbench.jobs import submission
-from workbench.publish import page
 from workbench.search import indexes
 
 PLAIN: Mapping[str, Callable[[Any], bool]] = {
@@ -145,36 +143,6 @@ def test_serving_prints_where(home: wb.Workspace) -> None:
     assert served.returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("program", "said"),
-    [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
-        ("raise SystemExit(3)", "ended with code 3"),
-        ("raise SystemExit(0)", "ended with code 0"),
-    ],
-)
-def test_a_page_whose_server_ends_by_itself_says_so_and_fails(
-    home: wb.Workspace,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    program: str,
-    said: str,
-) -> None:
-    def served(*_: object, **more: object) -> tuple[subprocess.Popen[bytes], str]:
-        assert more["host_names"] == ["a.example"]
-        return subprocess.Popen([sys.executable, "-c", program]), "http://127.0.0.1:1/"
-
-    monkeypatch.setattr(page, "serve", served)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert cli.run(["serve", "--workspace", str(home.path), "--host-name", "a.example", "--json"]) == 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    out, err = capsys.readouterr()
-    assert f"error: the page's server {said}. See its log: " in err
-    assert misfits(DOCUMENTS["serve"], json.loads(out)) == []
-
-
 def test_every_command_has_a_document_that_is_tested() -> None:
     tested = {words for words, _, _ in CALLS} | {"jobs cancel", "doctor", "worker", "serve"}
     assert tested == set(DOCUMENTS)
@@ -248,11 +216,9 @@ def test_a_failure_without_a_message_is_listed(
     workspace: wb.Workspace, toy: wb.BaseAdapter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = submission.submit(workspace, "eval", "toy", start_worker=False)
-    for now, then, change in (
-        ("queued", "running", {}),
-        ("running", "failed", {"error": {"cell": 3, "type": "ValueError", "message": ""}}),
-    ):
-        assert workspace.store.move_job(job.id, expect=now, to=then, **change)
+    workspace.store.claim_job({"worker_id": "w"}, 60)
+    error = {"cell": 3, "type": "ValueError", "message": ""}
+    assert workspace.store.move_job(job.id, expect="running", to="failed", attempt=1, error=error)
     assert cli.run(["jobs", "list", "--workspace", str(workspace.path)]) == 0
     assert "cell [3] ValueError:" in capsys.readouterr().out
 

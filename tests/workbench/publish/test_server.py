@@ -426,7 +426,7 @@ def test_an_error_is_one_short_line_of_log(site: Site, http: httpx.Client) -> No
 
 def test_the_log_has_a_limit(tmp_path: Path) -> None:
     path = tmp_path / "page.log"
-    with page._new_log(path) as log:
+    with page._open_log(path, new=True) as log:
         for number in range(1000):
             log.write(b"line %d\n" % number)
         log.flush()

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
 import socket
@@ -23,7 +22,7 @@ import httpx
 import pytest
 
 import workbench as wb
-from tests.conftest import installed
+from tests.conftest import installed, python_path
 from tests.workbench.conftest import Live, job_row, live_server, make_index, until
 from tests.workbench.stored_times import add_bad_times
 from workbench.server.api.route import BODY_BYTES, Route
@@ -168,7 +167,7 @@ def test_a_user_may_do_what_the_servers_authorizer_allows_and_no_more(
     tmp_path: Path, toy_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "reader.py").write_text(AUTHORIZER)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{toy_package}")
+    monkeypatch.setenv("PYTHONPATH", python_path(tmp_path, toy_package))
     home = tmp_path / "results"
     make_index(home, "words")
     flags = ["--ServerApp.authorizer_class=reader.Reader"]
@@ -916,7 +915,7 @@ def test_runs_of_a_broken_adapter_can_still_be_compared(live: Live, owner: wb.Wo
 def test_too_many_concurrent_requests_are_503(
     tmp_path: Path, broken_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(broken_package))
+    monkeypatch.setenv("PYTHONPATH", python_path(broken_package))
     make_index(tmp_path / "results", "broken", adapter="broken")
     flags = ["--WorkbenchServer.most_waiting=2"]
     with live_server(tmp_path / "results", tmp_path / "state", *flags) as live, ThreadPoolExecutor(8) as pool:

@@ -255,6 +255,7 @@ def worker(workspace: wb.Workspace) -> Iterator[Worker]:
     worker._give_back(counts=False)
     worker._drop_spare()
     worker._drop_lock()
+    worker._former.close()
     worker._keeper.goodbye()
 
 
