@@ -369,7 +369,7 @@ def test_a_list_is_one_line_per_job_whatever_an_error_said(command: Cli) -> None
         job = submission.submit(command.home, "eval", "toy", start_worker=False)
         command.home.store.claim_job({"worker_id": "w"}, 60)
         result = wb.Result(summary="half", metrics=metrics, headline=["t2i/R@10@128"], warnings=["w"] * 9)
-        command.home.store.save_result(job.id, 0, plain_result(result))
+        command.home.store.save_result(job.id, 1, plain_result(result))
         error = {"cell": 3, "type": "BelowFloor", "message": message}
         assert command.home.store.move_job(job.id, expect="running", to="failed", attempt=1, error=error)
     lines = command("jobs", "list").strip().splitlines()

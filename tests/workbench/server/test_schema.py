@@ -78,8 +78,10 @@ def test_schemathesis_finds_nothing(
 ) -> None:
     (tmp_path / "schemathesis.toml").write_text(SETTINGS + (EXISTING if existing else ""))
     program = Path(sysconfig.get_path("scripts")) / "schemathesis"
-    most = "50" if request.config.getoption("--long") else "6"
-    options = ["--phases", "examples,coverage,fuzzing", "--max-examples", most, "--seed", "1"]
+    long = request.config.getoption("--long")
+    # The systematic phase takes the longest. With any ids, most of its requests end at the id.
+    phases = "examples,coverage,fuzzing" if existing or long else "examples,fuzzing"
+    options = ["--phases", phases, "--max-examples", "50" if long else "6", "--seed", "1"]
     command = [program, "--config-file", tmp_path / "schemathesis.toml", "run", f"{served.api}/openapi.json"]
     command += ["--header", f"Authorization: token {served.token}", "--checks", ",".join(CHECKS), *options]
     command += ["--no-color", "--request-timeout", "60", "--continue-on-failure"]
@@ -92,7 +94,7 @@ def test_schemathesis_finds_nothing(
     assert f"Tested: {count}" in done.stdout
     generated = re.search(r"([\d,]+) generated", done.stdout)
     assert generated is not None
-    assert int(generated[1].replace(",", "")) > 20 * count
+    assert int(generated[1].replace(",", "")) > (20 if "coverage" in phases else 5) * count
     print(f"schemathesis: {generated[0]}", file=sys.stderr)
     assert served.alive()
 
