@@ -199,7 +199,7 @@ class ComparePanel(LivePanel):
                 self._comparison = self._compared(picked, summaries, declared)
                 state["comparison"] = plain_json(self._comparison)
         except UnknownRun as error:
-            hint = error.hint or "Select other runs below."
+            hint = error.help or "Select other runs below."
             state["problem"] = {"message": error.message, "hint": hint}
             picked = []
         except WorkbenchError as error:
@@ -209,7 +209,7 @@ class ComparePanel(LivePanel):
         self._draw(view, picked, summaries)
         if self._unread is not None and state["problem"] is None:
             message = f"some of these runs' data cannot be read: {self._unread.message}"
-            state["problem"] = {"message": message, "hint": self._unread.hint}
+            state["problem"] = {"message": message, "hint": self._unread.help}
         state["slots"] = self._colours(chosen)
         state["view"] = asdict(view)
         state |= listed_runs(shown, summaries, declared, view)

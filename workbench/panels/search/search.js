@@ -375,7 +375,7 @@ function pictureChip(store) {
   return chip;
 }
 
-function searchForm(store, root) {
+function searchForm(store, root, signal) {
   const { by, maxQueryCharacters, samples, query } = store.setup;
   const input = h("input", {
     type: "text",
@@ -440,14 +440,14 @@ function searchForm(store, root) {
       ),
     ),
   );
-  if (by.image) acceptDrops(store, root);
+  if (by.image) acceptDrops(store, root, signal);
   const fill = (text) => {
     input.value = text;
   };
   return { form, chips, askText, fill };
 }
 
-function acceptDrops(store, root) {
+function acceptDrops(store, root, signal) {
   const over = h("div", { class: "wb-over", hidden: true }, "Drop the picture to search with it");
   root.append(over);
   const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
@@ -458,26 +458,27 @@ function acceptDrops(store, root) {
     over.hidden = false;
   };
   // A published page is this panel and nothing else, so a picture may be dropped or pasted anywhere on it.
+  // The document outlives the panel, which is made again for a new kernel: `signal` ends what it listens to.
   const place = document.body.dataset.voila ? document : root;
-  place.addEventListener("dragenter", claim);
-  place.addEventListener("dragover", claim);
+  place.addEventListener("dragenter", claim, { signal });
+  place.addEventListener("dragover", claim, { signal });
   place.addEventListener("dragleave", (event) => {
     if (!place.contains(event.relatedTarget)) over.hidden = true;
-  });
+  }, { signal });
   place.addEventListener("drop", (event) => {
     over.hidden = true;
     if (!carriesFile(event)) return;
     event.preventDefault();
     event.stopPropagation();
     takePicture(store, firstPicture(event.dataTransfer));
-  });
+  }, { signal });
   place.addEventListener("paste", (event) => {
     const picture = firstPicture(event.clipboardData);
     if (!picture) return;
     event.preventDefault();
     event.stopPropagation();
     takePicture(store, picture);
-  });
+  }, { signal });
 }
 
 function hitPart(store, hit, weak, focusResults) {
@@ -599,11 +600,12 @@ export default () => {
     },
     render({ el }) {
       const leaves = [];
+      const gone = new AbortController();
       const view = { ...store, subscribe: (listener) => leaves.push(store.subscribe(listener)) };
       const { setup } = view;
       const title = h(document.body.dataset.voila ? "h1" : "h2", { class: "wb-title" }, setup.title);
       const root = h("div", { class: "wb wb-search", "data-lm-suppress-shortcuts": "true" });
-      const { form, chips, askText, fill } = searchForm(view, root);
+      const { form, chips, askText, fill } = searchForm(view, root, gone.signal);
       const { parts, draw } = resultsPart(view);
       root.prepend(
         title,
@@ -618,7 +620,10 @@ export default () => {
       view.subscribe(draw);
       if (setup.query && !view.state.question) askText(setup.query);
       else if (!view.state.question) view.restore().then((question) => question?.by === "text" && fill(question.query));
-      return () => leaves.forEach((leave) => leave());
+      return () => {
+        gone.abort();
+        leaves.forEach((leave) => leave());
+      };
     },
   };
 };
