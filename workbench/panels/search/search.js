@@ -458,7 +458,7 @@ function acceptDrops(store, root, signal) {
     over.hidden = false;
   };
   // A published page is this panel and nothing else, so a picture may be dropped or pasted anywhere on it.
-  // The document outlives the panel, which is made again for a new kernel: `signal` ends what it listens to.
+  // The document outlives the panel: `signal` ends what it listens to.
   const place = document.body.dataset.voila ? document : root;
   place.addEventListener("dragenter", claim, { signal });
   place.addEventListener("dragover", claim, { signal });
