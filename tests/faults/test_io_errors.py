@@ -74,13 +74,14 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def test_writes_fail_now_and_then(tmp_path: Path, report: Report, long_form: bool) -> None:
+@pytest.mark.endurance
+def test_writes_fail_now_and_then(tmp_path: Path, report: Report) -> None:
     """Database, notebooks and logs at once, of worker, runner and kernel: a real error of a real write."""
-    dice = random.Random(time.time_ns() if long_form else 3)
+    dice = random.Random(time.time_ns())
     with stack(tmp_path, report) as broken:
         broken.reasons = REASONS
         worker = broken.start_worker(slots=2)
-        for _ in range(40 if long_form else 3):
+        for _ in range(40):
             while len(broken.handles) - len(broken.told) < 3:
                 broken.submit(steps=dice.choice((5, 20, 40)))
             time.sleep(dice.uniform(0.0, 1.0))

@@ -76,12 +76,11 @@ def test_a_server_that_crashes_while_a_run_is_logged_loses_no_point(
         assert run.summary["loss"]["count"] == steps
 
 
-def test_connections_are_cut_at_random_moments(
-    tmp_path: Path, report: Report, postgres: Any, long_form: bool
-) -> None:
-    dice = random.Random(time.time_ns() if long_form else 5)
+@pytest.mark.endurance
+def test_connections_are_cut_at_random_moments(tmp_path: Path, report: Report, postgres: Any) -> None:
+    dice = random.Random(time.time_ns())
     url = postgres.new_database()
-    goal, cut = (400 if long_form else 15), 0
+    goal, cut = 400, 0
     cutting = (
         "select pg_terminate_backend(pid) from pg_stat_activity "
         "where datname = current_database() and pid <> pg_backend_pid() order by random() limit %s"
