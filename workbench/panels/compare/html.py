@@ -37,6 +37,11 @@ _WIDTH, _HEIGHT = 540, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 26
 
 
+#: Shown in place of final values: where there are none, and where they are damaged.
+NO_METRICS = "These runs have not logged any metrics yet."
+UNREAD_METRICS = "The metrics of these runs cannot be read."
+
+
 def page_html(
     comparison: Comparison | None,
     lines: Sequence[tuple[str, Line]],
@@ -45,6 +50,7 @@ def page_html(
     *,
     axis: str = "step",
     log: bool = False,
+    no_metrics: str = NO_METRICS,
 ) -> str:
     """Return the panel's content as HTML without scripts or links.
 
@@ -62,6 +68,8 @@ def page_html(
         The x axis of the curves.
     log : bool
         Whether the y axis is logarithmic.
+    no_metrics : str
+        The text shown in place of final values, if there are none.
     """
     if comparison is None:
         return f'<div class="wb-result"><p class="wb-none">{escape(nothing)}</p></div>'
@@ -69,7 +77,7 @@ def page_html(
     more = len(comparison.runs) - shown
     note = f'<p class="wb-note">The first {shown} of {len(comparison.runs)} runs.</p>' if more else ""
     charts = _charts([(m, line) for m, line in lines], comparison, slots, axis, log)
-    body = _settings(comparison, slots, shown) + charts + _finals(comparison, slots, shown) + note
+    body = _settings(comparison, slots, shown) + charts + _finals(comparison, slots, shown, no_metrics) + note
     return f'<div class="wb-result">{result_style()}{body}</div>'
 
 
@@ -126,7 +134,7 @@ def _settings(comparison: Comparison, slots: Sequence[int], shown: int) -> str:
     return _table("Config that differs", heads, rows, "left") if rows else ""
 
 
-def _finals(comparison: Comparison, slots: Sequence[int], shown: int) -> str:
+def _finals(comparison: Comparison, slots: Sequence[int], shown: int, no_metrics: str) -> str:
     rows = []
     for row in comparison.final:
         cells = []
@@ -136,7 +144,7 @@ def _finals(comparison: Comparison, slots: Sequence[int], shown: int) -> str:
         arrow = f'<small class="wb-note">{_ARROWS[row.better]}</small>' if row.better else ""
         rows.append((escape(row.name) + arrow, cells))
     if not rows:
-        return '<p class="wb-none">These runs have not logged any metrics yet.</p>'
+        return f'<p class="wb-none">{escape(no_metrics)}</p>'
     first = "Final" if comparison.statistic == "last" else comparison.statistic.capitalize()
     return _table(first, _run_heads(comparison, slots, shown), rows, "right")
 

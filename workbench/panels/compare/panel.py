@@ -9,6 +9,7 @@
                       "column": metric shown for each run, "column_better": its direction,
                       "comparison": null or {"base": place, "config": [...], "final": [...]},
                       "view": how it is shown (see Display), "heard": {view: number},
+                      "no_metrics": the text in place of final values,
                       "problem": null or {"message", "hint"}}
     curves, live     {"lines": [{"metric", "runs", "at", "count", "band", "x0"}, ...], "data": float32}
                       of finished runs, and of running ones; "at" and "count" are in numbers; each line holds
@@ -33,7 +34,7 @@ from workbench.compare.curves import AXES, Line
 from workbench.errors import BadInput, StoreError, StoreUnavailable, UnknownRun, WorkbenchError
 from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.live import LivePanel
-from workbench.panels.compare.html import page_html
+from workbench.panels.compare.html import NO_METRICS, UNREAD_METRICS, page_html
 from workbench.panels.compare.state import listed_runs, packed, plain_json
 from workbench.panels.compare.view import CHARTS_AT_START, MAX_SENT_POINTS, Display, changed
 from workbench.store.runs import RunRow
@@ -165,7 +166,15 @@ class ComparePanel(LivePanel):
             comparison, lines, view, state = self._comparison, self._lines, self._view, self.state
         problem = state.get("problem")
         nothing = problem["message"] if problem else "No runs to compare yet."
-        return page_html(comparison, lines, state.get("slots", []), nothing, axis=view.axis, log=view.log)
+        return page_html(
+            comparison,
+            lines,
+            state.get("slots", []),
+            nothing,
+            axis=view.axis,
+            log=view.log,
+            no_metrics=state.get("no_metrics", NO_METRICS),
+        )
 
     # Looking up the state ------------------------------------------------------------------------
 
@@ -210,6 +219,7 @@ class ComparePanel(LivePanel):
         if self._unread is not None and state["problem"] is None:
             message = f"some of these runs' data cannot be read: {self._unread.message}"
             state["problem"] = {"message": message, "hint": self._unread.help}
+        state["no_metrics"] = NO_METRICS if self._unread is None else UNREAD_METRICS
         state["slots"] = self._colours(chosen)
         state["view"] = asdict(view)
         state |= listed_runs(shown, summaries, declared, view)

@@ -209,15 +209,15 @@ function makeTables(panel) {
 
   // `root` holds both tables, so that the focus can return to either.
   function draw(root) {
-    const { comparison, chosen: ids, slots } = panel.state();
+    const { comparison, chosen: ids, slots, no_metrics: noMetrics } = panel.state();
     const { differences, statistic } = panel.view();
-    const now = JSON.stringify([comparison, ids, slots, differences, ids.map((id) => panel.info.get(id)?.name)]);
+    const now = JSON.stringify([comparison, noMetrics, ids, slots, differences, ids.map((id) => panel.info.get(id)?.name)]);
     if (now === drawn) return;
     drawn = now;
     const shown = ids.map((id) => panel.info.get(id));
     keepFocus(root, () => {
       config.replaceChildren(configTable(comparison.config, shown, ids.length > 1 && differences));
-      final.replaceChildren(finalTable(comparison.final, comparison.base, shown, statistic, panel.set));
+      final.replaceChildren(finalTable(comparison.final, comparison.base, shown, statistic, noMetrics, panel.set));
     });
     config.hidden = !config.textContent;
   }

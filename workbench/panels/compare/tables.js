@@ -42,8 +42,8 @@ function configTable(config, runs, onlyDifferences) {
 const WAYS = { higher: "↑ best", lower: "↓ best" };
 const NEXT_WAY = { higher: "lower", lower: null, none: "higher" };
 
-function finalTable(final, base, runs, statistic, act) {
-  if (!final.length) return h("p", { class: "wb-muted wb-none" }, "These runs have not logged any metrics yet.");
+function finalTable(final, base, runs, statistic, noMetrics, act) {
+  if (!final.length) return h("p", { class: "wb-muted wb-none" }, noMetrics);
   const rows = final.map((row) => ({
     head: (scope) => {
       const way = row.better ?? "none";

@@ -370,6 +370,9 @@ def test_a_damaged_part_of_the_database_is_told_and_hides_no_other(
             assert state["problem"]["message"].startswith("some of these runs' data cannot be read: ")
             assert "damaged" in state["problem"]["hint"]
             assert not state["problem"].get("stale")
+            # No claim about what cannot be read, here or in a saved panel.
+            assert "not logged" not in state["no_metrics"]
+            assert "not logged" not in panel.to_html()
         finally:
             panel.close()
 
