@@ -11,6 +11,7 @@ import workbench as wb
 from tests.browser.bridge import Bridge
 from tests.workbench.conftest import job_row
 from workbench.panels import ComparePanel
+from workbench.panels.base.assets import assets
 from workbench.panels.jobs.panel import JobsPanel
 
 pytestmark = pytest.mark.browser
@@ -99,3 +100,41 @@ def test_texts_can_be_read_and_controls_are_named_as_they_are_seen(
         assert bridge.page.evaluate(PALE) == []
     finally:
         bridge.close()
+
+
+def test_the_list_of_runs_says_which_value_it_shows(chromium: Browser, filled: wb.Workspace) -> None:
+    """The best one where a direction is known, else the last; the table below may show another."""
+    bridge = Bridge(chromium, ComparePanel(filled))
+    try:
+        bridge.look()
+        for metric, says in (("loss", "best"), ("other", "final")):
+            bridge.page.get_by_label("Metric shown for each run").select_option(metric)
+            bridge.look()
+            assert bridge.page.locator(".wb-which").inner_text().strip() == says
+    finally:
+        bridge.close()
+
+
+def test_pictures_of_any_shape_take_the_same_place(chromium: Browser) -> None:
+    hits = ""
+    for width, height in ((240, 320), (100, 100), (640, 90), (60, 900)):
+        drawing = f"%3Csvg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}'/%3E"
+        picture = f'<div class="wb-pic"><img src="data:image/svg+xml,{drawing}"></div>'
+        hits += f'<li class="wb-hit"><figure>{picture}<figcaption>a</figcaption></figure></li>'
+    page = chromium.new_page(viewport={"width": 900, "height": 700})
+    try:
+        style = assets("base/theme.css", "search/search.css")
+        page.set_content(
+            f'<style>{style}</style><div class="wb wb-search"><ul class="wb-results">{hits}</ul></div>'
+        )
+        sizes = page.evaluate(
+            """() => [...document.querySelectorAll(".wb-pic")].map((one) => {
+                const { width, height } = one.getBoundingClientRect();
+                return [Math.round(width), Math.round(height)];
+            })"""
+        )
+        assert len(sizes) == 4
+        assert {width == height for width, height in sizes} == {True}
+        assert len({tuple(size) for size in sizes}) == 1
+    finally:
+        page.close()

@@ -96,10 +96,12 @@ function makeRunList(act) {
   const all = h("button", { type: "button", onclick: () => act({ choose: [...new Set([...last.chosen, ...shown.map((run) => run.id)])] }) }, "Select all shown");
   const none = h("button", { type: "button", onclick: () => act({ choose: [] }) }, "Select none");
   const column = h("select", { "aria-label": "Metric shown for each run", onchange: (event) => act({ column: event.target.value }) });
+  // The table of final values may show another value of the same metric.
+  const which = h("span", { class: "wb-which" });
   const sort = h("select", { "aria-label": "Sort runs", onchange: () => draw() }, ...[["newest", "newest first"], ["name", "by name"], ["duration", "longest first"], ["value", "by metric"]].map(([value, label]) => h("option", { value }, label)));
   const body = h("tbody", {});
   const heads = ["", "Run", "Experiment", "Tags", "State", "Duration"].map((text) => h("th", { scope: "col" }, text || h("span", { class: "wb-apart" }, "Compare")));
-  const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads, h("th", { scope: "col", class: "wb-end" }, column))), body);
+  const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads, h("th", { scope: "col", class: "wb-end" }, which, column))), body);
   const scroll = h("div", { class: "wb-scroll wb-run-scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, table);
   const el = h("div", { class: "wb-runs" }, h("div", { class: "wb-run-tools" }, search, sort, all, none, note), scroll);
   let last = null;
@@ -129,7 +131,7 @@ function makeRunList(act) {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     shown = state.runs.filter((run) => matches(run, words)).sort(SORTS[sort.value] ?? byMetric(state.column_better));
     sayCount(words);
-    const now = JSON.stringify([shown, state.chosen, state.slots, state.metrics, state.column, state.more]);
+    const now = JSON.stringify([shown, state.chosen, state.slots, state.metrics, state.column, state.column_better, state.more]);
     if (now === drawn) return;
     drawn = now;
     const picked = new Set(state.chosen);
@@ -137,6 +139,7 @@ function makeRunList(act) {
       column.replaceChildren(...state.metrics.map((name) => h("option", { value: name }, name)));
       column.value = state.column ?? "";
       column.hidden = !state.metrics.length;
+      which.textContent = !state.metrics.length ? "" : state.column_better ? "best " : "final ";
       body.replaceChildren(...shown.map((run) => row(run, picked.has(run.id))));
     });
     all.disabled = !shown.some((run) => !picked.has(run.id));
