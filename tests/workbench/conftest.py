@@ -27,6 +27,7 @@ import workbench as wb
 from workbench.host import processes
 from workbench.search.client import LOCK_NAME, state_folder
 from workbench.store import records
+from workbench.store.store import Store
 
 T = TypeVar("T")
 
@@ -46,6 +47,14 @@ def install(folder: Path, name: str, source: str) -> None:
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-adapter\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[workbench.adapters]\n{name} = {name}_adapter:adapter\n")
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Store]:
+    """A store of each kind; both must pass the same tests."""
+    store = Store(database)
+    yield store
+    store.close()
 
 
 @contextmanager

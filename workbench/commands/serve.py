@@ -17,7 +17,8 @@ from workbench.errors import UnknownIndex, WorkbenchError
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
 
-#: A server that ends is started again at most this often within so many seconds, after pauses that double.
+#: Maximum number of restarts of the server, the seconds within which they count, and the first pause; each
+#: further pause is twice as long.
 RESTARTS, WITHIN_SECONDS, FIRST_PAUSE_SECONDS = 5, 600.0, 1.0
 
 

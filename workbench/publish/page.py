@@ -216,7 +216,7 @@ def serve(
             log.seek(0)
             log_end = log.read()[-2000:].decode("utf-8", "replace").strip()
             raise WorkbenchError(f"{error.message}. Its log ends with:\n{log_end}", hint=error.help) from None
-        except BaseException:  # told to stop while it starts
+        except BaseException:  # interrupted during startup
             process.terminate()
             process.wait(10)
             raise

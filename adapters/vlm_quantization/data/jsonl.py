@@ -250,7 +250,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         again = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise _Refused(f"{_shown(again)} stands twice in one object")
+        raise _Refused(f"{_shown(again)} occurs twice in one object")
     return row
 
 

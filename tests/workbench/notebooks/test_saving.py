@@ -75,6 +75,13 @@ def test_a_notebook_that_takes_long_to_save_is_saved_less_often(
     assert len(saves) == before + 1  # the final state, whatever it costs
 
 
+@pytest.fixture
+def saver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NotebookSaver:
+    """Saves beside a Jupyter data folder, whose secret signs."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    return NotebookSaver(tmp_path / "notebook.ipynb")
+
+
 def killed(saver: NotebookSaver, notebook: nbformat.NotebookNode, *, between: bool = False) -> None:
     """Save a notebook twice, as a runner does that is killed later, or before its second save is in place."""
     saver.notebook = notebook
@@ -88,10 +95,8 @@ def killed(saver: NotebookSaver, notebook: nbformat.NotebookNode, *, between: bo
 
 @pytest.mark.parametrize("between", [False, True])
 def test_a_report_whose_runner_was_killed_is_signed_later(
-    between: bool, tmp_path: Path, notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch
+    between: bool, tmp_path: Path, saver: NotebookSaver, notebook: nbformat.NotebookNode
 ) -> None:
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
-    saver = NotebookSaver(tmp_path / "notebook.ipynb")
     killed(saver, notebook, between=between)
     read = nbformat.read(saver.path, as_version=4)
     assert ("more" in str(read)) != between
@@ -104,10 +109,8 @@ def test_a_report_whose_runner_was_killed_is_signed_later(
 
 
 def test_a_report_that_somebody_edited_is_not_signed(
-    tmp_path: Path, notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, saver: NotebookSaver, notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
-    saver = NotebookSaver(tmp_path / "notebook.ipynb")
     killed(saver, notebook)
     read = nbformat.read(saver.path, as_version=4)
     read.cells[0].outputs[0].data["text/html"] += "<script></script>"
@@ -121,11 +124,7 @@ def test_a_report_that_somebody_edited_is_not_signed(
     assert not saving.sign_if_ours(saver.path)
 
 
-def test_a_finished_report_leaves_no_note(
-    tmp_path: Path, notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
-    saver = NotebookSaver(tmp_path / "notebook.ipynb")
+def test_a_finished_report_leaves_no_note(saver: NotebookSaver, notebook: nbformat.NotebookNode) -> None:
     killed(saver, notebook)
     assert saving._noted(saver.path).is_file()
     saver.save_at_last()

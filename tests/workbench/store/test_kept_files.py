@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from workbench.store.records import Artifact, Checkpoint, RunRecord
 from workbench.store.store import Store
-
-
-@pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    store = Store(database)
-    yield store
-    store.close()
 
 
 def test_a_file_of_the_same_name_replaces_the_record(store: Store) -> None:

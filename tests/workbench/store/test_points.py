@@ -17,13 +17,6 @@ from workbench.store.points import SEAL, Batch
 from workbench.store.store import Store
 
 
-@pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    store = Store(database)
-    yield store
-    store.close()
-
-
 def new_run(store: Store) -> int:
     return store.add_run(records.RunRecord(experiment_id=0), "e").id or 0
 

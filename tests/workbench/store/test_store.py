@@ -25,14 +25,6 @@ WORKER = {"worker_id": "w1", "host": "here", "worker_pid": 1, "worker_pid_starte
 
 
 @pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    """A store of each kind; both must pass the same tests."""
-    store = Store(database)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def file_store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path / "workbench.db")
     yield store

@@ -39,7 +39,7 @@ class FormerWorkers:
             self._sign(lock)
 
     def running(self) -> int:
-        """Return how many jobs they run on this host; those of 0.2.0 that run none are told to exit."""
+        """Return how many jobs they run on this host; those of 0.2.0 that run none are made to exit."""
         first = self._home.path / FIRST_LOCK
         self._keep_out(first)
         jobs = [

@@ -210,7 +210,7 @@ class Worker:
         return free > 0 and self._newer is None and not self._stopping
 
     def _check_version(self) -> None:
-        """Claim no more jobs once a newer version has upgraded the database; see to workers of older ones."""
+        """Claim no more jobs once a newer version has upgraded the database; count what older workers run."""
         try:
             self.home.store.check_version()
         except NewerDatabase as error:

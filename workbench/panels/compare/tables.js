@@ -55,7 +55,7 @@ function finalTable(final, base, runs, statistic, noMetrics, act) {
     cell: (place) => {
       const best = row.best.includes(place);
       const text = row.texts[place];
-      // The baseline has none; its place is kept where values stand under each other.
+      // The baseline has no delta; an empty one keeps the columns aligned.
       const delta = row.deltas.some(Boolean) && h("span", { class: "wb-delta" }, row.deltas[place] ? ` ${row.deltas[place]}` : "");
       return h("td", { class: `wb-end${best ? " wb-best" : ""}${text === "–" ? " wb-muted" : ""}` }, best && trophy(), text, delta);
     },

@@ -192,7 +192,7 @@ class JobsPanel(LivePanel):
             reply = {
                 "type": "refused",
                 "message": error.message,
-                "hint": "" if _FOR_TERMINALS.search(error.help) else error.help,
+                "hint": _hint(error),
                 "problems": [list(problem) for problem in problems],
             }
         except Exception as error:
@@ -364,6 +364,12 @@ def _seconds(job: Job) -> float | None:
     if job.started_at is None or job.finished_at is None:
         return None
     return max((job.finished_at - job.started_at).total_seconds(), 0.0)
+
+
+def _hint(error: WorkbenchError) -> str:
+    """Return what to do, without what only a terminal can."""
+    parts = (error.hint, error.advice)
+    return " ".join(part for part in parts if part and not _FOR_TERMINALS.search(part))
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -280,7 +280,7 @@ def test_a_file_of_another_kind_says_what_to_do(folder, data, message):
 def test_a_key_that_stands_twice_is_reported_and_loses_no_caption_in_silence(folder):
     twice = '{"image": "pictures/red.png", "captions": {"en": ["a"], "en": ["b"]}}'
     collection = read_jsonl(write(folder, twice, line("pictures/blue.png")))
-    assert [str(problem) for problem in collection.problems] == ["line 1: 'en' stands twice in one object"]
+    assert [str(problem) for problem in collection.problems] == ["line 1: 'en' occurs twice in one object"]
     assert len(collection) == 1
 
 

@@ -50,13 +50,6 @@ TOO_NEW = {
 NEW = {"worker_id": "new", "host": "here", "worker_pid": 2, "worker_pid_started": "s"}
 
 
-@pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    store = Store(database)
-    yield store
-    store.close()
-
-
 def sent(store: Store, statement: str) -> int:
     """Send a statement as another version does; return how many rows it changed."""
     with store._writing() as connection:

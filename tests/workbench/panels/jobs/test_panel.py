@@ -389,6 +389,18 @@ def test_all_that_is_wrong_is_said_at_once(sent: Sent) -> None:
     assert sent.rows() == []
 
 
+def test_a_hint_stays_where_only_the_advice_is_for_a_terminal(
+    sent: Sent, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_job_id: int) -> None:
+        raise wb.StoreError("the disk is full", hint="Free some space.", advice="See: workbench doctor")
+
+    monkeypatch.setattr(workspace, "job", refuse)
+    sent.ask(type="cancel", id=1)
+    assert sent.messages[-1]["message"] == "the disk is full"
+    assert sent.messages[-1]["hint"] == "Free some space."
+
+
 def test_a_message_is_confirmed_before_it_is_handled(sent: Sent) -> None:
     reply = sent.ask(type="cancel", id=999, hear={"view": "v", "heard": 4})
     assert reply == {"type": "heard", "view": "v", "heard": 4}

@@ -20,8 +20,8 @@ depends_on = None
 # A worker checks the schema version when it opens the database, and one of an older version may have it open
 # already. It could claim jobs, but their notebooks could not open the database. So a claim names the version
 # of the code that makes it, and any other claim leaves the row as it is: that worker finds no job. The
-# version is read at each claim, so this holds for later versions too. A migration that makes the table `job`
-# anew, as Alembic's batch mode does on SQLite, must create these triggers again; the tests of the claim fail
+# version is read at each claim, so this holds for later versions too. A migration that rebuilds the table
+# `job`, as Alembic's batch mode does on SQLite, must create these triggers again; the tests of the claim fail
 # without them.
 _SQLITE = (
     """
@@ -33,7 +33,7 @@ _SQLITE = (
     end
     """,
     # A job that a worker of 0.2.0 claimed just before, and whose notebook came too late to open the database,
-    # is queued again. (A later worker sees to that itself.)
+    # is queued again. (A later worker does that itself.)
     """
     create trigger job_came_too_late after update of status on job
     when old.status = 'running' and new.status = 'failed' and new.worker_id <> ''
