@@ -55,6 +55,8 @@ class Item:
         The word it shares with its siblings (man running, woman running), which are never split.
     flag : bool
         A country or region flag; an evaluation can include or exclude these.
+    split : str
+        The part that the collection's author put it in, such as "train" or "test"; empty if there is none.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Item:
     group: str = ""
     base: str = ""
     flag: bool = False
+    split: str = ""
 
     def caption(self, language: str = "") -> str:
         """Return the name in a language, or in the first available language."""
@@ -89,6 +92,8 @@ class Item:
             self.flag,
             self.digest,
         ]
+        if self.split:  # only then, so that collections without one keep their fingerprint
+            row.append(self.split)
         return hashlib.sha256(json.dumps(row, ensure_ascii=False).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The protocol of a picture tower."""
+"""The protocols of a picture tower and of a text tower."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ class ImageTower(Protocol):
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Return one row per picture, float32, shape (n, dim)."""
+
+
+class TextTower(Protocol):
+    """A frozen map from texts to feature vectors."""
+
+    name: str
+    dim: int
+    fingerprint: str
+
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one row per text, float32, shape (n, dim)."""
 
 
 def pixels_of(image: Image, size: int) -> NDArray[np.uint8]:

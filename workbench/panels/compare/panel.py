@@ -96,7 +96,7 @@ class ComparePanel(LivePanel):
         # Complete from the start, because the first look may not reach the workspace.
         nothing = {"runs": [], "more": False, "chosen": [], "slots": [], "metrics": [], "comparison": None}
         column = {"column": self._view.column, "column_better": None}
-        rest = {"view": asdict(self._view), "heard": {}, "problem": None}
+        rest = {"view": asdict(self._view), "heard": {}, "problem": None, "no_metrics": NO_METRICS}
         super().__init__(state={**nothing, **column, **rest})
 
     # Requests from Python and from the page ------------------------------------------------------
