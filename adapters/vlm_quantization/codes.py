@@ -19,6 +19,9 @@ CODE_BITS: Final = 128
 #: Supported code lengths, in bits; each is a prefix of the stored code and a whole number of bytes.
 CODE_LENGTHS = (8, 16, 32, 64, 128)
 
+#: Longest code that an index may store, in bits.
+MAX_BITS = 4_096
+
 #: From this width on, codes that hold no byte but 0 and 1 are bits that were never packed: it takes 64 bits.
 _LEAST_UNPACKED = 8
 
@@ -39,17 +42,53 @@ class Encoded(NamedTuple):
 
 
 class Encoder(Protocol):
-    """Two towers that encode pictures and texts into one space."""
+    """Two towers that encode pictures and texts into one space.
+
+    Attributes
+    ----------
+    name : str
+        Display name.
+    dim : int
+        Width of the features.
+    fingerprint : str
+        Equal only for encoders that give the same codes.
+    """
 
     name: str
     dim: int
     fingerprint: str
+
+    @property
+    def bits(self) -> Sequence[int]:
+        """The code lengths: ascending multiples of 8. The last is stored, the others are its prefixes."""
 
     def encode_images(self, images: Sequence[Image]) -> Encoded:
         """Encode RGB pictures."""
 
     def encode_texts(self, texts: Sequence[str]) -> Encoded:
         """Encode texts in any supported language."""
+
+
+def check_lengths(lengths: Sequence[int], what: str) -> tuple[int, ...]:
+    """Return the code lengths of an encoder or an index.
+
+    Raises
+    ------
+    workbench.BadInput
+        They are not ascending multiples of 8, or a code would have more than :data:`MAX_BITS`.
+    """
+    whole = all(isinstance(one, int) and not isinstance(one, bool) and one % 8 == 0 for one in lengths)
+    if (
+        not lengths
+        or not whole
+        or [*lengths] != sorted({*lengths})
+        or not 8 <= lengths[0] <= lengths[-1] <= MAX_BITS
+    ):
+        raise wb.BadInput(
+            f"{what} must be ascending multiples of 8 up to {MAX_BITS:,}, such as {list(CODE_LENGTHS)}, "
+            f"not {list(lengths)}"
+        )
+    return tuple(lengths)
 
 
 def pack_codes(bits: NDArray[np.bool_]) -> NDArray[np.uint8]:

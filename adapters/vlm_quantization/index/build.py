@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import workbench as wb
-from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoder
+from adapters.vlm_quantization.codes import Encoder, check_lengths
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.entries import Collection, Entry, caption_entries, picture_entries
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
@@ -87,6 +87,7 @@ def build_index(
     *,
     name: str,
     title: str = "",
+    adapter: str = files.ADAPTER,
     model_file: Path | None = None,
     batch_size: int = 64,
     progress: OnProgress | None = None,
@@ -106,6 +107,8 @@ def build_index(
         Name of the folder: letters of any script, digits, ``. _ -``.
     title : str
         Display title. Empty: the collection's name.
+    adapter : str
+        The adapter that will open the index.
     model_file : Path, optional
         The encoder's checkpoint, copied into the index so that queries can be encoded anywhere.
     batch_size : int
@@ -120,8 +123,8 @@ def build_index(
     workbench.BadName
         The name is not a valid folder name.
     workbench.BadInput
-        Two items have the same id, the encoder returns invalid output (shape, unit norm, NaN), or no picture
-        is readable.
+        Two items have the same id, the encoder's code lengths are invalid, it returns invalid output (shape,
+        unit norm, NaN), or no picture is readable.
     workbench.WrongState
         The folder of that name exists and is not an index, or the disk has no room for this one.
     workbench.Busy
@@ -132,6 +135,7 @@ def build_index(
     name = _name_in(Path(indexes), files.check_name(name))
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise wb.BadInput(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    cuts = check_lengths(encoder.bits, f"the code lengths of {encoder.name!r}")
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
         raise wb.WrongState(f"{final} exists and is not an index", hint="Choose another name, or move it.")
@@ -142,20 +146,20 @@ def build_index(
     work = final.with_name(f".{name}.building-{fingerprint[:12]}")
     with _name_locked(final, fingerprint, progress), _locked(work), gives_space_back(work):
         _clear_leftovers(final, keep=fingerprint)
-        check_space(work, least_bytes(sides, encoder.dim, model_file))
+        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.complete()
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        seals = _merge(built, shards, sides, encoder.dim, model_file)
+        seals = _merge(built, shards, sides, encoder, model_file)
         skipped = tuple(Skipped(**problem) for problem in shards.problems())
         counts = {side: shards.count(side) for side in files.SIDES}
-        about = _about(collection, encoder, name, title, model_file, provenance)
+        about = _about(collection, encoder, (adapter, name, title), model_file, provenance)
         manifest = files.Manifest(
             **about,
             counts={**counts, "skipped": len(skipped)},
-            thresholds=chance_thresholds(built, shards),
+            thresholds=chance_thresholds(built, shards, cuts),
             files=seals,
         )
         with files.sealed(built / files.MANIFEST) as out:
@@ -181,26 +185,26 @@ def build_index(
 def _about(
     collection: Collection,
     encoder: Encoder,
-    name: str,
-    title: str,
+    names: tuple[str, str, str],
     model_file: Path | None,
     provenance: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the part of the manifest that is known before anything is encoded."""
+    adapter, name, title = names
     return {
         "format": files.FORMAT,
-        "adapter": files.ADAPTER,
+        "adapter": adapter,
         "name": name,
         "title": title or collection.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_bits": CODE_BITS,
-        "code_lengths": list(CODE_LENGTHS),
+        "code_bits": encoder.bits[-1],
+        "code_cuts": list(encoder.bits),
         "feature_dim": encoder.dim,
         "languages": list(collection.languages),
         "model": {
             "name": encoder.name,
             "fingerprint": encoder.fingerprint,
-            "file": files.MODEL if model_file else None,
+            "file": _model_name(model_file),
         },
         "data": {"name": collection.name, "fingerprint": collection.fingerprint},
         "credits": list(collection.credits),
@@ -221,6 +225,7 @@ def _fingerprint(
         files.FORMAT,
         collection.fingerprint,
         encoder.fingerprint,
+        *encoder.bits,
         model_file and files.sha256_of(model_file),
         shard_items(batch_size),
         THUMBNAIL_PIXELS,
@@ -237,7 +242,7 @@ def _merge(
     built: Path,
     shards: Shards,
     sides: Mapping[str, Sequence[Entry]],
-    dim: int,
+    encoder: Encoder,
     model_file: Path | None,
 ) -> dict[str, files.FileSeal]:
     """Write the files of an index from its shards, one shard in memory at a time."""
@@ -249,9 +254,11 @@ def _merge(
             raise wb.BadInput(f"none of the {len(sides[side])} pictures is readable. {reasons}".strip())
         name = files.codes_file(side)
         parts = shards.read(side, "codes")
-        seals[name] = files.write_rows(built / name, parts, (n, CODE_BITS // 8), np.uint8)
+        seals[name] = files.write_rows(built / name, parts, (n, encoder.bits[-1] // 8), np.uint8)
         name = files.features_file(side)
-        seals[name] = files.write_rows(built / name, shards.read(side, "features"), (n, dim), np.float32)
+        seals[name] = files.write_rows(
+            built / name, shards.read(side, "features"), (n, encoder.dim), np.float32
+        )
         name = files.items_file(side)
         seals[name] = files.write_lines(built / name, shards.kept(side))
     with files.sealed(built / files.THUMBNAILS) as out:
@@ -263,11 +270,16 @@ def _merge(
     seals[files.THUMBNAIL_OFFSETS] = files.write_rows(
         built / files.THUMBNAIL_OFFSETS, [offsets], offsets.shape, np.int64
     )
-    if model_file is not None:
-        with model_file.open("rb") as source, files.sealed(built / files.MODEL) as out:
+    if model_file is not None and (model := _model_name(model_file)):
+        with model_file.open("rb") as source, files.sealed(built / model) as out:
             shutil.copyfileobj(source, out)
-        seals[files.MODEL] = out.seal
+        seals[model] = out.seal
     return seals
+
+
+def _model_name(model_file: Path | None) -> str | None:
+    """Return the checkpoint's name in the index; other files of an index have two endings or another stem."""
+    return None if model_file is None else files.MODEL + (model_file.suffix or ".bin")
 
 
 def _name_in(indexes: Path, name: str) -> str:

@@ -3,7 +3,7 @@
 ::
 
     manifest.json               lists every other file with its size and SHA-256, and has its own checksum
-    images.codes.npy            uint8 (n, 16), packed codes; row order is the order of item ids
+    images.codes.npy            uint8 (n, bytes), packed codes; row order is the order of item ids
     images.features.npy         float32 (n, d), rows of unit norm
     images.jsonl                one item per line, sorted by id
     captions.codes.npy …        the same for captions
@@ -33,19 +33,21 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import workbench as wb
-from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS
+from adapters.vlm_quantization.codes import check_lengths
 
-#: Version of this layout; an index with another version is refused.
-FORMAT = 1
+#: Version of this layout. Version 1, of 0.2.0, is still read; an index with another version is refused.
+FORMAT = 2
 
 
+#: The adapter that an index belongs to, unless another is named.
 ADAPTER = "vlm_quantization"
 
 
 MANIFEST = "manifest.json"
 
 
-MODEL = "model.safetensors"
+#: Name of the checkpoint in an index, without its ending.
+MODEL = "model"
 
 
 THUMBNAILS = "thumbnails.bin"
@@ -122,6 +124,10 @@ class Manifest(BaseModel):
 
     Attributes
     ----------
+    adapter : str
+        The adapter whose indexes it belongs to.
+    code_bits, code_cuts : int, list of int
+        Bits of the stored code, and where it may be cut into a shorter one; the last cut is its end.
     counts : dict
         Items by side, and ``"skipped"``.
     model : dict
@@ -129,7 +135,7 @@ class Manifest(BaseModel):
     data : dict
         ``name`` and ``fingerprint`` of the collection.
     thresholds : dict
-        By pair of sides (``"captions-images"``) and by ``"8"`` … ``"128"`` and ``"cosine"``: the distance or
+        By pair of sides (``"captions-images"``) and by length (``"8"``, …) and ``"cosine"``: the distance or
         score that only one unrelated pair in a thousand reaches; None if there were too few pairs.
     provenance : dict
         Data stored by the job that built it.
@@ -143,7 +149,7 @@ class Manifest(BaseModel):
     title: str
     created: str
     code_bits: int
-    code_lengths: list[int]
+    code_cuts: list[int]
     feature_dim: int
     counts: dict[str, int]
     languages: list[str]
@@ -166,8 +172,15 @@ def _checksum(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, adapter: str = ADAPTER) -> Manifest:
     """Read and check an index's manifest, but none of the files it names.
+
+    Parameters
+    ----------
+    folder : Path
+        The index.
+    adapter : str
+        The adapter that it must belong to.
 
     Raises
     ------
@@ -186,15 +199,17 @@ def read_manifest(folder: Path) -> Manifest:
         raise wb.CorruptFile(path, f"not JSON: {error}", hint=rebuild) from None
     if not isinstance(body, dict):
         raise wb.CorruptFile(path, "not a JSON object", hint=rebuild)
-    if body.get("format") != FORMAT or body.get("adapter") != ADAPTER:
+    if body.get("format") not in (1, FORMAT) or body.get("adapter") != adapter:
         raise wb.CorruptFile(
             path,
             f"format {body.get('format')!r} of adapter {body.get('adapter')!r}; "
-            f"this version reads format {FORMAT} of {ADAPTER!r}",
+            f"this version reads formats 1 and {FORMAT} of {adapter!r}",
             hint=rebuild,
         )
     if body.pop("checksum", None) != _checksum(body):
         raise wb.CorruptFile(path, "checksum mismatch: the file was altered", hint=rebuild)
+    if body["format"] == 1 and "code_lengths" in body:
+        body["code_cuts"] = body.pop("code_lengths")
     try:
         manifest = Manifest.model_validate(body)
     except ValidationError as error:
@@ -213,10 +228,16 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _wrong_fields(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield the fields whose values an index cannot have, with what they must be."""
-    if manifest.code_bits != CODE_BITS:
-        yield "code_bits", f"must be {CODE_BITS}, not {manifest.code_bits}"
-    if manifest.code_lengths != list(CODE_LENGTHS):
-        yield "code_lengths", f"must be {list(CODE_LENGTHS)}, not {manifest.code_lengths}"
+    try:
+        check_lengths(manifest.code_cuts, "the cuts of a code")
+    except wb.BadInput as error:
+        yield "code_cuts", error.message
+        return
+    if manifest.code_bits != manifest.code_cuts[-1]:
+        yield (
+            "code_bits",
+            f"must be the last of code_cuts, {manifest.code_cuts[-1]}, not {manifest.code_bits}",
+        )
     if manifest.feature_dim < 1:
         yield "feature_dim", f"must be at least 1, not {manifest.feature_dim}"
     for side in SIDES:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
-from adapters.vlm_quantization.codes import CODE_BITS, Encoder
+from adapters.vlm_quantization.codes import Encoder
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.items import ItemLines
 from adapters.vlm_quantization.index.names import Names
@@ -32,7 +32,7 @@ class Side:
     ----------
     items : ItemLines
         Stored data of each row.
-    codes : ndarray, uint8, shape (n, 16)
+    codes : ndarray, uint8, shape (n, bytes)
     features : ndarray, float32, shape (n, d)
         Both memory-mapped.
     """
@@ -41,7 +41,7 @@ class Side:
         n = manifest.counts.get(name, -1)
         self.name = name
         self.items = ItemLines(folder / files.items_file(name), name)
-        self.codes = _rows(folder / files.codes_file(name), np.uint8, (n, CODE_BITS // 8))
+        self.codes = _rows(folder / files.codes_file(name), np.uint8, (n, manifest.code_bits // 8))
         self.features = _rows(folder / files.features_file(name), np.float32, (n, manifest.feature_dim))
         if len(self.items) != n:
             raise wb.CorruptFile(
@@ -49,7 +49,7 @@ class Side:
                 f"must have {n} items as in the manifest, not {len(self.items)}",
                 hint=_REBUILD,
             )
-        self.prefixes = PrefixCodes(self.codes)
+        self.prefixes = PrefixCodes(self.codes, manifest.code_cuts)
 
     @cached_property
     def names(self) -> Names:
@@ -168,7 +168,7 @@ class Index:
 
         Parameters
         ----------
-        code : ndarray, uint8, shape (16,)
+        code : ndarray, uint8, shape (bytes,)
             Used by ``"hamming"``.
         feature : ndarray, float32, shape (d,)
             Used by ``"cosine"``.
@@ -219,6 +219,7 @@ def load_index(
     path: Path,
     encoder_loader: Callable[[Path | None], Encoder],
     *,
+    adapter: str = files.ADAPTER,
     verify: bool = True,
     threads: int = FAISS_THREADS,
 ) -> Index:
@@ -230,6 +231,8 @@ def load_index(
         The folder.
     encoder_loader : callable
         Returns the encoder from the path of the checkpoint in the folder (None if the index has none).
+    adapter : str
+        The adapter that it must belong to.
     verify : bool
         Read every file, compare its SHA-256, and check every item and feature. Sizes, shapes and the manifest
         are always checked.
@@ -251,7 +254,7 @@ def load_index(
     if not path.is_dir():
         known = sorted(other.parent.name for other in path.parent.glob(f"[!.]*/{files.MANIFEST}"))
         raise wb.UnknownIndex(path.name, known)
-    manifest = files.read_manifest(path)
+    manifest = files.read_manifest(path, adapter)
     files.check_files(path, manifest, checksums=verify)
     if (file := manifest.model.get("file")) is not None and file not in manifest.files:
         raise wb.CorruptFile(
@@ -267,6 +270,12 @@ def load_index(
             hint="Open it with the model that made it, or build it again.",
         )
     index = Index(path, manifest, encoder, threads=threads)
+    if [*encoder.bits] != manifest.code_cuts:
+        raise wb.CorruptFile(
+            path / files.MANIFEST,
+            f"code_cuts: must be {[*encoder.bits]} as in the model, not {manifest.code_cuts}",
+            hint=_REBUILD,
+        )
     if encoder.dim != manifest.feature_dim:
         raise wb.CorruptFile(
             path / files.MANIFEST,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,15 @@ class PrefixCodes:
 
     Parameters
     ----------
-    codes : ndarray, uint8, shape (n, 16)
+    codes : ndarray, uint8, shape (n, bytes)
         May be a memory map; each length in use takes a contiguous copy of its bytes.
+    lengths : sequence of int
+        The lengths at which they can be searched.
     """
 
-    def __init__(self, codes: NDArray[np.uint8]) -> None:
+    def __init__(self, codes: NDArray[np.uint8], lengths: Sequence[int] = CODE_LENGTHS) -> None:
         self._codes = packed_codes(codes, "codes")
+        self._lengths = [length for length in lengths if length <= self._codes.shape[1] * 8]
         self._by_length: dict[int, Any] = {}
         self._lock = threading.Lock()
 
@@ -68,8 +72,8 @@ class PrefixCodes:
 
     def _check(self, query: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
         width = self._codes.shape[1]
-        if isinstance(bits, bool) or bits not in CODE_LENGTHS or bits > width * 8:
-            allowed = ", ".join(str(length) for length in CODE_LENGTHS if length <= width * 8)
+        if isinstance(bits, bool) or bits not in self._lengths:
+            allowed = ", ".join(map(str, self._lengths))
             raise wb.BadInput(f"unsupported code length {bits!r}. Allowed: {allowed}")
         if not isinstance(query, np.ndarray) or query.dtype != np.uint8 or query.shape != (width,):
             actual = f"{query.dtype} {query.shape}" if isinstance(query, np.ndarray) else type(query).__name__

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
-from adapters.vlm_quantization.codes import CODE_BITS, Encoded, Encoder
+from adapters.vlm_quantization.codes import Encoded, Encoder
 from adapters.vlm_quantization.data.pictures import opened_ahead
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.entries import Collection, Entry
@@ -125,7 +125,7 @@ class Shards:
         data = io.BytesIO()
         np.savez(
             data,
-            codes=np.concatenate([np.empty((0, CODE_BITS // 8), np.uint8), *codes]),
+            codes=np.concatenate([np.empty((0, self._encoder.bits[-1] // 8), np.uint8), *codes]),
             features=np.concatenate([np.empty((0, self._encoder.dim), np.float32), *features]),
             kept=np.array(kept, np.int64),
             thumbnails=np.frombuffer(b"".join(thumbnails), np.uint8),
@@ -184,10 +184,11 @@ def _thumbnail(picture: Image) -> bytes:
 def _check_encoded(encoded: Encoded, encoder: Encoder, ids: Sequence[str]) -> None:
     """Refuse invalid encoder output before it is written to disk."""
     codes, features = np.asarray(encoded.codes), np.asarray(encoded.features)
-    if codes.dtype != np.uint8 or codes.shape != (len(ids), CODE_BITS // 8):
+    width = encoder.bits[-1] // 8
+    if codes.dtype != np.uint8 or codes.shape != (len(ids), width):
         raise wb.BadInput(
             f"encoder {encoder.name!r} returned codes {codes.dtype} {codes.shape} for {len(ids)} items; "
-            f"they must be uint8 ({len(ids)}, {CODE_BITS // 8})"
+            f"they must be uint8 ({len(ids)}, {width})"
         )
     if features.dtype.kind != "f" or features.shape != (len(ids), encoder.dim):
         raise wb.BadInput(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import workbench as wb
-from adapters.vlm_quantization.codes import CODE_BITS
 
 #: Bytes of a thumbnail and of an item's description, at the least: no build that fits may be refused.
 _THUMBNAIL_BYTES, _ITEM_BYTES = 400, 60
@@ -21,7 +20,7 @@ _LEAST_FREE = 32 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def least_bytes(sides: Mapping[str, Sequence[Any]], dim: int, model_file: Path | None) -> int:
+def least_bytes(sides: Mapping[str, Sequence[Any]], dim: int, bits: int, model_file: Path | None) -> int:
     """Return the bytes that a build takes at the least, while its parts are merged.
 
     The parts and the files merged from them are on the disk at the same time.
@@ -32,10 +31,12 @@ def least_bytes(sides: Mapping[str, Sequence[Any]], dim: int, model_file: Path |
         The entries of ``images`` and ``captions``.
     dim : int
         Width of the features.
+    bits : int
+        Length of the stored code.
     model_file : Path or None
         The checkpoint that is copied into the index.
     """
-    row = CODE_BITS // 8 + 4 * dim
+    row = bits // 8 + 4 * dim
     images, captions = len(sides["images"]), len(sides["captions"])
     parts = (images + captions) * row + images * _THUMBNAIL_BYTES
     model = 0 if model_file is None else model_file.stat().st_size

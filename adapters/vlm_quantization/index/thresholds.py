@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.shards import Shards
 
@@ -22,7 +23,9 @@ UNRELATED_SAMPLE = 1_000
 UNRELATED_PAIRS_MIN = 10_000
 
 
-def chance_thresholds(built: Path, shards: Shards) -> dict[str, dict[str, float | None]]:
+def chance_thresholds(
+    built: Path, shards: Shards, lengths: Sequence[int]
+) -> dict[str, dict[str, float | None]]:
     """Measure how near unrelated items are, for each pair of sides, length and method.
 
     Items of different concepts count as unrelated. The threshold of a length is the largest distance within
@@ -42,11 +45,14 @@ def chance_thresholds(built: Path, shards: Shards) -> dict[str, dict[str, float 
         (codes, features, concepts), (codes2, features2, concepts2) = drawn[one], drawn[other]
         unrelated = concepts[:, None] != concepts2
         pairs = int(unrelated.sum())
-        tails: dict[str, float | None] = dict.fromkeys([*map(str, CODE_LENGTHS), "cosine"])
+        tails: dict[str, float | None] = dict.fromkeys([*map(str, lengths), "cosine"])
         if pairs >= UNRELATED_PAIRS_MIN:
-            distances = np.bitwise_count(codes[:, None, :] ^ codes2).cumsum(axis=2, dtype=np.uint8)
-            for length in CODE_LENGTHS:
-                counts = np.bincount(distances[:, :, length // 8 - 1][unrelated], minlength=length + 1)
+            distances = np.zeros(unrelated.shape, np.uint16)
+            for start, length in itertools.pairwise((0, *lengths)):
+                part = slice(start // 8, length // 8)
+                differing = np.bitwise_count(codes[:, None, part] ^ codes2[:, part])
+                distances += differing.sum(axis=2, dtype=np.uint16)
+                counts = np.bincount(distances[unrelated], minlength=length + 1)
                 within = counts.cumsum() <= UNRELATED_TAIL * pairs
                 tails[str(length)] = float(within.sum() - 1)
             scores = (features @ features2.T)[unrelated]

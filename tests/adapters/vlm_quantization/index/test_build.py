@@ -116,22 +116,67 @@ def test_the_manifest_describes_contents_and_origin(tmp_path):
     model.write_bytes(b"weights" * 100)
     path = build(tmp_path / "indexes", title="Little things", model_file=model, provenance={"job": 3}).path
     manifest = read_manifest(path)
-    assert (manifest.format, manifest.adapter, manifest.name) == (1, "vlm_quantization", "small")
+    assert (manifest.format, manifest.adapter, manifest.name) == (2, "vlm_quantization", "small")
     assert manifest.title == "Little things"
     assert manifest.counts == {"images": N_IMAGES, "captions": N_CAPTIONS, "skipped": 0}
     assert manifest.model == {
         "name": "random projection",
         "fingerprint": SmallEncoder.fingerprint,
-        "file": "model.safetensors",
+        "file": "model.bin",
     }
     assert manifest.data == {"name": "small things", "fingerprint": SmallCollection.fingerprint}
     assert manifest.credits == ["Drawn by a random generator."]
     assert manifest.provenance == {"job": 3}
     assert set(manifest.files) == set(names_in(path)) - {"manifest.json"}
-    assert (path / "model.safetensors").read_bytes() == model.read_bytes()
+    assert (path / "model.bin").read_bytes() == model.read_bytes()
     loaded = []
     load_index(path, lambda file: loaded.append(file) or SmallEncoder())
-    assert loaded == [path / "model.safetensors"]
+    assert loaded == [path / "model.bin"]
+
+
+def test_an_index_of_another_family_with_a_code_of_its_own(tmp_path):
+    class Short(SmallEncoder):
+        bits = (16, 40)
+
+        def _encode(self, x):
+            codes, features = super()._encode(x)
+            return Encoded(np.ascontiguousarray(codes[:, :5]), features)
+
+    path = build(tmp_path, adapter="mine", encoder=Short()).path
+    with pytest.raises(wb.CorruptFile, match=r"adapter 'mine'.*of 'vlm_quantization'"):
+        read_manifest(path)
+    manifest = read_manifest(path, "mine")
+    assert (manifest.code_bits, manifest.code_cuts) == (40, [16, 40])
+    assert set(manifest.thresholds["captions-images"]) == {"16", "40", "cosine"}
+    index = load_index(path, lambda file: Short(), adapter="mine")
+    side = index.sides["images"]
+    for bits in (16, 40):
+        rows, distances = index.search(side.codes[7], side.features[7], bits=bits, k=3)
+        assert (rows[0], distances[0]) == (7, 0)
+    with pytest.raises(wb.BadInput, match=r"unsupported code length 128\. Allowed: 16, 40"):
+        index.search(side.codes[7], side.features[7], bits=128, k=3)
+    with pytest.raises(wb.CorruptFile, match=r"code_cuts: must be \[8, 16, 32, 64, 128\] as in the model"):
+        load_index(path, lambda file: SmallEncoder(), adapter="mine")
+
+
+@pytest.mark.parametrize("bits", [(), (8, 8), (16, 8), (8, 12), (0, 8), (8, 8192), (8.0,)])
+def test_code_lengths_that_no_index_can_have_are_refused(tmp_path, bits):
+    encoder = SmallEncoder()
+    encoder.bits = bits
+    with pytest.raises(wb.BadInput, match="ascending multiples of 8 up to 4,096"):
+        build(tmp_path, encoder=encoder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_index_of_the_first_format_is_still_read(tmp_path):
+    path = build(tmp_path).path
+    body = json.loads((path / "manifest.json").read_text())
+    del body["checksum"]
+    body |= {"format": 1, "code_lengths": body.pop("code_cuts")}
+    (path / "manifest.json").write_text(json.dumps({**body, "checksum": files._checksum(body)}))
+    index = open_small(path)
+    assert index.manifest.code_cuts == [8, 16, 32, 64, 128]
+    assert len(index) == N_IMAGES
 
 
 def test_thresholds_are_where_one_unrelated_pair_in_a_thousand_lies(tmp_path, monkeypatch):

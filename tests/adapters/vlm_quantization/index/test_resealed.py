@@ -54,7 +54,7 @@ def everything(folder):
 
 WRONG = [None, [], {}, "", "x", -1, 0, 3.5, True, [1], [None], {"x": 1}, {"x": None}, float("nan"), 10**30]
 FIELDS = [
-    "format", "adapter", "name", "title", "created", "code_bits", "code_lengths", "feature_dim", "counts",
+    "format", "adapter", "name", "title", "created", "code_bits", "code_cuts", "feature_dim", "counts",
     "languages", "model", "data", "credits", "thresholds", "provenance", "files",
 ]  # fmt: skip
 INSIDE = [

@@ -508,8 +508,8 @@ def test_a_manifest_that_does_not_match_its_files_is_refused(copy, change, messa
     [
         ("", "not JSON"),
         ("[1]", "not a JSON object"),
-        ('{"format": 2, "adapter": "vlm_quantization"}', "format 2 .*format 1"),
-        ('{"format": 1, "adapter": "other"}', "adapter 'other'.*'vlm_quantization'"),
+        ('{"format": 3, "adapter": "vlm_quantization"}', "format 3 .*formats 1 and 2"),
+        ('{"format": 2, "adapter": "other"}', "adapter 'other'.*'vlm_quantization'"),
         ('{"format": 1, "adapter": "vlm_quantization"}', "checksum"),
         ("\xff\xfe", "not JSON"),
     ],
