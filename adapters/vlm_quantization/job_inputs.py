@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
 from adapters.vlm_quantization.data.sources import check_source
@@ -15,8 +15,8 @@ from workbench import BadInput, UnknownCheckpoint, UnknownRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from adapters.vlm_quantization.codes import Encoder
     from adapters.vlm_quantization.data.collection import CaptionedImages
-    from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.options import EvalOptions
     from workbench import JobContext, Run, WorkspaceView
 
@@ -26,7 +26,21 @@ def stages(job: JobContext) -> Callable[..., AbstractContextManager[Any]]:
     return getattr(job, "stage", lambda *_: nullcontext())
 
 
-def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator[tuple[str, str]]:
+class Family(Protocol):
+    """What the jobs need of the family that they run for."""
+
+    name: ClassVar[str]
+
+    def load_model(self, path: Path) -> Encoder:
+        """Open a checkpoint."""
+
+    def with_known_pictures(self, encoder: Any, collection: CaptionedImages, cache: Path) -> Encoder:
+        """Return the encoder, or one that reuses what an earlier job computed for these pictures."""
+
+
+def find_problems(
+    task: str, options: Any, workspace: WorkspaceView, family: Family
+) -> Iterator[tuple[str, str]]:
     """Yield what keeps a job from beginning, as pairs of option and message; nothing is opened or read.
 
     Parameters
@@ -37,6 +51,8 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
         Its options.
     workspace : workbench.WorkspaceView
         The workspace with the runs.
+    family : Family
+        The adapter whose job it is.
     """
     if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
         yield "name", problem
@@ -47,7 +63,7 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
         return
     checkpoint = options.checkpoint or BEST
     try:
-        run = _run_of(workspace, options.run, checkpoint)
+        run = _run_of(workspace, options.run, checkpoint, family)
     except (UnknownRun, BadInput) as error:
         yield "run", f"{error.message}. {error.help}".rstrip(". ")
         return
@@ -75,29 +91,40 @@ def _expected(workspace: WorkspaceView) -> bool:
     return workspace.count_jobs("train", ("queued", "running")) > 0
 
 
-def choose_run(workspace: WorkspaceView, run_id: int | None, checkpoint: str) -> Run:
-    """Return the requested run, or the newest run that has the checkpoint.
+def choose_run(workspace: WorkspaceView, run_id: int | None, checkpoint: str, family: Family) -> Run:
+    """Return the requested run, or the family's newest run that has the checkpoint.
 
     Raises
     ------
     UnknownRun
         No run has that id.
     BadInput
-        The run has no such checkpoint, or no run has one.
+        The run is of another family or has no such checkpoint, or no run has one.
     """
-    run = _run_of(workspace, run_id, checkpoint)
+    run = _run_of(workspace, run_id, checkpoint, family)
     if checkpoint not in checkpoint_names(run):
         raise BadInput(_no_checkpoint(run, checkpoint))
     return run
 
 
-def _run_of(workspace: WorkspaceView, run_id: int | None, checkpoint: str) -> Run:
+def _run_of(workspace: WorkspaceView, run_id: int | None, checkpoint: str, family: Family) -> Run:
     if run_id is not None:
-        return workspace.run(run_id)
+        run = workspace.run(run_id)
+        if (owner := _family_of(run)) != family.name:
+            raise BadInput(
+                f"run {run.id} ({run.name}) was trained by adapter {owner!r}, not by {family.name!r}",
+                hint="Choose another run.",
+            )
+        return run
     for run in workspace.runs():
-        if checkpoint in checkpoint_names(run):
+        if _family_of(run) == family.name and checkpoint in checkpoint_names(run):
             return run
     raise BadInput(f"no run has a checkpoint {checkpoint!r} yet", hint="Train a model first.")
+
+
+def _family_of(run: Run) -> str:
+    """Return the adapter that trained a run; the runs of the first family do not name it."""
+    return str(run.config.get("adapter", "vlm_quantization"))
 
 
 def _no_checkpoint(run: Run, checkpoint: str) -> str:
@@ -160,11 +187,9 @@ def checkpoint_names(run: Run) -> list[str]:
     return [file.name for file in run.checkpoints()]
 
 
-def open_encoder(run: Run, checkpoint: str) -> HashEncoder:
-    """Open a checkpoint of a run."""
-    from adapters.vlm_quantization.encoding.encoder import HashEncoder
-
-    return HashEncoder.load(Path(run.checkpoint(checkpoint)))
+def open_encoder(run: Run, checkpoint: str, family: Family) -> Any:
+    """Open a checkpoint of a run with the adapter that trained it."""
+    return family.load_model(Path(run.checkpoint(checkpoint)))
 
 
 def problems_of(collection: CaptionedImages, job: JobContext) -> list[str]:

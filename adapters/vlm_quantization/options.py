@@ -44,6 +44,14 @@ def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
 Lengths = Annotated[tuple[int, ...], AfterValidator(_known_lengths)]
 
 
+class FamilyTrainOptions(CollectionOptions):
+    """Train a model on the training part of a collection."""
+
+    experiment: str = Field("pictures", title="Experiment", min_length=1)
+    name: str = Field("model", title="Run name", min_length=1)
+    seed: int = Field(0, ge=0, title="Seed")
+
+
 class TrainOptions(CollectionOptions):
     """Train hash heads on frozen picture features and a text tower from scratch."""
 
@@ -139,7 +147,7 @@ class TrainOptions(CollectionOptions):
     )
 
 
-class EvalOptions(Options):
+class FamilyEvalOptions(Options):
     """Evaluate a checkpoint on held-out drawings and held-out concepts."""
 
     run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
@@ -164,17 +172,22 @@ class EvalOptions(Options):
         title="Baselines",
         description="Signs of the float features, random hyperplanes, PCA-sign, ITQ, rescoring",
     )
-    single_length: bool = Field(
-        False,
-        title="Separately trained codes",
-        description="Train a separate code for each length as a baseline: one training per length",
-    )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), title="Seeds", description="Also evaluate the runs with these seeds in the same experiment"
     )
     worst: int = Field(6, ge=0, le=60, title="Worst queries", description="How many to show, with pictures")
     resamples: int = Field(
         1_000, ge=10, le=100_000, title="Bootstrap draws", description="For the intervals over queries"
+    )
+
+
+class EvalOptions(FamilyEvalOptions):
+    """Evaluate a checkpoint on held-out drawings and held-out concepts."""
+
+    single_length: bool = Field(
+        False,
+        title="Separately trained codes",
+        description="Train a separate code for each length as a baseline: one training per length",
     )
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.evaluate.tasks import Task
+    from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import EvalOptions
     from workbench import JobContext, Run
 
@@ -49,7 +50,7 @@ WORDS = {
 }
 
 
-def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
+def run_evaluation(options: EvalOptions, job: JobContext, family: Family) -> Result:
     """Evaluate a checkpoint on held-out drawings and held-out concepts, and write the report.
 
     Raises
@@ -57,8 +58,8 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     workbench.BadInput
         The run, checkpoint or collection is unusable, or nothing is held out to evaluate on.
     """
-    run = choose_run(job.workspace, options.run, options.checkpoint)
-    encoder = open_encoder(run, options.checkpoint)
+    run = choose_run(job.workspace, options.run, options.checkpoint, family)
+    encoder = open_encoder(run, options.checkpoint, family)
     others = other_seeds(job.workspace, run, options)
     stage = _shares(job, options, len(others))
     with stage("pictures"):
@@ -82,7 +83,9 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     by_seed = {int(encoder.checkpoint.provenance.seed): metrics}
     for seed, other in others.items():
         with stage(f"seed {seed}", "seed"):
-            by_seed[seed] = metrics_of_run(other, options, collection, splits, measured_on, features, job)
+            by_seed[seed] = metrics_of_run(
+                other, options, collection, splits, measured_on, features, job, family
+            )
 
     with stage("report"):
         views = _views(collection, measured, metrics, by_seed, words, options, job.progress)

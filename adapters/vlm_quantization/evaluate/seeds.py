@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import EvalOptions
     from workbench import JobContext, Run
 
@@ -45,9 +46,10 @@ def metrics_of_run(
     measured_on: Splits,
     features: NDArray[np.float32],
     job: JobContext,
+    family: Family,
 ) -> dict[str, float]:
     """Return the metrics of another run, measured as the first one was."""
-    encoder = open_encoder(run, options.checkpoint)
+    encoder = open_encoder(run, options.checkpoint, family)
     refuse_other_data(run, options.checkpoint, encoder, splits, collection)
     short = options.model_copy(update={"resamples": 10})
     measured = measuring.evaluate(collection, measured_on, encoder, features, short, job)

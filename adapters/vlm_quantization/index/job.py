@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.encoding.checkpoint import BEST, REFIT
-from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
 from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.job_inputs import (
     checkpoint_names,
@@ -17,30 +16,30 @@ from adapters.vlm_quantization.job_inputs import (
     open_encoder,
     problems_of,
 )
-from adapters.vlm_quantization.towers.features import kept_features
 from workbench import Result, View
 
 if TYPE_CHECKING:
+    from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import IndexOptions
     from workbench import JobContext, Run, WorkspaceView
 
 
-def run_index_build(options: IndexOptions, job: JobContext) -> Result:
+def run_index_build(options: IndexOptions, job: JobContext, family: Family) -> Result:
     """Build an index of a collection with a checkpoint; it is published atomically."""
-    run, checkpoint = choose_published(job.workspace, options.run, options.checkpoint)
-    encoder = open_encoder(run, checkpoint)
+    run, checkpoint = choose_published(job.workspace, options.run, options.checkpoint, family)
+    encoder = open_encoder(run, checkpoint, family)
     collection = open_collection(
         options.collection or collection_of(run),
         cache_dir=job.workspace.cache,
         progress=job.progress,
     )
-    known = kept_features(collection, encoder.tower, job.workspace.cache)
     report = build_index(
         job.workspace.indexes,
         collection,
-        encoder if known is None else KnownPictures(encoder, collection, known),
+        family.with_known_pictures(encoder, collection, job.workspace.cache),
         name=options.name,
         title=collection.name,
+        adapter=family.name,
         model_file=Path(run.checkpoint(checkpoint)),
         progress=job.progress,
         provenance={"job": job.id, "run": run.id, "collection": collection.name},
@@ -72,9 +71,11 @@ def run_index_build(options: IndexOptions, job: JobContext) -> Result:
     )
 
 
-def choose_published(workspace: WorkspaceView, run_id: int | None, checkpoint: str) -> tuple[Run, str]:
+def choose_published(
+    workspace: WorkspaceView, run_id: int | None, checkpoint: str, family: Family
+) -> tuple[Run, str]:
     """Return a run and the checkpoint to publish: the named one, else the refit, else the best."""
     if checkpoint:
-        return choose_run(workspace, run_id, checkpoint), checkpoint
-    run = choose_run(workspace, run_id, BEST)
+        return choose_run(workspace, run_id, checkpoint, family), checkpoint
+    run = choose_run(workspace, run_id, BEST, family)
     return run, REFIT if REFIT in checkpoint_names(run) else BEST

@@ -251,9 +251,9 @@ def test_the_run_card_has_everything_needed_to_reproduce_the_metrics(
 
 
 def evaluation_encoder(run: wb.Run) -> Any:
-    from adapters.vlm_quantization.job_inputs import open_encoder
+    from adapters.vlm_quantization import adapter
 
-    return open_encoder(run, "best.safetensors")
+    return adapter.load_model(run.checkpoint("best.safetensors"))
 
 
 # --- options ------------------------------------------------------------------------------------------------
