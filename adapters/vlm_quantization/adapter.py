@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from adapters.vlm_quantization.codes import Encoder
-    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.evaluate.subject import Origin, Subject
     from adapters.vlm_quantization.index.opened import Index
-    from workbench import JobContext
+    from workbench import JobContext, Run
 
 
 #: Sample queries for the emoji collection: everyday words that differ from the names of the pictures.
@@ -43,7 +44,11 @@ class VlmQuantization(PictureTextFamily):
         """Return the schema of ``train``, ``eval``, ``index_build`` or ``search``."""
         from adapters.vlm_quantization import options
 
-        own: dict[str, type[BaseModel]] = {"train": options.TrainOptions, "eval": options.EvalOptions}
+        own: dict[str, type[BaseModel]] = {
+            "train": options.TrainOptions,
+            "eval": options.EvalOptions,
+            "index_build": options.IndexOptions,
+        }
         return own[task] if task in own else super().options(task)
 
     def metric_names(self, task: str, options: Any) -> Sequence[str] | None:
@@ -75,11 +80,40 @@ class VlmQuantization(PictureTextFamily):
         known = kept_features(collection, encoder.tower, cache)
         return encoder if known is None else KnownPictures(encoder, collection, known)
 
+    def subject(
+        self, encoder: HashEncoder, collection: CaptionedImages, cache: Path, progress: OnProgress | None
+    ) -> Subject:
+        """Return a model for an evaluation; frozen picture features are computed once per collection."""
+        from adapters.vlm_quantization.evaluate.subject import FromFeatures
+        from adapters.vlm_quantization.towers.features import picture_features
+
+        return FromFeatures(encoder, picture_features(collection, encoder.tower, cache, progress))
+
+    def origin(self, run: Run, encoder: HashEncoder) -> Origin:
+        """Return where a checkpoint comes from, as it says itself."""
+        from adapters.vlm_quantization.codes import CODE_LENGTHS
+        from adapters.vlm_quantization.evaluate.subject import Origin
+
+        trained, config = encoder.checkpoint.provenance, encoder.checkpoint.config
+        lengths = ", ".join(map(str, CODE_LENGTHS))
+        rows = [
+            ("Picture network", trained.tower or config.image_tower),
+            ("Pictures", "composited on white, RGB, resized by the network"),
+            ("Texts", f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows"),
+            ("Code", f"{config.bits} bits, prefixes {lengths}, one threshold per bit"),
+        ]
+        words = f"step {trained.step}, seed {trained.seed}"
+        return Origin(encoder.fingerprint, trained.split, int(trained.seed), words, rows)
+
     def sample_queries(self, index: Index) -> Sequence[SampleQuery]:
         """Return everyday queries for the emoji collection, and captions of the index for any other."""
         if index.manifest.provenance.get("collection") == "emoji":
             return [SampleQuery(text, language) for text, language in EMOJI_SAMPLES]
         return super().sample_queries(index)
+
+    def template(self) -> Path:
+        """Return the starter files of a picture-text family."""
+        return Path(__file__).parent / "template"
 
     def demo(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the options the demo submits; ``$train.run`` stands for the run made by the train job."""

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from adapters.vlm_quantization.codes import Encoder
-    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+    from adapters.vlm_quantization.evaluate.subject import Origin, Subject
     from adapters.vlm_quantization.index.opened import Index
-    from adapters.vlm_quantization.options import EvalOptions, FamilyTrainOptions, IndexOptions
+    from adapters.vlm_quantization.options import FamilyEvalOptions, FamilyIndexOptions, FamilyTrainOptions
     from adapters.vlm_quantization.search.options import SearchOptions
     from workbench import JobContext, Run
 
@@ -96,7 +97,7 @@ class PictureTextFamily(BaseAdapter):
         schemas: dict[str, type[BaseModel]] = {
             "train": self.train_options or options.FamilyTrainOptions,
             "eval": options.FamilyEvalOptions,
-            "index_build": options.IndexOptions,
+            "index_build": options.FamilyIndexOptions,
         }
         if task not in schemas:
             raise NotSupported(self.name, f"{task!r}; it offers {', '.join([*schemas, 'search'])}")
@@ -147,13 +148,13 @@ class PictureTextFamily(BaseAdapter):
             views=[card(splits.counts.items(), "Pictures by part", ("Part", "Pictures"))],
         )
 
-    def evaluate(self, options: EvalOptions, job: JobContext) -> Result:
+    def evaluate(self, options: FamilyEvalOptions, job: JobContext) -> Result:
         """Evaluate a checkpoint on held-out drawings and held-out concepts, and write the report."""
         from adapters.vlm_quantization.evaluate.job import run_evaluation
 
         return run_evaluation(options, job, self)
 
-    def build_index(self, options: IndexOptions, job: JobContext) -> Result:
+    def build_index(self, options: FamilyIndexOptions, job: JobContext) -> Result:
         """Build an index of a collection with a checkpoint; it is published atomically."""
         from adapters.vlm_quantization.index.job import run_index_build
 
@@ -163,6 +164,22 @@ class PictureTextFamily(BaseAdapter):
         """Return the encoder, or one that reuses what an earlier job computed for these pictures."""
         known: Encoder = encoder
         return known
+
+    def subject(
+        self, encoder: Any, collection: CaptionedImages, cache: Path, progress: OnProgress | None
+    ) -> Subject:
+        """Return a model for an evaluation on a collection."""
+        from adapters.vlm_quantization.evaluate.subject import FromPictures
+
+        return FromPictures(encoder, collection, progress)
+
+    def origin(self, run: Run, encoder: Any) -> Origin:
+        """Return where a model comes from: the split and the seed that it was trained with."""
+        from adapters.vlm_quantization.evaluate.subject import Origin
+
+        seed = int(run.config.get("seed", 0))
+        rows = [("Model", encoder.name), ("Code lengths", ", ".join(map(str, encoder.bits)))]
+        return Origin(encoder.fingerprint, run.config.get("trained_on", ""), seed, f"seed {seed}", rows)
 
     def load_index(self, path: Path) -> Index:
         """Open an index folder, with the checkpoint inside it."""

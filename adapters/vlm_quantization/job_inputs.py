@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from adapters.vlm_quantization.codes import Encoder
-    from adapters.vlm_quantization.data.collection import CaptionedImages
-    from adapters.vlm_quantization.options import EvalOptions
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+    from adapters.vlm_quantization.evaluate.subject import Origin, Subject
+    from adapters.vlm_quantization.options import FamilyEvalOptions
     from workbench import JobContext, Run, WorkspaceView
 
 
@@ -34,6 +35,14 @@ class Family(Protocol):
     def load_model(self, path: Path) -> Encoder:
         """Open a checkpoint."""
 
+    def origin(self, run: Run, encoder: Any) -> Origin:
+        """Return where a model comes from."""
+
+    def subject(
+        self, encoder: Any, collection: CaptionedImages, cache: Path, progress: OnProgress | None
+    ) -> Subject:
+        """Return a model for an evaluation on a collection."""
+
     def with_known_pictures(self, encoder: Any, collection: CaptionedImages, cache: Path) -> Encoder:
         """Return the encoder, or one that reuses what an earlier job computed for these pictures."""
 
@@ -47,7 +56,7 @@ def find_problems(
     ----------
     task : {"train", "eval", "index_build"}
         The job's type.
-    options : TrainOptions, EvalOptions or IndexOptions
+    options : TrainOptions, FamilyEvalOptions or IndexOptions
         Its options.
     workspace : workbench.WorkspaceView
         The workspace with the runs.
@@ -149,7 +158,7 @@ def collection_of(run: Run) -> str:
     return name
 
 
-def other_seeds(workspace: WorkspaceView, run: Run, options: EvalOptions) -> dict[int, Run]:
+def other_seeds(workspace: WorkspaceView, run: Run, options: FamilyEvalOptions) -> dict[int, Run]:
     """Return for each further seed the newest run that differs from the chosen one only in its seed.
 
     Raises

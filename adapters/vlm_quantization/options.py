@@ -191,10 +191,10 @@ class EvalOptions(FamilyEvalOptions):
     )
 
 
-class IndexOptions(Options):
+class FamilyIndexOptions(Options):
     """Build a searchable index of a collection with a checkpoint."""
 
-    name: str = Field("emoji", title="Index name", min_length=1)
+    name: str = Field("pictures", title="Index name", min_length=1)
     run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
     checkpoint: str = Field(
         "",
@@ -206,3 +206,9 @@ class IndexOptions(Options):
         title="Collection",
         description="Empty: the collection the run was trained on; else 'emoji' or a JSONL file",
     )
+
+
+class IndexOptions(FamilyIndexOptions):
+    """Build a searchable index of a collection with a checkpoint."""
+
+    name: str = Field("emoji", title="Index name", min_length=1)

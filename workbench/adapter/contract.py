@@ -174,6 +174,14 @@ class BaseAdapter:
         """Return the options that ``workbench demo`` submits, by job type, in the order of submission."""
         raise NotSupported(self.name, "demo")
 
+    def template(self) -> Path | None:
+        """Return a folder of starter files for a family made of this one's parts, or None.
+
+        ``workbench new adapter NAME --from THIS`` writes them over the general ones: ``*.tmpl`` files, in
+        which ``$name``, ``$title`` and ``$distribution`` are replaced; those in ``package/`` go to ``NAME/``.
+        """
+        return None
+
     def offers(self, method: str) -> bool:
         """Return whether this adapter overrides a method of the contract."""
         return getattr(type(self), method) is not getattr(BaseAdapter, method)

@@ -20,11 +20,11 @@ from workbench import Result, View
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.job_inputs import Family
-    from adapters.vlm_quantization.options import IndexOptions
+    from adapters.vlm_quantization.options import FamilyIndexOptions
     from workbench import JobContext, Run, WorkspaceView
 
 
-def run_index_build(options: IndexOptions, job: JobContext, family: Family) -> Result:
+def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family) -> Result:
     """Build an index of a collection with a checkpoint; it is published atomically."""
     run, checkpoint = choose_published(job.workspace, options.run, options.checkpoint, family)
     encoder = open_encoder(run, checkpoint, family)
