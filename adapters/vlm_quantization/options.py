@@ -61,6 +61,11 @@ class TrainOptions(CollectionOptions):
         description="'multilingual': frozen, knows words of 16 languages; 'ngrams': trained from scratch; "
         "'both': the two joined",
     )
+    languages: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        title="Languages",
+        description="Train on the captions in these languages only; empty: all. An evaluation measures all",
+    )
     seed: int = Field(0, ge=0, title="Seed")
     steps: int = Field(900, ge=1, le=1_000_000, title="Steps")
     batch: int = Field(256, ge=2, le=65_536, title="Concepts per batch")

@@ -144,7 +144,7 @@ class Batches:
     Raises
     ------
     BadInput
-        Fewer than two concepts, so there is nothing to tell apart.
+        Fewer than two concepts, so there is nothing to tell apart, or an unknown language.
     """
 
     def __init__(
@@ -155,16 +155,19 @@ class Batches:
         unseen: NDArray[np.int64] | None = None,
         two_words: float = 0.0,
     ) -> None:
+        languages = trained_languages(collection, options)
         by_concept: dict[str, list[int]] = {}
         for row in rows.tolist():
-            by_concept.setdefault(collection.items[row].concept, []).append(row)
+            item = collection.items[row]
+            if any(item.captions.get(tag) or item.keywords.get(tag) for tag in languages):
+                by_concept.setdefault(item.concept, []).append(row)
         if len(by_concept) < 2:
             raise BadInput(f"{len(by_concept)} concepts to train on; at least 2 are needed")
         self.pictures = [np.array(rows) for rows in by_concept.values()]
         pairs = [rows[:2] for rows in by_concept.values() if len(rows) > 1]
         self.pairs = np.array(pairs, np.int64).reshape(-1, 2)
         concepts = [collection.items[rows[0]] for rows in by_concept.values()]
-        self.texts = Texts(concepts, collection.languages, options.text_buckets)
+        self.texts = Texts(concepts, languages, options.text_buckets)
         self.options = options
         self.two_words = two_words
         new = {collection.items[row].concept for row in ([] if unseen is None else unseen.tolist())}
@@ -213,6 +216,24 @@ class Batches:
         use_name = names[place] and (not keywords[place] or chance[4] < self.options.name_share)
         text = _pick(names[place] if use_name else keywords[place], chance[5])
         return text, text
+
+
+def trained_languages(collection: CaptionedImages, options: TrainOptions) -> tuple[str, ...]:
+    """Return the languages of the captions to train on.
+
+    Raises
+    ------
+    BadInput
+        The options name a language that no caption of the collection is in.
+    """
+    known = collection.languages
+    if unknown := [tag for tag in options.languages if tag not in known]:
+        raise BadInput(
+            f"no caption is in {', '.join(map(repr, unknown))}; languages of {collection.name}: "
+            f"{', '.join(known)}",
+            hint="Name languages of the collection in `languages`, or leave it empty for all.",
+        )
+    return tuple(dict.fromkeys(options.languages)) or known
 
 
 def _pick(choices: Sequence[int] | NDArray[np.int64], chance: float) -> int:

@@ -19,7 +19,7 @@ import torch
 from adapters.vlm_quantization.encoding.checkpoint import BEST, LAST, REFIT, ModelConfig, Provenance
 from adapters.vlm_quantization.model import CrossModalHashModel
 from adapters.vlm_quantization.towers.registry import text_tower
-from adapters.vlm_quantization.train.batches import Batches
+from adapters.vlm_quantization.train.batches import Batches, trained_languages
 from adapters.vlm_quantization.train.losses import batch_loss
 from adapters.vlm_quantization.train.validation import DECIDING, Validation
 
@@ -111,11 +111,13 @@ def train(
     text_features = None if texts is None else texts.features(batches.texts.texts)
     model = _model(features, splits, batches.pairs, options, texts, text_features)
     components = model.components(torch.from_numpy(features))
-    validation = Validation(collection, splits, components, options.lengths, texts)
+    validation = Validation(
+        collection, splits, components, options.lengths, texts, trained_languages(collection, options)
+    )
     origin = Provenance(
         tower=tower,
         text_tower="" if texts is None else texts.fingerprint,
-        languages=collection.languages,
+        languages=trained_languages(collection, options),
         text_languages=() if texts is None else texts.languages,
         data=collection.fingerprint,
         split=splits.fingerprints["train"],
