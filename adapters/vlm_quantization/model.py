@@ -205,7 +205,12 @@ class CrossModalHashModel(nn.Module):
             if self.training and self.ngram_dropout:
                 keep = torch.rand(len(rows)) >= self.ngram_dropout
                 weights = keep.float() / (1 - self.ngram_dropout)
-            bags = F.normalize(self.embedding(rows, offsets, per_sample_weights=weights), dim=1)
+            bags = self.embedding(rows, offsets, per_sample_weights=weights)
+            if self.config.text_tower:
+                # n-grams that training never saw are zero, so a new word is left to its frozen features
+                bags = bags / (self.config.text_width + bags.square().sum(1, keepdim=True)).sqrt()
+            else:
+                bags = F.normalize(bags, dim=1)
             if self.training and self.part_dropout and components is not None:
                 bags = bags * (torch.rand(len(bags), 1) >= self.part_dropout)
             parts.append(bags * self.config.text_width**0.5)

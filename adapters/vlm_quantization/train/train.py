@@ -245,7 +245,7 @@ def _model(
         part_dropout=options.part_dropout,
     )
     if model.embedding is not None:
-        torch.nn.init.normal_(model.embedding.weight, std=0.05)
+        torch.nn.init.normal_(model.embedding.weight, std=0.0 if config.text_tower else 0.05)
     model.fit_components(seen, features[batches.pairs], options.agreement)
     if text_features is not None:
         pairs = text_features[batches.texts.pairs]
