@@ -119,14 +119,6 @@ class TrainOptions(CollectionOptions):
         title="Agreement of drawings",
         description="How strongly to downweight components in which drawings of one concept differ",
     )
-    text_agreement: float = Field(
-        0.5,
-        ge=0,
-        le=4,
-        title="Agreement of names",
-        description="How strongly to downweight text components in which a concept's names in two languages "
-        "differ",
-    )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
     ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")
     part_dropout: float = Field(

@@ -248,8 +248,7 @@ def _model(
         torch.nn.init.normal_(model.embedding.weight, std=0.0 if config.text_tower else 0.05)
     model.fit_components(seen, features[batches.pairs], options.agreement)
     if text_features is not None:
-        pairs = text_features[batches.texts.pairs]
-        model.fit_text_components(text_features, pairs, options.text_agreement)
+        model.fit_text_components(text_features)
     return model
 
 
