@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.vlm_quantization.family import PictureTextFamily
-from workbench import Result, SampleQuery
+from workbench import MissingExtra, Result, SampleQuery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,6 +81,16 @@ class VlmQuantization(PictureTextFamily):
         known = kept_features(collection, encoder.tower, cache)
         return encoder if known is None else KnownPictures(encoder, collection, known)
 
+    def load_for_search(self, path: Path) -> HashEncoder:
+        """Open a checkpoint, and load the network that queries by text need.
+
+        This runs once in the process that holds the index; a page's visitors only talk to that process.
+        """
+        model = self.load_model(path)
+        with contextlib.suppress(MissingExtra):  # then a query by text says so; other queries still work
+            model.open_text_tower()
+        return model
+
     def subject(
         self, encoder: HashEncoder, collection: CaptionedImages, cache: Path, progress: OnProgress | None
     ) -> Subject:
@@ -91,19 +102,12 @@ class VlmQuantization(PictureTextFamily):
 
     def origin(self, run: Run, encoder: HashEncoder) -> Origin:
         """Return where a checkpoint comes from, as it says itself."""
-        from adapters.vlm_quantization.codes import CODE_LENGTHS
+        from adapters.vlm_quantization.evaluate.report.card import model_rows
         from adapters.vlm_quantization.evaluate.subject import Origin
 
-        trained, config = encoder.checkpoint.provenance, encoder.checkpoint.config
-        lengths = ", ".join(map(str, CODE_LENGTHS))
-        rows = [
-            ("Picture network", trained.tower or config.image_tower),
-            ("Pictures", "composited on white, RGB, resized by the network"),
-            ("Texts", f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows"),
-            ("Code", f"{config.bits} bits, prefixes {lengths}, one threshold per bit"),
-        ]
+        trained = encoder.checkpoint.provenance
         words = f"step {trained.step}, seed {trained.seed}"
-        return Origin(encoder.fingerprint, trained.split, int(trained.seed), words, rows)
+        return Origin(encoder.fingerprint, trained.split, int(trained.seed), words, model_rows(encoder))
 
     def sample_queries(self, index: Index) -> Sequence[SampleQuery]:
         """Return everyday queries for the emoji collection, and captions of the index for any other."""

