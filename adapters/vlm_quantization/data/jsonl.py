@@ -213,7 +213,8 @@ def _without_copies(items: Sequence[Item]) -> tuple[list[Item], int]:
     """Join items with equal pixels into the first of them; return them and the number of joined ones."""
     out: dict[str, Item] = {}
     for item in items:
-        out[item.digest] = _joined(out[item.digest], item) if item.digest in out else item
+        key = item.digest or f"id {item.id}"
+        out[key] = _joined(out[key], item) if key in out else item
     return list(out.values()), len(items) - len(out)
 
 
