@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from workbench import BadInput, BaseAdapter, Metric, NotSupported, Result, SampleQuery, SearchResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from PIL.Image import Image
     from pydantic import BaseModel
@@ -121,16 +121,33 @@ class PictureTextFamily(BaseAdapter):
             return possible_names(options)
         return ("pictures", "captions", "skipped") if task == "index_build" else None
 
+    def check_data(
+        self,
+        source: str,
+        folder: Path,
+        *,
+        thorough: bool = False,
+        progress: Callable[[float, float | None, str], None] | None = None,
+    ) -> Result:
+        """Say what a collection holds: pictures, captions, languages, splits, duplicates and problems."""
+        import platformdirs
+
+        from adapters.vlm_quantization.data.check import check_collection
+
+        cache = platformdirs.user_cache_path("notebook-workbench")
+        return check_collection(source, folder, thorough=thorough, cache_dir=cache, progress=progress)
+
     def train(self, options: FamilyTrainOptions, job: JobContext) -> Result:
         """Train by :meth:`fit` on the training part of a collection; the run has the checkpoint."""
         from adapters.vlm_quantization.data.leakage import check_leakage
         from adapters.vlm_quantization.data.sources import open_collection
         from adapters.vlm_quantization.data.splits import make_splits
         from adapters.vlm_quantization.encoding.checkpoint import BEST
-        from adapters.vlm_quantization.job_inputs import left_out, problems_of
+        from adapters.vlm_quantization.job_inputs import left_out, problems_of, refuse_without_captions
         from adapters.vlm_quantization.views import card
 
         collection = open_collection(options.collection, cache_dir=job.workspace.cache, progress=job.progress)
+        refuse_without_captions(collection)
         splits = make_splits(collection, options.split_seed)
         check_leakage(collection, splits)
         config = {

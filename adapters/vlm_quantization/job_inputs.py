@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
-from adapters.vlm_quantization.data.sources import check_source
+from adapters.vlm_quantization.data.sources import check_source, why_no_captions
 from adapters.vlm_quantization.encoding.checkpoint import BEST
 from adapters.vlm_quantization.index.format import check_name
 from workbench import BadInput, UnknownCheckpoint, UnknownRun
@@ -66,7 +66,10 @@ def find_problems(
     if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
         yield "name", problem
     given = getattr(options, "collection", "")
-    if given and (problem := _refused(lambda: check_source(given))):
+    problem = _refused(lambda: check_source(given)) if given else ""
+    if given and task == "train" and not problem:
+        problem = why_no_captions(given)
+    if problem:
         yield "collection", problem
     if task == "train" or (options.run is None and _expected(workspace)):
         return
@@ -199,6 +202,15 @@ def checkpoint_names(run: Run) -> list[str]:
 def open_encoder(run: Run, checkpoint: str, family: Family) -> Any:
     """Open a checkpoint of a run with the adapter that trained it."""
     return family.load_model(Path(run.checkpoint(checkpoint)))
+
+
+def refuse_without_captions(collection: CaptionedImages) -> None:
+    """Raise unless a collection has captions to train on."""
+    if not collection.languages:
+        raise BadInput(
+            f"collection {collection.name!r} has no captions, so there is nothing to train on",
+            hint="A folder's captions can come from its files' names: PATH?captions_from=name",
+        )
 
 
 def problems_of(collection: CaptionedImages, job: JobContext) -> list[str]:
