@@ -123,6 +123,7 @@ class _Model:
     @cached_property
     def model(self) -> Any:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModel
         from transformers.utils import logging
 
@@ -139,9 +140,11 @@ class _Model:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
+        except (KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise BadInput(f"{self.name}: the weights cannot be read: {reason}") from None
+            raise BadInput(
+                f"{self.name}: the weights cannot be read: {reason}", hint="Download or save the model again."
+            ) from None
         finally:
             if bars:
                 logging.enable_progress_bar()
