@@ -40,6 +40,9 @@ class HashEncoder:
         Width of the float features.
     fingerprint : str
         SHA-256 of the weights.
+    languages : tuple of str
+        Languages of the texts it was trained on and of those its frozen text network was trained on; empty if
+        not known.
     """
 
     bits = CODE_LENGTHS
@@ -49,6 +52,9 @@ class HashEncoder:
         self.name = checkpoint.config.image_tower
         self.dim = checkpoint.config.dim
         self.fingerprint = checkpoint.fingerprint
+        origin = checkpoint.provenance
+        known = origin.languages and (origin.text_languages or not checkpoint.config.text_tower)
+        self.languages = tuple(dict.fromkeys(origin.languages + origin.text_languages)) if known else ()
         self._tensors: dict[str, NDArray[np.float32]] = checkpoint.tensors
 
     @classmethod
