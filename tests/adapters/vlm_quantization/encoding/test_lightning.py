@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Callable
@@ -193,10 +194,8 @@ def test_damage_inside_is_an_error_or_harmless(tmp_path: Path) -> None:
         hurt = bytearray(data)
         hurt[place] ^= 0xFF
         (tmp_path / "hurt.ckpt").write_bytes(hurt)
-        try:
+        with contextlib.suppress(wb.CorruptFile):  # any other error fails the test
             read_lightning(tmp_path / "hurt.ckpt")
-        except wb.CorruptFile:
-            pass  # any other error fails the test
 
 
 def test_a_compressed_archive_that_would_expand_is_refused(tmp_path: Path) -> None:
