@@ -16,10 +16,11 @@ from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.items import ItemLines
 from adapters.vlm_quantization.index.names import Names
 from adapters.vlm_quantization.index.ranking import FAISS_THREADS, PrefixCodes, cosine_search
+from adapters.vlm_quantization.search.languages import joined, names_of
 from adapters.vlm_quantization.search.options import METHODS
 
-#: Native names of languages.
-LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
+#: More languages than this are counted instead of named in a subtitle, except those of the captions.
+_LANGUAGES_NAMED = 3
 
 
 # --- an opened index ----------------------------------------------------------------------------------------
@@ -143,15 +144,27 @@ class Index:
         """Return the encoded thumbnail of a picture by row."""
         return self._thumbnails[self._offsets[row] : self._offsets[row + 1]].tobytes()
 
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """Languages to search in: those the model knows, the captions' own first; else the captions' own."""
+        known: tuple[str, ...] = getattr(self.encoder, "languages", ())
+        own = [tag for tag in self.manifest.languages if not known or tag in known]
+        return tuple(dict.fromkeys([*own, *known]))
+
     def describe(self) -> dict[str, Any]:
-        """Return title, subtitle, count and credits for a search page."""
-        languages = " or ".join(LANGUAGE_NAMES.get(tag, tag) for tag in self.manifest.languages)
+        """Return title, subtitle, count, credits and the languages it knows, for a search page."""
+        names = names_of(self.languages)
+        own = max(1, sum(tag in self.languages for tag in self.manifest.languages))
+        if len(names) > max(own, _LANGUAGES_NAMED):
+            names = [*names[:own], f"{len(names) - own} other languages"]
+        languages = joined(names)
         pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
         return {
             "title": "Image search",
             "subtitle": f"{self.manifest.title}: {pictures} · type in {languages}, or drop a picture",
             "count": len(self),
             "credits": self.manifest.credits,
+            "languages": list(self.languages),
         }
 
     def search(

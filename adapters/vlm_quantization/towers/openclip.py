@@ -19,7 +19,6 @@ from adapters.vlm_quantization.towers.weights import (
     HUB_NAME,
     PICKLED,
     ModelFiles,
-    is_folder_name,
     model_files,
     read_json,
     weights_file,
@@ -49,7 +48,9 @@ TEXT_BATCH = 64
 
 
 #: Forms of such a name.
-FORMS = "openclip:FOLDER, openclip:ARCHITECTURE:FILE.safetensors, openclip:ARCHITECTURE:TAG or openclip:OWNER/MODEL"
+FORMS = (
+    "openclip:FOLDER, openclip:OWNER/MODEL, openclip:ARCHITECTURE:FILE.safetensors, openclip:ARCHITECTURE:TAG"
+)
 
 
 def open_openclip(name: str) -> EncoderPair:
@@ -188,6 +189,7 @@ class _Model:
     def model(self) -> Any:
         """The model: built without weights, then given those of the safetensors file."""
         import open_clip
+        from safetensors import SafetensorError
 
         source = self.architecture or f"local-dir:{self.files.folder}"
         settings = {key: value for key, value in self.preprocessing.items() if key != "size"}
@@ -201,7 +203,7 @@ class _Model:
                     force_preprocess_cfg=settings,
                 )
             open_clip.load_checkpoint(model, str(self.weights))
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except (KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise BadInput(
                 f"{self.name}: the weights do not fit the model: {reason}",
@@ -254,7 +256,7 @@ class OpenClipImages(TorchTower["Image"]):
     def __init__(self, model: _Model) -> None:
         self._model = model
         self.name, self.dim = model.name, int(model.config["embed_dim"])
-        self.fingerprint = model.fingerprint
+        self.fingerprint = f"{model.fingerprint}/pictures"
         self._network: Any = None
 
     def inputs(self, items: Sequence[Image]) -> Mapping[str, NDArray[np.float32]]:
@@ -283,7 +285,7 @@ class OpenClipTexts(TorchTower[str]):
         self._model = model
         self.name, self.dim = model.name, int(model.config["embed_dim"])
         self.most_tokens = int(model.config["text_cfg"].get("context_length", 77))
-        self.fingerprint = model.fingerprint
+        self.fingerprint = f"{model.fingerprint}/texts"
         self._network: Any = None
 
     def inputs(self, items: Sequence[str]) -> Mapping[str, NDArray[np.int64]]:
