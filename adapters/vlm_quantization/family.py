@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.index.opened import Index
     from adapters.vlm_quantization.options import FamilyEvalOptions, FamilyIndexOptions, FamilyTrainOptions
     from adapters.vlm_quantization.search.options import SearchOptions
-    from workbench import JobContext, Run
+    from workbench import Explanation, JobContext, Run, Term
 
 
 class PictureTextFamily(BaseAdapter):
@@ -242,6 +242,12 @@ class PictureTextFamily(BaseAdapter):
         from adapters.vlm_quantization.search.queries import search_item
 
         return search_item(index, item_id, k, options)
+
+    def explain(self, index: Index, left: Term, right: Term, options: SearchOptions) -> Explanation:
+        """Compare two texts, pictures or items: their codes, the distance at each length, and the cosine."""
+        from adapters.vlm_quantization.search.explain import explain
+
+        return explain(index, left, right, options)
 
     def sample_queries(self, index: Index) -> Sequence[SampleQuery]:
         """Return captions of the index, in all its languages."""
