@@ -163,7 +163,7 @@ def _refit(
     """Continue on all pictures, with less noise: the search index holds these pictures, not other drawings.
 
     Some texts are two words of a concept, like a visitor's query, and more are keywords. The training before
-    does not use word pairs: they slightly reduce the accuracy on names, which is what the evaluation measures.
+    does not use word pairs: they slightly reduce the accuracy on names, which the evaluation measures.
     """
     update = {
         "noise": options.noise / 3,
@@ -247,7 +247,7 @@ def _model(
         part_dropout=options.part_dropout,
     )
     if model.embedding is not None:
-        # beside frozen features, n-grams that training never sees stay zero: a new word is left to the features
+        # beside frozen features, n-grams that training never sees stay zero: features alone tell a new word
         torch.nn.init.normal_(model.embedding.weight, std=0.0 if config.text_tower else 0.05)
     model.fit_components(seen, features[batches.pairs], options.agreement)
     if text_features is not None:
