@@ -172,10 +172,8 @@ class HashEncoder:
                 rows = ngram_rows(text, len(table))
                 if rows:
                     bags[place] = table[rows].sum(0)
-            if config.text_tower:  # as in training: what no n-gram is known of stays near zero
-                bags /= np.sqrt(config.text_width + np.square(bags).sum(1, keepdims=True))
-            else:
-                bags = _unit(bags)
+            length = config.ngram_softness * config.text_width + np.square(bags).sum(1, keepdims=True)
+            bags /= np.sqrt(np.maximum(length, 1e-24))
             parts.append(bags * np.float32(config.text_width**0.5))
         if frozen := (tower or self.text_tower) if config.text_tower else None:
             features: NDArray[np.float32] = frozen.features(texts) - self._tensors["text.mean"]
