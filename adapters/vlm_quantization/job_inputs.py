@@ -46,6 +46,11 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
         yield "collection", problem
     if task == "train" and (problem := _refused(lambda: check_encoder(options.encoder))):
         yield "encoder", problem
+    if task == "train" and options.from_checkpoint:
+        from adapters.vlm_quantization.encoding.lightning import looks_like_one
+
+        if problem := looks_like_one(Path(options.from_checkpoint)):
+            yield "from_checkpoint", f"{options.from_checkpoint}: {problem}"
     if task == "train" or (options.run is None and _expected(workspace)):
         return
     checkpoint = options.checkpoint or BEST
@@ -166,10 +171,23 @@ def checkpoint_names(run: Run) -> list[str]:
 
 
 def open_encoder(run: Run, checkpoint: str) -> HashEncoder:
-    """Open a checkpoint of a run."""
+    """Open a checkpoint of a run.
+
+    Raises
+    ------
+    BadInput
+        Its short codes are no prefixes of the long one, so that no index can hold them.
+    """
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
 
-    return HashEncoder.load(Path(run.checkpoint(checkpoint)))
+    encoder = HashEncoder.load(Path(run.checkpoint(checkpoint)))
+    if encoder.separate:
+        raise BadInput(
+            f"{checkpoint} of run {run.id} has a code of its own for each length; an index and an evaluation "
+            "need codes of which the short ones are prefixes of the long one",
+            hint=f"Use {BEST} of the same run, which is refolded.",
+        )
+    return encoder
 
 
 def problems_of(collection: CaptionedImages, job: JobContext) -> list[str]:

@@ -220,6 +220,8 @@ def numbered_ids(concepts: Sequence[str]) -> list[str]:
 
 def margins(encoder: HashEncoder, encoded: Encoded, side: str) -> NDArray[np.float32]:
     """Return the distance of each bit from its threshold, float32 (n, bits); the code is their signs."""
+    if encoded.margins is not None:
+        return encoded.margins
     tensors = encoder.checkpoint.tensors
     out: NDArray[np.float32] = encoded.features @ tensors[f"{side}.code.weight"].T
     out -= tensors[f"{side}.code.threshold"]
