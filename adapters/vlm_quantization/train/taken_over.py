@@ -271,7 +271,7 @@ def _result(
     job: JobContext,
 ) -> Result:
     warnings = [
-        f"What this model was trained on is unknown, so it may have seen pictures of {collection.name!r} that "
+        f"What this model was trained on is unknown: it may have seen pictures of {collection.name!r} that "
         "an evaluation calls held out.",
         *problems_of(collection, job),
     ]

@@ -100,7 +100,7 @@ def test_the_run_has_the_refolded_and_the_separate_codes_and_says_what_it_cost(
     cost, apart, card = result.views
     assert (cost.title, apart.title, card.title) == ("What refolding costs", "Bits that differ", "Taken over")
     assert [row["length"] for row in cost.data["rows"]][-1] == "float cosine"
-    assert all(0 <= row["of_float"] for row in cost.data["rows"])
+    assert all(row["of_float"] >= 0 for row in cost.data["rows"])
     assert any(row["image"] > 0 for row in apart.data["rows"])
     assert any("48 bits are left out" in one for one in result.warnings)
     assert any("trained on is unknown" in one for one in result.warnings)
