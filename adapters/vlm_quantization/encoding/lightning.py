@@ -224,8 +224,9 @@ def _parts(path: Path, content: Any) -> tuple[Mapping[str, Any], Mapping[str, An
             hint="Lightning writes them if the model calls save_hyperparameters().",
         )
     step = content.get("global_step")
-    whole = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**53
-    return content["state_dict"], settings, step if whole else 0
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**53:
+        step = 0
+    return content["state_dict"], settings, step
 
 
 def _checked(

@@ -42,7 +42,7 @@ def head_outputs(
 
 def gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return ``x * Φ(x)`` with the exact normal distribution, as torch does (Hendrycks & Gimpel, 2016)."""
-    below = _ERF(x.astype(np.float64) / math.sqrt(2)).astype(np.float64)
+    below = np.asarray(_ERF(x.astype(np.float64) / math.sqrt(2)), np.float64)
     out: NDArray[np.float32] = (x * (1 + below) / 2).astype(np.float32)
     return out
 
