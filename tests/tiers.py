@@ -21,6 +21,7 @@ SLOW_FILES = frozenset(
         "adapters/vlm_quantization/test_dummy.py",
         "adapters/vlm_quantization/towers/test_base_size.py",
         "adapters/vlm_quantization/towers/test_own_encoders.py",
+        "adapters/vlm_quantization/train/test_taken_over.py",
         "adapters/vlm_quantization/train/test_train.py",
         "house/test_ci.py",
         "house/test_readme.py",

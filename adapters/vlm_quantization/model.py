@@ -19,6 +19,7 @@ from adapters.vlm_quantization.encoding.checkpoint import (
 from adapters.vlm_quantization.hash_layer import NestedHashLayer
 from adapters.vlm_quantization.towers.dummy import DummyTextModel, DummyVisionModel
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
+from workbench import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -226,6 +227,8 @@ class CrossModalHashModel(nn.Module):
             The file is not a complete checkpoint of this format.
         """
         checkpoint = read_checkpoint(path)
+        if checkpoint.config.head != "skip-relu":
+            raise BadInput(f"{path} was trained elsewhere and taken over: it cannot be trained further here")
         model = cls(checkpoint.config)
         tensors = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.tensors.items()}
         with torch.no_grad():

@@ -34,6 +34,10 @@ CollectionSource = Annotated[
 ]
 
 
+#: The path of a file, made absolute; empty: none.
+FilePath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"format": "path"})]
+
+
 class CollectionOptions(Options):
     """Which pictures to use."""
 
@@ -101,6 +105,12 @@ class TrainOptions(CollectionOptions):
         (),
         title="Languages",
         description="Train on the captions in these languages only; empty: all. An evaluation measures all",
+    )
+    from_checkpoint: FilePath = Field(
+        "",
+        title="From checkpoint",
+        description="Take over this Lightning checkpoint (.ckpt) instead of training; its backbone is the "
+        "model that it names, or the encoder given above",
     )
     seed: int = Field(0, ge=0, title="Seed")
     steps: int = Field(900, ge=1, le=1_000_000, title="Steps")
