@@ -174,13 +174,14 @@ def _files(folder: Path) -> Iterator[Path]:
     """Yield pictures by name, without mirror images of others; of a drawing that is SVG too, the pixels."""
     for place, folders, files in os.walk(folder):
         folders.sort()
-        stems = {Path(name).stem for name in files if Path(name).suffix.lower() in PICTURE_ENDINGS}
-        for name in sorted(files):
-            ending = Path(name).suffix.lower()
-            if _VARIANT.sub("", Path(name).stem) in stems - {Path(name).stem}:
+        parts = sorted(os.path.splitext(name) for name in files)  # noqa: PTH122  # ten thousand sounds too
+        stems = {stem for stem, ending in parts if ending.lower() in PICTURE_ENDINGS}
+        for stem, ending in parts:
+            plain = _VARIANT.sub("", stem)
+            if plain != stem and plain in stems:
                 continue
-            if ending in PICTURE_ENDINGS or (ending == ".svg" and Path(name).stem not in stems):
-                yield Path(place, name)
+            if ending.lower() in PICTURE_ENDINGS or (ending.lower() == ".svg" and stem not in stems):
+                yield Path(place, stem + ending)
 
 
 def _languages(text: str) -> frozenset[str] | None:
@@ -193,7 +194,8 @@ def _languages(text: str) -> frozenset[str] | None:
 
 def _item(path: Path, folder: Path, languages: frozenset[str] | None) -> Item:
     inside = path.relative_to(folder)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # Folders that are links are not walked into, so only the file itself can lead outside.
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         raise wb.BadInput("a link that leads outside the folder")
     captions = captions_of(sidecar_text(path))
     if languages is not None:
