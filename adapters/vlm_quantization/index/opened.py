@@ -26,6 +26,10 @@ _LANGUAGES_NAMED = 3
 # --- an opened index ----------------------------------------------------------------------------------------
 
 
+#: Number of languages that a search page names.
+_NAMED_LANGUAGES = 4
+
+
 class Side:
     """One side of an index: pictures or captions.
 
@@ -154,14 +158,15 @@ class Index:
     def describe(self) -> dict[str, Any]:
         """Return title, subtitle, count, credits and the languages it knows, for a search page."""
         names = names_of(self.languages)
-        own = max(1, sum(tag in self.languages for tag in self.manifest.languages))
+        own = sum(tag in self.languages for tag in self.manifest.languages)
+        own = min(max(1, own), _NAMED_LANGUAGES)
         if len(names) > max(own, _LANGUAGES_NAMED):
             names = [*names[:own], f"{len(names) - own} other languages"]
-        languages = joined(names)
+        ask = f"type in {joined(names)}, or drop a picture" if names else "drop a picture"
         pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
         return {
             "title": "Image search",
-            "subtitle": f"{self.manifest.title}: {pictures} · type in {languages}, or drop a picture",
+            "subtitle": f"{self.manifest.title}: {pictures} · {ask}",
             "count": len(self),
             "credits": self.manifest.credits,
             "languages": list(self.languages),
