@@ -23,11 +23,11 @@ from adapters.vlm_quantization.search.options import METHODS
 _LANGUAGES_NAMED = 3
 
 
-# --- an opened index ----------------------------------------------------------------------------------------
-
-
-#: Number of languages that a search page names.
+#: Number of languages of captions that a subtitle names.
 _NAMED_LANGUAGES = 4
+
+
+# --- an opened index ----------------------------------------------------------------------------------------
 
 
 class Side:
