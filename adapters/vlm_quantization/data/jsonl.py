@@ -7,11 +7,12 @@
 ``image`` is a path relative to the file's folder and must stay inside it; ``captions`` maps a language to
 one or more captions, the first of which is the display name. Captions without a language, a string or a
 list, count as Korean if they hold Hangul, else as English. ``labels``, ``id`` (default: the image's path) and
-``keywords`` (same form as ``captions``) are optional, and null counts as absent. Other fields are ignored,
-and named in a note.
+``keywords`` (same form as ``captions``) are optional, and null counts as absent; so is ``split``, the part that
+the picture belongs to (see :data:`~adapters.vlm_quantization.data.split_names.SPLITS`). Other fields are
+ignored, and named in a note.
 
 A picture that several lines list, one line per caption, is one picture with all their captions: recognised
-by its path or, as a copy, by its pixels. Pictures whose captions have the same words, whatever their case
+by its path or, as a copy, by its pixels; see :mod:`adapters.vlm_quantization.data.joining`. Pictures whose captions have the same words, whatever their case
 and punctuation, are one concept: each is a correct
 result for those captions, and they are held out together.
 
@@ -35,7 +36,9 @@ from typing import TYPE_CHECKING, Any
 
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
+from adapters.vlm_quantization.data.joining import JoinedItems, ignored_note, repeats_note, without_copies
 from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
+from adapters.vlm_quantization.data.split_names import split_name
 from adapters.vlm_quantization.towers.ngrams import words_of
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ MAX_LINE_CHARACTERS = 1_000_000
 SETTLED_NS = 2_000_000_000
 
 
-_FIELDS = ("image", "captions", "labels", "id", "keywords")
+_FIELDS = ("image", "captions", "labels", "id", "keywords", "split")
 
 
 #: Bytes read at a time.
@@ -90,15 +93,16 @@ def read_jsonl(
     Raises
     ------
     BadInput
-        No line is valid; the message names the first problems.
+        No line is valid, or lines put one picture in two splits; the message names the first problems.
     """
     reading = _Reading(path)
     for number, line in _lines(path):
         reading.add(number, line)
-    kept, broken = _decoded(list(reading.items.values()), path, cache_dir, progress)
-    kept, copies = _without_copies(kept)
+    kept, broken = _decoded(reading.items.numbered(), path, cache_dir, progress)
+    kept, copies = without_copies(kept)
     problems = sorted([*reading.problems, *broken], key=lambda problem: problem.line)
-    notes = [*_notes(reading.repeats + copies, reading.ignored), *_wordless(kept)]
+    notes = [repeats_note(reading.items.repeats + copies), ignored_note(reading.ignored, _FIELDS)]
+    notes = [*filter(None, notes), *_wordless(kept)]
     collection = CaptionedImages(path.stem, _with_concepts(kept), problems=problems, notes=notes)
     if not kept:
         summary = collection.problem_summary or "the file has no lines"
@@ -111,77 +115,23 @@ class _Reading:
 
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
-        self.items: dict[str, tuple[int, Item]] = {}
+        self.items = JoinedItems()
         self.problems: list[UnusableLine] = []
-        #: Number of lines that list a picture again, and the fields that were ignored.
-        self.repeats = 0
+        #: The fields that were ignored, each with its number of lines.
         self.ignored: Counter[str] = Counter()
-        self._first: dict[str, tuple[int, str]] = {}
 
     def add(self, number: int, line: bytes) -> None:
         """Read a line; one that is invalid becomes a problem."""
         try:
             item, ignored = _item(line, self._folder)
             picture = os.path.realpath(item.image) if isinstance(item.image, Path) else ""
-            first, owner = self._first.setdefault(item.id, (number, picture))
-            if owner != picture:
-                raise _Refused(
-                    f"the id {_shown(item.id)} is already used in line {first} for another picture"
-                )
+            self.items.add(number, picture, item)
         except _Refused as reason:
             self.problems.append(UnusableLine(number, str(reason)))
-            return
-        self.ignored.update(ignored)
-        if picture in self.items:
-            self.repeats += 1
-            first, before = self.items[picture]
-            self.items[picture] = (first, _joined(before, item))
+        except wb.BadInput as error:
+            self.problems.append(UnusableLine(number, error.message))
         else:
-            self.items[picture] = (number, item)
-
-
-def _joined(item: Item, other: Item) -> Item:
-    """Return an item with the texts and labels of another one added."""
-
-    def both(
-        one: Mapping[str, tuple[str, ...]], more: Mapping[str, tuple[str, ...]]
-    ) -> dict[str, tuple[str, ...]]:
-        return {
-            language: tuple(dict.fromkeys([*one.get(language, ()), *more.get(language, ())]))
-            for language in dict.fromkeys([*one, *more])
-        }
-
-    return replace(
-        item,
-        captions=both(item.captions, other.captions),
-        keywords=both(item.keywords, other.keywords),
-        labels=tuple(dict.fromkeys([*item.labels, *other.labels])),
-    )
-
-
-def _without_copies(items: Sequence[Item]) -> tuple[list[Item], int]:
-    """Join items with equal pixels into the first of them; return them and the number of joined ones."""
-    out: dict[str, Item] = {}
-    for item in items:
-        out[item.digest] = _joined(out[item.digest], item) if item.digest in out else item
-    return list(out.values()), len(items) - len(out)
-
-
-def _notes(repeats: int, ignored: Mapping[str, int]) -> list[str]:
-    """Return sentences on what was read differently than written."""
-    notes = []
-    if repeats:
-        lines = "1 line lists" if repeats == 1 else f"{repeats:,} lines list"
-        notes.append(
-            f"{lines} a picture again: each picture counts once, with the captions of all its lines."
-        )
-    if ignored:
-        fields = ", ".join(
-            f"{_shown(name)} ({count:,} {'line' if count == 1 else 'lines'})"
-            for name, count in sorted(ignored.items())
-        )
-        notes.append(f"Ignored fields: {fields}. Fields in use: {', '.join(_FIELDS)}.")
-    return notes
+            self.ignored.update(ignored)
 
 
 def _wordless(items: Sequence[Item]) -> list[str]:
@@ -289,10 +239,20 @@ def _item(line: bytes, folder: Path) -> tuple[Item, list[str]]:
         concept=item_id,
         captions=captions,
         image=image,
-        keywords=_texts(row, "keywords"),
+        keywords={lang: tuple(dict.fromkeys(texts)) for lang, texts in _texts(row, "keywords").items()},
         labels=tuple(dict.fromkeys(label.strip() for label in labels if label.strip())),
+        split=_split(row.get("split", "")),
     )
     return item, ignored
+
+
+def _split(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _Refused(f"'split' must be the name of a split, not {_shown(value)}")
+    try:
+        return split_name(value)
+    except wb.BadInput as error:
+        raise _Refused(error.message) from None
 
 
 def _is_broken(text: str) -> bool:
@@ -344,7 +304,7 @@ def _texts(row: Mapping[str, Any], field: str) -> dict[str, tuple[str, ...]]:
             raise _Refused(f"{field!r} of {_shown(language)} must be a list of strings, not {_shown(texts)}")
         if broken := next((text for text in texts if _is_broken(text)), None):
             raise _Refused(f"{field!r} of {_shown(language)} holds half a character: {_shown(broken)}")
-        kept = dict.fromkeys(unicodedata.normalize("NFC", text.strip()) for text in texts if text.strip())
+        kept = [unicodedata.normalize("NFC", text.strip()) for text in texts if text.strip()]
         if kept:
             out[language] = tuple(kept)
     return out
