@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
-from adapters.vlm_quantization.data.sources import check_source
+from adapters.vlm_quantization.data.sources import NAMED, check_source
+from adapters.vlm_quantization.data.split_names import VAL_SHARE
 from adapters.vlm_quantization.encoding.checkpoint import BEST
 from adapters.vlm_quantization.index.format import check_name
 from workbench import BadInput, UnknownCheckpoint, UnknownRun
@@ -15,7 +16,8 @@ from workbench import BadInput, UnknownCheckpoint, UnknownRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+    from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.options import EvalOptions
     from workbench import JobContext, Run, WorkspaceView
@@ -55,7 +57,7 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
         if run.status != "running":  # one that goes on may still save it
             yield "checkpoint", _no_checkpoint(run, checkpoint)
         return
-    if not given and (problem := _refused(lambda: check_source(collection_of(run)))):
+    if (task == "eval" or not given) and (problem := _refused(lambda: check_source(collection_of(run)))):
         yield "run", f"the collection of run {run.id} is missing: {problem}"
     if task == "eval" and (problem := _refused(lambda: other_seeds(workspace, run, options))):
         yield "seeds", problem
@@ -120,6 +122,44 @@ def collection_of(run: Run) -> str:
             hint="Choose another run.",
         )
     return name
+
+
+def splits_of(
+    collection: CaptionedImages,
+    source: str,
+    config: Mapping[str, Any],
+    cache: Path,
+    progress: OnProgress | None = None,
+) -> Splits:
+    """Return the splits that a training with these options uses, the same for each of its evaluations.
+
+    Parameters
+    ----------
+    collection : CaptionedImages
+    source : str
+        Its name or path.
+    config : mapping
+        Options of the training; of a run of an earlier version, which had fewer, what they were then.
+    cache : Path
+        Cache folder.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    """
+    from adapters.vlm_quantization.data.splits import has_splits, make_splits
+
+    alike: list[tuple[int, int]] = []
+    # The drawings of the emoji are told apart by their concepts; some differ in little more than a hand.
+    if config.get("keep_lookalikes_together", False) and source not in NAMED and not has_splits(collection):
+        from adapters.vlm_quantization.data.lookalikes import lookalikes_within, looks_of
+
+        alike = lookalikes_within(looks_of(collection, cache, progress))
+    return make_splits(
+        collection,
+        config["split_seed"],
+        restval=config.get("restval", True),
+        val_share=config.get("val_share", VAL_SHARE),
+        alike=alike,
+    )
 
 
 def other_seeds(workspace: WorkspaceView, run: Run, options: EvalOptions) -> dict[int, Run]:

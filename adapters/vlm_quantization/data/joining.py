@@ -69,7 +69,7 @@ class JoinedItems:
             self._conflicts.append(f"{before.id}: {reason} (lines {self._split_line[picture]} and {line})")
         if item.split and not before.split:
             self._split_line[picture] = line
-        self._items[picture] = (first, replace(joined(before, item), split=split))
+        self._items[picture] = (first, replace(joined(before, item, annotators=True), split=split))
 
     def numbered(self) -> list[tuple[int, Item]]:
         """Return the items, each with the line that listed it first.
@@ -89,14 +89,15 @@ class JoinedItems:
         return list(self._items.values())
 
 
-def joined(item: Item, other: Item) -> Item:
-    """Return an item with the texts and labels of another one of the same picture added.
+def joined(item: Item, other: Item, *, annotators: bool = False) -> Item:
+    """Return an item with the texts and labels of another one added; a text that both have counts once.
 
-    A text that both have counts once, except if the other has this one caption and nothing new: then it is
-    the same caption from another annotator, and counts again.
+    With ``annotators``, for one line per caption, it counts again if the other has this one caption and
+    nothing new: another annotator used the same words.
     """
     texts = [text for of_language in other.captions.values() for text in of_language]
-    once_more = len(texts) == 1 and not other.keywords and set(other.labels) <= set(item.labels)
+    new = not set(other.labels) <= set(item.labels) or other.keywords
+    once_more = annotators and len(texts) == 1 and not new
     captions = {language: list(of_language) for language, of_language in item.captions.items()}
     for language, of_language in other.captions.items():
         kept = captions.setdefault(language, [])
@@ -131,19 +132,10 @@ def without_copies(items: Sequence[Item]) -> tuple[list[Item], int]:
         key = (item.digest or f"id {item.id}", item.split)
         if key in out:
             copies += 1
-            out[key] = _copy_joined(out[key], item)
+            out[key] = joined(out[key], item)
         else:
             out[key] = item
     return list(out.values()), copies
-
-
-def _copy_joined(item: Item, copy: Item) -> Item:
-    """Return an item with what its copy adds; equal captions are of the copy, not of another annotator."""
-    captions = {
-        language: tuple(_new(item.captions.get(language, ()), texts))
-        for language, texts in copy.captions.items()
-    }
-    return joined(item, replace(copy, captions={lang: texts for lang, texts in captions.items() if texts}))
 
 
 def repeats_note(repeats: int) -> str:

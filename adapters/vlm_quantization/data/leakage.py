@@ -147,9 +147,7 @@ def shared_pictures(
     first: dict[str, int] = {}
     for row in rows:
         first.setdefault(collection.digest(int(row)), int(row))
-    return [
-        (first[digest], int(row)) for row in other_rows if (digest := other.digest(int(row))) in first
-    ]
+    return [(first[digest], int(row)) for row in other_rows if (digest := other.digest(int(row))) in first]
 
 
 def refuse_shared(

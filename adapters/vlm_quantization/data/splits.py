@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import workbench as wb
-from adapters.vlm_quantization.data.split_names import SPLITS
+from adapters.vlm_quantization.data.split_names import SPLITS, VAL_SHARE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,9 +55,9 @@ PARTS = ("train", "val_drawings", "test_drawings", "val_concepts", "test_concept
 GIVEN_PARTS = ("train", "val", "test", "query", "gallery")
 
 
-#: Share of the training split that is validated on where a collection has no validation split, and the
-#: most pictures of it: more make a validation slow without making it surer.
-VAL_SHARE, MOST_VAL = 0.08, 5_000
+#: The most training pictures that are validated on where a collection has no validation split: more make a
+#: validation slow without making it surer.
+MOST_VAL = 5_000
 
 
 def _no_rows() -> NDArray[np.int64]:
@@ -311,11 +311,15 @@ def _hold_out_drawings(
 def _given(collection: CaptionedImages, seed: int, *, restval: bool, val_share: float) -> Splits:
     """Return the splits that the items carry."""
     rows = {name: rows_of_split(collection, name) for name in SPLITS}
-    notes = [f"Splits of the collection: {', '.join(f'{len(r):,} {name}' for name, r in rows.items() if len(r))}."]
+    notes = [
+        f"Splits of the collection: {', '.join(f'{len(r):,} {name}' for name, r in rows.items() if len(r))}."
+    ]
     train = rows["train"]
     if len(rows["restval"]):
         train = np.union1d(train, rows["restval"]) if restval else train
-        notes.append(f"The {len(rows['restval']):,} pictures of restval are {'' if restval else 'not '}trained on.")
+        notes.append(
+            f"The {len(rows['restval']):,} pictures of restval are {'' if restval else 'not '}trained on."
+        )
     gallery = _no_rows()
     if len(rows["query"]):
         if not len(train):
@@ -350,7 +354,9 @@ def _given(collection: CaptionedImages, seed: int, *, restval: bool, val_share: 
     return _splits(collection, parts, seed, tuple(notes), given=True)
 
 
-def _val_of(collection: CaptionedImages, train: NDArray[np.int64], seed: int, share: float) -> NDArray[np.int64]:
+def _val_of(
+    collection: CaptionedImages, train: NDArray[np.int64], seed: int, share: float
+) -> NDArray[np.int64]:
     """Choose training items to validate on, without separating siblings and equal pictures."""
     items = [collection.items[row] for row in train.tolist()]
     family = _united((item.concept, item.base, item.digest) for item in items)

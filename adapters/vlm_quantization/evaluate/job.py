@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.data.leakage import check_leakage
-from adapters.vlm_quantization.data.sources import open_collection
-from adapters.vlm_quantization.data.splits import make_splits
+from adapters.vlm_quantization.data.sources import NAMED, open_collection
 from adapters.vlm_quantization.evaluate import measuring, metric_names, tasks
+from adapters.vlm_quantization.evaluate.overlap import find_overlap
 from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
 from adapters.vlm_quantization.evaluate.report.card import leakage_view, run_card
+from adapters.vlm_quantization.evaluate.report.duplicates import duplicate_views, duplicate_warnings
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
 from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, refuse_other_data
+from adapters.vlm_quantization.evaluate.tested import Tested, chosen_parts, is_refit, trained_rows
 from adapters.vlm_quantization.job_inputs import (
     choose_run,
     collection_of,
@@ -21,6 +23,7 @@ from adapters.vlm_quantization.job_inputs import (
     open_encoder,
     other_seeds,
     problems_of,
+    splits_of,
     stages,
 )
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.evaluate.tasks import Task
     from adapters.vlm_quantization.options import EvalOptions
-    from workbench import JobContext, Run
+    from workbench import JobContext
 
 
 #: Descriptions of rankings for the report.
@@ -50,60 +53,133 @@ WORDS = {
 
 
 def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
-    """Evaluate a checkpoint on held-out drawings and held-out concepts, and write the report.
+    """Evaluate a checkpoint on held-out pictures, or on another collection, and write the report.
 
     Raises
     ------
     workbench.BadInput
         The run, checkpoint or collection is unusable, or nothing is held out to evaluate on.
+    LeakageError
+        The model was trained on pictures of the test.
     """
     run = choose_run(job.workspace, options.run, options.checkpoint)
     encoder = open_encoder(run, options.checkpoint)
     others = other_seeds(job.workspace, run, options)
+    source, cache = collection_of(run), job.workspace.cache
+    is_own = options.collection in ("", source)
     stage = _shares(job, options, len(others))
     with stage("pictures"):
-        collection = open_collection(collection_of(run), cache_dir=job.workspace.cache, progress=job.progress)
-        features = picture_features(collection, encoder.tower, job.workspace.cache, job.progress)
-    splits = make_splits(collection, run.config["split_seed"])
-    refuse_other_data(run, options.checkpoint, encoder, splits, collection)
-    checked = check_leakage(collection, splits)
+        collection = open_collection(source, cache_dir=cache, progress=job.progress)
+        features = picture_features(collection, encoder.tower, cache, job.progress)
+        splits = splits_of(collection, source, run.config, cache, job.progress)
+        tested = _tested(collection, splits, features, encoder, is_own=is_own, options=options, job=job)
+    if is_own or not is_refit(encoder, collection):
+        refuse_other_data(run, options.checkpoint, encoder, splits, collection)
+    accepted = options.accept_training_pictures_in_test
+    checked = check_leakage(collection, splits, accept_duplicates=accepted)
+    with stage("duplicates"):
+        overlap = find_overlap(
+            collection,
+            trained_rows(encoder, collection, splits),
+            tested,
+            accept=accepted,
+            # drawings of one thing in two styles are meant to be alike
+            near=options.near_duplicates and not (is_own and source in NAMED),
+            cache=cache,
+            progress=job.progress,
+        )
     measured_on = splits if options.flags else splits.without_flags(collection)
 
     with stage("measuring"):
-        measured = measuring.evaluate(collection, measured_on, encoder, features, options, job)
+        fitted = []
+        if options.baselines:
+            fitted = measuring.fit(collection, measured_on, encoder, features, job.progress)
+        measured = measuring.evaluate(tested, fitted, encoder, options, job)
     words = dict(WORDS)
     if options.baselines:
         words |= {one.name: one.words for one in measuring.fitted_on(measured)}
     if options.single_length:
         with stage("separately trained codes"):
-            _add_single_lengths(collection, measured_on, encoder, features, run, measured, options, job)
+            models = single_length.train_single_lengths(
+                collection,
+                measured_on,
+                features,
+                encoder.checkpoint.provenance.tower,
+                run.config,
+                job.progress,
+            )
+            _add_single_lengths(tested, models, measured, options)
     metrics = metric_names.metrics_of(measured, options.ks)
     metrics |= metric_names.headlines(metrics, [task.language for task in measured])
     by_seed = {int(encoder.checkpoint.provenance.seed): metrics}
     for seed, other in others.items():
         with stage(f"seed {seed}", "seed"):
-            by_seed[seed] = metrics_of_run(other, options, collection, splits, measured_on, features, job)
+            by_seed[seed] = metrics_of_run(
+                other, options, collection, splits, measured_on, features, tested, job
+            )
 
     with stage("report"):
-        views = _views(collection, measured, metrics, by_seed, words, options, job.progress)
-    views += [leakage_view(checked, splits), run_card(run, options, encoder, collection, measured_on)]
+        views = _views(tested.collection, measured, metrics, by_seed, words, options, job.progress)
+        views += duplicate_views(collection, tested.collection, overlap)
+    views += [
+        leakage_view(checked, splits, tested, overlap, is_own=is_own),
+        run_card(run, options, encoder, collection, measured_on, tested, is_own=is_own),
+    ]
     last = max(options.ks)
     at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
     starts = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
+    where = _where(tested, options, is_own=is_own)
     return Result(
-        summary=f"{_summary(at, metrics)} (run {run.id}){left_out(collection)}",
+        summary=f"{_summary(at, metrics)} (run {run.id}{where}){left_out(tested.collection)}",
         metrics=metrics,
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=views,
         made={"run": run.id, "checkpoint": options.checkpoint},
-        warnings=problems_of(collection, job),
+        warnings=[
+            *duplicate_warnings(collection, tested.collection, overlap),
+            *_problems(collection, tested, job),
+        ],
         samples=metric_names.samples_of(measured, options.ks, metrics),
     )
 
 
+def _tested(
+    collection: CaptionedImages,
+    splits: Splits,
+    features: NDArray[np.float32],
+    encoder: HashEncoder,
+    *,
+    is_own: bool,
+    options: EvalOptions,
+    job: JobContext,
+) -> Tested:
+    """Return what is measured on: parts of the run's collection, or of another one."""
+    if is_own:
+        return Tested(collection, features, chosen_parts(collection, splits, options))
+    other = open_collection(options.collection, cache_dir=job.workspace.cache, progress=job.progress)
+    parts = chosen_parts(other, None, options)
+    return Tested(other, picture_features(other, encoder.tower, job.workspace.cache, job.progress), parts)
+
+
+def _problems(collection: CaptionedImages, tested: Tested, job: JobContext) -> list[str]:
+    """Return the warnings about the collections that were opened."""
+    own = problems_of(tested.collection, job)
+    if tested.collection is collection or not collection.problems:
+        return own
+    return [*own, f"In the run's collection, {collection.problem_summary}"]
+
+
+def _where(tested: Tested, options: EvalOptions, *, is_own: bool) -> str:
+    """Return what a job's summary adds if not the run's own test parts were measured."""
+    if is_own and not options.split:
+        return ""
+    name = "" if is_own else f"{tested.collection.name}, "
+    return f"; {name}{' and '.join(part.words for part in tested.parts)}"
+
+
 def _shares(job: JobContext, options: EvalOptions, n_seeds: int) -> Callable[..., Any]:
     """Return a stage function whose shares of the progress match the cost of each stage."""
-    costs = {"pictures": 3.0, "measuring": 3.0, "seed": 2.0, "report": 1.0}
+    costs = {"pictures": 3.0, "duplicates": 0.5, "measuring": 3.0, "seed": 2.0, "report": 1.0}
     total = sum(costs.values()) + (n_seeds - 1) * costs["seed"]
     if options.single_length:
         costs["separately trained codes"] = 60.0
@@ -112,21 +188,11 @@ def _shares(job: JobContext, options: EvalOptions, n_seeds: int) -> Callable[...
 
 
 def _add_single_lengths(
-    collection: CaptionedImages,
-    splits: Splits,
-    encoder: HashEncoder,
-    features: NDArray[np.float32],
-    run: Run,
-    measured: Sequence[Task],
-    options: EvalOptions,
-    job: JobContext,
+    tested: Tested, models: Mapping[int, HashEncoder], measured: Sequence[Task], options: EvalOptions
 ) -> None:
-    """Train a separate code for each length and measure it on the same tasks."""
-    models = single_length.train_single_lengths(
-        collection, splits, features, encoder.checkpoint.provenance.tower, run.config, job.progress
-    )
+    """Measure codes that were trained for a single length on the same tasks."""
     for length, model in models.items():
-        for task in tasks.tasks(collection, splits, model, features, options):
+        for task in tasks.tasks(tested.collection, tested.parts, model, tested.features, options):
             nested = next(one for one in measured if one.prefix == task.prefix)
             if task.itself is None:
                 nested.records.setdefault(single_length.NAME, []).extend(

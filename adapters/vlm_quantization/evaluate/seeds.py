@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapters.vlm_quantization.evaluate import measuring, metric_names
+from adapters.vlm_quantization.evaluate.tested import is_refit
 from adapters.vlm_quantization.job_inputs import open_encoder
 from workbench import BadInput
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.evaluate.tested import Tested
     from adapters.vlm_quantization.options import EvalOptions
     from workbench import JobContext, Run
 
@@ -44,12 +46,15 @@ def metrics_of_run(
     splits: Splits,
     measured_on: Splits,
     features: NDArray[np.float32],
+    tested: Tested,
     job: JobContext,
 ) -> dict[str, float]:
     """Return the metrics of another run, measured as the first one was."""
     encoder = open_encoder(run, options.checkpoint)
-    refuse_other_data(run, options.checkpoint, encoder, splits, collection)
+    if tested.collection is collection or not is_refit(encoder, collection):
+        refuse_other_data(run, options.checkpoint, encoder, splits, collection)
     short = options.model_copy(update={"resamples": 10})
-    measured = measuring.evaluate(collection, measured_on, encoder, features, short, job)
+    fitted = measuring.fit(collection, measured_on, encoder, features) if options.baselines else []
+    measured = measuring.evaluate(tested, fitted, encoder, short, job)
     metrics = metric_names.metrics_of(measured, options.ks)
     return metrics | metric_names.headlines(metrics, [task.language for task in measured])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from adapters.vlm_quantization.data.joining import joined
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from workbench import BadInput
 
@@ -160,7 +162,9 @@ class Batches:
         self.pictures = [np.array(rows) for rows in by_concept.values()]
         pairs = [rows[:2] for rows in by_concept.values() if len(rows) > 1]
         self.pairs = np.array(pairs, np.int64).reshape(-1, 2)
-        concepts = [collection.items[rows[0]] for rows in by_concept.values()]
+        concepts = [
+            functools.reduce(joined, (collection.items[row] for row in rows)) for rows in by_concept.values()
+        ]
         self.texts = Texts(concepts, collection.languages, options.text_buckets)
         self.options = options
         self.two_words = two_words

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from adapters.vlm_quantization import views as shared_views
 from adapters.vlm_quantization.data.leakage import check_leakage
 from adapters.vlm_quantization.data.sources import open_collection
-from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding.checkpoint import BEST
-from adapters.vlm_quantization.job_inputs import left_out, problems_of, stages
+from adapters.vlm_quantization.job_inputs import left_out, problems_of, splits_of, stages
 from adapters.vlm_quantization.towers.features import picture_features
 from adapters.vlm_quantization.towers.registry import image_tower
 from adapters.vlm_quantization.train import train
@@ -30,8 +29,8 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
     """Train hash heads and a text tower; the run stores the curves and the checkpoints."""
     cache = job.workspace.cache
     collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
-    splits = make_splits(collection, options.split_seed)
-    checked = check_leakage(collection, splits)
+    splits = splits_of(collection, options.collection, options.model_dump(), cache, job.progress)
+    checked = check_leakage(collection, splits, accept_duplicates=options.accept_training_pictures_in_test)
     tower = image_tower(options.image_tower)
     features = picture_features(collection, tower, cache, job.progress)
     seeds = list(dict.fromkeys(options.seeds)) or [options.seed]
@@ -70,7 +69,7 @@ def _trained(
     counts = ", ".join(f"{count:,} {part.replace('_', ' ')}" for part, count in splits.counts.items())
     notes = [
         f"Collection {collection.name}: {len(collection):,} pictures; {counts}.",
-        f"Leakage check passed: {checked['items']:,} items, {checked['concepts']:,} concepts.",
+        _leakage_note(checked),
         *splits.notes,
     ]
     views = [View(kind="metrics_table", title="Validation", data=_validation_rows(metrics), notes=notes)]
@@ -89,6 +88,14 @@ def _trained(
         made=made,
         warnings=problems_of(collection, job),
     )
+
+
+def _leakage_note(checked: Mapping[str, int]) -> str:
+    if duplicates := checked.get("duplicates"):
+        pictures = "1 picture is" if duplicates == 1 else f"{duplicates:,} pictures are"
+        return f"Leakage: {pictures} in two parts, as you accepted."
+    concepts = f", {checked['concepts']:,} concepts" if "concepts" in checked else ""
+    return f"Leakage check passed: {checked['items']:,} items{concepts}."
 
 
 def _validation_rows(metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.evaluate.overlap import Overlap
+    from adapters.vlm_quantization.evaluate.tested import Part, Tested
     from adapters.vlm_quantization.options import EvalOptions
     from workbench import Run
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow")
 
 
-def leakage_view(checked: Mapping[str, int], splits: Splits) -> View:
+def leakage_view(
+    checked: Mapping[str, int], splits: Splits, tested: Tested, overlap: Overlap, *, is_own: bool
+) -> View:
     """Return the counts of the leakage check as a table."""
     words = {
         "items": "Items, each in exactly one part",
@@ -33,21 +37,42 @@ def leakage_view(checked: Mapping[str, int], splits: Splits) -> View:
         "base_words": "Base words, none on both sides of the concept split",
         "held_out_drawings": "Held-out drawings, each with its concept in training in another drawing",
     }
+    if splits.given:
+        words |= {
+            "pictures": "Distinct pictures of the run's collection",
+            "duplicates": "Pictures in two parts of it, as accepted",
+        }
     rows = [(words.get(key, key), count) for key, count in checked.items()]
+    if not is_own:
+        rows = [(f"In the run's collection: {key[0].lower()}{key[1:]}", count) for key, count in rows]
+    if not is_own or splits.given or overlap.equal:
+        asked = len({row for part in tested.parts for row in part.queries.tolist()})
+        rows.append(("Pictures asked about, each compared with every training picture", asked))
+        rows.append(("Of these, equal to a training picture", len(overlap.equal)))
+    if overlap.looked:
+        rows.append(("Near duplicates of training pictures", len(overlap.near)))
+    leaks = bool(overlap.equal or checked.get("duplicates"))
     return views.card(
         rows,
-        "Leakage check: passed",
+        "Leakage check: training pictures in the test, as accepted" if leaks else "Leakage check: passed",
         ("Checked", "Count"),
         [
-            "The check runs before anything is measured; a leak stops the evaluation. Pictures are compared "
-            "by their pixels.",
+            "The check runs before anything is measured; a leak stops the evaluation unless it was accepted. "
+            "Pictures are compared by their pixels.",
             *splits.notes,
         ],
     )
 
 
 def run_card(
-    run: Run, options: EvalOptions, encoder: HashEncoder, collection: CaptionedImages, splits: Splits
+    run: Run,
+    options: EvalOptions,
+    encoder: HashEncoder,
+    collection: CaptionedImages,
+    splits: Splits,
+    tested: Tested,
+    *,
+    is_own: bool,
 ) -> View:
     """Return what was evaluated: run, weights, data, protocol and versions."""
     trained, config = encoder.checkpoint.provenance, encoder.checkpoint.config
@@ -59,6 +84,8 @@ def run_card(
         ("Collection", f"{collection.name}: {len(collection):,} pictures, {', '.join(collection.languages)}"),
         ("Data (SHA-256)", collection.fingerprint),
         *((f"Split {part.replace('_', ' ')} (SHA-256)", mark) for part, mark in splits.fingerprints.items()),
+        *([] if is_own else _measured_on(tested)),
+        *((f"Measured: {part.words} (SHA-256)", part.fingerprint) for part in _not_in(splits, tested)),
         ("Flags", "included" if options.flags else "excluded"),
         ("Picture network", trained.tower or config.image_tower),
         ("Pictures", "composited on white, RGB, resized by the network"),
@@ -79,6 +106,19 @@ def run_card(
             f"Options: {options.model_copy(update={'run': run.id}).model_dump_json()}",
         ],
     )
+
+
+def _measured_on(tested: Tested) -> list[tuple[str, str]]:
+    """Return the rows about a collection that is not the run's."""
+    other = tested.collection
+    words = f"{other.name}: {len(other):,} pictures, {', '.join(other.languages)}"
+    return [("Measured on", words), ("Measured data (SHA-256)", other.fingerprint)]
+
+
+def _not_in(splits: Splits, tested: Tested) -> list[Part]:
+    """Return the measured parts whose fingerprint is not among those of the run's splits."""
+    known = set(splits.fingerprints.values())
+    return [part for part in tested.parts if part.fingerprint not in known]
 
 
 def _versions() -> list[str]:
