@@ -187,9 +187,9 @@ class CaptionedImages:
         """
         if each_item:
             return [
-                Caption(item.concept, text, int(row))
+                Caption(self.items[row].concept, text, int(row))
                 for row in rows
-                for text in (item := self.items[row]).captions.get(language, ())
+                for text in self.items[row].captions.get(language, ())
             ]
         out: dict[tuple[str, str], Caption] = {}
         for row in rows:

@@ -7,13 +7,13 @@
 ``image`` is a path relative to the file's folder and must stay inside it; ``captions`` maps a language to
 one or more captions, the first of which is the display name. Captions without a language, a string or a
 list, count as Korean if they hold Hangul, else as English. ``labels``, ``id`` (default: the image's path) and
-``keywords`` (same form as ``captions``) are optional, and null counts as absent; so is ``split``, the part that
-the picture belongs to (see :data:`~adapters.vlm_quantization.data.split_names.SPLITS`). Other fields are
+``keywords`` (same form as ``captions``) are optional, and null counts as absent; so is ``split``, the part
+that the picture belongs to (see :data:`~adapters.vlm_quantization.data.split_names.SPLITS`). Other fields are
 ignored, and named in a note.
 
 A picture that several lines list, one line per caption, is one picture with all their captions: recognised
-by its path or, as a copy, by its pixels; see :mod:`adapters.vlm_quantization.data.joining`. Pictures whose captions have the same words, whatever their case
-and punctuation, are one concept: each is a correct
+by its path or, as a copy, by its pixels; see :mod:`adapters.vlm_quantization.data.joining`. Pictures whose
+captions have the same words, whatever their case and punctuation, are one concept: each is a correct
 result for those captions, and they are held out together.
 
 An invalid line is skipped and reported with its number; the other lines are still read.

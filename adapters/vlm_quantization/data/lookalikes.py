@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MOST_CANDIDATES = 200_000
 
 
-#: Small copies of near duplicates differ by at most this, of 255: on average, and at any place. A picture saved
-#: again as JPEG or resized differs by 2 and by 6, one with its edges cut off by 5 and by 26.
+#: Small copies of near duplicates differ by at most this, of 255: on average, and at any place. A picture
+#: saved again as JPEG or resized differs by 2 and by 6, one with its edges cut off by 5 and by 26.
 NEAR_MEAN, NEAR_MOST = 8, 40
 
 

@@ -153,9 +153,10 @@ def make_splits(
 ) -> Splits:
     """Split a collection into training and held-out parts.
 
-    Where items carry a split, these splits are used. Else, whole groups of siblings go to one side: about 17 % of the concepts are held out for the test and 8 % for
-    validation, in the same proportion for flags and other pictures. Of the trained concepts with several
-    drawings, 45 % hold out one drawing for the test and 10 % for validation.
+    Where items carry a split, these splits are used. Else, whole groups of siblings go to one side: about
+    17 % of the concepts are held out for the test and 8 % for validation, in the same proportion for flags
+    and other pictures. Of the trained concepts with several drawings, 45 % hold out one drawing for the test
+    and 10 % for validation.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def _possible_parts(options: EvalOptions) -> list[str]:
 
 
 def headlines(metrics: Mapping[str, float], languages: Sequence[str]) -> dict[str, float]:
-    """Return metrics such as ``t2i/R@10@128``: held-out drawings (else the next part), mean over languages."""
+    """Return metrics such as ``t2i/R@10@128``: the first of the parts, mean over languages."""
     for part in NAMES:
         prefix = f"{part}/{languages[0]}/"
         names = [name.removeprefix(prefix) for name in metrics if name.startswith(prefix)]

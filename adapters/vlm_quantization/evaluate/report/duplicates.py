@@ -26,14 +26,14 @@ def duplicate_warnings(training: CaptionedImages, test: CaptionedImages, overlap
     out = []
     if overlap.equal:
         out.append(
-            f"Leakage, accepted: the model was trained on {_pictures(len(overlap.equal))} of the test. Scores "
-            f"are too high. Test (training): {_named(training, test, overlap.equal, SHOWN_IDS)}."
+            f"Leakage, accepted: the model was trained on {_pictures(len(overlap.equal))} of the test. "
+            f"Scores are too high. Test (training): {_named(training, test, overlap.equal, SHOWN_IDS)}."
         )
     if overlap.near:
         looks = "looks" if len(overlap.near) == 1 else "look"
         out.append(
-            f"{_pictures(len(overlap.near))} of the test {looks} like training pictures (near duplicates, shown "
-            f"in the report). Test (training): {_named(training, test, overlap.near, SHOWN_IDS)}."
+            f"{_pictures(len(overlap.near))} of the test {looks} like training pictures (near duplicates, "
+            f"shown in the report). Test (training): {_named(training, test, overlap.near, SHOWN_IDS)}."
         )
     return out
 
