@@ -11,7 +11,7 @@ from adapters.vlm_quantization.data.sources import NAMED, open_collection
 from adapters.vlm_quantization.evaluate import measuring, metric_names, tasks
 from adapters.vlm_quantization.evaluate.overlap import find_overlap
 from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
-from adapters.vlm_quantization.evaluate.report.card import leakage_view, run_card
+from adapters.vlm_quantization.evaluate.report.card import leakage_view, overlap_rows, run_card
 from adapters.vlm_quantization.evaluate.report.duplicates import duplicate_views, duplicate_warnings
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
 from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, refuse_other_data
@@ -122,7 +122,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
         views = _views(tested.collection, measured, metrics, by_seed, words, options, job.progress)
         views += duplicate_views(collection, tested.collection, overlap)
     views += [
-        leakage_view(checked, splits, tested, overlap, is_own=is_own),
+        leakage_view(checked, splits, overlap_rows(tested, overlap), accepted=len(overlap.equal)),
         run_card(run, options, encoder, collection, measured_on, tested, is_own=is_own),
     ]
     last = max(options.ks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization import views
@@ -27,33 +27,34 @@ PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow")
 
 
 def leakage_view(
-    checked: Mapping[str, int], splits: Splits, tested: Tested, overlap: Overlap, *, is_own: bool
+    checked: Mapping[str, int], splits: Splits, others: Sequence[tuple[str, int]] = (), *, accepted: int = 0
 ) -> View:
-    """Return the counts of the leakage check as a table."""
+    """Return the counts of the leakage check as a table.
+
+    Parameters
+    ----------
+    checked : mapping of str to int
+        Counts of :func:`adapters.vlm_quantization.data.leakage.check_leakage`.
+    splits : Splits
+        For its notes.
+    others : sequence of (str, int)
+        Further rows, see :func:`overlap_rows`.
+    accepted : int
+        Number of training pictures in the test, which were accepted.
+    """
+    drawn = "concepts" in checked
     words = {
         "items": "Items, each in exactly one part",
-        "pictures": "Distinct pictures, none in two parts",
+        "pictures": "Distinct pictures, none in two parts" if drawn else "Distinct pictures",
         "concepts": "Concepts, none on both sides of the concept split",
         "base_words": "Base words, none on both sides of the concept split",
         "held_out_drawings": "Held-out drawings, each with its concept in training in another drawing",
+        "duplicates": "Pictures in two parts, as accepted",
     }
-    if splits.given:
-        words |= {
-            "pictures": "Distinct pictures of the run's collection",
-            "duplicates": "Pictures in two parts of it, as accepted",
-        }
     rows = [(words.get(key, key), count) for key, count in checked.items()]
-    if not is_own:
-        rows = [(f"In the run's collection: {key[0].lower()}{key[1:]}", count) for key, count in rows]
-    if not is_own or splits.given or overlap.equal:
-        asked = len({row for part in tested.parts for row in part.queries.tolist()})
-        rows.append(("Pictures asked about, each compared with every training picture", asked))
-        rows.append(("Of these, equal to a training picture", len(overlap.equal)))
-    if overlap.looked:
-        rows.append(("Near duplicates of training pictures", len(overlap.near)))
-    leaks = bool(overlap.equal or checked.get("duplicates"))
+    leaks = accepted or checked.get("duplicates")
     return views.card(
-        rows,
+        [*rows, *others],
         "Leakage check: training pictures in the test, as accepted" if leaks else "Leakage check: passed",
         ("Checked", "Count"),
         [
@@ -62,6 +63,18 @@ def leakage_view(
             *splits.notes,
         ],
     )
+
+
+def overlap_rows(tested: Tested, overlap: Overlap) -> list[tuple[str, int]]:
+    """Return the rows about pictures that are asked for and were trained on."""
+    asked = len({row for part in tested.parts for row in part.queries.tolist()})
+    rows = [
+        ("Pictures that are asked about", asked),
+        ("Of these, equal to a training picture", len(overlap.equal)),
+    ]
+    if overlap.looked:
+        rows.append(("Of these, near duplicates of training pictures", len(overlap.near)))
+    return rows
 
 
 def run_card(
