@@ -15,7 +15,7 @@ from adapters.vlm_quantization.evaluate.report.card import leakage_view, overlap
 from adapters.vlm_quantization.evaluate.report.duplicates import duplicate_views, duplicate_warnings
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
 from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, refuse_other_data
-from adapters.vlm_quantization.evaluate.tested import Tested, chosen_parts, is_refit, trained_rows
+from adapters.vlm_quantization.evaluate.tested import MeasuredOn, chosen_parts, is_refit, trained_rows
 from adapters.vlm_quantization.job_inputs import (
     choose_run,
     collection_of,
@@ -152,16 +152,16 @@ def _tested(
     is_own: bool,
     options: EvalOptions,
     job: JobContext,
-) -> Tested:
+) -> MeasuredOn:
     """Return what is measured on: parts of the run's collection, or of another one."""
     if is_own:
-        return Tested(collection, features, chosen_parts(collection, splits, options))
+        return MeasuredOn(collection, features, chosen_parts(collection, splits, options))
     other = open_collection(options.collection, cache_dir=job.workspace.cache, progress=job.progress)
     parts = chosen_parts(other, None, options)
-    return Tested(other, picture_features(other, encoder.tower, job.workspace.cache, job.progress), parts)
+    return MeasuredOn(other, picture_features(other, encoder.tower, job.workspace.cache, job.progress), parts)
 
 
-def _problems(collection: CaptionedImages, tested: Tested, job: JobContext) -> list[str]:
+def _problems(collection: CaptionedImages, tested: MeasuredOn, job: JobContext) -> list[str]:
     """Return the warnings about the collections that were opened."""
     own = problems_of(tested.collection, job)
     if tested.collection is collection or not collection.problems:
@@ -169,7 +169,7 @@ def _problems(collection: CaptionedImages, tested: Tested, job: JobContext) -> l
     return [*own, f"In the run's collection, {collection.problem_summary}"]
 
 
-def _where(tested: Tested, options: EvalOptions, *, is_own: bool) -> str:
+def _where(tested: MeasuredOn, options: EvalOptions, *, is_own: bool) -> str:
     """Return what a job's summary adds if not the run's own test parts were measured."""
     if is_own and not options.split:
         return ""
@@ -188,7 +188,7 @@ def _shares(job: JobContext, options: EvalOptions, n_seeds: int) -> Callable[...
 
 
 def _add_single_lengths(
-    tested: Tested, models: Mapping[int, HashEncoder], measured: Sequence[Task], options: EvalOptions
+    tested: MeasuredOn, models: Mapping[int, HashEncoder], measured: Sequence[Task], options: EvalOptions
 ) -> None:
     """Measure codes that were trained for a single length on the same tasks."""
     for length, model in models.items():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from adapters.vlm_quantization.evaluate.tested import Tested
+    from adapters.vlm_quantization.evaluate.tested import MeasuredOn
     from adapters.vlm_quantization.options import EvalOptions
 
 
@@ -91,7 +91,7 @@ def fitted_on(measured: Sequence[Task]) -> list[baselines.Baseline]:
 
 
 def evaluate(
-    tested: Tested,
+    tested: MeasuredOn,
     fitted: Sequence[baselines.Baseline],
     encoder: HashEncoder,
     options: EvalOptions,
@@ -101,7 +101,7 @@ def evaluate(
 
     Parameters
     ----------
-    tested : Tested
+    tested : MeasuredOn
         The data.
     fitted : sequence of Baseline
         Baselines to measure beside it, see :func:`fit`.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
-    from adapters.vlm_quantization.evaluate.tested import Tested
+    from adapters.vlm_quantization.evaluate.tested import MeasuredOn
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Overlap:
 def find_overlap(
     training: CaptionedImages,
     trained: NDArray[np.int64],
-    tested: Tested,
+    tested: MeasuredOn,
     *,
     accept: bool,
     near: bool,
@@ -57,7 +57,7 @@ def find_overlap(
         The run's collection.
     trained : ndarray of int64
         Rows of it that the model was trained on.
-    tested : Tested
+    tested : MeasuredOn
     accept : bool
         Whether equal pictures are reported instead of refused.
     near : bool

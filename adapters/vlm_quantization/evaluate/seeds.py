@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from adapters.vlm_quantization.evaluate.tested import Tested
+    from adapters.vlm_quantization.evaluate.tested import MeasuredOn
     from adapters.vlm_quantization.options import EvalOptions
     from workbench import JobContext, Run
 
@@ -46,7 +46,7 @@ def metrics_of_run(
     splits: Splits,
     measured_on: Splits,
     features: NDArray[np.float32],
-    tested: Tested,
+    tested: MeasuredOn,
     job: JobContext,
 ) -> dict[str, float]:
     """Return the metrics of another run, measured as the first one was."""

@@ -81,7 +81,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Tested:
+class MeasuredOn:
     """The collection that is measured on, with its features and parts.
 
     Attributes

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.evaluate.overlap import Overlap
-    from adapters.vlm_quantization.evaluate.tested import Part, Tested
+    from adapters.vlm_quantization.evaluate.tested import MeasuredOn, Part
     from adapters.vlm_quantization.options import EvalOptions
     from workbench import Run
 
@@ -65,7 +65,7 @@ def leakage_view(
     )
 
 
-def overlap_rows(tested: Tested, overlap: Overlap) -> list[tuple[str, int]]:
+def overlap_rows(tested: MeasuredOn, overlap: Overlap) -> list[tuple[str, int]]:
     """Return the rows about pictures that are asked for and were trained on."""
     asked = len({row for part in tested.parts for row in part.queries.tolist()})
     rows = [
@@ -83,7 +83,7 @@ def run_card(
     encoder: HashEncoder,
     collection: CaptionedImages,
     splits: Splits,
-    tested: Tested,
+    tested: MeasuredOn,
     *,
     is_own: bool,
 ) -> View:
@@ -121,14 +121,14 @@ def run_card(
     )
 
 
-def _measured_on(tested: Tested) -> list[tuple[str, str]]:
+def _measured_on(tested: MeasuredOn) -> list[tuple[str, str]]:
     """Return the rows about a collection that is not the run's."""
     other = tested.collection
     words = f"{other.name}: {len(other):,} pictures, {', '.join(other.languages)}"
     return [("Measured on", words), ("Measured data (SHA-256)", other.fingerprint)]
 
 
-def _not_in(splits: Splits, tested: Tested) -> list[Part]:
+def _not_in(splits: Splits, tested: MeasuredOn) -> list[Part]:
     """Return the measured parts whose fingerprint is not among those of the run's splits."""
     known = set(splits.fingerprints.values())
     return [part for part in tested.parts if part.fingerprint not in known]
