@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
-from adapters.vlm_quantization.data.sources import NAMED, check_source
+from adapters.vlm_quantization.data.sources import check_source, why_no_captions
 from adapters.vlm_quantization.data.split_names import VAL_SHARE
 from adapters.vlm_quantization.encoding.checkpoint import BEST
 from adapters.vlm_quantization.index.format import check_name
@@ -43,7 +43,10 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
     if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
         yield "name", problem
     given = getattr(options, "collection", "")
-    if given and (problem := _refused(lambda: check_source(given))):
+    problem = _refused(lambda: check_source(given)) if given else ""
+    if given and task == "train" and not problem:
+        problem = why_no_captions(given)
+    if problem:
         yield "collection", problem
     if task == "train" or (options.run is None and _expected(workspace)):
         return
@@ -126,7 +129,6 @@ def collection_of(run: Run) -> str:
 
 def splits_of(
     collection: CaptionedImages,
-    source: str,
     config: Mapping[str, Any],
     cache: Path,
     progress: OnProgress | None = None,
@@ -136,8 +138,6 @@ def splits_of(
     Parameters
     ----------
     collection : CaptionedImages
-    source : str
-        Its name or path.
     config : mapping
         Options of the training; of a run of an earlier version, which had fewer, what they were then.
     cache : Path
@@ -145,14 +145,14 @@ def splits_of(
     progress : callable, optional
         ``progress(done, total, message)``.
     """
+    from adapters.vlm_quantization.data.lookalikes import comparable_rows, lookalikes_within, looks_of
     from adapters.vlm_quantization.data.splits import has_splits, make_splits
 
     alike: list[tuple[int, int]] = []
-    # The drawings of the emoji are told apart by their concepts; some differ in little more than a hand.
-    if config.get("keep_lookalikes_together", False) and source not in NAMED and not has_splits(collection):
-        from adapters.vlm_quantization.data.lookalikes import lookalikes_within, looks_of
-
-        alike = lookalikes_within(looks_of(collection, cache, progress))
+    if config.get("keep_lookalikes_together", False) and not has_splits(collection):
+        rows = comparable_rows(collection)
+        if len(rows):
+            alike = lookalikes_within(looks_of(collection, cache, progress), rows)
     return make_splits(
         collection,
         config["split_seed"],

@@ -115,9 +115,20 @@ def lookalikes(
     return _confirmed(one, other, [(int(rows[a]), int(other_rows[b])) for a, b in near])
 
 
-def lookalikes_within(looks: Looks) -> list[tuple[int, int]]:
-    """Return the near duplicates of one collection, each pair once with the smaller row first."""
-    return _confirmed(looks, looks, near_pairs(looks.codes, None, NEAR, most=MOST_CANDIDATES))
+def lookalikes_within(looks: Looks, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the near duplicates among some rows of one collection, each pair once with the smaller row first."""
+    near = near_pairs(looks.codes[rows], None, NEAR, most=MOST_CANDIDATES)
+    return _confirmed(looks, looks, [(int(rows[a]), int(rows[b])) for a, b in near])
+
+
+def comparable_rows(collection: CaptionedImages) -> NDArray[np.int64]:
+    """Return the rows of pictures that are not drawings in a style.
+
+    Drawings of one thing in two styles are meant to be alike, and some things differ in little more than the
+    hands of a clock; their concepts tell which of them belong together.
+    """
+    rows = [row for row, item in enumerate(collection.items) if not item.style]
+    return np.array(rows, dtype=np.int64)
 
 
 def _confirmed(one: Looks, other: Looks, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.data.leakage import check_leakage
-from adapters.vlm_quantization.data.sources import NAMED, open_collection
+from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.evaluate import measuring, metric_names, tasks
 from adapters.vlm_quantization.evaluate.overlap import find_overlap
 from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
@@ -71,7 +71,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     with stage("pictures"):
         collection = open_collection(source, cache_dir=cache, progress=job.progress)
         features = picture_features(collection, encoder.tower, cache, job.progress)
-        splits = splits_of(collection, source, run.config, cache, job.progress)
+        splits = splits_of(collection, run.config, cache, job.progress)
         tested = _tested(collection, splits, features, encoder, is_own=is_own, options=options, job=job)
     if is_own or not is_refit(encoder, collection):
         refuse_other_data(run, options.checkpoint, encoder, splits, collection)
@@ -83,8 +83,7 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
             trained_rows(encoder, collection, splits),
             tested,
             accept=accepted,
-            # drawings of one thing in two styles are meant to be alike
-            near=options.near_duplicates and not (is_own and source in NAMED),
+            near=options.near_duplicates,
             cache=cache,
             progress=job.progress,
         )

@@ -14,7 +14,7 @@ from adapters.vlm_quantization.towers.features import picture_features
 from adapters.vlm_quantization.towers.registry import image_tower
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.validation import DECIDING
-from workbench import Result, View
+from workbench import BadInput, Result, View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,12 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
     """Train hash heads and a text tower; the run stores the curves and the checkpoints."""
     cache = job.workspace.cache
     collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
-    splits = splits_of(collection, options.collection, options.model_dump(), cache, job.progress)
+    if not collection.languages:
+        raise BadInput(
+            f"collection {collection.name!r} has no captions, so there is nothing to train on",
+            hint="A folder's captions can come from its files' names: PATH?captions_from=name",
+        )
+    splits = splits_of(collection, options.model_dump(), cache, job.progress)
     checked = check_leakage(collection, splits, accept_duplicates=options.accept_training_pictures_in_test)
     tower = image_tower(options.image_tower)
     features = picture_features(collection, tower, cache, job.progress)
