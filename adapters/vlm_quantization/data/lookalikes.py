@@ -116,7 +116,7 @@ def lookalikes(
 
 
 def lookalikes_within(looks: Looks, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return the near duplicates among some rows of one collection, each pair once with the smaller row first."""
+    """Return the near duplicates among some rows of a collection, each pair once with the smaller first."""
     near = near_pairs(looks.codes[rows], None, NEAR, most=MOST_CANDIDATES)
     return _confirmed(looks, looks, [(int(rows[a]), int(rows[b])) for a, b in near])
 

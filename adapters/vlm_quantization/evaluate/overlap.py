@@ -78,8 +78,13 @@ def find_overlap(
         refuse_shared(training, tested.collection, equal)
     if not near:
         return Overlap(equal, [], looked=False)
-    from adapters.vlm_quantization.data.lookalikes import lookalikes, looks_of
+    from adapters.vlm_quantization.data.lookalikes import comparable_rows, lookalikes, looks_of
 
+    if tested.collection is training:
+        comparable = comparable_rows(training)
+        trained, asked = np.intersect1d(trained, comparable), np.intersect1d(asked, comparable)
+    if not len(trained) or not len(asked):
+        return Overlap(equal, [], looked=False)
     looks = looks_of(training, cache, progress)
     others = looks if tested.collection is training else looks_of(tested.collection, cache, progress)
     known = {row for _, row in equal}

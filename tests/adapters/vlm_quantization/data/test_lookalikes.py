@@ -11,7 +11,7 @@ from PIL import Image
 
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, picture_digest
 from adapters.vlm_quantization.data.leakage import check_leakage
-from adapters.vlm_quantization.data.lookalikes import lookalikes, lookalikes_within, looks_of
+from adapters.vlm_quantization.data.lookalikes import comparable_rows, lookalikes, lookalikes_within, looks_of
 from adapters.vlm_quantization.data.splits import PARTS, make_splits
 from tests.adapters.vlm_quantization import shapes
 
@@ -56,7 +56,7 @@ def photos() -> CaptionedImages:
 
 
 def test_a_picture_saved_again_or_shrunk_is_a_near_duplicate(photos: CaptionedImages) -> None:
-    assert sorted(lookalikes_within(looks_of(photos))) == [(0, 12), (1, 13)]
+    assert sorted(lookalikes_within(looks_of(photos), comparable_rows(photos))) == [(0, 12), (1, 13)]
 
 
 def test_two_collections_are_compared_by_their_rows(photos: CaptionedImages) -> None:
@@ -67,7 +67,13 @@ def test_two_collections_are_compared_by_their_rows(photos: CaptionedImages) -> 
 
 def test_drawings_on_white_are_not_taken_for_each_other() -> None:
     """Their codes are near, but not their colours."""
-    assert lookalikes_within(looks_of(shapes.collection())) == []
+    drawings = shapes.collection()
+    assert lookalikes_within(looks_of(drawings), np.arange(len(drawings))) == []
+
+
+def test_drawings_in_styles_are_not_compared() -> None:
+    assert len(comparable_rows(shapes.collection())) == 0
+    assert comparable_rows(collection([encoded(photo(1))])).tolist() == [0]
 
 
 def test_looks_are_computed_once(
@@ -86,7 +92,7 @@ def test_looks_are_computed_once(
 
 def test_drawn_splits_keep_near_duplicates_on_one_side(photos: CaptionedImages) -> None:
     """A JPEG of a training picture must not be in the test."""
-    pairs = lookalikes_within(looks_of(photos))
+    pairs = lookalikes_within(looks_of(photos), comparable_rows(photos))
     parted = 0
     for seed in range(8):
         splits = make_splits(photos, seed, alike=pairs)
