@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from workbench import BadInput, BaseAdapter, Metric, NotSupported, Result, SampleQuery, SearchResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from PIL.Image import Image
     from pydantic import BaseModel
@@ -93,6 +93,22 @@ class VlmQuantization(BaseAdapter):
 
         lengths = (*reversed(CODE_LENGTHS), "float")
         return ("val/R@10", *(f"val/{what}@{length}" for what in ("R@10", "mAP") for length in lengths))
+
+    def check_data(
+        self,
+        source: str,
+        folder: Path,
+        *,
+        thorough: bool = False,
+        progress: Callable[[float, float | None, str], None] | None = None,
+    ) -> Result:
+        """Say what a collection holds: pictures, captions, languages, splits, duplicates and problems."""
+        import platformdirs
+
+        from adapters.vlm_quantization.data.check import check_collection
+
+        cache = platformdirs.user_cache_path("notebook-workbench")
+        return check_collection(source, folder, thorough=thorough, cache_dir=cache, progress=progress)
 
     def train(self, options: TrainOptions, job: JobContext) -> Result:
         """Train hash heads and a text tower; the run stores the curves and the checkpoints."""

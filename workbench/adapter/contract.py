@@ -9,7 +9,7 @@ Adapters are declared in the entry-point group ``workbench.adapters``; the entry
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -121,6 +121,29 @@ class BaseAdapter:
             default: unknown, so any name is accepted until the result is there.
         """
         return None
+
+    def check_data(
+        self,
+        source: str,
+        folder: Path,
+        *,
+        thorough: bool = False,
+        progress: Callable[[float, float | None, str], None] | None = None,
+    ) -> Result:
+        """Say what a source of data holds, before anything long is started with it.
+
+        Parameters
+        ----------
+        source : str
+            What the options of a training would name.
+        folder : Path
+            Where lists of problems and samples are written; ``made`` of the result names the files.
+        thorough : bool
+            Whether to open every file whole. If not, it ends in seconds, and says what was not looked at.
+        progress : callable, optional
+            Called as ``progress(done, total, message)``.
+        """
+        raise NotSupported(self.name, "check_data")
 
     def train(self, options: Any, job: JobContext) -> Result:
         """Train a model."""

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
 from adapters.vlm_quantization.data.joining import JoinedItems, ignored_note, repeats_note, without_copies
+from adapters.vlm_quantization.data.heads import fault_in_head
 from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
 from adapters.vlm_quantization.data.split_names import split_name
 from adapters.vlm_quantization.data.stored import Picture
@@ -435,7 +436,7 @@ def decoded(
     cache_dir, progress
         As in :func:`read_jsonl`.
     decode : bool
-        Whether to decode. If not, the items have no digest, and broken pictures are not found.
+        Whether to decode. If not, the items have no digest, and pictures are only judged by their first bytes.
 
     Returns
     -------
@@ -447,7 +448,13 @@ def decoded(
         problems = [UnusableLine(number, _NO_CAPTIONS) for number, item in items if not item.captions]
         items = [(number, item) for number, item in items if item.captions]
     if not decode:
-        return [item for _, item in items], problems
+        faults = [fault_in_head(item.image) for _, item in items]
+        problems += [
+            UnusableLine(number, f"{item.id}: {fault}")
+            for (number, item), fault in zip(items, faults, strict=True)
+            if fault
+        ]
+        return [item for (_, item), fault in zip(items, faults, strict=True) if not fault], problems
     cache = _DigestCache(path, cache_dir)
     kept: list[Item] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
