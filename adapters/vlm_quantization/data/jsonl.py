@@ -37,8 +37,8 @@ from typing import TYPE_CHECKING, Any
 
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
-from adapters.vlm_quantization.data.joining import JoinedItems, ignored_note, repeats_note, without_copies
 from adapters.vlm_quantization.data.heads import fault_in_head
+from adapters.vlm_quantization.data.joining import JoinedItems, ignored_note, repeats_note, without_copies
 from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
 from adapters.vlm_quantization.data.split_names import split_name
 from adapters.vlm_quantization.data.stored import Picture

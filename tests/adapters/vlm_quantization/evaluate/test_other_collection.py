@@ -80,7 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a file for each source; what is read is in SOURCES."""
     folder = tmp_path_factory.mktemp("other")
     for name in SOURCES:
-        (folder / name).touch()
+        (folder / f"{name}.jsonl").write_text("{}")
     return folder
 
 
@@ -88,11 +88,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(folder: Path) -> Iterator[wb.Workspace]:
     """A workspace with a run on a collection that has splits."""
     options = shapes.options(
-        experiment="own", collection=str(folder / "own"), steps=6, validate_every=3, refit_steps=2
+        experiment="own", collection=str(folder / "own.jsonl"), steps=6, validate_every=3, refit_steps=2
     ).model_dump()
     with pytest.MonkeyPatch.context() as patch, wb.Workspace(folder / "results") as workspace:
         for module in (train_job, eval_job):
-            patch.setattr(module, "open_collection", lambda source, **_: SOURCES[Path(source).name])
+            patch.setattr(module, "open_collection", lambda source, **_: SOURCES[Path(source).stem])
         with wb.job_scope("train", ADAPTER, options, workspace=workspace) as job:
             job.finish(job.adapter.train(job.options, job))
         yield workspace
@@ -101,7 +101,7 @@ def home(folder: Path) -> Iterator[wb.Workspace]:
 def evaluated(home: wb.Workspace, **options: Any) -> wb.Result:
     quick = {"resamples": 10, "ks": [1, 3], "baselines": False, "worst": 0}
     if "collection" in options:
-        options["collection"] = str(home.path.parent / options["collection"])
+        options["collection"] = str(home.path.parent / f"{options['collection']}.jsonl")
     with wb.job_scope("eval", ADAPTER, {**quick, **options}, workspace=home) as job:
         result = job.finish(job.adapter.evaluate(job.options, job))
         assert unknown_metrics(result.metrics, job.adapter.metric_names("eval", job.options)) == []
@@ -191,12 +191,12 @@ def test_a_missing_collection_is_found_before_the_job_begins(home: wb.Workspace,
         return dict(job_inputs.find_problems("eval", EvalOptions(collection=str(folder / name)), home))
 
     assert "nowhere.jsonl" in problems("nowhere.jsonl")["collection"]
-    assert problems("beside") == {}
-    (folder / "own").rename(folder / "moved")
+    assert problems("beside.jsonl") == {}
+    (folder / "own.jsonl").rename(folder / "moved")
     try:
-        assert "own" in problems("beside")["run"]  # the leakage check needs the run's collection too
+        assert "own" in problems("beside.jsonl")["run"]  # the leakage check needs the run's collection too
     finally:
-        (folder / "moved").rename(folder / "own")
+        (folder / "moved").rename(folder / "own.jsonl")
 
 
 def test_near_duplicates_are_kept_together_by_runs_that_say_so(tmp_path: Path) -> None:
