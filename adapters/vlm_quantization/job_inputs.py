@@ -145,12 +145,16 @@ def splits_of(
     progress : callable, optional
         ``progress(done, total, message)``.
     """
+    import numpy as np
+
     from adapters.vlm_quantization.data.lookalikes import comparable_rows, lookalikes_within, looks_of
-    from adapters.vlm_quantization.data.splits import has_splits, make_splits
+    from adapters.vlm_quantization.data.splits import has_splits, make_splits, rows_of_split
 
     alike: list[tuple[int, int]] = []
-    if config.get("keep_lookalikes_together", False) and not has_splits(collection):
+    if config.get("keep_lookalikes_together", False):
         rows = comparable_rows(collection)
+        if has_splits(collection):  # given ones stay as they are
+            rows = np.intersect1d(rows, rows_of_split(collection, ""))
         if len(rows):
             alike = lookalikes_within(looks_of(collection, cache, progress), rows)
     return make_splits(

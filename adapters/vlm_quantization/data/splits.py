@@ -55,6 +55,10 @@ PARTS = ("train", "val_drawings", "test_drawings", "val_concepts", "test_concept
 GIVEN_PARTS = ("train", "val", "test", "query", "gallery")
 
 
+#: The parts of a collection of which some pictures carry a split and others do not.
+ALL_PARTS = (*GIVEN_PARTS, *PARTS[1:])
+
+
 #: The most training pictures that are validated on where a collection has no validation split: more make a
 #: validation slow without making it surer.
 MOST_VAL = 5_000
@@ -83,7 +87,8 @@ class Splits:
     notes : tuple of str
         Remarks for the reader, such as why a part is empty.
     given : bool
-        Whether these are the splits of the collection's author.
+        Whether these are the splits of the collection's author; drawn parts beside them are of the pictures
+        that carry none.
     val, test : ndarray of int64
         Given splits: validation and test items.
     query, gallery : ndarray of int64
@@ -107,10 +112,10 @@ class Splits:
 
     @property
     def parts(self) -> dict[str, NDArray[np.int64]]:
-        """Rows by part; empty parts of given splits are left out."""
+        """Rows by part; beside given splits, empty parts are left out."""
         if not self.given:
             return {part: getattr(self, part) for part in PARTS}
-        return {part: rows for part in GIVEN_PARTS if len(rows := getattr(self, part))}
+        return {part: rows for part in ALL_PARTS if len(rows := getattr(self, part))}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -120,9 +125,10 @@ class Splits:
     @property
     def unseen(self) -> NDArray[np.int64]:
         """Rows of the items of which the training part shows nothing, sorted."""
+        drawn = np.concatenate([self.val_concepts, self.test_concepts])
         if not self.given:
-            return np.concatenate([self.val_concepts, self.test_concepts])
-        held = np.concatenate([self.val, self.test, self.query, self.gallery])
+            return drawn
+        held = np.concatenate([self.val, self.test, self.query, self.gallery, drawn])
         return np.setdiff1d(held, self.train)
 
     def without_flags(self, collection: CaptionedImages) -> Splits:
@@ -133,8 +139,12 @@ class Splits:
 
 
 def has_splits(collection: CaptionedImages) -> bool:
-    """Return whether the collection's author made splits: items carry one, and not all of them train."""
-    return bool({item.split for item in collection.items} - {"", "train", "restval"})
+    """Return whether the collection's author made splits; one alone, as of a file of test pictures, is none.
+
+    ``train`` and ``restval`` count as one; pictures that carry none, as of a joined collection, are another.
+    """
+    names = {"train" if item.split == "restval" else item.split for item in collection.items}
+    return len(names) > 1
 
 
 def rows_of_split(collection: CaptionedImages, split: str) -> NDArray[np.int64]:
@@ -186,7 +196,7 @@ def make_splits(
     if not items:
         raise wb.BadInput("an empty collection cannot be split")
     if has_splits(collection):
-        return _given(collection, seed, restval=restval, val_share=val_share)
+        return _given(collection, seed, alike, restval=restval, val_share=val_share)
     looks = _looks(items, alike)
     family = _united((item.concept, item.base, look) for item, look in zip(items, looks, strict=True))
     held: dict[int, str] = {}  # family -> val_concepts | test_concepts
@@ -211,6 +221,8 @@ def make_splits(
         notes.append("No concept has a second picture to train on, so no drawings are held out.")
     if not parts["test_concepts"]:
         notes.append("The collection is too small to hold out concepts.")
+    if alone := next((item.split for item in items if item.split), ""):
+        notes.append(f"Every picture is in the split {alone}: what is held out is drawn.")
     arrays = {part: np.array(rows, dtype=np.int64) for part, rows in parts.items()}
     return _splits(collection, arrays, seed, tuple(notes))
 
@@ -309,8 +321,15 @@ def _hold_out_drawings(
     return out
 
 
-def _given(collection: CaptionedImages, seed: int, *, restval: bool, val_share: float) -> Splits:
-    """Return the splits that the items carry."""
+def _given(
+    collection: CaptionedImages,
+    seed: int,
+    alike: Iterable[tuple[int, int]],
+    *,
+    restval: bool,
+    val_share: float,
+) -> Splits:
+    """Return the splits that the items carry, and drawn ones of those that carry none."""
     rows = {name: rows_of_split(collection, name) for name in SPLITS}
     notes = [
         f"Splits of the collection: {', '.join(f'{len(r):,} {name}' for name, r in rows.items() if len(r))}."
@@ -337,22 +356,47 @@ def _given(collection: CaptionedImages, seed: int, *, restval: bool, val_share: 
             hint="Name the pictures that are asked for: split=query.",
         )
     val = rows["val"]
-    if not len(val) and val_share:
+    loose = _loose(collection, seed, alike)
+    train = np.union1d(train, loose["train"])
+    notes += _loose_notes(loose)
+    if not len(val) and not (len(loose["val_drawings"]) or len(loose["val_concepts"])) and val_share:
         val = _val_of(collection, train, seed, val_share)
         train = np.setdiff1d(train, val)
         if len(val):
             notes.append(f"There is no split val: {len(val):,} training pictures are validated on instead.")
-    loose = sum(not item.split for item in collection.items)
-    if loose:
-        notes.append(f"{loose:,} pictures carry no split: they are in no part.")
     if not len(train):
         raise wb.BadInput(
             f"the splits of {collection.name!r} leave no pictures to train on: it has "
             f"{', '.join(name for name in SPLITS if len(rows[name]))}",
             hint="Put pictures in the split train.",
         )
-    parts = {"train": train, "val": val, "test": rows["test"], "query": rows["query"], "gallery": gallery}
+    parts = {**loose, "train": train, "val": val, "gallery": gallery}
+    parts |= {name: rows[name] for name in ("test", "query")}
     return _splits(collection, parts, seed, tuple(notes), given=True)
+
+
+def _loose(
+    collection: CaptionedImages, seed: int, alike: Iterable[tuple[int, int]]
+) -> dict[str, NDArray[np.int64]]:
+    """Return drawn parts of the items that carry no split, as rows of the whole collection."""
+    from adapters.vlm_quantization.data.collection import CaptionedImages
+
+    rows = rows_of_split(collection, "")
+    if not len(rows):
+        return dict.fromkeys(PARTS, rows)
+    place = {row: at for at, row in enumerate(rows.tolist())}
+    drawn = make_splits(
+        CaptionedImages(collection.name, [collection.items[row] for row in rows.tolist()]),
+        seed,
+        alike=[(place[one], place[other]) for one, other in alike if one in place and other in place],
+    )
+    return {part: rows[places] for part, places in drawn.parts.items()}
+
+
+def _loose_notes(parts: Mapping[str, NDArray[np.int64]]) -> list[str]:
+    total = sum(map(len, parts.values()))
+    shown = ", ".join(f"{len(rows):,} {part.replace('_', ' ')}" for part, rows in parts.items() if len(rows))
+    return [f"{total:,} pictures carry no split; theirs are drawn: {shown}."] if total else []
 
 
 def _val_of(
@@ -381,7 +425,7 @@ def _splits(
     given: bool = False,
 ) -> Splits:
     rows = {part: np.sort(parts.get(part, _no_rows())) for part in dict.fromkeys([*PARTS, *GIVEN_PARTS])}
-    named = [part for part in GIVEN_PARTS if len(rows[part])] if given else PARTS
+    named = [part for part in ALL_PARTS if len(rows[part])] if given else PARTS
     fingerprints = {part: fingerprint(collection, rows[part]) for part in named}
     return Splits(**rows, seed=seed, fingerprints=fingerprints, notes=notes, given=given)
 

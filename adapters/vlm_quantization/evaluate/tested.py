@@ -45,7 +45,9 @@ GIVEN = {
 
 
 #: Names in metrics of every part that there can be; the headline is of the first that was measured.
-NAMES = tuple(dict.fromkeys(name for table in (DRAWN, GIVEN) for _, name in table.values()))
+NAMES = tuple(
+    dict.fromkeys(["test", "query", *(name for table in (DRAWN, GIVEN) for _, name in table.values())])
+)
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,15 @@ class MeasuredOn:
 def held_out_parts(splits: Splits) -> list[Part]:
     """Return the parts of the run's own splits that are measured by default, without empty ones."""
     out = []
-    for key in ("test_drawings", "test_concepts", "test", "query"):
+    for key in ("test", "query", "test_drawings", "test_concepts"):
         rows = splits.parts.get(key)
         if rows is not None and len(rows):
-            words, name = (GIVEN if splits.given else DRAWN)[key]
+            words, name = (DRAWN if key in DRAWN else GIVEN)[key]
             mark, gallery = splits.fingerprints[key], rows
             if key == "query":
                 gallery = splits.gallery
                 mark = _together(mark, splits.fingerprints["gallery"])
-            out.append(Part(name, words, rows, gallery, mark, splits.given))
+            out.append(Part(name, words, rows, gallery, mark, key in GIVEN))
     return out
 
 
@@ -161,18 +163,21 @@ def _of_split(
     """Return the parts of a split by name; none if it is empty."""
     if wanted == "all":
         return [_part("all", collection, np.arange(len(collection)), options)]
-    if splits is not None and not splits.given:
+    drawn = []
+    if splits is not None:
         rows = {part: kept for part, kept in splits.parts.items() if part.partition("_")[0] == wanted}
-        return [
+        drawn = [
             _part(part, collection, rows[part], options, drawn=True)
             for part in DRAWN
-            if part in rows and len(rows[part])
+            if part in rows and len(rows[part]) and not (splits.given and part == "train")
         ]
+        if not splits.given:
+            return drawn
     if wanted == "query" and len(rows_of_split(collection, "query")):
         return [_query(collection, options)]
     own = splits.parts.get(wanted) if splits is not None and wanted in ("train", "val") else None
     rows_of = rows_of_split(collection, wanted) if own is None else own
-    return [_part(wanted, collection, rows_of, options)] if len(rows_of) else []
+    return [_part(wanted, collection, rows_of, options), *drawn] if len(rows_of) else drawn
 
 
 def _part(
@@ -195,7 +200,8 @@ def _part(
     mark = fingerprint(collection, rows)
     if gallery is not None:
         mark = _together(mark, fingerprint(collection, beside))
-    return Part(name, words, rows, beside, mark, not drawn and has_splits(collection))
+    each_item = not drawn and any(item.split for item in collection.items)
+    return Part(name, words, rows, beside, mark, each_item)
 
 
 def _query(collection: CaptionedImages, options: EvalOptions) -> Part:

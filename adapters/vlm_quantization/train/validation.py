@@ -42,7 +42,7 @@ class Validation:
             rows = getattr(splits, part)
             if len(rows):
                 queries = {
-                    language: caption_queries(collection, rows, language, each_item=splits.given)
+                    language: caption_queries(collection, rows, language, each_item=part == "val")
                     for language in collection.languages
                 }
                 gallery = [collection.items[row].concept for row in rows]

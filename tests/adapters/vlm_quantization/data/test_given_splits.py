@@ -12,6 +12,7 @@ from adapters.vlm_quantization.data import splits as splits_module
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item
 from adapters.vlm_quantization.data.leakage import LeakageError, check_leakage, refuse_shared, shared_pictures
 from adapters.vlm_quantization.data.splits import has_splits, make_splits, rows_of_split
+from adapters.vlm_quantization.evaluate.tested import held_out_parts
 
 
 def collection(counts: Mapping[str, int], **more: object) -> CaptionedImages:
@@ -97,17 +98,35 @@ def test_flags_are_left_out_of_given_parts_too() -> None:
     assert (plain.given, plain.counts) == (True, {"train": 10, "test": 2})
 
 
-@pytest.mark.parametrize("counts", [{"train": 40}, {"train": 30, "restval": 10}, {"": 40}])
-def test_a_collection_that_only_trains_is_drawn_from(counts: Mapping[str, int]) -> None:
+@pytest.mark.parametrize(
+    "counts", [{"train": 40}, {"train": 30, "restval": 10}, {"": 40}, {"val": 40}, {"gallery": 40}]
+)
+def test_a_collection_with_one_split_alone_is_drawn_from(counts: Mapping[str, int]) -> None:
     whole = collection(counts)
     assert not has_splits(whole)
-    assert len(make_splits(whole).test_concepts) > 0
+    drawn = make_splits(whole)
+    assert (drawn.given, len(drawn.test_concepts)) == (False, 7)
+    alone = next(iter(counts))
+    assert any(f"Every picture is in the split {alone}" in note for note in drawn.notes) is bool(alone)
 
 
-def test_pictures_without_a_split_are_in_no_part_and_counted() -> None:
-    splits = make_splits(collection({"train": 30, "test": 5, "": 7}), val_share=0)
-    assert sum(splits.counts.values()) == 35
-    assert any("7 pictures carry no split" in note for note in splits.notes)
+def test_splits_of_pictures_that_carry_none_are_drawn_beside_the_given_ones() -> None:
+    """As of the emoji, joined with a collection that has splits."""
+    whole = collection({"train": 30, "val": 4, "test": 5, "": 40})
+    splits = make_splits(whole)
+    assert splits.counts == {"train": 60, "val": 4, "test": 5, "val_concepts": 3, "test_concepts": 7}
+    assert sum(splits.counts.values()) == len(whole)
+    assert check_leakage(whole, splits)["items"] == len(whole)
+    note = next(note for note in splits.notes if "carry no split" in note)
+    assert note == "40 pictures carry no split; theirs are drawn: 30 train, 3 val concepts, 7 test concepts."
+    assert [part.name for part in held_out_parts(splits)] == ["test", "concepts"]
+    assert set(splits.test_concepts.tolist()) <= set(range(39, 79))
+
+
+def test_test_pictures_alone_may_be_marked() -> None:
+    splits = make_splits(collection({"": 40, "test": 5}))
+    assert len(splits.train) == 30
+    assert len(splits.test) == 5
 
 
 @pytest.mark.parametrize(
