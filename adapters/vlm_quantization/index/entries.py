@@ -89,7 +89,7 @@ def picture_entries(collection: Collection) -> list[Entry]:
                     "concept": item.concept,
                     "caption": caption,
                     "subtitle": subtitle,
-                    "captions": {language: list(names) for language, names in item.captions.items()},
+                    "captions": {lang: [*dict.fromkeys(names)] for lang, names in item.captions.items()},
                     "labels": list(item.labels),
                     "style": item.style,
                     "group": item.group,
