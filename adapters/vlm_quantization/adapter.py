@@ -190,10 +190,16 @@ class VlmQuantization(BaseAdapter):
                     break
         return [SampleQuery(text, language) for text, language in chosen.items()]
 
-    def demo(self) -> Mapping[str, Mapping[str, Any]]:
+    def demo(self, collection: str = "") -> Mapping[str, Mapping[str, Any]]:
         """Return the options the demo submits; ``$train.run`` stands for the run made by the train job."""
+        train, name = {}, "emoji"
+        if collection:
+            from adapters.vlm_quantization.data.sources import short_name
+
+            name = short_name(collection)
+            train = {"collection": collection, "experiment": name}
         return {
-            "train": {},
+            "train": train,
             "eval": {"run": "$train.run"},
-            "index_build": {"run": "$train.run", "name": "emoji"},
+            "index_build": {"run": "$train.run", "name": name},
         }

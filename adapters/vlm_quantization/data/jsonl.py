@@ -436,7 +436,7 @@ def decoded(
     cache_dir, progress
         As in :func:`read_jsonl`.
     decode : bool
-        Whether to decode. If not, the items have no digest, and pictures are only judged by their first bytes.
+        Whether to decode. If not, the items have no digest, and pictures are judged by their first bytes.
 
     Returns
     -------

@@ -79,7 +79,9 @@ def picture_entries(collection: Collection) -> list[Entry]:
     """Return the pictures of a collection, sorted by id."""
     entries = []
     for i, item in enumerate(collection.items):
-        caption, subtitle, *_ = [*_first_names(item, collection.languages), "", ""]
+        names = _first_names(item, collection.languages)
+        # Without captions a picture is shown with its file's name.
+        caption, subtitle, *_ = [*(names or [item.id.rpartition("/")[2]]), "", ""]
         entries.append(
             Entry(
                 {

@@ -25,6 +25,10 @@ LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
 # --- an opened index ----------------------------------------------------------------------------------------
 
 
+#: Number of languages that a search page names.
+_NAMED_LANGUAGES = 4
+
+
 class Side:
     """One side of an index: pictures or captions.
 
@@ -145,11 +149,14 @@ class Index:
 
     def describe(self) -> dict[str, Any]:
         """Return title, subtitle, count and credits for a search page."""
-        languages = " or ".join(LANGUAGE_NAMES.get(tag, tag) for tag in self.manifest.languages)
+        names = [LANGUAGE_NAMES.get(tag, tag) for tag in self.manifest.languages]
+        if len(names) > _NAMED_LANGUAGES:
+            names = [*names[:_NAMED_LANGUAGES], f"{len(names) - _NAMED_LANGUAGES} more languages"]
+        ask = f"type in {' or '.join(names)}, or drop a picture" if names else "drop a picture"
         pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
         return {
             "title": "Image search",
-            "subtitle": f"{self.manifest.title}: {pictures} · type in {languages}, or drop a picture",
+            "subtitle": f"{self.manifest.title}: {pictures} · {ask}",
             "count": len(self),
             "credits": self.manifest.credits,
         }
