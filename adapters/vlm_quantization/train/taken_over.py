@@ -235,7 +235,7 @@ def _tensors(
     read: LightningCheckpoint, thresholds: Mapping[str, Norm] | None
 ) -> dict[str, NDArray[np.float32]]:
     """Return the tensors of a checkpoint: with one threshold per bit, or with those of each length."""
-    out = {}
+    out: dict[str, NDArray[np.float32]] = {}
     for side, head in read.heads.items():
         out |= {f"{side}.{name}": tensor for name, tensor in head.tensors.items()}
         if thresholds is not None:
