@@ -19,6 +19,8 @@ SLOW_FILES = frozenset(
         "adapters/vlm_quantization/data/test_decoding.py",
         "adapters/vlm_quantization/search/test_slow_pictures.py",
         "adapters/vlm_quantization/test_dummy.py",
+        "adapters/vlm_quantization/towers/test_base_size.py",
+        "adapters/vlm_quantization/towers/test_own_encoders.py",
         "adapters/vlm_quantization/train/test_taken_over.py",
         "adapters/vlm_quantization/train/test_train.py",
         "house/test_ci.py",

@@ -143,25 +143,24 @@ class TrainOptions(CollectionOptions):
         title="Agreement of drawings",
         description="How strongly to downweight components in which drawings of one concept differ",
     )
-    text_agreement: float = Field(
-        0.5,
-        ge=0,
-        le=4,
-        title="Agreement of names",
-        description="How strongly to downweight text components in which a concept's names in two languages "
-        "differ",
-    )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
     ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")
+    ngram_softness: float = Field(
+        16.0,
+        ge=0,
+        le=1e6,
+        title="Softness of n-grams",
+        description="With both: how little a text's n-grams count if training saw few of them",
+    )
     part_dropout: float = Field(
-        0.0,
+        0.4,
         ge=0,
         lt=1,
         title="Dropout of n-grams as a whole",
         description="With both: how often a text's n-grams are left out, so that its features alone must do",
     )
     text_noise: float = Field(
-        0.0,
+        0.3,
         ge=0,
         title="Noise of text features",
         description="In standard deviations of a component",
@@ -183,11 +182,11 @@ class TrainOptions(CollectionOptions):
         description="In the refit: how often a text consists of two words of a concept",
     )
     name_share: float = Field(
-        0.4,
+        0.7,
         ge=0,
         le=1,
         title="Share of names",
-        description="How often a text is the name rather than a keyword",
+        description="How often a text is the name rather than a keyword; half as often in the refit",
     )
     threads: int = Field(
         1,

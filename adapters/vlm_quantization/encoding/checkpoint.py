@@ -53,6 +53,9 @@ class ModelConfig(BaseModel):
     ----------
     ngrams : bool
         Whether a text's n-grams are an input, through a trained embedding.
+    ngram_softness : float
+        A text's sum of n-gram vectors is divided by ``sqrt(softness * text_width + its squared length)``: 0
+        gives unit length, as in files of the first format. More keeps texts of unknown n-grams near zero.
     text_tower : str
         Name of the frozen text tower whose features are an input; empty if there is none.
     text_dim, text_components : int
@@ -75,6 +78,7 @@ class ModelConfig(BaseModel):
     text_buckets: int = Field(16_384, ge=16, le=1_048_576)
     text_width: int = Field(128, ge=1, le=65_536)
     ngrams: bool = True
+    ngram_softness: float = Field(0.0, ge=0, le=1e6)
     text_tower: str = ""
     text_dim: int = Field(0, ge=0, le=65_536)
     text_components: int = Field(0, ge=0, le=65_536)

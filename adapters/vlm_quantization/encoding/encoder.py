@@ -184,7 +184,9 @@ class HashEncoder:
                 rows = ngram_rows(text, len(table))
                 if rows:
                     bags[place] = table[rows].sum(0)
-            parts.append(_unit(bags) * np.float32(config.text_width**0.5))
+            length = config.ngram_softness * config.text_width + np.square(bags).sum(1, keepdims=True)
+            bags /= np.sqrt(np.maximum(length, 1e-24))
+            parts.append(bags * np.float32(config.text_width**0.5))
         if frozen := (tower or self.text_tower) if config.text_tower else None:
             features: NDArray[np.float32] = frozen.features(texts) - self._tensors["text.mean"]
             parts.append(features @ self._tensors["text.projection"])

@@ -33,7 +33,6 @@ class KnownPictures:
         self, encoder: HashEncoder, collection: CaptionedImages, features: NDArray[np.float32]
     ) -> None:
         self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
-        self.languages = encoder.languages
         self.encode_texts = encoder.encode_texts
         self._encoder = encoder
         self._features = features

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_holder_loads_neither_the_database_nor_what_trains(tmp_path):
 class Opened(DummyTextModel):
     """A text tower that counts what it is asked."""
 
-    asked: list[int] = []
+    asked: ClassVar[list[int]] = []
 
     def features(self, texts):
         self.asked.append(len(texts))
