@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -172,20 +172,28 @@ def toy(toy_package: Path) -> Iterator[wb.BaseAdapter]:
         yield adapter
 
 
-@pytest.fixture(scope="session")
-def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that is up to date: copying it is quicker than running the migrations for each test."""
-    folder = tmp_path_factory.mktemp("empty")
-    wb.Workspace(folder).close()
-    return folder / "workbench.db"
+@cache
+def _empty_database() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        wb.Workspace(folder).close()
+        return Path(folder, "workbench.db").read_bytes()
+
+
+def with_database(home: Path) -> Path:
+    """Give a workspace a database that is up to date, unless it has one.
+
+    Writing it is quicker than running the migrations for each test, and than importing them in each process.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "workbench.db").exists():
+        (home / "workbench.db").write_bytes(_empty_database())
+    return home
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, _empty_database: Path) -> Iterator[wb.Workspace]:
+def workspace(tmp_path: Path) -> Iterator[wb.Workspace]:
     """An empty workspace."""
-    (tmp_path / "results").mkdir()
-    shutil.copy(_empty_database, tmp_path / "results")
-    with workspace_in(tmp_path / "results") as home:
+    with workspace_in(with_database(tmp_path / "results")) as home:
         yield home
 
 
