@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from workbench import Options
@@ -44,6 +44,16 @@ def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
 Lengths = Annotated[tuple[int, ...], AfterValidator(_known_lengths)]
 
 
+def _tags(value: object) -> object:
+    """Split ``en, ko`` into tags, as a command line gives them."""
+    if isinstance(value, str):
+        return tuple(tag.strip() for tag in value.split(",") if tag.strip())
+    return value
+
+
+Languages = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_tags)]
+
+
 class TrainOptions(CollectionOptions):
     """Train hash heads on frozen features of pictures and texts, and an n-gram table from scratch."""
 
@@ -61,7 +71,7 @@ class TrainOptions(CollectionOptions):
         description="'multilingual': frozen, knows words of 16 languages; 'ngrams': trained from scratch; "
         "'both': the two joined",
     )
-    languages: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+    languages: Languages = Field(
         (),
         title="Languages",
         description="Train on the captions in these languages only; empty: all. An evaluation measures all",
