@@ -99,6 +99,16 @@ def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
 Lengths = Annotated[tuple[int, ...], AfterValidator(_known_lengths)]
 
 
+def _tags(value: object) -> object:
+    """Split ``en, ko`` into tags, as a command line gives them."""
+    if isinstance(value, str):
+        return tuple(tag.strip() for tag in value.split(",") if tag.strip())
+    return value
+
+
+Languages = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_tags)]
+
+
 class FamilyTrainOptions(CollectionOptions):
     """Train a model on the training part of a collection."""
 
@@ -125,7 +135,7 @@ class TrainOptions(CollectionOptions):
         "of 16 languages; 'ngrams': trained from scratch; 'both': the encoder's and n-grams joined; 'auto': "
         "'both' for the packaged encoder, else the encoder's own",
     )
-    languages: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+    languages: Languages = Field(
         (),
         title="Languages",
         description="Train on the captions in these languages only; empty: all. An evaluation measures all",

@@ -25,3 +25,18 @@ def test_lengths_are_supported_ones_without_repetitions_in_order() -> None:
         TrainOptions.model_validate({"lengths": [8, 12]})
     with pytest.raises(ValidationError):
         TrainOptions.model_validate({"lengths": []})
+
+
+@pytest.mark.parametrize(
+    ("value", "languages"), [("en", ("en",)), ("en, ko", ("en", "ko")), (["ko"], ("ko",)), ("", ()), ((), ())]
+)
+def test_languages_may_be_a_list_or_words_of_a_command_line(
+    value: object, languages: tuple[str, ...]
+) -> None:
+    assert TrainOptions.model_validate({"languages": value}).languages == languages
+
+
+def test_a_text_tower_is_one_of_three() -> None:
+    assert TrainOptions().text_tower == "both"
+    with pytest.raises(ValidationError, match="'multilingual', 'ngrams' or 'both'"):
+        TrainOptions(text_tower="bert")  # type: ignore[arg-type]
