@@ -7,7 +7,7 @@ texts on the first text or by :meth:`HashEncoder.open_text_tower`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from adapters.vlm_quantization.towers.tower import ImageTower, TextTower
+
+Opened = TypeVar("Opened")
 
 
 class HashEncoder:
@@ -191,14 +193,13 @@ class HashEncoder:
         return Encoded(pack_codes(bits), vectors.astype(np.float32, copy=False))
 
 
-def _opened(open_tower: Callable[[str], Any], name: str) -> Any:
+def _opened(open_tower: Callable[[str], Opened], name: str) -> Opened:
     """Return a tower; where it cannot be used, that is the model's fault and not the input's."""
     try:
         return open_tower(name)
     except BadInput as error:
-        raise CorruptFile(
-            name, f"the frozen network cannot be used: {error.message}", hint=error.hint
-        ) from None
+        reason = f"the frozen network cannot be used: {error.message}"
+        raise CorruptFile(name, reason, hint=error.hint) from None
 
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -97,7 +97,8 @@ def cut_note(collection: CaptionedImages, tower: Any) -> str:
     if not cut:
         return ""
     are = "caption is" if cut == 1 else "captions are"
-    return f"{cut:,} of {len(captions):,} {are} long: the text network reads only the first {tower.most_tokens} tokens"
+    read = f"the text network reads only the first {tower.most_tokens} tokens"
+    return f"{cut:,} of {len(captions):,} {are} too long: {read}"
 
 
 def _trained(

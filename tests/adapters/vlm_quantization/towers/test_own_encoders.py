@@ -494,7 +494,7 @@ def test_long_captions_are_counted(models: Path) -> None:
     assert train_job.cut_note(collection, registry.text_tower("random")) == ""
     long = replace(collection.items[0], captions={"en": ("red circle " * 30,)})
     longer = CaptionedImages("long", [long, *collection.items[1:]])
-    assert "1 of 49 caption is long" in train_job.cut_note(longer, texts)
+    assert "1 of 49 caption is too long" in train_job.cut_note(longer, texts)
     assert "first 20 tokens" in train_job.cut_note(longer, texts)
 
 

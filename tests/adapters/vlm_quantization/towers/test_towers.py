@@ -83,7 +83,7 @@ def test_rows_are_the_same_everywhere() -> None:
 
 
 def test_libraries_of_encoders_are_imported_only_where_one_is_opened() -> None:
-    # transformers takes seconds to import: no job with the packaged encoder, and no visitor, should wait for it
+    # transformers takes seconds to import: no job with the packaged encoder, and no visitor, waits for it
     libraries = {
         "huggingface_hub",
         "open_clip",
