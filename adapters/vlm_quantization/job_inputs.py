@@ -44,7 +44,7 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
     given = getattr(options, "collection", "")
     if given and (problem := _refused(lambda: check_source(given))):
         yield "collection", problem
-    if task == "train" and (problem := _refused(lambda: check_encoder(options.encoder))):
+    if task == "train" and (problem := _unusable(options.encoder)):
         yield "encoder", problem
     if task == "train" or (options.run is None and _expected(workspace)):
         return
@@ -70,8 +70,15 @@ def _refused(check: Callable[[], object]) -> str:
         check()
     except BadInput as error:
         return error.message
-    except MissingExtra as error:
-        return f"{error.message}: {error.hint}"
+    return ""
+
+
+def _unusable(encoder: str) -> str:
+    """Return why an encoder cannot be used, and what to do; empty if nothing is known against it."""
+    try:
+        check_encoder(encoder)
+    except (BadInput, MissingExtra) as error:
+        return f"{error.message}. {error.help}".rstrip(". ")
     return ""
 
 
