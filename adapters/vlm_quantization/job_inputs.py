@@ -74,7 +74,7 @@ def find_problems(
         problem = why_no_captions(given)
     if problem:
         yield "collection", problem
-    if task == "train" and (problem := _refused(lambda: check_encoder(options.encoder))):
+    if task == "train" and (problem := _unusable(options.encoder)):
         yield "encoder", problem
     if task == "train" and options.from_checkpoint:
         from adapters.vlm_quantization.encoding.lightning import looks_like_one
@@ -105,8 +105,15 @@ def _refused(check: Callable[[], object]) -> str:
         check()
     except BadInput as error:
         return error.message
-    except MissingExtra as error:
-        return f"{error.message}: {error.hint}"
+    return ""
+
+
+def _unusable(encoder: str) -> str:
+    """Return why an encoder cannot be used, and what to do; empty if nothing is known against it."""
+    try:
+        check_encoder(encoder)
+    except (BadInput, MissingExtra) as error:
+        return f"{error.message}. {error.help}".rstrip(". ")
     return ""
 
 

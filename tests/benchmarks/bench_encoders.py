@@ -1,7 +1,8 @@
 """How fast OpenVINO executes a picture network beside torch: SigLIP base at 224 pixels, one core.
 
-The weights are random, which does not change the speed. Both encode the same pictures, in turn, several times,
-and the best time of each counts, by the clock and by the processor time (which other programs change less).
+The weights are random, which does not change the speed. Both encode the same pictures, in turn, several
+times, and the best time of each counts, by the clock and by the processor time (which other programs change
+less).
 Preparing pictures is left out, and measured apart. From the repository, on a quiet machine::
 
     .venv/bin/pip install -e ".[openvino,transformers]"

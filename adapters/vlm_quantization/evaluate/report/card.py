@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization import views
@@ -126,6 +126,7 @@ def model_rows(encoder: HashEncoder) -> list[tuple[str, Any]]:
         ("Picture network", trained.tower or config.image_tower),
         ("Pictures", "composited on white, RGB, resized by the network"),
         ("Texts", _texts(config, trained)),
+        *_encoder(trained),
         ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold per bit"),
     ]
 
@@ -151,6 +152,17 @@ def _not_in(splits: Splits, tested: MeasuredOn) -> list[Part]:
     """Return the measured parts whose fingerprint is not among those of the run's splits."""
     known = set(splits.fingerprints.values())
     return [part for part in tested.parts if part.fingerprint not in known]
+
+
+def _encoder(trained: Provenance) -> Iterator[tuple[str, str]]:
+    """Yield what the checkpoint records about an encoder of one's own."""
+    about = trained.encoder
+    if not about:
+        return
+    revision = f", revision {about['revision']}" if about.get("revision") else ""
+    yield "Encoder", f"{about.get('type') or 'model'} by {about.get('library')}{revision}"
+    for name, digest in sorted(about.get("files", {}).items()):
+        yield f"Encoder {name} (SHA-256)", digest
 
 
 def _versions() -> list[str]:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 import workbench as wb
 from adapters.vlm_quantization import job_inputs
+from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.evaluate import job as eval_job
 from adapters.vlm_quantization.index import job as index_job
 from adapters.vlm_quantization.options import TrainOptions
@@ -281,6 +283,7 @@ def test_problems_are_found_before_a_training_begins(models: Path, tmp_path: Pat
         options = TrainOptions(encoder=encoder)
         problems = dict(job_inputs.find_problems("train", options, None))  # type: ignore[arg-type]
         assert words in problems.get("encoder", "")
+        assert not words or "folder" in problems["encoder"]  # what to do
         assert bool(words) == bool(problems)
 
 
@@ -477,6 +480,35 @@ def test_a_run_and_its_checkpoint_record_the_files(way: tuple[wb.Workspace, Path
     assert provenance.tower != provenance.text_tower
 
 
+def test_reports_name_the_encoder(way: tuple[wb.Workspace, Path]) -> None:
+    workspace, _ = way
+    notes = workspace.jobs(type="train")[0].result.views[-1].notes
+    assert any(note.startswith("Encoder: siglip by transformers") for note in notes)
+    card = workspace.jobs(type="eval")[0].result.views[-1]
+    assert "Encoder model.safetensors (SHA-256)" in [row["name"] for row in card.data["rows"]]
+
+
+def test_long_captions_are_counted(models: Path) -> None:
+    collection = shapes.collection()
+    texts = opened("clip", models).text
+    assert train_job.cut_note(collection, texts) == ""
+    assert train_job.cut_note(collection, registry.text_tower("random")) == ""
+    long = replace(collection.items[0], captions={"en": ("red circle " * 30,)})
+    longer = CaptionedImages("long", [long, *collection.items[1:]])
+    assert "1 of 49 caption is too long" in train_job.cut_note(longer, texts)
+    assert "first 20 tokens" in train_job.cut_note(longer, texts)
+
+
+def test_openvino_is_reported() -> None:
+    executed = {"precision": "bf16", "cosine": 0.99997}
+    about = {"type": "clip", "library": "transformers 5", "revision": "abc", "openvino": {"texts": executed}}
+    notes = train_job.encoder_notes(about)
+    assert notes[0] == "Encoder: clip by transformers 5, revision abc."
+    assert "texts in bf16" in notes[1]
+    assert "0.99997" in notes[1]
+    assert train_job.encoder_notes({}) == []
+
+
 def test_a_long_query_is_said_to_be_cut(way: tuple[wb.Workspace, Path]) -> None:
     workspace, _ = way
     adapter = wb.get_adapter("vlm_quantization")
@@ -502,7 +534,7 @@ def test_a_checkpoint_refuses_a_changed_folder(way: tuple[wb.Workspace, Path]) -
         (folder / "preprocessor_config.json").write_text(settings)
     moved = folder.rename(folder.with_name("moved"))
     try:
-        with pytest.raises(wb.BadInput, match="no folder"):
+        with pytest.raises(wb.CorruptFile, match="cannot be used: no folder"):
             encoder.encode_texts(["red circle"])
     finally:
         moved.rename(folder)
