@@ -90,7 +90,7 @@ def check_collection(
         warnings.insert(0, f"{collection.problem_summary}. All of them: {path}")
 
     rows = _spread(len(collection), len(collection) if thorough else COMPARED)
-    shown = set(_spread(len(collection), SAMPLES))
+    shown = {rows[place] for place in _spread(len(rows), SAMPLES)}
     codes, cards, unreadable = _looked_at(collection, rows, shown, progress)
     made["samples"] = str(_written(folder / "samples.html", _page(collection, cards)))
     if unreadable:
