@@ -77,7 +77,7 @@ def check_collection(
         The source does not exist, has no known form, or nothing in it is usable.
     """
     started = time.perf_counter()
-    forms = [f"{one.place}: {known.form} ({known.about})" for one, known in _recognised(source)]
+    forms = [f"{known.form}, {known.about}: {one.place}" for one, known in _recognised(source)]
     read = open_collection if thorough else list_collection
     collection = read(source, cache_dir=cache_dir, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def check_collection(
         warnings.insert(0, f"{collection.problem_summary}. All of them: {path}")
 
     rows = _spread(len(collection), len(collection) if thorough else COMPARED)
-    shown = set(_spread(len(collection), SAMPLES))
+    shown = {rows[place] for place in _spread(len(rows), SAMPLES)}
     codes, cards, unreadable = _looked_at(collection, rows, shown, progress)
     made["samples"] = str(_written(folder / "samples.html", _page(collection, cards)))
     if unreadable:
@@ -122,7 +122,11 @@ def check_collection(
     notes = [
         *(f"Recognised as {form}." for form in forms),
         f"Decoded and compared by their look: {what} pictures."
-        + ("" if thorough else " Of the others, size, first bytes and equal files were checked."),
+        + (
+            ""
+            if len(rows) == len(collection)
+            else " Of the others, size, first bytes and equal files were checked."
+        ),
     ]
     views = [
         _table("What it holds", [{"name": name, "value": value} for name, value in counts.items()], notes),

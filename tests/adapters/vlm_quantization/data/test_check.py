@@ -94,13 +94,14 @@ def test_a_thorough_check_decodes_all(messy, tmp_path):
 def test_a_quick_check_decodes_few_of_many(tmp_path, monkeypatch):
     for number in range(30):
         drawing(tmp_path / "many" / f"{number}.png", number)
-    monkeypatch.setattr(check, "COMPARED", 10)
+    monkeypatch.setattr(check, "COMPARED", 20)
     reports = []
     result = check.check_collection(
         str(tmp_path / "many"), tmp_path / "out", progress=lambda *report: reports.append(report)
     )
-    assert result.metrics["decoded"] == 10
-    assert "10 of 30" in " ".join(result.views[0].notes)
+    assert result.metrics["decoded"] == 20
+    assert "20 of 30" in " ".join(result.views[0].notes)
+    assert Path(result.made["samples"]).read_text().count("<figure>") == check.SAMPLES
     assert any("No captions" in warning for warning in result.warnings)
     assert reports
 

@@ -10,6 +10,7 @@ from adapters.vlm_quantization.data.folder import (
     split_of_folder,
 )
 from adapters.vlm_quantization.data.sources import open_collection
+from adapters.vlm_quantization.data.split_names import SPLITS, split_name
 from tests.adapters.vlm_quantization.data.listings import pictures, png
 
 
@@ -96,3 +97,8 @@ def test_a_name_becomes_words(stem, caption):
 )
 def test_a_folder_may_be_named_after_a_split(name, split):
     assert split_of_folder(name) == split
+
+
+def test_every_split_is_a_folders_name_too():
+    for name in SPLITS:
+        assert split_of_folder(name) == split_name(name) == name
