@@ -46,6 +46,7 @@ _OPTIONAL: Mapping[str, tuple[Any, ...]] = {
     "search_by_text": (None, "a", 1, Options()),
     "search_by_image": (None, b"a", 1, Options()),
     "search_by_item": (None, "a", 1, Options()),
+    "check_data": ("", None),
     "demo": (),
 }
 

@@ -39,7 +39,7 @@ def _check(args: argparse.Namespace) -> int:
     adapter = get_adapter(args.adapter)
     if not adapter.offers("check_data"):
         raise NotSupported(adapter.name, "check_data")
-    folder = Path(args.into).expanduser().resolve() if args.into else _folder(args.source)
+    folder = Path(args.into).expanduser().resolve() if args.into else results_folder(args.source)
     with _Progress() as progress:
         result = adapter.check_data(args.source, folder, thorough=args.thorough, progress=progress)
     if args.json:
@@ -56,7 +56,7 @@ def _check(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _folder(source: str) -> Path:
+def results_folder(source: str) -> Path:
     """Return a folder of the source's own in the user's cache."""
     import platformdirs
 

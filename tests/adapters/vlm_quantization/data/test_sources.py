@@ -3,6 +3,7 @@
 import pytest
 
 import workbench as wb
+from adapters.vlm_quantization.adapter import VlmQuantization
 from adapters.vlm_quantization.data.loader import Opening, first_bytes
 from adapters.vlm_quantization.data.source_text import Source, parse_sources
 from adapters.vlm_quantization.data.sources import (
@@ -14,6 +15,7 @@ from adapters.vlm_quantization.data.sources import (
     list_collection,
     open_collection,
     recognised,
+    short_name,
     why_no_captions,
 )
 from adapters.vlm_quantization.options import IndexOptions, TrainOptions
@@ -129,11 +131,27 @@ def test_an_unknown_option_or_value_is_refused(tmp_path):
 
 def test_a_file_of_no_known_form_and_a_near_name(tmp_path):
     (tmp_path / "notes.md").write_text("hello")
+    for name, text, message in (
+        ("x.json", "[1]", "one JSON array"),
+        ("y.jsonl.gz", "\x1f", "no usable picture"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(wb.BadInput, match=message):
+            open_collection(tmp_path / name)
     with pytest.raises(wb.BadInput, match="no known form"):
         open_collection(tmp_path / "notes.md")
     listings.jsonl(tmp_path)
     with pytest.raises(wb.BadInput, match=r"Did you mean '.*lines\.jsonl'"):
         open_collection(tmp_path / "line.jsonl")
+
+
+def test_the_demo_of_another_collection_has_its_name(tmp_path):
+    demo = VlmQuantization().demo("emoji + stamps?photographs=yes")
+    assert demo["train"] == {"collection": "emoji + stamps?photographs=yes", "experiment": "emoji-stamps"}
+    assert demo["index_build"]["name"] == "emoji-stamps"
+    assert VlmQuantization().demo()["train"] == {}
+    assert short_name("stamps:/a/b.deb") == "b"
+    assert short_name("/") == "collection"
 
 
 def test_why_a_folder_cannot_be_trained_on(tmp_path):
