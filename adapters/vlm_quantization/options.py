@@ -185,7 +185,7 @@ class EvalOptions(Options):
     collection: CollectionSource = Field(
         "",
         title="Collection",
-        description="Empty: the collection the run was trained on; else 'emoji' or a JSONL file",
+        description="Empty: the collection the run was trained on; else any that training takes",
     )
     split: Literal["", "test", "val", "train", "restval", "query", "gallery", "all"] = Field(
         "",
