@@ -70,7 +70,7 @@ def find_problems(
         yield "name", problem
     given = getattr(options, "collection", "")
     problem = _refused(lambda: check_source(given)) if given else ""
-    if given and task == "train" and not problem:
+    if given and task in ("train", "eval") and not problem:
         problem = why_no_captions(given)
     if problem:
         yield "collection", problem

@@ -280,7 +280,7 @@ class FamilyEvalOptions(Options):
     collection: CollectionSource = Field(
         "",
         title="Collection",
-        description="Empty: the collection the run was trained on; else 'emoji' or a JSONL file",
+        description="Empty: the collection the run was trained on; else any that training takes",
     )
     split: Literal["", "test", "val", "train", "restval", "query", "gallery", "all"] = Field(
         "",

@@ -185,7 +185,7 @@ def why_no_captions(source: str) -> str:
         if listed
         else f"; with the files' names: {place}?captions_from=name"
     )
-    return f"{place!r} is a folder of pictures alone, with no captions to train on{meant}"
+    return f"{place!r} is a folder of pictures alone, with no captions{meant}"
 
 
 def check_source(source: str) -> None:

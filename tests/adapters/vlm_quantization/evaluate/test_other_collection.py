@@ -192,6 +192,9 @@ def test_a_missing_collection_is_found_before_the_job_begins(home: wb.Workspace,
 
     assert "nowhere.jsonl" in problems("nowhere.jsonl")["collection"]
     assert problems("beside.jsonl") == {}
+    (folder / "pictures").mkdir()
+    photo(1).save(folder / "pictures" / "a.png")
+    assert "no captions" in problems("pictures")["collection"]
     (folder / "own.jsonl").rename(folder / "moved")
     try:
         assert "own" in problems("beside.jsonl")["run"]  # the leakage check needs the run's collection too

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import workbench as wb
+from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from adapters.vlm_quantization.train.batches import Batches, Texts, drawn_texts
@@ -30,6 +31,21 @@ def test_positives_are_all_concepts_a_text_describes() -> None:
         [concepts[place].labels[0] == "red" for place in chosen],
         [True, False, False, False],
     ]
+
+
+def test_captions_and_keywords_of_every_picture_of_a_concept_are_trained_on() -> None:
+    whole = shapes.collection()
+    items = list(whole.items)
+    assert items[0].concept == items[1].concept
+    items[1] = replace(
+        items[1], captions={"en": ("Red circle!", "a disc")}, keywords={"en": ("disc",), "ko": ("원반",)}
+    )
+    changed = CaptionedImages("shapes", items)
+    texts = Batches(changed, np.arange(len(items)), shapes.options()).texts
+    plain = Batches(whole, np.arange(len(items)), shapes.options()).texts
+    assert [len(names) for names in texts.names[0]] == [3, 1]
+    assert [len(words) for words in texts.keywords[0]] == [3, 3]
+    assert [len(names) for names in plain.names[0]] == [1, 1]
 
 
 def test_a_word_of_a_name_describes_every_concept_that_has_it() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding import checkpoint
 from adapters.vlm_quantization.encoding.encoder import HashEncoder
@@ -133,6 +135,24 @@ def test_it_stops_early_when_validation_no_longer_gains(tmp_path: Path) -> None:
     _, done = fit(tmp_path, steps=400, validate_every=5, patience=2, learning_rate=0.05)
     assert done.steps < 400
     assert done.steps == done.best_step + 10
+
+
+def test_without_a_validation_part_the_last_model_is_kept(tmp_path: Path) -> None:
+    """As with val_share=0, for a protocol that trains on the whole training split."""
+    whole = shapes.collection()
+    items = [
+        dataclasses.replace(item, split="test" if row < 8 else "train")
+        for row, item in enumerate(whole.items)
+    ]
+    collection = CaptionedImages("shapes", items)
+    features = picture_features(collection, DummyVisionModel(), tmp_path)
+    splits = make_splits(collection, val_share=0)
+    assert splits.counts == {"train": 40, "test": 8}
+    options = shapes.options(steps=12, validate_every=3, patience=1)
+    done = train.train(collection, splits, features, "random/0", options, Notebook(tmp_path), lambda *_: None)
+    assert (done.steps, done.best_step) == (12, 12)
+    best, last = (HashEncoder.load(tmp_path / name) for name in (checkpoint.BEST, checkpoint.LAST))
+    assert best.fingerprint == last.fingerprint
 
 
 def test_the_test_parts_are_never_read(tmp_path: Path) -> None:
