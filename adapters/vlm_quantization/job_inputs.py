@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
 from adapters.vlm_quantization.data.sources import check_source
-from adapters.vlm_quantization.encoding.checkpoint import BEST
+from adapters.vlm_quantization.encoding.checkpoint import BEST, SEPARATE
 from adapters.vlm_quantization.index.format import check_name
 from adapters.vlm_quantization.towers.registry import check_encoder
 from workbench import BadInput, MissingExtra, UnknownCheckpoint, UnknownRun
@@ -54,6 +54,9 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
     if task == "train" or (options.run is None and _expected(workspace)):
         return
     checkpoint = options.checkpoint or BEST
+    if checkpoint == SEPARATE:
+        yield "checkpoint", f"{SEPARATE} has a code of its own for each length; use {BEST} of the same run"
+        return
     try:
         run = _run_of(workspace, options.run, checkpoint)
     except (UnknownRun, BadInput) as error:
