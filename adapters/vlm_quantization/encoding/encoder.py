@@ -7,7 +7,7 @@ texts on the first text or by :meth:`HashEncoder.open_text_tower`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from adapters.vlm_quantization.towers.unscaled import unscaled
 from workbench import BadInput, CorruptFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -89,7 +89,7 @@ class HashEncoder:
         CorruptFile
             The installed network is not the one the model was trained with, so features would not match.
         """
-        tower = image_tower(self.name)
+        tower = _opened(image_tower, self.name)
         if self._takes_unscaled:
             tower = unscaled(tower)
         self._check(self.name, "network", tower.fingerprint, self.checkpoint.provenance.tower)
@@ -107,7 +107,7 @@ class HashEncoder:
         name = self.checkpoint.config.text_tower
         if not name:
             return None
-        tower = text_tower(name)
+        tower = _opened(text_tower, name)
         if self._takes_unscaled:
             tower = unscaled(tower)
         self._check(name, "text network", tower.fingerprint, self.checkpoint.provenance.text_tower)
@@ -240,6 +240,16 @@ class HashEncoder:
         # a value at the threshold gives a one: sign(0) is +1, as in training
         bits = vectors @ part["code.weight"].T >= part["code.threshold"]
         return Encoded(pack_codes(bits), vectors.astype(np.float32, copy=False))
+
+
+def _opened(open_tower: Callable[[str], Any], name: str) -> Any:
+    """Return a tower; where it cannot be used, that is the model's fault and not the input's."""
+    try:
+        return open_tower(name)
+    except BadInput as error:
+        raise CorruptFile(
+            name, f"the frozen network cannot be used: {error.message}", hint=error.hint
+        ) from None
 
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:

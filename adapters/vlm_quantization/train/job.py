@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 ENCODER_RECORD = "encoder_record"
 
 
+#: Captions whose tokens are counted at a time.
+_COUNTED = 2048
+
+
 def run_training(options: TrainOptions, job: JobContext) -> Result:
     """Train hash heads and a text tower; the run stores the curves and the checkpoints."""
     if options.from_checkpoint:
@@ -64,7 +68,40 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
                 collection, splits, features, tower.fingerprint, own, run, job.progress, texts
             )
         done[seed] = (run, trained)
-    return _trained(done, collection, splits, checked, job)
+    result = _trained(done, collection, splits, checked, job)
+    result.views[-1].notes.extend(encoder_notes(about))
+    if frozen and (note := cut_note(collection, text_tower(frozen))):
+        result.warnings.append(note)
+    return result
+
+
+def encoder_notes(about: Mapping[str, Any]) -> list[str]:
+    """Return sentences about an encoder of one's own: its library, and how near OpenVINO is to torch."""
+    if not about:
+        return []
+    revision = f", revision {about['revision']}" if about.get("revision") else ""
+    notes = [f"Encoder: {about['type'] or 'model'} by {about['library']}{revision}."]
+    for side, executed in about.get("openvino", {}).items():
+        notes.append(
+            f"OpenVINO executes its {side} in {executed['precision']}; lowest cosine to torch in float32, "
+            f"measured at conversion: {executed['cosine']:.5f}."
+        )
+    return notes
+
+
+def cut_note(collection: CaptionedImages, tower: Any) -> str:
+    """Return a warning about captions that a text tower reads only in part; empty if there are none."""
+    count = getattr(tower, "cut_texts", None)
+    if count is None:
+        return ""
+    captions = sorted(
+        {text for item in collection.items for texts in item.captions.values() for text in texts}
+    )
+    cut = sum(count(captions[start : start + _COUNTED]) for start in range(0, len(captions), _COUNTED))
+    if not cut:
+        return ""
+    are = "caption is" if cut == 1 else "captions are"
+    return f"{cut:,} of {len(captions):,} {are} long: the text network reads only the first {tower.most_tokens} tokens"
 
 
 def _trained(

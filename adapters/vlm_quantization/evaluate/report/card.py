@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization import views
@@ -64,6 +64,7 @@ def run_card(
         ("Picture network", trained.tower or config.image_tower),
         ("Pictures", "composited on white, RGB, resized by the network"),
         ("Texts", _texts(config, trained)),
+        *_encoder(trained),
         ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold per bit"),
         ("Protocol", options.protocol),
         ("Tie order of the examples", "(distance, item id)"),
@@ -90,6 +91,17 @@ def _texts(config: ModelConfig, trained: Provenance) -> str:
         parts.append(f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows")
     languages = f"; trained on captions in {', '.join(trained.languages)}" if trained.languages else ""
     return " and ".join(parts) + languages
+
+
+def _encoder(trained: Provenance) -> Iterator[tuple[str, str]]:
+    """Yield what the checkpoint records about an encoder of one's own."""
+    about = trained.encoder
+    if not about:
+        return
+    revision = f", revision {about['revision']}" if about.get("revision") else ""
+    yield "Encoder", f"{about.get('type') or 'model'} by {about.get('library')}{revision}"
+    for name, digest in sorted(about.get("files", {}).items()):
+        yield f"Encoder {name} (SHA-256)", digest
 
 
 def _versions() -> list[str]:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from PIL import Image
 
 import workbench as wb
 from adapters.vlm_quantization import job_inputs
+from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.evaluate import job as eval_job
 from adapters.vlm_quantization.index import job as index_job
 from adapters.vlm_quantization.options import TrainOptions
-from adapters.vlm_quantization.towers import openvino, registry, torchvision, weights
+from adapters.vlm_quantization.towers import openclip, openvino, pretrained, registry, torchvision, weights
 from adapters.vlm_quantization.towers.pair import EncoderPair
 from adapters.vlm_quantization.towers.torch_tower import TorchTower
 from adapters.vlm_quantization.train import job as train_job
@@ -128,7 +130,9 @@ def test_siglip_reads_capitals_as_small_letters_and_always_64_tokens(model: str,
     big, small = texts.features(["A RED Circle", "a red circle"])
     assert np.array_equal(big, small)
     tokens = texts.inputs(["a", "red circle"])
-    assert {name: value.shape for name, value in tokens.items()} == {"input_ids": (2, 64)}
+    assert {name: value.shape for name, value in tokens.items()} == {
+        "input_ids": (2, pretrained.PADDED_LENGTH)
+    }
     assert (tokens["input_ids"][:, -1] == tokens["input_ids"][0, -1]).all()  # padded on the right
 
 
@@ -145,6 +149,19 @@ def test_long_texts_are_cut_and_counted(model: str, most: int, models: Path) -> 
     assert texts.most_tokens == most
     assert texts.cut_texts(TEXTS) == 1
     assert texts.cut_texts([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("openclip:ViT-B-32:laion2b_s34b_b79k", ("ViT-B-32", "laion2b_s34b_b79k")),
+        ("openclip:ViT-B-32:/a/b.safetensors", ("ViT-B-32", "/a/b.safetensors")),
+        ("openclip:owner/model@v1", ("", "owner/model@v1")),
+        ("openclip:/a/folder", ("", "/a/folder")),
+    ],
+)
+def test_names_of_openclip_have_four_forms(name: str, parts: tuple[str, str]) -> None:
+    assert openclip.split_name(name) == parts
 
 
 def test_an_architecture_of_openclip_takes_a_weights_file(models: Path, tmp_path: Path) -> None:
@@ -462,6 +479,35 @@ def test_a_run_and_its_checkpoint_record_the_files(way: tuple[wb.Workspace, Path
     assert provenance.tower != provenance.text_tower
 
 
+def test_reports_name_the_encoder(way: tuple[wb.Workspace, Path]) -> None:
+    workspace, _ = way
+    notes = workspace.jobs(type="train")[0].result.views[-1].notes
+    assert any(note.startswith("Encoder: siglip by transformers") for note in notes)
+    card = workspace.jobs(type="eval")[0].result.views[-1]
+    assert "Encoder model.safetensors (SHA-256)" in [row["name"] for row in card.data["rows"]]
+
+
+def test_long_captions_are_counted(models: Path) -> None:
+    collection = shapes.collection()
+    texts = opened("clip", models).text
+    assert train_job.cut_note(collection, texts) == ""
+    assert train_job.cut_note(collection, registry.text_tower("random")) == ""
+    long = replace(collection.items[0], captions={"en": ("red circle " * 30,)})
+    longer = CaptionedImages("long", [long, *collection.items[1:]])
+    assert "1 of 49 caption is long" in train_job.cut_note(longer, texts)
+    assert "first 20 tokens" in train_job.cut_note(longer, texts)
+
+
+def test_openvino_is_reported() -> None:
+    executed = {"precision": "bf16", "cosine": 0.99997}
+    about = {"type": "clip", "library": "transformers 5", "revision": "abc", "openvino": {"texts": executed}}
+    notes = train_job.encoder_notes(about)
+    assert notes[0] == "Encoder: clip by transformers 5, revision abc."
+    assert "texts in bf16" in notes[1]
+    assert "0.99997" in notes[1]
+    assert train_job.encoder_notes({}) == []
+
+
 def test_a_long_query_is_said_to_be_cut(way: tuple[wb.Workspace, Path]) -> None:
     workspace, _ = way
     adapter = wb.get_adapter("vlm_quantization")
@@ -487,7 +533,7 @@ def test_a_checkpoint_refuses_a_changed_folder(way: tuple[wb.Workspace, Path]) -
         (folder / "preprocessor_config.json").write_text(settings)
     moved = folder.rename(folder.with_name("moved"))
     try:
-        with pytest.raises(wb.BadInput, match="no folder"):
+        with pytest.raises(wb.CorruptFile, match="cannot be used: no folder"):
             encoder.encode_texts(["red circle"])
     finally:
         moved.rename(folder)

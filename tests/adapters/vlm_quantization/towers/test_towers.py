@@ -1,8 +1,12 @@
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import workbench as wb
+from adapters.vlm_quantization.towers import registry
 from adapters.vlm_quantization.towers.dummy import DummyVisionModel
 from adapters.vlm_quantization.towers.efficientnet import EfficientNetLite
 from adapters.vlm_quantization.towers.ngrams import ngram_rows, ngrams
@@ -76,3 +80,21 @@ def test_a_text_without_letters_has_no_rows() -> None:
 def test_rows_are_the_same_everywhere() -> None:
     # fixed numbers: a change of the hash would silently break all existing checkpoints
     assert ngram_rows("비", 16_384) == [4841, 13467, 13708, 7262, 8664, 11601, 3221, 13865]
+
+
+def test_libraries_of_encoders_are_imported_only_where_one_is_opened() -> None:
+    # transformers takes seconds to import: no job with the packaged encoder, and no visitor, should wait for it
+    libraries = {
+        "huggingface_hub",
+        "open_clip",
+        "openvino",
+        "tokenizers",
+        "torch",
+        "torchvision",
+        "transformers",
+    }
+    for file in sorted(Path(registry.__file__).parent.glob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not libraries & {name.split(".")[0] for name in names}, file.name
