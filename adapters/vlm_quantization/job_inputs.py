@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
 from adapters.vlm_quantization.data.sources import check_source, why_no_captions
 from adapters.vlm_quantization.data.split_names import VAL_SHARE
-from adapters.vlm_quantization.encoding.checkpoint import BEST
+from adapters.vlm_quantization.encoding.checkpoint import BEST, SEPARATE
 from adapters.vlm_quantization.index.format import check_name
 from adapters.vlm_quantization.towers.registry import check_encoder
 from workbench import BadInput, MissingExtra, UnknownCheckpoint, UnknownRun
@@ -84,6 +84,9 @@ def find_problems(
     if task == "train" or (options.run is None and _expected(workspace)):
         return
     checkpoint = options.checkpoint or BEST
+    if checkpoint == SEPARATE:
+        yield "checkpoint", f"{SEPARATE} has a code of its own for each length; use {BEST} of the same run"
+        return
     try:
         run = _run_of(workspace, options.run, checkpoint, family)
     except (UnknownRun, BadInput) as error:

@@ -324,7 +324,6 @@ def _cost_view(refolded: Refolded, collection: CaptionedImages) -> View:
                 "of_float": code / whole if whole else None,
             }
         )
-    rows.append({"length": "float cosine", "of_float": 1.0 if whole else None, refolded.way: whole})
     columns = [
         {"key": "length", "label": "Code"},
         {"key": "separate", "label": "Separate codes", "format": ".3f"},
@@ -343,7 +342,7 @@ def _cost_view(refolded: Refolded, collection: CaptionedImages) -> View:
             f"{refolded.pictures:,} pictures. The fewer pictures, the higher is every value.",
             f"Used: {refolded.way} ({_WORDS[refolded.way]}). The other way: "
             f"{next(words for way, words in _WORDS.items() if way != refolded.way)}.",
-            "Float: cosine of the backbone's features.",
+            f"Float: cosine of the backbone's features, R@10 {whole:.3f}.",
         ],
     )
 

@@ -99,7 +99,8 @@ def test_the_run_has_the_refolded_and_the_separate_codes_and_says_what_it_cost(
     assert run.summary["val/R@10@128"]["last"] == result.metrics["val/R@10@128"]
     cost, apart, card = result.views
     assert (cost.title, apart.title, card.title) == ("What refolding costs", "Bits that differ", "Taken over")
-    assert [row["length"] for row in cost.data["rows"]][-1] == "float cosine"
+    assert [row["length"] for row in cost.data["rows"]][-1] == "128 bits"
+    assert any("texts are asked of" in note for note in cost.notes)
     assert all(row["of_float"] >= 0 for row in cost.data["rows"])
     assert any(row["image"] > 0 for row in apart.data["rows"])
     assert any("48 bits are left out" in one for one in result.warnings)
@@ -159,7 +160,7 @@ def test_separate_codes_are_refused_with_what_to_use_instead(
         named = {"name": "apart"} if kind == "index_build" else {}
         with pytest.raises(wb.BadInput, match="a code of its own for each length") as raised:
             run_job(workspace, kind, options | named)
-        assert "best.safetensors" in raised.value.hint
+        assert "use best.safetensors" in raised.value.message
     with pytest.raises(wb.BadInput, match="nothing can be trained as it was"):
         run_job(workspace, "eval", {"run": taken[0].made["run"], "single_length": True})
 
@@ -204,6 +205,10 @@ def test_what_keeps_it_from_beginning_is_said_before_the_job(
         return list(ADAPTER.find_problems("train", options, workspace))
 
     assert problems(write(tmp_path / "a.ckpt", peer())) == []
+    for task, more in (("eval", {}), ("index_build", {"name": "x"})):
+        chosen = ADAPTER.options(task).model_validate({"checkpoint": "separate.safetensors", **more})
+        found = dict(ADAPTER.find_problems(task, chosen, workspace))
+        assert "a code of its own for each length" in found["checkpoint"]
     assert problems(tmp_path / "b.ckpt") == [("from_checkpoint", f"{tmp_path / 'b.ckpt'}: no such file")]
     (tmp_path / "c.ckpt").write_text("x")
     assert "not a file that torch.save wrote" in problems(tmp_path / "c.ckpt")[0][1]
