@@ -69,7 +69,7 @@ def test_itq_is_closer_to_its_signs_than_the_components_it_rotates():
     images, texts = sides()
     centred = np.concatenate([images - images.mean(0), texts - texts.mean(0)]).astype(np.float64)
     axes = baselines._principal_axes(centred)[:, :32]
-    rotation = baselines._itq(centred @ axes, np.random.default_rng(0))
+    rotation = itq_rotation(centred @ axes, np.random.default_rng(0))
     assert np.allclose(rotation @ rotation.T, np.eye(32), atol=1e-5)
 
     def error(components):
