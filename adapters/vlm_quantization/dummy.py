@@ -165,6 +165,7 @@ def write_dummy_checkpoint(out: Path, collection: Path, steps: int = 40, seed: i
     options = TrainOptions(
         collection=str(collection),
         image_tower="random",
+        text_tower="ngrams",
         seed=seed,
         steps=steps,
         refit_steps=steps,

@@ -74,20 +74,37 @@ class CrossModalHashModel(nn.Module):
         Dropout of both towers in training.
     ngram_dropout : float
         Share of a text's n-grams dropped in training, so that no word depends on a single n-gram.
+    part_dropout : float
+        In training, how often the n-grams of a text that has both parts are left out, so that its frozen
+        features alone must do.
     """
 
     image_mean: Tensor
     image_projection: Tensor
+    text_mean: Tensor
+    text_projection: Tensor
 
-    def __init__(self, config: ModelConfig, *, dropout: float = 0.0, ngram_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        dropout: float = 0.0,
+        ngram_dropout: float = 0.0,
+        part_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.config = config
         self.ngram_dropout = ngram_dropout
+        self.part_dropout = part_dropout
         self.register_buffer("image_mean", torch.zeros(config.image_dim))
         self.register_buffer("image_projection", torch.eye(config.image_dim, config.image_components))
         self.image = Tower(config.image_components, config.hidden, config.dim, dropout)
-        self.embedding = nn.EmbeddingBag(config.text_buckets, config.text_width, mode="sum")
-        self.text = Tower(config.text_width, config.hidden, config.dim, dropout)
+        self.register_buffer("text_mean", torch.zeros(config.text_dim))
+        self.register_buffer("text_projection", torch.eye(config.text_dim, config.text_components))
+        self.embedding = (
+            nn.EmbeddingBag(config.text_buckets, config.text_width, mode="sum") if config.ngrams else None
+        )
+        self.text = Tower(config.text_inputs, config.hidden, config.dim, dropout)
         self.image_code = NestedHashLayer(config.dim, config.bits)
         self.text_code = NestedHashLayer(config.dim, config.bits)
 
@@ -122,11 +139,7 @@ class CrossModalHashModel(nn.Module):
         agreement : float
             0 turns this scaling off.
         """
-        mean, deviation = features.mean(0), features.std(0) + 1e-3
-        standard = ((features - mean) / deviation).astype(np.float64)
-        axes = np.linalg.eigh(standard.T @ standard)[1][:, ::-1][:, : self.config.image_components]
-        # the sign of an axis is arbitrary: fix it, so that every machine gets the same
-        axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+        mean, deviation, standard, axes = _principal(features, self.config.image_components)
         if agreement and drawings is not None and len(drawings):
             apart = (drawings[:, 0] - drawings[:, 1]) / deviation @ axes
             within = np.sqrt(np.square(apart).mean(0) / 2) + 1e-6
@@ -135,6 +148,23 @@ class CrossModalHashModel(nn.Module):
         axes = axes / (standard @ axes).std()
         self.image_mean.copy_(torch.from_numpy(mean))
         self.image_projection.copy_(torch.from_numpy(axes / deviation[:, None]))
+
+    def fit_text_components(self, features: NDArray[np.float32]) -> None:
+        """Fit the principal components that frozen text features are reduced to, as those of pictures.
+
+        Parameters
+        ----------
+        features : ndarray, float32, shape (n, text_dim)
+            Features of the training texts only.
+        """
+        mean, deviation, standard, axes = _principal(features, self.config.text_components)
+        axes = axes / (standard @ axes).std()
+        self.text_mean.copy_(torch.from_numpy(mean))
+        self.text_projection.copy_(torch.from_numpy(axes / deviation[:, None]))
+
+    def text_components(self, features: Tensor) -> Tensor:
+        """Return principal components of frozen text features, shape (n, text_components)."""
+        return (features - self.text_mean) @ self.text_projection
 
     def components(self, features: Tensor) -> Tensor:
         """Return principal components of frozen picture features, shape (n, image_components)."""
@@ -145,22 +175,42 @@ class CrossModalHashModel(nn.Module):
         vectors: Tensor = self.image(components)
         return vectors
 
-    def text_vectors(self, rows: Tensor, offsets: Tensor) -> Tensor:
-        """Return unit vectors of texts given as embedding rows, shape (n, dim).
+    def text_vectors(
+        self, rows: Tensor | None = None, offsets: Tensor | None = None, components: Tensor | None = None
+    ) -> Tensor:
+        """Return unit vectors of texts, shape (n, dim).
 
         Parameters
         ----------
-        rows : Tensor, int64, shape (total,)
-            Embedding rows of all texts, one text after the other.
-        offsets : Tensor, int64, shape (n,)
+        rows : Tensor, int64, shape (total,), optional
+            Embedding rows of all texts, one text after the other; needed if the model uses n-grams.
+        offsets : Tensor, int64, shape (n,), optional
             Start of each text in ``rows``.
+        components : Tensor, float32, shape (n, text_components), optional
+            Output of :meth:`text_components`; needed if the model has a frozen text tower.
+
+        Raises
+        ------
+        ValueError
+            An input that the model needs is missing.
         """
-        weights = None
-        if self.training and self.ngram_dropout:
-            keep = torch.rand(len(rows)) >= self.ngram_dropout
-            weights = keep.float() / (1 - self.ngram_dropout)
-        bags = self.embedding(rows, offsets, per_sample_weights=weights)
-        vectors: Tensor = self.text(F.normalize(bags, dim=1) * self.config.text_width**0.5)
+        parts = []
+        if self.embedding is not None:
+            if rows is None or offsets is None:
+                raise ValueError("this model needs the n-grams of a text")
+            weights = None
+            if self.training and self.ngram_dropout:
+                keep = torch.rand(len(rows)) >= self.ngram_dropout
+                weights = keep.float() / (1 - self.ngram_dropout)
+            bags = F.normalize(self.embedding(rows, offsets, per_sample_weights=weights), dim=1)
+            if self.training and self.part_dropout and components is not None:
+                bags = bags * (torch.rand(len(bags), 1) >= self.part_dropout)
+            parts.append(bags * self.config.text_width**0.5)
+        if self.config.text_tower:
+            if components is None:
+                raise ValueError("this model needs the frozen features of a text")
+            parts.append(components)
+        vectors: Tensor = self.text(torch.cat(parts, 1))
         return vectors
 
     def text_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -186,7 +236,11 @@ class CrossModalHashModel(nn.Module):
         with torch.no_grad():
             model.image_mean.copy_(tensors["image.mean"])
             model.image_projection.copy_(tensors["image.projection"])
-            model.embedding.weight.copy_(tensors["text.embedding"])
+            if model.embedding is not None:
+                model.embedding.weight.copy_(tensors["text.embedding"])
+            if checkpoint.config.text_tower:
+                model.text_mean.copy_(tensors["text.mean"])
+                model.text_projection.copy_(tensors["text.projection"])
             for side, tower, code in (
                 ("image", model.image, model.image_code),
                 ("text", model.text, model.text_code),
@@ -204,8 +258,11 @@ class CrossModalHashModel(nn.Module):
         tensors = {
             "image.mean": self.image_mean,
             "image.projection": self.image_projection,
-            "text.embedding": self.embedding.weight,
         }
+        if self.embedding is not None:
+            tensors["text.embedding"] = self.embedding.weight
+        if self.config.text_tower:
+            tensors |= {"text.mean": self.text_mean, "text.projection": self.text_projection}
         for side, tower, code in (
             ("image", self.image, self.image_code),
             ("text", self.text, self.text_code),
@@ -223,6 +280,18 @@ class CrossModalHashModel(nn.Module):
                 f"{side}.code.threshold": code.norm.get_buffer("running_mean") / deviation,
             }
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+
+def _principal(
+    features: NDArray[np.float32], n: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean, deviation, the standardised features, and their first n principal axes."""
+    mean, deviation = features.mean(0), features.std(0) + np.float32(1e-3)
+    standard = ((features - mean) / deviation).astype(np.float64)
+    axes = np.linalg.eigh(standard.T @ standard)[1][:, ::-1][:, :n]
+    # the sign of an axis is arbitrary: fix it, so that every machine gets the same
+    axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+    return mean, deviation, standard, axes
 
 
 def stack_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

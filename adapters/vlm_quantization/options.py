@@ -45,7 +45,7 @@ Lengths = Annotated[tuple[int, ...], AfterValidator(_known_lengths)]
 
 
 class TrainOptions(CollectionOptions):
-    """Train hash heads on frozen picture features and a text tower from scratch."""
+    """Train hash heads on frozen features of pictures and texts, and an n-gram table from scratch."""
 
     experiment: str = Field("emoji", title="Experiment", min_length=1)
     name: str = Field("nested-128", title="Run name", min_length=1)
@@ -54,6 +54,12 @@ class TrainOptions(CollectionOptions):
     )
     image_tower: Literal["efficientnet-lite0", "random"] = Field(
         "efficientnet-lite0", title="Picture network", description="Frozen; 'random' is for tests"
+    )
+    text_tower: Literal["multilingual", "ngrams", "both"] = Field(
+        "both",
+        title="Text network",
+        description="'multilingual': frozen, knows words of 16 languages; 'ngrams': trained from scratch; "
+        "'both': the two joined",
     )
     seed: int = Field(0, ge=0, title="Seed")
     steps: int = Field(900, ge=1, le=1_000_000, title="Steps")
@@ -98,6 +104,9 @@ class TrainOptions(CollectionOptions):
     components: int = Field(
         320, ge=1, le=65_536, title="Components", description="Principal components of picture features"
     )
+    text_components: int = Field(
+        512, ge=1, le=65_536, title="Text components", description="Principal components of text features"
+    )
     agreement: float = Field(
         0.5,
         ge=0,
@@ -107,6 +116,19 @@ class TrainOptions(CollectionOptions):
     )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
     ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")
+    part_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Dropout of n-grams as a whole",
+        description="With both: how often a text's n-grams are left out, so that its features alone must do",
+    )
+    text_noise: float = Field(
+        0.0,
+        ge=0,
+        title="Noise of text features",
+        description="In standard deviations of a component",
+    )
     noise: float = Field(
         0.3, ge=0, title="Feature noise", description="In standard deviations of a component"
     )

@@ -29,6 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = {
         "collection": str(collection),
         "image_tower": "random",
+        "text_tower": "ngrams",
         "steps": 30,
         "refit_steps": 10,
         "validate_every": 10,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.vlm_quantization.codes import CODE_BITS
 from workbench import CorruptFile
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 
 #: Format name in the file's metadata; a later format gets another number.
-FORMAT = "nested-code-model/1"
+FORMAT = "nested-code-model/2"
+
+
+#: Formats that are read. Files of the first one have no frozen text tower: their texts are n-grams alone.
+READABLE = ("nested-code-model/1", FORMAT)
 
 
 #: A checkpoint larger than this is refused before it is read; a typical one is about 20 MB.
@@ -39,7 +43,17 @@ REFIT = "refit.safetensors"
 
 
 class ModelConfig(BaseModel):
-    """Everything that determines the model's shape and its preprocessing."""
+    """Everything that determines the model's shape and its preprocessing.
+
+    Attributes
+    ----------
+    ngrams : bool
+        Whether a text's n-grams are an input, through a trained embedding.
+    text_tower : str
+        Name of the frozen text tower whose features are an input; empty if there is none.
+    text_dim, text_components : int
+        Width of its features, and how many principal components of them are used; 0 if there is none.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,17 +64,42 @@ class ModelConfig(BaseModel):
     dim: int = Field(256, ge=1, le=65_536)
     text_buckets: int = Field(16_384, ge=16, le=1_048_576)
     text_width: int = Field(128, ge=1, le=65_536)
+    ngrams: bool = True
+    text_tower: str = ""
+    text_dim: int = Field(0, ge=0, le=65_536)
+    text_components: int = Field(0, ge=0, le=65_536)
     bits: Literal[128] = CODE_BITS
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> ModelConfig:
+        if not self.ngrams and not self.text_tower:
+            raise ValueError("a text needs n-grams, a text tower, or both")
+        if len({bool(self.text_tower), bool(self.text_dim), bool(self.text_components)}) > 1:
+            raise ValueError("text_tower, text_dim and text_components must be set together")
+        return self
+
+    @property
+    def text_inputs(self) -> int:
+        """Width of what enters the trained text tower."""
+        return (self.text_width if self.ngrams else 0) + self.text_components
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor in the file, by name."""
         return {
             "image.mean": (self.image_dim,),
             "image.projection": (self.image_dim, self.image_components),
-            "text.embedding": (self.text_buckets, self.text_width),
+            **({"text.embedding": (self.text_buckets, self.text_width)} if self.ngrams else {}),
+            **(
+                {
+                    "text.mean": (self.text_dim,),
+                    "text.projection": (self.text_dim, self.text_components),
+                }
+                if self.text_tower
+                else {}
+            ),
             **{
                 f"{side}.{name}": shape
-                for side, width in (("image", self.image_components), ("text", self.text_width))
+                for side, width in (("image", self.image_components), ("text", self.text_inputs))
                 for name, shape in (
                     ("in.weight", (self.hidden, width)),
                     ("in.bias", (self.hidden,)),
@@ -75,11 +114,26 @@ class ModelConfig(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Where a model comes from."""
+    """Where a model comes from.
+
+    Attributes
+    ----------
+    tower, text_tower : str
+        Fingerprints of the frozen towers; empty if not recorded, or if there is none.
+    data, split : str
+        Fingerprints of the collection and of the part trained on.
+    languages : tuple of str
+        Languages of the texts trained on; empty in files of an earlier format.
+    text_languages : tuple of str
+        Languages that the frozen text tower was trained on.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     tower: str = ""
+    text_tower: str = ""
+    languages: tuple[str, ...] = ()
+    text_languages: tuple[str, ...] = ()
     data: str = ""
     split: str = ""
     seed: int = 0
@@ -155,8 +209,9 @@ def _read(path: Path) -> Checkpoint:
 
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise CorruptFile(path, f"format {metadata.get('format')!r}; this version reads {FORMAT!r}")
+        if metadata.get("format") not in READABLE:
+            known = " and ".join(map(repr, READABLE))
+            raise CorruptFile(path, f"format {metadata.get('format')!r}; this version reads {known}")
         config = ModelConfig.model_validate(json.loads(metadata.get("config", "")))
         provenance = Provenance.model_validate(json.loads(metadata.get("provenance", "")))
         shapes = config.shapes()

@@ -1,7 +1,8 @@
 """Inference with a trained model: texts and pictures to codes, in numpy alone.
 
 A search page opens one encoder per visitor, so opening costs only a file read and needs no training library.
-The frozen picture network is loaded on the first query by picture.
+The frozen networks are loaded when they are needed: that of pictures on the first query by picture, that of
+texts on the first text or by :meth:`HashEncoder.open_text_tower`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded, pack_codes
 from adapters.vlm_quantization.encoding.checkpoint import Checkpoint, read_checkpoint
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
-from adapters.vlm_quantization.towers.registry import image_tower
+from adapters.vlm_quantization.towers.registry import image_tower, text_tower
 from workbench import CorruptFile
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from adapters.vlm_quantization.towers.tower import ImageTower
+    from adapters.vlm_quantization.towers.tower import ImageTower, TextTower
 
 
 class HashEncoder:
@@ -90,24 +91,76 @@ class HashEncoder:
             )
         return tower
 
+    @property
+    def text_tower(self) -> TextTower | None:
+        """The frozen text network of this model, or None if its texts are n-grams alone.
+
+        Raises
+        ------
+        CorruptFile
+            The installed network is not the one the model was trained with, so features would not match.
+        """
+        name = self.checkpoint.config.text_tower
+        if not name:
+            return None
+        tower = text_tower(name)
+        trained_on = self.checkpoint.provenance.text_tower
+        if trained_on and tower.fingerprint != trained_on:
+            raise CorruptFile(
+                name,
+                f"the installed text network is {tower.fingerprint}, but the model was trained with "
+                f"{trained_on}",
+                hint="Install the packages the model was trained with, or train again.",
+            )
+        return tower
+
+    def open_text_tower(self) -> None:
+        """Load the frozen text network now, if there is one, so that the first query does not wait for it.
+
+        Raises
+        ------
+        CorruptFile, MissingExtra
+            As for :attr:`text_tower`.
+        """
+        if self.checkpoint.config.text_tower:
+            self.encode_texts(["a"])
+
     def encode_features(self, features: NDArray[np.float32]) -> Encoded:
         """Encode frozen picture features, float32, shape (n, image_dim)."""
         centred: NDArray[np.float32] = features - self._tensors["image.mean"]
         return self._encode("image", centred @ self._tensors["image.projection"])
 
-    def encode_texts(self, texts: Sequence[str]) -> Encoded:
+    def encode_texts(self, texts: Sequence[str], tower: TextTower | None = None) -> Encoded:
         """Encode texts in any language the model was trained on.
 
         A text without a letter or digit gets the code of an empty text.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        tower : TextTower, optional
+            Use this instead of the model's own text tower, for example one that remembers the features of a
+            collection's texts. It must have the same fingerprint.
+
+        Raises
+        ------
+        CorruptFile
+            The installed text network is not the one the model was trained with.
         """
-        width = self.checkpoint.config.text_width
-        table = self._tensors["text.embedding"]
-        bags = np.zeros((len(texts), width), np.float32)
-        for place, text in enumerate(texts):
-            rows = ngram_rows(text, len(table))
-            if rows:
-                bags[place] = table[rows].sum(0)
-        return self._encode("text", _unit(bags) * np.float32(width**0.5))
+        config = self.checkpoint.config
+        parts = []
+        if config.ngrams:
+            table = self._tensors["text.embedding"]
+            bags = np.zeros((len(texts), config.text_width), np.float32)
+            for place, text in enumerate(texts):
+                rows = ngram_rows(text, len(table))
+                if rows:
+                    bags[place] = table[rows].sum(0)
+            parts.append(_unit(bags) * np.float32(config.text_width**0.5))
+        if frozen := (tower or self.text_tower) if config.text_tower else None:
+            features: NDArray[np.float32] = frozen.features(texts) - self._tensors["text.mean"]
+            parts.append(features @ self._tensors["text.projection"])
+        return self._encode("text", np.concatenate(parts, axis=1))
 
     def _encode(self, side: str, x: NDArray[np.float32]) -> Encoded:
         part = {

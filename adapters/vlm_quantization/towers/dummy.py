@@ -44,6 +44,7 @@ class DummyTextModel:
 
     name = "random"
     dim = 64
+    languages: tuple[str, ...] = ()
 
     def __init__(self, seed: int = 0, buckets: int = 4096) -> None:
         self.fingerprint = f"{self.name}/{seed}/{buckets}"

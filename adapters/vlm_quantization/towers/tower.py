@@ -25,11 +25,18 @@ class ImageTower(Protocol):
 
 
 class TextTower(Protocol):
-    """A frozen map from texts to feature vectors."""
+    """A frozen map from texts to feature vectors.
+
+    Attributes
+    ----------
+    languages : tuple of str
+        Tags of the languages it was trained on; empty if that is not known.
+    """
 
     name: str
     dim: int
     fingerprint: str
+    languages: tuple[str, ...]
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one row per text, float32, shape (n, dim)."""

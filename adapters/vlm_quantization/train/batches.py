@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from adapters.vlm_quantization.towers.features import words_in
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from workbench import BadInput
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.options import TrainOptions
 
 
-_WORD = re.compile(r"[^\W_]+", re.UNICODE)
-
-
 class Texts:
     """Every text of the training concepts, and which concepts it describes.
 
@@ -35,6 +32,8 @@ class Texts:
     ----------
     names, keywords, words : list
         For each concept, a list of languages, each a list of text numbers.
+    texts : list of str
+        The distinct texts, case-folded.
     rows : list of list of int
         For each text, the rows of its n-grams.
     """
@@ -59,6 +58,7 @@ class Texts:
                     kept[place].append(row)
                     described += [(number, place) for number in row]
         pairs = np.unique(np.array(described, np.int64).reshape(-1, 2), axis=0)
+        self.texts = list(numbers)
         self.rows = [ngram_rows(text, buckets) for text in numbers]
         self._concepts = pairs[:, 1]
         self._starts = np.searchsorted(pairs[:, 0], np.arange(len(numbers) + 1))
@@ -85,7 +85,7 @@ class Texts:
 
 def _words(texts: Iterable[str]) -> list[str]:
     """Return the distinct words of texts, in order of first occurrence."""
-    return list(dict.fromkeys(word for text in texts for word in _WORD.findall(text.casefold())))
+    return list(dict.fromkeys(word for text in texts for word in words_in(text)))
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,8 @@ class TrainingBatch:
         The pair of drawings whose difference is added, and its factor; empty if there are no pairs.
     rows : list of list of int
         Rows of the n-grams of each text: one text of every concept, then another of every concept, and so on.
+    texts : ndarray, int64, shape (t * n, 2)
+        The number of each text twice, or the numbers of the two words that make it up.
     positives : ndarray, bool, shape (t * n, n)
         Which text describes which concept.
     """
@@ -114,6 +116,7 @@ class TrainingBatch:
     other: NDArray[np.int64]
     push: NDArray[np.float32]
     rows: list[list[int]]
+    texts: NDArray[np.int64]
     positives: NDArray[np.bool_]
 
 
@@ -193,6 +196,7 @@ class Batches:
             other=rng.integers(max(1, len(self.pairs)), size=n if len(self.pairs) else 0),
             push=rng.standard_normal((n if len(self.pairs) else 0, 1)).astype(np.float32),
             rows=[rows[a] if a == b else rows[a] + rows[b] for a, b in texts.tolist()],
+            texts=texts,
             positives=self.texts.positives(texts[:, 0], concepts)
             & self.texts.positives(texts[:, 1], concepts),
         )
@@ -230,3 +234,13 @@ def drawn_rows(batch: TrainingBatch, components: Tensor, pairs: Tensor, options:
         other = components[pairs[torch.from_numpy(batch.other)]]
         x = x + (other[:, 0] - other[:, 1]) * torch.from_numpy(batch.push) * options.style_noise
     return x + torch.randn_like(x) * options.noise
+
+
+def drawn_texts(batch: TrainingBatch, components: Tensor, options: TrainOptions) -> Tensor:
+    """Return components of a batch's texts with noise, which stands for other wordings.
+
+    Two words together are near the mean of the two.
+    """
+    two = components[torch.from_numpy(batch.texts)]
+    x = (two[:, 0] + two[:, 1]) / 2
+    return x + torch.randn_like(x) * options.text_noise

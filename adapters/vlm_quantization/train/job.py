@@ -11,8 +11,8 @@ from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding.checkpoint import BEST
 from adapters.vlm_quantization.job_inputs import left_out, problems_of, stages
-from adapters.vlm_quantization.towers.features import picture_features
-from adapters.vlm_quantization.towers.registry import image_tower
+from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
+from adapters.vlm_quantization.towers.registry import image_tower, text_tower
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.validation import DECIDING
 from workbench import Result, View
@@ -34,6 +34,8 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
     checked = check_leakage(collection, splits)
     tower = image_tower(options.image_tower)
     features = picture_features(collection, tower, cache, job.progress)
+    frozen = train.frozen_texts(options)
+    texts = remembered_texts(collection, text_tower(frozen), cache, job.progress) if frozen else None
     seeds = list(dict.fromkeys(options.seeds)) or [options.seed]
     done: dict[int, tuple[Run, Any]] = {}
     for seed in seeds:
@@ -49,7 +51,9 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
             stages(job)(f"seed {seed}", 1 / len(seeds)) if several else nullcontext(),
             job.start_run(own.experiment, name=own.name, config=own.model_dump()) as run,
         ):
-            trained = train.train(collection, splits, features, tower.fingerprint, own, run, job.progress)
+            trained = train.train(
+                collection, splits, features, tower.fingerprint, own, run, job.progress, texts
+            )
         done[seed] = (run, trained)
     return _trained(done, collection, splits, checked, job)
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from adapters.vlm_quantization.codes import CODE_BITS
 from adapters.vlm_quantization.hash_layer import sign_straight_through
 from adapters.vlm_quantization.model import CrossModalHashModel, stack_rows
-from adapters.vlm_quantization.train.batches import Batches, drawn_rows
+from adapters.vlm_quantization.train.batches import Batches, drawn_rows, drawn_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,13 +133,23 @@ def decorrelation(margins: Tensor) -> Tensor:
 
 
 def batch_loss(
-    model: CrossModalHashModel, batches: Batches, components: Tensor, options: TrainOptions
+    model: CrossModalHashModel,
+    batches: Batches,
+    components: Tensor,
+    options: TrainOptions,
+    text_components: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss of one batch, and its terms by name."""
+    """Return the loss of one batch, and its terms by name.
+
+    ``components`` has a row per picture of the collection; ``text_components`` has a row per text of
+    ``batches.texts``, and is needed if the model has a frozen text tower.
+    """
     batch = batches.draw()
     positives = torch.from_numpy(batch.positives)
     images = model.image_vectors(drawn_rows(batch, components, torch.from_numpy(batches.pairs), options))
-    texts = model.text_vectors(*stack_rows(batch.rows))
+    rows, offsets = stack_rows(batch.rows) if model.config.ngrams else (None, None)
+    frozen = None if text_components is None else drawn_texts(batch, text_components, options)
+    texts = model.text_vectors(rows, offsets, frozen)
     similarity = texts @ images.T / options.float_temperature
     image_margins, text_margins = model.image_code(images), model.text_code(texts)
     marks = spread(positives)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.towers.tower import TextTower
 
 
 #: Name in the report.
@@ -49,12 +50,13 @@ def train_single_lengths(
     tower: str,
     config: Mapping[str, Any],
     progress: OnProgress,
+    texts: TextTower | None = None,
 ) -> dict[int, HashEncoder]:
     """Train one model per code length with the options of a run, and return the best checkpoint of each.
 
     Parameters
     ----------
-    collection, splits, features, tower
+    collection, splits, features, tower, texts
         As for :func:`adapters.vlm_quantization.train.train.train`.
     config : mapping
         Options of the run whose nested code they are compared with.
@@ -72,7 +74,8 @@ def train_single_lengths(
     out = {}
     for done, length in enumerate(CODE_LENGTHS):
         options = schemas.TrainOptions.model_validate(
-            {**config, "lengths": (length,), "refit_steps": 0, "seeds": ()}
+            # runs of before there were text towers have n-grams alone
+            {"text_tower": "ngrams", **config, "lengths": (length,), "refit_steps": 0, "seeds": ()}
         )
 
         def report(
@@ -82,7 +85,7 @@ def train_single_lengths(
 
         with tempfile.TemporaryDirectory() as folder:
             keeper = _Keeper(Path(folder))
-            train.train(collection, splits, features, tower, options, keeper, report)
+            train.train(collection, splits, features, tower, options, keeper, report, texts)
             best = keeper.folder / checkpoint.BEST
             if not best.is_file():
                 raise BadInput(

@@ -1,4 +1,4 @@
-"""Train the hash heads and the text tower on frozen picture features.
+"""Train the hash heads and the text tower on frozen features of pictures and texts.
 
 Each step draws some concepts, with one picture and one text of each (the name or a keyword, in any language).
 The loss pulls together texts and pictures of one concept, or of concepts that share the text, by float
@@ -18,6 +18,7 @@ import torch
 
 from adapters.vlm_quantization.encoding.checkpoint import BEST, LAST, REFIT, ModelConfig, Provenance
 from adapters.vlm_quantization.model import CrossModalHashModel
+from adapters.vlm_quantization.towers.registry import text_tower
 from adapters.vlm_quantization.train.batches import Batches
 from adapters.vlm_quantization.train.losses import batch_loss
 from adapters.vlm_quantization.train.validation import DECIDING, Validation
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.options import TrainOptions
+    from adapters.vlm_quantization.towers.tower import TextTower
 
 
 class Recorder(Protocol):
@@ -73,6 +75,7 @@ def train(
     options: TrainOptions,
     run: Recorder,
     progress: OnProgress,
+    texts: TextTower | None = None,
 ) -> Trained:
     """Train, log to a run, and save ``best.safetensors`` and ``last.safetensors`` as its checkpoints.
 
@@ -96,21 +99,32 @@ def train(
         Receives metrics and checkpoints.
     progress : callable
         ``progress(done, total, message)``.
+    texts : TextTower, optional
+        The frozen text tower, for example one that remembers the collection's texts; otherwise the one that
+        the options name, which encodes every text here. Not used with ``text_tower="ngrams"``.
     """
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     started = time.monotonic()
     batches = Batches(collection, splits.train, options)
-    model = _model(features, splits, batches.pairs, options)
+    texts = (texts or text_tower(frozen)) if (frozen := frozen_texts(options)) else None
+    text_features = None if texts is None else texts.features(batches.texts.texts)
+    model = _model(features, splits, batches.pairs, options, texts, text_features)
     components = model.components(torch.from_numpy(features))
-    validation = Validation(collection, splits, components, options.lengths)
+    validation = Validation(collection, splits, components, options.lengths, texts)
     origin = Provenance(
-        tower=tower, data=collection.fingerprint, split=splits.fingerprints["train"], seed=options.seed
+        tower=tower,
+        text_tower="" if texts is None else texts.fingerprint,
+        languages=collection.languages,
+        text_languages=() if texts is None else texts.languages,
+        data=collection.fingerprint,
+        split=splits.fingerprints["train"],
+        seed=options.seed,
     )
     total = options.steps + options.refit_steps
     best: dict[str, float] = {}
     best_step, best_weights, since, step = 0, model.state_dict(), 0, 0
-    for step, parts in _steps(model, batches, components, options, options.steps):
+    for step, parts in _steps(model, batches, (components, text_features), options, options.steps):
         progress(step, total, f"training, loss {float(parts['loss'].detach()):.2f}")
         if step % 10 == 0 or step == options.steps:
             run.log({f"train/{name}": float(value.detach()) for name, value in parts.items()}, step=step)
@@ -129,7 +143,7 @@ def train(
                 break
     if options.refit_steps:
         model.load_state_dict(best_weights)
-        for more in _refit(model, collection, splits, components, options):
+        for more in _refit(model, collection, splits, components, options, texts):
             progress(total - options.refit_steps + more, total, "refit on all pictures")
         update = {"split": f"all of {collection.fingerprint}", "step": best_step + options.refit_steps}
         _keep(model.eval(), origin.model_copy(update=update), run, [REFIT])
@@ -142,6 +156,7 @@ def _refit(
     splits: Splits,
     components: Tensor,
     options: TrainOptions,
+    texts: TextTower | None,
 ) -> Iterator[int]:
     """Continue on all pictures, with less noise: the search index holds these pictures, not other drawings.
 
@@ -153,23 +168,30 @@ def _refit(
         "style_noise": 0.0,
         "dropout": options.dropout / 2,
         "ngram_dropout": options.ngram_dropout / 2,
+        "text_noise": options.text_noise / 2,
     }
     gentle = options.model_copy(update=update)
     model.regularise(gentle.dropout, gentle.ngram_dropout)
     unseen = np.concatenate([splits.val_concepts, splits.test_concepts])
     everything = Batches(collection, np.arange(len(collection)), gentle, unseen, options.two_words)
-    for step, _ in _steps(model, everything, components, gentle, options.refit_steps):
+    text_features = None if texts is None else texts.features(everything.texts.texts)
+    for step, _ in _steps(model, everything, (components, text_features), gentle, options.refit_steps):
         yield step
 
 
 def _steps(
     model: CrossModalHashModel,
     batches: Batches,
-    components: Tensor,
+    inputs: tuple[Tensor, NDArray[np.float32] | None],
     options: TrainOptions,
     steps: int,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Take steps, and yield the number (from 1) and the loss terms of each; with warm-up and decay."""
+    """Take steps, and yield the number (from 1) and the loss terms of each; with warm-up and decay.
+
+    ``inputs``: the components of all pictures, and the frozen features of the texts of ``batches``.
+    """
+    components, features = inputs
+    text_components = None if features is None else model.text_components(torch.from_numpy(features))
     rate = options.learning_rate
     optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
     # the schedule divides by the warm-up steps minus one, so the warm-up takes at least two
@@ -179,7 +201,7 @@ def _steps(
     )
     for step in range(1, steps + 1):
         model.train()
-        loss, parts = batch_loss(model, batches, components, options)
+        loss, parts = batch_loss(model, batches, components, options, text_components)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimiser.step()
@@ -187,8 +209,18 @@ def _steps(
         yield step, parts
 
 
+def frozen_texts(options: TrainOptions) -> str:
+    """Return the name of the frozen text tower that options ask for; empty for n-grams alone."""
+    return {"ngrams": "", "both": "multilingual"}.get(options.text_tower, options.text_tower)
+
+
 def _model(
-    features: NDArray[np.float32], splits: Splits, pairs: NDArray[np.int64], options: TrainOptions
+    features: NDArray[np.float32],
+    splits: Splits,
+    pairs: NDArray[np.int64],
+    options: TrainOptions,
+    texts: TextTower | None,
+    text_features: NDArray[np.float32] | None,
 ) -> CrossModalHashModel:
     seen = features[splits.train]
     config = ModelConfig(
@@ -199,10 +231,22 @@ def _model(
         dim=options.dim,
         text_buckets=options.text_buckets,
         text_width=options.text_width,
+        ngrams=options.text_tower in ("ngrams", "both"),
+        text_tower="" if texts is None else texts.name,
+        text_dim=0 if text_features is None else text_features.shape[1],
+        text_components=0 if text_features is None else min(options.text_components, *text_features.shape),
     )
-    model = CrossModalHashModel(config, dropout=options.dropout, ngram_dropout=options.ngram_dropout)
-    torch.nn.init.normal_(model.embedding.weight, std=0.05)
+    model = CrossModalHashModel(
+        config,
+        dropout=options.dropout,
+        ngram_dropout=options.ngram_dropout,
+        part_dropout=options.part_dropout,
+    )
+    if model.embedding is not None:
+        torch.nn.init.normal_(model.embedding.weight, std=0.05)
     model.fit_components(seen, features[pairs], options.agreement)
+    if text_features is not None:
+        model.fit_text_components(text_features)
     return model
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.towers.tower import TextTower
 
 
 #: The selection metric: mean R@10 of text→image over lengths, languages and both kinds of held-out pictures.
@@ -27,7 +28,19 @@ DECIDING = "val/R@10"
 
 
 class Validation:
-    """Measures a model on the validation parts: text to picture, per language and length."""
+    """Measures a model on the validation parts: text to picture, per language and length.
+
+    Parameters
+    ----------
+    collection, splits
+        What to measure on.
+    components : Tensor, float32, shape (n, image_components)
+        Of all pictures of the collection.
+    lengths : sequence of int
+        Code lengths that decide.
+    tower : TextTower, optional
+        The frozen text tower, if the model has one; one that remembers the captions is asked every time.
+    """
 
     def __init__(
         self,
@@ -35,7 +48,9 @@ class Validation:
         splits: Splits,
         components: Tensor,
         lengths: Sequence[int] = CODE_LENGTHS,
+        tower: TextTower | None = None,
     ) -> None:
+        self._tower = tower
         self._lengths = tuple(lengths)
         self._sides = []
         for part in ("val_drawings", "val_concepts"):
@@ -56,7 +71,7 @@ class Validation:
             for captions, concepts in queries.values():
                 if not captions:
                     continue
-                texts = _encoded(model.text_vectors(*model.text_rows(captions)), model.text_code)
+                texts = _encoded(self._text_vectors(model, captions), model.text_code)
                 relevance = SameItem(concepts, gallery)
                 records = evaluate_codes(texts.codes, pictures.codes, relevance, ks=(10,))
                 records += evaluate_scores(texts.features, pictures.features, relevance, ks=(10,))
@@ -67,6 +82,13 @@ class Validation:
         means = {name: float(np.mean(each)) for name, each in values.items()}
         coded = [means[f"val/R@10@{length}"] for length in self._lengths] if means else [0.0]
         return {**means, DECIDING: float(np.mean(coded))}
+
+    def _text_vectors(self, model: CrossModalHashModel, texts: Sequence[str]) -> Tensor:
+        rows, offsets = model.text_rows(texts) if model.config.ngrams else (None, None)
+        if self._tower is None:
+            return model.text_vectors(rows, offsets)
+        components = model.text_components(torch.from_numpy(self._tower.features(texts)))
+        return model.text_vectors(rows, offsets, components)
 
 
 def caption_queries(

@@ -67,6 +67,7 @@ def options(**changes: object) -> TrainOptions:
     """Return options for a training of a second or two."""
     small = {
         "image_tower": "random",
+        "text_tower": "ngrams",
         "steps": 60,
         "batch": 16,
         "validate_every": 20,

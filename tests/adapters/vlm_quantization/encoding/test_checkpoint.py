@@ -10,6 +10,7 @@ import workbench as wb
 from adapters.vlm_quantization.encoding.checkpoint import MAX_BYTES, ModelConfig, Provenance, read_checkpoint
 from adapters.vlm_quantization.encoding.encoder import HashEncoder
 from adapters.vlm_quantization.model import CrossModalHashModel
+from adapters.vlm_quantization.towers.dummy import DummyTextModel
 
 SMALL = ModelConfig(
     image_tower="random", image_dim=64, image_components=8, hidden=16, dim=12, text_buckets=64, text_width=8
@@ -50,6 +51,60 @@ def test_a_checkpoint_round_trips(model: CrossModalHashModel, path: Path) -> Non
             assert np.allclose(encoder.encode_texts(texts).features, text_vectors.numpy(), atol=1e-5)
             assert np.array_equal(encoder.encode_features(features).codes, other.image_code.codes(vectors))
             assert np.array_equal(encoder.encode_texts(texts).codes, other.text_code.codes(text_vectors))
+
+
+@pytest.mark.parametrize("ngrams", [True, False])
+def test_a_model_with_a_frozen_text_tower_round_trips(tmp_path: Path, ngrams: bool) -> None:
+    tower = DummyTextModel()
+    config = SMALL.model_copy(
+        update={"ngrams": ngrams, "text_tower": "random", "text_dim": 64, "text_components": 10}
+    )
+    torch.manual_seed(4)
+    model = CrossModalHashModel(config)
+    texts = ["a red circle", "강아지 얼굴", "blue", "?!"] + [f"word{number}" for number in range(20)]
+    model.fit_text_components(tower.features(texts))
+    model.eval()
+    path = tmp_path / "model.safetensors"
+    model.save(path, Provenance(text_tower=tower.fingerprint, text_languages=("en", "ko")))
+    encoder, again = HashEncoder.load(path), CrossModalHashModel.load(path)
+    assert ("text.embedding" in encoder.checkpoint.tensors) == ngrams
+    assert encoder.checkpoint.provenance.text_languages == ("en", "ko")
+    encoded = encoder.encode_texts(texts)
+    with torch.no_grad():
+        for other in (model, again):
+            components = other.text_components(torch.from_numpy(tower.features(texts)))
+            rows = other.text_rows(texts) if ngrams else (None, None)
+            vectors = other.text_vectors(*rows, components)
+            assert np.allclose(encoded.features, vectors.numpy(), atol=1e-5)
+            assert np.array_equal(encoded.codes, other.text_code.codes(vectors))
+        with pytest.raises(ValueError, match="needs the"):
+            model.text_vectors(*model.text_rows(texts))
+
+
+def test_another_text_tower_than_trained_on_is_refused(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"text_tower": "random", "text_dim": 64, "text_components": 10})
+    path = tmp_path / "model.safetensors"
+    CrossModalHashModel(config).eval().save(path, Provenance(text_tower="random/9"))
+    encoder = HashEncoder.load(path)
+    with pytest.raises(wb.CorruptFile, match="random/0/4096, but the model was trained with random/9"):
+        encoder.encode_texts(["red"])
+
+
+def test_a_file_of_the_first_format_is_a_model_of_ngrams(path: Path) -> None:
+    new = ("ngrams", "text_tower", "text_dim", "text_components", "languages", "text_languages")
+
+    def first_format(header: dict) -> None:
+        about = header["__metadata__"]
+        about["format"] = "nested-code-model/1"
+        for part in ("config", "provenance"):
+            values = json.loads(about[part])
+            about[part] = json.dumps({name: value for name, value in values.items() if name not in new})
+
+    expected = HashEncoder.load(path).encode_texts(["red", "비"])
+    rewrite_header(path, first_format)
+    encoder = HashEncoder.load(path)
+    assert encoder.text_tower is None
+    assert np.array_equal(encoder.encode_texts(["red", "비"]).codes, expected.codes)
 
 
 def test_the_encoder_needs_no_training_library(path: Path) -> None:
@@ -104,6 +159,8 @@ def renamed(header: dict) -> None:
         (with_config(hidden="many"), "hidden"),
         (with_config(hidden=10**9), "hidden"),
         (with_config(surprise=1), "surprise"),
+        (with_config(ngrams=False), "n-grams, a text tower, or both"),
+        (with_config(text_tower="random"), "must be set together"),
     ],
 )
 def test_an_inconsistent_file_is_named(path: Path, change: object, message: str) -> None:

@@ -6,7 +6,7 @@ import workbench as wb
 from adapters.vlm_quantization.towers.dummy import DummyVisionModel
 from adapters.vlm_quantization.towers.efficientnet import EfficientNetLite
 from adapters.vlm_quantization.towers.ngrams import ngram_rows, ngrams
-from adapters.vlm_quantization.towers.registry import image_tower
+from adapters.vlm_quantization.towers.registry import image_tower, text_tower
 
 
 @pytest.fixture
@@ -46,6 +46,8 @@ def test_features_do_not_depend_on_the_batch(pictures: list[Image.Image]) -> Non
 def test_an_unknown_tower_names_the_known_ones() -> None:
     with pytest.raises(wb.BadInput, match="efficientnet-lite0, random"):
         image_tower("resnet")
+    with pytest.raises(wb.BadInput, match="multilingual, random"):
+        text_tower("bert")
 
 
 def test_a_word_is_whole_and_marked_at_its_ends() -> None:

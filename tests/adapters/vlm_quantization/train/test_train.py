@@ -12,7 +12,7 @@ from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding import checkpoint
 from adapters.vlm_quantization.encoding.encoder import HashEncoder
 from adapters.vlm_quantization.model import CrossModalHashModel
-from adapters.vlm_quantization.towers.dummy import DummyVisionModel
+from adapters.vlm_quantization.towers.dummy import DummyTextModel, DummyVisionModel
 from adapters.vlm_quantization.towers.features import picture_features
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.batches import Batches, drawn_rows
@@ -34,14 +34,16 @@ class Notebook:
         shutil.copy(path, self.folder / name)
 
 
-def fit(folder: Path, progress: Any = lambda *_: None, **changes: Any) -> tuple[Notebook, train.Trained]:
+def fit(
+    folder: Path, progress: Any = lambda *_: None, texts: Any = None, **changes: Any
+) -> tuple[Notebook, train.Trained]:
     folder.mkdir(parents=True, exist_ok=True)
     collection = shapes.collection()
     features = picture_features(collection, DummyVisionModel(), folder)
     run = Notebook(folder)
     splits = make_splits(collection, 0)
     options = shapes.options(**changes)
-    done = train.train(collection, splits, features, "random/0", options, run, progress)
+    done = train.train(collection, splits, features, "random/0", options, run, progress, texts)
     return run, done
 
 
@@ -88,6 +90,23 @@ def test_the_same_seed_gives_the_same_codes_and_another_seed_others(
     fit(tmp_path / "other", seed=1)
     assert np.array_equal(codes(folder), codes(tmp_path / "again"))
     assert not np.array_equal(codes(folder), codes(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("kind", ["multilingual", "both"])
+def test_a_frozen_text_tower_is_trained_on_recorded_and_used(tmp_path: Path, kind: str) -> None:
+    run, done = fit(
+        tmp_path, texts=DummyTextModel(), text_tower=kind, text_noise=0.1, part_dropout=0.2, refit_steps=5
+    )
+    losses = [metrics["train/loss"] for _, metrics in run.logged if "train/loss" in metrics]
+    assert losses[-1] < 0.8 * losses[0]
+    for name in (checkpoint.BEST, checkpoint.REFIT):
+        encoder = HashEncoder.load(tmp_path / name)
+        config, origin = encoder.checkpoint.config, encoder.checkpoint.provenance
+        assert (config.text_tower, config.text_dim, config.ngrams) == ("random", 64, kind == "both")
+        assert (origin.text_tower, origin.languages) == ("random/0/4096", ("en", "ko"))
+        assert encoder.encode_texts(["red circle"]).codes.any()
+    # validation measured what the encoder gives
+    assert done.best["val/R@10@float"] > 0.3
 
 
 def test_interrupted_training_leaves_a_checkpoint_that_works(tmp_path: Path) -> None:
