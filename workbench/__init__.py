@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from workbench.jobs.job import Job
     from workbench.panels.results.show import show
     from workbench.remote.workspace import RemoteWorkspace, connect
+    from workbench.results.explanation import Explanation, Side, Term
     from workbench.results.hits import Hit, SampleQuery, SearchResult
     from workbench.results.result import Metric, Result, Samples, View
     from workbench.runs.run import Run
@@ -70,6 +71,7 @@ _HOMES = {
     "BelowFloor": "errors",
     "Busy": "errors",
     "CorruptFile": "errors",
+    "Explanation": "results.explanation",
     "Hit": "results.hits",
     "Job": "jobs.job",
     "JobCancelled": "errors",
@@ -93,8 +95,10 @@ _HOMES = {
     "SearchResult": "results.hits",
     "Searcher": "search.searcher",
     "ServerUnreachable": "errors",
+    "Side": "results.explanation",
     "StoreError": "errors",
     "StoreUnavailable": "errors",
+    "Term": "results.explanation",
     "TooLarge": "errors",
     "UnknownAdapter": "errors",
     "UnknownArtifact": "errors",
@@ -129,6 +133,7 @@ __all__ = [
     "BelowFloor",
     "Busy",
     "CorruptFile",
+    "Explanation",
     "Hit",
     "Job",
     "JobCancelled",
@@ -152,8 +157,10 @@ __all__ = [
     "SearchResult",
     "Searcher",
     "ServerUnreachable",
+    "Side",
     "StoreError",
     "StoreUnavailable",
+    "Term",
     "TooLarge",
     "UnknownAdapter",
     "UnknownArtifact",

@@ -13,7 +13,19 @@ import sys
 from collections.abc import Sequence
 
 # Only what the parser needs; heavy modules are imported by the commands that use them.
-from workbench.commands import completion, demo, doctor, imports, jobs, new, runs, search, serve, worker
+from workbench.commands import (
+    completion,
+    demo,
+    doctor,
+    explain,
+    imports,
+    jobs,
+    new,
+    runs,
+    search,
+    serve,
+    worker,
+)
 from workbench.commands.arguments import Parser, WrongUse, everywhere
 from workbench.commands.documents import ERROR, in_words
 from workbench.commands.exit_codes import CANCELLED, DONE, FAILED, INTERRUPTED, WRONG_USE
@@ -33,7 +45,7 @@ _OF_THE_SYSTEM = frozenset(
 )
 
 #: In the order of the help.
-FAMILIES = (demo, jobs, worker, runs, imports, search, serve, doctor, new, completion)
+FAMILIES = (demo, jobs, worker, runs, imports, search, explain, serve, doctor, new, completion)
 
 
 def make_parser() -> Parser:

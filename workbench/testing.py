@@ -26,8 +26,9 @@ from pydantic import BaseModel
 from workbench.adapter.contract import JOB_METHODS, BaseAdapter
 from workbench.adapter.options import Options, check_options
 from workbench.adapter.registry import adapters, get_adapter
-from workbench.errors import BadInput, BadOptions, NotSupported
+from workbench.errors import BadInput, BadOptions, NotFound, NotSupported
 from workbench.panels.results.show import render_html
+from workbench.results.explanation import Explanation, Term
 from workbench.results.result import Result
 from workbench.scope import job_scope
 from workbench.search.searcher import Searcher
@@ -46,6 +47,7 @@ _OPTIONAL: Mapping[str, tuple[Any, ...]] = {
     "search_by_text": (None, "a", 1, Options()),
     "search_by_image": (None, b"a", 1, Options()),
     "search_by_item": (None, "a", 1, Options()),
+    "explain": (None, Term("text", "a"), Term("text", "b"), Options()),
     "demo": (),
 }
 
@@ -232,6 +234,28 @@ class AdapterContract:
                 outcome.searcher.by_text(self._query(outcome), k=k)  # type: ignore[arg-type]
         with pytest.raises(BadOptions, match=_NONSENSE):
             outcome.searcher.by_text(self._query(outcome), nonsense=1)
+
+    def test_it_explains_why_two_things_are_near(self, outcome: Outcome) -> None:
+        """If the adapter explains: texts, pictures and items are compared, and what it says can be drawn."""
+        if not outcome.adapter.offers("explain"):
+            pytest.skip(f"{outcome.adapter.name} does not explain")
+        query = self._query(outcome)
+        hit = outcome.searcher.by_text(query, k=1)[0]
+        pairs = [(query, hit), (Term("item", hit.id), query)]
+        if outcome.adapter.offers("search_by_image"):
+            pairs.append((Term("image", type(self).picture or _red_square(), "a square"), hit))
+        for left, right in pairs:
+            explanation = outcome.searcher.explain(left, right)
+            assert explanation.summary, "an explanation must have a summary"
+            assert explanation.views, "an explanation must have views"
+            assert hit.id in (explanation.left.id, explanation.right.id)
+            assert Explanation.model_validate_json(explanation.model_dump_json()) == explanation
+            html = render_html(explanation)
+            assert all(view.title in html for view in explanation.views)
+        with pytest.raises(NotFound):
+            outcome.searcher.explain(query, Term("item", "\0 no such item"))
+        with pytest.raises(BadInput, match="empty"):
+            outcome.searcher.explain(" ", hit)
 
     def test_its_samples_find_something_and_it_says_what_it_is(self, outcome: Outcome) -> None:
         """Sample queries have hits, and the description is plain JSON."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from workbench import BadInput, BaseAdapter, Metric, NotSupported, Result, SampleQuery, SearchResult
+from workbench import (
+    BadInput,
+    BaseAdapter,
+    Explanation,
+    Metric,
+    NotSupported,
+    Result,
+    SampleQuery,
+    SearchResult,
+    Term,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -158,6 +168,12 @@ class VlmQuantization(BaseAdapter):
         from adapters.vlm_quantization.search.queries import search_item
 
         return search_item(index, item_id, k, options)
+
+    def explain(self, index: Index, left: Term, right: Term, options: SearchOptions) -> Explanation:
+        """Compare two texts, pictures or items: their codes, the distance at each length, and the cosine."""
+        from adapters.vlm_quantization.search.explain import explain
+
+        return explain(index, left, right, options)
 
     def sample_queries(self, index: Index) -> Sequence[SampleQuery]:
         """Return everyday queries for the emoji collection, and captions of the index for any other."""

@@ -65,6 +65,22 @@ class Toy(wb.BaseAdapter):
     def search_by_image(self, index, data, k, options):
         return self.search_by_text(index, data.decode(errors="ignore"), k, options)
 
+    def explain(self, index, left, right, options):
+        sides = []
+        for term in (left, right):
+            if term.by == "item" and term.value not in index:
+                raise wb.NotFound(f"no item {term.value!r}")
+            text = term.value.decode(errors="ignore") if term.by == "image" else term.value
+            sides.append(wb.Side(by=term.by, caption=text, id=term.value if term.by == "item" else ""))
+        letters = sorted(set(sides[0].caption) | set(sides[1].caption))
+        cells = ["".join("x" if one in side.caption else "." for one in letters) for side in sides]
+        row = {"name": "".join(letters), "left": cells[0], "right": cells[1]}
+        data = {"labels": [side.caption for side in sides], "rows": [row]}
+        shared = sum(one == two == "x" for one, two in zip(*cells, strict=True))
+        view = wb.View(kind="cells", title="Letters", data=data)
+        summary = f"{shared} of {len(letters)} letters are in both"
+        return wb.Explanation(summary=summary, left=sides[0], right=sides[1], views=[view])
+
     def sample_queries(self, index):
         return (wb.SampleQuery("dog", "en"), wb.SampleQuery("강아지", "ko"))
 

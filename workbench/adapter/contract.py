@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from workbench.errors import NotSupported
+from workbench.results.explanation import Explanation, Term
 from workbench.results.hits import SampleQuery, SearchResult
 from workbench.results.result import Metric, Result
 
@@ -165,6 +166,27 @@ class BaseAdapter:
     def search_by_item(self, index: Any, item_id: str, k: int, options: Any) -> SearchResult:
         """Search with an item of the index, for more like it."""
         raise NotSupported(self.name, "search_by_item")
+
+    def explain(self, index: Any, left: Term, right: Term, options: Any) -> Explanation:
+        """Explain why two things are near, or far from each other.
+
+        Parameters
+        ----------
+        index : object
+            The index, as ``load_index`` returned it.
+        left, right : Term
+            A text, a picture as :meth:`open_picture` returned it, or the id of an item of the index.
+        options : model
+            The search options.
+
+        Raises
+        ------
+        BadInput
+            A text says nothing that the model could read.
+        NotFound
+            The index has no such item.
+        """
+        raise NotSupported(self.name, "explain")
 
     def sample_queries(self, index: Any) -> Sequence[SampleQuery]:
         """Return queries worth trying on an index."""

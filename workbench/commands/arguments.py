@@ -179,6 +179,29 @@ def takes_index(parser: argparse.ArgumentParser, about: str) -> None:
     completed_by(action, _indexes)
 
 
+def chosen_index(folder: Path, name: str | None) -> str:
+    """Return the index that ``--index`` names, or else the only one in the folder of the indexes.
+
+    Raises
+    ------
+    BadInput
+        None is named, and there are several.
+    NotFound
+        There is none.
+    """
+    from workbench.search.indexes import index_names
+
+    if name:
+        return name
+    names = index_names(folder)
+    if len(names) > 1:
+        raise BadInput(f"which index? Available: {', '.join(names)}", hint="Name one with --index.")
+    if not names:
+        hint = "Build one with: workbench jobs submit index_build --wait"
+        raise NotFound("this workspace has no index yet", hint=hint)
+    return names[0]
+
+
 def takes_port(parser: argparse.ArgumentParser) -> None:
     """Add ``--port`` and ``--open``, for a page that is served."""
     parser.add_argument("--port", type=port, default=0, metavar="N", help="0 (default) picks a free port")

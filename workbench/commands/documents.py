@@ -48,15 +48,19 @@ _LISTED_JOB: Mapping[str, Any] = {
     "seconds": _NUMBER,
 }
 
+_VIEWS: Shape = [{"kind": "text", "title": "text", "data": "object", "notes": ["text"]}]
+
 _RESULT: Shape = {
     "summary": "text",
     "metrics": "object",
     "headline": ["text"],
-    "views": [{"kind": "text", "title": "text", "data": "object", "notes": ["text"]}],
+    "views": _VIEWS,
     "made": "object",
     "warnings": ["text"],
     "samples": ["object"],
 }
+
+_SIDE: Shape = {"by": "text", "caption": "text", "subtitle": "text", "id": "text"}
 
 _JOB: Shape = {**_LISTED_JOB, "result": (_RESULT, None)}
 
@@ -116,6 +120,7 @@ DOCUMENTS: Mapping[str, Shape] = {
         "note": "text",
         "cutoff": _WHOLE,
     },
+    "explain": {"index": "text", "summary": "text", "left": _SIDE, "right": _SIDE, "views": _VIEWS},
     "serve": {"url": "text", "workspace": "text", "index": _TEXT},
     "doctor": {
         "found": "object",

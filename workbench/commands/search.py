@@ -6,10 +6,18 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from workbench.commands.arguments import command, count, existing_folder, options, takes_index, takes_options
+from workbench.commands.arguments import (
+    chosen_index,
+    command,
+    count,
+    existing_folder,
+    options,
+    takes_index,
+    takes_options,
+)
 from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table, show
-from workbench.errors import BadInput, NotFound
+from workbench.errors import BadInput
 from workbench.text import shortened
 
 
@@ -26,10 +34,10 @@ def add(commands: Any) -> None:
 
 def _search(args: argparse.Namespace) -> int:
     # Without the database: an index can be searched whatever state that is in.
-    from workbench.search.indexes import index_names, open_index
+    from workbench.search.indexes import open_index
 
     folder = existing_folder(args) / "indexes"
-    searcher = open_index(folder, args.index or _only(index_names(folder)))
+    searcher = open_index(folder, chosen_index(folder, args.index))
     search_options = options(args.option)
     if args.what == "text":
         result = searcher.by_text(args.query, args.k, **search_options)
@@ -56,12 +64,3 @@ def _search(args: argparse.Namespace) -> int:
         if text:
             show(text)
     return DONE
-
-
-def _only(names: list[str]) -> str:
-    if len(names) > 1:
-        raise BadInput(f"which index? Available: {', '.join(names)}", hint="Name one with --index.")
-    if not names:
-        hint = "Build one with: workbench jobs submit index_build --wait"
-        raise NotFound("this workspace has no index yet", hint=hint)
-    return names[0]

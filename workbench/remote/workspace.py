@@ -31,6 +31,7 @@ from workbench.results.result import Better, Metric
 from workbench.runs import description
 from workbench.search.elsewhere import RemoteSearcher
 from workbench.search.indexes import stored_name
+from workbench.search.messages import SIDES
 from workbench.values import Settings, Tags, exact, plain
 
 if TYPE_CHECKING:
@@ -339,9 +340,16 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         return RemoteSearcher(self.door.get(f"indexes/{quote(name, safe='')}"), self._search)
 
     def _search(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        by = question["by"]
-        field = "query" if by == "text" else by
-        body = {"index": question["index"], field: question[by], "k": question["k"]}
+        by = "explain" if question["op"] == "explain" else question["by"]
+        if by == "explain":
+            sides = {
+                side: {question[side]["by"]: question[side]["value"], "name": question[side]["name"]}
+                for side in SIDES
+            }
+            body = {"index": question["index"], **sides}
+        else:
+            field = "query" if by == "text" else by
+            body = {"index": question["index"], field: question[by], "k": question["k"]}
         try:
             body["options"] = plain(question["options"], "options")
             json.dumps(body)

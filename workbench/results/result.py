@@ -69,11 +69,14 @@ class View(BaseModel):
         a null in ``y`` is a gap in the line, or is skipped if the series sets ``connect``
     ``image_grid``
         ``{"items": [{"caption", "subtitle"?, "image": base64, "note"?}]}``
+    ``cells``
+        ``{"labels": [left, right], "rows": [{"name", "left", "right", "note"?}]}``; ``left`` and ``right``
+        are texts of equal length, one character per cell. Places where they differ are marked.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["metrics_table", "retrieval_table", "curve", "image_grid"]
+    kind: Literal["metrics_table", "retrieval_table", "curve", "image_grid", "cells"]
     title: str
     data: dict[str, Any]
     notes: list[str] = []

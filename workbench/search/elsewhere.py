@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.adapter.contract import BaseAdapter
+from workbench.results.explanation import Explanation, Term
 from workbench.results.hits import SampleQuery, SearchResult
 from workbench.search import messages
 from workbench.search.searcher import Searcher
@@ -59,3 +60,8 @@ class RemoteSearcher(Searcher):
         value = query if by != "image" else messages.picture_text(query)
         request = {"op": "search", "index": self.name, "by": by, by: value, "k": k, "options": options}
         return messages.result_from(self._send(request))
+
+    def _explain(self, left: Term, right: Term, options: Any) -> Explanation:
+        sides = {"left": messages.term_json(left), "right": messages.term_json(right)}
+        request = {"op": "explain", "index": self.name, **sides, "options": options}
+        return Explanation.model_validate(self._send(request))

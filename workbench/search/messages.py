@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench import errors
+from workbench.results.explanation import Term
 from workbench.results.hits import Hit, SearchResult
 from workbench.search.searcher import MAX_IMAGE_BYTES
 from workbench.wire import number_from
 
-#: Maximum size of a request, in bytes: a picture as base64, with line breaks, and its options.
+#: Maximum size of a request, in bytes: a picture as base64, with line breaks, and its options. A comparison
+#: of two pictures must fit too.
 REQUEST_BYTES = MAX_IMAGE_BYTES * 4 // 3 * 21 // 20 + 2**16
 
 
@@ -40,6 +42,45 @@ def result_from(data: Mapping[str, Any]) -> SearchResult:
         hits.append(Hit(**fields))
     took = {name: number_from(value) for name, value in data.get("took_ms", {}).items()}
     return SearchResult(hits, took, note=str(data.get("note", "")), cutoff=data.get("cutoff"))
+
+
+#: The two sides of a comparison.
+SIDES = ("left", "right")
+
+
+def term_json(term: Term) -> dict[str, str]:
+    """Return one side of a comparison as plain JSON: ``{"by", "value", "name"}``, a picture as base64."""
+    value = picture_text(term.value) if term.by == "image" else term.value
+    return {"by": term.by, "value": value, "name": term.name}
+
+
+def term_from(data: Any, side: str) -> Term:
+    """Return the side of a comparison that :func:`term_json` wrote; a picture stays encoded.
+
+    Raises
+    ------
+    BadInput
+        The data describe no text, picture or item.
+    """
+    if not isinstance(data, Mapping):
+        raise errors.BadInput(f"{side} must be a mapping, got {type(data).__name__}")
+    by, value = data.get("by"), data.get("value")
+    if by not in ("text", "image", "item"):
+        raise errors.BadInput(f"{side}: cannot compare {by!r}; allowed: text, image, item")
+    if not isinstance(value, str):
+        raise errors.BadInput(f"{side}: {by} must be text, got {type(value).__name__}")
+    return Term(by, picture_from(value) if by == "image" else value, str(data.get("name", ""))[:200])
+
+
+def pictured(question: Mapping[str, Any]) -> list[str]:
+    """Return the sides of a comparison that are pictures; none for any other request."""
+    return [
+        side
+        for side in SIDES
+        if question.get("op") == "explain"
+        and isinstance(question.get(side), Mapping)
+        and question[side].get("by") == "image"
+    ]
 
 
 def picture_text(data: bytes) -> str:

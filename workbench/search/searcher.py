@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from workbench.adapter.contract import BaseAdapter
 from workbench.adapter.options import check_options
-from workbench.errors import BadInput, TooLarge
-from workbench.results.hits import SampleQuery, SearchResult
+from workbench.errors import BadInput, NotSupported, TooLarge
+from workbench.results.explanation import Explanation, Term
+from workbench.results.hits import Hit, SampleQuery, SearchResult
 
 #: Maximum length of a query, in characters; longer ones are refused rather than silently cut.
 MAX_QUERY_CHARACTERS = 2_000
@@ -82,16 +83,7 @@ class Searcher:
         BadOptions
             The adapter does not accept the options.
         """
-        if not isinstance(query, str):
-            raise BadInput(
-                f"the query must be a string, got {type(query).__name__}", hint="One query per call."
-            )
-        if not query.strip():
-            raise BadInput("the query is empty", hint="Type a word or two.")
-        if len(query) > MAX_QUERY_CHARACTERS:
-            limit = f"{MAX_QUERY_CHARACTERS:,}"
-            raise BadInput(f"the query must be at most {limit} characters, got {len(query):,}")
-        return self._ask(self.adapter.search_by_text, query.strip(), k, options)
+        return self._ask(self.adapter.search_by_text, _checked_text(query, "query"), k, options)
 
     def by_image(self, data: Any, k: int = 20, **options: Any) -> SearchResult:
         """Search with a picture.
@@ -131,12 +123,44 @@ class Searcher:
 
     def by_item(self, item_id: str, k: int = 20, **options: Any) -> SearchResult:
         """Search with an item of the index itself, by its id."""
-        if not isinstance(item_id, str):
-            raise BadInput(f"an item's id must be a string, got {type(item_id).__name__}")
-        if len(item_id) > MAX_ITEM_CHARACTERS:
-            limit = f"{MAX_ITEM_CHARACTERS:,}"
-            raise BadInput(f"an item's id must be at most {limit} characters, got {len(item_id):,}")
-        return self._ask(self.adapter.search_by_item, item_id, k, options)
+        return self._ask(self.adapter.search_by_item, _checked_item(item_id), k, options)
+
+    def explain(self, left: Any, right: Any, **options: Any) -> Explanation:
+        """Explain why two things are near, or far from each other; ``wb.show`` draws the explanation.
+
+        Parameters
+        ----------
+        left, right : str, Hit, Term, or a picture
+            A string is a text, and a hit is the item that was found. ``Term("item", id)`` names an item by
+            its id. A picture may be anything that :meth:`by_image` takes but a string: for a file, a
+            ``pathlib.Path``.
+        **options
+            The search options.
+
+        Raises
+        ------
+        BadInput
+            A text is empty or too long, or a picture cannot be read.
+        NotFound
+            The index has no such item.
+        NotSupported
+            The adapter does not explain.
+        """
+        if not self.adapter.offers("explain"):
+            raise NotSupported(self.adapter.name, "explain")
+        return self._explain(term_of(left), term_of(right), options)
+
+    def _explain(self, left: Term, right: Term, options: dict[str, Any]) -> Explanation:
+        checked = check_options(self.adapter, "search", options)
+        return self.adapter.explain(self.index, self._opened(left), self._opened(right), checked)
+
+    def _opened(self, term: Term) -> Term:
+        """Return a term with its picture decoded."""
+        value = term.value
+        if term.by != "image":
+            return term
+        picture = value if isinstance(value, OpenedPicture) else self.open_picture(value)
+        return Term("image", picture.value, term.name)
 
     def _ask(self, method: Callable[..., SearchResult], query: Any, k: int, options: Any) -> SearchResult:
         try:
@@ -158,6 +182,53 @@ class Searcher:
         if decode_ms:
             result.took_ms.setdefault("decode", decode_ms)
         return result
+
+
+def term_of(value: Any) -> Term:
+    """Return one side of a comparison from what Python programs hold; see :meth:`Searcher.explain`.
+
+    Raises
+    ------
+    BadInput, TooLarge
+        It is no text, item or picture, or over a limit.
+    """
+    if isinstance(value, Hit):
+        return Term("item", _checked_item(value.id), value.caption)
+    if isinstance(value, str):
+        return Term("text", _checked_text(value, "text"))
+    if not isinstance(value, Term):
+        return Term("image", picture_bytes(value), value.name if isinstance(value, Path) else "")
+    if value.by == "text":
+        return Term("text", _checked_text(value.value, "text"), value.name)
+    if value.by == "item":
+        return Term("item", _checked_item(value.value), value.name)
+    if value.by != "image":
+        raise BadInput(f"cannot compare {value.by!r}; allowed: text, image, item")
+    if isinstance(value.value, OpenedPicture):
+        return value
+    return Term("image", picture_bytes(value.value), value.name)
+
+
+def _checked_text(text: Any, what: str) -> str:
+    if not isinstance(text, str):
+        raise BadInput(
+            f"the {what} must be a string, got {type(text).__name__}", hint=f"One {what} per call."
+        )
+    if not text.strip():
+        raise BadInput(f"the {what} is empty", hint="Type a word or two.")
+    if len(text) > MAX_QUERY_CHARACTERS:
+        limit = f"{MAX_QUERY_CHARACTERS:,}"
+        raise BadInput(f"the {what} must be at most {limit} characters, got {len(text):,}")
+    return text.strip()
+
+
+def _checked_item(item_id: Any) -> str:
+    if not isinstance(item_id, str):
+        raise BadInput(f"an item's id must be a string, got {type(item_id).__name__}")
+    if len(item_id) > MAX_ITEM_CHARACTERS:
+        limit = f"{MAX_ITEM_CHARACTERS:,}"
+        raise BadInput(f"an item's id must be at most {limit} characters, got {len(item_id):,}")
+    return item_id
 
 
 def picture_bytes(data: Any) -> bytes:

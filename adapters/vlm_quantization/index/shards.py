@@ -113,7 +113,7 @@ class Shards:
             rows: Sequence[int] = range(at, min(at + self._batch_size, stop))
             if side == "images":
                 rows, pictures = self._pictures(rows, opened, problems)
-                thumbnails += map(_thumbnail, pictures)
+                thumbnails += map(thumbnail_of, pictures)
                 encoded = self._encoder.encode_images(pictures) if pictures else None
             else:
                 encoded = self._encoder.encode_texts(sources[at - start : at - start + len(rows)])
@@ -173,7 +173,8 @@ class Shards:
         return [problem for part in self.read("images", "problems") for problem in json.loads(part.tobytes())]
 
 
-def _thumbnail(picture: Image) -> bytes:
+def thumbnail_of(picture: Image) -> bytes:
+    """Return a picture as a thumbnail of an index: WebP, at most :data:`THUMBNAIL_PIXELS` on a side."""
     small = picture.convert("RGB")
     small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     data = io.BytesIO()

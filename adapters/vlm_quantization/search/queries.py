@@ -92,12 +92,25 @@ def search_item(index: Index, item_id: str, k: int, options: SearchOptions) -> w
     workbench.NotFound
         No item has that id.
     """
+    name, row = find_item(index, item_id)
+    side = index.sides[name]
+    return _answer(index, side.codes[row], side.features[row], name, k, options, 0.0, leave_out=row)
+
+
+def find_item(index: Index, item_id: str) -> tuple[str, int]:
+    """Return the side and the row of an item, picture or caption.
+
+    Raises
+    ------
+    workbench.NotFound
+        No item has that id.
+    """
     # Ids are stored in one Unicode form, and listing a folder made on a Mac gives another.
     forms = dict.fromkeys([item_id, *(unicodedata.normalize(form, item_id) for form in ("NFC", "NFD"))])
     for name, side in index.sides.items():
         row = next((row for form in forms if (row := side.items.find(form)) is not None), None)
         if row is not None:
-            return _answer(index, side.codes[row], side.features[row], name, k, options, 0.0, leave_out=row)
+            return name, row
     raise wb.NotFound(f"no item {item_id!r} in index {index.manifest.name!r}")
 
 

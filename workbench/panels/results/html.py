@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from workbench.compare import best_marks, cell_number, number_text
 from workbench.errors import BadInput
 from workbench.panels.base.assets import assets
+from workbench.results.explanation import Explanation, Side
 from workbench.results.result import Result, View
+from workbench.text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +48,50 @@ def result_html(result: Result) -> str:
     if not any(parts):
         parts = ['<p class="wb-none">This result has nothing to show.</p>']
     return f'<div class="wb-result">{result_style()}{"".join(parts)}</div>'
+
+
+def explanation_html(explanation: Explanation) -> str:
+    """Return an explanation as one piece of HTML; every text in it is escaped.
+
+    Raises
+    ------
+    BadInput
+        A view of an unknown kind, or data that do not fit their kind.
+    """
+    sides = "".join(_compared(side) for side in (explanation.left, explanation.right))
+    views = "".join(view_html(view) for view in explanation.views)
+    return (
+        f'<div class="wb-result wb-explained">{result_style()}'
+        f'<div class="wb-compared-sides">{sides}</div>'
+        f'<p class="wb-lead">{escape(explanation.summary)}</p>{views}</div>'
+    )
+
+
+def _compared(side: Side) -> str:
+    words = {"text": "text", "image": "picture", "item": "item"}[side.by]
+    lines = [f"<b>{escape(side.caption)}</b>"]
+    lines += [
+        f'<span class="wb-note">{escape(text)}</span>'
+        for text in (side.subtitle, f"{words} {side.id}".strip())
+        if text
+    ]
+    picture = ""
+    if side.thumbnail:
+        source = _picture_source(side.thumbnail, f"the picture of {side.caption!r}")
+        picture = f'<img alt="" width="72" src="{source}">'
+    return f"<figure>{picture}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
+
+
+def _picture_source(text: str, what: str) -> str:
+    """Return a picture as a ``data:`` URL, from base64 text; errors begin with ``what``."""
+    try:
+        start = base64.b64decode(text, validate=True)[:12]
+    except (binascii.Error, ValueError):
+        raise BadInput(f"{what} is not base64") from None
+    kind = next((kind for head, kind in _PICTURE_TYPES if start.startswith(head)), None)
+    if kind is None:
+        raise BadInput(f"{what} is not a PNG, JPEG or WebP file")
+    return f"data:image/{kind};base64,{text}"
 
 
 def result_style() -> str:
@@ -215,27 +261,71 @@ def _image_grid(view: View) -> str:
 
 def _picture(view: View, item: Mapping[str, Any]) -> str:
     caption = str(item.get("caption") or "")
-    try:
-        start = base64.b64decode(item["image"], validate=True)[:12]
-    except (binascii.Error, ValueError):
-        raise BadInput(f"view {view.title!r}: the picture of {caption!r} is not base64") from None
-    kind = next((kind for head, kind in _PICTURE_TYPES if start.startswith(head)), None)
-    if kind is None:
-        raise BadInput(f"view {view.title!r}: the picture of {caption!r} is not a PNG, JPEG or WebP file")
+    source = _picture_source(item["image"], f"view {view.title!r}: the picture of {caption!r}")
     lines = [f"<b>{escape(caption)}</b>"] if caption else []
     lines += [
         f'<span class="wb-note">{escape(str(item[key]))}</span>'
         for key in ("subtitle", "note")
         if item.get(key)
     ]
-    source = f"data:image/{kind};base64,{item['image']}"
     return (
         f'<figure><img alt="{escape(caption, quote=True)}" width="116" src="{source}">'
         f"<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
     )
 
 
+#: Cells that stay together when a row wraps, and maximum number of places that a description lists.
+_CELLS_TOGETHER, _PLACES_LISTED = 8, 40
+
+
+def _cells(view: View) -> str:
+    """Draw two rows of cells above each other; places that differ are marked by type, not only by colour."""
+    labels = [escape(shortened(str(label), 60)) for label in view.data["labels"]]
+    if len(labels) != 2:
+        raise ValueError(f"labels must be two, got {len(labels)}")
+    parts = []
+    for row in view.data["rows"]:
+        left, right = str(row["left"]), str(row["right"])
+        if len(left) != len(right):
+            raise ValueError(f"row {row['name']!r} has {len(left)} cells and {len(right)}")
+        head = f"<b>{escape(str(row['name']))}</b>"
+        if row.get("note"):
+            head += f' <span class="wb-note">{escape(str(row["note"]))}</span>'
+        pairs = "".join(
+            _cell_group(left[start : start + _CELLS_TOGETHER], right[start : start + _CELLS_TOGETHER])
+            for start in range(0, len(left), _CELLS_TOGETHER)
+        )
+        description = escape(cells_differ(left, right), quote=True)
+        parts.append(
+            f'<div class="wb-cells-row"><p>{head}</p>'
+            f'<div class="wb-cells" role="img" aria-label="{description}">{pairs}</div></div>'
+        )
+    key = f'<p class="wb-note">Above: {labels[0]}. Below: {labels[1]}. Marked: different.</p>'
+    return key + "".join(parts) if parts else '<p class="wb-none">Nothing to compare.</p>'
+
+
+def _cell_group(left: str, right: str) -> str:
+    lines = []
+    for own, other in ((left, right), (right, left)):
+        line = "".join(
+            f"<mark><b>{escape(one)}</b></mark>" if one != two else escape(one)
+            for one, two in zip(own, other, strict=True)
+        )
+        lines.append(f"<code>{line}</code>")
+    return f"<span>{'<br>'.join(lines)}</span> "
+
+
+def cells_differ(left: str, right: str) -> str:
+    """Return in words where two rows of cells differ: ``"2 of 8 differ: 3, 5"``."""
+    places = [place for place, (one, two) in enumerate(zip(left, right, strict=True), 1) if one != two]
+    if not places:
+        return f"none of {len(left)} differ"
+    more = "" if len(places) <= _PLACES_LISTED else " …"
+    return f"{len(places)} of {len(left)} differ: {', '.join(map(str, places[:_PLACES_LISTED]))}{more}"
+
+
 _DRAWN: Mapping[str, Callable[[View], str]] = {
+    "cells": _cells,
     "metrics_table": _metrics_table,
     "retrieval_table": _retrieval_table,
     "curve": _curve,

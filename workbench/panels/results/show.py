@@ -1,11 +1,12 @@
-"""Show a result or a comparison in a notebook."""
+"""Show a result, a comparison or an explanation in a notebook."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from workbench.errors import BadInput
-from workbench.panels.results.html import result_html
+from workbench.panels.results.html import explanation_html, result_html
+from workbench.results.explanation import Explanation
 from workbench.results.result import Result
 from workbench.text import short_number
 
@@ -13,16 +14,18 @@ if TYPE_CHECKING:
     from workbench.compare.results import ResultsComparison
 
 
-def render_html(result: Result | ResultsComparison) -> str:
-    """Return a result, or several side by side, as one piece of HTML; every text in it is escaped.
+def render_html(result: Result | ResultsComparison | Explanation) -> str:
+    """Return a result, several side by side, or an explanation, as one piece of HTML; texts are escaped.
 
     Raises
     ------
     BadInput
-        Not a result, a view of an unknown kind, or data that do not fit their kind.
+        Not one of these, a view of an unknown kind, or data that do not fit their kind.
     """
     if isinstance(result, Result):
         return result_html(result)
+    if isinstance(result, Explanation):
+        return explanation_html(result)
     from workbench.compare.results import ResultsComparison  # imports numpy
     from workbench.panels.results.side_by_side import comparison_html
 
@@ -34,13 +37,13 @@ def render_html(result: Result | ResultsComparison) -> str:
     )
 
 
-def show(result: Result | ResultsComparison) -> None:
-    """Display a result, or several side by side, in a notebook.
+def show(result: Result | ResultsComparison | Explanation) -> None:
+    """Display a result, several side by side, or an explanation, in a notebook.
 
     Raises
     ------
     BadInput
-        Not a result, or a view that cannot be drawn.
+        Not one of these, or a view that cannot be drawn.
     """
     from IPython.display import display
 
@@ -50,7 +53,7 @@ def show(result: Result | ResultsComparison) -> None:
 class _Shown:
     """What ``show`` displays; drawn immediately, so that errors are raised where ``show`` was called."""
 
-    def __init__(self, result: Result | ResultsComparison) -> None:
+    def __init__(self, result: Result | ResultsComparison | Explanation) -> None:
         self._html = render_html(result)
         if not isinstance(result, Result):
             self._text = repr(result)

@@ -13,8 +13,13 @@ as ``+``.
                       "took_ms": {...}, "note": "", "cutoff": 8} + thumbnails
                      {"type": "error", "seq": 7, "message": "...", "hint": "..."}
 
+    page -> kernel   {"type": "explain", "seq": 1, "hit": "1F436", "options": {...}, "by", ...: as above}
+    kernel -> page   {"type": "explanation", "seq": 1, "html": "...", "message": "", "hint": ""}
+
 Every request gets one answer with the same ``seq``. The page drops answers to older requests than its
-newest. What the page may request (fields, choices of k, limits) is in the trait ``setup``.
+newest. Explanations are for those who run the notebook: a published page offers none, since they show more
+of the model than a search does. What the page may request (fields, choices of k, limits) is in the trait
+``setup``.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import traitlets
 
@@ -46,6 +51,7 @@ from workbench.errors import (
 from workbench.panels.base.assets import assets, panel_script
 from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.panel import Panel
+from workbench.results.explanation import By, Term
 from workbench.results.hits import SearchResult
 from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, PUBLISHED, Searcher
 
@@ -79,7 +85,7 @@ class SearchPanel(Panel):
     """
 
     _esm = panel_script("search/search.js")
-    _css = assets("base/theme.css", "search/search.css")
+    _css = assets("base/theme.css", "base/trophy.css", "results/results.css", "search/search.css")
 
     setup = traitlets.Dict().tag(sync=True)
 
@@ -105,14 +111,20 @@ class SearchPanel(Panel):
 
     def _on_message(self, content: Any, buffers: Sequence[Any]) -> None:
         """Answer one message from the page; nothing a visitor sends raises here."""
-        if not isinstance(content, Mapping) or content.get("type") != "search":
+        if not isinstance(content, Mapping) or content.get("type") not in ("search", "explain"):
             return
         seq = content.get("seq") if isinstance(content.get("seq"), int) else 0
+        explains = content["type"] == "explain"
+        kind: dict[str, Any] = {"type": "explanation", "html": ""} if explains else {"type": "error"}
+        thumbnails: list[bytes] = []
         try:
-            answer, thumbnails = _packed(self._search(content, buffers))
+            if explains:
+                answer = {**kind, "html": self._explain(content, buffers), "message": "", "hint": ""}
+            else:
+                answer, thumbnails = _packed(self._search(content, buffers))
         except WorkbenchError as error:
             message, hint = shown(error)
-            answer, thumbnails = {"type": "error", "message": message, "hint": hint}, []
+            answer = {**kind, "message": message, "hint": hint}
         except Exception:
             # Visitors learn nothing about the machine; the traceback is in the publisher's log.
             _LOG.exception("a search failed")
@@ -122,32 +134,65 @@ class SearchPanel(Panel):
                 advice="The details are in the log.",
             )
             message, hint = shown(failed)
-            answer, thumbnails = {"type": "error", "message": message, "hint": hint}, []
+            answer = {**kind, "message": message, "hint": hint}
         self.send({**answer, "seq": seq}, buffers=thumbnails)
 
     def _search(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> SearchResult:
-        by, k, options = content.get("by"), content.get("k", K_CHOICES[0]), content.get("options", {})
-        if not isinstance(by, str) or by not in _METHODS:
-            raise BadInput(f"by must be one of {', '.join(_METHODS)}, got {_short(repr(by), 60)}")
+        by, k = _by(content), content.get("k", K_CHOICES[0])
         if isinstance(k, bool) or k not in K_CHOICES:
             raise BadInput(f"k must be one of {', '.join(map(str, K_CHOICES))}, got {_short(repr(k), 60)}")
+        options = self._options(content)
+        if by == "image":
+            return self.searcher.by_image(bytes(buffers[0]) if buffers else b"", k, **options)
+        search = self.searcher.by_text if by == "text" else self.searcher.by_item
+        return search(_text(content, "query" if by == "text" else "item"), k, **options)
+
+    def _options(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        options = content.get("options", {})
         if not isinstance(options, Mapping):
             raise BadInput(f"options must be a mapping, got {type(options).__name__}")
         unknown = sorted(str(name) for name in options if name not in self._option_names)
         if unknown:
             allowed = ", ".join(sorted(self._option_names)) or "none"
             raise BadOptions(f"unknown option {_short(', '.join(unknown), 60)}; allowed: {allowed}")
+        return options
+
+    def _explain(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> str:
+        """Return why a hit is near what was searched for, as HTML."""
+        from workbench.panels.results.html import explanation_html  # visitors' kernels do without it
+
+        if not _explains(self.searcher):
+            raise NotSupported(self.searcher.adapter.name, "explain")
+        by, hit, options = _by(content), _text(content, "hit"), self._options(content)
         if by == "image":
-            return self.searcher.by_image(bytes(buffers[0]) if buffers else b"", k, **options)
-        name, search = ("query", self.searcher.by_text) if by == "text" else ("item", self.searcher.by_item)
-        value = content.get(name)
-        if not isinstance(value, str):
-            raise BadInput(f"the {name} must be text, got {type(value).__name__}")
-        if name == "item" and len(value) > MAX_ITEM_CHARACTERS:
-            raise BadInput(
-                f"an item's id must be at most {MAX_ITEM_CHARACTERS:,} characters, got {len(value):,}"
-            )
-        return search(value, k, **options)
+            value: Any = bytes(buffers[0]) if buffers else b""
+        else:
+            value = _text(content, "query" if by == "text" else "item")
+        name = content.get("name")
+        asked = Term(by, value, _short(name, 100) if isinstance(name, str) else "")
+        return explanation_html(self.searcher.explain(asked, Term("item", hit), **options))
+
+
+def _by(content: Mapping[str, Any]) -> By:
+    """Return what a message searches by."""
+    by = content.get("by")
+    if not isinstance(by, str) or by not in _METHODS:
+        raise BadInput(f"by must be one of {', '.join(_METHODS)}, got {_short(repr(by), 60)}")
+    return cast("By", by)
+
+
+def _text(content: Mapping[str, Any], name: str) -> str:
+    """Return a query or an item's id from a message."""
+    value = content.get(name)
+    if not isinstance(value, str):
+        raise BadInput(f"the {name} must be text, got {type(value).__name__}")
+    if name != "query" and len(value) > MAX_ITEM_CHARACTERS:
+        raise BadInput(f"an item's id must be at most {MAX_ITEM_CHARACTERS:,} characters, got {len(value):,}")
+    return value
+
+
+def _explains(searcher: Searcher) -> bool:
+    return searcher.adapter.offers("explain") and not os.environ.get(PUBLISHED)
 
 
 def shown(error: WorkbenchError) -> tuple[str, str]:
@@ -184,6 +229,7 @@ def _setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]], query: str) 
         "credits": [str(credit) for credit in about["credits"]],
         "samples": [{"text": one.text, "language": one.language} for one in searcher.sample_queries()],
         "by": {by: searcher.adapter.offers(method) for by, method in _METHODS.items()},
+        "explain": _explains(searcher),
         "fields": list(fields),
         "options": initial_values(fields),
         "kChoices": list(K_CHOICES),

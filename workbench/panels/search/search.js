@@ -1,5 +1,6 @@
 // The search panel. Message shapes are documented in panel.py.
-// Everything from the kernel is inserted into the page as text, never as HTML.
+// Everything from the kernel is inserted into the page as text, but for an explanation: the kernel draws its HTML, as
+// in show(), and escapes every text in it.
 
 const LOADING_AFTER_MS = 150;
 const STALE_AFTER_MS = 1500; // results of the previous query are not left under a new one for longer
@@ -51,6 +52,7 @@ function createStore(model) {
   let urls = [];
   let inFlight = null; // seq of the question that the kernel is answering
   let sentAt = 0;
+  let whySeq = 0;
   let again = false; // a newer question waits for the kernel's answer
   let timers = [];
   const tab = savedQuery(setup);
@@ -64,6 +66,7 @@ function createStore(model) {
     problem: null,
     loading: false,
     slow: false,
+    why: null, // {id, name, seq, html, problem}: why a hit was found
     lost: false, // a published page without a connection to its kernel
   };
   const emit = () => listeners.forEach((listener) => listener(state));
@@ -118,6 +121,13 @@ function createStore(model) {
   window.addEventListener("workbench-connection", onConnection);
 
   model.on("msg:custom", (message, buffers) => {
+    if (message.type === "explanation") {
+      if (message.seq !== state.why?.seq) return;
+      const problem = message.message ? { message: message.message, hint: message.hint } : null;
+      state.why = { ...state.why, html: message.html, problem };
+      emit();
+      return;
+    }
     if (message.seq === inFlight) inFlight = null;
     if (again && inFlight === null) {
       again = false;
@@ -126,6 +136,7 @@ function createStore(model) {
     if (message.seq !== state.seq) return; // older than the newest question
     urls.forEach((url) => URL.revokeObjectURL(url));
     urls = [];
+    state.why = null;
     if (message.type === "error") {
       state.answer = null;
       state.problem = { message: message.message, hint: message.hint };
@@ -165,12 +176,26 @@ function createStore(model) {
       state.problem = { message, hint };
       emit();
     },
+    // Ask why a hit was found, or close the answer to that.
+    why(hit) {
+      if (!hit || state.why?.id === hit.id) {
+        state.why = null;
+        emit();
+        return;
+      }
+      const { by, query, item, name, bytes } = state.answer.question;
+      whySeq += 1;
+      state.why = { id: hit.id, name: hit.caption || hit.id, seq: whySeq, html: "", problem: null };
+      const content = { type: "explain", seq: whySeq, by, query, item, name, hit: hit.id, options: state.options };
+      model.send(content, undefined, by === "image" ? [bytes] : []);
+      emit();
+    },
     clear() {
       state.seq += 1; // any answer still on its way is ignored
       again = false;
       tab.forget();
       if (state.question?.url) URL.revokeObjectURL(state.question.url);
-      Object.assign(state, { question: null, answer: null, problem: null });
+      Object.assign(state, { question: null, answer: null, problem: null, why: null });
       settle();
     },
     subscribe(listener) {
@@ -508,6 +533,8 @@ function hitPart(store, hit, weak, focusResults) {
           { class: "wb-score" },
           h("span", { class: "wb-meter", "aria-hidden": "true" }, meter),
           h("span", {}, hit.label || hit.score.toFixed(3)),
+          store.setup.explain &&
+            h("button", { type: "button", class: "wb-ask-why", "aria-expanded": "false", "aria-label": `Why this result: ${caption}`, onclick: () => store.why(hit) }, "Why?"),
         ),
       ),
     ),
@@ -549,6 +576,53 @@ function statusText({ answer, loading, slow, lost }) {
   return [count, timing(answer.took_ms)].filter(Boolean).join(" · ");
 }
 
+// The answer to "Why?", in a row of its own below the hit's.
+function whyPart(store, results) {
+  const title = h("h3", {});
+  const close = h("button", { type: "button", "aria-label": "Close the comparison", title: "Close", onclick: () => store.why(null) }, "×");
+  const body = h("div", { "aria-live": "polite" });
+  const part = h("li", { class: "wb-why", tabindex: "-1" }, h("div", { class: "wb-why-head" }, title, close), body);
+  const hitOf = (id) => [...results.children].find((one) => one.dataset.id === id);
+  let drawn = null;
+  function place(hit) {
+    // Behind the last hit of the same row, so that no place of the row stays empty.
+    const row = [...results.children].filter((one) => one !== part && one.offsetTop === hit.offsetTop);
+    const last = row.at(-1);
+    if (last.nextElementSibling !== part) last.after(part);
+  }
+  const resized = new ResizeObserver(() => {
+    const hit = drawn && hitOf(drawn.id);
+    if (hit && part.isConnected) place(hit);
+  });
+  const draw = ({ why }) => {
+    if (why === drawn) return;
+    const opened = why && why.id !== drawn?.id;
+    if (drawn && drawn.id !== why?.id) {
+      const button = hitOf(drawn.id)?.querySelector(".wb-ask-why");
+      button?.setAttribute("aria-expanded", "false");
+      if (!why && part.contains(document.activeElement)) button?.focus();
+      part.remove();
+      resized.disconnect();
+    }
+    drawn = why;
+    const hit = why && hitOf(why.id);
+    if (!hit) return;
+    setText(title, `Why “${why.name}”?`);
+    if (why.problem) body.replaceChildren(h("div", { class: "wb-problem" }, h("b", {}, why.problem.message), h("span", {}, why.problem.hint)));
+    else if (why.html) body.innerHTML = why.html;
+    else body.replaceChildren(h("p", { class: "wb-muted" }, "Comparing…"));
+    if (opened) {
+      hit.querySelector(".wb-ask-why").setAttribute("aria-expanded", "true");
+      place(hit);
+      resized.observe(results);
+    } else if (why.html) {
+      part.focus({ preventScroll: true });
+      part.scrollIntoView({ block: "nearest", behavior: "smooth" });
+    }
+  };
+  return draw;
+}
+
 function resultsPart(store) {
   const note = h("span", {});
   const status = h("span", { role: "status", "aria-live": "polite" });
@@ -559,6 +633,7 @@ function resultsPart(store) {
     results.focus({ preventScroll: true });
     results.closest(".wb-search").scrollIntoView({ block: "start", behavior: "smooth" });
   };
+  const drawWhy = whyPart(store, results);
   let drawn = null;
   let shownProblem = null;
   const draw = (state) => {
@@ -577,6 +652,7 @@ function resultsPart(store) {
       results.replaceChildren(...Array.from({ length: ghosts }, () => h("li", { class: "wb-ghost", "aria-hidden": "true" })));
     }
     drawn = state.answer;
+    drawWhy(state);
     const noHits = state.answer && !state.answer.hits.length;
     empty.hidden = !(noHits || (!state.question && !state.problem));
     empty.replaceChildren(...emptyText(store.setup, noHits));

@@ -19,6 +19,8 @@ Requests, as JSON::
     {"op": "search", "index": name, "by": "text", "text": query, "k": 20, "options": {…}}
     {"op": "search", "index": name, "by": "image", "image": base64, "k": 20, "options": {…}}
     {"op": "search", "index": name, "by": "item", "item": id, "k": 20, "options": {…}}
+    {"op": "explain", "index": name, "left": {"by": "text", "value": text, "name": ""}, "right": {…},
+     "options": {…}}
     {"op": "adapter", "adapter": name}
     {"op": "check", "adapter": name, "type": job type, "options": {…}, "cwd": folder of relative paths,
      "fail_below": {…}, "workspace": {"path": folder, "database_url": URL}}

@@ -33,6 +33,7 @@ from workbench.errors import (
     SearchFailed,
     WorkbenchError,
 )
+from workbench.results.explanation import Term
 from workbench.search import messages
 from workbench.search.indexes import open_index
 from workbench.search.searcher import OpenedPicture, Searcher
@@ -42,7 +43,7 @@ from workbench.values import plain
 _LOG = logging.getLogger(__name__)
 
 
-_METHODS = ("search_by_text", "search_by_image", "search_by_item")
+_METHODS = ("search_by_text", "search_by_image", "search_by_item", "explain")
 
 
 #: Maximum number of decoded pictures that wait for their search; the oldest is dropped.
@@ -74,30 +75,50 @@ class IndexDesk:
         }
 
     def open_picture(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Decode a picture, and return the number to search with it; runs beside :meth:`answer`."""
-        if self._searcher is None:
-            raise BadInput("the index is not open")
+        """Decode a picture, and return the number to search with it; runs beside :meth:`answer`.
+
+        Of a comparison, each side that is a picture is returned with its number.
+        """
+        if question.get("op") == "explain":
+            sides = messages.pictured(question)
+            terms = {side: messages.term_from(question[side], side) for side in sides}
+            return {
+                side: {"by": "image", "picture": self._ticket(term.value), "name": term.name}
+                for side, term in terms.items()
+            }
         image = question.get("image")
         if not isinstance(image, str):
             raise BadInput(f"image must be text, got {type(image).__name__}")
-        picture = self._searcher.open_picture(messages.picture_from(image))
+        return {"picture": self._ticket(messages.picture_from(image))}
+
+    def _ticket(self, picture: bytes) -> int:
+        if self._searcher is None:
+            raise BadInput("the index is not open")
+        opened = self._searcher.open_picture(picture)
         ticket = next(self._tickets)
-        self._pictures[ticket] = picture
+        self._pictures[ticket] = opened
         while len(self._pictures) > _OPENED_PICTURES:  # those who sent them are gone
             self._pictures.pop(min(self._pictures), None)
-        return {"picture": ticket}
+        return ticket
+
+    def _picture(self, ticket: Any) -> OpenedPicture:
+        picture = self._pictures.pop(ticket, None)
+        if picture is None:
+            raise Busy("the picture waited too long for its search", retry_after=2, hint="Try again.")
+        return picture
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a search."""
+        """Answer a search, or explain a comparison."""
         if self._searcher is None:
             raise BadInput("the index is not open")
         by, k, options = question.get("by"), question.get("k", 20), question.get("options") or {}
         if not isinstance(options, dict):
             raise BadInput(f"options must be a mapping, got {options!r}")
+        if question.get("op") == "explain":
+            left, right = (self._term(question.get(side), side) for side in messages.SIDES)
+            return self._searcher.explain(left, right, **_named(options)).model_dump()
         if by == "image" and "picture" in question:
-            picture = self._pictures.pop(question["picture"], None)
-            if picture is None:
-                raise Busy("the picture waited too long for its search", retry_after=2, hint="Try again.")
+            picture = self._picture(question["picture"])
             return self._searcher.by_opened(picture, k, **_named(options)).to_json()
         query = question.get(str(by))
         if by not in ("text", "image", "item"):
@@ -110,6 +131,11 @@ class IndexDesk:
         if by == "image":
             return self._searcher.by_image(messages.picture_from(query), k, **named).to_json()
         return self._searcher.by_item(query, k, **named).to_json()
+
+    def _term(self, data: Any, side: str) -> Term:
+        if isinstance(data, Mapping) and data.get("by") == "image" and "picture" in data:
+            return Term("image", self._picture(data["picture"]), str(data.get("name", "")))
+        return messages.term_from(data, side)
 
 
 class AdapterDesk:
@@ -176,7 +202,7 @@ class AdapterDesk:
 
 def _named(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as keyword arguments; the searcher's own parameters are not options of an adapter."""
-    wrong = sorted(set(options) & {"k", "query", "data", "item_id", "self"})
+    wrong = sorted(set(options) & {"k", "query", "data", "item_id", "left", "right", "self"})
     if wrong:
         raise BadOptions(f"unknown option: {', '.join(wrong)}", [(name, "unknown option") for name in wrong])
     return dict(options)
@@ -203,7 +229,7 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any], *, picture
     except Exception:
         # Visitors must not learn anything about the machine; the traceback goes to the publisher's log.
         _LOG.exception("%s could not answer %s", desk.what, question.get("op"))
-        where = "the search" if question.get("op") == "search" else desk.what
+        where = "the search" if question.get("op") in ("search", "explain") else desk.what
         failed = SearchFailed(
             f"Internal error in {where}.", advice="The details are in the log, search-service.log."
         )

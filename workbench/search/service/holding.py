@@ -89,8 +89,9 @@ class Holding:
         Gone
             The holder died before the request's turn, or the client is gone.
         """
-        with self._waiting_for(question.get("by") == "image"):
-            if question.get("by") == "image":
+        picture = question.get("by") == "image" or bool(messages.pictured(question))
+        with self._waiting_for(picture):
+            if picture:
                 async with self._picture_turn:
                     opened = await self._decoded(data, seconds, gone)
                 if _is_error(opened):

@@ -6,11 +6,13 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from workbench.errors import SearchFailed, TooLarge, WorkbenchError
+from workbench.results.explanation import Side
+from workbench.results.result import View
 from workbench.search.indexes import index_adapter
-from workbench.search.messages import picture_characters
+from workbench.search.messages import SIDES, picture_characters
 from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS
 from workbench.server.api.fields import MOST_LISTED, Given, Name, Number, Text, Whole
 from workbench.server.api.route import Call
@@ -44,6 +46,37 @@ class ItemSearchIn(SearchIn):
     """A search with an item of the index."""
 
     item: Text = Field(min_length=1, description="Id of an item of the index, to find similar ones.")
+
+
+class TermIn(Given):
+    """One of the two things to compare: exactly one of text, image and item."""
+
+    text: str | None = Field(None, min_length=1, max_length=MAX_QUERY_CHARACTERS)
+    image: str | None = Field(
+        None, min_length=1, description="A JPEG, PNG or WebP file as base64 text, or as a data: URL."
+    )
+    item: Text | None = Field(None, min_length=1, description="Id of an item of the index.")
+    name: str = Field("", max_length=200, description="What to call a picture.")
+
+    @model_validator(mode="after")
+    def _one(self) -> TermIn:
+        if sum(value is not None for value in (self.text, self.image, self.item)) != 1:
+            raise ValueError("give exactly one of text, image and item")
+        return self
+
+    @property
+    def by(self) -> str:
+        """Which of them is given."""
+        return "text" if self.text is not None else "image" if self.image is not None else "item"
+
+
+class ExplainIn(Given):
+    """Two things to compare."""
+
+    index: Name = Field(description="Name of the index.")
+    left: TermIn
+    right: TermIn
+    options: dict[str, Any] = Field({}, description="The adapter's search options; see `indexes/{name}`.")
 
 
 class IndexRowOut(BaseModel):
@@ -100,6 +133,15 @@ class SearchOut(BaseModel):
     cutoff: int | None
 
 
+class ExplanationOut(BaseModel):
+    """Why two things are near, or far from each other."""
+
+    summary: str = Field(description="One sentence.")
+    left: Side
+    right: Side
+    views: list[View] = Field(description="What shows it; each kind has its own data.")
+
+
 # Search ----------------------------------------------------------------------------------------
 
 
@@ -129,10 +171,8 @@ def searching(by: str, field: str) -> Callable[[WorkbenchServer, Call], Awaitabl
     async def search(desk: WorkbenchServer, call: Call) -> Any:
         body = call.body
         query = getattr(body, field)
-        if by == "image" and picture_characters(query) > math.ceil(MAX_IMAGE_BYTES / 3) * 4:
-            raise TooLarge(
-                f"the picture is larger than {MAX_IMAGE_BYTES // 2**20} MiB", hint="Make it smaller."
-            )
+        if by == "image":
+            _check_picture(query)
         request = {"by": by, by: query, "k": body.k, "options": body.options}
         answer = await desk.ask(op="search", index=body.index, **request)
         if not isinstance(answer.get("hits"), list):
@@ -140,3 +180,24 @@ def searching(by: str, field: str) -> Callable[[WorkbenchServer, Call], Awaitabl
         return answer
 
     return search
+
+
+async def explain(desk: WorkbenchServer, call: Call) -> Any:
+    """Explain why two things are near, or far from each other."""
+    body = call.body
+    sides: dict[str, dict[str, str]] = {}
+    for side in SIDES:
+        term: TermIn = getattr(body, side)
+        value = getattr(term, term.by)
+        if term.by == "image":
+            _check_picture(value)
+        sides[side] = {"by": term.by, "value": value, "name": term.name}
+    answer = await desk.ask(op="explain", index=body.index, **sides, options=body.options)
+    if not isinstance(answer.get("views"), list):
+        raise SearchFailed(f"the search service returned a malformed answer for index {body.index!r}")
+    return answer
+
+
+def _check_picture(text: str) -> None:
+    if picture_characters(text) > math.ceil(MAX_IMAGE_BYTES / 3) * 4:
+        raise TooLarge(f"the picture is larger than {MAX_IMAGE_BYTES // 2**20} MiB", hint="Make it smaller.")

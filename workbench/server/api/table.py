@@ -96,4 +96,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "search/item", "read", "Search an index with one of its own items.",
           search.searching("item", "item"), search.SearchOut, body=search.ItemSearchIn,
           errors=(404, 409, 501), polled=False),
+    Route("POST", "search/explain", "read", "Explain why two texts, pictures or items are near.",
+          search.explain, search.ExplanationOut, body=search.ExplainIn, errors=(404, 409, 501), polled=False,
+          body_bytes=messages.REQUEST_BYTES),
 )  # fmt: skip
