@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.vlm_quantization.data.pictures import decode_picture
+from adapters.vlm_quantization.data.stored import Picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,8 +40,8 @@ class Item:
         What it shows; pictures of one concept have the same captions, and each is a correct result for them.
     captions : mapping of str to tuple of str
         Language to captions; the first one is the display name.
-    image : bytes or Path
-        The encoded picture, or the file that holds it.
+    image : bytes, Path or StoredPicture
+        The encoded picture, the file that holds it, or its place within a file.
     digest : str
         SHA-256 (hex) of the decoded pixels, see :func:`picture_digest`.
     keywords : mapping of str to tuple of str
@@ -62,7 +63,7 @@ class Item:
     id: str
     concept: str
     captions: Mapping[str, tuple[str, ...]]
-    image: bytes | Path = field(repr=False)
+    image: Picture = field(repr=False)
     digest: str = field(default="", repr=False)
     keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
@@ -73,9 +74,16 @@ class Item:
     split: str = ""
 
     def caption(self, language: str = "") -> str:
-        """Return the name in a language, or in the first available language."""
-        names = self.captions.get(language) or next(iter(self.captions.values()))
-        return names[0]
+        """Return the name in a language, or in the first available language; without captions, the id."""
+        names = self.captions.get(language) or next(iter(self.captions.values()), ())
+        return names[0] if names else self.id
+
+    @property
+    def path(self) -> str:
+        """The file that holds the picture, for one inside an archive followed by its name there; or empty."""
+        if isinstance(self.image, bytes):
+            return ""
+        return str(self.image)
 
     @cached_property
     def content(self) -> str:
@@ -163,7 +171,7 @@ class CaptionedImages:
             The picture was removed or damaged after the collection was opened.
         """
         item = self.items[index]
-        return decode_picture(item.image, name=item.id if isinstance(item.image, bytes) else "")
+        return decode_picture(item.image, name="" if isinstance(item.image, Path) else item.id)
 
     def digest(self, index: int) -> str:
         """Return the digest of an item's pixels, decoding the picture if the item has no digest."""

@@ -5,10 +5,12 @@
     {"image": "pictures/0001.jpg", "captions": {"en": ["a red kite"], "ko": ["빨간 연"]}, "labels": ["kite"]}
 
 ``image`` is a path relative to the file's folder and must stay inside it; ``captions`` maps a language to
-one or more captions, the first of which is the display name. Captions without a language, a string or a
+one or more captions, the first of which is the display name (a file without any ``captions`` is a collection
+of pictures alone). Captions without a language, a string or a
 list, count as Korean if they hold Hangul, else as English. ``labels``, ``id`` (default: the image's path) and
-``keywords`` (same form as ``captions``) are optional, and null counts as absent. Other fields are ignored,
-and named in a note.
+``keywords`` (same form as ``captions``) are optional, and null counts as absent. So is ``split``, see
+:mod:`adapters.vlm_quantization.data.split_names`. Common other names of these fields are read too, see
+:data:`ALIASES`. Other fields are ignored, and named in a note.
 
 A picture that several lines list, one line per caption, is one picture with all their captions: recognised
 by its path or, as a copy, by its pixels. Pictures whose captions have the same words, whatever their case
@@ -27,7 +29,7 @@ import re
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +38,8 @@ from typing import TYPE_CHECKING, Any
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
 from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
+from adapters.vlm_quantization.data.split_names import split_name
+from adapters.vlm_quantization.data.stored import Picture
 from adapters.vlm_quantization.towers.ngrams import words_of
 
 if TYPE_CHECKING:
@@ -50,7 +54,15 @@ MAX_LINE_CHARACTERS = 1_000_000
 SETTLED_NS = 2_000_000_000
 
 
-_FIELDS = ("image", "captions", "labels", "id", "keywords")
+_FIELDS = ("image", "captions", "labels", "id", "keywords", "split")
+
+
+#: Names of fields in other people's files, by ours; only read where ours is missing.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "image": ("file_name", "filepath", "image_path", "img_path", "filename", "path", "img", "file"),
+    "captions": ("caption", "text", "texts", "sentence", "sentences"),
+    "labels": ("label", "category", "categories", "class"),
+}
 
 
 #: Bytes read at a time.
@@ -74,7 +86,7 @@ def _shown(value: object) -> str:
 
 
 def read_jsonl(
-    path: Path, *, cache_dir: Path | None = None, progress: OnProgress | None = None
+    path: Path, *, cache_dir: Path | None = None, progress: OnProgress | None = None, decode: bool = True
 ) -> CaptionedImages:
     """Read a user's own collection.
 
@@ -86,24 +98,62 @@ def read_jsonl(
         Folder that caches the digests of decoded pictures, so that reopening is fast.
     progress : callable, optional
         Called as ``progress(done, total, message)`` while pictures are decoded.
+    decode : bool
+        Whether to decode every picture once, which finds broken ones and copies. If not, items have no
+        digest.
 
     Raises
     ------
     BadInput
         No line is valid; the message names the first problems.
     """
+    return read_lines(path, numbered_lines(path), cache_dir=cache_dir, progress=progress, decode=decode)
+
+
+def read_lines(
+    path: Path,
+    lines: Iterable[tuple[int, bytes]],
+    *,
+    cache_dir: Path | None = None,
+    progress: OnProgress | None = None,
+    decode: bool = True,
+    hint: str = "",
+) -> CaptionedImages:
+    """Read numbered lines, of a JSONL file or as :func:`as_line` makes them of another form.
+
+    Parameters
+    ----------
+    path : Path
+        The pictures' paths are relative to its folder; its stem is the collection's name. It need not exist.
+    lines : iterable of (int, bytes)
+        Number, for messages, and a line of JSON.
+    cache_dir, progress, decode
+        As in :func:`read_jsonl`.
+    hint : str
+        What to do if no line is valid. Default: an example of a line.
+
+    Raises
+    ------
+    BadInput
+        As :func:`read_jsonl`.
+    """
     reading = _Reading(path)
-    for number, line in _lines(path):
+    for number, line in lines:
         reading.add(number, line)
-    kept, broken = _decoded(list(reading.items.values()), path, cache_dir, progress)
+    kept, broken = decoded(list(reading.items.values()), path, cache_dir, progress, decode=decode)
     kept, copies = _without_copies(kept)
     problems = sorted([*reading.problems, *broken], key=lambda problem: problem.line)
     notes = [*_notes(reading.repeats + copies, reading.ignored), *_wordless(kept)]
-    collection = CaptionedImages(path.stem, _with_concepts(kept), problems=problems, notes=notes)
+    collection = CaptionedImages(path.stem, with_concepts(kept), problems=problems, notes=notes)
     if not kept:
         summary = collection.problem_summary or "the file has no lines"
-        raise wb.BadInput(f"no usable picture in {path}: {summary}", hint=_EXAMPLE)
+        raise wb.BadInput(f"no usable picture in {path}: {summary}", hint=hint or _EXAMPLE)
     return collection
+
+
+def as_line(row: Mapping[str, Any]) -> bytes:
+    """Return a row of another form as a line of this one, so that both are checked alike."""
+    return json.dumps(row, ensure_ascii=True).encode()
 
 
 class _Reading:
@@ -199,7 +249,7 @@ def _wordless(items: Sequence[Item]) -> list[str]:
 _EXAMPLE = 'A line looks like {"image": "a.jpg", "captions": {"en": ["a red kite"]}, "labels": ["kite"]}'
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that are not blank, numbered from 1; they end with LF, CR LF or CR."""
     try:
         with path.open("rb") as file:
@@ -266,6 +316,7 @@ def _item(line: bytes, folder: Path) -> tuple[Item, list[str]]:
         raise _Refused(f"not JSON ({error})") from None
     if not isinstance(row, dict):
         raise _Refused(f"must be an object with 'image' and 'captions', not a {type(row).__name__}")
+    row = _by_our_names(row)
     ignored = sorted(name for name in row.keys() - set(_FIELDS) if not _is_broken(name))
     row = {name: value for name, value in row.items() if value is not None}
     image = _inside(row.get("image"), folder)
@@ -275,8 +326,8 @@ def _item(line: bytes, folder: Path) -> tuple[Item, list[str]]:
     if not isinstance(item_id, str) or not item_id.strip() or _is_broken(item_id):
         raise _Refused(f"'id' must be a non-empty string or a whole number, not {_shown(item_id)}")
     captions = _texts(row, "captions")
-    if not captions:
-        raise _Refused("no captions: 'captions' must map a language to at least one text")
+    if not captions and "captions" in row:
+        raise _Refused(_NO_CAPTIONS)
     labels = row.get("labels", [])
     labels = [labels] if isinstance(labels, str) else labels
     if not isinstance(labels, list) or not all(
@@ -291,8 +342,27 @@ def _item(line: bytes, folder: Path) -> tuple[Item, list[str]]:
         image=image,
         keywords=_texts(row, "keywords"),
         labels=tuple(dict.fromkeys(label.strip() for label in labels if label.strip())),
+        split=_split(row.get("split", "")),
     )
     return item, ignored
+
+
+def _split(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _Refused(f"'split' must be the name of a split, not {_shown(value)}")
+    try:
+        return split_name(value)
+    except wb.BadInput as error:
+        raise _Refused(error.message) from None
+
+
+def _by_our_names(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line's object with the names that others give to its fields replaced by ours."""
+    out = dict(row)
+    for ours, theirs in ALIASES.items():
+        if ours not in out and (name := next((one for one in theirs if one in out), "")):
+            out[ours] = out.pop(name)
+    return out
 
 
 def _is_broken(text: str) -> bool:
@@ -359,10 +429,16 @@ def _by_script(texts: str | list[Any]) -> dict[str, list[Any]]:
     return out
 
 
-def _with_concepts(items: list[Item]) -> list[Item]:
-    """Assign one concept to pictures whose captions have equal words: the id of the first of them."""
+def with_concepts(items: list[Item]) -> list[Item]:
+    """Assign one concept to pictures whose captions have equal words: the id of the first of them.
+
+    Each picture without captions is a concept of its own.
+    """
     first: dict[tuple[tuple[str, frozenset[str]], ...], str] = {}
-    return [replace(item, concept=first.setdefault(_caption_key(item), item.id)) for item in items]
+    return [
+        replace(item, concept=first.setdefault(_caption_key(item), item.id) if item.captions else item.id)
+        for item in items
+    ]
 
 
 def _caption_key(item: Item) -> tuple[tuple[str, frozenset[str]], ...]:
@@ -373,13 +449,43 @@ def _caption_key(item: Item) -> tuple[tuple[str, frozenset[str]], ...]:
     )
 
 
-def _decoded(
-    items: list[tuple[int, Item]], path: Path, cache_dir: Path | None, progress: OnProgress | None
+def decoded(
+    items: Sequence[tuple[int, Item]],
+    path: Path,
+    cache_dir: Path | None,
+    progress: OnProgress | None,
+    *,
+    decode: bool = True,
 ) -> tuple[list[Item], list[UnusableLine]]:
-    """Decode every picture once, to report broken ones now and to have digests to compare."""
+    """Decode every picture once, to report broken ones now and to have digests to compare.
+
+    If some items have captions, those without are reported too: a model cannot use them. If none has, it is a
+    collection of pictures alone.
+
+    Parameters
+    ----------
+    items : sequence of (int, Item)
+        The items, each with the number of its line.
+    path : Path
+        The collection's file, or any name in the folder of its pictures.
+    cache_dir, progress
+        As in :func:`read_jsonl`.
+    decode : bool
+        Whether to decode. If not, the items have no digest, and broken pictures are not found.
+
+    Returns
+    -------
+    items, problems
+        The items that can be used, and the others' lines.
+    """
+    problems: list[UnusableLine] = []
+    if any(item.captions for _, item in items):
+        problems = [UnusableLine(number, _NO_CAPTIONS) for number, item in items if not item.captions]
+        items = [(number, item) for number, item in items if item.captions]
+    if not decode:
+        return [item for _, item in items], problems
     cache = _DigestCache(path, cache_dir)
     kept: list[Item] = []
-    problems: list[UnusableLine] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         digests = pool.map(cache.digest, [item.image for _, item in items])
         for done, ((number, item), digest) in enumerate(zip(items, digests, strict=True)):
@@ -393,6 +499,10 @@ def _decoded(
     if progress:
         progress(len(items), len(items), "opening pictures")
     return kept, problems
+
+
+#: Why a line is left out where others have captions.
+_NO_CAPTIONS = "no captions: 'captions' must map a language to at least one text"
 
 
 class _DigestCache:
@@ -419,13 +529,16 @@ class _DigestCache:
             except (OSError, ValueError, TypeError):
                 self._old = {}  # no cache, or a damaged one: decode again
 
-    def digest(self, image: bytes | Path) -> str | wb.BadInput:
+    def digest(self, image: Picture) -> str | wb.BadInput:
         """Return the digest of a picture's pixels, or the error if it cannot be decoded."""
         if isinstance(image, bytes):
             return picture_file_digest(image)
-        name = image.relative_to(self._folder).as_posix()
+        file = image if isinstance(image, Path) else image.path
+        name = file.relative_to(self._folder).as_posix()
+        if not isinstance(image, Path):
+            name = f"{name}:{image.name}" if image.name else name
         try:
-            status = image.stat()
+            status = file.stat()
             entry = [status.st_size, status.st_mtime_ns]
             old = self._old.get(name)
             known = isinstance(old, list) and len(old) == 3 and old[:2] == entry

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import workbench as wb
 from adapters.vlm_quantization.data import decoder
 from adapters.vlm_quantization.data.decoder import AT_ONCE
+from adapters.vlm_quantization.data.stored import Picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -69,7 +70,7 @@ def max_pixels() -> int:
 _RAISE_WITH = f"The environment variable {MEGAPIXELS} raises the limit."
 
 
-def decode_picture(data: bytes | Path, *, name: str = "") -> Image:
+def decode_picture(data: Picture, *, name: str = "") -> Image:
     """Decode a JPEG, PNG or WebP picture to RGB, in a process of its own.
 
     Only the first frame is decoded. It is rotated by its EXIF orientation, composited on white, and stripped
@@ -78,8 +79,8 @@ def decode_picture(data: bytes | Path, *, name: str = "") -> Image:
 
     Parameters
     ----------
-    data : bytes or Path
-        The encoded picture, or the file that holds it.
+    data : bytes, Path or StoredPicture
+        The encoded picture, the file that holds it, or its place within a file.
     name : str, optional
         Name of the picture in error messages. Default: the path.
 
@@ -99,12 +100,12 @@ def decode_picture(data: bytes | Path, *, name: str = "") -> Image:
             return decoder.decode(_bytes_of(data, most), most, _RAISE_WITH)
         from adapters.vlm_quantization.data.decoding import pixels_of_picture
 
-        return pixels_of_picture(data, most, _RAISE_WITH)
+        return pixels_of_picture(_outside(data, most), most, _RAISE_WITH)
     except decoder.Refused as reason:
         raise _bad_input(reason, data, name) from None
 
 
-def picture_file_digest(data: bytes | Path, *, name: str = "") -> str:
+def picture_file_digest(data: Picture, *, name: str = "") -> str:
     """Return the SHA-256 (hex) of an encoded picture's size and RGB pixels, as of the decoded picture.
 
     Raises
@@ -119,7 +120,7 @@ def picture_file_digest(data: bytes | Path, *, name: str = "") -> str:
             return decoder.digest_of(picture.size, picture.tobytes())
         from adapters.vlm_quantization.data.decoding import digest_of_picture
 
-        return digest_of_picture(data, most, _RAISE_WITH)
+        return digest_of_picture(_outside(data, most), most, _RAISE_WITH)
     except decoder.Refused as reason:
         raise _bad_input(reason, data, name) from None
 
@@ -158,10 +159,16 @@ def opened_ahead(
 _APART = sys.platform != "win32"
 
 
-def _bytes_of(data: bytes | Path, most: int) -> bytes:
+def _outside(data: Picture, most: int) -> bytes | Path:
+    """Return a picture as the decoder takes it: one within a file is read here."""
+    return data if isinstance(data, (bytes, Path)) else data.read(8 * most)
+
+
+def _bytes_of(data: Picture, most: int) -> bytes:
+    data = _outside(data, most)
     return decoder.read_file(str(data), 8 * most) if isinstance(data, Path) else data
 
 
-def _bad_input(reason: decoder.Refused, data: bytes | Path, name: str) -> wb.BadInput:
-    name = name or (str(data) if isinstance(data, Path) else "the picture")
+def _bad_input(reason: decoder.Refused, data: Picture, name: str) -> wb.BadInput:
+    name = name or ("the picture" if isinstance(data, bytes) else str(data))
     return wb.BadInput(f"{name}: {reason}", hint=reason.hint, advice=reason.advice)

@@ -101,7 +101,7 @@ def test_a_collection_is_read(folder):
         (json.dumps(line(id="\ud83d")), "'id' must be"),
         ('{"image": "\\ud83d.png", "captions": {"en": ["a"]}}', "'image' must be"),
         (line(id="first"), "id 'first'.*line 1"),
-        ({"image": "pictures/red.png"}, "no captions"),
+        ({"image": "pictures/초록.png"}, "no captions"),
         ({"image": "pictures/red.png", "captions": {}}, "no captions"),
         ({"image": "pictures/red.png", "captions": {"en": ["", " "]}}, "no captions"),
         ({"image": "pictures/red.png", "captions": 7}, "'captions' must map a language"),
@@ -228,8 +228,8 @@ def test_what_tables_write_is_read(folder):
     ]
     assert collection.items[1].labels == ("cold",)
     assert collection.notes == [
-        "Ignored fields: 'split' (2 lines), 'url' (1 line), 'width' (1 line). "
-        "Fields in use: image, captions, labels, id, keywords."
+        "Ignored fields: 'url' (1 line), 'width' (1 line). "
+        "Fields in use: image, captions, labels, id, keywords, split."
     ]
 
 
