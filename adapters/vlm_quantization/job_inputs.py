@@ -10,7 +10,8 @@ from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
 from adapters.vlm_quantization.data.sources import check_source
 from adapters.vlm_quantization.encoding.checkpoint import BEST
 from adapters.vlm_quantization.index.format import check_name
-from workbench import BadInput, UnknownCheckpoint, UnknownRun
+from adapters.vlm_quantization.towers.registry import check_encoder
+from workbench import BadInput, MissingExtra, UnknownCheckpoint, UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,8 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
     given = getattr(options, "collection", "")
     if given and (problem := _refused(lambda: check_source(given))):
         yield "collection", problem
+    if task == "train" and (problem := _refused(lambda: check_encoder(options.encoder))):
+        yield "encoder", problem
     if task == "train" or (options.run is None and _expected(workspace)):
         return
     checkpoint = options.checkpoint or BEST
@@ -67,6 +70,8 @@ def _refused(check: Callable[[], object]) -> str:
         check()
     except BadInput as error:
         return error.message
+    except MissingExtra as error:
+        return f"{error.message}: {error.hint}"
     return ""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.towers import registry
 from workbench import Options
 
 
@@ -32,6 +33,18 @@ class CollectionOptions(Options):
     split_seed: int = Field(0, ge=0, title="Split seed", description="Decides which pictures are held out")
 
 
+#: Name of the option ``encoder`` in earlier versions, in which it chose the picture tower alone.
+OLD_ENCODER = "image_tower"
+
+
+#: The text tower that ``auto`` means with a built-in encoder; other encoders have their own.
+AUTO_TEXTS: dict[str, Literal["both", "ngrams"]] = {registry.PACKAGED: "both", "random": "ngrams"}
+
+
+#: The name of an encoder; a path in it becomes absolute, since a job's working directory is another.
+EncoderName = Annotated[str, AfterValidator(registry.absolute)]
+
+
 def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
     """Return the distinct lengths, shortest first; refuse unsupported ones."""
     unknown = sorted(set(lengths) - set(CODE_LENGTHS))
@@ -52,14 +65,15 @@ class TrainOptions(CollectionOptions):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), title="Seeds", description="Several seeds: one run per seed, in one job"
     )
-    image_tower: Literal["efficientnet-lite0", "random"] = Field(
-        "efficientnet-lite0", title="Picture network", description="Frozen; 'random' is for tests"
+    encoder: EncoderName = Field(
+        registry.PACKAGED, title="Encoder", description=f"Frozen: {registry.FORMS}", min_length=1
     )
-    text_tower: Literal["multilingual", "ngrams", "both"] = Field(
-        "both",
+    text_tower: Literal["auto", "own", "multilingual", "ngrams", "both"] = Field(
+        "auto",
         title="Text network",
-        description="'multilingual': frozen, knows words of 16 languages; 'ngrams': trained from scratch; "
-        "'both': the two joined",
+        description="'own': the encoder's, frozen; 'multilingual': the packaged encoder's, which knows words of "
+        "16 languages; 'ngrams': trained from scratch; 'both': the encoder's and n-grams joined; 'auto': 'both' "
+        "for the packaged encoder, else the encoder's own",
     )
     seed: int = Field(0, ge=0, title="Seed")
     steps: int = Field(900, ge=1, le=1_000_000, title="Steps")
@@ -159,6 +173,25 @@ class TrainOptions(CollectionOptions):
         title="Threads",
         description="Affects rounding: results repeat only with the same number",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_name(cls, values: Any) -> Any:
+        """Read the settings of runs from before encoders had two towers."""
+        if isinstance(values, dict) and OLD_ENCODER in values:
+            values = dict(values)
+            old = values.pop(OLD_ENCODER)
+            name = registry.PACKAGED if old == "efficientnet-lite0" else old
+            if values.setdefault("encoder", name) != name:
+                raise ValueError(f"{OLD_ENCODER} is the old name of encoder; leave it out")
+        return values
+
+    @model_validator(mode="after")
+    def _choose_texts(self) -> TrainOptions:
+        """Say which text tower ``auto`` is, so that a run's settings do."""
+        if self.text_tower == "auto":
+            self.text_tower = AUTO_TEXTS.get(self.encoder, "own")
+        return self
 
 
 class EvalOptions(Options):

@@ -126,6 +126,8 @@ class Provenance(BaseModel):
         Languages of the texts trained on; empty in files of an earlier format.
     text_languages : tuple of str
         Languages that the frozen text tower was trained on.
+    encoder : mapping
+        Library, revision, files and settings of an encoder of one's own; empty for the built-in ones.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -134,6 +136,7 @@ class Provenance(BaseModel):
     text_tower: str = ""
     languages: tuple[str, ...] = ()
     text_languages: tuple[str, ...] = ()
+    encoder: dict[str, Any] = Field(default_factory=dict)
     data: str = ""
     split: str = ""
     seed: int = 0

@@ -14,7 +14,7 @@ import numpy as np
 from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded, pack_codes
 from adapters.vlm_quantization.encoding.checkpoint import Checkpoint, read_checkpoint
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
-from adapters.vlm_quantization.towers.registry import image_tower, text_tower
+from adapters.vlm_quantization.towers.registry import about_encoder, image_tower, text_tower
 from workbench import CorruptFile
 
 if TYPE_CHECKING:
@@ -82,13 +82,7 @@ class HashEncoder:
             The installed network is not the one the model was trained with, so features would not match.
         """
         tower = image_tower(self.name)
-        trained_on = self.checkpoint.provenance.tower
-        if trained_on and tower.fingerprint != trained_on:
-            raise CorruptFile(
-                self.name,
-                f"the installed network is {tower.fingerprint}, but the model was trained with {trained_on}",
-                hint="Install the packages the model was trained with, or train again.",
-            )
+        self._check(self.name, "network", tower.fingerprint, self.checkpoint.provenance.tower)
         return tower
 
     @property
@@ -104,15 +98,31 @@ class HashEncoder:
         if not name:
             return None
         tower = text_tower(name)
-        trained_on = self.checkpoint.provenance.text_tower
-        if trained_on and tower.fingerprint != trained_on:
-            raise CorruptFile(
-                name,
-                f"the installed text network is {tower.fingerprint}, but the model was trained with "
-                f"{trained_on}",
-                hint="Install the packages the model was trained with, or train again.",
-            )
+        self._check(name, "text network", tower.fingerprint, self.checkpoint.provenance.text_tower)
         return tower
+
+    def _check(self, name: str, kind: str, installed: str, trained_on: str) -> None:
+        """Refuse a tower with another fingerprint, and name the files that differ."""
+        if not trained_on or installed == trained_on:
+            return
+        reason = f"the installed {kind} is {installed}, but the model was trained with {trained_on}"
+        hint = "Install the packages the model was trained with, or train again."
+        if was := self.checkpoint.provenance.encoder.get("files"):
+            now = about_encoder(name).get("files", {})
+            changed = sorted(file for file in {*was, *now} if was.get(file) != now.get(file))
+            if changed:
+                reason += f"; other files: {', '.join(changed)}"
+            hint = "Put back the files the model was trained with, or train again."
+        raise CorruptFile(name, reason, hint=hint)
+
+    def count_cut_texts(self, texts: Sequence[str]) -> tuple[int, int]:
+        """Return how many texts are too long for the frozen text network, and the tokens that it reads.
+
+        ``(0, 0)`` without such a network, or with one that reads texts of any length.
+        """
+        tower = self.text_tower
+        count = getattr(tower, "cut_texts", None)
+        return (count(texts), getattr(tower, "most_tokens", 0)) if count else (0, 0)
 
     def open_text_tower(self) -> None:
         """Load the frozen text network now, if there is one, so that the first query does not wait for it.

@@ -52,6 +52,10 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
     start = time.perf_counter()
     encoded = index.encoder.encode_texts([text])
     took = (time.perf_counter() - start) * 1e3
+    count = getattr(index.encoder, "count_cut_texts", None)  # an encoder need not have a limit
+    cut, read = count([text]) if count else (0, 0)
+    if cut:
+        note = "; ".join(filter(None, [note, f"the query is long: only its first {read} tokens were read"]))
     known = index.sides[_SIDE_OF_TARGET[options.target]].names
     named = np.unique(np.concatenate([known.rows(name) for name in names]))
     return _answer(

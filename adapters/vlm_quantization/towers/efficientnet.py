@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adapters.vlm_quantization.towers.torch_tower import TorchTower
 from adapters.vlm_quantization.towers.tower import pixels_of
 from workbench import MissingExtra
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,7 +32,7 @@ MIDDLE_BLOCKS = {15: 320, 10: 112, 4: 40}
 MAXIMUM_BLOCKS = {15: 320, 10: 112}
 
 
-class EfficientNetLite:
+class EfficientNetLite(TorchTower["Image"]):
     """ImageNet features of EfficientNet-Lite0, pooled over the picture, from ``size`` × ``size`` pixels.
 
     The means of the 1280 channels that feed ImageNet's classifier, then those of :data:`MIDDLE_BLOCKS`, then
@@ -45,6 +46,7 @@ class EfficientNetLite:
     """
 
     name = "efficientnet-lite0"
+    batch = BATCH
     dim = 1280 + sum(MIDDLE_BLOCKS.values()) + sum(MAXIMUM_BLOCKS.values())
 
     def __init__(self, size: int = 96) -> None:
@@ -92,37 +94,44 @@ class EfficientNetLite:
             module._swish = torch.nn.ReLU6(inplace=True)
         return network.to(memory_format=torch.channels_last)
 
-    def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Return pooled features, float32, shape (n, 2184)."""
-        import torch
+    def inputs(self, items: Sequence[Image]) -> Mapping[str, NDArray[np.uint8]]:
+        """Return RGB pixels, uint8, shape (n, size, size, 3)."""
+        return {"pixels": np.stack([pixels_of(image, self.size) for image in items])}
 
+    def network(self) -> Any:
+        """Return the network from pixels to pooled features, float32, shape (n, 2184)."""
         if self._network is None:
-            self._network = self._open()
-        out = np.empty((len(images), self.dim), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(images), BATCH):
-                part = images[start : start + BATCH]
-                pixels = torch.from_numpy(np.stack([pixels_of(image, self.size) for image in part]))
-                x = pixels.permute(0, 3, 1, 2).float().sub_(127.0).div_(128.0)
-                x = x.contiguous(memory_format=torch.channels_last)
-                out[start : start + len(part)] = self._pooled(x).numpy()
-        return out
+            import torch
 
-    def _pooled(self, x: Any) -> Any:
-        """Run the network on a batch and pool the chosen blocks."""
-        import torch
+            network = self._open()
 
-        network = self._network
-        x = network._swish(network._bn0(network._conv_stem(x)))
-        means, maxima = [], []
-        for place, block in enumerate(network._blocks):
-            x = block(x)
-            if place in MIDDLE_BLOCKS:
-                means.append(x.mean(dim=(2, 3)))
-            if place in MAXIMUM_BLOCKS:
-                maxima.append(x.amax(dim=(2, 3)))
-        x = network._swish(network._bn1(network._conv_head(x)))
-        return torch.cat([x.mean(dim=(2, 3)), *reversed(means), *reversed(maxima)], dim=1)
+            class Pooled(torch.nn.Module):
+                def __init__(self) -> None:
+                    super().__init__()
+                    self.network = network
+
+                def forward(self, pixels: Any) -> Any:
+                    x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0
+                    return _pooled(self.network, x.contiguous(memory_format=torch.channels_last))
+
+            self._network = Pooled().eval()
+        return self._network
+
+
+def _pooled(network: Any, x: Any) -> Any:
+    """Run the network on a batch and pool the chosen blocks."""
+    import torch
+
+    x = network._swish(network._bn0(network._conv_stem(x)))
+    means, maxima = [], []
+    for place, block in enumerate(network._blocks):
+        x = block(x)
+        if place in MIDDLE_BLOCKS:
+            means.append(x.mean(dim=(2, 3)))
+        if place in MAXIMUM_BLOCKS:
+            maxima.append(x.amax(dim=(2, 3)))
+    x = network._swish(network._bn1(network._conv_head(x)))
+    return torch.cat([x.mean(dim=(2, 3)), *reversed(means), *reversed(maxima)], dim=1)
 
 
 def _file_digest(path: str | Path) -> str:

@@ -19,7 +19,6 @@ from adapters.vlm_quantization.towers.weights import (
     HUB_NAME,
     PICKLED,
     ModelFiles,
-    is_folder_name,
     model_files,
     read_json,
     weights_file,
@@ -254,7 +253,7 @@ class OpenClipImages(TorchTower["Image"]):
     def __init__(self, model: _Model) -> None:
         self._model = model
         self.name, self.dim = model.name, int(model.config["embed_dim"])
-        self.fingerprint = model.fingerprint
+        self.fingerprint = f"{model.fingerprint}/pictures"
         self._network: Any = None
 
     def inputs(self, items: Sequence[Image]) -> Mapping[str, NDArray[np.float32]]:
@@ -283,7 +282,7 @@ class OpenClipTexts(TorchTower[str]):
         self._model = model
         self.name, self.dim = model.name, int(model.config["embed_dim"])
         self.most_tokens = int(model.config["text_cfg"].get("context_length", 77))
-        self.fingerprint = model.fingerprint
+        self.fingerprint = f"{model.fingerprint}/texts"
         self._network: Any = None
 
     def inputs(self, items: Sequence[str]) -> Mapping[str, NDArray[np.int64]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -86,11 +87,13 @@ class OpenVinoTower(Generic[Item]):
     def __init__(self, tower: TorchTower[Item], samples: Sequence[Item], cache: Path | None = None) -> None:
         self.tower = tower
         self.name, self.dim = f"{PREFIX}{tower.name}", tower.dim
-        # not the precision: vectors of either are those of torch but for the limit above
+        # without the precision: vectors of either differ from torch's by less than the limit above
         self.fingerprint = f"openvino/{tower.fingerprint}"
         folder = converted(tower, samples, cache_folder() if cache is None else cache)
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         self.precision, self.cosine = str(report["precision"]), float(report["cosine"])
+        self.most_tokens = int(getattr(tower, "most_tokens", 0))
+        self.languages: tuple[str, ...] = tower.languages
         self._folder = folder
         self._compiled: Any = None
 
@@ -164,13 +167,12 @@ def _convert(tower: TorchTower[Item], sample: Sequence[Item], path: Path) -> Non
     openvino = _openvino()
     values = tuple(torch.from_numpy(value) for value in tower.inputs(list(sample) * 2).values())
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of each size that it takes as fixed
             network = openvino.convert_model(tower.network(), example_input=values)
         shapes = {}
         for port, value in zip(network.inputs, values, strict=True):
-            # only the batch varies, and the length of texts that are not padded to a fixed one
-            fixed = value.dtype.is_floating_point or getattr(tower, "padded", False)
-            rest = list(value.shape[1:]) if fixed else [-1] * (value.ndim - 1)
+            rest = [-1] * (value.ndim - 1) if tower.lengths_vary else list(value.shape[1:])
             shapes[port] = openvino.PartialShape([-1, *rest])
         network.reshape(shapes)
         openvino.save_model(network, path, compress_to_fp16=False)

@@ -201,7 +201,7 @@ class PretrainedImages(TorchTower["Image"]):
     def __init__(self, model: _Model) -> None:
         self._model = model
         self.name, self.dim = model.name, model.dim
-        self.fingerprint = f"transformers/{model.config.model_type}/{model.files.fingerprint}"
+        self.fingerprint = f"transformers/{model.config.model_type}/{model.files.fingerprint}/pictures"
         self._network: Any = None
 
     def inputs(self, items: Sequence[Image]) -> Mapping[str, NDArray[Any]]:
@@ -236,8 +236,9 @@ class PretrainedTexts(TorchTower[str]):
         self.name, self.dim = model.name, model.dim
         self.padded = model.config.model_type in PADDED
         self.most_tokens = self._most_tokens()
+        self.lengths_vary = not self.padded
         rules = f"lower-case, {self.most_tokens} tokens" if self.padded else f"{self.most_tokens} tokens"
-        self.fingerprint = f"transformers/{model.config.model_type}/{model.files.fingerprint}/{rules}"
+        self.fingerprint = f"transformers/{model.config.model_type}/{model.files.fingerprint}/texts, {rules}"
         self._network: Any = None
 
     def _most_tokens(self) -> int:

@@ -30,12 +30,18 @@ class TorchTower(ABC, Generic[Item]):
         Changes with everything that changes the vectors.
     batch : int
         Items per forward pass.
+    lengths_vary : bool
+        Whether inputs differ in length from batch to batch.
+    languages : tuple of str
+        Tags of the languages that a text tower was trained on; empty: not known.
     """
 
     name: str
     dim: int
     fingerprint: str
     batch: int
+    lengths_vary = False
+    languages: tuple[str, ...] = ()
 
     @abstractmethod
     def inputs(self, items: Sequence[Item]) -> Mapping[str, NDArray[Any]]:

@@ -12,7 +12,7 @@ from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding.checkpoint import BEST
 from adapters.vlm_quantization.job_inputs import left_out, problems_of, stages
 from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
-from adapters.vlm_quantization.towers.registry import image_tower, text_tower
+from adapters.vlm_quantization.towers.registry import about_encoder, image_name, image_tower, text_tower
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.validation import DECIDING
 from workbench import Result, View
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.options import TrainOptions
     from workbench import JobContext, Run
 
+#: Setting of a run that holds what is recorded about an encoder of one's own: revision, files, processor.
+ENCODER_RECORD = "encoder_record"
+
 
 def run_training(options: TrainOptions, job: JobContext) -> Result:
     """Train hash heads and a text tower; the run stores the curves and the checkpoints."""
@@ -32,7 +35,9 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
     collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
     splits = make_splits(collection, options.split_seed)
     checked = check_leakage(collection, splits)
-    tower = image_tower(options.image_tower)
+    about = about_encoder(options.encoder)
+    recorded = {ENCODER_RECORD: about} if about else {}
+    tower = image_tower(image_name(options.encoder))
     features = picture_features(collection, tower, cache, job.progress)
     frozen = train.frozen_texts(options)
     texts = remembered_texts(collection, text_tower(frozen), cache, job.progress) if frozen else None
@@ -49,7 +54,7 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
         )
         with (
             stages(job)(f"seed {seed}", 1 / len(seeds)) if several else nullcontext(),
-            job.start_run(own.experiment, name=own.name, config=own.model_dump()) as run,
+            job.start_run(own.experiment, name=own.name, config=own.model_dump() | recorded) as run,
         ):
             trained = train.train(
                 collection, splits, features, tower.fingerprint, own, run, job.progress, texts

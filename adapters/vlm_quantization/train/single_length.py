@@ -43,6 +43,12 @@ class _Keeper:
         return Path(shutil.copyfile(path, self.folder / name))
 
 
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run that are options; others record what it was made of."""
+    known = {*schemas.TrainOptions.model_fields, schemas.OLD_ENCODER}
+    return {name: value for name, value in config.items() if name in known}
+
+
 def train_single_lengths(
     collection: CaptionedImages,
     splits: Splits,
@@ -75,7 +81,7 @@ def train_single_lengths(
     for done, length in enumerate(CODE_LENGTHS):
         options = schemas.TrainOptions.model_validate(
             # runs of before there were text towers have n-grams alone
-            {"text_tower": "ngrams", **config, "lengths": (length,), "refit_steps": 0, "seeds": ()}
+            {"text_tower": "ngrams", **_options(config), "lengths": (length,), "refit_steps": 0, "seeds": ()}
         )
 
         def report(

@@ -18,7 +18,7 @@ import torch
 
 from adapters.vlm_quantization.encoding.checkpoint import BEST, LAST, REFIT, ModelConfig, Provenance
 from adapters.vlm_quantization.model import CrossModalHashModel
-from adapters.vlm_quantization.towers.registry import text_tower
+from adapters.vlm_quantization.towers.registry import about_encoder, image_name, text_name, text_tower
 from adapters.vlm_quantization.train.batches import Batches
 from adapters.vlm_quantization.train.losses import batch_loss
 from adapters.vlm_quantization.train.validation import DECIDING, Validation
@@ -114,6 +114,7 @@ def train(
     validation = Validation(collection, splits, components, options.lengths, texts)
     origin = Provenance(
         tower=tower,
+        encoder=about_encoder(options.encoder),
         text_tower="" if texts is None else texts.fingerprint,
         languages=collection.languages,
         text_languages=() if texts is None else texts.languages,
@@ -211,7 +212,8 @@ def _steps(
 
 def frozen_texts(options: TrainOptions) -> str:
     """Return the name of the frozen text tower that options ask for; empty for n-grams alone."""
-    return {"ngrams": "", "both": "multilingual"}.get(options.text_tower, options.text_tower)
+    own = text_name(options.encoder)
+    return {"ngrams": "", "both": own, "own": own}.get(options.text_tower, options.text_tower)
 
 
 def _model(
@@ -224,7 +226,7 @@ def _model(
 ) -> CrossModalHashModel:
     seen = features[splits.train]
     config = ModelConfig(
-        image_tower=options.image_tower,
+        image_tower=image_name(options.encoder),
         image_dim=features.shape[1],
         image_components=min(options.components, *seen.shape),
         hidden=options.hidden,

@@ -3,6 +3,7 @@ import pytest
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes
+from adapters.vlm_quantization.evaluate import baselines
 from adapters.vlm_quantization.evaluate.baselines import (
     evaluate_float_query,
     evaluate_rescored,
