@@ -24,8 +24,14 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.encoding.fitted import FittedEncoder
     from adapters.vlm_quantization.index.opened import Index
-    from adapters.vlm_quantization.options import EvalOptions, IndexOptions, TrainOptions
+    from adapters.vlm_quantization.options import (
+        EvalOptions,
+        IndexOptions,
+        QuickIndexOptions,
+        TrainOptions,
+    )
     from adapters.vlm_quantization.search.options import SearchOptions
     from workbench import JobContext, WorkspaceView
 
@@ -69,7 +75,7 @@ class VlmQuantization(BaseAdapter):
     )
 
     def options(self, task: str) -> type[BaseModel]:
-        """Return the schema of ``train``, ``eval``, ``index_build`` or ``search``."""
+        """Return the schema of ``train``, ``eval``, ``index_build``, ``quick_index`` or ``search``."""
         from adapters.vlm_quantization import options
 
         if task == "search":
@@ -80,6 +86,7 @@ class VlmQuantization(BaseAdapter):
             "train": options.TrainOptions,
             "eval": options.EvalOptions,
             "index_build": options.IndexOptions,
+            "quick_index": options.QuickIndexOptions,
         }
         if task not in schemas:
             raise NotSupported(self.name, f"{task!r}; it offers {', '.join([*schemas, 'search'])}")
@@ -122,17 +129,26 @@ class VlmQuantization(BaseAdapter):
 
         return run_index_build(options, job)
 
-    def load_model(self, path: Path) -> HashEncoder:
-        """Open a checkpoint file."""
-        from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    def quick_index(self, source: str, options: QuickIndexOptions) -> Mapping[str, Any]:
+        """Return the options of the job that indexes a collection at once, trained or not."""
+        return {
+            "collection": source,
+            "name": options.name,
+            "encoder": options.encoder,
+            "codes": options.codes,
+        }
 
-        return HashEncoder.load(Path(path))
+    def load_model(self, path: Path) -> HashEncoder | FittedEncoder:
+        """Open a checkpoint file, or the fitted codes of an index that was made without training."""
+        from adapters.vlm_quantization.encoding.fitted import open_model
+
+        return open_model(Path(path))
 
     def load_index(self, path: Path) -> Index:
         """Open an index folder, with the checkpoint inside it."""
         from adapters.vlm_quantization.index.opened import load_index
 
-        def encoder(file: Path | None) -> HashEncoder:
+        def encoder(file: Path | None) -> HashEncoder | FittedEncoder:
             if file is None:
                 raise BadInput(f"index {path.name!r} contains no model", hint="Build the index again.")
             return self.load_model(file)

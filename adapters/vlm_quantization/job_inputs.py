@@ -46,6 +46,18 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
         yield "collection", problem
     if task == "train" and (problem := _refused(lambda: check_encoder(options.encoder))):
         yield "encoder", problem
+    if task == "index_build":
+        if options.encoder and (problem := _refused(lambda: check_encoder(options.encoder))):
+            yield "encoder", problem
+        trained = options.run is not None or bool(options.checkpoint)
+        if options.codes in ("itq", "sign"):
+            if trained:
+                yield "codes", f"{options.codes} codes are fitted, not trained: leave out run and checkpoint"
+            if not given:
+                yield "collection", f"name the pictures that {options.codes} codes are fitted to"
+            return
+        if options.codes == "auto" and given and not trained:
+            return  # without a run, codes are fitted
     if task == "train" or (options.run is None and _expected(workspace)):
         return
     checkpoint = options.checkpoint or BEST

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +18,8 @@ from adapters.vlm_quantization.codes import CODE_BITS
 from workbench import CorruptFile
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -42,7 +44,23 @@ BEST = "best.safetensors"
 REFIT = "refit.safetensors"
 
 
-class ModelConfig(BaseModel):
+class Config(BaseModel):
+    """The configuration in a model file, which says what tensors belong to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor in the file, by name."""
+        raise NotImplementedError
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+ProvenanceType = TypeVar("ProvenanceType", bound=BaseModel)
+
+
+class ModelConfig(Config):
     """Everything that determines the model's shape and its preprocessing.
 
     Attributes
@@ -54,8 +72,6 @@ class ModelConfig(BaseModel):
     text_dim, text_components : int
         Width of its features, and how many principal components of them are used; 0 if there is none.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     image_tower: str = "efficientnet-lite0"
     image_dim: int = Field(1280, ge=1, le=65_536)
@@ -164,19 +180,43 @@ def write_checkpoint(
     ValueError
         A tensor is missing, unexpected, or of the wrong shape.
     """
+    write_model(path, FORMAT, config, provenance, tensors)
+
+
+def write_model(
+    path: Path, name: str, config: Config, provenance: BaseModel, tensors: dict[str, NDArray[np.float32]]
+) -> None:
+    """Write a model file of the format with a name; equal models give equal bytes.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`write_checkpoint`.
+    """
     from safetensors.numpy import save_file
 
     shapes = config.shapes()
     if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
         raise ValueError(f"tensors do not match the configuration: {sorted(set(tensors) ^ set(shapes))}")
     metadata = {
-        "format": FORMAT,
+        "format": name,
         "config": config.model_dump_json(),
         "provenance": provenance.model_dump_json(),
         "digest": _digest(tensors),
     }
     contiguous = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}
     save_file(contiguous, path, metadata)
+
+
+def format_of(path: Path) -> str:
+    """Return the format that a model file names; empty if it is not readable or names none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return str((file.metadata() or {}).get("format", ""))
+    except (OSError, SafetensorError, ValueError):
+        return ""
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -187,8 +227,31 @@ def read_checkpoint(path: Path) -> Checkpoint:
     CorruptFile
         The file is missing, too large, not safetensors, of another format, altered, or inconsistent.
     """
+    config, provenance, tensors, digest = read_model(path, READABLE, ModelConfig, Provenance)
+    return Checkpoint(config=config, provenance=provenance, tensors=tensors, fingerprint=digest)
+
+
+def read_model(
+    path: Path,
+    readable: Sequence[str],
+    config_type: type[ConfigType],
+    provenance_type: type[ProvenanceType],
+    *,
+    hint: str = "Train again, or choose another checkpoint.",
+) -> tuple[ConfigType, ProvenanceType, dict[str, Any], str]:
+    """Read and check a model file of one of the readable formats.
+
+    Returns
+    -------
+    config, provenance, tensors, digest
+        ``tensors`` by name, float32; ``digest`` is the SHA-256 (hex) of the weights.
+
+    Raises
+    ------
+    CorruptFile
+        As for :func:`read_checkpoint`.
+    """
     path = Path(path)
-    hint = "Train again, or choose another checkpoint."
     if not path.is_file():
         raise CorruptFile(path, "no such file", hint=hint)
     if path.stat().st_size > MAX_BYTES:
@@ -196,7 +259,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             path, f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are allowed", hint=hint
         )
     try:
-        return _read(path)
+        return _read(path, readable, config_type, provenance_type)
     except CorruptFile:
         raise
     except ValidationError as error:
@@ -207,16 +270,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CorruptFile(path, f"not a readable safetensors file ({error})", hint=hint) from None
 
 
-def _read(path: Path) -> Checkpoint:
+def _read(
+    path: Path, readable: Sequence[str], config_type: type[ConfigType], provenance_type: type[ProvenanceType]
+) -> tuple[ConfigType, ProvenanceType, dict[str, Any], str]:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") not in READABLE:
-            known = " and ".join(map(repr, READABLE))
+        if metadata.get("format") not in readable:
+            known = " and ".join(map(repr, readable))
             raise CorruptFile(path, f"format {metadata.get('format')!r}; this version reads {known}")
-        config = ModelConfig.model_validate(json.loads(metadata.get("config", "")))
-        provenance = Provenance.model_validate(json.loads(metadata.get("provenance", "")))
+        config = config_type.model_validate(json.loads(metadata.get("config", "")))
+        provenance = provenance_type.model_validate(json.loads(metadata.get("provenance", "")))
         shapes = config.shapes()
         names = set(file.keys())
         if names != set(shapes):
@@ -235,7 +300,7 @@ def _read(path: Path) -> Checkpoint:
         raise CorruptFile(path, "checksum mismatch: the weights were altered after writing")
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise CorruptFile(path, "the weights must be finite numbers")
-    return Checkpoint(config=config, provenance=provenance, tensors=tensors, fingerprint=digest)
+    return config, provenance, tensors, digest
 
 
 def _digest(tensors: dict[str, Any]) -> str:

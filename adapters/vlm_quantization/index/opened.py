@@ -22,6 +22,30 @@ from adapters.vlm_quantization.search.options import METHODS
 LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
 
 
+#: Values of ``provenance["words"]`` of an index in which words find little, or cannot be searched with.
+HARDLY, NOT = "hardly", "not"
+
+
+_GET_WORDS = (
+    "To search with words, index the pictures with an encoder of pictures and texts, such as a SigLIP 2 "
+    "model, or train on their captions."
+)
+
+
+#: What a search page says about the codes, by ``provenance["codes"]``.
+_CODES = {
+    "itq": "Nothing was trained: the codes are fitted to a sample of these pictures (ITQ).",
+    "sign": "Nothing was trained: the codes are the signs of these pictures' principal components.",
+}
+
+
+#: What a search page says about words.
+_WORDS = {
+    NOT: f"The encoder reads pictures only, so this index knows no words. {_GET_WORDS}",
+    HARDLY: f"The model was trained on other pictures, so words find little here. {_GET_WORDS}",
+}
+
+
 # --- an opened index ----------------------------------------------------------------------------------------
 
 
@@ -143,16 +167,38 @@ class Index:
         """Return the encoded thumbnail of a picture by row."""
         return self._thumbnails[self._offsets[row] : self._offsets[row + 1]].tobytes()
 
+    def picture_path(self, row: int) -> str:
+        """Return the path of a picture's file, as it was when the index was built; empty if there is none."""
+        root, path = self.manifest.provenance.get("root"), self.sides["images"].items[row].get("path")
+        return str(Path(root, path)) if root and path else ""
+
+    @property
+    def words(self) -> str:
+        """How well words find pictures: ``"well"``, ``"hardly"`` or, if texts are not encoded, ``"not"``."""
+        words = self.manifest.provenance.get("words")
+        return words if words in (HARDLY, NOT) else "well"
+
     def describe(self) -> dict[str, Any]:
-        """Return title, subtitle, count and credits for a search page."""
+        """Return title, subtitle, count and credits for a search page, and how it is best searched."""
         languages = " or ".join(LANGUAGE_NAMES.get(tag, tag) for tag in self.manifest.languages)
         pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
+        ways = "drop a picture"
+        if self.words != NOT:
+            typed = f"type in {languages}" if languages else "type a word or two"
+            ways = f"{typed}, or {ways}" if self.words == "well" else f"{ways}, or {typed}"
         return {
             "title": "Image search",
-            "subtitle": f"{self.manifest.title}: {pictures} · type in {languages}, or drop a picture",
+            "subtitle": f"{self.manifest.title}: {pictures} · {ways}",
             "count": len(self),
             "credits": self.manifest.credits,
+            "lead": "text" if self.words == "well" else "picture",
+            "note": " ".join(filter(None, [_CODES.get(self._method), _WORDS.get(self.words)])),
+            **({"by": ["image", "item"]} if self.words == NOT else {}),
         }
+
+    @property
+    def _method(self) -> str:
+        return str(self.manifest.provenance.get("codes", ""))
 
     def search(
         self,
