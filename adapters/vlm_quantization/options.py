@@ -71,9 +71,9 @@ class TrainOptions(CollectionOptions):
     text_tower: Literal["auto", "own", "multilingual", "ngrams", "both"] = Field(
         "auto",
         title="Text network",
-        description="'own': the encoder's, frozen; 'multilingual': the packaged encoder's, which knows words of "
-        "16 languages; 'ngrams': trained from scratch; 'both': the encoder's and n-grams joined; 'auto': 'both' "
-        "for the packaged encoder, else the encoder's own",
+        description="'own': the encoder's, frozen; 'multilingual': the packaged encoder's, which knows words "
+        "of 16 languages; 'ngrams': trained from scratch; 'both': the encoder's and n-grams joined; 'auto': "
+        "'both' for the packaged encoder, else the encoder's own",
     )
     seed: int = Field(0, ge=0, title="Seed")
     steps: int = Field(900, ge=1, le=1_000_000, title="Steps")

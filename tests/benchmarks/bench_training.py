@@ -37,7 +37,7 @@ from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate
 from adapters.vlm_quantization.metrics.relevance import SameItem
 from adapters.vlm_quantization.options import TrainOptions
 from adapters.vlm_quantization.towers.features import picture_features
-from adapters.vlm_quantization.towers.registry import image_tower
+from adapters.vlm_quantization.towers.registry import image_name, image_tower
 from adapters.vlm_quantization.train import train, validation
 
 QUERIES = Path(__file__).parents[1] / "bench" / "everyday_queries.json"
@@ -58,7 +58,7 @@ class Bench:
         self.collection = open_emoji(workspace.cache)
         self.splits: Splits = make_splits(self.collection, 0)
         check_leakage(self.collection, self.splits)
-        tower = image_tower(TrainOptions().image_tower)
+        tower = image_tower(image_name(TrainOptions().encoder))
         self.tower = tower.fingerprint
         self.features = picture_features(self.collection, tower, workspace.cache)
 

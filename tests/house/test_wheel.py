@@ -224,7 +224,7 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(installed: Path, tm
         check=True,
     )
     assert "workbench.server" in listed.stdout + listed.stderr
-    small = ["train.steps=20", "train.validate_every=10", "train.refit_steps=10", "train.image_tower=random"]
+    small = ["train.steps=20", "train.validate_every=10", "train.refit_steps=10", "train.encoder=random"]
     small += ["train.text_tower=ngrams", "eval.baselines=false"]
     command = [str(env / "bin" / "workbench"), "demo", "--no-serve", "--json"]
     done = subprocess.run(

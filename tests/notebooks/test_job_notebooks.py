@@ -28,7 +28,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     collection = write_dummy_collection(folder / "shapes")
     small = {
         "collection": str(collection),
-        "image_tower": "random",
+        "encoder": "random",
         "text_tower": "ngrams",
         "steps": 30,
         "refit_steps": 10,

@@ -48,7 +48,10 @@ TEXT_BATCH = 64
 
 
 #: Forms of such a name.
-FORMS = "openclip:FOLDER, openclip:ARCHITECTURE:FILE.safetensors, openclip:ARCHITECTURE:TAG or openclip:OWNER/MODEL"
+FORMS = (
+    "openclip:FOLDER, openclip:OWNER/MODEL, openclip:ARCHITECTURE:FILE.safetensors, "
+    "openclip:ARCHITECTURE:TAG"
+)
 
 
 def open_openclip(name: str) -> EncoderPair:
@@ -187,6 +190,7 @@ class _Model:
     def model(self) -> Any:
         """The model: built without weights, then given those of the safetensors file."""
         import open_clip
+        from safetensors import SafetensorError
 
         source = self.architecture or f"local-dir:{self.files.folder}"
         settings = {key: value for key, value in self.preprocessing.items() if key != "size"}
@@ -200,7 +204,7 @@ class _Model:
                     force_preprocess_cfg=settings,
                 )
             open_clip.load_checkpoint(model, str(self.weights))
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except (KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise BadInput(
                 f"{self.name}: the weights do not fit the model: {reason}",

@@ -1,8 +1,8 @@
 """Two-tower models of the transformers library, from a folder or from the Hugging Face hub.
 
-SigLIP, SigLIP 2, CLIP, and every other model there with ``get_image_features`` and ``get_text_features``, such
-as AltCLIP and Chinese CLIP. Pictures go through the model's own processor in its Pillow form, so that vectors
-are the same whether torchvision is installed or not.
+SigLIP, SigLIP 2, CLIP, and every other model there with ``get_image_features`` and ``get_text_features``,
+such as AltCLIP and Chinese CLIP. Pictures go through the model's own processor in its Pillow form, so that
+vectors are the same whether torchvision is installed or not.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ PICTURE_BATCH = 16
 TEXT_BATCH = 64
 
 
-#: Model types trained on lower-case texts, padded on the right to a fixed length and read without a mask: they
-#: take their vector from the last position, which is part of the padding (Zhai et al., 2023).
+#: Model types trained on lower-case texts, padded on the right to a fixed length and read without a mask:
+#: they take their vector from the last position, which is part of the padding (Zhai et al., 2023).
 PADDED = ("siglip", "siglip2")
 
 
@@ -96,13 +96,13 @@ class _Model:
         except (KeyError, OSError, ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise BadInput(
-                f"{self.name}: transformers cannot read the configuration of a model of type {kind!r}: {reason}",
+                f"{self.name}: transformers cannot read the configuration of type {kind!r}: {reason}",
                 hint="Models that bring code of their own are not supported; a newer transformers may know "
                 "the type.",
             ) from None
         if not (hasattr(config, "vision_config") and hasattr(config, "text_config")):
             raise BadInput(
-                f"{self.name} is a {config.model_type} model, not a model of pictures and texts with two towers",
+                f"{self.name} is a {config.model_type} model, not one of pictures and texts",
                 hint="Give a model such as SigLIP, SigLIP 2, CLIP or Chinese CLIP.",
             )
         return config
@@ -115,7 +115,7 @@ class _Model:
         dim = getattr(self.config, "projection_dim", None)
         if not isinstance(dim, int) or dim < 1:
             raise BadInput(
-                f"{self.name}: a {self.config.model_type} model has no space that both pictures and texts are in",
+                f"{self.name}: a {self.config.model_type} model has no space shared by pictures and texts",
                 hint="Give a model such as SigLIP, SigLIP 2, CLIP or Chinese CLIP.",
             )
         return dim
@@ -123,6 +123,7 @@ class _Model:
     @cached_property
     def model(self) -> Any:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModel
         from transformers.utils import logging
 
@@ -139,9 +140,11 @@ class _Model:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
+        except (KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise BadInput(f"{self.name}: the weights cannot be read: {reason}") from None
+            raise BadInput(
+                f"{self.name}: the weights cannot be read: {reason}", hint="Download or save the model again."
+            ) from None
         finally:
             if bars:
                 logging.enable_progress_bar()

@@ -1,9 +1,10 @@
 """The frozen towers under the hash heads, by the name of their encoder.
 
-``packaged``, the default, is EfficientNet-Lite0 trained on ImageNet (Tan & Le, 2019; Apache-2.0) for pictures,
-and the multilingual Universal Sentence Encoder (Yang et al., 2020; Apache-2.0) for texts, both installed by
-pip. ``random`` is a fixed random projection, for tests and for trials without a download. Any other name is a
-model of one's own: a folder, a name on the hub, ``openclip:`` or ``openvino:``, see :data:`FORMS`.
+``packaged``, the default, is EfficientNet-Lite0 trained on ImageNet (Tan & Le, 2019; Apache-2.0) for
+pictures, and the multilingual Universal Sentence Encoder (Yang et al., 2020; Apache-2.0) for texts, both
+installed by pip. ``random`` is a fixed random projection, for tests and for trials without a download. Any
+other name is a model of one's own: a folder, a name on the hub, ``openclip:`` or ``openvino:``, see
+:data:`FORMS`.
 
 A model may also have no frozen text tower, and only character n-grams that index a trained embedding.
 """
@@ -51,8 +52,8 @@ PACKAGED = "packaged"
 #: Forms of an encoder's name, for help texts and errors.
 FORMS = (
     "'packaged'; the folder of a transformers or OpenCLIP model; a name on the hub such as "
-    "google/siglip2-base-patch16-224, with @revision; openclip:ARCHITECTURE:TAG_OR_FILE; openvino: before any of "
-    "them executes it by OpenVINO; 'random' is for tests"
+    "google/siglip2-base-patch16-224, with @revision; openclip:ARCHITECTURE:TAG_OR_FILE; openvino: before "
+    "any of them executes it by OpenVINO; 'random' is for tests"
 )
 
 

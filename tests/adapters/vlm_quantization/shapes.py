@@ -66,7 +66,7 @@ def collection(seed: int = 0) -> CaptionedImages:
 def options(**changes: object) -> TrainOptions:
     """Return options for a training of a second or two."""
     small = {
-        "image_tower": "random",
+        "encoder": "random",
         "text_tower": "ngrams",
         "steps": 60,
         "batch": 16,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ _TEXT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "nu
 def make_siglip(folder: Path) -> Path:
     """Save a SigLIP with a SentencePiece tokenizer, as google/siglip-base-patch16-224 has one."""
     import sentencepiece
+
     import_transformers()
     from transformers import SiglipTokenizer
 
@@ -103,6 +103,7 @@ def _siglip(folder: Path, words: int, pad: int) -> Path:
 def make_clip(folder: Path) -> Path:
     """Save a CLIP with a byte-level tokenizer; it reads 20 tokens of a text."""
     import torch
+
     import_transformers()
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
@@ -175,7 +176,7 @@ def _stir(model: Any) -> None:
 
 
 def define_missing_operators() -> None:
-    """Let torchvision be imported whose compiled part is for another torch: OpenCLIP needs only transforms."""
+    """Let torchvision be imported whose compiled part is for another torch: OpenCLIP needs its transforms."""
     from adapters.vlm_quantization.towers.torchvision import broken_torchvision
 
     if broken_torchvision():
