@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
-from adapters.vlm_quantization.data.sources import check_source
+from adapters.vlm_quantization.data.sources import check_source, why_no_captions
 from adapters.vlm_quantization.encoding.checkpoint import BEST
 from adapters.vlm_quantization.index.format import check_name
 from adapters.vlm_quantization.towers.registry import check_encoder
@@ -42,7 +42,10 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
     if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
         yield "name", problem
     given = getattr(options, "collection", "")
-    if given and (problem := _refused(lambda: check_source(given))):
+    problem = _refused(lambda: check_source(given)) if given else ""
+    if given and task == "train" and not problem:
+        problem = why_no_captions(given)
+    if problem:
         yield "collection", problem
     if task == "train" and (problem := _refused(lambda: check_encoder(options.encoder))):
         yield "encoder", problem

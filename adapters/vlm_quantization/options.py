@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.data.sources import absolute_source, forms_in_words, source_text
 from adapters.vlm_quantization.towers import registry
-from workbench import Options
+from workbench import BadInput, Options
 
 
-def _absolute(name: str) -> str:
-    """Return a path as an absolute one: a job's working directory differs from the submitter's."""
-    return name if name in ("", "emoji") else str(Path(name).expanduser().resolve())
+def _one_text(source: Any) -> Any:
+    """Return several collections as the one text that names them."""
+    return source_text(source) if isinstance(source, (list, tuple)) else source
 
 
-#: A name or a path; forms read "path" as: relative to what the reader of the form sees.
-CollectionSource = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"format": "path"})]
+def _absolute(text: str) -> str:
+    """Return a source with absolute paths."""
+    try:
+        return absolute_source(text) if text else text
+    except BadInput as error:
+        raise ValueError(error.message) from None
+
+
+#: Names or paths; forms read "path" as: relative to what the reader of the form sees.
+CollectionSource = Annotated[
+    str,
+    BeforeValidator(_one_text),
+    AfterValidator(_absolute),
+    Field(json_schema_extra={"format": "path"}),
+]
 
 
 class CollectionOptions(Options):
@@ -27,7 +40,8 @@ class CollectionOptions(Options):
     collection: CollectionSource = Field(
         "emoji",
         title="Collection",
-        description="'emoji', or the path of a JSONL file with image, captions and labels per line",
+        description=f"{forms_in_words()}. Options follow a question mark, and several are joined by a plus "
+        "sign between blanks: 'photos.csv?image=file&caption=title + emoji'",
         min_length=1,
     )
     split_seed: int = Field(0, ge=0, title="Split seed", description="Decides which pictures are held out")
@@ -262,7 +276,8 @@ class IndexOptions(Options):
     collection: CollectionSource = Field(
         "",
         title="Collection",
-        description="Empty: the collection the run was trained on; else 'emoji' or a JSONL file",
+        description="Empty: the collection the run was trained on; else any that training takes, or a folder "
+        "of pictures without captions",
     )
 
 

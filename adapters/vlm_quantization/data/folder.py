@@ -2,8 +2,8 @@
 
 It needs no captions. On request they come from the pictures' file names (``captions_from=name``) or from a
 text file beside each picture, one caption per line (``captions_from=sidecar``). Pictures in a subfolder named
-after a split, such as ``train`` or ``val``, belong to that split; ``labels_from=folder`` makes the name of the
-folder that holds a picture its label.
+after a split, such as ``train`` or ``val``, belong to that split; ``labels_from=folder`` makes the name of
+the folder that holds a picture its label.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_folder(folder: Path, opening: Opening) -> CaptionedImages:
         decode=opening.decode,
         hint="Pictures end in " + ", ".join(sorted(PICTURE_ENDINGS)) + ".",
     )
-    if listing := _listing(folder):
+    if listing := listing_in(folder):
         collection.notes.append(
             f"The folder also holds {listing.name}, which was not read. To use its captions: {listing}"
         )
@@ -128,7 +128,8 @@ def sidecar_text(picture: Path) -> str:
     return ""
 
 
-def _listing(folder: Path) -> Path | None:
+def listing_in(folder: Path) -> Path | None:
+    """Return a file of a folder that is a collection with captions itself, such as a JSONL file."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _LISTINGS)
     return files[0] if files else None
 

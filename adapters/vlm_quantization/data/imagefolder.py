@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,32 +65,28 @@ def _rows(folder: Path, files: list[Path], options: Mapping[str, str]) -> Iterat
         place = path.parent.relative_to(folder).as_posix()
         inside = "" if place == "." else f"{place}/"
         split = split_of_folder(place) if inside else ""
-        for number, line in _jsonl(path, options, inside, split) if path.suffix == ".jsonl" else _table(
-            path, options, inside, split
+        for number, line in (
+            _jsonl(path, options, inside, split)
+            if path.suffix == ".jsonl"
+            else _table(path, options, inside, split)
         ):
             last = before + number
             yield last, line
         before = last
 
 
-def _table(
-    path: Path, options: Mapping[str, str], inside: str, split: str
-) -> Iterator[tuple[int, bytes]]:
+def _table(path: Path, options: Mapping[str, str], inside: str, split: str) -> Iterator[tuple[int, bytes]]:
     names, rows = table_rows(path)
     columns = Columns(names, options, path)
     for number, row in rows:
         yield number, as_line(columns.line_of(row, inside, split))
 
 
-def _jsonl(
-    path: Path, options: Mapping[str, str], inside: str, split: str
-) -> Iterator[tuple[int, bytes]]:
+def _jsonl(path: Path, options: Mapping[str, str], inside: str, split: str) -> Iterator[tuple[int, bytes]]:
     for number, line in numbered_lines(path):
         row: Any = None
-        try:
+        with suppress(ValueError, RecursionError):  # the line itself is read next, and reported
             row = json.loads(line)
-        except (ValueError, RecursionError):
-            pass  # the line itself is read next, and reported
         if isinstance(row, dict):
             columns = Columns(list(row), {k: v for k, v in options.items() if v in row}, path)
             line = as_line(columns.line_of(row, inside, split))

@@ -304,7 +304,21 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _item(line: bytes, folder: Path) -> tuple[Item, list[str]]:
+def line_item(line: bytes, image: Picture) -> Item:
+    """Return the item of a line whose picture is already known; the line's ``image`` is not read.
+
+    Raises
+    ------
+    BadInput
+        The line is invalid.
+    """
+    try:
+        return _item(line, Path(), image)[0]
+    except _Refused as reason:
+        raise wb.BadInput(str(reason)) from None
+
+
+def _item(line: bytes, folder: Path, image: Picture | None = None) -> tuple[Item, list[str]]:
     """Return the item of a line, its picture not yet opened, and the fields that were ignored."""
     if len(line) > MAX_LINE_CHARACTERS:
         raise _Refused(f"over {MAX_LINE_CHARACTERS:,} characters, the most that are allowed")
@@ -319,7 +333,7 @@ def _item(line: bytes, folder: Path) -> tuple[Item, list[str]]:
     row = _by_our_names(row)
     ignored = sorted(name for name in row.keys() - set(_FIELDS) if not _is_broken(name))
     row = {name: value for name, value in row.items() if value is not None}
-    image = _inside(row.get("image"), folder)
+    image = image or _inside(row.get("image"), folder)
     item_id = row.get("id", row.get("image"))
     if isinstance(item_id, int) and not isinstance(item_id, bool):
         item_id = str(item_id)
@@ -361,7 +375,9 @@ def _by_our_names(row: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(row)
     for ours, theirs in ALIASES.items():
         if ours not in out and (name := next((one for one in theirs if one in out), "")):
-            out[ours] = out.pop(name)
+            value = out.pop(name)
+            # Other people's labels are often numbers of classes.
+            out[ours] = str(value) if ours == "labels" and type(value) is int else value
     return out
 
 

@@ -1,9 +1,9 @@
 """Tables: CSV, TSV and Parquet, with a picture per row, or a caption per row.
 
-Columns are found by their names (``image`` or ``file_name``, ``caption`` or ``text``, ``language``, ``label``,
-``split``, ``id``); ``image=COLUMN`` and the like name others. Captions in several columns are given as
-``caption=COLUMN,COLUMN``; a column such as ``caption_ko`` holds captions in that language. Several labels in
-one cell are separated by ``|``.
+Columns are found by their names (``image`` or ``file_name``, ``caption`` or ``text``, ``language``,
+``label``, ``split``, ``id``); ``image=COLUMN`` and the like name others. Captions in several columns
+are given as ``caption=COLUMN,COLUMN``; a column such as ``caption_ko`` holds captions in that language.
+Several labels in one cell are separated by ``|``.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("index_build", {"run": 1}, '{"picturs": 3}', r"did you mean 'pictures'"),
     ("index_build", {"run": 1, "collection": "FOLDER/shape.jsonl"}, "", r"Did you mean '\S*shapes\.jsonl'"),
     ("train", {"collection": "FOLDER/photos/none.jsonl"}, "", r"collection: .*not found"),
-    ("train", {"collection": "FOLDER"}, "", r"a folder, not a file. Did you mean '\S*shapes\.jsonl'"),
+    ("train", {"collection": "FOLDER"}, "", r"no captions to train on. Did you mean '\S*shapes\.jsonl'"),
     ("train", {"collection": "emjoi"}, "", r"Did you mean 'emoji'"),
     ("train", {}, '{"val/R@5": 0.1}', r"no metric 'val/R@5'; did you mean 'val/R@10'"),
 ]
