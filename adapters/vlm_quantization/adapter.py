@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +11,7 @@ from workbench import (
     BaseAdapter,
     Explanation,
     Metric,
+    MissingExtra,
     NotSupported,
     Result,
     SampleQuery,
@@ -145,13 +147,19 @@ class VlmQuantization(BaseAdapter):
         return open_model(Path(path))
 
     def load_index(self, path: Path) -> Index:
-        """Open an index folder, with the checkpoint inside it."""
+        """Open an index folder with the checkpoint inside it, and load the network that queries by text need.
+
+        This runs once in the process that holds the index; a page's visitors only talk to that process.
+        """
         from adapters.vlm_quantization.index.opened import load_index
 
         def encoder(file: Path | None) -> HashEncoder | FittedEncoder:
             if file is None:
                 raise BadInput(f"index {path.name!r} contains no model", hint="Build the index again.")
-            return self.load_model(file)
+            model = self.load_model(file)
+            with contextlib.suppress(MissingExtra):  # then a query by text says so; other queries still work
+                model.open_text_tower()
+            return model
 
         return load_index(Path(path), encoder)
 

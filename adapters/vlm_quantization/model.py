@@ -139,28 +139,31 @@ class CrossModalHashModel(nn.Module):
         agreement : float
             0 turns this scaling off.
         """
-        mean, deviation, standard, axes = _principal(features, self.config.image_components)
-        if agreement and drawings is not None and len(drawings):
-            apart = (drawings[:, 0] - drawings[:, 1]) / deviation @ axes
-            within = np.sqrt(np.square(apart).mean(0) / 2) + 1e-6
-            ratio = within / ((standard @ axes).std(0) + 1e-6)
-            axes = axes * ratio**-agreement
-        axes = axes / (standard @ axes).std()
+        mean, projection = _fitted(features, self.config.image_components, drawings, agreement)
         self.image_mean.copy_(torch.from_numpy(mean))
-        self.image_projection.copy_(torch.from_numpy(axes / deviation[:, None]))
+        self.image_projection.copy_(torch.from_numpy(projection))
 
-    def fit_text_components(self, features: NDArray[np.float32]) -> None:
+    def fit_text_components(
+        self,
+        features: NDArray[np.float32],
+        pairs: NDArray[np.float32] | None = None,
+        agreement: float = 0.0,
+    ) -> None:
         """Fit the principal components that frozen text features are reduced to, as those of pictures.
 
         Parameters
         ----------
         features : ndarray, float32, shape (n, text_dim)
             Features of the training texts only.
+        pairs : ndarray, float32, shape (m, 2, text_dim), optional
+            Features of pairs of texts of one concept, such as its names in two languages: a component in
+            which these differ tells languages apart rather than concepts, so it counts less.
+        agreement : float
+            0 turns this scaling off.
         """
-        mean, deviation, standard, axes = _principal(features, self.config.text_components)
-        axes = axes / (standard @ axes).std()
+        mean, projection = _fitted(features, self.config.text_components, pairs, agreement)
         self.text_mean.copy_(torch.from_numpy(mean))
-        self.text_projection.copy_(torch.from_numpy(axes / deviation[:, None]))
+        self.text_projection.copy_(torch.from_numpy(projection))
 
     def text_components(self, features: Tensor) -> Tensor:
         """Return principal components of frozen text features, shape (n, text_components)."""
@@ -202,7 +205,12 @@ class CrossModalHashModel(nn.Module):
             if self.training and self.ngram_dropout:
                 keep = torch.rand(len(rows)) >= self.ngram_dropout
                 weights = keep.float() / (1 - self.ngram_dropout)
-            bags = F.normalize(self.embedding(rows, offsets, per_sample_weights=weights), dim=1)
+            bags = self.embedding(rows, offsets, per_sample_weights=weights)
+            if self.config.text_tower:
+                # n-grams that training never saw are zero, so a new word is left to its frozen features
+                bags = bags / (self.config.text_width + bags.square().sum(1, keepdim=True)).sqrt()
+            else:
+                bags = F.normalize(bags, dim=1)
             if self.training and self.part_dropout and components is not None:
                 bags = bags * (torch.rand(len(bags), 1) >= self.part_dropout)
             parts.append(bags * self.config.text_width**0.5)
@@ -280,6 +288,20 @@ class CrossModalHashModel(nn.Module):
                 f"{side}.code.threshold": code.norm.get_buffer("running_mean") / deviation,
             }
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+
+def _fitted(
+    features: NDArray[np.float32], n: int, pairs: NDArray[np.float32] | None, agreement: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the mean, and the projection to n components; see ``CrossModalHashModel.fit_components``."""
+    mean, deviation, standard, axes = _principal(features, n)
+    if agreement and pairs is not None and len(pairs):
+        apart = (pairs[:, 0] - pairs[:, 1]) / deviation @ axes
+        within = np.sqrt(np.square(apart).mean(0) / 2) + 1e-6
+        ratio = within / ((standard @ axes).std(0) + 1e-6)
+        axes = axes * ratio**-agreement
+    axes = axes / (standard @ axes).std()
+    return mean, axes / deviation[:, None]
 
 
 def _principal(

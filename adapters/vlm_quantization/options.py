@@ -89,6 +89,11 @@ class TrainOptions(CollectionOptions):
         "of 16 languages; 'ngrams': trained from scratch; 'both': the encoder's and n-grams joined; 'auto': "
         "'both' for the packaged encoder, else the encoder's own",
     )
+    languages: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        title="Languages",
+        description="Train on the captions in these languages only; empty: all. An evaluation measures all",
+    )
     seed: int = Field(0, ge=0, title="Seed")
     steps: int = Field(900, ge=1, le=1_000_000, title="Steps")
     batch: int = Field(256, ge=2, le=65_536, title="Concepts per batch")
@@ -141,6 +146,14 @@ class TrainOptions(CollectionOptions):
         le=4,
         title="Agreement of drawings",
         description="How strongly to downweight components in which drawings of one concept differ",
+    )
+    text_agreement: float = Field(
+        0.5,
+        ge=0,
+        le=4,
+        title="Agreement of names",
+        description="How strongly to downweight text components in which a concept's names in two languages "
+        "differ",
     )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
     ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")

@@ -7,7 +7,8 @@ Trains the demo's configuration with several seeds, and beside it on the same sp
 - codes trained for one length alone,
 
 and asks the refit, which a page publishes, the everyday queries of
-``tests/benchmarks/everyday_queries.json``. Nothing here chooses anything. Every training is a run of the
+``tests/benchmarks/everyday_queries.json`` and the words of
+``tests/benchmarks/other_languages.json``. Nothing here chooses anything. Every training is a run of the
 workspace given; a second call trains only what is missing there. From the repository, on a quiet machine
 (five seeds are 25 trainings)::
 
@@ -36,11 +37,14 @@ from adapters.vlm_quantization.encoding.encoder import HashEncoder
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
 from adapters.vlm_quantization.metrics.relevance import SameItem
 from adapters.vlm_quantization.options import TrainOptions
-from adapters.vlm_quantization.towers.features import picture_features
-from adapters.vlm_quantization.towers.registry import image_name, image_tower
+from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
+from adapters.vlm_quantization.towers.registry import image_name, image_tower, text_tower
 from adapters.vlm_quantization.train import train, validation
 
-QUERIES = Path(__file__).parents[1] / "bench" / "everyday_queries.json"
+QUERIES = Path(__file__).parent / "everyday_queries.json"
+
+#: Ten words in each of thirteen languages that the demo's collection has no captions in.
+OTHER_LANGUAGES = Path(__file__).parent / "other_languages.json"
 
 #: Pictures that are put in order by their floats after the codes have chosen them.
 SHORTLIST = 100
@@ -61,6 +65,10 @@ class Bench:
         tower = image_tower(image_name(TrainOptions().encoder))
         self.tower = tower.fingerprint
         self.features = picture_features(self.collection, tower, workspace.cache)
+        frozen = train.frozen_texts(TrainOptions.model_validate(changes))
+        self.texts = (
+            remembered_texts(self.collection, text_tower(frozen), workspace.cache) if frozen else None
+        )
 
     def trained(self, seed: int, lengths: tuple[int, ...] = CODE_LENGTHS) -> Path:
         """Return the folder of checkpoints of a training, which is done if the workspace has none like it."""
@@ -75,7 +83,14 @@ class Bench:
         with self.workspace.start_run("bench-training", name=name, config=config) as run:
             started = time.process_time()
             done = train.train(
-                self.collection, self.splits, self.features, self.tower, options, run, lambda *_: None
+                self.collection,
+                self.splits,
+                self.features,
+                self.tower,
+                options,
+                run,
+                lambda *_: None,
+                self.texts,
             )
             run.log({"bench/cpu_seconds": time.process_time() - started, "bench/seconds": done.seconds})
         print(f"  trained {name}: best at step {done.best_step}, {done.seconds:.0f} s", flush=True)
@@ -92,7 +107,7 @@ class Bench:
         out: dict[str, float] = {}
         for language in self.collection.languages:
             texts, concepts = validation.caption_queries(self.collection, rows, language)
-            said = encoder.encode_texts(texts)
+            said = encoder.encode_texts(texts, self.texts)
             relevance = SameItem(concepts, shown)
             out[f"{language} float"] = _recall(evaluate_scores(said.features, pictures.features, relevance))
             for length in CODE_LENGTHS:
@@ -115,7 +130,7 @@ class Bench:
             for language in self.collection.languages
             for text in validation.caption_queries(self.collection, rows, language)[0]
         ]
-        said = encoder.encode_texts(texts).features
+        said = encoder.encode_texts(texts, self.texts).features
         return {length: ITQ(pictures, said, length, seed) for length in CODE_LENGTHS}
 
 
@@ -167,15 +182,46 @@ def relevant(concepts: list[str], shown: list[str]) -> NDArray[np.bool_]:
 
 def everyday(bench: Bench, encoder: HashEncoder, which: str) -> dict[str, bool]:
     """Return for each everyday query whether a right picture is in the top 3 of all pictures at 128 bits."""
+    wanted = json.loads(QUERIES.read_text(encoding="utf-8"))[which]
+    return answered(bench, encoder, [(one["language"], one["query"], one["right"]) for one in wanted])
+
+
+def other_languages(bench: Bench, encoder: HashEncoder) -> dict[str, bool]:
+    """Return the same for ten words in each of thirteen languages without captions."""
+    words = json.loads(OTHER_LANGUAGES.read_text(encoding="utf-8"))
+    asked = [
+        (language, query, words["right"][word])
+        for language, queries in words["queries"].items()
+        for word, query in queries.items()
+    ]
+    return answered(bench, encoder, asked)
+
+
+def answered(bench: Bench, encoder: HashEncoder, asked: list[tuple[str, str, list[str]]]) -> dict[str, bool]:
+    """Return whether a right picture is in the top 3 at 128 bits, by ``language query``."""
     items = bench.collection.items
     order = sorted(range(len(items)), key=lambda row: items[row].id)  # as an index keeps its rows
     codes = encoder.encode_features(bench.features[order]).codes
     out = {}
-    for wanted in json.loads(QUERIES.read_text(encoding="utf-8"))[which]:
-        rows = nearest(encoder.encode_texts([wanted["query"]]).codes, codes, 3, 128)
+    for language, query, right in asked:
+        rows = nearest(encoder.encode_texts([query]).codes, codes, 3, 128)
         found = [items[order[row]].captions["en"][0] for row in rows[0]]
-        out[f"{wanted['language']} {wanted['query']}"] = any(name in wanted["right"] for name in found)
+        out[f"{language} {query}"] = any(name in right for name in found)
     return out
+
+
+def _option(pair: str) -> tuple[str, Any]:
+    """Return name and value of ``K=V``; a list is JSON, such as ``languages=["en"]``."""
+    name, _, value = pair.partition("=")
+    return name, json.loads(value) if value.startswith("[") else value
+
+
+def _by_language(by_seed: list[dict[str, bool]]) -> str:
+    hits: dict[str, list[bool]] = {}
+    for one in by_seed:
+        for query, right in one.items():
+            hits.setdefault(query.split()[0], []).append(right)
+    return ", ".join(f"{language} {np.mean(each):.2f}" for language, each in hits.items())
 
 
 def _recall(records: list[Any]) -> float:
@@ -236,7 +282,7 @@ def main() -> None:
         "--option", action="append", default=[], metavar="K=V", help="another training option"
     )
     given = parser.parse_args()
-    changes = dict(pair.split("=", 1) for pair in given.option)
+    changes = dict(map(_option, given.option))
     with wb.Workspace(given.workspace) as workspace:
         bench = Bench(workspace, changes)
         for seed in range(given.seeds):
@@ -248,6 +294,9 @@ def main() -> None:
             encoder = HashEncoder.load(folder / checkpoint.BEST)
             measured = bench.measure(encoder, seed)
             strange.append(bench.measure(encoder, seed, "test_concepts"))
+            refit = HashEncoder.load(folder / checkpoint.REFIT)
+            if bench.texts is not None and given.everyday != "none":
+                answers.setdefault("other languages", []).append(other_languages(bench, refit))
             for length in () if given.no_single else CODE_LENGTHS[:-1]:
                 alone = HashEncoder.load(bench.trained(seed, (length,)) / checkpoint.BEST)
                 measured |= {
@@ -257,15 +306,16 @@ def main() -> None:
                 }
             found.append(measured)
             for which in {"both": ("known", "fresh"), "none": ()}.get(given.everyday, (given.everyday,)):
-                refit = HashEncoder.load(folder / checkpoint.REFIT)
                 answers.setdefault(which, []).append(everyday(bench, refit, which))
         for title, one in (("drawings", found), ("concepts", strange)):
             print(f"\nHeld-out {title}, text → image\n")
             print(table(one, bench.collection.languages))
         for which, by_seed in answers.items():
             share = [np.mean(list(one.values())) for one in by_seed]
-            print(f"\n{which} everyday queries answered in the top 3 at 128 bits: {np.mean(share):.3f}")
+            print(f"\n{which}: everyday queries answered in the top 3 at 128 bits: {np.mean(share):.3f}")
             print("  by seed:", *(f"{one:.3f}" for one in share))
+            if which == "other languages":
+                print("  by language:", _by_language(by_seed))
             for query in by_seed[0]:
                 right = sum(one[query] for one in by_seed)
                 if right < len(by_seed):

@@ -40,6 +40,9 @@ class HashEncoder:
         Width of the float features.
     fingerprint : str
         SHA-256 of the weights.
+    languages : tuple of str
+        Languages of the texts it was trained on and of those its frozen text network was trained on; empty if
+        not known.
     """
 
     bits = CODE_LENGTHS
@@ -49,6 +52,9 @@ class HashEncoder:
         self.name = checkpoint.config.image_tower
         self.dim = checkpoint.config.dim
         self.fingerprint = checkpoint.fingerprint
+        origin = checkpoint.provenance
+        known = origin.languages and (origin.text_languages or not checkpoint.config.text_tower)
+        self.languages = tuple(dict.fromkeys(origin.languages + origin.text_languages)) if known else ()
         self._tensors: dict[str, NDArray[np.float32]] = checkpoint.tensors
 
     @classmethod
@@ -166,7 +172,11 @@ class HashEncoder:
                 rows = ngram_rows(text, len(table))
                 if rows:
                     bags[place] = table[rows].sum(0)
-            parts.append(_unit(bags) * np.float32(config.text_width**0.5))
+            if config.text_tower:  # as in training: what no n-gram is known of stays near zero
+                bags /= np.sqrt(config.text_width + np.square(bags).sum(1, keepdims=True))
+            else:
+                bags = _unit(bags)
+            parts.append(bags * np.float32(config.text_width**0.5))
         if frozen := (tower or self.text_tower) if config.text_tower else None:
             features: NDArray[np.float32] = frozen.features(texts) - self._tensors["text.mean"]
             parts.append(features @ self._tensors["text.projection"])

@@ -131,6 +131,8 @@ class FittedProvenance(BaseModel):
         Fingerprints of the encoder's towers; the second is empty if texts are not encoded.
     data : str
         Fingerprint of the collection.
+    languages : tuple of str
+        Languages that the text tower was trained on; empty if that is not known, or it has none.
     pictures : int
         Number of pictures that it was fitted to.
     seed : int
@@ -141,6 +143,7 @@ class FittedProvenance(BaseModel):
 
     tower: str
     text_tower: str = ""
+    languages: tuple[str, ...] = ()
     data: str = ""
     pictures: int = 0
     seed: int = 0
@@ -157,6 +160,8 @@ class FittedEncoder:
         Supported code lengths.
     dim : int
         Width of the float features.
+    languages : tuple of str
+        Languages of its texts; empty if that is not known, or it reads pictures only.
     fingerprint : str
         SHA-256 of the map.
     """
@@ -174,6 +179,7 @@ class FittedEncoder:
         self.provenance = provenance
         self.name = config.encoder
         self.dim = config.dim
+        self.languages = provenance.languages
         self.fingerprint = fingerprint
         self._tensors: dict[str, NDArray[np.float32]] = tensors
 
@@ -205,6 +211,11 @@ class FittedEncoder:
         tower = image_tower(image_name(self.name))
         self._check(tower.fingerprint, self.provenance.tower)
         return tower
+
+    def open_text_tower(self) -> None:
+        """Load the text tower now, if there is one, so that the first query does not wait for it."""
+        if self.config.texts:
+            self.encode_texts(["a"])
 
     def encode_images(self, images: Sequence[Image]) -> Encoded:
         """Encode RGB pictures."""
@@ -312,6 +323,7 @@ def fit_codes(
     provenance = FittedProvenance(
         tower=pair.image.fingerprint,
         text_tower="" if tower is None else tower.fingerprint,
+        languages=() if tower is None else tuple(tower.languages),
         data=data,
         pictures=len(features),
         seed=seed,

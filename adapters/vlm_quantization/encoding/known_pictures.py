@@ -38,6 +38,7 @@ class KnownPictures:
     ) -> None:
         self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
         self.bits = encoder.bits
+        self.languages = encoder.languages
         self.encode_texts: Callable[[Sequence[str]], Encoded] = encoder.encode_texts
         self._encoder = encoder
         self._features = features

@@ -25,7 +25,7 @@ from adapters.vlm_quantization.job_inputs import (
 )
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
 from adapters.vlm_quantization.metrics.protocols import protocol_of
-from adapters.vlm_quantization.towers.features import picture_features
+from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
 from adapters.vlm_quantization.train import single_length
 from adapters.vlm_quantization.views import seeds_view
 from workbench import Result, View
@@ -122,8 +122,15 @@ def _add_single_lengths(
     job: JobContext,
 ) -> None:
     """Train a separate code for each length and measure it on the same tasks."""
+    frozen = encoder.text_tower
     models = single_length.train_single_lengths(
-        collection, splits, features, encoder.checkpoint.provenance.tower, run.config, job.progress
+        collection,
+        splits,
+        features,
+        encoder.checkpoint.provenance.tower,
+        run.config,
+        job.progress,
+        frozen and remembered_texts(collection, frozen, job.workspace.cache, job.progress),
     )
     for length, model in models.items():
         for task in tasks.tasks(collection, splits, model, features, options):

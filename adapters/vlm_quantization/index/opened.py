@@ -16,10 +16,11 @@ from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.items import ItemLines
 from adapters.vlm_quantization.index.names import Names
 from adapters.vlm_quantization.index.ranking import FAISS_THREADS, PrefixCodes, cosine_search
+from adapters.vlm_quantization.search.languages import joined, names_of
 from adapters.vlm_quantization.search.options import METHODS
 
-#: Native names of languages.
-LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
+#: More languages than this are counted instead of named in a subtitle, except those of the captions.
+_LANGUAGES_NAMED = 3
 
 
 #: Values of ``provenance["words"]`` of an index in which words find little, or cannot be searched with.
@@ -178,9 +179,22 @@ class Index:
         words = self.manifest.provenance.get("words")
         return words if words in (HARDLY, NOT) else "well"
 
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """Languages to search in: those the model knows, the captions' own first; else the captions' own."""
+        known: tuple[str, ...] = getattr(self.encoder, "languages", ())
+        if self.words == NOT:
+            return ()
+        own = [tag for tag in self.manifest.languages if not known or tag in known]
+        return tuple(dict.fromkeys([*own, *known]))
+
     def describe(self) -> dict[str, Any]:
-        """Return title, subtitle, count and credits for a search page, and how it is best searched."""
-        languages = " or ".join(LANGUAGE_NAMES.get(tag, tag) for tag in self.manifest.languages)
+        """Return title, subtitle, count, credits, the languages it knows, and how it is best searched."""
+        names = names_of(self.languages)
+        own = max(1, sum(tag in self.languages for tag in self.manifest.languages))
+        if len(names) > max(own, _LANGUAGES_NAMED):
+            names = [*names[:own], f"{len(names) - own} other languages"]
+        languages = joined(names)
         pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
         ways = "drop a picture"
         if self.words != NOT:
@@ -191,6 +205,7 @@ class Index:
             "subtitle": f"{self.manifest.title}: {pictures} · {ways}",
             "count": len(self),
             "credits": self.manifest.credits,
+            "languages": list(self.languages),
             "lead": "text" if self.words == "well" else "picture",
             "note": " ".join(filter(None, [_CODES.get(self._method), _WORDS.get(self.words)])),
             **({"by": ["image", "item"]} if self.words == NOT else {}),

@@ -18,8 +18,10 @@ from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.opened import NOT, Index
 from adapters.vlm_quantization.index.ranking import check_k
 from adapters.vlm_quantization.search.function_words import says_nothing
+from adapters.vlm_quantization.search.languages import unknown_note, unknown_words
 from adapters.vlm_quantization.search.options import SearchOptions
 from adapters.vlm_quantization.search.wordless import searchable
+from adapters.vlm_quantization.towers.ngrams import words_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,7 +49,8 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
 
     Items that are named exactly so come first, in collections of up to
     :data:`~adapters.vlm_quantization.index.names.MOST_NAMED`. A query of emoji is looked up by their names.
-    Nothing else is near a query of function words only, whatever its distance.
+    Nothing else is near a query of function words only, whatever its distance, or one in a script that the
+    model does not know; a note names the languages it knows.
 
     Raises
     ------
@@ -66,6 +69,9 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
         note = "; ".join(filter(None, [note, f"the query is long: only its first {read} tokens were read"]))
     known = index.sides[_SIDE_OF_TARGET[options.target]].names
     named = np.unique(np.concatenate([known.rows(name) for name in names]))
+    foreign = unknown_words(text, index.languages) if getattr(index.encoder, "languages", ()) else {}
+    if foreign:
+        note = "; ".join(filter(None, (note, unknown_note(foreign, index.languages))))
     return _answer(
         index,
         encoded.codes[0],
@@ -76,7 +82,7 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
         took,
         named=named,
         note=note,
-        any_near=not says_nothing(text),
+        any_near=not says_nothing(text) and not (foreign and set(words_of(text)) <= foreign.keys()),
     )
 
 

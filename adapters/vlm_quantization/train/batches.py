@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,9 @@ class Texts:
         The distinct texts, case-folded.
     rows : list of list of int
         For each text, the rows of its n-grams.
+    pairs : ndarray, int64, shape (m, 2)
+        Numbers of the names of a concept in two languages, for each concept and pair of languages; of a name
+        and a keyword if there is one language only.
     """
 
     def __init__(self, concepts: Sequence[Item], languages: Sequence[str], buckets: int) -> None:
@@ -60,6 +64,7 @@ class Texts:
         pairs = np.unique(np.array(described, np.int64).reshape(-1, 2), axis=0)
         self.texts = list(numbers)
         self.rows = [ngram_rows(text, buckets) for text in numbers]
+        self.pairs = _name_pairs(self.names, self.keywords)
         self._concepts = pairs[:, 1]
         self._starts = np.searchsorted(pairs[:, 0], np.arange(len(numbers) + 1))
         self._n_concepts = len(concepts)
@@ -81,6 +86,16 @@ class Texts:
         out = np.zeros((len(texts), len(concepts)), bool)
         out[row[columns >= 0], columns[columns >= 0]] = True
         return out
+
+
+def _name_pairs(names: list[list[list[int]]], keywords: list[list[list[int]]]) -> NDArray[np.int64]:
+    pairs = []
+    for each, other in zip(names, keywords, strict=True):
+        first = [texts[0] for texts in each if texts]
+        pairs += list(itertools.combinations(first, 2))
+        if len(each) == 1:
+            pairs += [(first[0], keyword) for keyword in other[0][:1] if first]
+    return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
 
 
 def _words(texts: Iterable[str]) -> list[str]:
@@ -144,7 +159,7 @@ class Batches:
     Raises
     ------
     BadInput
-        Fewer than two concepts, so there is nothing to tell apart.
+        Fewer than two concepts, so there is nothing to tell apart, or an unknown language.
     """
 
     def __init__(
@@ -155,16 +170,19 @@ class Batches:
         unseen: NDArray[np.int64] | None = None,
         two_words: float = 0.0,
     ) -> None:
+        languages = trained_languages(collection, options)
         by_concept: dict[str, list[int]] = {}
         for row in rows.tolist():
-            by_concept.setdefault(collection.items[row].concept, []).append(row)
+            item = collection.items[row]
+            if any(item.captions.get(tag) or item.keywords.get(tag) for tag in languages):
+                by_concept.setdefault(item.concept, []).append(row)
         if len(by_concept) < 2:
             raise BadInput(f"{len(by_concept)} concepts to train on; at least 2 are needed")
         self.pictures = [np.array(rows) for rows in by_concept.values()]
         pairs = [rows[:2] for rows in by_concept.values() if len(rows) > 1]
         self.pairs = np.array(pairs, np.int64).reshape(-1, 2)
         concepts = [collection.items[rows[0]] for rows in by_concept.values()]
-        self.texts = Texts(concepts, collection.languages, options.text_buckets)
+        self.texts = Texts(concepts, languages, options.text_buckets)
         self.options = options
         self.two_words = two_words
         new = {collection.items[row].concept for row in ([] if unseen is None else unseen.tolist())}
@@ -213,6 +231,24 @@ class Batches:
         use_name = names[place] and (not keywords[place] or chance[4] < self.options.name_share)
         text = _pick(names[place] if use_name else keywords[place], chance[5])
         return text, text
+
+
+def trained_languages(collection: CaptionedImages, options: TrainOptions) -> tuple[str, ...]:
+    """Return the languages of the captions to train on.
+
+    Raises
+    ------
+    BadInput
+        The options name a language that no caption of the collection is in.
+    """
+    known = collection.languages
+    if unknown := [tag for tag in options.languages if tag not in known]:
+        raise BadInput(
+            f"no caption is in {', '.join(map(repr, unknown))}; languages of {collection.name}: "
+            f"{', '.join(known)}",
+            hint="Name languages of the collection in `languages`, or leave it empty for all.",
+        )
+    return tuple(dict.fromkeys(options.languages)) or known
 
 
 def _pick(choices: Sequence[int] | NDArray[np.int64], chance: float) -> int:

@@ -19,7 +19,7 @@ import torch
 from adapters.vlm_quantization.encoding.checkpoint import BEST, LAST, REFIT, ModelConfig, Provenance
 from adapters.vlm_quantization.model import CrossModalHashModel
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, text_name, text_tower
-from adapters.vlm_quantization.train.batches import Batches
+from adapters.vlm_quantization.train.batches import Batches, trained_languages
 from adapters.vlm_quantization.train.losses import batch_loss
 from adapters.vlm_quantization.train.validation import DECIDING, Validation
 
@@ -109,14 +109,16 @@ def train(
     batches = Batches(collection, splits.train, options)
     texts = (texts or text_tower(frozen)) if (frozen := frozen_texts(options)) else None
     text_features = None if texts is None else texts.features(batches.texts.texts)
-    model = _model(features, splits, batches.pairs, options, texts, text_features)
+    model = _model(features, splits, batches, options, texts, text_features)
     components = model.components(torch.from_numpy(features))
-    validation = Validation(collection, splits, components, options.lengths, texts)
+    validation = Validation(
+        collection, splits, components, options.lengths, texts, trained_languages(collection, options)
+    )
     origin = Provenance(
         tower=tower,
         encoder=about_encoder(options.encoder),
         text_tower="" if texts is None else texts.fingerprint,
-        languages=collection.languages,
+        languages=trained_languages(collection, options),
         text_languages=() if texts is None else texts.languages,
         data=collection.fingerprint,
         split=splits.fingerprints["train"],
@@ -219,7 +221,7 @@ def frozen_texts(options: TrainOptions) -> str:
 def _model(
     features: NDArray[np.float32],
     splits: Splits,
-    pairs: NDArray[np.int64],
+    batches: Batches,
     options: TrainOptions,
     texts: TextTower | None,
     text_features: NDArray[np.float32] | None,
@@ -245,10 +247,11 @@ def _model(
         part_dropout=options.part_dropout,
     )
     if model.embedding is not None:
-        torch.nn.init.normal_(model.embedding.weight, std=0.05)
-    model.fit_components(seen, features[pairs], options.agreement)
+        torch.nn.init.normal_(model.embedding.weight, std=0.0 if config.text_tower else 0.05)
+    model.fit_components(seen, features[batches.pairs], options.agreement)
     if text_features is not None:
-        model.fit_text_components(text_features)
+        pairs = text_features[batches.texts.pairs]
+        model.fit_text_components(text_features, pairs, options.text_agreement)
     return model
 
 

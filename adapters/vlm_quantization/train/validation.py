@@ -40,6 +40,8 @@ class Validation:
         Code lengths that decide.
     tower : TextTower, optional
         The frozen text tower, if the model has one; one that remembers the captions is asked every time.
+    languages : sequence of str
+        Languages of the captions that decide; all if empty.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Validation:
         components: Tensor,
         lengths: Sequence[int] = CODE_LENGTHS,
         tower: TextTower | None = None,
+        languages: Sequence[str] = (),
     ) -> None:
         self._tower = tower
         self._lengths = tuple(lengths)
@@ -57,7 +60,8 @@ class Validation:
             rows = getattr(splits, part)
             if len(rows):
                 queries = {
-                    language: caption_queries(collection, rows, language) for language in collection.languages
+                    language: caption_queries(collection, rows, language)
+                    for language in languages or collection.languages
                 }
                 gallery = [collection.items[row].concept for row in rows]
                 self._sides.append((components[torch.from_numpy(rows)], gallery, queries))

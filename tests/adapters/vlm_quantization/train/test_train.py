@@ -109,6 +109,14 @@ def test_a_frozen_text_tower_is_trained_on_recorded_and_used(tmp_path: Path, kin
     assert done.best["val/R@10@float"] > 0.3
 
 
+def test_one_language_alone_can_be_trained_on_and_decides(tmp_path: Path) -> None:
+    fit(tmp_path / "both", steps=20)
+    fit(tmp_path / "en", steps=20, languages=("en",))
+    origin = HashEncoder.load(tmp_path / "en" / checkpoint.BEST).checkpoint.provenance
+    assert origin.languages == ("en",)
+    assert not np.array_equal(codes(tmp_path / "both"), codes(tmp_path / "en"))
+
+
 def test_interrupted_training_leaves_a_checkpoint_that_works(tmp_path: Path) -> None:
     def interrupt(done: float, _total: float | None, _message: str) -> None:
         if done == 45:
