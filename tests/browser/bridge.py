@@ -55,7 +55,9 @@ window.kernelBecomes = (change) => {
   if (change.status) window.kernel.statusListeners.forEach((call) => call(window.kernel, change.status));
 };
 window.fromKernel = (name, value) => {
-  if (name === "msg:custom") return listeners[name]?.forEach((call) => call(value, []));
+  if (name === "msg:custom") {
+    return listeners[name]?.forEach((call) => call(value.content, revive(value.buffers)));
+  }
   traits[name] = revive(value);
   listeners[`change:${name}`]?.forEach((call) => call());
 };
@@ -103,7 +105,9 @@ class Bridge:
             name for name in panel.trait_names(sync=True) if name in ("state", "curves", "live", "setup")
         ]
         panel.observe(lambda change: self._news.append((change["name"], change["new"])), names)
-        panel.send = lambda content, buffers=None: self._news.append(("msg:custom", content))  # type: ignore[method-assign]
+        panel.send = lambda content, buffers=None: self._news.append(  # type: ignore[method-assign]
+            ("msg:custom", {"content": content, "buffers": list(buffers or [])})
+        )
         traits = json.dumps({name: _plain(getattr(panel, name)) for name in names})
         style = panel._css
         page = _PAGE % (

@@ -1,5 +1,6 @@
 """An adapter whose index holds pictures of coloured shapes, named in English and Korean."""
 
+import base64
 import io
 import json
 from collections.abc import Sequence
@@ -123,6 +124,24 @@ class Shapes(wb.BaseAdapter):
         self, index: dict[str, bytes], item_id: str, k: int, options: SearchOptions
     ) -> wb.SearchResult:
         return self.search_by_image(index, index[item_id], k, options)
+
+    def explain(
+        self, index: dict[str, bytes], left: wb.Term, right: wb.Term, options: SearchOptions
+    ) -> wb.Explanation:
+        if right.value == "rain":
+            raise wb.BadInput("rain is not explained", hint="Take another.")
+        picture = base64.b64encode(index[right.value]).decode()
+        rows = [
+            {"name": "1 to 8", "left": "00110011", "right": "01110011", "note": "distance: 1"},
+            {"name": "9 to 72", "left": "0" * 64, "right": "0" * 63 + "1"},
+        ]
+        data = {"labels": ["<i>left</i>", "right"], "rows": rows}
+        return wb.Explanation(
+            summary=f"2 of {options.length} differ",
+            left=wb.Side(by=left.by, caption=f"<i>{left.value if left.by == 'text' else left.name}</i>"),
+            right=wb.Side(by="item", caption=right.value, id=right.value, thumbnail=picture),
+            views=[wb.View(kind="cells", title="Codes", data=data)],
+        )
 
     def sample_queries(self, index: dict[str, bytes]) -> Sequence[wb.SampleQuery]:
         return (wb.SampleQuery("dog", "en"), wb.SampleQuery("강아지", "ko"), wb.SampleQuery("피자", "ko"))

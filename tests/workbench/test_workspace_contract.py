@@ -735,6 +735,10 @@ def test_an_index_is_searched(ws: wb.BaseWorkspace) -> None:
     assert searcher.by_image(b"pizza", k=1)[0].id == "pizza"
     assert searcher.adapter.offers("search_by_text")
     assert not searcher.adapter.offers("search_by_item")
+    why = searcher.explain(wb.Term("image", b"dot", "a.png"), found[0])
+    assert (why.left.by, why.right.id, why.views[0].kind) == ("image", "강아지", "cells")
+    with pytest.raises(wb.NotFound, match="no item 'x'"):
+        searcher.explain("dog", wb.Term("item", "x"))
 
 
 @pytest.mark.parametrize(

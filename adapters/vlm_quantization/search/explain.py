@@ -111,7 +111,7 @@ def _distances(
     columns = [{"key": "way", "label": "Compared by"}, {"key": "value", "label": "Result"}]
     if told:
         columns += [{"key": "limit", "label": "Counts as near"}, {"key": "near", "label": "Near"}]
-        notes = [*notes, "One in a thousand unrelated pairs of this index is as near as what counts as near."]
+        notes = [*notes, "Near: nearer than all but one in a thousand unrelated pairs of this index."]
     return wb.View(
         kind="retrieval_table",
         title="Distance at each length",

@@ -12,6 +12,7 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
+from tests.workbench.conftest import make_index
 from workbench import cli
 from workbench.commands.demo import filled_in
 from workbench.jobs import submission
@@ -318,6 +319,31 @@ def test_a_long_caption_takes_one_line_of_a_table(command: Cli) -> None:
     assert "a very long caption in lines a very" in table
     assert "…" in table
     assert command.json("search", "text", "a", "-k", "2")["hits"][0]["caption"] == long
+
+
+def test_why_two_things_are_near(command: Cli, tmp_path: Path) -> None:
+    make_index(command.home.path, "words")
+    (picture := tmp_path / "a.png").write_bytes(b"pizza")
+    out = command.json("explain", "강아지", "dogs")
+    assert (out["left"]["by"], out["left"]["id"]) == ("item", "강아지")  # an item's id, then a text
+    assert (out["right"]["by"], out["right"]["caption"]) == ("text", "dogs")
+    assert (out["index"], out["views"][0]["kind"]) == ("words", "cells")
+    text = command("explain", "text:dog", f"image:{picture}", "--index", "words")
+    assert "A: dog (text)" in text
+    assert "B: pizza (picture)" in text
+    assert "A ...x..xx" not in text
+    assert "^" in text
+    assert command.json("explain", "item:dog", str(picture))["right"]["by"] == "image"
+    for arguments, says in (
+        (("item:cat", "dog"), "no item 'cat'"),
+        (("cat.jpg", "dog"), r"'cat.jpg': no such file"),
+        (("image:cat", "dog"), "'cat' cannot be read: No such file"),
+        ((" ", "dog"), "empty"),
+        (("text:", "dog"), "empty"),
+        (("a", "dog", "-o", "colour=red"), "unknown option"),
+    ):
+        command("explain", *arguments, code=2)
+        assert re.search(says, command.err)
 
 
 def test_several_indexes_need_a_choice(command: Cli) -> None:

@@ -65,6 +65,8 @@ def test_an_index_is_searched_as_if_it_were_opened_here(
     for query, k in (("dog", 2), ("강아지", 5)):
         assert there.by_text(query, k).hits == here.by_text(query, k).hits
     assert there.by_image(b"pizza", 1)[0].id == "pizza"
+    for pair in (("dog", wb.Term("item", "dot")), (b"pizza", b"dog")):
+        assert there.explain(*pair) == here.explain(*pair)
     assert there.schema == here.schema
     assert there.describe() == here.describe()
     assert there.sample_queries() == here.sample_queries()

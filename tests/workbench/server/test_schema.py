@@ -148,6 +148,12 @@ ANSWERS: list[tuple[str, str, str, Any]] = [
     ("POST", "search/text", "search/text", {"index": "words", "query": "강아지", "k": 3}),
     ("POST", "search/image", "search/image", {"index": "words", "image": "ZG9n"}),
     ("POST", "search/item", "search/item", {"index": "words", "item": "dog"}),
+    (
+        "POST",
+        "search/explain",
+        "search/explain",
+        {"index": "words", "left": {"text": "dog"}, "right": {"item": "dot"}},
+    ),
     ("POST", "jobs/eval", "jobs/eval", {"adapter": "toy", "options": {"k": 2}, "fail_below": {"R@2": 0.1}}),
     ("POST", "jobs/train", "jobs/train", {"adapter": "toy", "options": {"steps": 1}}),
     ("POST", "jobs/index-build", "jobs/index-build", {"adapter": "toy", "options": {"name": "more"}}),

@@ -308,6 +308,11 @@ WRONG_TYPES = [
     ("search/image", {"index": "words", "image": 5}),
     ("search/image", {"index": "words", "image": ""}),
     ("search/item", {"index": "words", "item": None}),
+    ("search/explain", {"index": "words", "left": {"text": "a"}}),
+    ("search/explain", {"index": "words", "left": {"text": "a"}, "right": {}}),
+    ("search/explain", {"index": "words", "left": {"text": "a"}, "right": {"text": "a", "item": "b"}}),
+    ("search/explain", {"index": "words", "left": {"text": ""}, "right": {"text": "a"}}),
+    ("search/explain", {"index": "words", "left": "a", "right": {"text": "a"}}),
     ("runs", {"key": "k" * 32}),
     ("runs", {"key": "k", "experiment": "e"}),
     ("runs", {"key": "../" * 8, "experiment": "e"}),
@@ -345,6 +350,8 @@ def test_a_schema_violation_is_422_with_each_problem(live: Live, path: str, body
     assert error_of(answer)["details"]["problems"]
 
 
+_TWO = {"left": {"text": "dog"}, "right": {"item": "no such item"}}
+
 DEEP: dict[str, Any] = {}
 for _ in range(700):
     DEEP = {"a": DEEP}
@@ -369,6 +376,10 @@ for _ in range(700):
         ("search/image", {"index": "words", "image": "A" * (28 * 2**20 - 100)}, 413, "TooLarge"),
         ("search/image", {"index": "words", "image": "A" * (29 * 2**20)}, 413, "TooLarge"),
         ("search/item", {"index": "words", "item": "dog"}, 501, "NotSupported"),
+        ("search/explain", {"index": "wrds", **_TWO}, 404, "UnknownIndex"),
+        ("search/explain", {"index": "words", **_TWO}, 404, "NotFound"),
+        ("search/explain", {"index": "words", **_TWO, "right": {"text": " "}}, 400, "BadInput"),
+        ("search/explain", {"index": "words", **_TWO, "right": {"image": "%%%"}}, 400, "BadInput"),
         ("jobs/99/cancel", None, 404, "UnknownJob"),
         ("jobs/x/cancel", None, 404, "UnknownJob"),
         ("jobs/99/retry", None, 404, "UnknownJob"),
@@ -846,7 +857,7 @@ def test_a_stream_ends_when_its_reader_disconnects(live: Live, owner: wb.Workspa
 def test_an_index_is_described_and_searched(live: Live) -> None:
     assert {"name": "words", "adapter": "toy"} in live.get("indexes").json()["indexes"]
     about = live.get("indexes/words").json()
-    assert (about["adapter"], about["offers"]) == ("toy", ["search_by_text", "search_by_image"])
+    assert (about["adapter"], about["offers"]) == ("toy", ["search_by_text", "search_by_image", "explain"])
     assert about["samples"][1] == {"text": "강아지", "language": "ko"}
     answer = live.post("search/text", {"index": "words", "query": "강아지", "k": 2}).json()
     assert [hit["id"] for hit in answer["hits"]] == ["강아지", "강"]
@@ -854,6 +865,10 @@ def test_an_index_is_described_and_searched(live: Live) -> None:
     picture = base64.b64encode(b"pizza").decode()
     answer = live.post("search/image", {"index": "words", "image": picture, "k": 1}).json()
     assert answer["hits"][0]["id"] == "pizza"
+    sides = {"left": {"image": picture, "name": "a.png"}, "right": {"item": "dog"}}
+    why = live.post("search/explain", {"index": "words", **sides}).json()
+    assert (why["left"]["by"], why["right"]["id"]) == ("image", "dog")
+    assert why["views"][0]["kind"] == "cells"
 
 
 def test_adapters_are_listed_broken_ones_with_their_problem(live: Live) -> None:

@@ -63,7 +63,7 @@ def explanation_html(explanation: Explanation) -> str:
     return (
         f'<div class="wb-result wb-explained">{result_style()}'
         f'<div class="wb-compared-sides">{sides}</div>'
-        f'<p class="wb-lead">{escape(explanation.summary)}</p>{views}</div>'
+        f'<p class="wb-lead">{escape(explanation.summary)}</p><div class="wb-whys">{views}</div></div>'
     )
 
 
@@ -300,7 +300,7 @@ def _cells(view: View) -> str:
             f'<div class="wb-cells-row"><p>{head}</p>'
             f'<div class="wb-cells" role="img" aria-label="{description}">{pairs}</div></div>'
         )
-    key = f'<p class="wb-note">Above: {labels[0]}. Below: {labels[1]}. Marked: different.</p>'
+    key = f'<p class="wb-note wb-cells-key">Above: {labels[0]}. Below: {labels[1]}. Marked: different.</p>'
     return key + "".join(parts) if parts else '<p class="wb-none">Nothing to compare.</p>'
 
 

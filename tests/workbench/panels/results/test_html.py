@@ -192,7 +192,7 @@ def test_data_that_do_not_fit_are_refused_by_name(kind: str, data: dict[str, Any
 def test_an_unknown_kind_lists_the_known_ones() -> None:
     view = wb.View.model_construct(kind="hologram", title="A view", data={}, notes=[])
     with pytest.raises(
-        wb.BadInput, match=r"hologram.*known: curve, image_grid, metrics_table, retrieval_table"
+        wb.BadInput, match=r"hologram.*known: cells, curve, image_grid, metrics_table, retrieval_table"
     ):
         render_html(wb.Result.model_construct(views=[view], summary="", metrics={}, warnings=[], made={}))
 

@@ -127,6 +127,56 @@ def test_an_invalid_request_is_answered_with_the_problem(
     assert [part for part in parts if part not in answer["message"]] == []
 
 
+def explaining(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> list[tuple[wb.Term, wb.Term]]:
+    """Let the adapter explain; return the list of what it is asked."""
+    asked: list[tuple[wb.Term, wb.Term]] = []
+
+    def explain(self: Any, index: Any, left: wb.Term, right: wb.Term, options: Options) -> wb.Explanation:
+        asked.append((left, right))
+        side = wb.Side(by="text", caption="<b>")
+        return wb.Explanation(summary=f"at {options.length}", left=side, right=side, views=[])
+
+    monkeypatch.setattr(Pictures, "explain", explain)
+    return asked
+
+
+def test_why_a_hit_was_found_is_drawn_for_the_owner(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sent.panel.setup["explain"] is False
+    refused = sent.ask(type="explain", by="text", query="dog", hit="a")
+    assert (refused["type"], refused["html"]) == ("explanation", "")
+    assert "does not offer explain" in refused["message"]
+    asked = explaining(sent, monkeypatch)
+    assert SearchPanel(Searcher(Pictures(), None, "index")).setup["explain"] is True
+    answer = sent.ask(type="explain", by="text", query="dog", hit="a", options={"length": 8})
+    assert (answer["type"], answer["seq"], answer["message"]) == ("explanation", 7, "")
+    assert "at 8" in answer["html"]
+    assert "&lt;b&gt;" in answer["html"]
+    sent.ask(type="explain", by="image", name="my.png", hit="a", buffers=[memoryview(b"12345")])
+    assert asked == [
+        (wb.Term("text", "dog"), wb.Term("item", "a")),
+        (wb.Term("image", b"12345", "my.png"), wb.Term("item", "a")),
+    ]
+    for wrong, says in (
+        ({"hit": 3}, "hit must be text"),
+        ({"hit": "x" * 1001}, "1,000 characters"),
+        ({"hit": "a", "options": {"length": 24}}, "length: Input should be"),
+        ({"hit": "a", "by": "smell"}, "by must be one of"),
+    ):
+        assert says in sent.ask(type="explain", **{"by": "text", "query": "dog", **wrong})["message"]
+
+
+def test_a_visitor_of_a_published_page_gets_no_explanation(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = explaining(sent, monkeypatch)
+    monkeypatch.setenv(PUBLISHED, "1")
+    assert SearchPanel(Searcher(Pictures(), None, "index")).setup["explain"] is False
+    answer = sent.ask(type="explain", by="text", query="dog", hit="a")  # whatever the page sends
+    assert answer["html"] == ""
+    assert answer["message"]
+    assert asked == []
+
+
 def test_a_picture_over_the_limit_is_refused_even_if_the_page_sends_it(sent: Sent) -> None:
     answer = sent.ask(by="image", buffers=[bytes(MAX_IMAGE_BYTES + 1)])
     assert answer["type"] == "error"
