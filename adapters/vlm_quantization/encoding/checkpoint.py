@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -33,6 +34,10 @@ READABLE = ("nested-code-model/1", FORMAT)
 
 #: A checkpoint larger than this is refused before it is read; a typical one is about 20 MB.
 MAX_BYTES = 2 * 2**30
+
+
+#: How a safetensors file begins: the length of its header, which is padded to as many bytes.
+_HEADER_LENGTH = struct.Struct("<Q")
 
 
 LAST = "last.safetensors"
@@ -193,7 +198,7 @@ def write_model(
     ValueError
         As for :func:`write_checkpoint`.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     shapes = config.shapes()
     if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
@@ -205,7 +210,12 @@ def write_model(
         "digest": _digest(tensors),
     }
     contiguous = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}
-    save_file(contiguous, path, metadata)
+    data = save(contiguous, metadata)
+    # the library writes the header's keys in a random order: an index that is built again would be another
+    start = _HEADER_LENGTH.size + _HEADER_LENGTH.unpack(data[: _HEADER_LENGTH.size])[0]
+    header = json.dumps(json.loads(data[_HEADER_LENGTH.size : start]), sort_keys=True).encode()
+    header += b" " * (-len(header) % _HEADER_LENGTH.size)
+    path.write_bytes(_HEADER_LENGTH.pack(len(header)) + header + data[start:])
 
 
 def format_of(path: Path) -> str:

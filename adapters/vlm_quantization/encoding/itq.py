@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 ITQ_ROUNDS = 50
 
 
-#: Number of components that a nested code rounds. Bits beyond it round them once more, in another rotation: on
-#: drawings of emoji, of which half were fitted, the drawing of the same concept in another style is then among
-#: the first ten for .47 of the queries at 128 bits; with 64 further components it is so for .40.
+#: Number of components that a nested code rounds. Bits beyond it round them once more, in another rotation:
+#: on drawings of emoji, of which half were fitted, the drawing of the same concept in another style is then
+#: among the first ten for .47 of the queries at 128 bits; with 64 further components it is so for .40.
 NESTED_COMPONENTS = 64
 
 

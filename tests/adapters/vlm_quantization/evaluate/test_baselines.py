@@ -3,6 +3,7 @@ import pytest
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes
+from adapters.vlm_quantization.encoding.itq import itq_rotation, principal_axes
 from adapters.vlm_quantization.evaluate import baselines
 from adapters.vlm_quantization.evaluate.baselines import (
     evaluate_float_query,
@@ -10,7 +11,6 @@ from adapters.vlm_quantization.evaluate.baselines import (
     fit_baselines,
     retention,
 )
-from adapters.vlm_quantization.encoding.itq import itq_rotation, principal_axes
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
 from adapters.vlm_quantization.metrics.relevance import SameItem
 
