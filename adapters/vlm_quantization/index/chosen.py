@@ -66,8 +66,9 @@ def choose_codes(workspace: WorkspaceView, options: IndexOptions) -> Chosen:
                 hint="Leave out the encoder, or the run.",
             )
         return _trained(run, checkpoint, options)
-    if run := _fitting_run(workspace, options):
-        return _trained(run, published(run), options)
+    fitting = _fitting_run(workspace, options)
+    if fitting is not None:
+        return _trained(fitting, published(fitting), options)
     if options.codes == "trained":
         of = f" of encoder {options.encoder!r}" if options.encoder else ""
         raise BadInput(f"no run{of} has a checkpoint yet", hint="Train one first, or use codes=itq.")

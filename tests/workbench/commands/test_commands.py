@@ -85,6 +85,7 @@ CALLS = [
     ("import mlflow", ["{mlruns}"], 0),
     ("import tensorboard", ["{board}"], 0),
     ("search", ["text", "dog"], 0),
+    ("index", ["pets", "--name", "quick", "--adapter", "toy"], 0),
     ("new adapter", ["my_model", "--into", "{tmp}"], 0),
     ("completion", ["bash"], 0),
     ("demo", ["--adapter", "toy", "--no-serve"], 0),
