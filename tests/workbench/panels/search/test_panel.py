@@ -112,7 +112,7 @@ def photos(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> Sent:
     """A panel of an index of files."""
 
     def find(self: Any, index: Any, item_id: str, k: int, options: Options) -> wb.SearchResult:
-        near = [wb.Hit("2019/kept.jpg", 1.0, path="/home/ann/photos/2019/kept.jpg"), wb.Hit("drawn", 0.5)]
+        near = [wb.Hit("spring/kept.jpg", 1.0, path="/home/annika/photos/spring/kept.jpg"), wb.Hit("drawn", 0.5)]
         return wb.SearchResult(near, note=item_id)
 
     monkeypatch.setattr(Pictures, "search_by_item", find)
@@ -122,7 +122,7 @@ def photos(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> Sent:
 def test_a_notebook_shows_where_pictures_are(photos: Sent) -> None:
     hits = photos.ask(by="item", item="x")["hits"]
     assert [(hit["id"], hit["path"]) for hit in hits] == [
-        ("2019/kept.jpg", "/home/ann/photos/2019/kept.jpg"),
+        ("spring/kept.jpg", "/home/annika/photos/spring/kept.jpg"),
         ("drawn", ""),
     ]
 
@@ -132,15 +132,15 @@ def test_a_visitor_never_receives_a_path_unless_the_publisher_says_so(
 ) -> None:
     monkeypatch.setenv(PUBLISHED, "1")
     answer = photos.ask(by="item", item="x")
-    for part in ("ann", "2019", "kept.jpg", "photos"):
+    for part in ("annika", "spring", "kept.jpg", "photos"):
         assert part not in json.dumps([answer, photos.panel.setup])
     first, second = answer["hits"]
     assert (first["path"], first["caption"], second["id"]) == ("", "Picture", "drawn")
     # The stand-in finds the item; one of another panel's is only an unknown id.
-    assert photos.ask(by="item", item=first["id"])["note"] == "2019/kept.jpg"
+    assert photos.ask(by="item", item=first["id"])["note"] == "spring/kept.jpg"
     assert Sent().ask(by="item", item=first["id"])["note"] == first["id"]
     monkeypatch.setenv(SHOW_PATHS, "1")
-    assert photos.ask(by="item", item="x")["hits"][0]["path"] == "/home/ann/photos/2019/kept.jpg"
+    assert photos.ask(by="item", item="x")["hits"][0]["path"] == "/home/annika/photos/spring/kept.jpg"
 
 
 def test_a_page_forgets_the_oldest_stand_ins(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
