@@ -15,6 +15,7 @@ from collections.abc import Sequence
 # Only what the parser needs; heavy modules are imported by the commands that use them.
 from workbench.commands import (
     completion,
+    data,
     demo,
     doctor,
     explain,
@@ -46,7 +47,7 @@ _OF_THE_SYSTEM = frozenset(
 )
 
 #: In the order of the help.
-FAMILIES = (demo, jobs, worker, runs, imports, search, explain, index, serve, doctor, new, completion)
+FAMILIES = (demo, data, jobs, worker, runs, imports, search, explain, index, serve, doctor, new, completion)
 
 
 def make_parser() -> Parser:

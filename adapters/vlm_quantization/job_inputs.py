@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
 from adapters.vlm_quantization.data.sources import check_source, why_no_captions
@@ -16,9 +16,10 @@ from workbench import BadInput, MissingExtra, UnknownCheckpoint, UnknownRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from adapters.vlm_quantization.data.collection import CaptionedImages
-    from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from adapters.vlm_quantization.options import EvalOptions
+    from adapters.vlm_quantization.codes import Encoder
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+    from adapters.vlm_quantization.evaluate.subject import Origin, Subject
+    from adapters.vlm_quantization.options import FamilyEvalOptions
     from workbench import JobContext, Run, WorkspaceView
 
 
@@ -27,17 +28,41 @@ def stages(job: JobContext) -> Callable[..., AbstractContextManager[Any]]:
     return getattr(job, "stage", lambda *_: nullcontext())
 
 
-def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator[tuple[str, str]]:
+class Family(Protocol):
+    """What the jobs need of the family that they run for."""
+
+    name: ClassVar[str]
+
+    def load_model(self, path: Path) -> Encoder:
+        """Open a checkpoint."""
+
+    def origin(self, run: Run, encoder: Any) -> Origin:
+        """Return where a model comes from."""
+
+    def subject(
+        self, encoder: Any, collection: CaptionedImages, cache: Path, progress: OnProgress | None
+    ) -> Subject:
+        """Return a model for an evaluation on a collection."""
+
+    def with_known_pictures(self, encoder: Any, collection: CaptionedImages, cache: Path) -> Encoder:
+        """Return the encoder, or one that reuses what an earlier job computed for these pictures."""
+
+
+def find_problems(
+    task: str, options: Any, workspace: WorkspaceView, family: Family
+) -> Iterator[tuple[str, str]]:
     """Yield what keeps a job from beginning, as pairs of option and message; nothing is opened or read.
 
     Parameters
     ----------
     task : {"train", "eval", "index_build"}
         The job's type.
-    options : TrainOptions, EvalOptions or IndexOptions
+    options : TrainOptions, FamilyEvalOptions or IndexOptions
         Its options.
     workspace : workbench.WorkspaceView
         The workspace with the runs.
+    family : Family
+        The adapter whose job it is.
     """
     if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
         yield "name", problem
@@ -49,7 +74,7 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
         yield "collection", problem
     if task == "train" and (problem := _refused(lambda: check_encoder(options.encoder))):
         yield "encoder", problem
-    if task == "index_build":
+    if task == "index_build" and hasattr(options, "codes"):
         if options.encoder and (problem := _refused(lambda: check_encoder(options.encoder))):
             yield "encoder", problem
         trained = options.run is not None or bool(options.checkpoint)
@@ -65,7 +90,7 @@ def find_problems(task: str, options: Any, workspace: WorkspaceView) -> Iterator
         return
     checkpoint = options.checkpoint or BEST
     try:
-        run = _run_of(workspace, options.run, checkpoint)
+        run = _run_of(workspace, options.run, checkpoint, family)
     except (UnknownRun, BadInput) as error:
         yield "run", f"{error.message}. {error.help}".rstrip(". ")
         return
@@ -95,29 +120,40 @@ def _expected(workspace: WorkspaceView) -> bool:
     return workspace.count_jobs("train", ("queued", "running")) > 0
 
 
-def choose_run(workspace: WorkspaceView, run_id: int | None, checkpoint: str) -> Run:
-    """Return the requested run, or the newest run that has the checkpoint.
+def choose_run(workspace: WorkspaceView, run_id: int | None, checkpoint: str, family: Family) -> Run:
+    """Return the requested run, or the family's newest run that has the checkpoint.
 
     Raises
     ------
     UnknownRun
         No run has that id.
     BadInput
-        The run has no such checkpoint, or no run has one.
+        The run is of another family or has no such checkpoint, or no run has one.
     """
-    run = _run_of(workspace, run_id, checkpoint)
+    run = _run_of(workspace, run_id, checkpoint, family)
     if checkpoint not in checkpoint_names(run):
         raise BadInput(_no_checkpoint(run, checkpoint))
     return run
 
 
-def _run_of(workspace: WorkspaceView, run_id: int | None, checkpoint: str) -> Run:
+def _run_of(workspace: WorkspaceView, run_id: int | None, checkpoint: str, family: Family) -> Run:
     if run_id is not None:
-        return workspace.run(run_id)
+        run = workspace.run(run_id)
+        if (owner := family_of(run)) != family.name:
+            raise BadInput(
+                f"run {run.id} ({run.name}) was trained by adapter {owner!r}, not by {family.name!r}",
+                hint="Choose another run.",
+            )
+        return run
     for run in workspace.runs():
-        if checkpoint in checkpoint_names(run):
+        if family_of(run) == family.name and checkpoint in checkpoint_names(run):
             return run
     raise BadInput(f"no run has a checkpoint {checkpoint!r} yet", hint="Train a model first.")
+
+
+def family_of(run: Run) -> str:
+    """Return the adapter that trained a run; the runs of the first family do not name it."""
+    return str(run.config.get("adapter", "vlm_quantization"))
 
 
 def _no_checkpoint(run: Run, checkpoint: str) -> str:
@@ -142,7 +178,7 @@ def collection_of(run: Run) -> str:
     return name
 
 
-def other_seeds(workspace: WorkspaceView, run: Run, options: EvalOptions) -> dict[int, Run]:
+def other_seeds(workspace: WorkspaceView, run: Run, options: FamilyEvalOptions) -> dict[int, Run]:
     """Return for each further seed the newest run that differs from the chosen one only in its seed.
 
     Raises
@@ -180,11 +216,18 @@ def checkpoint_names(run: Run) -> list[str]:
     return [file.name for file in run.checkpoints()]
 
 
-def open_encoder(run: Run, checkpoint: str) -> HashEncoder:
-    """Open a checkpoint of a run."""
-    from adapters.vlm_quantization.encoding.encoder import HashEncoder
+def open_encoder(run: Run, checkpoint: str, family: Family) -> Any:
+    """Open a checkpoint of a run with the adapter that trained it."""
+    return family.load_model(Path(run.checkpoint(checkpoint)))
 
-    return HashEncoder.load(Path(run.checkpoint(checkpoint)))
+
+def refuse_without_captions(collection: CaptionedImages) -> None:
+    """Raise unless a collection has captions to train on."""
+    if not collection.languages:
+        raise BadInput(
+            f"collection {collection.name!r} has no captions, so there is nothing to train on",
+            hint="A folder's captions can come from its files' names: PATH?captions_from=name",
+        )
 
 
 def problems_of(collection: CaptionedImages, job: JobContext) -> list[str]:

@@ -143,25 +143,15 @@ class CrossModalHashModel(nn.Module):
         self.image_mean.copy_(torch.from_numpy(mean))
         self.image_projection.copy_(torch.from_numpy(projection))
 
-    def fit_text_components(
-        self,
-        features: NDArray[np.float32],
-        pairs: NDArray[np.float32] | None = None,
-        agreement: float = 0.0,
-    ) -> None:
+    def fit_text_components(self, features: NDArray[np.float32]) -> None:
         """Fit the principal components that frozen text features are reduced to, as those of pictures.
 
         Parameters
         ----------
         features : ndarray, float32, shape (n, text_dim)
             Features of the training texts only.
-        pairs : ndarray, float32, shape (m, 2, text_dim), optional
-            Features of pairs of texts of one concept, such as its names in two languages: a component in
-            which these differ tells languages apart rather than concepts, so it counts less.
-        agreement : float
-            0 turns this scaling off.
         """
-        mean, projection = _fitted(features, self.config.text_components, pairs, agreement)
+        mean, projection = _fitted(features, self.config.text_components)
         self.text_mean.copy_(torch.from_numpy(mean))
         self.text_projection.copy_(torch.from_numpy(projection))
 
@@ -291,7 +281,10 @@ class CrossModalHashModel(nn.Module):
 
 
 def _fitted(
-    features: NDArray[np.float32], n: int, pairs: NDArray[np.float32] | None, agreement: float
+    features: NDArray[np.float32],
+    n: int,
+    pairs: NDArray[np.float32] | None = None,
+    agreement: float = 0.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the mean, and the projection to n components; see ``CrossModalHashModel.fit_components``."""
     mean, deviation, standard, axes = _principal(features, n)

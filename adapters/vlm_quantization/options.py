@@ -71,6 +71,14 @@ def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
 Lengths = Annotated[tuple[int, ...], AfterValidator(_known_lengths)]
 
 
+class FamilyTrainOptions(CollectionOptions):
+    """Train a model on the training part of a collection."""
+
+    experiment: str = Field("pictures", title="Experiment", min_length=1)
+    name: str = Field("model", title="Run name", min_length=1)
+    seed: int = Field(0, ge=0, title="Seed")
+
+
 class TrainOptions(CollectionOptions):
     """Train hash heads on frozen features of pictures and texts, and an n-gram table from scratch."""
 
@@ -147,14 +155,6 @@ class TrainOptions(CollectionOptions):
         title="Agreement of drawings",
         description="How strongly to downweight components in which drawings of one concept differ",
     )
-    text_agreement: float = Field(
-        0.5,
-        ge=0,
-        le=4,
-        title="Agreement of names",
-        description="How strongly to downweight text components in which a concept's names in two languages "
-        "differ",
-    )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
     ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")
     part_dropout: float = Field(
@@ -221,7 +221,7 @@ class TrainOptions(CollectionOptions):
         return self
 
 
-class EvalOptions(Options):
+class FamilyEvalOptions(Options):
     """Evaluate a checkpoint on held-out drawings and held-out concepts."""
 
     run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
@@ -246,11 +246,6 @@ class EvalOptions(Options):
         title="Baselines",
         description="Signs of the float features, random hyperplanes, PCA-sign, ITQ, rescoring",
     )
-    single_length: bool = Field(
-        False,
-        title="Separately trained codes",
-        description="Train a separate code for each length as a baseline: one training per length",
-    )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), title="Seeds", description="Also evaluate the runs with these seeds in the same experiment"
     )
@@ -260,23 +255,41 @@ class EvalOptions(Options):
     )
 
 
-Codes = Literal["auto", "trained", "itq", "sign"]
+class EvalOptions(FamilyEvalOptions):
+    """Evaluate a checkpoint on held-out drawings and held-out concepts."""
 
-
-class IndexOptions(Options):
-    """Build a searchable index of a collection with a checkpoint, or with codes that need no training."""
-
-    name: str = Field("emoji", title="Index name", min_length=1)
-    run: int | None = Field(
-        None,
-        title="Run",
-        description="Empty: the newest run that has a checkpoint, of the encoder if one is named",
+    single_length: bool = Field(
+        False,
+        title="Separately trained codes",
+        description="Train a separate code for each length as a baseline: one training per length",
     )
+
+
+class FamilyIndexOptions(Options):
+    """Build a searchable index of a collection with a checkpoint."""
+
+    name: str = Field("pictures", title="Index name", min_length=1)
+    run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
     checkpoint: str = Field(
         "",
         title="Checkpoint",
         description="Empty: the refit on all pictures if the run has one, else the best",
     )
+    collection: CollectionSource = Field(
+        "",
+        title="Collection",
+        description="Empty: the collection the run was trained on; else any that training takes, or a folder "
+        "of pictures without captions",
+    )
+
+
+Codes = Literal["auto", "trained", "itq", "sign"]
+
+
+class IndexOptions(FamilyIndexOptions):
+    """Build a searchable index of a collection with a checkpoint, or with codes that need no training."""
+
+    name: str = Field("emoji", title="Index name", min_length=1)
     encoder: EncoderName = Field(
         "", title="Encoder", description=f"Empty: the run's, or else packaged. {registry.FORMS}"
     )
@@ -284,13 +297,7 @@ class IndexOptions(Options):
         "auto",
         title="Codes",
         description="'trained': of a run; 'itq', 'sign': fitted to a sample of the pictures, without "
-        "training; 'auto': trained if there is a run, else ITQ",
-    )
-    collection: CollectionSource = Field(
-        "",
-        title="Collection",
-        description="Empty: the collection the run was trained on; else any that training takes, or a folder "
-        "of pictures without captions",
+        "training; 'auto': trained if there is a run (of this encoder, if one is named), else ITQ",
     )
 
 

@@ -9,7 +9,7 @@ Adapters are declared in the entry-point group ``workbench.adapters``; the entry
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -123,6 +123,29 @@ class BaseAdapter:
         """
         return None
 
+    def check_data(
+        self,
+        source: str,
+        folder: Path,
+        *,
+        thorough: bool = False,
+        progress: Callable[[float, float | None, str], None] | None = None,
+    ) -> Result:
+        """Say what a source of data holds, before anything long is started with it.
+
+        Parameters
+        ----------
+        source : str
+            What the options of a training would name.
+        folder : Path
+            Where lists of problems and samples are written; ``made`` of the result names the files.
+        thorough : bool
+            Whether to open every file whole. If not, it ends in seconds, and says what was not looked at.
+        progress : callable, optional
+            Called as ``progress(done, total, message)``.
+        """
+        raise NotSupported(self.name, "check_data")
+
     def train(self, options: Any, job: JobContext) -> Result:
         """Train a model."""
         raise NotSupported(self.name, "train")
@@ -215,6 +238,14 @@ class BaseAdapter:
     def demo(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the options that ``workbench demo`` submits, by job type, in the order of submission."""
         raise NotSupported(self.name, "demo")
+
+    def template(self) -> Path | None:
+        """Return a folder of starter files for a family made of this one's parts, or None.
+
+        ``workbench new adapter NAME --from THIS`` writes them over the general ones: ``*.tmpl`` files, in
+        which ``$name``, ``$title`` and ``$distribution`` are replaced; those in ``package/`` go to ``NAME/``.
+        """
+        return None
 
     def offers(self, method: str) -> bool:
         """Return whether this adapter overrides a method of the contract."""

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from workbench.adapter.registry import adapters
+from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadName
 
 _TEMPLATE = Path(__file__).parent / "template"
@@ -25,7 +25,7 @@ _SUFFIX = ".tmpl"
 _TAKEN = frozenset({"workbench", "adapters", "tests", "test"})
 
 
-def write_adapter(name: str, into: Path) -> tuple[Path, list[str]]:
+def write_adapter(name: str, into: Path, parts_of: str = "") -> tuple[Path, list[str]]:
     """Write an adapter's package with its contract test and ``pyproject.toml``, completely or not at all.
 
     Parameters
@@ -34,6 +34,8 @@ def write_adapter(name: str, into: Path) -> tuple[Path, list[str]]:
         Name of the adapter and its package: lower-case letters, digits and ``_``, starting with a letter.
     into : Path
         The folder in which to create the folder ``name``.
+    parts_of : str
+        An installed adapter whose parts the new one is made of; empty: a complete one of its own.
 
     Returns
     -------
@@ -47,9 +49,12 @@ def write_adapter(name: str, into: Path) -> tuple[Path, list[str]]:
     BadName
         The name is not a valid package name, or is already in use.
     BadInput
-        The folder already exists, or cannot be created.
+        The folder already exists or cannot be created, or ``parts_of`` has no starter files.
+    UnknownAdapter
+        No adapter ``parts_of`` is installed.
     """
     _check(name)
+    templates = [_TEMPLATE, *_template_of(parts_of)]
     target = Path(into).expanduser().resolve() / name
     if target.exists() or target.is_symlink():
         raise BadInput(f"{target} already exists", hint="Choose another name or another --into.")
@@ -61,7 +66,7 @@ def write_adapter(name: str, into: Path) -> tuple[Path, list[str]]:
     except OSError as error:
         raise BadInput(f"{target} cannot be created: {error.strerror or error}") from None
     try:
-        files = _fill(beside, words)
+        files = _fill(beside, templates, words)
         beside.chmod(0o777 & ~_umask())
         os.rename(beside, target)  # noqa: PTH104  # fails if the folder is not empty
     except OSError as error:
@@ -84,10 +89,23 @@ def _check(name: str) -> None:
         raise BadName(message, hint=f"Choose another name, such as '{name}_search'.")
 
 
-def _fill(folder: Path, words: dict[str, str]) -> list[str]:
+def _template_of(adapter: str) -> list[Path]:
+    if not adapter:
+        return []
+    folder = get_adapter(adapter).template()
+    if folder is None:
+        offering = [one for one in adapters() if get_adapter(one).template() is not None]
+        known = f"Adapters that have some: {', '.join(offering)}." if offering else "No adapter has any."
+        raise BadInput(f"adapter {adapter!r} has no starter files for a new one", hint=known)
+    return [folder]
+
+
+def _fill(folder: Path, templates: list[Path], words: dict[str, str]) -> list[str]:
+    """Write the files of the templates; a later one's file stands for an earlier one's of the same name."""
+    sources = {path.relative_to(root): path for root in templates for path in root.rglob(f"*{_SUFFIX}")}
     files = []
-    for source in sorted(_TEMPLATE.rglob(f"*{_SUFFIX}")):
-        first, *rest = source.relative_to(_TEMPLATE).parts
+    for relative, source in sorted(sources.items()):
+        first, *rest = relative.parts
         path = folder.joinpath(words["name"] if first == "package" else first, *rest)
         path = path.with_name(path.name.removesuffix(_SUFFIX))
         path.parent.mkdir(exist_ok=True)

@@ -81,6 +81,13 @@ DOCUMENTS: Mapping[str, Shape] = {
     "jobs show": _JOB,
     "jobs logs": {"id": "whole number", "lines": ["text"], "output": _TEXT, "output_note": "text"},
     "jobs cancel": _LISTED_JOB,
+    "data check": {
+        "source": "text",
+        "adapter": "text",
+        "thorough": "true or false",
+        "folder": "text",
+        "result": _RESULT,
+    },
     "worker": {"worker": "text", "workspace": "text"},
     "runs": {
         "runs": [

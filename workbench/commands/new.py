@@ -20,12 +20,19 @@ def add(commands: Any) -> None:
     adapter.add_argument(
         "--into", metavar="DIR", default=".", help="where to create the folder NAME (default: here)"
     )
+    adapter.add_argument(
+        "--from",
+        dest="parts_of",
+        metavar="ADAPTER",
+        default="",
+        help="an installed adapter to make it out of, such as one for pictures and texts",
+    )
 
 
 def _adapter(args: argparse.Namespace) -> int:
     from workbench.adapter.scaffold import write_adapter
 
-    folder, files = write_adapter(args.name, Path(args.into))
+    folder, files = write_adapter(args.name, Path(args.into), args.parts_of)
     if args.json:
         print_document({"name": args.name, "folder": str(folder), "files": files})
         return DONE

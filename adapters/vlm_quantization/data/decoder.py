@@ -27,7 +27,19 @@ from typing import Any
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 #: Supported file formats. Naming them keeps Pillow from trying its other decoders on hostile bytes.
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+
+
+#: The same for people.
+SUPPORTED = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC"
+
+
+#: A JPEG may have this many times the pixels of other pictures: it is decoded at a part of its size.
+JPEG_TIMES = 4
+
+
+#: How HEIC files name themselves, after ``ftyp``.
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 #: Maximum number of pictures that are decoded at the same time, each in a process of its own.
@@ -125,7 +137,7 @@ def _check_chunks(data: bytes, at: int, head: str, pixels: bytes, around: int) -
 
 
 def decode(data: bytes, max_pixels: int, raise_with: str = "") -> Image.Image:
-    """Decode a JPEG, PNG or WebP picture to RGB.
+    """Decode a picture of one of the supported formats to RGB.
 
     Only the first frame is decoded. It is rotated by its EXIF orientation, composited on white, and stripped
     of metadata. A JPEG of more than :data:`DRAFT_ABOVE` pixels is decoded at a half, a quarter or an eighth
@@ -151,7 +163,7 @@ def decode(data: bytes, max_pixels: int, raise_with: str = "") -> Image.Image:
     except Refused:
         raise
     except UnidentifiedImageError:
-        raise Refused("not a picture; supported formats: JPEG, PNG, WebP") from None
+        raise _unknown(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large("too many pixels", max_pixels, raise_with) from None
     except MemoryError:
@@ -164,16 +176,44 @@ def decode(data: bytes, max_pixels: int, raise_with: str = "") -> Image.Image:
         return again
 
 
+def _unknown(data: bytes) -> Refused:
+    """Return the error of a file that no decoder takes."""
+    if _is_heic(data) and "HEIF" not in Image.OPEN:
+        return Refused(
+            "a HEIC picture, and its decoder is not installed",
+            "Save it as JPEG.",
+            'To read HEIC: pip install "notebook-workbench[data]"',
+        )
+    return Refused(f"not a picture; supported formats: {SUPPORTED}")
+
+
+def _is_heic(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIC
+
+
+def _open_heic() -> None:
+    """Let Pillow open HEIC, where the package for it is installed."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(thumbnails=False)
+
+
 def _decoded(data: bytes, max_pixels: int, raise_with: str) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+    if _is_heic(data):
+        _open_heic()
+    known = [name for name in FORMATS if name != "HEIF" or name in Image.OPEN]
+    with Image.open(io.BytesIO(data), formats=known) as opened:
         # Nothing is decoded yet. Pillow's own warning comes later than this limit, and cannot be turned into
         # an error for a single thread.
         width, height = opened.size
-        if width * height > max_pixels:
+        small = opened.format in ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it
+        if width * height > max_pixels * (JPEG_TIMES if small else 1):
             size = f"{width} × {height} is {width * height / 1e6:.0f} million pixels"
-            raise _too_large(size, max_pixels, raise_with)
-        if opened.format == "JPEG" and width * height > DRAFT_ABOVE:
-            scale = next((one for one in (2, 4, 8) if width * height <= one * one * DRAFT_ABOVE), 8)
+            raise _too_large(size, max_pixels * (JPEG_TIMES if small else 1), raise_with)
+        whole = min(DRAFT_ABOVE, max_pixels)
+        if small and width * height > whole:
+            scale = next((one for one in (2, 4, 8) if width * height <= one * one * whole), 8)
             opened.draft(None, (max(width // scale, 1), max(height // scale, 1)))
         return _on_white(ImageOps.exif_transpose(opened))
 
@@ -188,6 +228,10 @@ def _on_white(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         # Pillow would clip 16-bit grey at 255, which makes nearly everything white.
         picture = picture.point(lambda value: value / 256).convert("L")
+    elif picture.mode in ("I", "F"):
+        low, high = picture.getextrema()
+        scale = 255 / (high - low) if high > low else 0.0
+        picture = picture.convert("F").point(lambda value: value * scale - low * scale).convert("L")
     if picture.has_transparency_data:
         overlay = picture.convert("RGBA")
         flat = Image.new("RGBA", overlay.size, "white")

@@ -86,7 +86,8 @@ def pixels_of_picture(source: bytes | Path, max_pixels: int, raise_with: str) ->
     with _POOL.process() as process:
         answer = process.ask(source, "pixels", max_pixels, raise_with)
         width, height = answer["size"]
-        if not 0 < width * height <= max_pixels:
+        # A JPEG decoded at a part of its size may have a row and a column more than that part.
+        if width < 1 or height < 1 or (width - 1) * (height - 1) > max_pixels:
             raise decoder.Refused("broken picture (its size is not what it said)")
         pixels = process.read(width * height * 3)
     return Image.frombytes("RGB", (width, height), pixels)

@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
+from adapters.vlm_quantization.data.heads import fault_in_head
 from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
 from adapters.vlm_quantization.data.split_names import split_name
 from adapters.vlm_quantization.data.stored import Picture
@@ -213,7 +214,8 @@ def _without_copies(items: Sequence[Item]) -> tuple[list[Item], int]:
     """Join items with equal pixels into the first of them; return them and the number of joined ones."""
     out: dict[str, Item] = {}
     for item in items:
-        out[item.digest] = _joined(out[item.digest], item) if item.digest in out else item
+        key = item.digest or f"id {item.id}"
+        out[key] = _joined(out[key], item) if key in out else item
     return list(out.values()), len(items) - len(out)
 
 
@@ -487,7 +489,7 @@ def decoded(
     cache_dir, progress
         As in :func:`read_jsonl`.
     decode : bool
-        Whether to decode. If not, the items have no digest, and broken pictures are not found.
+        Whether to decode. If not, the items have no digest, and pictures are only judged by their first bytes.
 
     Returns
     -------
@@ -499,7 +501,13 @@ def decoded(
         problems = [UnusableLine(number, _NO_CAPTIONS) for number, item in items if not item.captions]
         items = [(number, item) for number, item in items if item.captions]
     if not decode:
-        return [item for _, item in items], problems
+        faults = [fault_in_head(item.image) for _, item in items]
+        problems += [
+            UnusableLine(number, f"{item.id}: {fault}")
+            for (number, item), fault in zip(items, faults, strict=True)
+            if fault
+        ]
+        return [item for (_, item), fault in zip(items, faults, strict=True) if not fault], problems
     cache = _DigestCache(path, cache_dir)
     kept: list[Item] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -71,11 +71,11 @@ _RAISE_WITH = f"The environment variable {MEGAPIXELS} raises the limit."
 
 
 def decode_picture(data: Picture, *, name: str = "") -> Image:
-    """Decode a JPEG, PNG or WebP picture to RGB, in a process of its own.
+    """Decode a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC picture to RGB, in a process of its own.
 
     Only the first frame is decoded. It is rotated by its EXIF orientation, composited on white, and stripped
-    of metadata. A JPEG of more than 25 million pixels, where :data:`MEGAPIXELS` allows it, is decoded at a
-    half, a quarter or an eighth of its size.
+    of metadata. A JPEG may have four times the pixels of :func:`max_pixels`; one of more than 25 million is
+    decoded at a half, a quarter or an eighth of its size.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def parse_sources(text: str) -> list[Source]:
     """
     if _exists(text):
         return [Source(text)]
-    sources = [_source(part.strip()) for part in re.split(r"\s\+\s", text.strip())]
+    sources = [_source(part.strip()) for part in re.split(r"\s\+(?:\s|$)", text)]
     if not all(source.place for source in sources):
         raise wb.BadInput(
             f"{text!r} names no collection where one is expected", hint="For example: emoji + photos.jsonl"

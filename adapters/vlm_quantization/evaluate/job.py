@@ -14,6 +14,7 @@ from adapters.vlm_quantization.evaluate.report import against_baselines, curves,
 from adapters.vlm_quantization.evaluate.report.card import leakage_view, run_card
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
 from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, refuse_other_data
+from adapters.vlm_quantization.evaluate.subject import FromFeatures
 from adapters.vlm_quantization.job_inputs import (
     choose_run,
     collection_of,
@@ -25,20 +26,19 @@ from adapters.vlm_quantization.job_inputs import (
 )
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
 from adapters.vlm_quantization.metrics.protocols import protocol_of
+from adapters.vlm_quantization.options import EvalOptions
 from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
 from adapters.vlm_quantization.train import single_length
 from adapters.vlm_quantization.views import seeds_view
 from workbench import Result, View
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.evaluate.tasks import Task
-    from adapters.vlm_quantization.options import EvalOptions
+    from adapters.vlm_quantization.job_inputs import Family
+    from adapters.vlm_quantization.options import FamilyEvalOptions
     from workbench import JobContext, Run
 
 
@@ -49,7 +49,7 @@ WORDS = {
 }
 
 
-def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
+def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) -> Result:
     """Evaluate a checkpoint on held-out drawings and held-out concepts, and write the report.
 
     Raises
@@ -57,36 +57,37 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     workbench.BadInput
         The run, checkpoint or collection is unusable, or nothing is held out to evaluate on.
     """
-    run = choose_run(job.workspace, options.run, options.checkpoint)
-    encoder = open_encoder(run, options.checkpoint)
+    run = choose_run(job.workspace, options.run, options.checkpoint, family)
+    encoder = open_encoder(run, options.checkpoint, family)
     others = other_seeds(job.workspace, run, options)
     stage = _shares(job, options, len(others))
     with stage("pictures"):
         collection = open_collection(collection_of(run), cache_dir=job.workspace.cache, progress=job.progress)
-        features = picture_features(collection, encoder.tower, job.workspace.cache, job.progress)
+        subject = family.subject(encoder, collection, job.workspace.cache, job.progress)
+    origin = family.origin(run, encoder)
     splits = make_splits(collection, run.config["split_seed"])
-    refuse_other_data(run, options.checkpoint, encoder, splits, collection)
+    refuse_other_data(run, options.checkpoint, origin, splits, collection)
     checked = check_leakage(collection, splits)
     measured_on = splits if options.flags else splits.without_flags(collection)
 
     with stage("measuring"):
-        measured = measuring.evaluate(collection, measured_on, encoder, features, options, job)
+        measured = measuring.evaluate(collection, measured_on, subject, options, job)
     words = dict(WORDS)
     if options.baselines:
         words |= {one.name: one.words for one in measuring.fitted_on(measured)}
-    if options.single_length:
+    if isinstance(options, EvalOptions) and options.single_length:
         with stage("separately trained codes"):
-            _add_single_lengths(collection, measured_on, encoder, features, run, measured, options, job)
+            _add_single_lengths(collection, measured_on, encoder, run, measured, options, job)
     metrics = metric_names.metrics_of(measured, options.ks)
     metrics |= metric_names.headlines(metrics, [task.language for task in measured])
-    by_seed = {int(encoder.checkpoint.provenance.seed): metrics}
+    by_seed = {origin.seed: metrics}
     for seed, other in others.items():
         with stage(f"seed {seed}", "seed"):
-            by_seed[seed] = metrics_of_run(other, options, collection, splits, measured_on, features, job)
+            by_seed[seed] = metrics_of_run(other, options, collection, splits, measured_on, job, family)
 
     with stage("report"):
         views = _views(collection, measured, metrics, by_seed, words, options, job.progress)
-    views += [leakage_view(checked, splits), run_card(run, options, encoder, collection, measured_on)]
+    views += [leakage_view(checked, splits), run_card(run, options, origin, collection, measured_on)]
     last = max(options.ks)
     at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
     starts = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
@@ -101,11 +102,11 @@ def run_evaluation(options: EvalOptions, job: JobContext) -> Result:
     )
 
 
-def _shares(job: JobContext, options: EvalOptions, n_seeds: int) -> Callable[..., Any]:
+def _shares(job: JobContext, options: FamilyEvalOptions, n_seeds: int) -> Callable[..., Any]:
     """Return a stage function whose shares of the progress match the cost of each stage."""
     costs = {"pictures": 3.0, "measuring": 3.0, "seed": 2.0, "report": 1.0}
     total = sum(costs.values()) + (n_seeds - 1) * costs["seed"]
-    if options.single_length:
+    if isinstance(options, EvalOptions) and options.single_length:
         costs["separately trained codes"] = 60.0
         total += 60.0
     return lambda name, kind="": stages(job)(name, costs[kind or name] / total)
@@ -115,13 +116,13 @@ def _add_single_lengths(
     collection: CaptionedImages,
     splits: Splits,
     encoder: HashEncoder,
-    features: NDArray[np.float32],
     run: Run,
     measured: Sequence[Task],
     options: EvalOptions,
     job: JobContext,
 ) -> None:
     """Train a separate code for each length and measure it on the same tasks."""
+    features = picture_features(collection, encoder.tower, job.workspace.cache)
     frozen = encoder.text_tower
     models = single_length.train_single_lengths(
         collection,
@@ -133,7 +134,7 @@ def _add_single_lengths(
         frozen and remembered_texts(collection, frozen, job.workspace.cache, job.progress),
     )
     for length, model in models.items():
-        for task in tasks.tasks(collection, splits, model, features, options):
+        for task in tasks.tasks(collection, splits, FromFeatures(model, features), options):
             nested = next(one for one in measured if one.prefix == task.prefix)
             if task.itself is None:
                 nested.records.setdefault(single_length.NAME, []).extend(
@@ -174,7 +175,7 @@ def _views(
     metrics: Mapping[str, float],
     by_seed: Mapping[int, Mapping[str, float]],
     words: Mapping[str, str],
-    options: EvalOptions,
+    options: FamilyEvalOptions,
     progress: Callable[..., None],
 ) -> list[View]:
     name = f"R@{max(options.ks)}"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS
@@ -26,15 +25,15 @@ from adapters.vlm_quantization.metrics.protocols import protocol_of
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
-    from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from adapters.vlm_quantization.options import EvalOptions
+    from adapters.vlm_quantization.evaluate.subject import Subject
+    from adapters.vlm_quantization.options import FamilyEvalOptions
 
 
 #: Maximum number of texts that baselines are fitted on; more take time without changing the result.
 MAX_FITTED_TEXTS = 4_000
 
 
-def measure(task: Task, fitted: Sequence[baselines.Baseline], options: EvalOptions) -> None:
+def measure(task: Task, fitted: Sequence[baselines.Baseline], options: FamilyEvalOptions) -> None:
     """Measure a task by every method, and store the records on the task."""
     rules = protocol_of(options.protocol)
     ks, query, gallery = options.ks, task.queries, task.gallery
@@ -48,9 +47,10 @@ def measure(task: Task, fitted: Sequence[baselines.Baseline], options: EvalOptio
     task.records[RESCORED] = baselines.evaluate_rescored(
         query.codes, gallery.codes, query.features, gallery.features, task.relevance, **at_last
     )
-    task.records[FLOAT_QUERY] = baselines.evaluate_float_query(
-        query.margins, gallery.codes, task.relevance, **at_last
-    )
+    if query.margins is not None:
+        task.records[FLOAT_QUERY] = baselines.evaluate_float_query(
+            query.margins, gallery.codes, task.relevance, **at_last
+        )
     for baseline in fitted:
         task.records[baseline.name] = baseline.evaluate(
             query.features, gallery.features, (query.kind, gallery.kind), task.relevance, **at_last
@@ -60,8 +60,7 @@ def measure(task: Task, fitted: Sequence[baselines.Baseline], options: EvalOptio
 def fit(
     collection: CaptionedImages,
     splits: Splits,
-    encoder: HashEncoder,
-    features: NDArray[np.float32],
+    subject: Subject,
     progress: OnProgress | None = None,
 ) -> list[baselines.Baseline]:
     """Fit the baselines on the training part: its pictures, and their names and keywords."""
@@ -74,8 +73,8 @@ def fit(
     if len(chosen) > MAX_FITTED_TEXTS:
         rng = np.random.Generator(np.random.PCG64(0))
         chosen = [chosen[place] for place in np.sort(rng.permutation(len(chosen))[:MAX_FITTED_TEXTS])]
-    images = encoder.encode_features(features[splits.train]).features
-    texts = encoder.encode_texts(chosen).features
+    images = subject.pictures(splits.train).features
+    texts = subject.texts(chosen).features
 
     def report(done: int, total: int) -> None:
         if progress:
@@ -92,20 +91,17 @@ def fitted_on(measured: Sequence[Task]) -> list[baselines.Baseline]:
 def evaluate(
     collection: CaptionedImages,
     splits: Splits,
-    encoder: HashEncoder,
-    features: NDArray[np.float32],
-    options: EvalOptions,
+    subject: Subject,
+    options: FamilyEvalOptions,
     job: Any,
 ) -> list[Task]:
     """Measure a checkpoint on every held-out part, in every requested direction and every language.
 
     Parameters
     ----------
-    collection, splits, encoder
+    collection, splits, subject
         The data and the model.
-    features : ndarray, float32, shape (n, d)
-        Frozen features of all pictures of the collection.
-    options : EvalOptions
+    options : FamilyEvalOptions
     job : workbench.JobContext
         Receives progress, and stops the work when cancelled.
 
@@ -116,8 +112,8 @@ def evaluate(
     """
     stage = stages(job)
     with stage("baselines", 0.5 if options.baselines else 0.01):
-        fitted = fit(collection, splits, encoder, features, job.progress) if options.baselines else []
-    measured = list(tasks(collection, splits, encoder, features, options))
+        fitted = fit(collection, splits, subject, job.progress) if options.baselines else []
+    measured = list(tasks(collection, splits, subject, options))
     if not measured:
         raise wb.BadInput(f"{collection.name!r} is too small: no held-out pictures to evaluate on")
     with stage("ranking", 0.4):

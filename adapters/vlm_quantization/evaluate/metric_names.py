@@ -14,7 +14,7 @@ from adapters.vlm_quantization.evaluate import baselines
 from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, PARTS, Task
 
 if TYPE_CHECKING:
-    from adapters.vlm_quantization.options import EvalOptions
+    from adapters.vlm_quantization.options import FamilyEvalOptions
 
 
 def metrics_of(tasks: Sequence[Task], ks: Sequence[int]) -> dict[str, float]:
@@ -40,7 +40,7 @@ def metrics_of(tasks: Sequence[Task], ks: Sequence[int]) -> dict[str, float]:
     return out
 
 
-def possible_names(options: EvalOptions) -> list[str]:
+def possible_names(options: FamilyEvalOptions) -> list[str]:
     """Return the names that an evaluation's metrics can have, the headline first; ``*`` depends on the data.
 
     The data decides on languages and on the other methods that are fitted; a metric without a value for these

@@ -9,18 +9,16 @@ from adapters.vlm_quantization.job_inputs import open_encoder
 from workbench import BadInput
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
-    from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from adapters.vlm_quantization.options import EvalOptions
+    from adapters.vlm_quantization.evaluate.subject import Origin
+    from adapters.vlm_quantization.job_inputs import Family
+    from adapters.vlm_quantization.options import FamilyEvalOptions
     from workbench import JobContext, Run
 
 
 def refuse_other_data(
-    run: Run, checkpoint: str, encoder: HashEncoder, splits: Splits, collection: CaptionedImages
+    run: Run, checkpoint: str, origin: Origin, splits: Splits, collection: CaptionedImages
 ) -> None:
     """Refuse a checkpoint that may have seen held-out data.
 
@@ -29,7 +27,7 @@ def refuse_other_data(
     BadInput
         The checkpoint was trained on other data, or on another split.
     """
-    if encoder.checkpoint.provenance.split != splits.fingerprints["train"]:
+    if origin.split != splits.fingerprints["train"]:
         raise BadInput(
             f"{checkpoint} of run {run.id} was trained on other data, or on another split, "
             f"than the current {collection.name!r}",
@@ -39,17 +37,18 @@ def refuse_other_data(
 
 def metrics_of_run(
     run: Run,
-    options: EvalOptions,
+    options: FamilyEvalOptions,
     collection: CaptionedImages,
     splits: Splits,
     measured_on: Splits,
-    features: NDArray[np.float32],
     job: JobContext,
+    family: Family,
 ) -> dict[str, float]:
     """Return the metrics of another run, measured as the first one was."""
-    encoder = open_encoder(run, options.checkpoint)
-    refuse_other_data(run, options.checkpoint, encoder, splits, collection)
+    encoder = open_encoder(run, options.checkpoint, family)
+    refuse_other_data(run, options.checkpoint, family.origin(run, encoder), splits, collection)
+    subject = family.subject(encoder, collection, job.workspace.cache, job.progress)
     short = options.model_copy(update={"resamples": 10})
-    measured = measuring.evaluate(collection, measured_on, encoder, features, short, job)
+    measured = measuring.evaluate(collection, measured_on, subject, short, job)
     metrics = metric_names.metrics_of(measured, options.ks)
     return metrics | metric_names.headlines(metrics, [task.language for task in measured])

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
-from adapters.vlm_quantization.codes import Encoded
 from adapters.vlm_quantization.evaluate import baselines
 from adapters.vlm_quantization.metrics import uncertainty
 from adapters.vlm_quantization.metrics.records import MetricRecord
@@ -23,8 +22,8 @@ from adapters.vlm_quantization.metrics.relevance import Graded, Relevance, SameI
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
-    from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from adapters.vlm_quantization.options import EvalOptions
+    from adapters.vlm_quantization.evaluate.subject import Subject
+    from adapters.vlm_quantization.options import FamilyEvalOptions
 
 
 #: The parts an evaluation reports: display name, and name in metrics.
@@ -66,7 +65,7 @@ class TaskSide:
     rows : ndarray, int64, shape (n,)
         Items of the collection; for a text, the first item that has it.
     codes, features, margins
-        Packed codes, unit float features, and the distances of each bit from its threshold.
+        Packed codes, unit float features, and the distances of each bit from its threshold (None: unknown).
     """
 
     kind: str
@@ -77,7 +76,7 @@ class TaskSide:
     rows: NDArray[np.int64] = field(repr=False)
     codes: NDArray[np.uint8] = field(repr=False)
     features: NDArray[np.float32] = field(repr=False)
-    margins: NDArray[np.float32] = field(repr=False)
+    margins: NDArray[np.float32] | None = field(repr=False)
 
 
 @dataclass
@@ -165,12 +164,11 @@ class Task:
 def encode_part(
     collection: CaptionedImages,
     rows: NDArray[np.int64],
-    encoder: HashEncoder,
-    features: NDArray[np.float32],
+    subject: Subject,
 ) -> tuple[TaskSide, dict[str, TaskSide]]:
     """Encode the pictures of a part and, by language, every caption of each of their concepts."""
     items = [collection.items[row] for row in rows.tolist()]
-    encoded = encoder.encode_features(features[rows])
+    encoded = subject.pictures(rows)
     pictures = TaskSide(
         kind="image",
         ids=[f"img:{item.id}" for item in items],
@@ -180,7 +178,7 @@ def encode_part(
         rows=rows,
         codes=encoded.codes,
         features=encoded.features,
-        margins=margins(encoder, encoded, "image"),
+        margins=subject.margins(encoded, "image"),
     )
     texts = {}
     for language in collection.languages:
@@ -188,7 +186,7 @@ def encode_part(
         if captions:
             shown = [caption.text for caption in captions]
             concepts = [caption.concept for caption in captions]
-            encoded = encoder.encode_texts(shown)
+            encoded = subject.texts(shown)
             texts[language] = TaskSide(
                 kind="text",
                 ids=numbered_ids(concepts),
@@ -198,7 +196,7 @@ def encode_part(
                 rows=np.array([caption.row for caption in captions], np.int64),
                 codes=encoded.codes,
                 features=encoded.features,
-                margins=margins(encoder, encoded, "text"),
+                margins=subject.margins(encoded, "text"),
             )
     return pictures, texts
 
@@ -218,27 +216,18 @@ def numbered_ids(concepts: Sequence[str]) -> list[str]:
     return out
 
 
-def margins(encoder: HashEncoder, encoded: Encoded, side: str) -> NDArray[np.float32]:
-    """Return the distance of each bit from its threshold, float32 (n, bits); the code is their signs."""
-    tensors = encoder.checkpoint.tensors
-    out: NDArray[np.float32] = encoded.features @ tensors[f"{side}.code.weight"].T
-    out -= tensors[f"{side}.code.threshold"]
-    return out
-
-
 def tasks(
     collection: CaptionedImages,
     splits: Splits,
-    encoder: HashEncoder,
-    features: NDArray[np.float32],
-    options: EvalOptions,
+    subject: Subject,
+    options: FamilyEvalOptions,
 ) -> Iterator[Task]:
     """Yield every ranking task that has queries, part by part."""
     for part, (split, short) in PARTS.items():
         rows = getattr(splits, part)
         if not len(rows):
             continue
-        pictures, texts = encode_part(collection, rows, encoder, features)
+        pictures, texts = encode_part(collection, rows, subject)
         for direction in options.directions:
             for language, names in texts.items():
                 if direction == "i2i" and language != next(iter(texts)):
@@ -280,6 +269,7 @@ def _sides(
 def _joined(texts: Mapping[str, TaskSide]) -> TaskSide:
     """Return the names in all languages as one gallery."""
     sides = list(texts.values())
+    known = [side.margins for side in sides if side.margins is not None]
     return TaskSide(
         kind="text",
         ids=[f"{language}:{one}" for language, side in texts.items() for one in side.ids],
@@ -289,7 +279,7 @@ def _joined(texts: Mapping[str, TaskSide]) -> TaskSide:
         rows=np.concatenate([side.rows for side in sides]),
         codes=np.concatenate([side.codes for side in sides]),
         features=np.concatenate([side.features for side in sides]),
-        margins=np.concatenate([side.margins for side in sides]),
+        margins=None if len(known) < len(sides) else np.concatenate(known),
     )
 
 

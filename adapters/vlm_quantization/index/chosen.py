@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from adapters.vlm_quantization.encoding.checkpoint import BEST, REFIT
-from adapters.vlm_quantization.job_inputs import checkpoint_names, choose_run, collection_of
+from adapters.vlm_quantization.encoding.checkpoint import BEST
+from adapters.vlm_quantization.index.job import choose_published, published
+from adapters.vlm_quantization.job_inputs import checkpoint_names, collection_of, family_of
 from adapters.vlm_quantization.towers import registry
 from workbench import BadInput
 
 if TYPE_CHECKING:
+    from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import IndexOptions
     from workbench import Run, WorkspaceView
 
@@ -37,7 +39,7 @@ class Chosen:
     source: str
 
 
-def choose_codes(workspace: WorkspaceView, options: IndexOptions) -> Chosen:
+def choose_codes(workspace: WorkspaceView, options: IndexOptions, family: Family) -> Chosen:
     """Choose a trained run where one fits, else codes that are fitted to the pictures themselves.
 
     A run fits if it has a checkpoint and the encoder that is asked for; of several, the newest that was
@@ -59,14 +61,14 @@ def choose_codes(workspace: WorkspaceView, options: IndexOptions) -> Chosen:
             )
         return _fitted(options)
     if asks or not (options.encoder or options.collection):
-        run, checkpoint = choose_published(workspace, options.run, options.checkpoint)
+        run, checkpoint = choose_published(workspace, options.run, options.checkpoint, family)
         if options.encoder and encoder_of(run) not in ("", options.encoder):
             raise BadInput(
                 f"run {run.id} was trained with encoder {encoder_of(run)!r}, not {options.encoder!r}",
                 hint="Leave out the encoder, or the run.",
             )
         return _trained(run, checkpoint, options)
-    fitting = _fitting_run(workspace, options)
+    fitting = _fitting_run(workspace, options, family)
     if fitting is not None:
         return _trained(fitting, published(fitting), options)
     if options.codes == "trained":
@@ -89,12 +91,13 @@ def _fitted(options: IndexOptions) -> Chosen:
     return Chosen(None, "", method, options.encoder or registry.PACKAGED, options.collection)
 
 
-def _fitting_run(workspace: WorkspaceView, options: IndexOptions) -> Run | None:
+def _fitting_run(workspace: WorkspaceView, options: IndexOptions, family: Family) -> Run | None:
     """Return the newest run of the encoder, preferably one of the same collection; None if there is none."""
     fitting = [
         run
         for run in workspace.runs()
-        if BEST in checkpoint_names(run)
+        if family_of(run) == family.name
+        and BEST in checkpoint_names(run)
         and "split_seed" in run.config
         and options.encoder in ("", encoder_of(run))
     ]
@@ -109,16 +112,3 @@ def encoder_of(run: Run) -> str:
         return encoder
     tower = run.config.get("image_tower")  # of earlier versions
     return registry.PACKAGED if tower == "efficientnet-lite0" else str(tower or "")
-
-
-def choose_published(workspace: WorkspaceView, run_id: int | None, checkpoint: str) -> tuple[Run, str]:
-    """Return a run and the checkpoint to publish: the named one, else the refit, else the best."""
-    if checkpoint:
-        return choose_run(workspace, run_id, checkpoint), checkpoint
-    run = choose_run(workspace, run_id, BEST)
-    return run, published(run)
-
-
-def published(run: Run) -> str:
-    """Return the checkpoint of a run to publish: the refit if it has one, else the best."""
-    return REFIT if REFIT in checkpoint_names(run) else BEST

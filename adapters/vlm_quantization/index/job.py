@@ -2,170 +2,86 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.sources import open_collection
-from adapters.vlm_quantization.encoding.fitted import FIT_SAMPLE, FittedEncoder, fit_codes
-from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
-from adapters.vlm_quantization.index.build import Skipped, build_index
-from adapters.vlm_quantization.index.chosen import Chosen, choose_codes
-from adapters.vlm_quantization.index.opened import HARDLY, NOT
-from adapters.vlm_quantization.job_inputs import collection_of, left_out, open_encoder, problems_of
-from adapters.vlm_quantization.towers import registry
-from adapters.vlm_quantization.towers.features import kept_features, picture_features
+from adapters.vlm_quantization.encoding.checkpoint import BEST, REFIT
+from adapters.vlm_quantization.index.build import build_index
+from adapters.vlm_quantization.job_inputs import (
+    checkpoint_names,
+    choose_run,
+    collection_of,
+    left_out,
+    open_encoder,
+    problems_of,
+)
 from workbench import Result, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from adapters.vlm_quantization.codes import Encoder
-    from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from adapters.vlm_quantization.index.build import IndexReport
-    from adapters.vlm_quantization.options import IndexOptions
-    from workbench import JobContext
-
-#: Seed of the sample that codes are fitted to, and of their first rotations.
-SEED = 0
-
-
-#: Captions whose mean fitted codes of texts are centred on.
-FIT_TEXTS = 2_000
-
+    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.index.build import IndexReport, Skipped
+    from adapters.vlm_quantization.job_inputs import Family
+    from adapters.vlm_quantization.options import FamilyIndexOptions
+    from workbench import JobContext, Run, WorkspaceView
 
 #: Skipped pictures that a job's result lists by path; its warnings name all of them.
 LISTED = 200
 
 
-_METHOD_WORDS = {
-    "itq": "ITQ, fitted to {pictures:,} of these pictures; nothing was trained",
-    "sign": "signs of principal components of {pictures:,} of these pictures; nothing was trained",
-}
-
-
-_WORDS = {
-    "": "pictures are found by words and by pictures",
-    NOT: "pictures are found by pictures only: the encoder knows no words",
-    HARDLY: "pictures are found by pictures, and hardly by words: the model was trained on other pictures",
-}
-
-
-def run_index_build(options: IndexOptions, job: JobContext) -> Result:
-    """Build an index of a collection with trained or fitted codes; it is published atomically."""
-    chosen = choose_codes(job.workspace, options)
-    collection = open_collection(chosen.source, cache_dir=job.workspace.cache, progress=job.progress)
-    with _model(chosen, collection, job) as (encoder, known, file):
-        words = _words(chosen, encoder)
-        report = build_index(
-            job.workspace.indexes,
-            collection,
-            known,
-            name=options.name,
-            title=collection.name,
-            model_file=file,
-            captions=words != NOT,
-            progress=job.progress,
-            provenance={
-                "job": job.id,
-                "run": chosen.run and chosen.run.id,
-                "collection": collection.name,
-                "encoder": chosen.encoder,
-                "codes": chosen.method,
-                "words": words,
-            },
-        )
-        return _result(chosen, encoder, collection, report, words, job)
-
-
-@contextmanager
-def _model(
-    chosen: Chosen, collection: CaptionedImages, job: JobContext
-) -> Iterator[tuple[HashEncoder | FittedEncoder, Encoder, Path]]:
-    """Open or fit the model, and yield it, the same with the features that are known, and its file."""
-    cache = job.workspace.cache
-    encoder: HashEncoder | FittedEncoder
-    if chosen.run is not None:
-        encoder = open_encoder(chosen.run, chosen.checkpoint)
-        features = kept_features(collection, encoder.tower, cache)
-        known = encoder if features is None else KnownPictures(encoder, collection, features)
-        yield encoder, known, Path(chosen.run.checkpoint(chosen.checkpoint))
-        return
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        file = Path(folder, "fitted.safetensors")
-        encoder, sample, features = _fit(file, chosen, collection, job)
-        yield encoder, KnownPictures(encoder, sample, features), file
-
-
-def _fit(
-    file: Path, chosen: Chosen, collection: CaptionedImages, job: JobContext
-) -> tuple[FittedEncoder, CaptionedImages, NDArray[np.float32]]:
-    """Fit codes to a sample of the pictures; its features are cached, so that a job that resumes has them."""
-    sample = _sample(collection)
-    pair = registry.encoder_pair(chosen.encoder)
-    features = picture_features(sample, pair.image, job.workspace.cache, job.progress)
-    encoder = fit_codes(
-        file,
-        pair,
-        features,
-        method="sign" if chosen.method == "sign" else "itq",
-        texts=_sampled(
-            [text for item in collection.items for texts in item.captions.values() for text in texts]
-        ),
-        data=collection.fingerprint,
-        seed=SEED,
-        progress=lambda done, total: job.progress(done, total, "fitting codes"),
+def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family) -> Result:
+    """Build an index of a collection with a checkpoint; it is published atomically."""
+    run, checkpoint = choose_published(job.workspace, options.run, options.checkpoint, family)
+    encoder = open_encoder(run, checkpoint, family)
+    collection = open_collection(
+        options.collection or collection_of(run),
+        cache_dir=job.workspace.cache,
+        progress=job.progress,
     )
-    return encoder, sample, features
+    report = build_index(
+        job.workspace.indexes,
+        collection,
+        family.with_known_pictures(encoder, collection, job.workspace.cache),
+        name=options.name,
+        title=collection.name,
+        adapter=family.name,
+        model_file=Path(run.checkpoint(checkpoint)),
+        progress=job.progress,
+        provenance={"job": job.id, "run": run.id, "collection": collection.name},
+    )
+    return index_result(
+        collection,
+        report,
+        job,
+        made={"run": run.id, "checkpoint": checkpoint},
+        notes=[f"Model: {checkpoint} of run {run.id} ({run.name})."],
+    )
 
 
-def _sample(collection: CaptionedImages) -> CaptionedImages:
-    """Return at most :data:`FIT_SAMPLE` pictures of a collection, the same each time."""
-    n = len(collection)
-    rows: Sequence[int] = range(n)
-    if n > FIT_SAMPLE:
-        rows = np.sort(np.random.default_rng(SEED).permutation(n)[:FIT_SAMPLE]).tolist()
-    items = [collection.items[row] for row in rows]
-    whole = [
-        item if item.digest else replace(item, digest=collection.digest(row))
-        for row, item in zip(rows, items, strict=True)
-    ]
-    return CaptionedImages(collection.name, whole)
-
-
-def _sampled(texts: list[str]) -> list[str]:
-    if len(texts) <= FIT_TEXTS:
-        return texts
-    rows = np.sort(np.random.default_rng(SEED).permutation(len(texts))[:FIT_TEXTS])
-    return [texts[row] for row in rows]
-
-
-def _words(chosen: Chosen, encoder: HashEncoder | FittedEncoder) -> str:
-    """Return how well words find the pictures; empty if well."""
-    if isinstance(encoder, FittedEncoder):
-        return "" if encoder.knows_words else NOT
-    run = chosen.run
-    if run is None or chosen.source == collection_of(run) or chosen.encoder not in registry.BUILT_IN:
-        return ""
-    return HARDLY
-
-
-def _result(
-    chosen: Chosen,
-    encoder: HashEncoder | FittedEncoder,
+def index_result(
     collection: CaptionedImages,
     report: IndexReport,
-    words: str,
     job: JobContext,
+    *,
+    made: Mapping[str, Any],
+    notes: Sequence[str],
+    plainly: bool = False,
 ) -> Result:
+    """Return the result of a build.
+
+    Parameters
+    ----------
+    collection, report, job
+        What was indexed, what came of it, and the job.
+    made : mapping
+        What the index was made with.
+    notes : sequence of str
+        Sentences on that.
+    plainly : bool
+        Whether the summary has them too.
+    """
     rows: list[dict[str, Any]] = [
         {"name": "Pictures", "value": report.images},
         {"name": "Captions", "value": report.captions},
@@ -173,27 +89,20 @@ def _result(
         {"name": "Size (MB)", "value": round(report.size / 1e6, 1)},
         {"name": "Seconds", "value": round(report.seconds, 1)},
     ]
-    made: dict[str, Any] = {"index": report.name, "encoder": chosen.encoder, "codes": chosen.method}
-    summary = f"{report.images:,} pictures, {report.captions:,} captions"
-    summary += left_out(collection, len(report.skipped))
-    notes = []
-    if chosen.run is not None:
-        made |= {"run": chosen.run.id, "checkpoint": chosen.checkpoint}
-        notes.append(f"Model: {chosen.checkpoint} of run {chosen.run.id} ({chosen.run.name}).")
-    elif isinstance(encoder, FittedEncoder):
-        codes = _METHOD_WORDS[chosen.method].format(pictures=encoder.provenance.pictures)
-        summary += f"; codes: {codes}"
-        notes.append(f"Codes: {codes}.")
-        notes.append(f"Encoder: {chosen.encoder}.")
-    if words:
-        summary += f"; {_WORDS[words]}"
-        notes.append(f"{_WORDS[words][0].upper()}{_WORDS[words][1:]}.")
-    skipped = _skipped(collection, report.skipped)
+    counts = f"{report.images:,} pictures, {report.captions:,} captions"
+    counts += left_out(collection, len(report.skipped))
     return Result(
-        summary=summary,
+        summary=" ".join([f"{counts}.", *notes]) if plainly else counts,
         metrics={"pictures": report.images, "captions": report.captions, "skipped": len(report.skipped)},
-        views=[View(kind="metrics_table", title=f"Index {report.name}", data={"rows": rows}, notes=notes)],
-        made={**made, "skipped": skipped[:LISTED]},
+        views=[
+            View(
+                kind="metrics_table",
+                title=f"Index {report.name}",
+                data={"rows": rows},
+                notes=list(notes),
+            )
+        ],
+        made={"index": report.name, **made, "skipped": _skipped(collection, report.skipped)[:LISTED]},
         warnings=[
             *problems_of(collection, job),
             *(f"{skipped.id}: {skipped.reason}" for skipped in report.skipped),
@@ -208,3 +117,18 @@ def _skipped(collection: CaptionedImages, unread: Sequence[Skipped]) -> list[dic
         *({"path": f"line {one.line}", "reason": one.message} for one in collection.problems),
         *({"path": paths.get(one.id, one.id), "reason": one.reason} for one in unread),
     ]
+
+
+def choose_published(
+    workspace: WorkspaceView, run_id: int | None, checkpoint: str, family: Family
+) -> tuple[Run, str]:
+    """Return a run and the checkpoint to publish: the named one, else the refit, else the best."""
+    if checkpoint:
+        return choose_run(workspace, run_id, checkpoint, family), checkpoint
+    run = choose_run(workspace, run_id, BEST, family)
+    return run, published(run)
+
+
+def published(run: Run) -> str:
+    """Return the checkpoint of a run to publish: the refit if it has one, else the best."""
+    return REFIT if REFIT in checkpoint_names(run) else BEST

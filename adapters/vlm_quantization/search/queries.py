@@ -87,7 +87,7 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
 
 
 def search_image(index: Index, data: bytes | Image, k: int, options: SearchOptions) -> wb.SearchResult:
-    """Find pictures or captions by a picture: encoded (JPEG, PNG, WebP), or decoded to RGB.
+    """Find pictures or captions by a picture: encoded (JPEG, PNG, ...), or decoded to RGB.
 
     Raises
     ------

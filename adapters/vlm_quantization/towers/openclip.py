@@ -49,8 +49,7 @@ TEXT_BATCH = 64
 
 #: Forms of such a name.
 FORMS = (
-    "openclip:FOLDER, openclip:OWNER/MODEL, openclip:ARCHITECTURE:FILE.safetensors, "
-    "openclip:ARCHITECTURE:TAG"
+    "openclip:FOLDER, openclip:OWNER/MODEL, openclip:ARCHITECTURE:FILE.safetensors, openclip:ARCHITECTURE:TAG"
 )
 
 

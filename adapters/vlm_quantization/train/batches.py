@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,9 +36,6 @@ class Texts:
         The distinct texts, case-folded.
     rows : list of list of int
         For each text, the rows of its n-grams.
-    pairs : ndarray, int64, shape (m, 2)
-        Numbers of the names of a concept in two languages, for each concept and pair of languages; of a name
-        and a keyword if there is one language only.
     """
 
     def __init__(self, concepts: Sequence[Item], languages: Sequence[str], buckets: int) -> None:
@@ -64,7 +60,6 @@ class Texts:
         pairs = np.unique(np.array(described, np.int64).reshape(-1, 2), axis=0)
         self.texts = list(numbers)
         self.rows = [ngram_rows(text, buckets) for text in numbers]
-        self.pairs = _name_pairs(self.names, self.keywords)
         self._concepts = pairs[:, 1]
         self._starts = np.searchsorted(pairs[:, 0], np.arange(len(numbers) + 1))
         self._n_concepts = len(concepts)
@@ -86,16 +81,6 @@ class Texts:
         out = np.zeros((len(texts), len(concepts)), bool)
         out[row[columns >= 0], columns[columns >= 0]] = True
         return out
-
-
-def _name_pairs(names: list[list[list[int]]], keywords: list[list[list[int]]]) -> NDArray[np.int64]:
-    pairs = []
-    for each, other in zip(names, keywords, strict=True):
-        first = [texts[0] for texts in each if texts]
-        pairs += list(itertools.combinations(first, 2))
-        if len(each) == 1:
-            pairs += [(first[0], keyword) for keyword in other[0][:1] if first]
-    return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
 
 
 def _words(texts: Iterable[str]) -> list[str]:

@@ -10,12 +10,12 @@ from adapters.vlm_quantization.data.leakage import check_leakage
 from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding.checkpoint import BEST
-from adapters.vlm_quantization.job_inputs import left_out, problems_of, stages
+from adapters.vlm_quantization.job_inputs import left_out, problems_of, refuse_without_captions, stages
 from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, image_tower, text_tower
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.validation import DECIDING
-from workbench import BadInput, Result, View
+from workbench import Result, View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,11 +33,7 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
     """Train hash heads and a text tower; the run stores the curves and the checkpoints."""
     cache = job.workspace.cache
     collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
-    if not collection.languages:
-        raise BadInput(
-            f"collection {collection.name!r} has no captions, so there is nothing to train on",
-            hint="A folder's captions can come from its files' names: PATH?captions_from=name",
-        )
+    refuse_without_captions(collection)
     splits = make_splits(collection, options.split_seed)
     checked = check_leakage(collection, splits)
     about = about_encoder(options.encoder)

@@ -163,8 +163,8 @@ def _refit(
 ) -> Iterator[int]:
     """Continue on all pictures, with less noise: the search index holds these pictures, not other drawings.
 
-    Some texts are two words of a concept, like a visitor's query. The training before does not use them: they
-    slightly reduce the accuracy on names, which is what the evaluation measures.
+    Some texts are two words of a concept, like a visitor's query, and more are keywords. The training before
+    does not use word pairs: they slightly reduce the accuracy on names, which the evaluation measures.
     """
     update = {
         "noise": options.noise / 3,
@@ -172,6 +172,7 @@ def _refit(
         "dropout": options.dropout / 2,
         "ngram_dropout": options.ngram_dropout / 2,
         "text_noise": options.text_noise / 2,
+        "name_share": options.name_share / 2,
     }
     gentle = options.model_copy(update=update)
     model.regularise(gentle.dropout, gentle.ngram_dropout)
@@ -236,6 +237,7 @@ def _model(
         text_buckets=options.text_buckets,
         text_width=options.text_width,
         ngrams=options.text_tower in ("ngrams", "both"),
+        ngram_softness=options.ngram_softness if options.text_tower == "both" else 0.0,
         text_tower="" if texts is None else texts.name,
         text_dim=0 if text_features is None else text_features.shape[1],
         text_components=0 if text_features is None else min(options.text_components, *text_features.shape),
@@ -247,11 +249,11 @@ def _model(
         part_dropout=options.part_dropout,
     )
     if model.embedding is not None:
+        # beside frozen features, n-grams that training never sees stay zero: features alone tell a new word
         torch.nn.init.normal_(model.embedding.weight, std=0.0 if config.text_tower else 0.05)
     model.fit_components(seen, features[batches.pairs], options.agreement)
     if text_features is not None:
-        pairs = text_features[batches.texts.pairs]
-        model.fit_text_components(text_features, pairs, options.text_agreement)
+        model.fit_text_components(text_features)
     return model
 
 

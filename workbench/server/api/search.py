@@ -38,7 +38,7 @@ class ImageSearchIn(SearchIn):
     """A picture search."""
 
     image: str = Field(
-        min_length=1, description="A JPEG, PNG or WebP file as base64 text, or as a data: URL."
+        min_length=1, description="A picture file, such as JPEG or PNG, as base64 text, or as a data: URL."
     )
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.checkpoint import ModelConfig, Provenance
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from adapters.vlm_quantization.options import EvalOptions
+    from adapters.vlm_quantization.evaluate.subject import Origin
+    from adapters.vlm_quantization.options import FamilyEvalOptions
     from workbench import Run
 
 
@@ -48,23 +49,19 @@ def leakage_view(checked: Mapping[str, int], splits: Splits) -> View:
 
 
 def run_card(
-    run: Run, options: EvalOptions, encoder: HashEncoder, collection: CaptionedImages, splits: Splits
+    run: Run, options: FamilyEvalOptions, model: Origin, collection: CaptionedImages, splits: Splits
 ) -> View:
     """Return what was evaluated: run, weights, data, protocol and versions."""
-    trained, config = encoder.checkpoint.provenance, encoder.checkpoint.config
     rules = protocol_of(options.protocol)
     rows: list[tuple[str, Any]] = [
         ("Run", f"{run.id} ({run.name}), experiment {run.experiment}"),
-        ("Checkpoint", f"{options.checkpoint}, step {trained.step}, seed {trained.seed}"),
-        ("Weights (SHA-256)", encoder.fingerprint),
+        ("Checkpoint", f"{options.checkpoint}, {model.words}"),
+        ("Weights (SHA-256)", model.fingerprint),
         ("Collection", f"{collection.name}: {len(collection):,} pictures, {', '.join(collection.languages)}"),
         ("Data (SHA-256)", collection.fingerprint),
         *((f"Split {part.replace('_', ' ')} (SHA-256)", mark) for part, mark in splits.fingerprints.items()),
         ("Flags", "included" if options.flags else "excluded"),
-        ("Picture network", trained.tower or config.image_tower),
-        ("Pictures", "composited on white, RGB, resized by the network"),
-        ("Texts", _texts(config, trained)),
-        ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold per bit"),
+        *model.rows,
         ("Protocol", options.protocol),
         ("Tie order of the examples", "(distance, item id)"),
         ("Intervals", f"{options.resamples:,} bootstrap draws over queries, seed 0"),
@@ -80,6 +77,17 @@ def run_card(
             f"Options: {options.model_copy(update={'run': run.id}).model_dump_json()}",
         ],
     )
+
+
+def model_rows(encoder: HashEncoder) -> list[tuple[str, Any]]:
+    """Return what the run card says of a checkpoint: its networks, its texts, its code."""
+    trained, config = encoder.checkpoint.provenance, encoder.checkpoint.config
+    return [
+        ("Picture network", trained.tower or config.image_tower),
+        ("Pictures", "composited on white, RGB, resized by the network"),
+        ("Texts", _texts(config, trained)),
+        ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold per bit"),
+    ]
 
 
 def _texts(config: ModelConfig, trained: Provenance) -> str:

@@ -35,7 +35,7 @@ def health_views(tasks: Sequence[Task]) -> list[wb.View]:
                     "entropy": one.entropy,
                     "correlation": one.correlation,
                     "highest": one.highest_correlation,
-                    "rounding": one.rounding,
+                    "rounding": number(one.rounding),
                     "distinct": one.distinct,
                     "own": number(float(own[: one.bits].mean())),
                     "others": number(float(others[: one.bits].mean())),

@@ -1,11 +1,14 @@
 import io
 import struct
+import sys
 import zlib
 
+import pillow_heif
 import pytest
 from PIL import Image
 
 import workbench as wb
+from adapters.vlm_quantization.data import decoder
 from adapters.vlm_quantization.data.collection import picture_digest
 from adapters.vlm_quantization.data.pictures import (
     MAX_PIXELS,
@@ -35,11 +38,13 @@ def png_header(width, height):
 RED = Image.new("RGB", (8, 6), (200, 10, 10))
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
 NOISE = encoded(Image.effect_noise((64, 64), 90).convert("RGB"))
+GIF, TIFF = (encoded(Image.effect_noise((64, 64), 90).convert("RGB"), kind) for kind in ("GIF", "TIFF"))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_the_three_formats_become_rgb_without_metadata(kind):
-    picture = decode_picture(encoded(RED, kind, quality=95))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
+def test_every_format_becomes_rgb_without_metadata(kind):
+    pillow_heif.register_heif_opener()
+    picture = decode_picture(encoded(RED.resize((64, 48)), kind, quality=95)).resize((8, 6))
     assert (picture.mode, picture.size, picture.info) == ("RGB", (8, 6), {})
     assert all(abs(a - b) < 12 for a, b in zip(picture.getpixel((4, 3)), (200, 10, 10), strict=True))
 
@@ -78,7 +83,7 @@ def test_exif_turns_the_picture_upright():
 
 def test_only_the_first_frame_counts():
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    for kind in ("WEBP", "PNG"):
+    for kind in ("WEBP", "PNG", "GIF", "TIFF"):
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
         assert decode_picture(data).getpixel((0, 0)) == (255, 0, 0)
 
@@ -89,8 +94,11 @@ def test_only_the_first_frame_counts():
         (b"", "not a picture"),
         (b"hello", "not a picture"),
         (EPS, "not a picture"),
-        (encoded(RED, "GIF"), "not a picture"),
-        (encoded(RED, "TIFF"), "not a picture"),
+        (encoded(RED, "PPM"), "not a picture"),
+        (encoded(RED, "ICNS"), "not a picture"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "not a picture|broken picture"),
+        (GIF[:10], "not a picture|broken picture"),
+        (TIFF[:-40], "broken picture"),
         (NOISE[: len(NOISE) // 2], "broken picture"),
         (NOISE[:33], "not a picture"),
         (encoded(RED, "JPEG")[:-60], "broken picture"),
@@ -100,7 +108,7 @@ def test_only_the_first_frame_counts():
         (png_header(2_000_000, 2_000_000), "at most 25 million"),
     ],
     ids=[
-        "empty", "text", "EPS", "GIF", "TIFF", "half a PNG", "a PNG's head", "cut JPEG", "altered PNG",
+        "empty", "text", "EPS", "PPM", "ICNS", "HEIC's head", "GIF's head", "cut TIFF", "half a PNG", "a PNG's head", "cut JPEG", "altered PNG",
         "30 megapixels", "over Pillow's warning", "over Pillow's limit",
     ],
 )  # fmt: skip
@@ -125,17 +133,47 @@ def test_a_picture_at_the_pixel_limit_is_accepted():
 
 
 def test_the_limit_can_be_raised_and_the_error_says_how(monkeypatch):
-    data = encoded(Image.new("L", (6_000, 5_000)), "JPEG")
+    data = encoded(Image.new("L", (6_000, 5_000)))
     with pytest.raises(wb.BadInput, match=r"6000 × 5000 is 30 million pixels; at most 25 million") as refused:
         decode_picture(data)
     assert refused.value.hint == "Resize it and try again."
     assert MEGAPIXELS in refused.value.advice
     monkeypatch.setenv(MEGAPIXELS, "30")
     assert max_pixels() == 30_000_000
-    assert decode_picture(data).size == (3_000, 2_500)  # decoded small, as only such a large JPEG is
+    assert decode_picture(data).size == (6_000, 5_000)
     monkeypatch.setenv(MEGAPIXELS, "29.5")
     with pytest.raises(wb.BadInput, match=r"at most 29\.5 million"):
         picture_file_digest(data)
+
+
+def test_a_large_photograph_is_decoded_small(monkeypatch):
+    """A phone's 50 megapixels: a JPEG is decoded at a part of its size, so it may be four times as large."""
+    data = encoded(Image.new("L", (8_000, 6_250)), "JPEG")
+    assert decode_picture(data).size == (4_000, 3_125)
+    monkeypatch.setenv(MEGAPIXELS, "10")
+    with pytest.raises(wb.BadInput, match=r"at most 40 million"):
+        decode_picture(data)
+    monkeypatch.setenv(MEGAPIXELS, "12.5")
+    assert decode_picture(data).size == (4_000, 3_125)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_scientific_tiff_is_scaled_to_what_it_holds(mode):
+    picture = Image.new(mode, (4, 4), 1000)
+    picture.putpixel((0, 0), 3000)
+    decoded = decode_picture(encoded(picture, "TIFF"))
+    assert decoded.getpixel((0, 0)) == (255, 255, 255)
+    assert decoded.getpixel((1, 1)) == (0, 0, 0)
+
+
+def test_heic_without_its_package_says_what_to_install(monkeypatch):
+    pillow_heif.register_heif_opener()
+    data = encoded(RED.resize((64, 48)), "HEIF")
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(decoder.Refused, match="HEIC") as refused:
+        decoder.decode(data, MAX_PIXELS)
+    assert "[data]" in refused.value.advice
 
 
 @pytest.mark.parametrize("text", ["many", "0", "-3", "nan", "inf", "1e9"])

@@ -251,9 +251,9 @@ def test_the_run_card_has_everything_needed_to_reproduce_the_metrics(
 
 
 def evaluation_encoder(run: wb.Run) -> Any:
-    from adapters.vlm_quantization.job_inputs import open_encoder
+    from adapters.vlm_quantization import adapter
 
-    return open_encoder(run, "best.safetensors")
+    return adapter.load_model(run.checkpoint("best.safetensors"))
 
 
 # --- options ------------------------------------------------------------------------------------------------
@@ -333,6 +333,7 @@ def test_separately_trained_codes_are_measured_at_their_own_length(
 
 def test_the_code_measured_is_the_sign_of_the_margins(home: wb.Workspace, result: wb.Result) -> None:
     from adapters.vlm_quantization.data.splits import make_splits
+    from adapters.vlm_quantization.evaluate.subject import FromFeatures
     from adapters.vlm_quantization.towers.features import picture_features
     from adapters.vlm_quantization.towers.registry import image_tower
 
@@ -342,7 +343,7 @@ def test_the_code_measured_is_the_sign_of_the_margins(home: wb.Workspace, result
     features = picture_features(collection, image_tower("random"), home.cache)
     encoder = evaluation_encoder(run)
     options = schemas.EvalOptions()
-    for task in evaluation.tasks(collection, splits, encoder, features, options):
+    for task in evaluation.tasks(collection, splits, FromFeatures(encoder, features), options):
         for side in (task.queries, task.gallery):
             assert np.array_equal(np.packbits(side.margins >= 0, axis=1), side.codes)
             assert len(set(side.ids)) == len(side.ids)

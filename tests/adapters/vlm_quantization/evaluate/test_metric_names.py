@@ -9,6 +9,7 @@ import pytest
 import workbench as wb
 from adapters.vlm_quantization.evaluate.metric_names import headlines
 from adapters.vlm_quantization.evaluate.seeds import refuse_other_data
+from adapters.vlm_quantization.evaluate.subject import Origin
 
 
 def test_a_headline_is_the_mean_over_languages_of_the_first_part() -> None:
@@ -25,11 +26,11 @@ def test_a_headline_is_the_mean_over_languages_of_the_first_part() -> None:
 
 
 def test_a_checkpoint_that_may_have_seen_what_is_held_out_is_refused() -> None:
-    def encoder(split: str) -> SimpleNamespace:
-        return SimpleNamespace(checkpoint=SimpleNamespace(provenance=SimpleNamespace(split=split)))
+    def origin(split: str) -> Origin:
+        return Origin("", split, 0, "", [])
 
     splits, run = SimpleNamespace(fingerprints={"train": "a"}), SimpleNamespace(id=7)
     collection = SimpleNamespace(name="emoji")
-    refuse_other_data(run, "best", encoder("a"), splits, collection)
+    refuse_other_data(run, "best", origin("a"), splits, collection)
     with pytest.raises(wb.BadInput, match="best of run 7"):
-        refuse_other_data(run, "best", encoder("b"), splits, collection)
+        refuse_other_data(run, "best", origin("b"), splits, collection)

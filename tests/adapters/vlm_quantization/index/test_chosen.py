@@ -13,7 +13,7 @@ import workbench as wb
 from adapters.vlm_quantization.adapter import VlmQuantization
 from adapters.vlm_quantization.dummy import write_dummy_collection
 from adapters.vlm_quantization.encoding.fitted import FittedEncoder
-from adapters.vlm_quantization.index import job as index_job
+from adapters.vlm_quantization.index import quick
 from adapters.vlm_quantization.index.chosen import choose_codes, encoder_of
 from adapters.vlm_quantization.index.entries import common_root, picture_entries
 from adapters.vlm_quantization.index.opened import HARDLY, load_index
@@ -107,7 +107,7 @@ def test_a_job_that_was_killed_goes_on_with_the_same_codes(
 def test_only_a_sample_is_fitted_to(
     photos: Path, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_job, "FIT_SAMPLE", 10)
+    monkeypatch.setattr(quick, "FIT_SAMPLE", 10)
     result = build(
         workspace, {"name": "few", "encoder": "random", "collection": str(photos), "codes": "sign"}
     )
@@ -147,7 +147,7 @@ def test_a_run_of_the_encoder_is_used_and_preferably_one_of_these_pictures(works
     assert encoder_of(workspace.run(old.id)) == "packaged"
 
     def choose(**options: Any) -> tuple[int | None, str, str, str]:
-        chosen = choose_codes(workspace, IndexOptions.model_validate(options))
+        chosen = choose_codes(workspace, IndexOptions.model_validate(options), FAMILY)
         return chosen.run and chosen.run.id, chosen.checkpoint, chosen.method, chosen.encoder
 
     assert choose(collection="/photos", encoder="random") == (own.id, refit, "trained", "random")

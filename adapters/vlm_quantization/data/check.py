@@ -1,0 +1,308 @@
+"""What a collection holds, before anything long is started with it: ``workbench data check``."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import workbench as wb
+from adapters.vlm_quantization.data.heads import equal_files
+from adapters.vlm_quantization.data.near_duplicates import MOST_PAIRS, near_pairs, perceptual_codes
+from adapters.vlm_quantization.data.pictures import opened_ahead
+from adapters.vlm_quantization.data.source_text import parse_sources
+from adapters.vlm_quantization.data.sources import list_collection, open_collection, recognised
+from adapters.vlm_quantization.data.splits import make_splits
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+
+
+#: Number of pictures that are shown.
+SAMPLES = 12
+
+
+#: Number of pictures among which near duplicates are looked for, unless the check is thorough.
+COMPARED = 200
+
+
+#: Side of a shown picture in pixels, and most characters of its caption.
+_SHOWN_SIDE, _SHOWN_CHARACTERS = 160, 200
+
+
+#: Number of examples in a warning, and of labels that are listed.
+_EXAMPLES, _LABELS = 3, 20
+
+
+def check_collection(
+    source: str,
+    folder: Path,
+    *,
+    thorough: bool = False,
+    cache_dir: Path | None = None,
+    progress: OnProgress | None = None,
+) -> wb.Result:
+    """Say what a collection holds.
+
+    By default the listing is read whole, of every picture the size and first bytes, equal files are found,
+    and :data:`COMPARED` pictures are decoded and compared by their look. A thorough check decodes and
+    compares all of them.
+
+    Parameters
+    ----------
+    source : str
+        As :func:`~adapters.vlm_quantization.data.sources.open_collection` takes it.
+    folder : Path
+        Where to write ``samples.html``, ``problems.txt`` and ``duplicates.txt``; made if missing.
+    thorough : bool
+        Whether to decode every picture.
+    cache_dir, progress
+        As for ``open_collection``.
+
+    Returns
+    -------
+    workbench.Result
+        Counts as metrics, tables as views, problems as warnings, and the written files in ``made``.
+
+    Raises
+    ------
+    BadInput
+        The source does not exist, has no known form, or nothing in it is usable.
+    """
+    started = time.perf_counter()
+    forms = [f"{one.place}: {known.form} ({known.about})" for one, known in _recognised(source)]
+    read = open_collection if thorough else list_collection
+    collection = read(source, cache_dir=cache_dir, progress=progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    warnings = list(collection.notes)
+    made: dict[str, Any] = {}
+    if collection.problems:
+        path = folder / "problems.txt"
+        path.write_text("".join(f"{problem}\n" for problem in collection.problems), encoding="utf-8")
+        made["problems"] = str(path)
+        warnings.insert(0, f"{collection.problem_summary}. All of them: {path}")
+
+    rows = _spread(len(collection), len(collection) if thorough else COMPARED)
+    shown = set(_spread(len(collection), SAMPLES))
+    codes, cards, unreadable = _looked_at(collection, rows, shown, progress)
+    made["samples"] = str(_written(folder / "samples.html", _page(collection, cards)))
+    if unreadable:
+        path = folder / "unreadable.txt"
+        path.write_text("".join(f"{line}\n" for line in unreadable), encoding="utf-8")
+        made["unreadable"] = str(path)
+        warnings.append(
+            f"{_number(len(unreadable), 'picture')} of {len(rows):,} decoded cannot be read: "
+            f"{'; '.join(unreadable[:_EXAMPLES])}. All of them: {path}"
+        )
+    equal = _equal(collection, thorough=thorough)
+    kept = [row for row, code in zip(rows, codes, strict=True) if code is not None]
+    near = _near(collection, kept, [code for code in codes if code is not None], equal)
+    lines = [*_lines("equal", collection, equal), *_lines("look alike", collection, near)]
+    if lines:
+        made["duplicates"] = str(_written(folder / "duplicates.txt", "".join(lines)))
+    warnings += _across("equal pictures", collection, equal) + _across("near duplicates", collection, near)
+
+    what = f"all {len(rows):,}" if thorough else f"{len(rows):,} of {len(collection):,}"
+    counts: dict[str, float] = {
+        "pictures": len(collection),
+        "captions": sum(len(texts) for item in collection.items for texts in item.captions.values()),
+        "left out": len(collection.problems),
+        "equal": sum(len(group) - 1 for group in equal),
+        "near duplicates": len(near),
+        "decoded": len(rows),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    notes = [
+        *(f"Recognised as {form}." for form in forms),
+        f"Decoded and compared by their look: {what} pictures."
+        + ("" if thorough else " Of the others, size, first bytes and equal files were checked."),
+    ]
+    views = [
+        _table("What it holds", [{"name": name, "value": value} for name, value in counts.items()], notes),
+        *_by_part(collection),
+        *_training(collection, warnings),
+    ]
+    summary = f"{len(collection):,} pictures, {counts['captions']:,} captions"
+    if collection.problems:
+        summary += f", {_number(len(collection.problems), 'line')} left out"
+    return wb.Result(summary=summary, metrics=counts, views=views, made=made, warnings=warnings)
+
+
+def _recognised(source: str) -> Iterator[tuple[Any, Any]]:
+    for one in parse_sources(source):
+        yield one, recognised(one)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Return at most so many rows, evenly spread."""
+    wanted = min(count, wanted)
+    return [place * count // wanted for place in range(wanted)]
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# --- pictures -----------------------------------------------------------------------------------------------
+
+
+def _looked_at(
+    collection: CaptionedImages, rows: Sequence[int], shown: set[int], progress: OnProgress | None
+) -> tuple[list[int | None], list[tuple[int, bytes]], list[str]]:
+    """Decode some pictures: return their codes, small copies of the shown ones, and those that failed."""
+    codes: list[int | None] = []
+    cards: list[tuple[int, bytes]] = []
+    unreadable: list[str] = []
+    for done, (row, picture) in enumerate(zip(rows, opened_ahead(collection.open, iter(rows)), strict=True)):
+        if progress and done % 25 == 0:
+            progress(done, len(rows), "comparing pictures")
+        if isinstance(picture, Exception):
+            codes.append(None)
+            unreadable.append(str(getattr(picture, "message", picture)))
+            continue
+        codes.append(int(perceptual_codes([picture])[0]))
+        if row in shown:
+            cards.append((row, _small(picture)))
+    return codes, cards, unreadable
+
+
+def _small(picture: Image) -> bytes:
+    copy = picture.copy()
+    copy.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+    file = io.BytesIO()
+    copy.save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def _page(collection: CaptionedImages, cards: Sequence[tuple[int, bytes]]) -> str:
+    """Return a page of sample pictures with their texts; it needs no other file."""
+    parts = []
+    for row, data in cards:
+        item = collection.items[row]
+        texts = [f"{language}: {texts[0]}" for language, texts in list(item.captions.items())[:3]]
+        words = [item.id, *texts, *([f"split: {item.split}"] if item.split else [])]
+        lines = "".join(f"<div>{html.escape(text[:_SHOWN_CHARACTERS])}</div>" for text in words)
+        image = base64.b64encode(data).decode()
+        parts.append(f'<figure><img src="data:image/jpeg;base64,{image}" alt="">{lines}</figure>')
+    title = html.escape(f"Samples of {collection.name}")
+    style = (
+        "body{font:13px sans-serif;margin:2em}main{display:flex;flex-wrap:wrap;gap:16px}"
+        f"figure{{margin:0;width:{_SHOWN_SIDE + 20}px;overflow-wrap:anywhere}}"
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{style}</style><h1>{title}</h1><main>{''.join(parts)}</main></html>\n"
+    )
+
+
+# --- duplicates ---------------------------------------------------------------------------------------------
+
+
+def _equal(collection: CaptionedImages, *, thorough: bool) -> list[list[int]]:
+    """Return groups of equal pictures: by their pixels if all were decoded, else by their files."""
+    if not thorough:
+        return equal_files([item.image for item in collection.items])
+    groups: dict[str, list[int]] = {}
+    for row, item in enumerate(collection.items):
+        groups.setdefault(item.digest, []).append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
+
+
+def _near(
+    collection: CaptionedImages, rows: Sequence[int], codes: Sequence[int], equal: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Return pairs of pictures that look alike and are not equal."""
+    import numpy as np
+
+    same = {row: number for number, group in enumerate(equal) for row in group}
+    pairs = near_pairs(np.array(codes, dtype=np.uint64), most=MOST_PAIRS) if codes else []
+    out = [[rows[one], rows[other]] for one, other in pairs if codes[one] or codes[other]]
+    return [pair for pair in out if same.get(pair[0], -1) != same.get(pair[1], -2)]
+
+
+def _lines(what: str, collection: CaptionedImages, groups: Sequence[Sequence[int]]) -> Iterator[str]:
+    for group in groups:
+        names = (f"{_named(collection, row)}" for row in group)
+        yield f"{what}: {'  '.join(names)}\n"
+
+
+def _named(collection: CaptionedImages, row: int) -> str:
+    item = collection.items[row]
+    return f"{item.id} ({item.split})" if item.split else item.id
+
+
+def _across(what: str, collection: CaptionedImages, groups: Sequence[Sequence[int]]) -> list[str]:
+    """Return a warning about pictures that are in several splits."""
+    across = [group for group in groups if len({collection.items[row].split for row in group}) > 1]
+    if not across:
+        return []
+    shown = "; ".join(
+        " and ".join(_named(collection, row) for row in group[:2]) for group in across[:_EXAMPLES]
+    )
+    return [f"{what} in different splits, {len(across):,} times: {shown}"]
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+def _table(title: str, rows: list[dict[str, Any]], notes: Sequence[str] = ()) -> wb.View:
+    return wb.View(kind="metrics_table", title=title, data={"rows": rows}, notes=list(notes))
+
+
+def _by_part(collection: CaptionedImages) -> Iterator[wb.View]:
+    pictures: Counter[str] = Counter()
+    captions: Counter[str] = Counter()
+    splits: Counter[str] = Counter(item.split for item in collection.items if item.split)
+    labels: Counter[str] = Counter(label for item in collection.items for label in item.labels)
+    most: Counter[int] = Counter()
+    for item in collection.items:
+        most[max((len(texts) for texts in item.captions.values()), default=0)] += 1
+        for language, texts in item.captions.items():
+            pictures[language] += 1
+            captions[language] += len(texts)
+    if pictures:
+        yield _table(
+            "Captions by language",
+            [
+                {"name": one, "value": captions[one], "note": f"of {_number(pictures[one], 'picture')}"}
+                for one, _ in pictures.most_common()
+            ],
+        )
+        rows = [{"name": str(count), "value": most[count]} for count in sorted(most)]
+        yield _table("Pictures by number of captions in one language", rows)
+    if splits:
+        left = len(collection) - splits.total()
+        rows = [{"name": name, "value": count} for name, count in splits.most_common()]
+        yield _table("Splits", rows + ([{"name": "none", "value": left}] if left else []))
+    if labels:
+        rows = [{"name": name, "value": count} for name, count in labels.most_common(_LABELS)]
+        more = len(labels) - _LABELS
+        yield _table("Labels", rows, [f"And {more:,} more labels."] if more > 0 else [])
+
+
+def _training(collection: CaptionedImages, warnings: list[str]) -> Iterator[wb.View]:
+    """Yield what a training with split seed 0 would use."""
+    if not collection.languages:
+        warnings.append(
+            "No captions: an index can be built of it and searched by picture, but nothing can be trained."
+        )
+        return
+    try:
+        splits = make_splits(collection, 0)
+    except wb.WorkbenchError as error:
+        warnings.append(f"A training would refuse it: {error.message}")
+        return
+    rows = [{"name": part.replace("_", " "), "value": count} for part, count in splits.counts.items()]
+    yield _table("What a training would use, in pictures", rows, splits.notes)

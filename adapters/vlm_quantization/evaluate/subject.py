@@ -1,0 +1,144 @@
+"""A model under evaluation: the codes and features that it gives the pictures and texts of a collection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded
+from adapters.vlm_quantization.data.pictures import opened_ahead
+from workbench import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from adapters.vlm_quantization.codes import Encoder
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+    from adapters.vlm_quantization.encoding.encoder import HashEncoder
+
+
+#: Pictures encoded at a time; bounds the decoded pictures in memory.
+BATCH = 64
+
+
+class Origin(NamedTuple):
+    """Where a model under evaluation comes from.
+
+    Attributes
+    ----------
+    fingerprint : str
+        SHA-256 (hex) of its weights.
+    split : str
+        Fingerprint of the part that it was trained on.
+    seed : int
+        Seed of its training.
+    words : str
+        Step and seed, for the report.
+    rows : list of (name, value)
+        What else the report says of the model.
+    """
+
+    fingerprint: str
+    split: str
+    seed: int
+    words: str
+    rows: list[tuple[str, Any]]
+
+
+class Subject(Protocol):
+    """A model under evaluation."""
+
+    fingerprint: str
+
+    def pictures(self, rows: NDArray[np.int64]) -> Encoded:
+        """Encode pictures of the collection, by row."""
+
+    def texts(self, texts: Sequence[str]) -> Encoded:
+        """Encode texts."""
+
+    def margins(self, encoded: Encoded, side: str) -> NDArray[np.float32] | None:
+        """Return how far each value is from the threshold of its bit, float32 (n, bits), if that is known."""
+
+
+class FromFeatures:
+    """A model whose frozen picture features are known.
+
+    Parameters
+    ----------
+    encoder : HashEncoder
+    features : ndarray, float32, shape (n, d)
+        Frozen features of all pictures of the collection.
+    """
+
+    def __init__(self, encoder: HashEncoder, features: NDArray[np.float32]) -> None:
+        self.fingerprint = encoder.fingerprint
+        self.texts = encoder.encode_texts
+        self._encoder = encoder
+        self._features = features
+
+    def pictures(self, rows: NDArray[np.int64]) -> Encoded:
+        """Encode pictures of the collection, by row."""
+        return self._encoder.encode_features(self._features[rows])
+
+    def margins(self, encoded: Encoded, side: str) -> NDArray[np.float32]:
+        """Return the distance of each bit from its threshold, float32 (n, bits); the code is their signs."""
+        tensors = self._encoder.checkpoint.tensors
+        out: NDArray[np.float32] = encoded.features @ tensors[f"{side}.code.weight"].T
+        out -= tensors[f"{side}.code.threshold"]
+        return out
+
+
+class FromPictures:
+    """Any encoder: each picture is decoded and encoded once, when it is first asked for.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    collection : CaptionedImages
+    progress : callable, optional
+        ``progress(done, total, message)``.
+
+    Raises
+    ------
+    BadInput
+        The encoder has other code lengths than an evaluation reports.
+    """
+
+    def __init__(
+        self, encoder: Encoder, collection: CaptionedImages, progress: OnProgress | None = None
+    ) -> None:
+        if tuple(encoder.bits) != CODE_LENGTHS:
+            raise BadInput(
+                f"{encoder.name!r} has codes of {list(encoder.bits)} bits; "
+                f"an evaluation reports {list(CODE_LENGTHS)}"
+            )
+        self.fingerprint = encoder.fingerprint
+        self.texts = encoder.encode_texts
+        self._encoder = encoder
+        self._collection = collection
+        self._progress = progress
+        self._known: dict[int, tuple[Any, Any]] = {}
+
+    def pictures(self, rows: NDArray[np.int64]) -> Encoded:
+        """Encode pictures of the collection, by row."""
+        new = [row for row in rows.tolist() if row not in self._known]
+        opened = opened_ahead(self._collection.open, new)
+        for start in range(0, len(new), BATCH):
+            part = new[start : start + BATCH]
+            pictures = []
+            for _, picture in zip(part, opened, strict=False):
+                if isinstance(picture, Exception):  # it could be read when the collection was opened
+                    raise picture
+                pictures.append(picture)
+            encoded = self._encoder.encode_images(pictures)
+            self._known |= dict(zip(part, zip(encoded.codes, encoded.features, strict=True), strict=True))
+            if self._progress:
+                self._progress(start + len(part), len(new), "encoding pictures")
+        codes, features = zip(*(self._known[row] for row in rows.tolist()), strict=True)
+        return Encoded(np.stack(codes), np.stack(features))
+
+    def margins(self, encoded: Encoded, side: str) -> None:
+        """Return nothing: only the codes are known."""
