@@ -125,7 +125,14 @@ class VlmQuantization(PictureTextFamily):
 
         trained = encoder.checkpoint.provenance
         words = f"step {trained.step}, seed {trained.seed}"
-        return Origin(encoder.fingerprint, trained.split, int(trained.seed), words, model_rows(encoder))
+        return Origin(
+            fingerprint=encoder.fingerprint,
+            split=trained.split,
+            seed=int(trained.seed),
+            words=words,
+            rows=model_rows(encoder),
+            taken_from=trained.taken_from,
+        )
 
     def sample_queries(self, index: Index) -> Sequence[SampleQuery]:
         """Return everyday queries for the emoji collection, and captions of the index for any other."""

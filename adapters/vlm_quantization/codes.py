@@ -35,10 +35,13 @@ class Encoded(NamedTuple):
         Packed codes; the code of length B is the first ``B // 8`` bytes of a row.
     features : ndarray, float32, shape (n, d)
         Rows of unit L2 norm, for cosine similarity.
+    margins : ndarray, float32, shape (n, 128), or None
+        Distance of each bit from its threshold, where it cannot be computed from the features.
     """
 
     codes: NDArray[np.uint8]
     features: NDArray[np.float32]
+    margins: NDArray[np.float32] | None = None
 
 
 class Encoder(Protocol):

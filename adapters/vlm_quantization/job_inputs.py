@@ -86,6 +86,11 @@ def find_problems(
             return
         if options.codes == "auto" and given and not trained:
             return  # without a run, codes are fitted
+    if task == "train" and options.from_checkpoint:
+        from adapters.vlm_quantization.encoding.lightning import looks_like_one
+
+        if problem := looks_like_one(Path(options.from_checkpoint)):
+            yield "from_checkpoint", f"{options.from_checkpoint}: {problem}"
     if task == "train" or (options.run is None and _expected(workspace)):
         return
     checkpoint = options.checkpoint or BEST
@@ -217,8 +222,21 @@ def checkpoint_names(run: Run) -> list[str]:
 
 
 def open_encoder(run: Run, checkpoint: str, family: Family) -> Any:
-    """Open a checkpoint of a run with the adapter that trained it."""
-    return family.load_model(Path(run.checkpoint(checkpoint)))
+    """Open a checkpoint of a run with the adapter that trained it.
+
+    Raises
+    ------
+    BadInput
+        Its short codes are no prefixes of the long one, so that no index can hold them.
+    """
+    encoder = family.load_model(Path(run.checkpoint(checkpoint)))
+    if getattr(encoder, "separate", False):
+        raise BadInput(
+            f"{checkpoint} of run {run.id} has a code of its own for each length; an index and an evaluation "
+            "need codes of which the short ones are prefixes of the long one",
+            hint=f"Use {BEST} of the same run, which is refolded.",
+        )
+    return encoder
 
 
 def refuse_without_captions(collection: CaptionedImages) -> None:

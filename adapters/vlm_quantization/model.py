@@ -19,6 +19,7 @@ from adapters.vlm_quantization.encoding.checkpoint import (
 from adapters.vlm_quantization.hash_layer import NestedHashLayer
 from adapters.vlm_quantization.towers.dummy import DummyTextModel, DummyVisionModel
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
+from workbench import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -196,11 +197,8 @@ class CrossModalHashModel(nn.Module):
                 keep = torch.rand(len(rows)) >= self.ngram_dropout
                 weights = keep.float() / (1 - self.ngram_dropout)
             bags = self.embedding(rows, offsets, per_sample_weights=weights)
-            if self.config.text_tower:
-                # n-grams that training never saw are zero, so a new word is left to its frozen features
-                bags = bags / (self.config.text_width + bags.square().sum(1, keepdim=True)).sqrt()
-            else:
-                bags = F.normalize(bags, dim=1)
+            softness = self.config.ngram_softness * self.config.text_width
+            bags = bags / (softness + bags.square().sum(1, keepdim=True)).clamp(min=1e-24).sqrt()
             if self.training and self.part_dropout and components is not None:
                 bags = bags * (torch.rand(len(bags), 1) >= self.part_dropout)
             parts.append(bags * self.config.text_width**0.5)
@@ -229,6 +227,8 @@ class CrossModalHashModel(nn.Module):
             The file is not a complete checkpoint of this format.
         """
         checkpoint = read_checkpoint(path)
+        if checkpoint.config.head != "skip-relu":
+            raise BadInput(f"{path} was trained elsewhere and taken over: it cannot be trained further here")
         model = cls(checkpoint.config)
         tensors = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.tensors.items()}
         with torch.no_grad():

@@ -34,6 +34,10 @@ CollectionSource = Annotated[
 ]
 
 
+#: The path of a file, made absolute; empty: none.
+FilePath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"format": "path"})]
+
+
 class CollectionOptions(Options):
     """Which pictures to use."""
 
@@ -102,6 +106,12 @@ class TrainOptions(CollectionOptions):
         title="Languages",
         description="Train on the captions in these languages only; empty: all. An evaluation measures all",
     )
+    from_checkpoint: FilePath = Field(
+        "",
+        title="From checkpoint",
+        description="Take over this Lightning checkpoint (.ckpt) instead of training; its backbone is the "
+        "model that it names, or the encoder given above",
+    )
     seed: int = Field(0, ge=0, title="Seed")
     steps: int = Field(900, ge=1, le=1_000_000, title="Steps")
     batch: int = Field(256, ge=2, le=65_536, title="Concepts per batch")
@@ -157,15 +167,22 @@ class TrainOptions(CollectionOptions):
     )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout")
     ngram_dropout: float = Field(0.1, ge=0, lt=1, title="N-gram dropout")
+    ngram_softness: float = Field(
+        16.0,
+        ge=0,
+        le=1e6,
+        title="Softness of n-grams",
+        description="With both: how little a text's n-grams count if training saw few of them",
+    )
     part_dropout: float = Field(
-        0.0,
+        0.4,
         ge=0,
         lt=1,
         title="Dropout of n-grams as a whole",
         description="With both: how often a text's n-grams are left out, so that its features alone must do",
     )
     text_noise: float = Field(
-        0.0,
+        0.3,
         ge=0,
         title="Noise of text features",
         description="In standard deviations of a component",
@@ -187,11 +204,11 @@ class TrainOptions(CollectionOptions):
         description="In the refit: how often a text consists of two words of a concept",
     )
     name_share: float = Field(
-        0.4,
+        0.7,
         ge=0,
         le=1,
         title="Share of names",
-        description="How often a text is the name rather than a keyword",
+        description="How often a text is the name rather than a keyword; half as often in the refit",
     )
     threads: int = Field(
         1,

@@ -18,6 +18,7 @@ THROUGH: dict[str, tuple[str, str]] = {
     "workbench.adapter.loading": ("tests/workbench/adapter/test_loading.py", "AdapterBroken"),
     "workbench.remote.kept_files": ("tests/workbench/remote/test_runs.py", "kept.save("),
     "workbench.commands.doctor": ("tests/workbench/commands/test_examination.py", "doctor"),
+    "workbench.commands.explain": ("tests/workbench/commands/test_cli.py", '"explain"'),
     "workbench.commands.imports": ("tests/workbench/commands/test_commands.py", "import mlflow"),
     "workbench.commands.jobs": ("tests/workbench/commands/test_cli.py", '"jobs", "submit"'),
     "workbench.commands.new": ("tests/workbench/adapter/test_scaffold.py", '"new", "adapter"'),

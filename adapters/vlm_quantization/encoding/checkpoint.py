@@ -49,6 +49,10 @@ BEST = "best.safetensors"
 REFIT = "refit.safetensors"
 
 
+#: The separate codes of a checkpoint that was taken over; no index can hold them.
+SEPARATE = "separate.safetensors"
+
+
 class Config(BaseModel):
     """The configuration in a model file, which says what tensors belong to it."""
 
@@ -72,10 +76,19 @@ class ModelConfig(Config):
     ----------
     ngrams : bool
         Whether a text's n-grams are an input, through a trained embedding.
+    ngram_softness : float
+        A text's sum of n-gram vectors is divided by ``sqrt(softness * text_width + its squared length)``: 0
+        gives unit length, as in files of the first format. More keeps texts of unknown n-grams near zero.
     text_tower : str
         Name of the frozen text tower whose features are an input; empty if there is none.
     text_dim, text_components : int
         Width of its features, and how many principal components of them are used; 0 if there is none.
+    head : {"skip-relu", "layernorm-gelu"}
+        What is between features and code. ``layernorm-gelu`` is the head of this adapter's predecessor, on
+        the features of both towers as they are; the float features are then those of the towers.
+    separate : tuple of int
+        With ``layernorm-gelu``: code lengths with thresholds of their own, so that short codes are not
+        prefixes, and no index can hold them. Empty: one threshold per bit.
     """
 
     image_tower: str = "efficientnet-lite0"
@@ -86,10 +99,22 @@ class ModelConfig(Config):
     text_buckets: int = Field(16_384, ge=16, le=1_048_576)
     text_width: int = Field(128, ge=1, le=65_536)
     ngrams: bool = True
+    ngram_softness: float = Field(0.0, ge=0, le=1e6)
     text_tower: str = ""
     text_dim: int = Field(0, ge=0, le=65_536)
     text_components: int = Field(0, ge=0, le=65_536)
     bits: Literal[128] = CODE_BITS
+    head: Literal["skip-relu", "layernorm-gelu"] = "skip-relu"
+    separate: tuple[Literal[8, 16, 32, 64, 128], ...] = ()
+
+    @model_validator(mode="after")
+    def _check_head(self) -> ModelConfig:
+        if self.head == "skip-relu":
+            if self.separate:
+                raise ValueError("only head layernorm-gelu has separate codes")
+        elif self.ngrams or not self.image_dim == self.text_dim == self.dim:
+            raise ValueError("head layernorm-gelu takes the features of two towers of one width, no n-grams")
+        return self
 
     @model_validator(mode="after")
     def _check_texts(self) -> ModelConfig:
@@ -106,6 +131,8 @@ class ModelConfig(Config):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor in the file, by name."""
+        if self.head == "layernorm-gelu":
+            return self._predecessors_shapes()
         return {
             "image.mean": (self.image_dim,),
             "image.projection": (self.image_dim, self.image_components),
@@ -133,6 +160,20 @@ class ModelConfig(Config):
             },
         }
 
+    def _predecessors_shapes(self) -> dict[str, tuple[int, ...]]:
+        codes = {f"code.{length}": length for length in self.separate} or {"code": self.bits}
+        return {
+            f"{side}.{name}": shape
+            for side in ("image", "text")
+            for name, shape in (
+                ("in.weight", (self.hidden, self.dim)),
+                *((name, (self.hidden,)) for name in ("in.bias", "norm.weight", "norm.bias")),
+                ("out.weight", (self.bits, self.hidden)),
+                ("out.bias", (self.bits,)),
+                *((f"{code}.{part}", (n,)) for code, n in codes.items() for part in ("scale", "shift")),
+            )
+        }
+
 
 class Provenance(BaseModel):
     """Where a model comes from.
@@ -143,6 +184,8 @@ class Provenance(BaseModel):
         Fingerprints of the frozen towers; empty if not recorded, or if there is none.
     data, split : str
         Fingerprints of the collection and of the part trained on.
+    taken_from : str
+        Name of the file that a model trained elsewhere was taken over from; its training data are unknown.
     languages : tuple of str
         Languages of the texts trained on; empty in files of an earlier format.
     text_languages : tuple of str
@@ -160,6 +203,7 @@ class Provenance(BaseModel):
     encoder: dict[str, Any] = Field(default_factory=dict)
     data: str = ""
     split: str = ""
+    taken_from: str = ""
     seed: int = 0
     step: int = 0
 

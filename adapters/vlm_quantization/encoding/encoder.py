@@ -13,9 +13,11 @@ import numpy as np
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded, pack_codes
 from adapters.vlm_quantization.encoding.checkpoint import Checkpoint, read_checkpoint
+from adapters.vlm_quantization.encoding.peer_head import head_outputs, signs
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from adapters.vlm_quantization.towers.registry import about_encoder, image_tower, text_tower
-from workbench import CorruptFile
+from adapters.vlm_quantization.towers.unscaled import unscaled
+from workbench import BadInput, CorruptFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +90,8 @@ class HashEncoder:
             The installed network is not the one the model was trained with, so features would not match.
         """
         tower = image_tower(self.name)
+        if self._takes_unscaled:
+            tower = unscaled(tower)
         self._check(self.name, "network", tower.fingerprint, self.checkpoint.provenance.tower)
         return tower
 
@@ -104,6 +108,8 @@ class HashEncoder:
         if not name:
             return None
         tower = text_tower(name)
+        if self._takes_unscaled:
+            tower = unscaled(tower)
         self._check(name, "text network", tower.fingerprint, self.checkpoint.provenance.text_tower)
         return tower
 
@@ -143,6 +149,8 @@ class HashEncoder:
 
     def encode_features(self, features: NDArray[np.float32]) -> Encoded:
         """Encode frozen picture features, float32, shape (n, image_dim)."""
+        if self._takes_unscaled:
+            return self._encode_unscaled("image", features)
         centred: NDArray[np.float32] = features - self._tensors["image.mean"]
         return self._encode("image", centred @ self._tensors["image.projection"])
 
@@ -164,6 +172,10 @@ class HashEncoder:
             The installed text network is not the one the model was trained with.
         """
         config = self.checkpoint.config
+        if self._takes_unscaled:
+            if (own := tower or self.text_tower) is None:
+                raise BadInput("this model has no text network")  # a checkpoint of this head always has one
+            return self._encode_unscaled("text", own.features(texts))
         parts = []
         if config.ngrams:
             table = self._tensors["text.embedding"]
@@ -172,20 +184,57 @@ class HashEncoder:
                 rows = ngram_rows(text, len(table))
                 if rows:
                     bags[place] = table[rows].sum(0)
-            if config.text_tower:  # as in training: what no n-gram is known of stays near zero
-                bags /= np.sqrt(config.text_width + np.square(bags).sum(1, keepdims=True))
-            else:
-                bags = _unit(bags)
+            length = config.ngram_softness * config.text_width + np.square(bags).sum(1, keepdims=True)
+            bags /= np.sqrt(np.maximum(length, 1e-24))
             parts.append(bags * np.float32(config.text_width**0.5))
         if frozen := (tower or self.text_tower) if config.text_tower else None:
             features: NDArray[np.float32] = frozen.features(texts) - self._tensors["text.mean"]
             parts.append(features @ self._tensors["text.projection"])
         return self._encode("text", np.concatenate(parts, axis=1))
 
-    def _encode(self, side: str, x: NDArray[np.float32]) -> Encoded:
-        part = {
-            name.removeprefix(f"{side}."): t for name, t in self._tensors.items() if name.startswith(side)
+    @property
+    def separate(self) -> tuple[int, ...]:
+        """Code lengths with thresholds of their own, whose codes are not prefixes; empty for nested codes."""
+        return self.checkpoint.config.separate
+
+    def separate_codes(self, side: str, features: NDArray[np.float32]) -> dict[int, NDArray[np.uint8]]:
+        """Return the packed code of each length of :attr:`separate`, uint8 (n, length // 8).
+
+        Parameters
+        ----------
+        side : {"image", "text"}
+        features : ndarray, float32, shape (n, dim)
+            Of that side's tower, not normalised.
+        """
+        outputs = head_outputs(self._part(side), features)
+        return {
+            length: pack_codes(signs(outputs, self._threshold(side, f"code.{length}")))
+            for length in self.separate
         }
+
+    @property
+    def _takes_unscaled(self) -> bool:
+        return self.checkpoint.config.head == "layernorm-gelu"
+
+    def _encode_unscaled(self, side: str, features: NDArray[np.float32]) -> Encoded:
+        if self.separate:
+            raise BadInput("this model has a code of its own for each length", hint="Use separate_codes.")
+        scale, shift = self._threshold(side, "code")
+        margins: NDArray[np.float32] = head_outputs(self._part(side), features) * scale + shift
+        return Encoded(pack_codes(margins >= 0), _unit(features), margins)
+
+    def _threshold(self, side: str, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self._tensors[f"{side}.{name}.scale"], self._tensors[f"{side}.{name}.shift"]
+
+    def _part(self, side: str) -> dict[str, NDArray[np.float32]]:
+        return {
+            name.removeprefix(f"{side}."): tensor
+            for name, tensor in self._tensors.items()
+            if name.startswith(f"{side}.")
+        }
+
+    def _encode(self, side: str, x: NDArray[np.float32]) -> Encoded:
+        part = self._part(side)
         hidden = np.maximum(x @ part["in.weight"].T + part["in.bias"], 0)
         vectors = _unit(hidden @ part["out.weight"].T + part["out.bias"] + x @ part["skip.weight"].T)
         # a value at the threshold gives a one: sign(0) is +1, as in training

@@ -11,7 +11,6 @@ memory-mapped, and each one's name, type, shape and values are checked before it
 
 from __future__ import annotations
 
-import math
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS
+from adapters.vlm_quantization.encoding.peer_head import EPSILON, Norm, head_outputs, signs
 from workbench import CorruptFile
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ MAX_PICKLE_BYTES = 64 * 2**20
 
 #: Code lengths of a file that names none.
 DEFAULT_LENGTHS = (8, 16, 32, 48, 64, 128)
-
-
-#: torch's default, which the predecessor did not change.
-EPSILON = 1e-5
 
 
 _SIDES = {"image": "image_hash", "text": "text_hash"}
@@ -73,7 +69,7 @@ class Head:
     """
 
     tensors: Mapping[str, NDArray[np.float32]]
-    norms: Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
+    norms: Mapping[int, Norm]
 
     @property
     def width(self) -> int:
@@ -86,8 +82,7 @@ class Head:
 
     def codes(self, features: NDArray[np.float32], length: int) -> NDArray[np.bool_]:
         """Return the code of one length, bool (n, length), by the BatchNorm of that length."""
-        scale, shift = self.norms[length]
-        return self.outputs(features)[:, :length] * scale + shift >= 0
+        return signs(self.outputs(features), self.norms[length])
 
 
 @dataclass(frozen=True)
@@ -128,36 +123,6 @@ _BROKEN = (
     *(RuntimeError, UnpicklingError, EOFError, OSError, MemoryError, RecursionError, zipfile.BadZipFile),
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, struct.error),
 )
-
-
-def head_outputs(
-    tensors: Mapping[str, NDArray[np.float32]], features: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return Linear → LayerNorm → GELU → Linear of features, float32 (n, 128); dropout is inactive.
-
-    Parameters
-    ----------
-    tensors : mapping
-        As in :class:`Head`.
-    features : ndarray, float32, shape (n, width)
-        Not normalised: the head was trained on the backbone's features as they are.
-    """
-    x = features @ tensors["in.weight"].T + tensors["in.bias"]
-    x = x - x.mean(axis=1, keepdims=True)
-    x = x / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + np.float32(EPSILON))
-    x = gelu(x * tensors["norm.weight"] + tensors["norm.bias"])
-    out: NDArray[np.float32] = x @ tensors["out.weight"].T + tensors["out.bias"]
-    return out
-
-
-def gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return ``x * Φ(x)`` with the exact normal distribution, as torch does (Hendrycks & Gimpel, 2016)."""
-    below = _ERF(x.astype(np.float64) / math.sqrt(2)).astype(np.float64)
-    out: NDArray[np.float32] = (x * (1 + below) / 2).astype(np.float32)
-    return out
-
-
-_ERF = np.frompyfunc(math.erf, 1, 1)
 
 
 def looks_like_one(path: Path) -> str:
@@ -259,8 +224,9 @@ def _parts(path: Path, content: Any) -> tuple[Mapping[str, Any], Mapping[str, An
             hint="Lightning writes them if the model calls save_hyperparameters().",
         )
     step = content.get("global_step")
-    whole = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**53
-    return content["state_dict"], settings, step if whole else 0
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**53:
+        step = 0
+    return content["state_dict"], settings, step
 
 
 def _checked(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, pack_codes
+from adapters.vlm_quantization.encoding.peer_head import Norm, signs
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_scores
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from adapters.vlm_quantization.metrics.relevance import Relevance
 
-#: By code length: scale and shift of each bit; the bit is the sign of ``output * scale + shift``.
-Norms = Mapping[int, tuple["NDArray[np.float32]", "NDArray[np.float32]"]]
+#: Thresholds by code length.
+Norms = Mapping[int, Norm]
 
 #: Ways to refold: the thresholds of the longest code, or per bit those that agree best with all lengths.
 LONGEST, AGREEING = "longest", "agreeing"
@@ -54,17 +55,7 @@ class Kept:
     ways: Mapping[str, float]
 
 
-def signs(
-    outputs: NDArray[np.float32], norm: tuple[NDArray[np.float32], NDArray[np.float32]]
-) -> NDArray[np.bool_]:
-    """Return the bits of one length, bool (n, length), for outputs (n, 128) of a head."""
-    scale, shift = norm
-    return outputs[:, : len(scale)] * scale + shift >= 0
-
-
-def differing(
-    outputs: NDArray[np.float32], norms: Norms, folded: tuple[NDArray[np.float32], NDArray[np.float32]]
-) -> list[Differing]:
+def differing(outputs: NDArray[np.float32], norms: Norms, folded: Norm) -> list[Differing]:
     """Compare the separate code of each length with the prefix of a folded code.
 
     Parameters
@@ -84,9 +75,7 @@ def differing(
     return out
 
 
-def fold(
-    outputs: NDArray[np.float32], norms: Norms, way: str
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def fold(outputs: NDArray[np.float32], norms: Norms, way: str) -> Norm:
     """Return one scale and one shift per bit, each float32 (128,).
 
     Parameters
@@ -122,7 +111,7 @@ def fold(
 def recall(
     outputs: Mapping[str, NDArray[np.float32]],
     norms: Mapping[str, Norms],
-    folded: Mapping[str, Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]],
+    folded: Mapping[str, Mapping[str, Norm]],
     features: Mapping[str, NDArray[np.float32]],
     relevance: Relevance,
     k: int = 10,

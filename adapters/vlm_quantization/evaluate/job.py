@@ -30,7 +30,7 @@ from adapters.vlm_quantization.options import EvalOptions
 from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
 from adapters.vlm_quantization.train import single_length
 from adapters.vlm_quantization.views import seeds_view
-from workbench import Result, View
+from workbench import BadInput, Result, View
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
@@ -59,6 +59,12 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
     """
     run = choose_run(job.workspace, options.run, options.checkpoint, family)
     encoder = open_encoder(run, options.checkpoint, family)
+    taken_from = family.origin(run, encoder).taken_from
+    if taken_from and isinstance(options, EvalOptions) and options.single_length:
+        raise BadInput(
+            f"run {run.id} was taken over from {taken_from}, so nothing can be trained as it was",
+            hint="Evaluate without single_length.",
+        )
     others = other_seeds(job.workspace, run, options)
     stage = _shares(job, options, len(others))
     with stage("pictures"):
@@ -97,9 +103,19 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=views,
         made={"run": run.id, "checkpoint": options.checkpoint},
-        warnings=problems_of(collection, job),
+        warnings=[*_unknown_training(taken_from), *problems_of(collection, job)],
         samples=metric_names.samples_of(measured, options.ks, metrics),
     )
+
+
+def _unknown_training(taken_from: str) -> list[str]:
+    """Return a warning about a model that was trained elsewhere."""
+    if not taken_from:
+        return []
+    return [
+        f"The model was taken over from {taken_from}: what it was trained on is unknown, so it may have seen "
+        "pictures that are called held out here."
+    ]
 
 
 def _shares(job: JobContext, options: FamilyEvalOptions, n_seeds: int) -> Callable[..., Any]:

@@ -39,6 +39,8 @@ class Origin(NamedTuple):
         Step and seed, for the report.
     rows : list of (name, value)
         What else the report says of the model.
+    taken_from : str
+        Where it was taken over from, if what it was trained on is unknown.
     """
 
     fingerprint: str
@@ -46,6 +48,7 @@ class Origin(NamedTuple):
     seed: int
     words: str
     rows: list[tuple[str, Any]]
+    taken_from: str = ""
 
 
 class Subject(Protocol):
@@ -85,6 +88,8 @@ class FromFeatures:
 
     def margins(self, encoded: Encoded, side: str) -> NDArray[np.float32]:
         """Return the distance of each bit from its threshold, float32 (n, bits); the code is their signs."""
+        if encoded.margins is not None:
+            return encoded.margins
         tensors = self._encoder.checkpoint.tensors
         out: NDArray[np.float32] = encoded.features @ tensors[f"{side}.code.weight"].T
         out -= tensors[f"{side}.code.threshold"]

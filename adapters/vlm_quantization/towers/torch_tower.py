@@ -88,6 +88,8 @@ class TorchTower(ABC, Generic[Item]):
 def half(model: Any, method: str, names: Sequence[str]) -> Any:
     """Return one half of a two-tower model as a module: its inputs by position, unit vectors out.
 
+    Its attribute ``unit`` says whether the vectors are normalised; False gives them at their own length.
+
     Parameters
     ----------
     model : torch.nn.Module
@@ -102,12 +104,13 @@ def half(model: Any, method: str, names: Sequence[str]) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.model = model
+            self.unit = True
 
         def forward(self, *values: Any) -> Any:
             call = getattr(self.model, method)
             made = call(**dict(zip(names, values, strict=True))) if names else call(*values)
             # transformers 5 returns the states beside the vectors
             vectors = made if isinstance(made, torch.Tensor) else made.pooler_output
-            return torch.nn.functional.normalize(vectors.float(), dim=-1)
+            return torch.nn.functional.normalize(vectors.float(), dim=-1) if self.unit else vectors.float()
 
     return Half().eval()

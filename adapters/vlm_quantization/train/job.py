@@ -31,6 +31,10 @@ ENCODER_RECORD = "encoder_record"
 
 def run_training(options: TrainOptions, job: JobContext) -> Result:
     """Train hash heads and a text tower; the run stores the curves and the checkpoints."""
+    if options.from_checkpoint:
+        from adapters.vlm_quantization.train.taken_over import take_over
+
+        return take_over(options, job)
     cache = job.workspace.cache
     collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
     refuse_without_captions(collection)

@@ -77,5 +77,8 @@ def options(**changes: object) -> TrainOptions:
         "text_buckets": 512,
         "text_width": 32,
         "threads": 1,
+        "text_noise": 0.0,
+        "part_dropout": 0.0,
+        "name_share": 0.4,
     }
     return TrainOptions.model_validate({**small, **changes})

@@ -89,6 +89,7 @@ def test_beside_frozen_features_ngrams_that_were_never_trained_add_nothing() -> 
         text_tower="random",
         text_dim=64,
         text_components=5,
+        ngram_softness=4,
     )
     torch.manual_seed(0)
     model = CrossModalHashModel(config).eval()

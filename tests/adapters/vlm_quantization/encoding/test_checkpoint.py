@@ -57,7 +57,13 @@ def test_a_checkpoint_round_trips(model: CrossModalHashModel, path: Path) -> Non
 def test_a_model_with_a_frozen_text_tower_round_trips(tmp_path: Path, ngrams: bool) -> None:
     tower = DummyTextModel()
     config = SMALL.model_copy(
-        update={"ngrams": ngrams, "text_tower": "random", "text_dim": 64, "text_components": 10}
+        update={
+            "ngrams": ngrams,
+            "ngram_softness": 4.0,
+            "text_tower": "random",
+            "text_dim": 64,
+            "text_components": 10,
+        }
     )
     torch.manual_seed(4)
     model = CrossModalHashModel(config)
@@ -91,7 +97,15 @@ def test_another_text_tower_than_trained_on_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_first_format_is_a_model_of_ngrams(path: Path) -> None:
-    new = ("ngrams", "text_tower", "text_dim", "text_components", "languages", "text_languages")
+    new = (
+        "ngrams",
+        "ngram_softness",
+        "text_tower",
+        "text_dim",
+        "text_components",
+        "languages",
+        "text_languages",
+    )
 
     def first_format(header: dict) -> None:
         about = header["__metadata__"]

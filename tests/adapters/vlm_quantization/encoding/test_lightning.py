@@ -16,7 +16,8 @@ from torch import nn
 
 import workbench as wb
 from adapters.vlm_quantization.encoding import lightning
-from adapters.vlm_quantization.encoding.lightning import gelu, looks_like_one, read_lightning
+from adapters.vlm_quantization.encoding.lightning import looks_like_one, read_lightning
+from adapters.vlm_quantization.encoding.peer_head import gelu
 from tests.adapters.vlm_quantization.encoding.lightning_files import LENGTHS, Peer, content, peer, write
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,14 @@ import pytest
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.splits import make_splits
+from adapters.vlm_quantization.encoding.checkpoint import ModelConfig, Provenance
+from adapters.vlm_quantization.encoding.encoder import HashEncoder
 from adapters.vlm_quantization.evaluate import job as eval_job
+from adapters.vlm_quantization.evaluate import tasks
 from adapters.vlm_quantization.evaluate.tasks import numbered_ids
 from adapters.vlm_quantization.metrics.protocols import PROTOCOLS
+from adapters.vlm_quantization.model import CrossModalHashModel
+from adapters.vlm_quantization.options import EvalOptions
 from adapters.vlm_quantization.train import job as train_job
 from adapters.vlm_quantization.train.validation import caption_queries
 from tests.adapters.vlm_quantization import shapes
@@ -100,3 +106,27 @@ def test_the_ids_of_captions_are_unique() -> None:
     ids = numbered_ids(["a", "a", "b", "a #2", "a", "b"])
     assert ids == ["a", "a #2#", "b", "a #2", "a #3", "b #2"]
     assert len(set(ids)) == len(ids)
+
+
+def test_each_language_of_the_captions_is_measured_by_itself(tmp_path: Path) -> None:
+    whole = shapes.collection()
+    items = [
+        dataclasses.replace(item, captions={**item.captions, "fr": (f"forme {item.concept}",)})
+        for item in whole.items
+    ]
+    three = CaptionedImages(whole.name, items)
+    config = ModelConfig(
+        image_tower="random",
+        image_dim=64,
+        image_components=8,
+        hidden=8,
+        dim=8,
+        text_buckets=64,
+        text_width=8,
+    )
+    CrossModalHashModel(config).eval().save(tmp_path / "model.safetensors", Provenance())
+    encoder = HashEncoder.load(tmp_path / "model.safetensors")
+    features = np.random.default_rng(0).standard_normal((len(three), 64)).astype(np.float32)
+    options = EvalOptions(baselines=False)
+    found = {task.prefix for task in tasks.tasks(three, make_splits(three, 0), encoder, features, options)}
+    assert {f"{part}/{tag}/t2i" for part in ("drawings", "concepts") for tag in ("en", "fr", "ko")} <= found

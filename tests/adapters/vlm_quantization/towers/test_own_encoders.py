@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ from PIL import Image
 
 import workbench as wb
 from adapters.vlm_quantization import job_inputs
+from adapters.vlm_quantization.evaluate import job as eval_job
+from adapters.vlm_quantization.index import job as index_job
 from adapters.vlm_quantization.options import TrainOptions
 from adapters.vlm_quantization.towers import openvino, registry, torchvision, weights
 from adapters.vlm_quantization.towers.pair import EncoderPair
 from adapters.vlm_quantization.towers.torch_tower import TorchTower
+from adapters.vlm_quantization.train import job as train_job
+from tests.adapters.vlm_quantization import shapes
 from tests.adapters.vlm_quantization.towers.small_models import OPENCLIP_CONFIG, TEXTS
 
 FAMILIES = ("siglip", "siglip2", "clip", "openclip")
@@ -405,3 +409,85 @@ def test_the_packaged_picture_network_runs_by_openvino(
     one, other = fast.features(pictures()), plain.features(pictures())
     cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
     assert cosines.min() > 0.998
+
+
+# --- the whole way ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def way(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[wb.Workspace, Path]]:
+    """A workspace with a run, an evaluation and an index made with SigLIP 2 from a folder."""
+    home = tmp_path_factory.mktemp("way")
+    folder = shutil.copytree(models / "siglip2", home / "my model")
+    options = shapes.options(encoder=str(folder), text_tower="auto", steps=20, validate_every=10)
+    with pytest.MonkeyPatch.context() as patch, wb.Workspace(home / "results") as workspace:
+        for module in (train_job, eval_job, index_job):
+            patch.setattr(module, "open_collection", lambda *_, **__: shapes.collection())
+        for task, settings in (
+            ("train", options.model_dump()),
+            ("eval", {"resamples": 50, "ks": [1, 3], "baselines": False}),
+            ("index_build", {"name": "shapes"}),
+        ):
+            with wb.job_scope(task, "vlm_quantization", settings, workspace=workspace) as job:
+                steps = {"train": "train", "eval": "evaluate", "index_build": "build_index"}
+                job.finish(getattr(job.adapter, steps[task])(job.options, job))
+        yield workspace, folder
+
+
+def test_a_model_is_trained_evaluated_and_searched_from_its_folder(way: tuple[wb.Workspace, Path]) -> None:
+    workspace, folder = way
+    evaluation = workspace.jobs(type="eval")[0]
+    assert evaluation.status == "succeeded"
+    assert 0 <= evaluation.result.metrics["t2i/R@3@128"] <= 1
+    adapter = wb.get_adapter("vlm_quantization")
+    index = adapter.load_index(workspace.indexes / "shapes")
+    plain = adapter.options("search")()
+    hits = adapter.search_by_text(index, "RED circle", 5, plain).hits
+    assert len(hits) == 5
+    small = adapter.search_by_text(index, "red circle", 5, plain).hits
+    assert [hit.id for hit in hits] == [hit.id for hit in small]
+    picture = shapes.collection().open(0)
+    assert adapter.search_by_image(index, picture, 3, plain).hits[0].id == shapes.collection().items[0].id
+    assert index.encoder.checkpoint.config.text_tower == str(folder)
+
+
+def test_a_run_and_its_checkpoint_record_the_files(way: tuple[wb.Workspace, Path]) -> None:
+    workspace, folder = way
+    run = workspace.runs()[0]
+    assert run.config["encoder"] == str(folder)
+    assert run.config["text_tower"] == "own"
+    record = run.config[train_job.ENCODER_RECORD]
+    provenance = job_inputs.open_encoder(run, "best.safetensors").checkpoint.provenance
+    assert record == provenance.encoder == dict(registry.encoder_pair(str(folder)).about)
+    assert provenance.tower != provenance.text_tower
+
+
+def test_a_long_query_is_said_to_be_cut(way: tuple[wb.Workspace, Path]) -> None:
+    workspace, _ = way
+    adapter = wb.get_adapter("vlm_quantization")
+    index = adapter.load_index(workspace.indexes / "shapes")
+    plain = adapter.options("search")()
+    note = adapter.search_by_text(index, "red circle and blue square " * 20, 3, plain).note
+    assert "only its first 64 tokens were read" in note
+    assert "tokens" not in adapter.search_by_text(index, "red circle", 3, plain).note
+
+
+def test_a_checkpoint_refuses_a_changed_folder(way: tuple[wb.Workspace, Path]) -> None:
+    workspace, folder = way
+    encoder = job_inputs.open_encoder(workspace.runs()[0], "best.safetensors")
+    settings = (folder / "preprocessor_config.json").read_text()
+    try:
+        (folder / "preprocessor_config.json").write_text(settings.replace("0.5", "0.4"))
+        with pytest.raises(wb.CorruptFile, match=r"other files: preprocessor_config\.json") as caught:
+            encoder.encode_images([shapes.collection().open(0)])
+        assert "Put back the files" in str(caught.value.hint)
+        with pytest.raises(wb.CorruptFile, match="text network"):
+            encoder.encode_texts(["red circle"])
+    finally:
+        (folder / "preprocessor_config.json").write_text(settings)
+    moved = folder.rename(folder.with_name("moved"))
+    try:
+        with pytest.raises(wb.BadInput, match="no folder"):
+            encoder.encode_texts(["red circle"])
+    finally:
+        moved.rename(folder)
