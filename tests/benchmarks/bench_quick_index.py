@@ -79,18 +79,10 @@ def main() -> None:
     write_photographs(photographs, args.pictures)
     print(f"{args.pictures:,} photographs written in {time.perf_counter() - started:.0f} s")
     workspace = args.out / f"results-{os.getpid()}"
-    command = [
-        sys.executable,
-        "-m",
-        "workbench.cli",
-        "--workspace",
-        str(workspace),
-        "index",
-        str(photographs),
-    ]
-    command += ["--name", "photos", "--encoder", args.encoder, "--json"]
+    workbench = [sys.executable, "-m", "workbench.cli", "--workspace", str(workspace)]
+    command = [*workbench, "index", str(photographs), "--name", "photos", "--encoder", args.encoder, "--json"]
     # A worker of its own, so that the job is below this process.
-    worker = subprocess.Popen(work, stderr=subprocess.DEVNULL)
+    worker = subprocess.Popen([*workbench, "worker"], stderr=subprocess.DEVNULL)
     most = 0
     started = time.perf_counter()
     try:
