@@ -28,21 +28,21 @@ HARDLY, NOT = "hardly", "not"
 
 
 _GET_WORDS = (
-    "To search with words, index the pictures with an encoder of pictures and texts, such as a SigLIP 2 "
-    "model, or train on their captions."
+    "To search with words, index them with an encoder of pictures and texts, such as a SigLIP 2 model, or "
+    "train on captions."
 )
 
 
 #: What a search page says about the codes, by ``provenance["codes"]``.
 _CODES = {
-    "itq": "Nothing was trained: the codes are fitted to a sample of these pictures (ITQ).",
-    "sign": "Nothing was trained: the codes are the signs of these pictures' principal components.",
+    "itq": "Nothing was trained: the codes are fitted to these pictures (ITQ).",
+    "sign": "Nothing was trained: the codes are signs of these pictures' principal components.",
 }
 
 
 #: What a search page says about words.
 _WORDS = {
-    NOT: f"The encoder reads pictures only, so this index knows no words. {_GET_WORDS}",
+    NOT: f"The encoder reads pictures only: this index knows no words. {_GET_WORDS}",
     HARDLY: f"The model was trained on other pictures, so words find little here. {_GET_WORDS}",
 }
 

@@ -494,7 +494,12 @@ function pictureLead(store) {
     h("b", {}, "Search with a picture"),
     h("span", {}, "Drop or paste one here, or click to choose a file"),
   );
-  return h("div", { class: "wb-lead" }, choose, file);
+  const lead = h("div", { class: "wb-lead" }, choose, file);
+  // Without words the form takes its place while there is a picture in it.
+  store.subscribe(({ question }) => {
+    lead.hidden = !store.setup.by.text && Boolean(question);
+  });
+  return lead;
 }
 
 function pathPart(path) {
@@ -701,16 +706,16 @@ function resultsPart(store) {
     drawn = state.answer;
     drawWhy(state);
     const noHits = state.answer && !state.answer.hits.length;
-    empty.hidden = !(noHits || (!state.question && !state.problem));
+    const leads = store.setup.lead === "picture" && store.setup.by.image; // that place says how to start
+    empty.hidden = !(noHits || (!leads && !state.question && !state.problem));
     empty.replaceChildren(...emptyText(store.setup, noHits));
   };
   return { parts: [h("div", { class: "wb-line" }, note, status), problem, results, empty], draw };
 }
 
-function emptyText({ by, samples, lead }, noHits) {
+function emptyText({ by, samples }, noHits) {
   if (noHits) return [h("b", {}, "No results"), "Try other words or another picture."];
   const ways = [by.text && "type a word or two", by.image && "drop or paste a picture", by.text && samples.length && "try a sample"];
-  if (lead === "picture") [ways[0], ways[1]] = [ways[1], ways[0]];
   const hint = ways.filter(Boolean).join(", or ");
   return [h("b", {}, "Start a search"), `${hint.charAt(0).toUpperCase()}${hint.slice(1)}.`];
 }
