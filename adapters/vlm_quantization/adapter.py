@@ -10,7 +10,7 @@ from adapters.vlm_quantization.family import PictureTextFamily
 from workbench import MissingExtra, Result, SampleQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pydantic import BaseModel
 
@@ -143,7 +143,3 @@ class VlmQuantization(PictureTextFamily):
     def template(self) -> Path:
         """Return the starter files of a picture-text family."""
         return Path(__file__).parent / "template"
-
-    def demo(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the options the demo submits; ``$train.run`` stands for the run made by the train job."""
-        return {**super().demo(), "index_build": {"run": "$train.run", "name": "emoji"}}

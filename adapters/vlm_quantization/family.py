@@ -141,15 +141,19 @@ class PictureTextFamily(BaseAdapter):
         """Train by :meth:`fit` on the training part of a collection; the run has the checkpoint."""
         from adapters.vlm_quantization.data.leakage import check_leakage
         from adapters.vlm_quantization.data.sources import open_collection
-        from adapters.vlm_quantization.data.splits import make_splits
         from adapters.vlm_quantization.encoding.checkpoint import BEST
-        from adapters.vlm_quantization.job_inputs import left_out, problems_of, refuse_without_captions
+        from adapters.vlm_quantization.job_inputs import (
+            left_out,
+            problems_of,
+            refuse_without_captions,
+            splits_of,
+        )
         from adapters.vlm_quantization.views import card
 
         collection = open_collection(options.collection, cache_dir=job.workspace.cache, progress=job.progress)
         refuse_without_captions(collection)
-        splits = make_splits(collection, options.split_seed)
-        check_leakage(collection, splits)
+        splits = splits_of(collection, options.model_dump(), job.workspace.cache, job.progress)
+        check_leakage(collection, splits, accept_duplicates=options.accept_training_pictures_in_test)
         config = {
             **options.model_dump(),
             "adapter": self.name,
@@ -262,10 +266,16 @@ class PictureTextFamily(BaseAdapter):
                     break
         return [SampleQuery(text, language) for text, language in chosen.items()]
 
-    def demo(self) -> Mapping[str, Mapping[str, Any]]:
+    def demo(self, collection: str = "") -> Mapping[str, Mapping[str, Any]]:
         """Return the options the demo submits; ``$train.run`` stands for the run made by the train job."""
+        train, name = {}, "emoji"
+        if collection:
+            from adapters.vlm_quantization.data.sources import short_name
+
+            name = short_name(collection)
+            train = {"collection": collection, "experiment": name}
         return {
-            "train": {},
+            "train": train,
             "eval": {"run": "$train.run"},
-            "index_build": {"run": "$train.run", "name": self.name},
+            "index_build": {"run": "$train.run", "name": name},
         }

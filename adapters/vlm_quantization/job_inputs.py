@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from adapters.vlm_quantization.data.collection import SHOWN_PROBLEMS
 from adapters.vlm_quantization.data.sources import check_source, why_no_captions
+from adapters.vlm_quantization.data.split_names import VAL_SHARE
 from adapters.vlm_quantization.encoding.checkpoint import BEST
 from adapters.vlm_quantization.index.format import check_name
 from adapters.vlm_quantization.towers.registry import check_encoder
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from adapters.vlm_quantization.codes import Encoder
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+    from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.evaluate.subject import Origin, Subject
     from adapters.vlm_quantization.options import FamilyEvalOptions
     from workbench import JobContext, Run, WorkspaceView
@@ -103,7 +105,7 @@ def find_problems(
         if run.status != "running":  # one that goes on may still save it
             yield "checkpoint", _no_checkpoint(run, checkpoint)
         return
-    if not given and (problem := _refused(lambda: check_source(collection_of(run)))):
+    if (task == "eval" or not given) and (problem := _refused(lambda: check_source(collection_of(run)))):
         yield "run", f"the collection of run {run.id} is missing: {problem}"
     if task == "eval" and (problem := _refused(lambda: other_seeds(workspace, run, options))):
         yield "seeds", problem
@@ -181,6 +183,45 @@ def collection_of(run: Run) -> str:
             hint="Choose another run.",
         )
     return name
+
+
+def splits_of(
+    collection: CaptionedImages,
+    config: Mapping[str, Any],
+    cache: Path,
+    progress: OnProgress | None = None,
+) -> Splits:
+    """Return the splits that a training with these options uses, the same for each of its evaluations.
+
+    Parameters
+    ----------
+    collection : CaptionedImages
+    config : mapping
+        Options of the training; of a run of an earlier version, which had fewer, what they were then.
+    cache : Path
+        Cache folder.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    """
+    import numpy as np
+
+    from adapters.vlm_quantization.data.lookalikes import comparable_rows, lookalikes_within, looks_of
+    from adapters.vlm_quantization.data.splits import has_splits, make_splits, rows_of_split
+
+    alike: list[tuple[int, int]] = []
+    if config.get("keep_lookalikes_together", False):
+        rows = comparable_rows(collection)
+        if has_splits(collection):  # given ones stay as they are
+            rows = np.intersect1d(rows, rows_of_split(collection, ""))
+        if len(rows):
+            alike = lookalikes_within(looks_of(collection, cache, progress), rows)
+    return make_splits(
+        collection,
+        config["split_seed"],
+        restval=config.get("restval", True),
+        val_share=config.get("val_share", VAL_SHARE),
+        alike=alike,
+    )
 
 
 def other_seeds(workspace: WorkspaceView, run: Run, options: FamilyEvalOptions) -> dict[int, Run]:

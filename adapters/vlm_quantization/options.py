@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.data.sources import absolute_source, forms_in_words, source_text
+from adapters.vlm_quantization.data.split_names import VAL_SHARE
 from adapters.vlm_quantization.towers import registry
 from workbench import BadInput, Options
 
@@ -49,6 +50,29 @@ class CollectionOptions(Options):
         min_length=1,
     )
     split_seed: int = Field(0, ge=0, title="Split seed", description="Decides which pictures are held out")
+    restval: bool = Field(
+        True,
+        title="Train on restval",
+        description="Collections with splits: train on restval too, as most work on Karpathy's splits does",
+    )
+    val_share: float = Field(
+        VAL_SHARE,
+        ge=0,
+        le=0.5,
+        title="Validation share",
+        description="Collections with splits but without val: share of train to validate on; 0: none, "
+        "and the last model is kept",
+    )
+    keep_lookalikes_together: bool = Field(
+        True,
+        title="Near duplicates together",
+        description="Collections without splits: a picture saved again is held out with the original",
+    )
+    accept_training_pictures_in_test: bool = Field(
+        False,
+        title="Accept training pictures in the test",
+        description="Collections with splits: go on although equal pictures are in train and in test",
+    )
 
 
 #: Name of the option ``encoder`` in earlier versions, in which it chose the picture tower alone.
@@ -239,10 +263,36 @@ class TrainOptions(CollectionOptions):
 
 
 class FamilyEvalOptions(Options):
-    """Evaluate a checkpoint on held-out drawings and held-out concepts."""
+    """Evaluate a checkpoint on held-out pictures, or on another collection."""
 
     run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
     checkpoint: str = Field("best.safetensors", title="Checkpoint", min_length=1)
+    collection: CollectionSource = Field(
+        "",
+        title="Collection",
+        description="Empty: the collection the run was trained on; else 'emoji' or a JSONL file",
+    )
+    split: Literal["", "test", "val", "train", "restval", "query", "gallery", "all"] = Field(
+        "",
+        title="Split",
+        description="Empty: what the run held out, or the test split of another collection (all of it if it "
+        "has no splits)",
+    )
+    train_in_gallery: bool = Field(
+        True,
+        title="Training pictures in the gallery",
+        description="Collections with queries: rank against the training pictures too, as DCMH does",
+    )
+    accept_training_pictures_in_test: bool = Field(
+        False,
+        title="Accept training pictures in the test",
+        description="Measure although the model was trained on pictures of the test; the report says so",
+    )
+    near_duplicates: bool = Field(
+        True,
+        title="Look for near duplicates",
+        description="Warn of test pictures that look like training pictures; every picture is decoded once",
+    )
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 5, 10), title="k", description="Cut-offs of P@k and R@k", min_length=1
     )
@@ -273,7 +323,7 @@ class FamilyEvalOptions(Options):
 
 
 class EvalOptions(FamilyEvalOptions):
-    """Evaluate a checkpoint on held-out drawings and held-out concepts."""
+    """Evaluate a checkpoint on held-out pictures, or on another collection."""
 
     single_length: bool = Field(
         False,

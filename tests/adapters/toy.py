@@ -88,6 +88,13 @@ class Toy(wb.BaseAdapter):
     def sample_queries(self, index):
         return (wb.SampleQuery("dog", "en"), wb.SampleQuery("강아지", "ko"))
 
+    def check_data(self, source, folder, *, thorough=False, progress=None):
+        if source != "words":
+            raise wb.BadInput(f"no source {source!r}", hint="Its only source is 'words'.")
+        rows = [{"name": "words", "value": 3}]
+        view = wb.View(kind="metrics_table", title="What it holds", data={"rows": rows})
+        return wb.Result(summary="3 words", metrics={"words": 3}, views=[view])
+
     def demo(self):
         return {"train": {}, "eval": {"run": "$train.run"}, "index_build": {}}
 

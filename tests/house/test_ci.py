@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[2]
 REQUIRED = [
     ("WORKBENCH_REQUIRE_BROWSER", "tests/browser/test_compare_parts.py", "no Chromium found"),
     ("WORKBENCH_REQUIRE_UNSHARE", "tests/faults/test_disk.py", "no namespaces of a test's own here"),
+    (
+        "WORKBENCH_REQUIRE_STAMPS",
+        "tests/adapters/vlm_quantization/data/test_installed_stamps.py",
+        "tuxpaint-stamps-default is not installed",
+    ),
 ]
 
 #: These runs need no cache, and no schemathesis plugin, which is slow to import.
@@ -40,6 +45,7 @@ def test_a_missing_tool_skips_and_with_the_variable_fails(
     """Run with a PATH that has no programs."""
     for required in (False, True):
         environment = {**os.environ, "PATH": str(tmp_path), variable: "1" if required else ""}
+        environment["WORKBENCH_TEST_STAMPS"] = str(tmp_path / "none")
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-n0", *_WITHOUT, str(ROOT / file)],
             cwd=ROOT,
@@ -65,7 +71,12 @@ def test_nothing_else_is_skipped_or_expected_to_fail() -> None:
         if path != Path(__file__) and skips.search(path.read_text(encoding="utf-8"))
     }
     # The contract skips what an adapter does not offer; of ours a test says that they offer all of it.
-    assert files == {"tests/browser/conftest.py", "tests/faults/conftest.py", "workbench/testing.py"}
+    assert files == {
+        "tests/adapters/vlm_quantization/data/test_installed_stamps.py",
+        "tests/browser/conftest.py",
+        "tests/faults/conftest.py",
+        "workbench/testing.py",
+    }
 
 
 @pytest.mark.parametrize(("user", "before"), [("0", ""), ("1000", "sudo ")])
@@ -97,7 +108,9 @@ def test_missing_system_packages_are_installed_by_root(tmp_path: Path, user: str
     update, install = calls.read_text().splitlines()
     assert update == f"{before}apt-get update -q"
     assert install.startswith(before)
-    assert install.endswith("apt-get install -y -q chromium-headless-shell fonts-noto-cjk")
+    assert install.endswith(
+        "apt-get install -y -q chromium-headless-shell fonts-noto-cjk tuxpaint-stamps-default"
+    )
 
 
 def test_the_tiers_name_tests_that_exist() -> None:

@@ -235,8 +235,12 @@ class BaseAdapter:
         """Return queries worth trying on an index."""
         return ()
 
-    def demo(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the options that ``workbench demo`` submits, by job type, in the order of submission."""
+    def demo(self, collection: str = "") -> Mapping[str, Mapping[str, Any]]:
+        """Return the options that ``workbench demo`` submits, by job type, in the order of submission.
+
+        ``collection`` is what the user names with ``--collection``, to be used instead of the adapter's own
+        data; an adapter without that choice leaves the parameter out.
+        """
         raise NotSupported(self.name, "demo")
 
     def template(self) -> Path | None:

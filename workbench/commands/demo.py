@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from workbench.commands.arguments import command, in_workspace, options, takes_a
 from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table, say
 from workbench.commands.serve import serve_index
-from workbench.errors import BadInput
+from workbench.errors import BadInput, NotSupported
 from workbench.text import short_number
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def add(commands: Any) -> None:
         default=[],
         help="an option of one of its jobs, such as train.steps=100; repeatable",
     )
+    demo.add_argument(
+        "--collection", metavar="SOURCE", default="", help="data to use instead of the adapter's own"
+    )
     demo.add_argument("--no-serve", dest="serve", action="store_false", help="do not serve the search page")
     takes_port(demo)
 
@@ -44,7 +48,7 @@ def _demo(home: Workspace, args: argparse.Namespace) -> int:
     adapter = get_adapter(args.adapter)
     show = say if args.json else print
     show(f"Running the demo of {adapter.title or adapter.name} in {home.path}")
-    outcome = run_demo(home, adapter, options=_by_type(args), say=show)
+    outcome = run_demo(home, adapter, options=_by_type(args), collection=args.collection, say=show)
     if args.json:
         print_document(outcome)
     else:
@@ -78,6 +82,7 @@ def run_demo(
     adapter: BaseAdapter,
     *,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    collection: str = "",
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Submit the adapter's demo jobs one after another and wait for each.
@@ -90,6 +95,8 @@ def run_demo(
         Its ``demo()`` returns the jobs to submit.
     options : mapping, optional
         Options by job type, which override or extend those of ``demo()``.
+    collection : str
+        Data to use instead of the adapter's own.
     say : callable
         Called with each progress message for the user.
 
@@ -102,12 +109,17 @@ def run_demo(
     ------
     BadInput
         Options for a job type that the demo does not have.
+    NotSupported
+        ``collection`` is given, and the adapter's demo takes none.
     JobFailed
         A job failed; the error names its cell, its message and its notebook.
     """
     from workbench.commands.progress import JobProgress
 
-    plan = {kind: dict(values) for kind, values in adapter.demo().items()}
+    if collection and "collection" not in inspect.signature(adapter.demo).parameters:
+        raise NotSupported(adapter.name, "a demo with --collection")
+    jobs = adapter.demo(collection) if collection else adapter.demo()
+    plan = {kind: dict(values) for kind, values in jobs.items()}
     for kind, values in (options or {}).items():
         if kind not in plan:
             raise BadInput(f"the demo has no job {kind!r}; it has: {', '.join(plan)}")

@@ -137,15 +137,17 @@ def _labels(path: Path) -> dict[Any, list[str]]:
 
 
 def _is_coco(path: Path) -> bool:
-    return path.suffix == ".json" and (
-        path.name.startswith("captions_") or bool(re.search(rb'"annotations"|"licenses"', first_bytes(path)))
+    if path.suffix != ".json" or not path.is_file():
+        return False
+    return path.name.startswith("captions_") or bool(
+        re.search(rb'"annotations"|"licenses"', first_bytes(path))
     )
 
 
 def _is_karpathy(path: Path) -> bool:
-    return path.suffix == ".json" and (
-        path.name.startswith("dataset_") or bool(re.search(rb'"sentids"|"sentences"', first_bytes(path)))
-    )
+    if path.suffix != ".json" or not path.is_file():
+        return False
+    return path.name.startswith("dataset_") or bool(re.search(rb'"sentids"|"sentences"', first_bytes(path)))
 
 
 COCO = Loader(

@@ -186,11 +186,19 @@ class CaptionedImages:
                 counts[language] = counts.get(language, 0) + 1
         return tuple(sorted(counts, key=lambda language: (-counts[language], language)))
 
-    def captions(self, rows: Iterable[int], language: str) -> list[Caption]:
+    def captions(self, rows: Iterable[int], language: str, *, each_item: bool = False) -> list[Caption]:
         """Return every caption in a language of some items, in their order.
 
-        A text occurs once per concept, at its first item: pictures of one concept share their captions.
+        A text occurs once per concept, at its first item: pictures of one concept share their captions. With
+        ``each_item``, every caption of each item is returned, as often as it is written, as the field counts
+        queries.
         """
+        if each_item:
+            return [
+                Caption(self.items[row].concept, text, int(row))
+                for row in rows
+                for text in self.items[row].captions.get(language, ())
+            ]
         out: dict[tuple[str, str], Caption] = {}
         for row in rows:
             item = self.items[row]

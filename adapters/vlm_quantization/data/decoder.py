@@ -229,7 +229,8 @@ def _on_white(picture: Image.Image) -> Image.Image:
         # Pillow would clip 16-bit grey at 255, which makes nearly everything white.
         picture = picture.point(lambda value: value / 256).convert("L")
     elif picture.mode in ("I", "F"):
-        low, high = picture.getextrema()
+        extrema: Any = picture.getextrema()  # typed as those of several bands too
+        low, high = extrema
         scale = 255 / (high - low) if high > low else 0.0
         picture = picture.convert("F").point(lambda value: value * scale - low * scale).convert("L")
     if picture.has_transparency_data:

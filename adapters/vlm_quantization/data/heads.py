@@ -1,4 +1,4 @@
-"""What a picture's file tells without decoding it: its size, its format, and whether it can be usable at all."""
+"""What a picture's file tells without decoding it: its size, its format, and whether it may be usable."""
 
 from __future__ import annotations
 

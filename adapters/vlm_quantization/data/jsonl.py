@@ -13,8 +13,8 @@ list, count as Korean if they hold Hangul, else as English. ``labels``, ``id`` (
 :data:`ALIASES`. Other fields are ignored, and named in a note.
 
 A picture that several lines list, one line per caption, is one picture with all their captions: recognised
-by its path or, as a copy, by its pixels. Pictures whose captions have the same words, whatever their case
-and punctuation, are one concept: each is a correct
+by its path or, as a copy, by its pixels; see :mod:`adapters.vlm_quantization.data.joining`. Pictures whose
+captions have the same words, whatever their case and punctuation, are one concept: each is a correct
 result for those captions, and they are held out together.
 
 An invalid line is skipped and reported with its number; the other lines are still read.
@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
 from adapters.vlm_quantization.data.heads import fault_in_head
+from adapters.vlm_quantization.data.joining import JoinedItems, ignored_note, repeats_note, without_copies
 from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
 from adapters.vlm_quantization.data.split_names import split_name
 from adapters.vlm_quantization.data.stored import Picture
@@ -106,7 +107,7 @@ def read_jsonl(
     Raises
     ------
     BadInput
-        No line is valid; the message names the first problems.
+        No line is valid, or lines put one picture in two splits; the message names the first problems.
     """
     return read_lines(path, numbered_lines(path), cache_dir=cache_dir, progress=progress, decode=decode)
 
@@ -141,10 +142,11 @@ def read_lines(
     reading = _Reading(path)
     for number, line in lines:
         reading.add(number, line)
-    kept, broken = decoded(list(reading.items.values()), path, cache_dir, progress, decode=decode)
-    kept, copies = _without_copies(kept)
+    kept, broken = decoded(reading.items.numbered(), path, cache_dir, progress, decode=decode)
+    kept, copies = without_copies(kept)
     problems = sorted([*reading.problems, *broken], key=lambda problem: problem.line)
-    notes = [*_notes(reading.repeats + copies, reading.ignored), *_wordless(kept)]
+    notes = [repeats_note(reading.items.repeats + copies), ignored_note(reading.ignored, _FIELDS)]
+    notes = [*filter(None, notes), *_wordless(kept)]
     collection = CaptionedImages(path.stem, with_concepts(kept), problems=problems, notes=notes)
     if not kept:
         summary = collection.problem_summary or "the file has no lines"
@@ -162,78 +164,23 @@ class _Reading:
 
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
-        self.items: dict[str, tuple[int, Item]] = {}
+        self.items = JoinedItems()
         self.problems: list[UnusableLine] = []
-        #: Number of lines that list a picture again, and the fields that were ignored.
-        self.repeats = 0
+        #: The fields that were ignored, each with its number of lines.
         self.ignored: Counter[str] = Counter()
-        self._first: dict[str, tuple[int, str]] = {}
 
     def add(self, number: int, line: bytes) -> None:
         """Read a line; one that is invalid becomes a problem."""
         try:
             item, ignored = _item(line, self._folder)
             picture = os.path.realpath(item.image) if isinstance(item.image, Path) else ""
-            first, owner = self._first.setdefault(item.id, (number, picture))
-            if owner != picture:
-                raise _Refused(
-                    f"the id {_shown(item.id)} is already used in line {first} for another picture"
-                )
+            self.items.add(number, picture, item)
         except _Refused as reason:
             self.problems.append(UnusableLine(number, str(reason)))
-            return
-        self.ignored.update(ignored)
-        if picture in self.items:
-            self.repeats += 1
-            first, before = self.items[picture]
-            self.items[picture] = (first, _joined(before, item))
+        except wb.BadInput as error:
+            self.problems.append(UnusableLine(number, error.message))
         else:
-            self.items[picture] = (number, item)
-
-
-def _joined(item: Item, other: Item) -> Item:
-    """Return an item with the texts and labels of another one added."""
-
-    def both(
-        one: Mapping[str, tuple[str, ...]], more: Mapping[str, tuple[str, ...]]
-    ) -> dict[str, tuple[str, ...]]:
-        return {
-            language: tuple(dict.fromkeys([*one.get(language, ()), *more.get(language, ())]))
-            for language in dict.fromkeys([*one, *more])
-        }
-
-    return replace(
-        item,
-        captions=both(item.captions, other.captions),
-        keywords=both(item.keywords, other.keywords),
-        labels=tuple(dict.fromkeys([*item.labels, *other.labels])),
-    )
-
-
-def _without_copies(items: Sequence[Item]) -> tuple[list[Item], int]:
-    """Join items with equal pixels into the first of them; return them and the number of joined ones."""
-    out: dict[str, Item] = {}
-    for item in items:
-        key = item.digest or f"id {item.id}"
-        out[key] = _joined(out[key], item) if key in out else item
-    return list(out.values()), len(items) - len(out)
-
-
-def _notes(repeats: int, ignored: Mapping[str, int]) -> list[str]:
-    """Return sentences on what was read differently than written."""
-    notes = []
-    if repeats:
-        lines = "1 line lists" if repeats == 1 else f"{repeats:,} lines list"
-        notes.append(
-            f"{lines} a picture again: each picture counts once, with the captions of all its lines."
-        )
-    if ignored:
-        fields = ", ".join(
-            f"{_shown(name)} ({count:,} {'line' if count == 1 else 'lines'})"
-            for name, count in sorted(ignored.items())
-        )
-        notes.append(f"Ignored fields: {fields}. Fields in use: {', '.join(_FIELDS)}.")
-    return notes
+            self.ignored.update(ignored)
 
 
 def _wordless(items: Sequence[Item]) -> list[str]:
@@ -356,7 +303,7 @@ def _item(line: bytes, folder: Path, image: Picture | None = None) -> tuple[Item
         concept=item_id,
         captions=captions,
         image=image,
-        keywords=_texts(row, "keywords"),
+        keywords={lang: tuple(dict.fromkeys(texts)) for lang, texts in _texts(row, "keywords").items()},
         labels=tuple(dict.fromkeys(label.strip() for label in labels if label.strip())),
         split=_split(row.get("split", "")),
     )
@@ -432,7 +379,7 @@ def _texts(row: Mapping[str, Any], field: str) -> dict[str, tuple[str, ...]]:
             raise _Refused(f"{field!r} of {_shown(language)} must be a list of strings, not {_shown(texts)}")
         if broken := next((text for text in texts if _is_broken(text)), None):
             raise _Refused(f"{field!r} of {_shown(language)} holds half a character: {_shown(broken)}")
-        kept = dict.fromkeys(unicodedata.normalize("NFC", text.strip()) for text in texts if text.strip())
+        kept = [unicodedata.normalize("NFC", text.strip()) for text in texts if text.strip()]
         if kept:
             out[language] = tuple(kept)
     return out
@@ -489,7 +436,7 @@ def decoded(
     cache_dir, progress
         As in :func:`read_jsonl`.
     decode : bool
-        Whether to decode. If not, the items have no digest, and pictures are only judged by their first bytes.
+        Whether to decode. If not, the items have no digest, and pictures are judged by their first bytes.
 
     Returns
     -------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -113,6 +114,12 @@ def absolute_source(text: str) -> str:
         As :func:`~adapters.vlm_quantization.data.source_text.parse_sources`.
     """
     return joined_text([replace(one, place=_absolute(one.place)) for one in parse_sources(text)])
+
+
+def short_name(text: str) -> str:
+    """Return a name for what is made of a source: letters, digits and hyphens, such as ``emoji-stamps``."""
+    stems = [Path(one.place.removeprefix(PREFIX)).stem for one in parse_sources(text)]
+    return re.sub(r"\W+", "-", "-".join(stems)).strip("-")[:60] or "collection"
 
 
 def _absolute(place: str) -> str:

@@ -9,6 +9,10 @@ import workbench as wb
 SPLITS = ("train", "restval", "val", "test", "query", "gallery")
 
 
+#: Share of the training split that is validated on where a collection has no validation split.
+VAL_SHARE = 0.08
+
+
 _ALIASES = {
     "training": "train",
     "trn": "train",

@@ -72,6 +72,13 @@ _CREDITS = (
 _VARIANT = re.compile(r"(_mirror|_flip)+$")
 
 
+#: The languages whose captions are read, unless the source says else: some seventy would drown these two.
+LANGUAGES = "en,ko"
+
+
+_TAG = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
+
+
 _LANGUAGE = re.compile(r"([a-z]{2,3})(?:_([A-Z]{2}))?(?:@\w+)?\.utf8=(.*)")
 
 
@@ -119,7 +126,8 @@ def read_stamps(folder: Path, opening: Opening) -> CaptionedImages:
     folder : Path
         As :func:`stamps_folder` returns it.
     opening : Opening
-        Option ``photographs``: ``no`` (default) for all pictures, ``yes`` for photographs only.
+        Options: ``photographs``, ``no`` (default) for all pictures or ``yes`` for photographs only; and
+        ``languages``, the tags of the captions that are read, by default ``en,ko``, or ``all``.
 
     Raises
     ------
@@ -129,6 +137,7 @@ def read_stamps(folder: Path, opening: Opening) -> CaptionedImages:
         The folder holds SVG drawings, and resvg-py is not installed.
     """
     photographs = opening.choice("photographs", ("no", "yes")) == "yes"
+    languages = _languages(opening.options.get("languages", LANGUAGES))
     files = [path for path in _files(folder) if not photographs or _may_be_photograph(path, folder)]
     if any(path.suffix.lower() == ".svg" for path in files) and not importlib.util.find_spec("resvg_py"):
         raise wb.MissingExtra("SVG drawings (resvg-py)", "demo")
@@ -136,7 +145,7 @@ def read_stamps(folder: Path, opening: Opening) -> CaptionedImages:
     problems: list[UnusableLine] = []
     for number, path in enumerate(files, 1):
         try:
-            items.append((number, _item(path, folder)))
+            items.append((number, _item(path, folder, languages)))
         except wb.BadInput as error:
             name = path.relative_to(folder).as_posix()
             problems.append(UnusableLine(number, f"{name}: {error.message}"))
@@ -165,20 +174,33 @@ def _files(folder: Path) -> Iterator[Path]:
     """Yield pictures by name, without mirror images of others; of a drawing that is SVG too, the pixels."""
     for place, folders, files in os.walk(folder):
         folders.sort()
-        stems = {Path(name).stem for name in files if Path(name).suffix.lower() in PICTURE_ENDINGS}
-        for name in sorted(files):
-            ending = Path(name).suffix.lower()
-            if _VARIANT.sub("", Path(name).stem) in stems - {Path(name).stem}:
+        parts = sorted(os.path.splitext(name) for name in files)  # noqa: PTH122  # ten thousand sounds too
+        stems = {stem for stem, ending in parts if ending.lower() in PICTURE_ENDINGS}
+        for stem, ending in parts:
+            plain = _VARIANT.sub("", stem)
+            if plain != stem and plain in stems:
                 continue
-            if ending in PICTURE_ENDINGS or (ending == ".svg" and Path(name).stem not in stems):
-                yield Path(place, name)
+            if ending.lower() in PICTURE_ENDINGS or (ending.lower() == ".svg" and stem not in stems):
+                yield Path(place, stem + ending)
 
 
-def _item(path: Path, folder: Path) -> Item:
+def _languages(text: str) -> frozenset[str] | None:
+    """Return the languages that an option lists; None for all."""
+    tags = frozenset(tag.strip() for tag in text.split(",") if tag.strip())
+    if not tags or not all(_TAG.fullmatch(tag) for tag in tags):
+        raise wb.BadInput(f"languages must be tags such as en,ko or all, got {text!r}")
+    return None if tags == {"all"} else tags
+
+
+def _item(path: Path, folder: Path, languages: frozenset[str] | None) -> Item:
     inside = path.relative_to(folder)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # Folders that are links are not walked into, so only the file itself can lead outside.
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         raise wb.BadInput("a link that leads outside the folder")
-    row: dict[str, Any] = {"id": inside.as_posix(), "captions": captions_of(sidecar_text(path))}
+    captions = captions_of(sidecar_text(path))
+    if languages is not None:
+        captions = {language: texts for language, texts in captions.items() if language in languages}
+    row: dict[str, Any] = {"id": inside.as_posix(), "captions": captions}
     parts = inside.parts[:-1]
     row["labels"] = list(parts[-1:])
     image: Picture = SvgDrawing(path, DRAWN_WIDTH) if path.suffix.lower() == ".svg" else path
@@ -361,5 +383,8 @@ STAMPS = Loader(
     about="Tux Paint's stamps, or pictures with a text in many languages beside each",
     recognises=lambda path: False,  # by its name only: such a folder could be any folder
     read=read_stamps,
-    options={"photographs": "no (default), or yes for photographs only"},
+    options={
+        "photographs": "no (default), or yes for photographs only",
+        "languages": f"languages of the captions (default: {LANGUAGES}), or all",
+    },
 )

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.data.leakage import check_leakage
 from adapters.vlm_quantization.data.sources import open_collection
-from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.evaluate import measuring, metric_names, tasks
+from adapters.vlm_quantization.evaluate.overlap import find_overlap
 from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
-from adapters.vlm_quantization.evaluate.report.card import leakage_view, run_card
+from adapters.vlm_quantization.evaluate.report.card import leakage_view, overlap_rows, run_card
+from adapters.vlm_quantization.evaluate.report.duplicates import duplicate_views, duplicate_warnings
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
 from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, refuse_other_data
 from adapters.vlm_quantization.evaluate.subject import FromFeatures
+from adapters.vlm_quantization.evaluate.tested import MeasuredOn, chosen_parts, is_refit, trained_rows
 from adapters.vlm_quantization.job_inputs import (
     choose_run,
     collection_of,
@@ -22,6 +24,7 @@ from adapters.vlm_quantization.job_inputs import (
     open_encoder,
     other_seeds,
     problems_of,
+    splits_of,
     stages,
 )
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
@@ -50,60 +53,91 @@ WORDS = {
 
 
 def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) -> Result:
-    """Evaluate a checkpoint on held-out drawings and held-out concepts, and write the report.
+    """Evaluate a checkpoint on held-out pictures, or on another collection, and write the report.
 
     Raises
     ------
     workbench.BadInput
         The run, checkpoint or collection is unusable, or nothing is held out to evaluate on.
+    LeakageError
+        The model was trained on pictures of the test.
     """
     run = choose_run(job.workspace, options.run, options.checkpoint, family)
     encoder = open_encoder(run, options.checkpoint, family)
-    taken_from = family.origin(run, encoder).taken_from
-    if taken_from and isinstance(options, EvalOptions) and options.single_length:
+    origin = family.origin(run, encoder)
+    if origin.taken_from and isinstance(options, EvalOptions) and options.single_length:
         raise BadInput(
-            f"run {run.id} was taken over from {taken_from}, so nothing can be trained as it was",
+            f"run {run.id} was taken over from {origin.taken_from}, so nothing can be trained as it was",
             hint="Evaluate without single_length.",
         )
     others = other_seeds(job.workspace, run, options)
+    source, cache = collection_of(run), job.workspace.cache
+    is_own = options.collection in ("", source)
     stage = _shares(job, options, len(others))
     with stage("pictures"):
-        collection = open_collection(collection_of(run), cache_dir=job.workspace.cache, progress=job.progress)
-        subject = family.subject(encoder, collection, job.workspace.cache, job.progress)
-    origin = family.origin(run, encoder)
-    splits = make_splits(collection, run.config["split_seed"])
-    refuse_other_data(run, options.checkpoint, origin, splits, collection)
-    checked = check_leakage(collection, splits)
+        collection = open_collection(source, cache_dir=cache, progress=job.progress)
+        subject = family.subject(encoder, collection, cache, job.progress)
+        splits = splits_of(collection, run.config, cache, job.progress)
+        tested = _tested(collection, splits, is_own=is_own, options=options, job=job)
+        asked = subject if is_own else family.subject(encoder, tested.collection, cache, job.progress)
+    if is_own or not is_refit(origin, collection):
+        refuse_other_data(run, options.checkpoint, origin, splits, collection)
+    accepted = options.accept_training_pictures_in_test
+    checked = check_leakage(collection, splits, accept_duplicates=accepted)
+    with stage("duplicates"):
+        overlap = find_overlap(
+            collection,
+            trained_rows(origin, collection, splits),
+            tested,
+            accept=accepted,
+            near=options.near_duplicates,
+            cache=cache,
+            progress=job.progress,
+        )
     measured_on = splits if options.flags else splits.without_flags(collection)
 
     with stage("measuring"):
-        measured = measuring.evaluate(collection, measured_on, subject, options, job)
+        fitted = []
+        if options.baselines:
+            fitted = measuring.fit(collection, measured_on, subject, job.progress)
+        measured = measuring.evaluate(tested, fitted, asked, options, job)
     words = dict(WORDS)
     if options.baselines:
         words |= {one.name: one.words for one in measuring.fitted_on(measured)}
     if isinstance(options, EvalOptions) and options.single_length:
         with stage("separately trained codes"):
-            _add_single_lengths(collection, measured_on, encoder, run, measured, options, job)
+            _add_single_lengths(collection, measured_on, tested, encoder, run, measured, options, job)
     metrics = metric_names.metrics_of(measured, options.ks)
     metrics |= metric_names.headlines(metrics, [task.language for task in measured])
     by_seed = {origin.seed: metrics}
     for seed, other in others.items():
         with stage(f"seed {seed}", "seed"):
-            by_seed[seed] = metrics_of_run(other, options, collection, splits, measured_on, job, family)
+            by_seed[seed] = metrics_of_run(
+                other, options, collection, splits, measured_on, tested, job, family
+            )
 
     with stage("report"):
-        views = _views(collection, measured, metrics, by_seed, words, options, job.progress)
-    views += [leakage_view(checked, splits), run_card(run, options, origin, collection, measured_on)]
+        views = _views(tested.collection, measured, metrics, by_seed, words, options, job.progress)
+        views += duplicate_views(collection, tested.collection, overlap)
+    views += [
+        leakage_view(checked, splits, overlap_rows(tested, overlap), accepted=len(overlap.equal)),
+        run_card(run, options, origin, collection, measured_on, tested, is_own=is_own),
+    ]
     last = max(options.ks)
     at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
     starts = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
+    where = _where(tested, options, is_own=is_own)
     return Result(
-        summary=f"{_summary(at, metrics)} (run {run.id}){left_out(collection)}",
+        summary=f"{_summary(at, metrics)} (run {run.id}{where}){left_out(tested.collection)}",
         metrics=metrics,
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=views,
         made={"run": run.id, "checkpoint": options.checkpoint},
-        warnings=[*_unknown_training(taken_from), *problems_of(collection, job)],
+        warnings=[
+            *_unknown_training(origin.taken_from),
+            *duplicate_warnings(collection, tested.collection, overlap),
+            *_problems(collection, tested, job),
+        ],
         samples=metric_names.samples_of(measured, options.ks, metrics),
     )
 
@@ -118,9 +152,40 @@ def _unknown_training(taken_from: str) -> list[str]:
     ]
 
 
+def _tested(
+    collection: CaptionedImages,
+    splits: Splits,
+    *,
+    is_own: bool,
+    options: FamilyEvalOptions,
+    job: JobContext,
+) -> MeasuredOn:
+    """Return what is measured on: parts of the run's collection, or of another one."""
+    if is_own:
+        return MeasuredOn(collection, chosen_parts(collection, splits, options))
+    other = open_collection(options.collection, cache_dir=job.workspace.cache, progress=job.progress)
+    return MeasuredOn(other, chosen_parts(other, None, options))
+
+
+def _problems(collection: CaptionedImages, tested: MeasuredOn, job: JobContext) -> list[str]:
+    """Return the warnings about the collections that were opened."""
+    own = problems_of(tested.collection, job)
+    if tested.collection is collection or not collection.problems:
+        return own
+    return [*own, f"In the run's collection, {collection.problem_summary}"]
+
+
+def _where(tested: MeasuredOn, options: FamilyEvalOptions, *, is_own: bool) -> str:
+    """Return what a job's summary adds if not the run's own test parts were measured."""
+    if is_own and not options.split:
+        return ""
+    name = "" if is_own else f"{tested.collection.name}, "
+    return f"; {name}{' and '.join(part.words for part in tested.parts)}"
+
+
 def _shares(job: JobContext, options: FamilyEvalOptions, n_seeds: int) -> Callable[..., Any]:
     """Return a stage function whose shares of the progress match the cost of each stage."""
-    costs = {"pictures": 3.0, "measuring": 3.0, "seed": 2.0, "report": 1.0}
+    costs = {"pictures": 3.0, "duplicates": 0.5, "measuring": 3.0, "seed": 2.0, "report": 1.0}
     total = sum(costs.values()) + (n_seeds - 1) * costs["seed"]
     if isinstance(options, EvalOptions) and options.single_length:
         costs["separately trained codes"] = 60.0
@@ -131,6 +196,7 @@ def _shares(job: JobContext, options: FamilyEvalOptions, n_seeds: int) -> Callab
 def _add_single_lengths(
     collection: CaptionedImages,
     splits: Splits,
+    tested: MeasuredOn,
     encoder: HashEncoder,
     run: Run,
     measured: Sequence[Task],
@@ -138,19 +204,21 @@ def _add_single_lengths(
     job: JobContext,
 ) -> None:
     """Train a separate code for each length and measure it on the same tasks."""
-    features = picture_features(collection, encoder.tower, job.workspace.cache)
+    cache = job.workspace.cache
     frozen = encoder.text_tower
     models = single_length.train_single_lengths(
         collection,
         splits,
-        features,
+        picture_features(collection, encoder.tower, cache, job.progress),
         encoder.checkpoint.provenance.tower,
         run.config,
         job.progress,
-        frozen and remembered_texts(collection, frozen, job.workspace.cache, job.progress),
+        frozen and remembered_texts(collection, frozen, cache, job.progress),
     )
+    features = picture_features(tested.collection, encoder.tower, cache, job.progress)
     for length, model in models.items():
-        for task in tasks.tasks(collection, splits, FromFeatures(model, features), options):
+        subject = FromFeatures(model, features)
+        for task in tasks.tasks(tested.collection, tested.parts, subject, options):
             nested = next(one for one in measured if one.prefix == task.prefix)
             if task.itself is None:
                 nested.records.setdefault(single_length.NAME, []).extend(

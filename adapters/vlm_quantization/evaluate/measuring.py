@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.evaluate.subject import Subject
+    from adapters.vlm_quantization.evaluate.tested import MeasuredOn
     from adapters.vlm_quantization.options import FamilyEvalOptions
 
 
@@ -89,18 +90,22 @@ def fitted_on(measured: Sequence[Task]) -> list[baselines.Baseline]:
 
 
 def evaluate(
-    collection: CaptionedImages,
-    splits: Splits,
+    tested: MeasuredOn,
+    fitted: Sequence[baselines.Baseline],
     subject: Subject,
     options: FamilyEvalOptions,
     job: Any,
 ) -> list[Task]:
-    """Measure a checkpoint on every held-out part, in every requested direction and every language.
+    """Measure a checkpoint on every part, in every requested direction and every language.
 
     Parameters
     ----------
-    collection, splits, subject
-        The data and the model.
+    tested : MeasuredOn
+        The data.
+    fitted : sequence of Baseline
+        Baselines to measure beside it, see :func:`fit`.
+    subject : Subject
+        The model, with the pictures of that collection.
     options : FamilyEvalOptions
     job : workbench.JobContext
         Receives progress, and stops the work when cancelled.
@@ -108,15 +113,16 @@ def evaluate(
     Raises
     ------
     workbench.BadInput
-        Nothing is held out.
+        The pictures have no captions.
     """
     stage = stages(job)
-    with stage("baselines", 0.5 if options.baselines else 0.01):
-        fitted = fit(collection, splits, subject, job.progress) if options.baselines else []
-    measured = list(tasks(collection, splits, subject, options))
+    measured = list(tasks(tested.collection, tested.parts, subject, options))
     if not measured:
-        raise wb.BadInput(f"{collection.name!r} is too small: no held-out pictures to evaluate on")
-    with stage("ranking", 0.4):
+        raise wb.BadInput(
+            f"the pictures of {tested.collection.name!r} have no captions to ask for",
+            hint="Evaluate on a collection with captions.",
+        )
+    with stage("ranking", 0.9):
         for done, task in enumerate(measured):
             job.progress(done, len(measured), task.words)
             measure(task, fitted, options)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.evaluate import baselines
-from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, PARTS, Task
+from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
+from adapters.vlm_quantization.evaluate.tested import DRAWN, GIVEN, NAMES
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.options import FamilyEvalOptions
@@ -52,12 +53,21 @@ def possible_names(options: FamilyEvalOptions) -> list[str]:
     own = [f"{kind}@{length}" for kind in dict.fromkeys(kinds) for length in lengths]
     others = [f"*/R@{last}@{length}" for length in lengths]
     headline = [f"{direction}/{name}" for direction in options.directions for name in [*own, *others]]
-    return headline + [f"{part}/*/{name}" for _, part in PARTS.values() for name in headline]
+    return headline + [f"{part}/*/{name}" for part in _possible_parts(options) for name in headline]
+
+
+def _possible_parts(options: FamilyEvalOptions) -> list[str]:
+    """Return the names of the parts that an evaluation may measure."""
+    if not options.split:
+        other = ["all"] if options.collection else []
+        return [DRAWN["test_drawings"][1], DRAWN["test_concepts"][1], "test", "query", *other]
+    drawn = [name for key, (_, name) in DRAWN.items() if key.partition("_")[0] == options.split]
+    return list(dict.fromkeys([*drawn, GIVEN[options.split][1]]))
 
 
 def headlines(metrics: Mapping[str, float], languages: Sequence[str]) -> dict[str, float]:
-    """Return metrics such as ``t2i/R@10@128``: held-out drawings (else concepts), mean over languages."""
-    for part in ("drawings", "concepts"):
+    """Return metrics such as ``t2i/R@10@128``: the first of the parts, mean over languages."""
+    for part in NAMES:
         prefix = f"{part}/{languages[0]}/"
         names = [name.removeprefix(prefix) for name in metrics if name.startswith(prefix)]
         if names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapters.vlm_quantization.evaluate import measuring, metric_names
+from adapters.vlm_quantization.evaluate.tested import is_refit
 from adapters.vlm_quantization.job_inputs import open_encoder
 from workbench import BadInput
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.evaluate.subject import Origin
+    from adapters.vlm_quantization.evaluate.tested import MeasuredOn
     from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import FamilyEvalOptions
     from workbench import JobContext, Run
@@ -43,14 +45,20 @@ def metrics_of_run(
     collection: CaptionedImages,
     splits: Splits,
     measured_on: Splits,
+    tested: MeasuredOn,
     job: JobContext,
     family: Family,
 ) -> dict[str, float]:
     """Return the metrics of another run, measured as the first one was."""
     encoder = open_encoder(run, options.checkpoint, family)
-    refuse_other_data(run, options.checkpoint, family.origin(run, encoder), splits, collection)
-    subject = family.subject(encoder, collection, job.workspace.cache, job.progress)
+    origin, is_own = family.origin(run, encoder), tested.collection is collection
+    if is_own or not is_refit(origin, collection):
+        refuse_other_data(run, options.checkpoint, origin, splits, collection)
     short = options.model_copy(update={"resamples": 10})
-    measured = measuring.evaluate(collection, measured_on, subject, short, job)
+    cache = job.workspace.cache
+    subject = family.subject(encoder, collection, cache, job.progress)
+    asked = subject if is_own else family.subject(encoder, tested.collection, cache, job.progress)
+    fitted = measuring.fit(collection, measured_on, subject) if options.baselines else []
+    measured = measuring.evaluate(tested, fitted, asked, short, job)
     metrics = metric_names.metrics_of(measured, options.ks)
     return metrics | metric_names.headlines(metrics, [task.language for task in measured])

@@ -14,23 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
+from adapters.vlm_quantization.data.splits import Splits
 from adapters.vlm_quantization.evaluate import baselines
+from adapters.vlm_quantization.evaluate.tested import Part, held_out_parts
 from adapters.vlm_quantization.metrics import uncertainty
 from adapters.vlm_quantization.metrics.records import MetricRecord
 from adapters.vlm_quantization.metrics.relevance import Graded, Relevance, SameItem, SharedLabel
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
-    from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.evaluate.subject import Subject
     from adapters.vlm_quantization.options import FamilyEvalOptions
-
-
-#: The parts an evaluation reports: display name, and name in metrics.
-PARTS = {
-    "test_drawings": ("held-out drawings", "drawings"),
-    "test_concepts": ("held-out concepts", "concepts"),
-}
 
 
 #: Kinds of queries and gallery by direction, and the display name.
@@ -53,6 +47,8 @@ class TaskSide:
     Attributes
     ----------
     kind : {"image", "text"}
+    language : str
+        Language of texts; empty for pictures and for texts in several languages.
     ids : list of str
         One per row, unique: a picture's item id, or the concept of a text, with the number of the text from
         the second on (and with its language in a joined gallery).
@@ -77,6 +73,7 @@ class TaskSide:
     codes: NDArray[np.uint8] = field(repr=False)
     features: NDArray[np.float32] = field(repr=False)
     margins: NDArray[np.float32] | None = field(repr=False)
+    language: str = ""
 
 
 @dataclass
@@ -165,8 +162,13 @@ def encode_part(
     collection: CaptionedImages,
     rows: NDArray[np.int64],
     subject: Subject,
+    *,
+    each_item: bool = False,
 ) -> tuple[TaskSide, dict[str, TaskSide]]:
-    """Encode the pictures of a part and, by language, every caption of each of their concepts."""
+    """Encode the pictures of a part and, by language, every caption of each of their concepts.
+
+    With ``each_item``, it is every caption of each picture, as often as it is written.
+    """
     items = [collection.items[row] for row in rows.tolist()]
     encoded = subject.pictures(rows)
     pictures = TaskSide(
@@ -182,7 +184,7 @@ def encode_part(
     )
     texts = {}
     for language in collection.languages:
-        captions = collection.captions(rows.tolist(), language)
+        captions = collection.captions(rows.tolist(), language, each_item=each_item)
         if captions:
             shown = [caption.text for caption in captions]
             concepts = [caption.concept for caption in captions]
@@ -197,6 +199,7 @@ def encode_part(
                 codes=encoded.codes,
                 features=encoded.features,
                 margins=subject.margins(encoded, "text"),
+                language=language,
             )
     return pictures, texts
 
@@ -218,28 +221,51 @@ def numbered_ids(concepts: Sequence[str]) -> list[str]:
 
 def tasks(
     collection: CaptionedImages,
-    splits: Splits,
+    parts: Splits | Sequence[Part],
     subject: Subject,
     options: FamilyEvalOptions,
 ) -> Iterator[Task]:
-    """Yield every ranking task that has queries, part by part."""
-    for part, (split, short) in PARTS.items():
-        rows = getattr(splits, part)
-        if not len(rows):
-            continue
-        pictures, texts = encode_part(collection, rows, subject)
+    """Yield every ranking task that has queries, part by part.
+
+    Parameters
+    ----------
+    collection : CaptionedImages
+    parts : sequence of Part, or Splits
+        Of splits, the test parts.
+    subject, options
+        As for :func:`adapters.vlm_quantization.evaluate.measuring.evaluate`.
+
+    Raises
+    ------
+    workbench.BadInput
+        No query has a relevant item because of how queries and gallery are split.
+    """
+    for part in held_out_parts(parts) if isinstance(parts, Splits) else parts:
+        if part.is_apart and options.relevance == "item":
+            _refuse_strangers(collection, part)
+        asked = encode_part(collection, part.queries, subject, each_item=part.each_item)
+        found = asked
+        if part.is_apart:
+            found = encode_part(collection, part.gallery, subject, each_item=part.each_item)
+        pictures, texts = asked
         for direction in options.directions:
             for language, names in texts.items():
                 if direction == "i2i" and language != next(iter(texts)):
                     continue  # pictures have no language
-                query, gallery, itself = _sides(direction, pictures, names, texts)
+                if part.is_apart:
+                    sides = _sides_apart(direction, pictures, names, *found)
+                    if sides is None:
+                        continue
+                    query, gallery, itself = *sides, None
+                else:
+                    query, gallery, itself = _sides(direction, pictures, names, texts)
                 yield Task(
-                    part=short,
+                    part=part.name,
                     direction=direction,
                     language=language if direction != "i2i" else "any",
-                    split=split,
+                    split=part.words,
                     arrow=DIRECTIONS[direction][2],
-                    fingerprint=splits.fingerprints[part],
+                    fingerprint=part.fingerprint,
                     queries=query,
                     gallery=gallery,
                     relevance=_relevance(options.relevance, query, gallery),
@@ -264,6 +290,30 @@ def _sides(
             break
         start += len(other.ids)
     return names, together, np.arange(start, start + len(names.ids))
+
+
+def _sides_apart(
+    direction: str, pictures: TaskSide, names: TaskSide, found: TaskSide, found_texts: Mapping[str, TaskSide]
+) -> tuple[TaskSide, TaskSide] | None:
+    """Return queries and a gallery of other pictures; None if it has no text in the queries' language."""
+    query = names if direction[0] == "t" else pictures
+    if direction[-1] == "i":
+        return query, found
+    if direction == "t2t":
+        return (query, _joined(found_texts)) if found_texts else None
+    same = next((side for side in found_texts.values() if side.language == names.language), None)
+    return None if same is None else (query, same)
+
+
+def _refuse_strangers(collection: CaptionedImages, part: Part) -> None:
+    """Refuse relevance by item where no query has an item of its concept in the gallery."""
+    known = {collection.items[row].concept for row in part.gallery.tolist()}
+    if not any(collection.items[row].concept in known for row in part.queries.tolist()):
+        raise wb.BadInput(
+            f"queries and gallery of {collection.name!r} are different pictures with different captions: "
+            "by relevance=item, no query has a relevant item",
+            hint="Evaluate with relevance=labels, as hashing protocols do.",
+        )
 
 
 def _joined(texts: Mapping[str, TaskSide]) -> TaskSide:

@@ -93,7 +93,9 @@ def picture_entries(collection: Collection) -> list[Entry]:
     entries = []
     root = common_root(collection)
     for i, item in enumerate(collection.items):
-        caption, subtitle, *_ = [*_first_names(item, collection.languages), "", ""]
+        names = _first_names(item, collection.languages)
+        # Without captions a picture is shown with its file's name.
+        caption, subtitle, *_ = [*(names or [item.id.rpartition("/")[2]]), "", ""]
         path = _path_of(item)
         entries.append(
             Entry(
@@ -103,7 +105,7 @@ def picture_entries(collection: Collection) -> list[Entry]:
                     "concept": item.concept,
                     "caption": caption,
                     "subtitle": subtitle,
-                    "captions": {language: list(names) for language, names in item.captions.items()},
+                    "captions": {lang: [*dict.fromkeys(names)] for lang, names in item.captions.items()},
                     "labels": list(item.labels),
                     "style": item.style,
                     "group": item.group,

@@ -23,6 +23,10 @@ from adapters.vlm_quantization.search.options import METHODS
 _LANGUAGES_NAMED = 3
 
 
+#: Number of languages of captions that a subtitle names.
+_NAMED_LANGUAGES = 4
+
+
 #: Values of ``provenance["words"]`` of an index in which words find little, or cannot be searched with.
 HARDLY, NOT = "hardly", "not"
 
@@ -191,14 +195,14 @@ class Index:
     def describe(self) -> dict[str, Any]:
         """Return title, subtitle, count, credits, the languages it knows, and how it is best searched."""
         names = names_of(self.languages)
-        own = max(1, sum(tag in self.languages for tag in self.manifest.languages))
+        own = sum(tag in self.languages for tag in self.manifest.languages)
+        own = min(max(1, own), _NAMED_LANGUAGES)
         if len(names) > max(own, _LANGUAGES_NAMED):
             names = [*names[:own], f"{len(names) - own} other languages"]
-        languages = joined(names)
         pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
         ways = "drop a picture"
-        if self.words != NOT:
-            typed = f"type in {languages}" if languages else "type a word or two"
+        if names:
+            typed = f"type in {joined(names)}"
             ways = f"{typed}, or {ways}" if self.words == "well" else f"{ways}, or {typed}"
         return {
             "title": "Image search",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from adapters.vlm_quantization.data.joining import joined
 from adapters.vlm_quantization.towers.features import words_in
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from workbench import BadInput
@@ -166,7 +168,9 @@ class Batches:
         self.pictures = [np.array(rows) for rows in by_concept.values()]
         pairs = [rows[:2] for rows in by_concept.values() if len(rows) > 1]
         self.pairs = np.array(pairs, np.int64).reshape(-1, 2)
-        concepts = [collection.items[rows[0]] for rows in by_concept.values()]
+        concepts = [
+            functools.reduce(joined, (collection.items[row] for row in rows)) for rows in by_concept.values()
+        ]
         self.texts = Texts(concepts, languages, options.text_buckets)
         self.options = options
         self.two_words = two_words

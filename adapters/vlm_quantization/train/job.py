@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any
 from adapters.vlm_quantization import views as shared_views
 from adapters.vlm_quantization.data.leakage import check_leakage
 from adapters.vlm_quantization.data.sources import open_collection
-from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding.checkpoint import BEST
-from adapters.vlm_quantization.job_inputs import left_out, problems_of, refuse_without_captions, stages
+from adapters.vlm_quantization.job_inputs import (
+    left_out,
+    problems_of,
+    refuse_without_captions,
+    splits_of,
+    stages,
+)
 from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, image_tower, text_tower
 from adapters.vlm_quantization.train import train
@@ -38,8 +43,8 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
     cache = job.workspace.cache
     collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
     refuse_without_captions(collection)
-    splits = make_splits(collection, options.split_seed)
-    checked = check_leakage(collection, splits)
+    splits = splits_of(collection, options.model_dump(), cache, job.progress)
+    checked = check_leakage(collection, splits, accept_duplicates=options.accept_training_pictures_in_test)
     about = about_encoder(options.encoder)
     recorded = {ENCODER_RECORD: about} if about else {}
     tower = image_tower(image_name(options.encoder))
@@ -84,7 +89,7 @@ def _trained(
     counts = ", ".join(f"{count:,} {part.replace('_', ' ')}" for part, count in splits.counts.items())
     notes = [
         f"Collection {collection.name}: {len(collection):,} pictures; {counts}.",
-        f"Leakage check passed: {checked['items']:,} items, {checked['concepts']:,} concepts.",
+        _leakage_note(checked),
         *splits.notes,
     ]
     views = [View(kind="metrics_table", title="Validation", data=_validation_rows(metrics), notes=notes)]
@@ -103,6 +108,14 @@ def _trained(
         made=made,
         warnings=problems_of(collection, job),
     )
+
+
+def _leakage_note(checked: Mapping[str, int]) -> str:
+    if duplicates := checked.get("duplicates"):
+        pictures = "1 picture is" if duplicates == 1 else f"{duplicates:,} pictures are"
+        return f"Leakage: {pictures} in two parts, as you accepted."
+    concepts = f", {checked['concepts']:,} concepts" if "concepts" in checked else ""
+    return f"Leakage check passed: {checked['items']:,} items{concepts}."
 
 
 def _validation_rows(metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from adapters.vlm_quantization import views
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.data.pictures import opened_ahead
 from adapters.vlm_quantization.data.sources import open_collection
-from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding import refold
 from adapters.vlm_quantization.encoding.backbone import encoder_of
 from adapters.vlm_quantization.encoding.checkpoint import (
@@ -25,7 +24,7 @@ from adapters.vlm_quantization.encoding.checkpoint import (
     write_checkpoint,
 )
 from adapters.vlm_quantization.encoding.lightning import read_lightning
-from adapters.vlm_quantization.job_inputs import left_out, problems_of
+from adapters.vlm_quantization.job_inputs import left_out, problems_of, splits_of
 from adapters.vlm_quantization.metrics.relevance import SameItem
 from adapters.vlm_quantization.towers import registry
 from adapters.vlm_quantization.towers.unscaled import unscaled
@@ -120,7 +119,7 @@ def take_over(options: TrainOptions, job: JobContext) -> Result:
             hint="Give the folder of that model with the option encoder.",
         ) from None
     collection = open_collection(options.collection, cache_dir=job.workspace.cache, progress=job.progress)
-    splits = make_splits(collection, options.split_seed)
+    splits = splits_of(collection, options.model_dump(), job.workspace.cache, job.progress)
     image = unscaled(registry.image_tower(registry.image_name(encoder)))
     text = unscaled(registry.text_tower(registry.text_name(encoder)))
     if (image.dim, text.dim) != (read.heads["image"].width, read.heads["text"].width):
@@ -235,7 +234,7 @@ def _tensors(
     read: LightningCheckpoint, thresholds: Mapping[str, Norm] | None
 ) -> dict[str, NDArray[np.float32]]:
     """Return the tensors of a checkpoint: with one threshold per bit, or with those of each length."""
-    out = {}
+    out: dict[str, NDArray[np.float32]] = {}
     for side, head in read.heads.items():
         out |= {f"{side}.{name}": tensor for name, tensor in head.tensors.items()}
         if thresholds is not None:

@@ -135,7 +135,8 @@ def train(
             continue
         measured = validation.measure(model.eval())
         run.log(measured, step=step)
-        better = not best or measured[DECIDING] > best[DECIDING]
+        # without a validation part nothing can be selected: the last model counts
+        better = not best or not validation.measures or measured[DECIDING] > best[DECIDING]
         _keep(model, origin.model_copy(update={"step": step}), run, [LAST, BEST] if better else [LAST])
         if better:
             best, best_step, since = measured, step, 0
@@ -176,8 +177,7 @@ def _refit(
     }
     gentle = options.model_copy(update=update)
     model.regularise(gentle.dropout, gentle.ngram_dropout)
-    unseen = np.concatenate([splits.val_concepts, splits.test_concepts])
-    everything = Batches(collection, np.arange(len(collection)), gentle, unseen, options.two_words)
+    everything = Batches(collection, np.arange(len(collection)), gentle, splits.unseen, options.two_words)
     text_features = None if texts is None else texts.features(everything.texts.texts)
     for step, _ in _steps(model, everything, (components, text_features), gentle, options.refit_steps):
         yield step

@@ -56,15 +56,20 @@ class Validation:
         self._tower = tower
         self._lengths = tuple(lengths)
         self._sides = []
-        for part in ("val_drawings", "val_concepts"):
+        for part in ("val_drawings", "val_concepts", "val"):
             rows = getattr(splits, part)
             if len(rows):
                 queries = {
-                    language: caption_queries(collection, rows, language)
+                    language: caption_queries(collection, rows, language, each_item=part == "val")
                     for language in languages or collection.languages
                 }
                 gallery = [collection.items[row].concept for row in rows]
                 self._sides.append((components[torch.from_numpy(rows)], gallery, queries))
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is anything to measure on."""
+        return bool(self._sides)
 
     @torch.no_grad()
     def measure(self, model: CrossModalHashModel) -> dict[str, float]:
@@ -96,10 +101,10 @@ class Validation:
 
 
 def caption_queries(
-    collection: CaptionedImages, rows: NDArray[np.int64], language: str
+    collection: CaptionedImages, rows: NDArray[np.int64], language: str, *, each_item: bool = False
 ) -> tuple[list[str], list[str]]:
     """Return every caption in a language of the pictures of ``rows``, and the concept of each."""
-    captions = collection.captions(rows.tolist(), language)
+    captions = collection.captions(rows.tolist(), language, each_item=each_item)
     return [caption.text for caption in captions], [caption.concept for caption in captions]
 
 

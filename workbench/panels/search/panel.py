@@ -172,7 +172,8 @@ class SearchPanel(Panel):
         self._ids[stand_in] = hit["id"]
         while len(self._ids) > KEPT_IDS:
             del self._ids[next(iter(self._ids))]
-        return {**hit, "id": stand_in, "caption": hit["caption"] or "Picture", "path": ""}
+        named = hit["caption"] in ("", re.split(r"[\\/]", hit["path"])[-1])  # after its file
+        return {**hit, "id": stand_in, "caption": "Picture" if named else hit["caption"], "path": ""}
 
     def _options(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         options = content.get("options", {})

@@ -504,7 +504,7 @@ function pictureLead(store) {
 
 function pathPart(path) {
   if (!path) return null;
-  const name = path.split(/[\\/]/).at(-1);
+  const name = path.split(/[\\/]/).slice(-2).join("/");
   const said = h("span", { class: "wb-path-name", title: path }, name);
   const copy = async () => {
     try {

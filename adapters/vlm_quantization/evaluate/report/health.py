@@ -94,6 +94,8 @@ def _bit_plots(task: Task, pictures: NDArray[np.uint8], texts: NDArray[np.uint8]
             f"other texts in {np.mean(others):.1%}. The gap between the lines is what a search relies on.",
         ),
     ]
+    if np.isnan(own).any():  # the queries are texts of other pictures
+        plots.pop()
     return [
         wb.View(
             kind="curve",

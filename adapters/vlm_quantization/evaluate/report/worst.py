@@ -109,7 +109,7 @@ def _by_picture(collection: CaptionedImages, task: Task, query: int) -> dict[str
         "caption": _named(collection, int(task.queries.rows[query]), task.language),
         "subtitle": f"own name at rank {rank:,} of {len(order):,}",
         "note": f"found: {first}",
-        "image": _encoded(collection, int(task.queries.rows[query])),
+        "image": encoded_picture(collection, int(task.queries.rows[query])),
     }
 
 
@@ -119,7 +119,7 @@ def _picture(collection: CaptionedImages, task: Task, row: int, subtitle: str, n
         "caption": _named(collection, item, task.language),
         "subtitle": subtitle,
         "note": note,
-        "image": _encoded(collection, item),
+        "image": encoded_picture(collection, item),
     }
 
 
@@ -127,7 +127,8 @@ def _named(collection: CaptionedImages, row: int, language: str) -> str:
     return collection.items[row].caption(language)
 
 
-def _encoded(collection: CaptionedImages, row: int) -> str:
+def encoded_picture(collection: CaptionedImages, row: int) -> str:
+    """Return a picture of a collection as base64 of a small WebP, as reports show it."""
     picture = collection.open(row).convert("RGB")
     picture.thumbnail((2 * PIXELS, 2 * PIXELS))
     out = io.BytesIO()

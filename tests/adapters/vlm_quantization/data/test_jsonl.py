@@ -213,7 +213,7 @@ def test_a_picture_with_one_line_per_caption_is_one_picture(folder, with_ids):
 
 def test_what_tables_write_is_read(folder):
     """Null for an absent value, whole numbers as ids, captions without a language, and more columns."""
-    more = {"labels": None, "keywords": None, "width": 640, "split": "train", "url": None}
+    more = {"labels": None, "keywords": None, "width": 640, "split": "Training", "url": None}
     lines = [
         {"id": 391895, "image": "pictures/red.png", "captions": {"en": ["red"], "ko": None}, **more},
         {"id": None, "image": "pictures/blue.png", "captions": ["blue", "파랑"], "labels": "cold"},

@@ -108,7 +108,8 @@ def test_only_the_first_frame_counts():
         (png_header(2_000_000, 2_000_000), "at most 25 million"),
     ],
     ids=[
-        "empty", "text", "EPS", "PPM", "ICNS", "HEIC's head", "GIF's head", "cut TIFF", "half a PNG", "a PNG's head", "cut JPEG", "altered PNG",
+        "empty", "text", "EPS", "PPM", "ICNS", "HEIC's head", "GIF's head", "cut TIFF",
+        "half a PNG", "a PNG's head", "cut JPEG", "altered PNG",
         "30 megapixels", "over Pillow's warning", "over Pillow's limit",
     ],
 )  # fmt: skip

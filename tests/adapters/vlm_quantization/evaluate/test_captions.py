@@ -16,6 +16,7 @@ from adapters.vlm_quantization.encoding.checkpoint import ModelConfig, Provenanc
 from adapters.vlm_quantization.encoding.encoder import HashEncoder
 from adapters.vlm_quantization.evaluate import job as eval_job
 from adapters.vlm_quantization.evaluate import tasks
+from adapters.vlm_quantization.evaluate.subject import FromFeatures
 from adapters.vlm_quantization.evaluate.tasks import numbered_ids
 from adapters.vlm_quantization.metrics.protocols import PROTOCOLS
 from adapters.vlm_quantization.model import CrossModalHashModel
@@ -128,5 +129,6 @@ def test_each_language_of_the_captions_is_measured_by_itself(tmp_path: Path) -> 
     encoder = HashEncoder.load(tmp_path / "model.safetensors")
     features = np.random.default_rng(0).standard_normal((len(three), 64)).astype(np.float32)
     options = EvalOptions(baselines=False)
-    found = {task.prefix for task in tasks.tasks(three, make_splits(three, 0), encoder, features, options)}
+    subject = FromFeatures(encoder, features)
+    found = {task.prefix for task in tasks.tasks(three, make_splits(three, 0), subject, options)}
     assert {f"{part}/{tag}/t2i" for part in ("drawings", "concepts") for tag in ("en", "fr", "ko")} <= found

@@ -112,7 +112,7 @@ def photos(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> Sent:
     """A panel of an index of files."""
 
     def find(self: Any, index: Any, item_id: str, k: int, options: Options) -> wb.SearchResult:
-        kept = wb.Hit("spring/kept.jpg", 1.0, path="/home/annika/photos/spring/kept.jpg")
+        kept = wb.Hit("spring/kept.jpg", 1.0, caption="kept.jpg", path="/home/annika/photos/spring/kept.jpg")
         return wb.SearchResult([kept, wb.Hit("drawn", 0.5)], note=item_id)
 
     monkeypatch.setattr(Pictures, "search_by_item", find)
