@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
+import venv
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -170,20 +172,28 @@ def toy(toy_package: Path) -> Iterator[wb.BaseAdapter]:
         yield adapter
 
 
-@pytest.fixture(scope="session")
-def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that is up to date: copying it is quicker than running the migrations for each test."""
-    folder = tmp_path_factory.mktemp("empty")
-    wb.Workspace(folder).close()
-    return folder / "workbench.db"
+@cache
+def _empty_database() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        wb.Workspace(folder).close()
+        return Path(folder, "workbench.db").read_bytes()
+
+
+def with_database(home: Path) -> Path:
+    """Give a workspace a database that is up to date, unless it has one.
+
+    Writing it is quicker than running the migrations for each test, and than importing them in each process.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "workbench.db").exists():
+        (home / "workbench.db").write_bytes(_empty_database())
+    return home
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, _empty_database: Path) -> Iterator[wb.Workspace]:
+def workspace(tmp_path: Path) -> Iterator[wb.Workspace]:
     """An empty workspace."""
-    (tmp_path / "results").mkdir()
-    shutil.copy(_empty_database, tmp_path / "results")
-    with workspace_in(tmp_path / "results") as home:
+    with workspace_in(with_database(tmp_path / "results")) as home:
         yield home
 
 
@@ -269,28 +279,67 @@ SHORT_DEMO = ("train.steps=150", "train.validate_every=50", "train.refit_steps=2
 
 
 @pytest.fixture(scope="session")
-def demo_results(tmp_path_factory: pytest.TempPathFactory) -> DemoResults:
-    """The main job, run once per session as a user runs it, for tests that need real results."""
-    home = tmp_path_factory.mktemp("demo") / "results"
-    command = [
-        sys.executable,
-        "-m",
-        "workbench.cli",
-        "--workspace",
-        str(home),
-        "demo",
-        "--no-serve",
-        "--json",
-    ]
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    out, root = tmp_path_factory.mktemp("wheel"), Path(__file__).parents[1]
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(root)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return next(out.glob("*.whl"))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment that holds the wheel and nothing else, and what its processes see of this one."""
+
+    folder: Path
+    #: Where its packages are.
+    packages: Path
+    #: The variables of a user without our variables.
+    variables: dict[str, str]
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def wheel_environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment in which the wheel is installed.
+
+    The dependencies come from the environment of the tests, through a path file in site-packages: the tests
+    are about the wheel being complete, not about a registry. The editable install of the checkout cannot
+    stand in for the wheel: it is found through an import hook, which a path file does not run.
+    """
+    folder = tmp_path_factory.mktemp("installed") / "env"
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = str(folder / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True, text=True)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+    (packages / "dependencies.pth").write_text(
+        "import sys; sys.path.append({!r})\n".format(sysconfig.get_path("purelib"))
+    )
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WORKBENCH", "PYTHON"))}
+    return Environment(folder, packages, {**kept, "PYTHONPATH": python_path(), "WORKBENCH_WORKER_IDLE": "5"})
+
+
+@pytest.fixture(scope="session")
+def demo_results(wheel_environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> DemoResults:
+    """The main job, run once per session as who installed the wheel runs it, in an empty folder.
+
+    Tests that need real results share it; tests/house/test_wheel.py says what it shows of the wheel.
+    """
+    empty = tmp_path_factory.mktemp("demo")
+    command = [str(wheel_environment.folder / "bin" / "workbench"), "demo", "--no-serve", "--json"]
     options = [word for option in SHORT_DEMO for word in ("--option", option)]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKBENCH_")}
     done = subprocess.run(
         [*command, *options],
-        env={**clean, "WORKBENCH_WORKER_IDLE": "5"},
+        cwd=empty,
+        env=wheel_environment.variables,
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return DemoResults(home, json.loads(done.stdout), done.stderr)
+    return DemoResults(empty / "results", json.loads(done.stdout), done.stderr)

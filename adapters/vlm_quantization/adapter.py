@@ -10,7 +10,7 @@ from adapters.vlm_quantization.family import PictureTextFamily
 from workbench import MissingExtra, Result, SampleQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 

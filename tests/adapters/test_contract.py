@@ -6,6 +6,7 @@ options for the test, and has to meet further requirements.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ class Ours(AdapterContract):
 class TestToy(Ours):
     adapter = toy.adapter
     picture = b"dog"
+
+    @classmethod
+    def options(cls, folder: Path) -> Mapping[str, Mapping[str, Any]]:
+        return {"eval": {"k": 4}}
 
 
 class TestVlmQuantization(Ours):

@@ -64,12 +64,13 @@ def panel_of(page: Page) -> Locator:
     return page.get_by_role("region", name="Compare runs")
 
 
-def opened(visit: Callable[..., Visit], lab: Callable[[str], str]) -> tuple[Visit, Locator]:
-    seen = visit(lab("compare.ipynb"), viewport={"width": 1400, "height": 1900})
-    run_all(seen.page)
-    panel = panel_of(seen.page)
+def fresh(page: Page, run: int) -> Locator:
+    """Run the notebook of three cells for the n-th time; its panel has forgotten what was chosen before."""
+    run_all(page)
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(f"[{3 * run}]:")
+    panel = panel_of(page)
     expect(panel.locator(".wb-chart .wb-line")).to_have_count(6)
-    return seen, panel
+    return panel
 
 
 def final(panel: Locator, metric: str) -> Locator:
@@ -87,9 +88,18 @@ def point(stage: Locator, across: float, down: float = 0.5) -> tuple[float, floa
     return box["x"] + box["width"] * across, box["y"] + box["height"] * down
 
 
-def test_comparing_by_mouse(visit: Callable[..., Visit], lab: Callable[[str], str], tmp_path: Path) -> None:
-    seen, panel = opened(visit, lab)
-    page = seen.page
+def test_comparing_by_keyboard_alone_and_by_mouse(
+    visit: Callable[..., Visit], lab: Callable[[str], str], tmp_path: Path
+) -> None:
+    seen = visit(lab("compare.ipynb"), viewport={"width": 1400, "height": 1900})
+    _by_keyboard(seen.page, fresh(seen.page, 1))
+    assert seen.errors == []
+    _by_mouse(seen.page, fresh(seen.page, 2), tmp_path)
+    assert seen.errors == []
+    assert seen.strangers() == []
+
+
+def _by_mouse(page: Page, panel: Locator, tmp_path: Path) -> None:
     # the first two validation metrics have a chart, and each metric with a direction has a trophy
     expect(panel.locator(".wb-chart-title")).to_have_text(["val/loss ↓ best", "val/score ↑ best"])
     expect(final(panel, "val/score").locator(".wb-best")).to_contain_text("0.596")
@@ -177,13 +187,8 @@ def test_comparing_by_mouse(visit: Callable[..., Visit], lab: Callable[[str], st
     assert "var(" not in drawing
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
-    assert seen.errors == []
-    assert seen.strangers() == []
 
-
-def test_comparing_by_keyboard_alone(visit: Callable[..., Visit], lab: Callable[[str], str]) -> None:
-    seen, panel = opened(visit, lab)
-    page = seen.page
+def _by_keyboard(page: Page, panel: Locator) -> None:
     panel.get_by_label("Search runs").focus()
 
     def tab_to(label: str) -> None:
@@ -236,7 +241,6 @@ def test_comparing_by_keyboard_alone(visit: Callable[..., Visit], lab: Callable[
     expect(panel.get_by_role("button", name="val/loss: no direction")).to_be_focused()
     # no shortcut of JupyterLab was triggered on the way
     expect(page.locator(".jp-CodeCell")).to_have_count(3)
-    assert seen.errors == []
 
 
 def write_notebook(home: wb.Workspace, name: str, cells: list[str]) -> None:

@@ -132,8 +132,8 @@ def test_it_updates_and_cancels_while_the_kernel_is_busy(
     expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text("[2]:")
 
 
-def test_pages_and_filters(
-    visit: Callable[..., Visit], lab: Callable[[str], str], shapes_workspace: wb.Workspace
+def test_pages_filters_and_a_form_for_a_users_notebook_with_errors_next_to_its_fields(
+    visit: Callable[..., Visit], lab: Callable[[str], str], shapes_workspace: wb.Workspace, tmp_path: Path
 ) -> None:
     home = shapes_workspace
     failed = add(
@@ -159,10 +159,6 @@ def test_pages_and_filters(
     panel.get_by_role("button", name="show all").click()
     expect(panel.get_by_text(f"1–25 of {total}")).to_be_visible()
 
-
-def test_a_users_notebook_has_a_form_with_errors_next_to_its_fields(
-    visit: Callable[..., Visit], lab: Callable[[str], str], shapes_workspace: wb.Workspace, tmp_path: Path
-) -> None:
     source = "steps: int = 3  # how many steps\nname = '첫째'"
     own_notebook = nbformat.v4.new_notebook(
         cells=[
@@ -171,9 +167,6 @@ def test_a_users_notebook_has_a_form_with_errors_next_to_its_fields(
         ]
     )
     nbformat.write(own_notebook, tmp_path / "own.ipynb")
-    page = visit(lab("jobs.ipynb")).page
-    run_all(page)
-    panel = panel_of(page)
     panel.get_by_role("button", name="＋ Notebook").click()
     panel.get_by_label("Path").fill("nowhere.ipynb")
     panel.get_by_label("Path").press("Enter")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Lab:
 
 
 @contextmanager
-def lab_in(folder: Path, home: Path, *, api: str = "jobs_api") -> Iterator[Lab]:
+def lab_in(folder: Path, home: Path, *, api: str = "jobs_api", everything: bool = False) -> Iterator[Lab]:
     root, state = folder / "root", folder / "state"
     root.mkdir(exist_ok=True)
     (state / "jupyter_server_config.d").mkdir(parents=True)
@@ -90,7 +91,7 @@ def lab_in(folder: Path, home: Path, *, api: str = "jobs_api") -> Iterator[Lab]:
             "PYTHONPATH",
             os.pathsep.join(filter(None, [str(folder / "api"), os.environ.get("PYTHONPATH")])),
         )
-        with jupyter_lab(root, home, state, notebooks=False) as url:
+        with jupyter_lab(root, home, state, notebooks=False, everything=everything) as url:
             yield Lab(root, folder / "api" / "answer.json", url)
 
 
@@ -187,13 +188,22 @@ def test_existing_files_are_never_overwritten(visit: Callable[..., Visit], lab: 
         "cells": [{**shipped["cells"][0], "source": "# 내가 고친 쪽"}, *shipped["cells"][1:]],
     }
     with cleared(lab):
+        page = visit(lab.address).page
         folder = lab.root / "notebooks"
+        folder.write_text("a file instead of a folder", encoding="utf-8")
+        card(page, "Jobs").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text('"Jobs" could not be opened')
+        assert folder.read_text(encoding="utf-8") == "a file instead of a folder"
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+
+        folder.unlink()
         folder.mkdir()
         before = {}
         for name, notebook in (("compare.ipynb", changed), ("jobs.ipynb", foreign)):
             (folder / name).write_text(json.dumps(notebook), encoding="utf-8")
             before[name] = (folder / name).read_bytes()
-        page = visit(lab.address).page
         card(page, "Compare runs").click()  # ours, changed by the user: opened as is
         expect(page.get_by_role("heading", name="내가 고친 쪽")).to_be_visible()
         expect(panel(page)).to_be_visible()
@@ -205,27 +215,28 @@ def test_existing_files_are_never_overwritten(visit: Callable[..., Visit], lab: 
         assert {path.name for path in folder.glob("*.ipynb")} == {*before, "workbench-jobs.ipynb"}
 
 
-def test_in_a_checkout_its_own_notebooks_are_opened(visit: Callable[..., Visit], lab: Lab) -> None:
-    with cleared(lab):
-        shutil.copytree(NOTEBOOKS, lab.root / "notebooks")
-        before = {path.name: path.read_bytes() for path in (lab.root / "notebooks").iterdir()}
-        page = visit(lab.address).page
-        card(page, "Search demo").click()
-        expect(page.get_by_label("Query")).to_be_visible()
-        after = {path.name: path.read_bytes() for path in (lab.root / "notebooks").glob("*.ipynb")}
-        assert after == before
-
-
-def test_in_a_whole_checkout_a_copy_is_opened_that_git_ignores(visit: Callable[..., Visit], lab: Lab) -> None:
+def test_beside_a_checkouts_notebooks_its_own_are_opened_and_in_a_whole_one_copies_that_git_ignores(
+    visit: Callable[..., Visit], lab: Lab
+) -> None:
     beside = [lab.root / "workbench", lab.root / "adapters"]
     with cleared(lab):
         shutil.copytree(NOTEBOOKS, lab.root / "notebooks")
+
+        def there() -> dict[str, bytes]:
+            # A file that is being saved has a name with a dot in front.
+            return {path.name: path.read_bytes() for path in (lab.root / "notebooks").glob("[!.]*.ipynb")}
+
+        before = there()
+        page = visit(lab.address).page
+        card(page, "Search demo").click()
+        expect(page.get_by_label("Query")).to_be_visible()
+        assert there() == before
+
         (lab.root / "pyproject.toml").touch()
         for folder in beside:
             folder.mkdir()
-        before = {path.name: path.read_bytes() for path in (lab.root / "notebooks").iterdir()}
         try:
-            page = visit(lab.address).page
+            page.get_by_title("New Launcher", exact=True).click()
             card(page, "Jobs").click()
             expect(tab(page, "workbench-jobs.ipynb")).to_be_visible()
             expect(page.get_by_role("region", name="Jobs", exact=True)).to_be_visible()
@@ -234,22 +245,11 @@ def test_in_a_whole_checkout_a_copy_is_opened_that_git_ignores(visit: Callable[.
             (lab.root / "pyproject.toml").unlink()
             for folder in beside:
                 folder.rmdir()
-        # A file that is being saved has a name with a dot in front.
-        new = {path.name for path in (lab.root / "notebooks").glob("[!.]*.ipynb")} - set(before)
-        assert new == {"workbench-jobs.ipynb"}
-        assert all((lab.root / "notebooks" / name).read_bytes() == data for name, data in before.items())
+        after = there()
+        assert set(after) - set(before) == {"workbench-jobs.ipynb"}
+        assert {name: after[name] for name in before} == before
         ignored = (NOTEBOOKS.parent / ".gitignore").read_text(encoding="utf-8").split()
         assert "/notebooks/workbench-*.ipynb" in ignored
-
-
-def test_a_folder_that_cannot_be_written_is_reported(visit: Callable[..., Visit], lab: Lab) -> None:
-    with cleared(lab):
-        (lab.root / "notebooks").write_text("a file instead of a folder", encoding="utf-8")
-        page = visit(lab.address).page
-        card(page, "Jobs").click()
-        dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text('"Jobs" could not be opened')
-        assert (lab.root / "notebooks").read_text(encoding="utf-8") == "a file instead of a folder"
 
 
 def test_the_status_bar_counts_the_running_jobs_and_opens_their_page(
@@ -280,14 +280,18 @@ def test_the_status_bar_counts_real_running_jobs(
     with (
         installed(toy_package),
         workspace_in(tmp_path / "results") as home,
-        lab_in(tmp_path, home.path, api="workbench.server") as lab,
+        lab_in(tmp_path, home.path, api="workbench.server", everything=True) as lab,
     ):
-        page = visit(lab.address).page
+        seen = visit(lab.address)
+        page = seen.page
         expect(status(page)).to_have_text("No jobs running")
         job = home.submit("eval", "toy", {"seconds": 120})
         expect(status(page)).to_have_text("1 job running")
         job.cancel()
         expect(status(page)).to_have_text("No jobs running")
+        card(page, "Jobs").click()  # beside all other parts of JupyterLab
+        expect(panel(page)).to_contain_text("cancelled")
+        assert (seen.strangers(), seen.errors) == ([], [])
 
 
 def test_without_an_api_there_is_no_status_and_no_further_request(
@@ -325,20 +329,18 @@ def brightness(place: Locator, what: str) -> float:
     return scale * (0.299 * red + 0.587 * green + 0.114 * blue)
 
 
+THEMES = "@jupyterlab/apputils-extension:themes"
+
+
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_panels_and_cards_follow_the_theme(visit: Callable[..., Visit], answering: Lab, theme: str) -> None:
-    page = visit(answering.address, viewport={"width": 1300, "height": 1000}).page
     answering.running(2)
+    address = answering.address.replace("/lab", f"/lab/api/settings/{THEMES}", 1)
+    body = json.dumps({"raw": json.dumps({"theme": theme})}).encode()
+    with urllib.request.urlopen(urllib.request.Request(address, data=body, method="PUT")):  # noqa: S310
+        pass
+    page = visit(answering.address, viewport={"width": 1300, "height": 1000}).page
     expect(status(page)).to_be_visible()
-    page.evaluate(
-        """theme => fetch('/lab/api/settings/@jupyterlab/apputils-extension:themes', {
-            method: 'PUT', credentials: 'same-origin',
-            headers: {'X-XSRFToken': document.cookie.match(/_xsrf=([^;]*)/)?.[1] ?? ''},
-            body: JSON.stringify({raw: JSON.stringify({theme})}),
-        })""",
-        theme,
-    )
-    page.reload()
     light = theme.endswith("Light")
     expect(page.locator("body")).to_have_attribute("data-jp-theme-light", str(light).lower())
     icon = card(page, "Jobs").locator("svg g").first

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -284,9 +284,12 @@ class Stack:
 
 @contextmanager
 def stack(
-    folder: Path, report: Report | None = None, *, database_url: str = "", crash_at: str = ""
+    folder: Path, report: Report | None = None, *, database_url: str = "", crash_at: Sequence[str] = ()
 ) -> Iterator[Stack]:
-    """A new stack in a folder; none of its processes is left running, even after an error."""
+    """A new stack in a folder; none of its processes is left running, even after an error.
+
+    ``crash_at`` names points at each of which one process dies, and leaves a file in ``crashed``.
+    """
     package, notes = folder / "package", folder / "notes"
     package.mkdir()
     notes.mkdir()
@@ -297,7 +300,8 @@ def stack(
         patch.setenv("PYTHONPATH", os.pathsep.join(path))
         patch.setenv("WORKBENCH_WORKER_IDLE", "30")
         if crash_at:
-            patch.setenv(processes.CRASH_AT, f"{crash_at}@{folder / 'crashed'}")
+            (crashed := folder / "crashed").mkdir()
+            patch.setenv(processes.CRASH_AT, ";".join(f"{point}@{crashed / point}" for point in crash_at))
         with wb.Workspace(folder / "results", database_url=database_url or None) as home:
             broken = Stack(home, notes, report=report or Report())
             try:

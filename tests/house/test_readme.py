@@ -45,6 +45,7 @@ SHORTER = {
     "--option steps=300": "--option steps=60 --option validate_every=20 --option refit_steps=10 "
     "--option encoder=random --option text_tower=ngrams --option threads=1",
     "--option protocol=djsrh": "--option protocol=djsrh --option baselines=false",
+    'ws.submit("eval")': 'ws.submit("eval", options={"baselines": False})',
     "--option run=1 --wait": "--option run=1 --option baselines=false --wait",
     """'{"run": 1}'""": """'{"run": 1, "baselines": false}'""",
     "--option experiment=photos --wait": "--option experiment=photos --option steps=20 "
@@ -241,7 +242,7 @@ def test_the_client_drives_a_workspace_on_a_server(project: Path) -> None:
     (block,) = (block for block in BLOCKS if "wb.connect" in block.text)
     port = _free_port()
     flags = f"--no-browser --allow-root --ServerApp.port={port} --IdentityProvider.token=t0ken"
-    text = block.text.replace("http://localhost:8888", f"http://127.0.0.1:{port}")
+    text = shorter(block.text).replace("http://localhost:8888", f"http://127.0.0.1:{port}")
     text = text.replace("the server's token", "t0ken")
     assert text.count("t0ken") == text.count(f":{port}") == 1
     (project.parent / "client.py").write_text(text, encoding="utf-8")

@@ -3,44 +3,23 @@
 import fnmatch
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tomllib
-import venv
 import zipfile
 from email import message_from_bytes
 from email.message import Message
 from importlib.metadata import version
 from pathlib import Path
 
-import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from tests.conftest import python_path
+from tests.conftest import DemoResults, Environment
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return next(out.glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that holds the wheel and nothing else."""
-    env = tmp_path_factory.mktemp("installed") / "env"
-    venv.create(env, with_pip=False, symlinks=True)
-    pip(env, "install", "--no-deps", "--no-index", str(wheel))
-    return env
 
 
 def pip(env: Path, *command: str) -> str:
@@ -93,8 +72,8 @@ def test_the_licence_is_the_whole_text_unchanged() -> None:
     assert hashlib.sha256(text).hexdigest() == expected
 
 
-def test_pip_names_the_licence_of_what_is_installed(installed: Path) -> None:
-    shown = pip(installed, "show", "--verbose", "--files", "notebook-workbench")
+def test_pip_names_the_licence_of_what_is_installed(wheel_environment: Environment) -> None:
+    shown = pip(wheel_environment.folder, "show", "--verbose", "--files", "notebook-workbench")
     assert re.search(r"dist-info/licenses/workbench/LICENSE$", shown, re.MULTILINE)
     if Version(version("pip")) >= Version("25.0"):  # the first that reads licence expressions
         assert "License-Expression: Apache-2.0\n" in shown
@@ -174,71 +153,38 @@ def test_each_page_is_marked_as_ours() -> None:
         assert notebook["metadata"]["workbench"] == {"page": f"{name}.ipynb"}
 
 
-def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    # The dependencies come from the environment of the tests, through a path file in site-packages: the test
-    # is about the wheel being complete, not about a registry. The editable install of the checkout cannot
-    # stand in for the wheel: it is found through an import hook, which a path file does not run.
-    env = installed
-    python = env / "bin" / "python"
-    target = Path(
-        subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+def test_an_installed_wheel_is_found_and_enables_its_server(
+    wheel_environment: Environment, tmp_path: Path
+) -> None:
+    installed = wheel_environment
+
+    def said(*words: str) -> str:
+        done = subprocess.run(
+            [installed.python, *words],
             check=True,
             capture_output=True,
             text=True,
-        ).stdout.strip()
-    )
-    (target / "dependencies.pth").write_text(
-        "import sys; sys.path.append({!r})\n".format(sysconfig.get_path("purelib"))
-    )
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    clean = {
-        name: value for name, value in os.environ.items() if not name.startswith(("WORKBENCH", "PYTHON"))
-    } | {"PYTHONPATH": python_path()}
-    where = subprocess.run(
-        [
-            python,
-            "-c",
-            "import workbench, adapters.vlm_quantization as a; print(workbench.__file__, a.__file__)",
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=empty,
-        env=clean,
-    ).stdout.split()
-    assert all(str(target) in path for path in where)
+            cwd=tmp_path,
+            env=installed.variables,
+            timeout=120,
+        )
+        return done.stdout + done.stderr
+
+    program = "import workbench, adapters.vlm_quantization as a; print(workbench.__file__, a.__file__)"
+    assert all(path.startswith(str(installed.packages)) for path in said("-c", program).split())
     # Installing it enables it: the server of this environment serves the API.
-    config = env / "etc" / "jupyter" / "jupyter_server_config.d" / "notebook_workbench.json"
+    config = installed.folder / "etc" / "jupyter" / "jupyter_server_config.d" / "notebook_workbench.json"
     assert json.loads(config.read_text()) == {
         "ServerApp": {"jpserver_extensions": {"workbench.server": True}}
     }
-    listed = subprocess.run(
-        [python, "-m", "jupyter_server.extension.serverextension", "list"],
-        capture_output=True,
-        text=True,
-        cwd=empty,
-        env=clean,
-        timeout=120,
-        check=True,
-    )
-    assert "workbench.server" in listed.stdout + listed.stderr
-    small = ["train.steps=20", "train.validate_every=10", "train.refit_steps=10", "train.encoder=random"]
-    small += ["train.text_tower=ngrams", "eval.baselines=false"]
-    command = [str(env / "bin" / "workbench"), "demo", "--no-serve", "--json"]
-    done = subprocess.run(
-        [*command, *(word for option in small for word in ("--option", option))],
-        capture_output=True,
-        text=True,
-        cwd=empty,
-        env=clean,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    document = json.loads(done.stdout)
+    assert "workbench.server" in said("-m", "jupyter_server.extension.serverextension", "list")
+
+
+def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(demo_results: DemoResults) -> None:
+    # The demo whose results other tests look at is that of the installed wheel.
+    document, home = demo_results.said, demo_results.home
     assert [job["status"] for job in document["jobs"]] == ["succeeded"] * 3
-    assert Path(document["workspace"]) == empty / "results"
+    assert [path.name for path in home.parent.iterdir()] == ["results"]
+    assert Path(document["workspace"]) == home
     assert 0 < document["metrics"]["t2i/R@10@128"] <= 1
-    assert (empty / "results" / "indexes" / document["index"]["name"] / "manifest.json").is_file()
+    assert (home / "indexes" / document["index"]["name"] / "manifest.json").is_file()

@@ -24,6 +24,7 @@ import httpx
 import pytest
 
 import workbench as wb
+from tests.conftest import with_database
 from workbench.host import processes
 from workbench.search.client import LOCK_NAME, state_folder
 from workbench.store import records
@@ -172,8 +173,11 @@ def live_server(
     base: str = "/",
     environment: Mapping[str, str] | None = None,
     address: tuple[int, str] | None = None,
+    has_workspace: bool = True,
 ) -> Iterator[Live]:
     """Run a Jupyter server with our extension and no other; its port and token may be given."""
+    if has_workspace:
+        with_database(home)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port, token = address or (probe.getsockname()[1], secrets.token_hex(16))

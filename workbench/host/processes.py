@@ -286,17 +286,19 @@ def remove_runtime(token: str) -> None:
 def crash_point(name: str) -> None:
     """Kill this process here if ``$WORKBENCH_CRASH_AT`` names this point, for tests.
 
-    With ``name@file`` only the first process to get here is killed: it creates the file.
+    With ``name@file`` only the first process to get here is killed: it creates the file. Several points are
+    separated by semicolons.
     """
-    target, _, once = os.environ.get(CRASH_AT, "").partition("@")
-    if target != name:
-        return
-    if once:
-        try:
-            os.close(os.open(once, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return
-    os.kill(os.getpid(), signal.SIGKILL)
+    for one in os.environ.get(CRASH_AT, "").split(";"):
+        target, _, once = one.partition("@")
+        if target != name:
+            continue
+        if once:
+            try:
+                os.close(os.open(once, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def dies_with_parent(command: list[str]) -> list[str]:

@@ -287,10 +287,11 @@ NAMED: Mapping[str, Known] = {
 
 
 def _is_jsonl(path: Path) -> bool:
-    return path.is_file() and (
-        path.suffix.lower() in (".jsonl", ".ndjson")
-        or first_bytes(path, 64).lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"{"
-    )
+    """Return whether a file is JSONL, or so near to it that its reader says best what is wrong with it."""
+    if not path.is_file():
+        return False
+    start = first_bytes(path, 64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    return ".jsonl" in path.name.lower() or path.suffix.lower() == ".ndjson" or start in (b"{", b"[")
 
 
 def _read_jsonl(path: Path, opening: Opening) -> CaptionedImages:

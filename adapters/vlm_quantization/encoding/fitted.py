@@ -354,7 +354,7 @@ def _components(features: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]
 def _unit(x: NDArray[Any]) -> NDArray[np.float32]:
     """Return rows of unit norm, float32; a row of zeros, which has no direction, gets the first axis."""
     rows = np.asarray(x, np.float32)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
     unit: NDArray[np.float32] = rows / np.maximum(norms, np.float32(1e-12))
     unit[norms[:, 0] < 1e-12] = np.eye(1, rows.shape[1], dtype=np.float32)
     return unit

@@ -48,6 +48,10 @@ _SIDES = {"image": "image_hash", "text": "text_hash"}
 _BACKBONE = "backbone."
 
 
+#: Parts of a head, and parts of the model that training alone uses.
+_PARTS, _PASSED_OVER = ("hash_head.0.", "hash_head.1.", "hash_head.4.", "batch_norms."), ("loss",)
+
+
 #: How to make a file that can be read, from one that cannot.
 _CONVERT = (
     "Where you trust its origin, load it with torch.load(path, weights_only=False), and save what is needed: "
@@ -235,6 +239,7 @@ def _checked(
     for one in state:
         if not isinstance(one, str):
             raise CorruptFile(path, f"a name in its state_dict is not text: {one!r:.60}")
+    _check_parts(path, state)
     lengths = _lengths(path, settings)
     hidden = _whole(path, settings, "hidden_dim")
     name = settings.get("model_name")
@@ -265,6 +270,27 @@ def _checked(
         backbone=backbone,
         step=step,
     )
+
+
+def _check_parts(path: Path, state: Mapping[str, Any]) -> None:
+    """Refuse a model with parts that are not run here, since its codes would be others."""
+    known = (_BACKBONE, *_PASSED_OVER)
+    for prefix in _SIDES.values():
+        known += tuple(f"{prefix}.{part}" for part in _PARTS)
+    unknown = sorted({key.rpartition(".")[0] or key for key in state if not key.startswith(known)})
+    if any(".stem" in one or ".heads." in one for one in unknown):
+        raise CorruptFile(
+            path,
+            "its heads have a projection of their own for each length (stem and heads), so that no code is "
+            "part of another",
+            hint="Only models of one projection (hash_head) can be taken over; train again here.",
+        )
+    if unknown:
+        raise CorruptFile(
+            path,
+            f"it has parts that are unknown here, without which its codes would be others: {_some(unknown)}",
+            hint="Only models of a backbone and two heads (image_hash, text_hash) can be taken over.",
+        )
 
 
 def _lengths(path: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
@@ -298,13 +324,6 @@ def _whole(path: Path, settings: Mapping[str, Any], name: str) -> int:
 
 
 def _head(path: Path, state: Mapping[str, Any], prefix: str, lengths: Sequence[int], hidden: int) -> Head:
-    if any(key.startswith((f"{prefix}.stem.", f"{prefix}.heads.")) for key in state):
-        raise CorruptFile(
-            path,
-            f"{prefix} has a projection of its own for each length ({prefix}.heads.…), so that no code is "
-            "part of another",
-            hint="Only models of one projection (hash_head) can be taken over; train again here.",
-        )
     longest = lengths[-1]
     first = _tensor(path, f"{prefix}.hash_head.0.weight", state.get(f"{prefix}.hash_head.0.weight"))
     width = int(first.shape[1]) if first.ndim == 2 else 0

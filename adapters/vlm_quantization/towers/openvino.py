@@ -107,9 +107,13 @@ class OpenVinoTower(Generic[Item]):
 
     def features(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """Return unit vectors, float32, shape (n, dim)."""
+        return run(self.network(), self.tower, items)
+
+    def network(self) -> Any:
+        """Return the compiled network: called with a list of inputs, it returns the vectors."""
         if self._compiled is None:
             self._compiled = _compile(self._folder / "network.xml", self.precision)
-        return run(self._compiled, self.tower, items)
+        return self._compiled
 
     def cut_texts(self, texts: Sequence[str]) -> int:
         """Return how many texts are longer than what the tower reads."""

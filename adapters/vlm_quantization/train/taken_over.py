@@ -83,12 +83,16 @@ class Refolded:
         The same, against the separate codes.
     kept : list of Kept
         R@10 by length.
+    texts, pictures : int
+        Number of queries, and of pictures that they are asked of.
     """
 
     way: str
     thresholds: Mapping[str, Norm]
     differing: Mapping[str, Sequence[refold.Differing]]
     kept: Sequence[refold.Kept]
+    texts: int
+    pictures: int
 
     @property
     def is_exact(self) -> bool:
@@ -222,7 +226,7 @@ def refold_heads(read: LightningCheckpoint, sample: Sample) -> Refolded:
     means = {way: float(np.mean([one.ways[way] for one in kept if way in one.ways])) for way in folded}
     way = max(folded, key=lambda one: means[one])  # the first of equals: the long code stays as it is
     apart = {side: refold.differing(new[side], norms[side], folded[way][side]) for side in norms}
-    return Refolded(way, folded[way], apart, kept)
+    return Refolded(way, folded[way], apart, kept, len(measured_on.text), len(measured_on.image))
 
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -335,7 +339,8 @@ def _cost_view(refolded: Refolded, collection: CaptionedImages) -> View:
         data={"columns": columns, "rows": rows},
         notes=[
             f"R@10, text → picture, on a sample of {collection.name!r}: thresholds chosen on one half of its "
-            "concepts, measured on the other.",
+            f"concepts, measured on the other, where {refolded.texts:,} texts are asked of "
+            f"{refolded.pictures:,} pictures. The fewer pictures, the higher is every value.",
             f"Used: {refolded.way} ({_WORDS[refolded.way]}). The other way: "
             f"{next(words for way, words in _WORDS.items() if way != refolded.way)}.",
             "Float: cosine of the backbone's features.",

@@ -249,7 +249,7 @@ def _model(
         part_dropout=options.part_dropout,
     )
     if model.embedding is not None:
-        # beside frozen features, n-grams that training never sees stay zero: features alone tell a new word
+        # beside frozen features, rows start at zero, so what training never uses adds nothing to a new word
         torch.nn.init.normal_(model.embedding.weight, std=0.0 if config.text_tower else 0.05)
     model.fit_components(seen, features[batches.pairs], options.agreement)
     if text_features is not None:

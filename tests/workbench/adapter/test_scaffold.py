@@ -89,27 +89,25 @@ def test_its_test_is_the_contract_in_three_lines(made: Path) -> None:
     ]
 
 
-def test_its_jobs_run_under_a_worker_and_its_index_is_searched(
+def test_its_demo_runs_under_a_worker_and_its_index_is_built_again_and_searched(
     installed: dict[str, str], tmp_path: Path
 ) -> None:
-    with workspace_in(tmp_path / "results"):
-        for kind in ("train", "eval", "index_build", "index_build"):
-            words = ["jobs", "submit", kind, "--adapter", "my_model", "--wait", "--json"]
-            done = run(installed, tmp_path, "workbench.cli", *words)
-            assert done.returncode == 0, done.stderr
-            assert json.loads(done.stdout)["status"] == "succeeded"
-        done = run(installed, tmp_path, "workbench.cli", "search", "text", "blck cat", "--json")
-        assert json.loads(done.stdout)["hits"][0]["caption"] == "a black cat on a sofa"
-        assert [path.name for path in (tmp_path / "results" / "indexes").iterdir()] == ["my_model"]
-
-
-def test_its_demo_is_found_without_naming_it(installed: dict[str, str], tmp_path: Path) -> None:
     with workspace_in(tmp_path / "results"):
         done = run(
             installed, tmp_path, "workbench.cli", "demo", "--adapter", "my_model", "--no-serve", "--json"
         )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["metrics"]["R@1"] > 0.5
+        assert done.returncode == 0, done.stderr
+        document = json.loads(done.stdout)
+        jobs = [(job["type"], job["status"]) for job in document["jobs"]]
+        assert jobs == [(kind, "succeeded") for kind in ("train", "eval", "index_build")]
+        assert document["metrics"]["R@1"] > 0.5
+        words = ["jobs", "submit", "index_build", "--adapter", "my_model", "--wait", "--json"]
+        done = run(installed, tmp_path, "workbench.cli", *words)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["status"] == "succeeded"
+        done = run(installed, tmp_path, "workbench.cli", "search", "text", "blck cat", "--json")
+        assert json.loads(done.stdout)["hits"][0]["caption"] == "a black cat on a sofa"
+        assert [path.name for path in (tmp_path / "results" / "indexes").iterdir()] == ["my_model"]
 
 
 def test_its_files_pass_the_linter(made: Path) -> None:

@@ -12,9 +12,11 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
+from tests.workbench.commands.test_commands import misfits
 from tests.workbench.conftest import make_index
 from workbench import cli
 from workbench.commands.demo import filled_in
+from workbench.commands.documents import DOCUMENTS
 from workbench.jobs import submission
 from workbench.results.result import plain_result
 
@@ -64,15 +66,17 @@ def test_submitting_and_waiting_prints_one_document(home: wb.Workspace) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
+    assert misfits(DOCUMENTS["jobs submit"], out) == []
     assert (out["status"], out["options"]["k"], out["result"]["metrics"]) == ("succeeded", 5, {"R@5": 0.5})
     assert Path(out["notebook"]).is_file()
     assert "eval         succeeded: measured" in done.stderr
 
 
 def test_a_failed_job_exits_1_and_names_its_cell(home: wb.Workspace) -> None:
-    command = workbench(home, *SUBMIT, "-o", "fail=나쁜 것", "--wait")
+    command = workbench(home, *SUBMIT, "-o", "fail=나쁜 것", "--wait", "--json")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
+    assert misfits(DOCUMENTS["jobs submit"], json.loads(done.stdout)) == []
     assert "failed in cell [3]: ValueError: 나쁜 것" in done.stderr
     assert "notebook.ipynb" in done.stderr
     assert "Traceback" not in done.stderr
@@ -145,6 +149,7 @@ def test_the_demo_runs_the_adapters_jobs_and_prints_its_document(home: wb.Worksp
     done = subprocess.run(command, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
+    assert misfits(DOCUMENTS["demo"], out) == []
     assert set(out) == {"workspace", "jobs", "run", "index", "metrics"}
     assert out["workspace"] == str(home.path)
     assert [(job["type"], job["status"]) for job in out["jobs"]] == [
@@ -155,7 +160,7 @@ def test_the_demo_runs_the_adapters_jobs_and_prints_its_document(home: wb.Worksp
     assert all(set(job) == {"id", "type", "status", "notebook"} for job in out["jobs"])
     assert all(Path(job["notebook"]).is_file() for job in out["jobs"])
     assert out["index"] == {"name": "words"}
-    assert out["metrics"] == {"R@3": 0.3}
+    assert out["metrics"] == {"R@4": 0.4}
     assert home.run(out["run"]["id"]).summary["loss"]["best_step"] == 2
     assert home.job(out["jobs"][1]["id"]).options["run"] == out["run"]["id"]
     assert home.open_search("words").by_text("강아지")[0].id == "강아지"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import workbench as wb
+from tests.conftest import with_database
 
 #: What the documentation says may be missing after SIGKILL, in seconds.
 LOST_SECONDS = 0.5
@@ -47,7 +48,7 @@ wait()
 @contextmanager
 def program(body: str, home: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a program and yield it when it reports that it is ready."""
-    command = [sys.executable, "-c", _BEGIN + textwrap.dedent(body), str(home)]
+    command = [sys.executable, "-c", _BEGIN + textwrap.dedent(body), str(with_database(home))]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:

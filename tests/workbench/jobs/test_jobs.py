@@ -332,11 +332,11 @@ def test_a_job_given_to_another_attempt_is_not_finished_by_this_one(
 def test_plain_papermill_leaves_the_same_records(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:
     output = workspace.path / "out.ipynb"
     command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "evaluate.ipynb"), str(output)]
-    command += ["-p", "adapter", "toy", "-p", "options", '{"k": 3}', "-p", "workspace", str(workspace.path)]
+    command += ["-p", "adapter", "toy", "-p", "options", '{"k": 4}', "-p", "workspace", str(workspace.path)]
     done = subprocess.run([*command, "--no-progress-bar"], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
     (job,) = workspace.jobs()
-    assert (job.type, job.status, job.options["k"], job.summary) == ("eval", "succeeded", 3, "measured")
+    assert (job.type, job.status, job.options["k"], job.summary) == ("eval", "succeeded", 4, "measured")
     page = output.read_text()
     assert "Recall by k" in page
     assert "image/svg+xml" in page or "<svg" in page or "image/png" in page or "<img" in page

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from tests.conftest import with_database
 from workbench.host import processes
 from workbench.store import records
 
@@ -149,7 +150,8 @@ def test_nothing_is_lost_when_the_interpreter_exits(tmp_path: Path, ending: str)
         "run = wb.Workspace(sys.argv[1]).start_run('e')\n"
         f"for step in range(1000): run.log({{'m': step}})\n{ending}"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], stderr=subprocess.DEVNULL, check=False)
+    command = [sys.executable, "-c", program, str(with_database(tmp_path))]
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
     with wb.Workspace(tmp_path) as home:
         assert home.run(1).summary["m"]["count"] == 1000
 

@@ -944,7 +944,7 @@ def test_too_many_concurrent_requests_are_503(
 
 def test_an_unusable_workspace_is_an_error_and_no_crash(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with live_server(tmp_path / "file", tmp_path / "state") as live:
+    with live_server(tmp_path / "file", tmp_path / "state", has_workspace=False) as live:
         for path in ("jobs", "indexes", "adapters"):
             answer = live.get(path)
             assert answer.status_code in (200, 400, 503), answer.text
@@ -982,7 +982,9 @@ def test_the_workspace_is_the_one_set_or_the_environments_or_under_the_root(
 def test_it_works_under_a_base_url_and_starts_no_search_service_without_need(
     tmp_path: Path, toy_package: Path
 ) -> None:
-    with installed(toy_package), live_server(tmp_path / "r", tmp_path / "state", base="/user/na/") as live:
+    # It also makes the workspace.
+    served = live_server(tmp_path / "r", tmp_path / "state", base="/user/na/", has_workspace=False)
+    with installed(toy_package), served as live:
         assert live.get("openapi.json").json()["servers"][0]["url"].endswith("/workbench/api")
         assert live.get("jobs").json()["jobs"] == []
         assert not (live.home / ".search.lock").exists()

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 DONE, FAILED, INTERRUPTED = 0, 1, 75
 
+#: What is imported where it is installed and takes long, and nothing that runs a notebook needs.
+_UNUSED = ("rfc3987_syntax", "isoduration", "pyarrow", "boto3", "gcsfs", "azure", "github")
+
 
 class _Runner:
     def __init__(self, report_to: int) -> None:
@@ -48,8 +51,10 @@ class _Runner:
         # A cancel may come at any moment from here on.
         signal.signal(signal.SIGUSR1, self.stop)
         # jsonschema's checks of URLs and durations take 0.8 s to import, mostly to compile a grammar.
-        # Notebooks have neither, and without these modules jsonschema skips the checks.
-        for name in ("rfc3987_syntax", "isoduration"):
+        # Notebooks have neither, and without these modules jsonschema skips the checks. papermill looks for
+        # file systems in pyarrow and in the libraries of clouds, where they are installed; notebooks of jobs
+        # are local files.
+        for name in _UNUSED:
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
         from workbench.host.processes import crash_point

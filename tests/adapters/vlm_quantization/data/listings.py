@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +18,14 @@ def png(colour, size=(10, 10)):
     file = io.BytesIO()
     Image.new("RGB", size, colour).save(file, "PNG")
     return file.getvalue()
+
+
+def declared_png(width, height):
+    """A PNG that declares a size and holds almost no pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (head, b"IDAT" + zlib.compress(b"\0" * 100), b"IEND")
+    chunks = (struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def pictures(folder: Path) -> Path:

@@ -129,6 +129,13 @@ def test_an_unknown_option_or_value_is_refused(tmp_path):
 
 def test_a_file_of_no_known_form_and_a_near_name(tmp_path):
     (tmp_path / "notes.md").write_text("hello")
+    for name, text, message in (
+        ("x.json", "[1]", "one JSON array"),
+        ("y.jsonl.gz", "\x1f", "no usable picture"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(wb.BadInput, match=message):
+            open_collection(tmp_path / name)
     with pytest.raises(wb.BadInput, match="no known form"):
         open_collection(tmp_path / "notes.md")
     listings.jsonl(tmp_path)

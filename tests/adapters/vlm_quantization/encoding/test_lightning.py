@@ -138,7 +138,9 @@ WRONG: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (_with(_IN, torch.zeros(2, 2).to_sparse()), "dense tensor"),
     (_with(_IN, "a text"), "dense tensor, not str"),
     (_with(7, torch.zeros(1)), "not text"),  # type: ignore[arg-type]
-    (_with("image_hash.stem.0.weight", torch.zeros(1)), "projection of its own for each length"),
+    (_with("image_hash.stem.0.weight", torch.zeros(1)), "projection of their own for each length"),
+    (_with("image_adapter.net.0.weight", torch.zeros(1)), "parts that are unknown here.*image_adapter.net.0"),
+    (_with("text_hash.hash_head.2.weight", torch.zeros(1)), "unknown here.*text_hash.hash_head.2"),
     (_setting("bit_list", [8, 16, 64]), "8, 16, 64; an index needs 128"),
     (_setting("bit_list", "128"), "must be a list"),
     (_setting("bit_list", [128, 128]), "repeats"),

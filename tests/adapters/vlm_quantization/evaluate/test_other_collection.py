@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from adapters.vlm_quantization import job_inputs
+from adapters.vlm_quantization import adapter, job_inputs
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, picture_digest
 from adapters.vlm_quantization.data.leakage import LeakageError
 from adapters.vlm_quantization.evaluate import job as eval_job
@@ -188,7 +188,7 @@ def test_the_training_split_itself_is_refused_unless_accepted(home: wb.Workspace
 
 def test_a_missing_collection_is_found_before_the_job_begins(home: wb.Workspace, folder: Path) -> None:
     def problems(name: str) -> dict[str, str]:
-        return dict(job_inputs.find_problems("eval", EvalOptions(collection=str(folder / name)), home))
+        return dict(adapter.find_problems("eval", EvalOptions(collection=str(folder / name)), home))
 
     assert "nowhere.jsonl" in problems("nowhere.jsonl")["collection"]
     assert problems("beside.jsonl") == {}

@@ -18,7 +18,7 @@ from adapters.vlm_quantization import job_inputs
 from adapters.vlm_quantization.evaluate import job as eval_job
 from adapters.vlm_quantization.index import job as index_job
 from adapters.vlm_quantization.options import TrainOptions
-from adapters.vlm_quantization.towers import openvino, registry, torchvision, weights
+from adapters.vlm_quantization.towers import openclip, openvino, pretrained, registry, torchvision, weights
 from adapters.vlm_quantization.towers.pair import EncoderPair
 from adapters.vlm_quantization.towers.torch_tower import TorchTower
 from adapters.vlm_quantization.train import job as train_job
@@ -128,7 +128,9 @@ def test_siglip_reads_capitals_as_small_letters_and_always_64_tokens(model: str,
     big, small = texts.features(["A RED Circle", "a red circle"])
     assert np.array_equal(big, small)
     tokens = texts.inputs(["a", "red circle"])
-    assert {name: value.shape for name, value in tokens.items()} == {"input_ids": (2, 64)}
+    assert {name: value.shape for name, value in tokens.items()} == {
+        "input_ids": (2, pretrained.PADDED_LENGTH)
+    }
     assert (tokens["input_ids"][:, -1] == tokens["input_ids"][0, -1]).all()  # padded on the right
 
 
@@ -145,6 +147,19 @@ def test_long_texts_are_cut_and_counted(model: str, most: int, models: Path) -> 
     assert texts.most_tokens == most
     assert texts.cut_texts(TEXTS) == 1
     assert texts.cut_texts([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("openclip:ViT-B-32:laion2b_s34b_b79k", ("ViT-B-32", "laion2b_s34b_b79k")),
+        ("openclip:ViT-B-32:/a/b.safetensors", ("ViT-B-32", "/a/b.safetensors")),
+        ("openclip:owner/model@v1", ("", "owner/model@v1")),
+        ("openclip:/a/folder", ("", "/a/folder")),
+    ],
+)
+def test_names_of_openclip_have_four_forms(name: str, parts: tuple[str, str]) -> None:
+    assert openclip.split_name(name) == parts
 
 
 def test_an_architecture_of_openclip_takes_a_weights_file(models: Path, tmp_path: Path) -> None:

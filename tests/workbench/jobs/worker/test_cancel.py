@@ -123,7 +123,10 @@ def test_nothing_of_a_cancelled_job_is_left(home: wb.Workspace, tmp_path: Path, 
         assert "begun" in str(cell.outputs)
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.1, 0.3, 0.5, 0.7])
+# At once, and while its kernel starts; the moments between with --long.
+@pytest.mark.parametrize(
+    "moment", [0.0, 0.3, *(pytest.param(late, marks=pytest.mark.endurance) for late in (0.1, 0.5, 0.7))]
+)
 def test_a_job_is_cancelled_while_it_starts(home: wb.Workspace, tmp_path: Path, moment: float) -> None:
     job = submit(home, tmp_path, "import time; time.sleep(600)")
     wait_until(lambda: job.refresh().status == "running")

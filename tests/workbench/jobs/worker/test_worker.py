@@ -103,7 +103,9 @@ def test_what_was_printed_until_the_worker_was_killed_is_kept_apart(
     printing = (
         "import pathlib, time\n"
         "endless = not pathlib.Path('again').exists()\n"
-        "for number in range(10_000_000 if endless else 50): print('line', number, flush=True)"
+        "for number in range(10_000_000 if endless else 50):\n"
+        "    print('line', number, flush=True)\n"
+        "    if number % 100 == 99: time.sleep(0.02)"
     )
     path = tmp_path / "mine.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(printing)]), path)
