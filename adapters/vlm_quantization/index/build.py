@@ -204,6 +204,7 @@ def _about(
 ) -> dict[str, Any]:
     """Return the part of the manifest that is known before anything is encoded."""
     adapter, name, title = names
+    root = common_root(collection)
     return {
         "format": files.FORMAT,
         "adapter": adapter,
@@ -221,7 +222,7 @@ def _about(
         },
         "data": {"name": collection.name, "fingerprint": collection.fingerprint},
         "credits": list(collection.credits),
-        "provenance": {**(provenance or {}), "root": common_root(collection)},
+        "provenance": {**(provenance or {}), **({"root": root} if root else {})},
     }
 
 
