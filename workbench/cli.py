@@ -20,6 +20,7 @@ from workbench.commands import (
     doctor,
     explain,
     imports,
+    index,
     jobs,
     new,
     runs,
@@ -46,7 +47,7 @@ _OF_THE_SYSTEM = frozenset(
 )
 
 #: In the order of the help.
-FAMILIES = (demo, data, jobs, worker, runs, imports, search, explain, serve, doctor, new, completion)
+FAMILIES = (demo, data, jobs, worker, runs, imports, search, explain, index, serve, doctor, new, completion)
 
 
 def make_parser() -> Parser:

@@ -10,15 +10,17 @@ from adapters.vlm_quantization.family import PictureTextFamily
 from workbench import MissingExtra, Result, SampleQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
     from adapters.vlm_quantization.codes import Encoder
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.encoding.fitted import FittedEncoder
     from adapters.vlm_quantization.evaluate.subject import Origin, Subject
     from adapters.vlm_quantization.index.opened import Index
+    from adapters.vlm_quantization.options import QuickIndexOptions
     from workbench import JobContext, Run
 
 
@@ -42,13 +44,14 @@ class VlmQuantization(PictureTextFamily):
     title: ClassVar[str] = "Image-text retrieval with nested binary codes"
 
     def options(self, task: str) -> type[BaseModel]:
-        """Return the schema of ``train``, ``eval``, ``index_build`` or ``search``."""
+        """Return the schema of ``train``, ``eval``, ``index_build``, ``quick_index`` or ``search``."""
         from adapters.vlm_quantization import options
 
         own: dict[str, type[BaseModel]] = {
             "train": options.TrainOptions,
             "eval": options.EvalOptions,
             "index_build": options.IndexOptions,
+            "quick_index": options.QuickIndexOptions,
         }
         return own[task] if task in own else super().options(task)
 
@@ -67,11 +70,26 @@ class VlmQuantization(PictureTextFamily):
 
         return run_training(options, job)
 
-    def load_model(self, path: Path) -> HashEncoder:
-        """Open a checkpoint file."""
-        from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    def build_index(self, options: Any, job: JobContext) -> Result:
+        """Build an index of a collection with trained or fitted codes; it is published atomically."""
+        from adapters.vlm_quantization.index.quick import run_quick_build
 
-        return HashEncoder.load(Path(path))
+        return run_quick_build(options, job, self)
+
+    def quick_index(self, source: str, options: QuickIndexOptions) -> Mapping[str, Any]:
+        """Return the options of the job that indexes a collection at once, trained or not."""
+        return {
+            "collection": source,
+            "name": options.name,
+            "encoder": options.encoder,
+            "codes": options.codes,
+        }
+
+    def load_model(self, path: Path) -> HashEncoder | FittedEncoder:
+        """Open a checkpoint file, or the fitted codes of an index that was made without training."""
+        from adapters.vlm_quantization.encoding.fitted import open_model
+
+        return open_model(Path(path))
 
     def with_known_pictures(self, encoder: HashEncoder, collection: CaptionedImages, cache: Path) -> Encoder:
         """Return an encoder that reuses the picture features of an earlier job, if there are any."""
@@ -81,7 +99,7 @@ class VlmQuantization(PictureTextFamily):
         known = kept_features(collection, encoder.tower, cache)
         return encoder if known is None else KnownPictures(encoder, collection, known)
 
-    def load_for_search(self, path: Path) -> HashEncoder:
+    def load_for_search(self, path: Path) -> HashEncoder | FittedEncoder:
         """Open a checkpoint, and load the network that queries by text need.
 
         This runs once in the process that holds the index; a page's visitors only talk to that process.

@@ -76,6 +76,18 @@ def find_problems(
         yield "collection", problem
     if task == "train" and (problem := _unusable(options.encoder)):
         yield "encoder", problem
+    if task == "index_build" and hasattr(options, "codes"):
+        if options.encoder and (problem := _refused(lambda: check_encoder(options.encoder))):
+            yield "encoder", problem
+        trained = options.run is not None or bool(options.checkpoint)
+        if options.codes in ("itq", "sign"):
+            if trained:
+                yield "codes", f"{options.codes} codes are fitted, not trained: leave out run and checkpoint"
+            if not given:
+                yield "collection", f"name the pictures that {options.codes} codes are fitted to"
+            return
+        if options.codes == "auto" and given and not trained:
+            return  # without a run, codes are fitted
     if task == "train" and options.from_checkpoint:
         from adapters.vlm_quantization.encoding.lightning import looks_like_one
 
@@ -144,19 +156,19 @@ def choose_run(workspace: WorkspaceView, run_id: int | None, checkpoint: str, fa
 def _run_of(workspace: WorkspaceView, run_id: int | None, checkpoint: str, family: Family) -> Run:
     if run_id is not None:
         run = workspace.run(run_id)
-        if (owner := _family_of(run)) != family.name:
+        if (owner := family_of(run)) != family.name:
             raise BadInput(
                 f"run {run.id} ({run.name}) was trained by adapter {owner!r}, not by {family.name!r}",
                 hint="Choose another run.",
             )
         return run
     for run in workspace.runs():
-        if _family_of(run) == family.name and checkpoint in checkpoint_names(run):
+        if family_of(run) == family.name and checkpoint in checkpoint_names(run):
             return run
     raise BadInput(f"no run has a checkpoint {checkpoint!r} yet", hint="Train a model first.")
 
 
-def _family_of(run: Run) -> str:
+def family_of(run: Run) -> str:
     """Return the adapter that trained a run; the runs of the first family do not name it."""
     return str(run.config.get("adapter", "vlm_quantization"))
 

@@ -360,7 +360,29 @@ class FamilyIndexOptions(Options):
     )
 
 
+Codes = Literal["auto", "trained", "itq", "sign"]
+
+
 class IndexOptions(FamilyIndexOptions):
-    """Build a searchable index of a collection with a checkpoint."""
+    """Build a searchable index of a collection with a checkpoint, or with codes that need no training."""
 
     name: str = Field("emoji", title="Index name", min_length=1)
+    encoder: EncoderName = Field(
+        "", title="Encoder", description=f"Empty: the run's, or else packaged. {registry.FORMS}"
+    )
+    codes: Codes = Field(
+        "auto",
+        title="Codes",
+        description="'trained': of a run; 'itq', 'sign': fitted to a sample of the pictures, without "
+        "training; 'auto': trained if there is a run (of this encoder, if one is named), else ITQ",
+    )
+
+
+class QuickIndexOptions(Options):
+    """Make a collection searchable at once, without training if there is no run to use."""
+
+    name: str = Field(title="Index name", min_length=1)
+    encoder: EncoderName = Field(registry.PACKAGED, title="Encoder", description=registry.FORMS, min_length=1)
+    codes: Codes = Field(
+        "auto", title="Codes", description="'auto': of a run with this encoder if there is one, else 'itq'"
+    )

@@ -21,7 +21,7 @@ class Toy(wb.BaseAdapter):
     metrics = (wb.Metric("loss", better="lower"), wb.Metric("R@*", better="higher", format=".2f"))
 
     def options(self, task):
-        schemas = {**dict.fromkeys(self.job_types(), Options), "search": wb.Options}
+        schemas = {**dict.fromkeys((*self.job_types(), "quick_index"), Options), "search": wb.Options}
         return schemas.get(task) or super().options(task)
 
     def train(self, options, job):
@@ -57,13 +57,17 @@ class Toy(wb.BaseAdapter):
         (folder / "manifest.json").write_text(json.dumps({"adapter": "toy", "words": words}))
         return wb.Result(summary=f"{len(words)} words", made={"index": options.name})
 
+    def quick_index(self, source, options):
+        return {"name": options.name}
+
     def load_index(self, path):
         return json.loads((path / "manifest.json").read_text())["words"]
 
     def search_by_text(self, index, query, k, options):
         scores = {word: len(set(word) & set(query)) / len(set(word) | set(query)) for word in index}
         best = sorted(index, key=lambda word: (-scores[word], word))
-        return wb.SearchResult([wb.Hit(word, scores[word], caption=word) for word in best[:k]])
+        hits = [wb.Hit(word, scores[word], caption=word, path=f"/words/{word}.txt") for word in best[:k]]
+        return wb.SearchResult(hits)
 
     def search_by_image(self, index, data, k, options):
         return self.search_by_text(index, data.decode(errors="ignore"), k, options)

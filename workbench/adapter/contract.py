@@ -158,6 +158,21 @@ class BaseAdapter:
         """Build an index folder in the workspace."""
         raise NotSupported(self.name, "build_index")
 
+    def quick_index(self, source: str, options: Any) -> Mapping[str, Any]:
+        """Return the options of the ``index_build`` job that makes a collection searchable at once.
+
+        Nothing has to be trained for it. ``workbench index`` submits the job.
+
+        Parameters
+        ----------
+        source : str
+            Name or path of the collection, as the user typed it.
+        options : model
+            Of the schema ``"quick_index"``, which has at least ``name``; ``--encoder`` and ``--option`` set
+            the others.
+        """
+        raise NotSupported(self.name, "quick_index")
+
     def load_model(self, path: Path) -> Any:
         """Open a checkpoint."""
         raise NotSupported(self.name, "load_model")
@@ -167,7 +182,12 @@ class BaseAdapter:
         raise NotSupported(self.name, "load_index")
 
     def describe_index(self, index: Any) -> dict[str, Any]:
-        """Describe an index for a search page: ``{"title", "subtitle", "count", "credits": […]}``."""
+        """Describe an index for a search page: ``{"title", "subtitle", "count", "credits": […]}``.
+
+        Optional keys: ``"note"``, a sentence below the subtitle, which visitors read too; ``"lead":
+        "picture"``, if pictures find more than words do; and ``"by"``, the ways the index can be searched, of
+        ``"text"``, ``"image"`` and ``"item"``, if they are fewer than the adapter's.
+        """
         return {}
 
     def search_by_text(self, index: Any, query: str, k: int, options: Any) -> SearchResult:

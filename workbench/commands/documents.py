@@ -122,12 +122,23 @@ DOCUMENTS: Mapping[str, Shape] = {
         ],
     },
     "search": {
-        "hits": [{"id": "text", "score": "number", "distance": _NUMBER, "caption": "text"}],
+        "hits": [{"id": "text", "score": "number", "distance": _NUMBER, "caption": "text", "path": "text"}],
         "took_ms": "object",
         "note": "text",
         "cutoff": _WHOLE,
     },
     "explain": {"index": "text", "summary": "text", "left": _SIDE, "right": _SIDE, "views": _VIEWS},
+    "index": {
+        "job": "whole number",
+        "index": {
+            "name": "text",
+            "pictures": _WHOLE,
+            "skipped": [{"path": "text", "reason": "text"}],
+        },
+        "encoder": "text",
+        "codes": "text",
+        "summary": "text",
+    },
     "serve": {"url": "text", "workspace": "text", "index": _TEXT},
     "doctor": {
         "found": "object",

@@ -49,17 +49,24 @@ def _search(args: argparse.Namespace) -> int:
         result = searcher.by_image(data, args.k, **search_options)
     if args.json:
         hits = [
-            {"id": hit.id, "score": hit.score, "distance": hit.distance, "caption": hit.caption}
+            {
+                "id": hit.id,
+                "score": hit.score,
+                "distance": hit.distance,
+                "caption": hit.caption,
+                "path": hit.path,
+            }
             for hit in result
         ]
         document = {"hits": hits, "took_ms": result.took_ms, "note": result.note, "cutoff": result.cutoff}
         print_document(document)
         return DONE
     rows = [
-        (hit.label or f"{hit.score:.3f}", *map(shortened, (hit.caption, hit.subtitle, hit.id)))
+        (hit.label or f"{hit.score:.3f}", *map(shortened, (hit.caption, hit.subtitle)), hit.path or hit.id)
         for hit in result
     ]
-    print_table(("score", "caption", "", "id"), rows, empty="No results.")
+    where = "file" if any(hit.path for hit in result) else "id"
+    print_table(("score", "caption", "", where), rows, empty="No results.")
     for text in (result.note, result.verdict):
         if text:
             show(text)

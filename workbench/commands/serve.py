@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
     serve = command(commands, "serve", in_workspace(_serve), "Publish the search page on this machine.")
     takes_index(serve, "the index to open first (default: the newest)")
     takes_port(serve)
+    takes_paths(serve)
     serve.add_argument(
         "--host-name",
         metavar="NAME",
@@ -40,7 +41,22 @@ def _serve(home: Workspace, args: argparse.Namespace) -> int:
     names = home.index_names()
     if args.index and args.index not in names:
         raise UnknownIndex(args.index, names)
-    return serve_index(home, args.index, args.port, args.open, as_json=args.json, host_names=args.host_name)
+    return serve_index(
+        home,
+        args.index,
+        args.port,
+        args.open,
+        as_json=args.json,
+        host_names=args.host_name,
+        show_paths=args.show_paths,
+    )
+
+
+def takes_paths(parser: argparse.ArgumentParser) -> None:
+    """Add ``--show-paths``, for a page that is served."""
+    parser.add_argument(
+        "--show-paths", action="store_true", help="let visitors see where the files of pictures are"
+    )
 
 
 def serve_index(
@@ -51,6 +67,7 @@ def serve_index(
     *,
     as_json: bool = False,
     host_names: Sequence[str] = (),
+    show_paths: bool = False,
 ) -> int:
     """Publish a search page until the process is stopped.
 
@@ -61,7 +78,9 @@ def serve_index(
 
     # SIGTERM acts like Ctrl-C, so that the server and its kernels are stopped too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    process, url = page.serve(home.path, index, port, open_browser, host_names=host_names)
+    process, url = page.serve(
+        home.path, index, port, open_browser, host_names=host_names, show_paths=show_paths
+    )
     try:
         if as_json:
             print_document({"url": url, "workspace": str(home.path), "index": index})
@@ -81,7 +100,12 @@ def serve_index(
             time.sleep(pause)
             try:
                 process, _ = page.serve(
-                    home.path, index, int(urlsplit(url).port or 0), host_names=host_names, new_log=False
+                    home.path,
+                    index,
+                    int(urlsplit(url).port or 0),
+                    host_names=host_names,
+                    show_paths=show_paths,
+                    new_log=False,
                 )
             except WorkbenchError as error:
                 reason = error.message.partition(". Its log ends with:")[0]

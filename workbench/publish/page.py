@@ -26,7 +26,7 @@ from typing import IO, Any
 from workbench.errors import BadInput, WorkbenchError
 from workbench.publish.visitor_kernel import KERNEL_MEMORY
 from workbench.search.client import state_folder
-from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED
+from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED, SHOW_PATHS
 
 _HERE = Path(__file__).parent
 
@@ -127,7 +127,9 @@ def command(notebook: Path, port: int, **changes: Any) -> list[str]:
     return [sys.executable, "-m", "workbench.publish.server", f"--port={port}", *flags, str(notebook)]
 
 
-def environment(home: Path, index: str | None, variables: Mapping[str, str]) -> dict[str, str]:
+def environment(
+    home: Path, index: str | None, variables: Mapping[str, str], *, show_paths: bool = False
+) -> dict[str, str]:
     """Return the environment of the server and its visitors' kernels."""
     kept = {name: value for name, value in variables.items() if name in PASSED_ON}
     kept |= {"WORKBENCH_HOME": str(home), "JUPYTER_PATH": str(SHARE), "JUPYTER_NO_CONFIG": "1"}
@@ -135,6 +137,8 @@ def environment(home: Path, index: str | None, variables: Mapping[str, str]) -> 
     kept |= {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # or each kernel writes three lines to the log
     if index:
         kept["WORKBENCH_INDEX"] = index
+    if show_paths:
+        kept[SHOW_PATHS] = "1"
     return kept
 
 
@@ -147,6 +151,7 @@ def serve(
     timeout: float = 60.0,
     preheat: bool = True,
     host_names: Sequence[str] = (),
+    show_paths: bool = False,
     new_log: bool = True,
     **limits: Any,
 ) -> tuple[subprocess.Popen[bytes], str]:
@@ -169,6 +174,8 @@ def serve(
     host_names : sequence of str
         Names, beside those of this machine, under which a proxy publishes the page. Requests under any other
         name are refused.
+    show_paths : bool
+        Whether visitors see where the files of pictures are.
     new_log : bool
         Whether to begin a new log; False to append to that of the server before.
     **limits
@@ -203,7 +210,7 @@ def serve(
     with _open_log(log_path(home), new=new_log) as log:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and settings
             command(search_notebook(), number, preheat=preheat, host_names=host_names, **limits),
-            env=environment(home, index, os.environ),
+            env=environment(home, index, os.environ, show_paths=show_paths),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -32,7 +32,7 @@ from workbench.publish.answers import Guarded, NothingHere, log_request
 from workbench.publish.kernels import LOOK_SECONDS, VisitorKernels
 from workbench.publish.visitor_kernel import KERNEL_MEMORY
 from workbench.publish.websocket import VisitorConnection, VisitorWebsocket
-from workbench.search.searcher import PUBLISHED
+from workbench.search.searcher import PUBLISHED, SHOW_PATHS
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ _PREPARE_AFTER = 1.0
 #: A kernel may start the search service, which takes its limits from there. There are no others of the
 #: workbench, such as the address of a database with its password.
 KERNEL_VARIABLES = frozenset(
-    {"WORKBENCH_HOME", "WORKBENCH_INDEX", PUBLISHED, KERNEL_MEMORY}
+    {"WORKBENCH_HOME", "WORKBENCH_INDEX", PUBLISHED, SHOW_PATHS, KERNEL_MEMORY}
     | {"WORKBENCH_SEARCH_LIMITS", "WORKBENCH_MAX_MEGAPIXELS"}
 )
 

@@ -28,6 +28,9 @@ class Hit:
         The score as text, such as ``"3/64"``.
     meter : float
         Length of the bar next to the label, 0 to 1.
+    path : str
+        Where the item's file is on the machine that has the index; empty if it has none or that is not
+        known. A published page leaves it out, unless its publisher wants it shown.
     """
 
     id: str
@@ -38,6 +41,7 @@ class Hit:
     thumbnail: bytes | None = field(default=None, repr=False)
     label: str = ""
     meter: float = 0.0
+    path: str = ""
 
     def to_json(self, *, thumbnails: bool = True) -> dict[str, Any]:
         """Return the hit as plain JSON; the thumbnail, if included, as base64 text."""
@@ -49,6 +53,7 @@ class Hit:
             "subtitle": self.subtitle,
             "label": self.label,
             "meter": self.meter,
+            "path": self.path,
         }
         if thumbnails and self.thumbnail is not None:
             out["thumbnail"] = base64.b64encode(self.thumbnail).decode("ascii")

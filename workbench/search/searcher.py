@@ -32,6 +32,10 @@ MAX_IMAGE_BYTES = 20 * 2**20
 PUBLISHED = "WORKBENCH_PUBLISHED"
 
 
+#: Environment variable: set for published pages that show where the files of pictures are.
+SHOW_PATHS = "WORKBENCH_SHOW_PATHS"
+
+
 class OpenedPicture(NamedTuple):
     """A decoded picture, and the time that took."""
 
@@ -67,7 +71,8 @@ class Searcher:
 
     def describe(self) -> dict[str, Any]:
         """Return the title, subtitle, count and credits of the index."""
-        return {"title": self.name, "subtitle": "", "credits": [], **self.adapter.describe_index(self.index)}
+        default = {"title": self.name, "subtitle": "", "credits": []}
+        return {**default, **self.adapter.describe_index(self.index)}
 
     def sample_queries(self) -> list[SampleQuery]:
         """Return queries worth trying."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +19,8 @@ from adapters.vlm_quantization.codes import CODE_BITS
 from workbench import CorruptFile
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -33,6 +36,10 @@ READABLE = ("nested-code-model/1", FORMAT)
 MAX_BYTES = 2 * 2**30
 
 
+#: How a safetensors file begins: the length of its header, which is padded to as many bytes.
+_HEADER_LENGTH = struct.Struct("<Q")
+
+
 LAST = "last.safetensors"
 
 
@@ -46,7 +53,23 @@ REFIT = "refit.safetensors"
 SEPARATE = "separate.safetensors"
 
 
-class ModelConfig(BaseModel):
+class Config(BaseModel):
+    """The configuration in a model file, which says what tensors belong to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor in the file, by name."""
+        raise NotImplementedError
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+ProvenanceType = TypeVar("ProvenanceType", bound=BaseModel)
+
+
+class ModelConfig(Config):
     """Everything that determines the model's shape and its preprocessing.
 
     Attributes
@@ -67,8 +90,6 @@ class ModelConfig(BaseModel):
         With ``layernorm-gelu``: code lengths with thresholds of their own, so that short codes are not
         prefixes, and no index can hold them. Empty: one threshold per bit.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     image_tower: str = "efficientnet-lite0"
     image_dim: int = Field(1280, ge=1, le=65_536)
@@ -208,19 +229,48 @@ def write_checkpoint(
     ValueError
         A tensor is missing, unexpected, or of the wrong shape.
     """
-    from safetensors.numpy import save_file
+    write_model(path, FORMAT, config, provenance, tensors)
+
+
+def write_model(
+    path: Path, name: str, config: Config, provenance: BaseModel, tensors: dict[str, NDArray[np.float32]]
+) -> None:
+    """Write a model file of the format with a name; equal models give equal bytes.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`write_checkpoint`.
+    """
+    from safetensors.numpy import save
 
     shapes = config.shapes()
     if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
         raise ValueError(f"tensors do not match the configuration: {sorted(set(tensors) ^ set(shapes))}")
     metadata = {
-        "format": FORMAT,
+        "format": name,
         "config": config.model_dump_json(),
         "provenance": provenance.model_dump_json(),
         "digest": _digest(tensors),
     }
     contiguous = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}
-    save_file(contiguous, path, metadata)
+    data = save(contiguous, metadata)
+    # the library writes the header's keys in a random order: an index that is built again would be another
+    start = _HEADER_LENGTH.size + _HEADER_LENGTH.unpack(data[: _HEADER_LENGTH.size])[0]
+    header = json.dumps(json.loads(data[_HEADER_LENGTH.size : start]), sort_keys=True).encode()
+    header += b" " * (-len(header) % _HEADER_LENGTH.size)
+    path.write_bytes(_HEADER_LENGTH.pack(len(header)) + header + data[start:])
+
+
+def format_of(path: Path) -> str:
+    """Return the format that a model file names; empty if it is not readable or names none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return str((file.metadata() or {}).get("format", ""))
+    except (OSError, SafetensorError, ValueError):
+        return ""
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -231,8 +281,31 @@ def read_checkpoint(path: Path) -> Checkpoint:
     CorruptFile
         The file is missing, too large, not safetensors, of another format, altered, or inconsistent.
     """
+    config, provenance, tensors, digest = read_model(path, READABLE, ModelConfig, Provenance)
+    return Checkpoint(config=config, provenance=provenance, tensors=tensors, fingerprint=digest)
+
+
+def read_model(
+    path: Path,
+    readable: Sequence[str],
+    config_type: type[ConfigType],
+    provenance_type: type[ProvenanceType],
+    *,
+    hint: str = "Train again, or choose another checkpoint.",
+) -> tuple[ConfigType, ProvenanceType, dict[str, Any], str]:
+    """Read and check a model file of one of the readable formats.
+
+    Returns
+    -------
+    config, provenance, tensors, digest
+        ``tensors`` by name, float32; ``digest`` is the SHA-256 (hex) of the weights.
+
+    Raises
+    ------
+    CorruptFile
+        As for :func:`read_checkpoint`.
+    """
     path = Path(path)
-    hint = "Train again, or choose another checkpoint."
     if not path.is_file():
         raise CorruptFile(path, "no such file", hint=hint)
     if path.stat().st_size > MAX_BYTES:
@@ -240,7 +313,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             path, f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are allowed", hint=hint
         )
     try:
-        return _read(path)
+        return _read(path, readable, config_type, provenance_type)
     except CorruptFile:
         raise
     except ValidationError as error:
@@ -251,16 +324,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CorruptFile(path, f"not a readable safetensors file ({error})", hint=hint) from None
 
 
-def _read(path: Path) -> Checkpoint:
+def _read(
+    path: Path, readable: Sequence[str], config_type: type[ConfigType], provenance_type: type[ProvenanceType]
+) -> tuple[ConfigType, ProvenanceType, dict[str, Any], str]:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") not in READABLE:
-            known = " and ".join(map(repr, READABLE))
+        if metadata.get("format") not in readable:
+            known = " and ".join(map(repr, readable))
             raise CorruptFile(path, f"format {metadata.get('format')!r}; this version reads {known}")
-        config = ModelConfig.model_validate(json.loads(metadata.get("config", "")))
-        provenance = Provenance.model_validate(json.loads(metadata.get("provenance", "")))
+        config = config_type.model_validate(json.loads(metadata.get("config", "")))
+        provenance = provenance_type.model_validate(json.loads(metadata.get("provenance", "")))
         shapes = config.shapes()
         names = set(file.keys())
         if names != set(shapes):
@@ -279,7 +354,7 @@ def _read(path: Path) -> Checkpoint:
         raise CorruptFile(path, "checksum mismatch: the weights were altered after writing")
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise CorruptFile(path, "the weights must be finite numbers")
-    return Checkpoint(config=config, provenance=provenance, tensors=tensors, fingerprint=digest)
+    return config, provenance, tensors, digest
 
 
 def _digest(tensors: dict[str, Any]) -> str:

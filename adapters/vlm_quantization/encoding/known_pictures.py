@@ -9,13 +9,14 @@ import numpy as np
 from adapters.vlm_quantization.data.collection import CaptionedImages, picture_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from PIL.Image import Image
 
     from adapters.vlm_quantization.codes import Encoded
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.encoding.fitted import FittedEncoder
 
 
 class KnownPictures:
@@ -23,19 +24,22 @@ class KnownPictures:
 
     Parameters
     ----------
-    encoder : HashEncoder
+    encoder : HashEncoder or FittedEncoder
     collection : CaptionedImages
     features : ndarray, float32, shape (n, d)
         Features of the collection's pictures, in its order.
     """
 
     def __init__(
-        self, encoder: HashEncoder, collection: CaptionedImages, features: NDArray[np.float32]
+        self,
+        encoder: HashEncoder | FittedEncoder,
+        collection: CaptionedImages,
+        features: NDArray[np.float32],
     ) -> None:
         self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
         self.bits = encoder.bits
         self.languages = encoder.languages
-        self.encode_texts = encoder.encode_texts
+        self.encode_texts: Callable[[Sequence[str]], Encoded] = encoder.encode_texts
         self._encoder = encoder
         self._features = features
         self._rows = {item.digest: row for row, item in enumerate(collection.items)}

@@ -25,16 +25,13 @@ from numpy.typing import NDArray
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes
+from adapters.vlm_quantization.encoding.itq import itq_rotation, principal_axes
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes, evaluate_ranking
 from adapters.vlm_quantization.metrics.inputs import unit_rows
 from adapters.vlm_quantization.metrics.protocols import Protocol
 from adapters.vlm_quantization.metrics.records import MetricRecord
 from adapters.vlm_quantization.metrics.relevance import Relevance
 from adapters.vlm_quantization.metrics.score_rankings import Scorer, cosine_scorer
-
-#: Rounds of ITQ; its authors use 50.
-ITQ_ROUNDS = 50
-
 
 #: Number of nearest items by Hamming distance that are reranked by the float features.
 SHORTLIST = 100
@@ -157,7 +154,7 @@ def fit_baselines(
         )
     ):
         centred = np.concatenate([images - centres["image"], texts - centres["text"]]).astype(np.float64)
-        axes = _principal_axes(centred)
+        axes = principal_axes(centred)
         fits = [length for length in lengths if length <= min(width, len(centred))]
         if not number and fits:
             words_of_pca = "signs of principal components, each modality centred on its own mean"
@@ -166,7 +163,7 @@ def fit_baselines(
         for at, length in enumerate(fits):
             if progress:
                 progress(number * len(lengths) + at, total)
-            rotation = _itq(centred @ axes[:, :length], rng)
+            rotation = itq_rotation(centred @ axes[:, :length], rng)
             bits[length] = _projection(axes[:, :length] @ rotation, centres)
         if fits:
             out.append(Baseline(name, words, tuple(fits), False, bits))
@@ -193,27 +190,6 @@ def _projection(matrix: NDArray[np.float64], centres: Mapping[str, NDArray[np.fl
         return signs
 
     return bits
-
-
-def _principal_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
-    axes: NDArray[np.float64] = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
-    return axes
-
-
-def _itq(components: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the rotation (b, b) that minimises the distance of components to their signs.
-
-    Signs and rotation are updated in turn; each rotation step is an orthogonal Procrustes problem.
-    """
-    width = components.shape[1]
-    rotation = np.linalg.qr(rng.standard_normal((width, width)))[0]
-    # only products of signs and components are needed, so float32 suffices and halves the time
-    rows = components.astype(np.float32)
-    for _ in range(ITQ_ROUNDS):
-        signs = np.where(rows @ rotation.astype(np.float32) >= 0, np.float32(1), np.float32(-1))
-        left, _, right = np.linalg.svd(rows.T @ signs)
-        rotation = (left @ right).astype(np.float64)
-    return rotation
 
 
 def evaluate_rescored(

@@ -27,7 +27,13 @@ import numpy as np
 import workbench as wb
 from adapters.vlm_quantization.codes import Encoder, check_lengths
 from adapters.vlm_quantization.index import format as files
-from adapters.vlm_quantization.index.entries import Collection, Entry, caption_entries, picture_entries
+from adapters.vlm_quantization.index.entries import (
+    Collection,
+    Entry,
+    caption_entries,
+    common_root,
+    picture_entries,
+)
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
 from adapters.vlm_quantization.index.thresholds import chance_thresholds
@@ -89,6 +95,7 @@ def build_index(
     title: str = "",
     adapter: str = files.ADAPTER,
     model_file: Path | None = None,
+    captions: bool = True,
     batch_size: int = 64,
     progress: OnProgress | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -111,6 +118,9 @@ def build_index(
         The adapter that will open the index.
     model_file : Path, optional
         The encoder's checkpoint, copied into the index so that queries can be encoded anywhere.
+    captions : bool
+        Whether captions are indexed; not with an encoder that knows no words. They are stored with the
+        pictures in any case.
     batch_size : int
         Items encoded at a time.
     progress : callable, optional
@@ -139,7 +149,10 @@ def build_index(
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
         raise wb.WrongState(f"{final} exists and is not an index", hint="Choose another name, or move it.")
-    sides = {"images": picture_entries(collection), "captions": caption_entries(collection)}
+    sides = {
+        "images": picture_entries(collection),
+        "captions": caption_entries(collection) if captions else [],
+    }
     fingerprint = _fingerprint(collection, encoder, model_file, batch_size, sides)
 
     Path(indexes).mkdir(parents=True, exist_ok=True)
@@ -191,6 +204,7 @@ def _about(
 ) -> dict[str, Any]:
     """Return the part of the manifest that is known before anything is encoded."""
     adapter, name, title = names
+    root = common_root(collection)
     return {
         "format": files.FORMAT,
         "adapter": adapter,
@@ -208,7 +222,7 @@ def _about(
         },
         "data": {"name": collection.name, "fingerprint": collection.fingerprint},
         "credits": list(collection.credits),
-        "provenance": dict(provenance or {}),
+        "provenance": {**(provenance or {}), **({"root": root} if root else {})},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -75,16 +76,31 @@ def _first_names(item: CollectionItem, languages: Sequence[str]) -> list[str]:
     return [item.captions[language][0] for language in languages if item.captions.get(language)]
 
 
+def _path_of(item: CollectionItem) -> str:
+    """Return the absolute path of an item's picture; empty if it is not in a file."""
+    path = str(getattr(item, "path", ""))
+    return path if os.path.isabs(path) else ""  # noqa: PTH117  # may be of a member of an archive
+
+
+def common_root(collection: Collection) -> str:
+    """Return the folder that holds all pictures of a collection that are in files; empty if there is none."""
+    folders = {os.path.dirname(path) for item in collection.items if (path := _path_of(item))}  # noqa: PTH120
+    return os.path.commonpath(folders) if folders else ""
+
+
 def picture_entries(collection: Collection) -> list[Entry]:
-    """Return the pictures of a collection, sorted by id."""
+    """Return the pictures of a collection, sorted by id; paths are relative to :func:`common_root`."""
     entries = []
+    root = common_root(collection)
     for i, item in enumerate(collection.items):
         names = _first_names(item, collection.languages)
         # Without captions a picture is shown with its file's name.
         caption, subtitle, *_ = [*(names or [item.id.rpartition("/")[2]]), "", ""]
+        path = _path_of(item)
         entries.append(
             Entry(
                 {
+                    **({"path": os.path.relpath(path, root)} if path else {}),
                     "id": item.id,
                     "concept": item.concept,
                     "caption": caption,

@@ -23,6 +23,7 @@ class _Picture(TypedDict):
     subtitle: str
     captions: NotRequired[dict[str, list[str]]]
     labels: NotRequired[list[str]]
+    path: NotRequired[str]
 
 
 class _Caption(TypedDict):

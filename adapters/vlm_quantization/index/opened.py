@@ -27,6 +27,30 @@ _LANGUAGES_NAMED = 3
 _NAMED_LANGUAGES = 4
 
 
+#: Values of ``provenance["words"]`` of an index in which words find little, or cannot be searched with.
+HARDLY, NOT = "hardly", "not"
+
+
+_GET_WORDS = (
+    "To search with words, index them with an encoder of pictures and texts, such as a SigLIP 2 model, or "
+    "train on captions."
+)
+
+
+#: What a search page says about the codes, by ``provenance["codes"]``.
+_CODES = {
+    "itq": "Nothing was trained: the codes are fitted to these pictures (ITQ).",
+    "sign": "Nothing was trained: the codes are signs of these pictures' principal components.",
+}
+
+
+#: What a search page says about words.
+_WORDS = {
+    NOT: f"The encoder reads pictures only: this index knows no words. {_GET_WORDS}",
+    HARDLY: f"The model was trained on other pictures, so words find little here. {_GET_WORDS}",
+}
+
+
 # --- an opened index ----------------------------------------------------------------------------------------
 
 
@@ -148,29 +172,52 @@ class Index:
         """Return the encoded thumbnail of a picture by row."""
         return self._thumbnails[self._offsets[row] : self._offsets[row + 1]].tobytes()
 
+    def picture_path(self, row: int) -> str:
+        """Return the path of a picture's file, as it was when the index was built; empty if there is none."""
+        root, path = self.manifest.provenance.get("root"), self.sides["images"].items[row].get("path")
+        return str(Path(root, path)) if root and path else ""
+
+    @property
+    def words(self) -> str:
+        """How well words find pictures: ``"well"``, ``"hardly"`` or, if texts are not encoded, ``"not"``."""
+        words = self.manifest.provenance.get("words")
+        return words if words in (HARDLY, NOT) else "well"
+
     @cached_property
     def languages(self) -> tuple[str, ...]:
         """Languages to search in: those the model knows, the captions' own first; else the captions' own."""
         known: tuple[str, ...] = getattr(self.encoder, "languages", ())
+        if self.words == NOT:
+            return ()
         own = [tag for tag in self.manifest.languages if not known or tag in known]
         return tuple(dict.fromkeys([*own, *known]))
 
     def describe(self) -> dict[str, Any]:
-        """Return title, subtitle, count, credits and the languages it knows, for a search page."""
+        """Return title, subtitle, count, credits, the languages it knows, and how it is best searched."""
         names = names_of(self.languages)
         own = sum(tag in self.languages for tag in self.manifest.languages)
         own = min(max(1, own), _NAMED_LANGUAGES)
         if len(names) > max(own, _LANGUAGES_NAMED):
             names = [*names[:own], f"{len(names) - own} other languages"]
-        ask = f"type in {joined(names)}, or drop a picture" if names else "drop a picture"
         pictures = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}"
+        ways = "drop a picture"
+        if names:
+            typed = f"type in {joined(names)}"
+            ways = f"{typed}, or {ways}" if self.words == "well" else f"{ways}, or {typed}"
         return {
             "title": "Image search",
-            "subtitle": f"{self.manifest.title}: {pictures} · {ask}",
+            "subtitle": f"{self.manifest.title}: {pictures} · {ways}",
             "count": len(self),
             "credits": self.manifest.credits,
             "languages": list(self.languages),
+            "lead": "text" if self.words == "well" else "picture",
+            "note": " ".join(filter(None, [_CODES.get(self._method), _WORDS.get(self.words)])),
+            **({"by": ["image", "item"]} if self.words == NOT else {}),
         }
+
+    @property
+    def _method(self) -> str:
+        return str(self.manifest.provenance.get("codes", ""))
 
     def search(
         self,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import workbench as wb
 from adapters.vlm_quantization.index import format as files
-from adapters.vlm_quantization.index.opened import Index
+from adapters.vlm_quantization.index.opened import NOT, Index
 from adapters.vlm_quantization.index.ranking import check_k
 from adapters.vlm_quantization.search.function_words import says_nothing
 from adapters.vlm_quantization.search.languages import unknown_note, unknown_words
@@ -30,6 +30,12 @@ _SIDE_OF_TARGET = {"pictures": "images", "captions": "captions"}
 
 
 _NONE = np.empty(0, np.int64)
+
+
+_NO_WORDS = (
+    "Search with a picture. To search with words, index the pictures with an encoder of pictures and texts, "
+    "or train one on their captions."
+)
 
 
 _NOUN = {"images": ("picture", "pictures"), "captions": ("caption", "captions")}
@@ -51,6 +57,8 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
     workbench.BadInput
         The query has no letter, digit or emoji, or ``k`` is below 1.
     """
+    if index.words == NOT:
+        raise wb.BadInput("this index knows no words: its encoder reads pictures only", hint=_NO_WORDS)
     text, names, note = searchable(index, query)
     start = time.perf_counter()
     encoded = index.encoder.encode_texts([text])
@@ -213,6 +221,7 @@ def _hit(index: Index, side: str, row: int, value: float, options: SearchOptions
         thumbnail=index.thumbnail(int(row)) if side == "images" else None,
         label=label,
         meter=min(max(score, 0.0), 1.0),
+        path=index.picture_path(int(row)) if side == "images" else "",
     )
 
 

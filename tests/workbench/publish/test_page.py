@@ -15,6 +15,7 @@ import workbench as wb
 from workbench.publish import page as voila
 from workbench.publish.server import KERNEL_VARIABLES
 from workbench.search import client
+from workbench.search.searcher import SHOW_PATHS
 
 
 def test_the_settings_expose_nothing() -> None:
@@ -78,6 +79,13 @@ def test_a_visitors_kernel_gets_only_the_environment_it_needs(tmp_path: Path) ->
     assert {passed[name] for name in limits} == {"{}", "50"}
     assert limits <= KERNEL_VARIABLES
     assert "WORKBENCH_INDEX" not in voila.environment(tmp_path, None, variables)
+
+
+def test_visitors_see_paths_only_if_the_publisher_says_so(tmp_path: Path) -> None:
+    # What the publisher's shell has set says nothing about this page.
+    assert SHOW_PATHS not in voila.environment(tmp_path, "words", {SHOW_PATHS: "1"})
+    assert voila.environment(tmp_path, "words", {}, show_paths=True)[SHOW_PATHS] == "1"
+    assert SHOW_PATHS in KERNEL_VARIABLES
 
 
 def test_the_page_is_in_this_package_and_its_kernel_runs_any_interpreter() -> None:

@@ -861,6 +861,7 @@ def test_an_index_is_described_and_searched(live: Live) -> None:
     assert about["samples"][1] == {"text": "강아지", "language": "ko"}
     answer = live.post("search/text", {"index": "words", "query": "강아지", "k": 2}).json()
     assert [hit["id"] for hit in answer["hits"]] == ["강아지", "강"]
+    assert [hit["path"] for hit in answer["hits"]] == ["/words/강아지.txt", "/words/강.txt"]
     assert answer["took_ms"]["total"] >= 0
     picture = base64.b64encode(b"pizza").decode()
     answer = live.post("search/image", {"index": "words", "image": picture, "k": 1}).json()

@@ -9,7 +9,7 @@ as ``+``.
                      {"type": "search", "seq": 8, "by": "image", "k": 20, "options": {...}} + [picture]
                      {"type": "search", "seq": 9, "by": "item",  "item": "1F436", "k": 20, "options": {...}}
     kernel -> page   {"type": "answer", "seq": 7, "hits": [{"id", "score", "distance", "caption", "subtitle",
-                      "label", "meter", "thumbnail": index of a buffer or null}, ...],
+                      "label", "meter", "path", "thumbnail": index of a buffer or null}, ...],
                       "took_ms": {...}, "note": "", "cutoff": 8} + thumbnails
                      {"type": "error", "seq": 7, "message": "...", "hint": "..."}
 
@@ -17,17 +17,19 @@ as ``+``.
     kernel -> page   {"type": "explanation", "seq": 1, "html": "...", "message": "", "hint": ""}
 
 Every request gets one answer with the same ``seq``. The page drops answers to older requests than its
-newest. Explanations are for those who run the notebook: a published page offers none, since they show more
-of the model than a search does. What the page may request (fields, choices of k, limits) is in the trait
-``setup``.
+newest. A published page is not sent where a picture's file is, unless its publisher wants that shown; ids of
+such pictures may tell it too, so the page gets stand-ins for them. Explanations are for those who run the
+notebook: a published page offers none, since they show more of the model than a search does. What the page
+may request (fields, choices of k, limits) is in the trait ``setup``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, cast
 
@@ -53,7 +55,13 @@ from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.panel import Panel
 from workbench.results.explanation import By, Term
 from workbench.results.hits import SearchResult
-from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, PUBLISHED, Searcher
+from workbench.search.searcher import (
+    MAX_IMAGE_BYTES,
+    MAX_QUERY_CHARACTERS,
+    PUBLISHED,
+    SHOW_PATHS,
+    Searcher,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,6 +72,10 @@ K_CHOICES = (20, 50, 100)
 
 #: Maximum length of an item's id, in characters.
 MAX_ITEM_CHARACTERS = 1_000
+
+
+#: Maximum number of ids that a published page keeps stand-ins for.
+KEPT_IDS = 10_000
 
 
 #: A path of the machine in an error's text.
@@ -93,6 +105,7 @@ class SearchPanel(Panel):
         self.searcher = searcher
         fields = [field for field in form_fields(searcher.schema) if field["kind"] != "json"]
         self._option_names = frozenset(field["name"] for field in fields)
+        self._ids: dict[str, str] = {}  # by their stand-ins
         super().__init__(setup=_setup(searcher, fields, query))
         self.on_msg(lambda _, content, buffers: self._on_message(content, buffers))
 
@@ -103,6 +116,7 @@ class SearchPanel(Panel):
         lines = [
             f"<b>{escape(setup['title'])}</b>",
             escape(setup["subtitle"]),
+            escape(setup["note"]),
             f"Sample queries: {samples}" if samples else "",
             "Searching needs a running kernel: run this cell.",
             *(f"<small>{escape(credit)}</small>" for credit in setup["credits"]),
@@ -121,7 +135,7 @@ class SearchPanel(Panel):
             if explains:
                 answer = {**kind, "html": self._explain(content, buffers), "message": "", "hint": ""}
             else:
-                answer, thumbnails = _packed(self._search(content, buffers))
+                answer, thumbnails = _packed(self._search(content, buffers), self._hide)
         except WorkbenchError as error:
             message, hint = shown(error)
             answer = {**kind, "message": message, "hint": hint}
@@ -144,8 +158,22 @@ class SearchPanel(Panel):
         options = self._options(content)
         if by == "image":
             return self.searcher.by_image(bytes(buffers[0]) if buffers else b"", k, **options)
-        search = self.searcher.by_text if by == "text" else self.searcher.by_item
-        return search(_text(content, "query" if by == "text" else "item"), k, **options)
+        if by == "text":
+            return self.searcher.by_text(_text(content, "query"), k, **options)
+        item = _text(content, "item")
+        return self.searcher.by_item(self._ids.get(item, item), k, **options)
+
+    def _hide(self, hit: dict[str, Any]) -> dict[str, Any]:
+        """Return a hit as it is sent: on a published page without its path, or an id that tells it."""
+        if not hit["path"] or _shows_paths():
+            return hit
+        stand_in = hashlib.sha256(hit["id"].encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        self._ids.pop(stand_in, None)
+        self._ids[stand_in] = hit["id"]
+        while len(self._ids) > KEPT_IDS:
+            del self._ids[next(iter(self._ids))]
+        named = hit["caption"] in ("", re.split(r"[\\/]", hit["path"])[-1])  # after its file
+        return {**hit, "id": stand_in, "caption": "Picture" if named else hit["caption"], "path": ""}
 
     def _options(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         options = content.get("options", {})
@@ -191,6 +219,11 @@ def _text(content: Mapping[str, Any], name: str) -> str:
     return value
 
 
+def _shows_paths() -> bool:
+    """Return whether whoever sees this panel may see where files are: those who run a notebook may."""
+    return not os.environ.get(PUBLISHED) or bool(os.environ.get(SHOW_PATHS))
+
+
 def _explains(searcher: Searcher) -> bool:
     return searcher.adapter.offers("explain") and not os.environ.get(PUBLISHED)
 
@@ -223,12 +256,15 @@ def _short(text: str, most: int = 300) -> str:
 
 def _setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]], query: str) -> dict[str, Any]:
     about = searcher.describe()
+    ways = about.get("by", list(_METHODS))
     return {
         "title": str(about["title"]),
         "subtitle": str(about["subtitle"]),
         "credits": [str(credit) for credit in about["credits"]],
         "samples": [{"text": one.text, "language": one.language} for one in searcher.sample_queries()],
-        "by": {by: searcher.adapter.offers(method) for by, method in _METHODS.items()},
+        "note": str(about.get("note", "")),
+        "lead": "picture" if about.get("lead") == "picture" else "text",
+        "by": {by: by in ways and searcher.adapter.offers(method) for by, method in _METHODS.items()},
         "explain": _explains(searcher),
         "fields": list(fields),
         "options": initial_values(fields),
@@ -239,8 +275,10 @@ def _setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]], query: str) 
     }
 
 
-def _packed(result: SearchResult) -> tuple[dict[str, Any], list[bytes]]:
-    """Return a result as one message, and its thumbnails as buffers."""
+def _packed(
+    result: SearchResult, hide: Callable[[dict[str, Any]], dict[str, Any]]
+) -> tuple[dict[str, Any], list[bytes]]:
+    """Return a result as one message, and its thumbnails as buffers; ``hide`` is applied to each hit."""
     thumbnails: list[bytes] = []
     hits = []
     for hit in result:
@@ -248,7 +286,7 @@ def _packed(result: SearchResult) -> tuple[dict[str, Any], list[bytes]]:
         if hit.thumbnail is not None:
             place = len(thumbnails)
             thumbnails.append(hit.thumbnail)
-        hits.append({**hit.to_json(thumbnails=False), "thumbnail": place})
+        hits.append({**hide(hit.to_json(thumbnails=False)), "thumbnail": place})
     answer = {
         "type": "answer",
         "hits": hits,

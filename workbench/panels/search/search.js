@@ -27,6 +27,7 @@ function icon(path) {
 const ICONS = {
   search: "M10.5 17a6.5 6.5 0 1 0 0-13 6.5 6.5 0 0 0 0 13ZM15.3 15.3 20 20",
   picture: "M4 5h16v14H4zM4 16l4.5-4.5 4 4L15 13l5 5M15.5 9.2h.01",
+  copy: "M9 9h11v11H9zM5 15H4V4h11v1",
 };
 
 const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
@@ -450,6 +451,8 @@ function searchForm(store, root, signal) {
     file,
   );
   store.subscribe(({ question }) => {
+    // Without words there is nothing to type: the form only holds the picture that was searched with.
+    form.hidden = !by.text && store.setup.lead === "picture" && !question;
     if (question && question.by !== "text") input.value = "";
     input.placeholder = question && question.by !== "text" ? "or type a word" : "Type a word or two";
   });
@@ -470,6 +473,54 @@ function searchForm(store, root, signal) {
     input.value = text;
   };
   return { form, chips, askText, fill };
+}
+
+// Where pictures find more than words do, they come first: a large place to drop or choose one.
+function pictureLead(store) {
+  if (store.setup.lead !== "picture" || !store.setup.by.image) return null;
+  const file = h("input", {
+    type: "file",
+    accept: PICTURE_TYPES.join(","),
+    hidden: true,
+    onchange: () => {
+      if (file.files[0]) takePicture(store, file.files[0]);
+      file.value = "";
+    },
+  });
+  const choose = h(
+    "button",
+    { type: "button", class: "wb-lead-drop", onclick: () => file.click() },
+    icon(ICONS.picture),
+    h("b", {}, "Search with a picture"),
+    h("span", {}, "Drop or paste one here, or click to choose a file"),
+  );
+  const lead = h("div", { class: "wb-lead" }, choose, file);
+  // Without words the form takes its place while there is a picture in it.
+  store.subscribe(({ question }) => {
+    lead.hidden = !store.setup.by.text && Boolean(question);
+  });
+  return lead;
+}
+
+function pathPart(path) {
+  if (!path) return null;
+  const name = path.split(/[\\/]/).slice(-2).join("/");
+  const said = h("span", { class: "wb-path-name", title: path }, name);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(path);
+      setText(said, "path copied");
+    } catch {
+      setText(said, path); // no clipboard without a secure connection: shown whole, to be selected
+    }
+    setTimeout(() => setText(said, name), 2500);
+  };
+  return h(
+    "div",
+    { class: "wb-path" },
+    said,
+    h("button", { type: "button", "aria-label": `Copy the path ${path}`, title: `Copy ${path}`, onclick: copy }, icon(ICONS.copy)),
+  );
 }
 
 function acceptDrops(store, root, signal) {
@@ -507,7 +558,7 @@ function acceptDrops(store, root, signal) {
 }
 
 function hitPart(store, hit, weak, focusResults) {
-  const caption = hit.caption || hit.id;
+  const caption = hit.caption || (hit.path ? hit.path.split(/[\\/]/).at(-1) : hit.id);
   const meter = h("i", {});
   meter.style.width = `${Math.round(100 * Math.min(1, Math.max(0, hit.meter)))}%`;
   const more = () => {
@@ -528,6 +579,7 @@ function hitPart(store, hit, weak, focusResults) {
         {},
         h("div", { class: "wb-caption", title: caption }, caption),
         hit.subtitle && h("div", { class: "wb-second", title: hit.subtitle }, hit.subtitle),
+        pathPart(hit.path),
         h(
           "div",
           { class: "wb-score" },
@@ -654,7 +706,8 @@ function resultsPart(store) {
     drawn = state.answer;
     drawWhy(state);
     const noHits = state.answer && !state.answer.hits.length;
-    empty.hidden = !(noHits || (!state.question && !state.problem));
+    const leads = store.setup.lead === "picture" && store.setup.by.image; // that place says how to start
+    empty.hidden = !(noHits || (!leads && !state.question && !state.problem));
     empty.replaceChildren(...emptyText(store.setup, noHits));
   };
   return { parts: [h("div", { class: "wb-line" }, note, status), problem, results, empty], draw };
@@ -686,6 +739,7 @@ export default () => {
       root.prepend(
         title,
         h("p", { class: "wb-sub" }, setup.subtitle),
+        ...[pictureLead(view), setup.note && h("p", { class: "wb-about-words" }, setup.note)].filter(Boolean),
         form,
         chips,
         toolbar(view),

@@ -121,6 +121,7 @@ class HitOut(BaseModel):
     subtitle: str
     label: str
     meter: Number
+    path: str = Field("", description="Where the item's file is on the server; empty if it has none.")
     thumbnail: str = Field("", description="A picture as base64 text, if the item has one.")
 
 

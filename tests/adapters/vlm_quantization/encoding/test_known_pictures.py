@@ -15,6 +15,7 @@ class Encoder:
     """Its features of a picture are its mean colour; it counts the pictures it has seen."""
 
     name, dim, fingerprint = "mean colour", 3, "f"
+    bits, languages = (8,), ("en",)
 
     def __init__(self) -> None:
         self.seen = 0

@@ -3,6 +3,7 @@ import pytest
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS, pack_codes
+from adapters.vlm_quantization.encoding.itq import itq_rotation, principal_axes
 from adapters.vlm_quantization.evaluate import baselines
 from adapters.vlm_quantization.evaluate.baselines import (
     evaluate_float_query,
@@ -68,8 +69,8 @@ def test_nested_baselines_are_prefixes_and_itq_is_fitted_per_length(fitted, name
 def test_itq_is_closer_to_its_signs_than_the_components_it_rotates():
     images, texts = sides()
     centred = np.concatenate([images - images.mean(0), texts - texts.mean(0)]).astype(np.float64)
-    axes = baselines._principal_axes(centred)[:, :32]
-    rotation = baselines._itq(centred @ axes, np.random.default_rng(0))
+    axes = principal_axes(centred)[:, :32]
+    rotation = itq_rotation(centred @ axes, np.random.default_rng(0))
     assert np.allclose(rotation @ rotation.T, np.eye(32), atol=1e-5)
 
     def error(components):

@@ -139,7 +139,7 @@ def test_an_index_of_another_family_with_a_code_of_its_own(tmp_path):
         bits = (16, 40)
 
         def _encode(self, x):
-            codes, features = super()._encode(x)
+            codes, features, _ = super()._encode(x)
             return Encoded(np.ascontiguousarray(codes[:, :5]), features)
 
     path = build(tmp_path, adapter="mine", encoder=Short()).path

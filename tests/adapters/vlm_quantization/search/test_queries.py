@@ -557,4 +557,6 @@ def test_an_index_describes_itself(index):
         "count": 60,
         "credits": ["Drawn by a random generator."],
         "languages": ["en", "ko"],
+        "lead": "text",
+        "note": "",
     }

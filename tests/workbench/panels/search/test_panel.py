@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from pydantic import Field
 
 import workbench as wb
 from tests.workbench.conftest import make_index
+from workbench.panels.search import panel as panel_module
 from workbench.panels.search.page import search_page
 from workbench.panels.search.panel import SearchPanel, shown
-from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED, Searcher
+from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED, SHOW_PATHS, Searcher
 
 
 class Options(wb.Options):
@@ -76,6 +78,7 @@ def test_the_setup_holds_everything_the_page_may_request(sent: Sent) -> None:
     assert setup["credits"] == ["Drawn by hand (CC0)."]
     assert setup["samples"] == [{"text": "강아지", "language": "ko"}]
     assert setup["by"] == {"text": True, "image": True, "item": False}
+    assert (setup["lead"], setup["note"]) == ("text", "")
     assert [(field["name"], field["kind"]) for field in setup["fields"]] == [
         ("length", "choice"),
         ("exact", "flag"),
@@ -93,6 +96,59 @@ def test_an_answer_is_one_message_with_the_thumbnails_as_buffers(sent: Sent) -> 
     assert answer["took_ms"]["search"] == 8
     assert [(hit["id"], hit["thumbnail"]) for hit in answer["hits"]] == [("a", 0), ("b", None), ("c", 1)]
     assert buffers == [b"\x89PNG a", b"\x89PNG c"]
+
+
+def test_an_index_may_lead_with_pictures_and_know_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"title": "Photos", "lead": "picture", "note": "No <words>.", "by": ["image", "item"]}
+    monkeypatch.setattr(Pictures, "describe_index", lambda *_: about)
+    panel = Sent().panel
+    assert panel.setup["by"] == {"text": False, "image": True, "item": False}
+    assert (panel.setup["lead"], panel.setup["note"]) == ("picture", "No <words>.")
+    assert "No &lt;words&gt;." in panel.to_html()
+
+
+@pytest.fixture
+def photos(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """A panel of an index of files."""
+
+    def find(self: Any, index: Any, item_id: str, k: int, options: Options) -> wb.SearchResult:
+        kept = wb.Hit("spring/kept.jpg", 1.0, caption="kept.jpg", path="/home/annika/photos/spring/kept.jpg")
+        return wb.SearchResult([kept, wb.Hit("drawn", 0.5)], note=item_id)
+
+    monkeypatch.setattr(Pictures, "search_by_item", find)
+    return sent
+
+
+def test_a_notebook_shows_where_pictures_are(photos: Sent) -> None:
+    hits = photos.ask(by="item", item="x")["hits"]
+    assert [(hit["id"], hit["path"]) for hit in hits] == [
+        ("spring/kept.jpg", "/home/annika/photos/spring/kept.jpg"),
+        ("drawn", ""),
+    ]
+
+
+def test_a_visitor_never_receives_a_path_unless_the_publisher_says_so(
+    photos: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PUBLISHED, "1")
+    answer = photos.ask(by="item", item="x")
+    for part in ("annika", "spring", "kept.jpg", "photos"):
+        assert part not in json.dumps([answer, photos.panel.setup])
+    first, second = answer["hits"]
+    assert (first["path"], first["caption"], second["id"]) == ("", "Picture", "drawn")
+    # The stand-in finds the item; one of another panel's is only an unknown id.
+    assert photos.ask(by="item", item=first["id"])["note"] == "spring/kept.jpg"
+    assert Sent().ask(by="item", item=first["id"])["note"] == first["id"]
+    monkeypatch.setenv(SHOW_PATHS, "1")
+    assert photos.ask(by="item", item="x")["hits"][0]["path"] == "/home/annika/photos/spring/kept.jpg"
+
+
+def test_a_page_forgets_the_oldest_stand_ins(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PUBLISHED, "1")
+    monkeypatch.setattr(panel_module, "KEPT_IDS", 3)
+    for number in range(10):
+        sent.panel._hide(wb.Hit(str(number), 1.0, path=f"/{number}").to_json())
+    assert list(sent.panel._ids.values()) == ["7", "8", "9"]
 
 
 def test_a_picture_comes_as_a_buffer_of_any_kind(sent: Sent) -> None:
