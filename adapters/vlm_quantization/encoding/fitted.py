@@ -300,7 +300,7 @@ def fit_codes(
     rng = np.random.Generator(np.random.PCG64(seed))
     tower = pair.text if pair.aligned else None
     tensors: dict[str, NDArray[np.float32]] = {}
-    vectors = np.asarray(features, np.float32)
+    vectors: NDArray[Any] = np.asarray(features, np.float32)
     if reduced := tower is None and vectors.shape[1] > COMPONENTS:
         tensors |= _components(vectors)
         vectors = (vectors - tensors["image.mean"]) @ tensors["image.projection"]
