@@ -18,7 +18,14 @@ from adapters.vlm_quantization.data.imagefolder import IMAGEFOLDER
 from adapters.vlm_quantization.data.jsonl import read_jsonl
 from adapters.vlm_quantization.data.loader import Loader, Opening, first_bytes
 from adapters.vlm_quantization.data.source_text import Source, joined_text, parse_sources
-from adapters.vlm_quantization.data.stamps import PREFIX, STAMPS, check_stamps, read_stamps, stamps_folder
+from adapters.vlm_quantization.data.stamps import (
+    CREDITS,
+    PREFIX,
+    STAMPS,
+    check_stamps,
+    read_stamps,
+    stamps_folder,
+)
 from adapters.vlm_quantization.data.tabular import TABLE
 from adapters.vlm_quantization.data.webdataset import WEBDATASET
 from workbench import BadInput
@@ -276,7 +283,10 @@ def _emoji(_: str, opening: Opening) -> CaptionedImages:
 
 
 def _stamps(place: str, opening: Opening) -> CaptionedImages:
-    return read_stamps(stamps_folder(place, opening.cache_dir), opening)
+    collection = read_stamps(stamps_folder(place, opening.cache_dir), opening)
+    if place.endswith(".deb"):
+        collection.credits = list(CREDITS)
+    return collection
 
 
 #: Collections that are known by name.

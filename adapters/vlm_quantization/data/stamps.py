@@ -62,7 +62,8 @@ NO_PHOTOGRAPHS = re.compile(
 MAX_FILE, MAX_TOTAL = 50_000_000, 2_000_000_000
 
 
-_CREDITS = (
+#: Attribution that must be shown with the pictures of the package.
+CREDITS = (
     "Tux Paint stamps (tuxpaint.org), by many authors. License: GPL-2, see "
     "/usr/share/doc/tuxpaint-stamps-default/copyright.",
 )
@@ -157,7 +158,7 @@ def read_stamps(folder: Path, opening: Opening) -> CaptionedImages:
     collection = CaptionedImages(
         "stamps",
         with_concepts(kept),
-        credits=_CREDITS if folder.is_relative_to(INSTALLED) else (),
+        credits=CREDITS if folder.is_relative_to(INSTALLED) else (),
         problems=sorted([*problems, *broken], key=lambda problem: problem.line),
         notes=["Line numbers count the pictures by name."] if problems or broken else (),
     )

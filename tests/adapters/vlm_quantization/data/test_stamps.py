@@ -119,6 +119,7 @@ def test_a_package_file_is_unpacked_into_the_cache_once(folder, tmp_path):
     collection = open_collection(source, cache_dir=cache)
 
     assert len(collection) == 3
+    assert "GPL-2" in collection.credits[0]
     assert list(tmp_path.rglob("evil*")) == []
     assert list(cache.rglob("link*")) == []
     (unpacked,) = cache.glob("stamps-*")
