@@ -7,6 +7,7 @@ vectors are the same whether torchvision is installed or not.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from adapters.vlm_quantization.towers.weights import ModelFiles, model_files, re
 from workbench import BadInput, MissingExtra
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL.Image import Image
@@ -92,7 +93,8 @@ class _Model:
 
         kind = read_json(self.files.folder, "config.json").get("model_type")
         try:
-            config = AutoConfig.from_pretrained(self.files.folder, trust_remote_code=False)
+            with _quiet():  # it warns of end tokens that published SigLIP configurations leave at a default
+                config = AutoConfig.from_pretrained(self.files.folder, trust_remote_code=False)
         except (KeyError, OSError, ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise BadInput(
@@ -125,29 +127,24 @@ class _Model:
         import torch
         from safetensors import SafetensorError
         from transformers import AutoModel
-        from transformers.utils import logging
 
         if model_files(self.name) != self.files:
             raise BadInput(f"the files of {self.name} have just changed", hint="Start the job again.")
-        bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
         try:
-            model, report = AutoModel.from_pretrained(
-                self.files.folder,
-                config=self.config,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
+            with _quiet():
+                model, report = AutoModel.from_pretrained(
+                    self.files.folder,
+                    config=self.config,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                )
         except (KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise BadInput(
                 f"{self.name}: the weights cannot be read: {reason}", hint="Download or save the model again."
             ) from None
-        finally:
-            if bars:
-                logging.enable_progress_bar()
         if missing := sorted(report["missing_keys"]):
             raise BadInput(
                 f"{self.name}: the weights lack {len(missing)} tensors of the model, such as {missing[0]}",
@@ -194,6 +191,22 @@ class _Model:
                 f"{self.name}: no tokenizer for its texts: {reason}",
                 hint="Its folder needs the tokenizer's files beside the weights.",
             ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings and progress bars of transformers from the terminal; errors are raised in any case."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 class PretrainedImages(TorchTower["Image"]):
