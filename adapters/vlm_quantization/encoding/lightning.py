@@ -274,7 +274,7 @@ def _checked(
 
 def _check_parts(path: Path, state: Mapping[str, Any]) -> None:
     """Refuse a model with parts that are not run here, since its codes would be others."""
-    known = (_BACKBONE, *_PASSED_OVER)
+    known: tuple[str, ...] = (_BACKBONE, *_PASSED_OVER)
     for prefix in _SIDES.values():
         known += tuple(f"{prefix}.{part}" for part in _PARTS)
     unknown = sorted({key.rpartition(".")[0] or key for key in state if not key.startswith(known)})
