@@ -91,7 +91,7 @@ class HashEncoder:
         CorruptFile
             The installed network is not the one the model was trained with, so features would not match.
         """
-        tower = _opened(image_tower, self.name)
+        tower: ImageTower = _opened(image_tower, self.name)
         if self._takes_unscaled:
             tower = unscaled(tower)
         self._check(self.name, "network", tower.fingerprint, self.checkpoint.provenance.tower)
@@ -109,7 +109,7 @@ class HashEncoder:
         name = self.checkpoint.config.text_tower
         if not name:
             return None
-        tower = _opened(text_tower, name)
+        tower: TextTower = _opened(text_tower, name)
         if self._takes_unscaled:
             tower = unscaled(tower)
         self._check(name, "text network", tower.fingerprint, self.checkpoint.provenance.text_tower)
