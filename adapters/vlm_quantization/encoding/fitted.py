@@ -303,7 +303,8 @@ def fit_codes(
     vectors: NDArray[Any] = np.asarray(features, np.float32)
     if reduced := tower is None and vectors.shape[1] > COMPONENTS:
         tensors |= _components(vectors)
-        vectors = (vectors - tensors["image.mean"]) @ tensors["image.projection"]
+        projected: NDArray[np.float32] = (vectors - tensors["image.mean"]) @ tensors["image.projection"]
+        vectors = projected
     vectors = _unit(vectors)
     mean = vectors.astype(np.float64).mean(axis=0)
     planes = nested_planes(vectors - mean, method, rng, progress=progress)

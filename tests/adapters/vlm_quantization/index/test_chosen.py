@@ -19,6 +19,7 @@ from adapters.vlm_quantization.index.entries import common_root, picture_entries
 from adapters.vlm_quantization.index.opened import HARDLY, load_index
 from adapters.vlm_quantization.options import IndexOptions, QuickIndexOptions
 from tests.adapters.vlm_quantization import small_index
+from tests.adapters.vlm_quantization.towers.small_models import make_siglip
 
 FAMILY = VlmQuantization()
 
@@ -217,3 +218,27 @@ def test_paths_are_kept_relative_to_the_folder_of_all_pictures() -> None:
     assert common_root(pictures) == "/a/b"
     kept = [entry.item.get("path") for entry in picture_entries(pictures)]
     assert kept == ["1.jpg", str(Path("c", "2.jpg")), str(Path("x.tar", "3.jpg")), None]
+
+
+# An encoder of pictures and texts -----------------------------------------------------------------------
+
+
+def test_with_an_encoder_of_pictures_and_texts_the_index_knows_words_at_once(
+    photos: Path, workspace: wb.Workspace
+) -> None:
+    folder = make_siglip(workspace.path / "siglip")
+    options = FAMILY.quick_index(str(photos), QuickIndexOptions(name="photos", encoder=str(folder)))
+    result = build(workspace, dict(options))
+    assert result.made["encoder"] == str(folder)
+    assert "nothing was trained" in result.summary
+    assert "found by words and by pictures" in result.summary
+    searcher = workspace.open_search("photos")
+    about = searcher.describe()
+    assert about["lead"] == "text"
+    assert "Nothing was trained" in about["note"]
+    assert str(folder) not in str(about)
+    hits = searcher.by_text("a red circle", 24)
+    assert len({hit.distance for hit in hits}) > 5  # texts are centred: not all pictures are equally far
+    assert 20 < sum(hit.distance or 0 for hit in hits) / 24 < 108
+    query = sorted(photos.glob("*.png"))[0]
+    assert searcher.by_image(query, 1)[0].path == str(query)
