@@ -16,6 +16,7 @@ SLOW_FILES = frozenset(
         "adapters/vlm_quantization/evaluate/test_captions.py",
         "adapters/vlm_quantization/evaluate/test_job.py",
         "adapters/vlm_quantization/index/test_build.py",
+        "adapters/vlm_quantization/index/test_chosen.py",
         "adapters/vlm_quantization/data/test_decoding.py",
         "adapters/vlm_quantization/search/test_slow_pictures.py",
         "adapters/vlm_quantization/test_dummy.py",
