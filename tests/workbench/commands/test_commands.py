@@ -84,7 +84,8 @@ CALLS = [
     ("import tensorboard", ["{board}"], 0),
     ("data check", ["words", "--adapter", "toy"], 0),
     ("search", ["text", "dog"], 0),
-    ("index", ["pets", "--name", "quick", "--adapter", "toy"], 0),
+    ("explain", ["dog", "dot", "--index", "words"], 0),
+    ("index", ["pets", "--name", "words", "--adapter", "toy"], 0),
     ("new adapter", ["my_model", "--into", "{tmp}"], 0),
     ("completion", ["bash"], 0),
 ]
