@@ -74,7 +74,8 @@ def find_problems(
         problem = why_no_captions(given)
     if problem:
         yield "collection", problem
-    if task == "train" and (problem := _unusable(options.encoder)):
+    encoder = getattr(options, "encoder", "")  # of this family; others bring their own
+    if task == "train" and encoder and (problem := _unusable(encoder)):
         yield "encoder", problem
     if task == "index_build" and hasattr(options, "codes"):
         if options.encoder and (problem := _refused(lambda: check_encoder(options.encoder))):
@@ -88,11 +89,12 @@ def find_problems(
             return
         if options.codes == "auto" and given and not trained:
             return  # without a run, codes are fitted
-    if task == "train" and options.from_checkpoint:
+    taken_over = getattr(options, "from_checkpoint", "")
+    if task == "train" and taken_over:
         from adapters.vlm_quantization.encoding.lightning import looks_like_one
 
-        if problem := looks_like_one(Path(options.from_checkpoint)):
-            yield "from_checkpoint", f"{options.from_checkpoint}: {problem}"
+        if problem := looks_like_one(Path(taken_over)):
+            yield "from_checkpoint", f"{taken_over}: {problem}"
     if task == "train" or (options.run is None and _expected(workspace)):
         return
     checkpoint = options.checkpoint or BEST

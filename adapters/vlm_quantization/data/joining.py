@@ -124,18 +124,24 @@ def without_copies(items: Sequence[Item]) -> tuple[list[Item], int]:
     """Join items with equal pixels into the first of them; return them and the number of joined ones.
 
     Copies in different splits stay apart, since a picture in train and in test is a leak to report, not to
-    repair.
+    repair. One that names no split is in that of its copy.
     """
-    out: dict[tuple[str, str], Item] = {}
-    copies = 0
+    kept: list[Item] = []
+    places: dict[str, dict[str, int]] = {}  # of equal pixels, by split
     for item in items:
-        key = (item.digest or f"id {item.id}", item.split)
-        if key in out:
-            copies += 1
-            out[key] = joined(out[key], item)
+        known = places.setdefault(item.digest or f"id {item.id}", {})
+        split = item.split
+        if split not in known and known:
+            split = "" if "" in known else split or next(iter(known))
+        if split in known:
+            place = known.pop(split)
+            split = split or item.split
+            kept[place] = replace(joined(kept[place], item), split=split)
+            known[split] = place
         else:
-            out[key] = item
-    return list(out.values()), copies
+            known[split] = len(kept)
+            kept.append(item)
+    return kept, len(items) - len(kept)
 
 
 def repeats_note(repeats: int) -> str:

