@@ -10,7 +10,7 @@ from adapters.vlm_quantization.family import PictureTextFamily
 from workbench import MissingExtra, Result, SampleQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.evaluate.subject import Origin, Subject
     from adapters.vlm_quantization.index.opened import Index
     from adapters.vlm_quantization.options import QuickIndexOptions
-    from workbench import JobContext, Run
+    from workbench import JobContext, Run, WorkspaceView
 
 
 #: Sample queries for the emoji collection: everyday words that differ from the names of the pictures.
@@ -54,6 +54,12 @@ class VlmQuantization(PictureTextFamily):
             "quick_index": options.QuickIndexOptions,
         }
         return own[task] if task in own else super().options(task)
+
+    def find_problems(self, task: str, options: Any, workspace: WorkspaceView) -> Iterable[tuple[str, str]]:
+        """Find also an encoder that cannot be used, codes that contradict a run, and a foreign checkpoint."""
+        from adapters.vlm_quantization.job_inputs import find_own_problems
+
+        return find_own_problems(task, options, workspace, self)
 
     def metric_names(self, task: str, options: Any) -> Sequence[str] | None:
         """Return the names of a job's metrics: of validation, of an evaluation, or counts of an index."""

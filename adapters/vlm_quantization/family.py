@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.index.opened import Index
     from adapters.vlm_quantization.options import FamilyEvalOptions, FamilyIndexOptions, FamilyTrainOptions
     from adapters.vlm_quantization.search.options import SearchOptions
-    from workbench import Explanation, JobContext, Run, Term
+    from workbench import Explanation, JobContext, Run, Term, WorkspaceView
 
 
 class PictureTextFamily(BaseAdapter):
@@ -107,7 +107,7 @@ class PictureTextFamily(BaseAdapter):
             raise NotSupported(self.name, f"{task!r}; it offers {', '.join([*schemas, 'search'])}")
         return schemas[task]
 
-    def find_problems(self, task: str, options: Any, workspace: Any) -> Iterable[tuple[str, str]]:
+    def find_problems(self, task: str, options: Any, workspace: WorkspaceView) -> Iterable[tuple[str, str]]:
         """Find a missing run, checkpoint or collection, and a name that no index can have."""
         from adapters.vlm_quantization.job_inputs import find_problems
 

@@ -59,48 +59,71 @@ def find_problems(
     ----------
     task : {"train", "eval", "index_build"}
         The job's type.
-    options : TrainOptions, FamilyEvalOptions or IndexOptions
+    options : FamilyTrainOptions, FamilyEvalOptions or FamilyIndexOptions
         Its options.
     workspace : workbench.WorkspaceView
         The workspace with the runs.
     family : Family
         The adapter whose job it is.
     """
-    if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
-        yield "name", problem
-    given = getattr(options, "collection", "")
-    problem = _refused(lambda: check_source(given)) if given else ""
-    if given and task in ("train", "eval") and not problem:
-        problem = why_no_captions(given)
-    if problem:
-        yield "collection", problem
-    encoder = getattr(options, "encoder", "")  # of this family; others bring their own
-    if task == "train" and encoder and (problem := _unusable(encoder)):
+    yield from _problems_of_source(task, options)
+    if task != "train":
+        yield from _problems_of_run(task, options, workspace, family)
+
+
+def find_own_problems(
+    task: str, options: Any, workspace: WorkspaceView, family: Family
+) -> Iterator[tuple[str, str]]:
+    """Yield what :func:`find_problems` finds, and what is wrong with an encoder, with codes or a checkpoint.
+
+    The options are TrainOptions, EvalOptions or IndexOptions.
+    """
+    yield from _problems_of_source(task, options)
+    encoder = "" if task == "eval" else options.encoder
+    if encoder and (problem := _unusable(encoder)):
         yield "encoder", problem
-    if task == "index_build" and hasattr(options, "codes"):
-        if options.encoder and (problem := _refused(lambda: check_encoder(options.encoder))):
-            yield "encoder", problem
+    if task == "train":
+        if options.from_checkpoint:
+            from adapters.vlm_quantization.encoding.lightning import looks_like_one
+
+            if problem := looks_like_one(Path(options.from_checkpoint)):
+                yield "from_checkpoint", f"{options.from_checkpoint}: {problem}"
+        return
+    if task == "index_build":
         trained = options.run is not None or bool(options.checkpoint)
         if options.codes in ("itq", "sign"):
             if trained:
                 yield "codes", f"{options.codes} codes are fitted, not trained: leave out run and checkpoint"
-            if not given:
+            if not options.collection:
                 yield "collection", f"name the pictures that {options.codes} codes are fitted to"
             return
-        if options.codes == "auto" and given and not trained:
+        if options.codes == "auto" and options.collection and not trained:
             return  # without a run, codes are fitted
-    taken_over = getattr(options, "from_checkpoint", "")
-    if task == "train" and taken_over:
-        from adapters.vlm_quantization.encoding.lightning import looks_like_one
-
-        if problem := looks_like_one(Path(taken_over)):
-            yield "from_checkpoint", f"{taken_over}: {problem}"
-    if task == "train" or (options.run is None and _expected(workspace)):
-        return
-    checkpoint = options.checkpoint or BEST
-    if checkpoint == SEPARATE:
+    if options.checkpoint == SEPARATE:
         yield "checkpoint", f"{SEPARATE} has a code of its own for each length; use {BEST} of the same run"
         return
+    yield from _problems_of_run(task, options, workspace, family)
+
+
+def _problems_of_source(task: str, options: Any) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the name of an index, and with a collection that is named."""
+    if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
+        yield "name", problem
+    if options.collection:
+        problem = _refused(lambda: check_source(options.collection))
+        if task != "index_build" and not problem:
+            problem = why_no_captions(options.collection)
+        if problem:
+            yield "collection", problem
+
+
+def _problems_of_run(
+    task: str, options: Any, workspace: WorkspaceView, family: Family
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the run of an evaluation or an index, and with what it was trained on."""
+    if options.run is None and _expected(workspace):
+        return
+    checkpoint = options.checkpoint or BEST
     try:
         run = _run_of(workspace, options.run, checkpoint, family)
     except (UnknownRun, BadInput) as error:
@@ -110,7 +133,8 @@ def find_problems(
         if run.status != "running":  # one that goes on may still save it
             yield "checkpoint", _no_checkpoint(run, checkpoint)
         return
-    if (task == "eval" or not given) and (problem := _refused(lambda: check_source(collection_of(run)))):
+    needs_its_own = task == "eval" or not options.collection
+    if needs_its_own and (problem := _refused(lambda: check_source(collection_of(run)))):
         yield "run", f"the collection of run {run.id} is missing: {problem}"
     if task == "eval" and (problem := _refused(lambda: other_seeds(workspace, run, options))):
         yield "seeds", problem
