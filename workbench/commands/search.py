@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.commands.arguments import (
     chosen_index,
@@ -19,6 +19,12 @@ from workbench.commands.exit_codes import DONE
 from workbench.commands.output import print_document, print_table, show
 from workbench.errors import BadInput
 from workbench.text import shortened
+
+if TYPE_CHECKING:
+    from workbench.results.hits import Hit
+
+#: A file's path, or an id, is shown with at most this many characters.
+_PLACE_CHARACTERS = 150
 
 
 def add(commands: Any) -> None:
@@ -62,7 +68,7 @@ def _search(args: argparse.Namespace) -> int:
         print_document(document)
         return DONE
     rows = [
-        (hit.label or f"{hit.score:.3f}", *map(shortened, (hit.caption, hit.subtitle)), hit.path or hit.id)
+        (hit.label or f"{hit.score:.3f}", *map(shortened, (hit.caption, hit.subtitle)), _place(hit))
         for hit in result
     ]
     where = "file" if any(hit.path for hit in result) else "id"
@@ -71,3 +77,9 @@ def _search(args: argparse.Namespace) -> int:
         if text:
             show(text)
     return DONE
+
+
+def _place(hit: Hit) -> str:
+    """Return where a hit is: its file or its id; of a long one the end, and ``--json`` has the whole."""
+    place = hit.path or hit.id
+    return place if len(place) <= _PLACE_CHARACTERS else f"…{place[-_PLACE_CHARACTERS:]}"

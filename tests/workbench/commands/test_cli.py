@@ -271,7 +271,7 @@ def test_searching_with_a_text_and_with_a_picture(command: Cli, tmp_path: Path) 
     (folder / "manifest.json").write_text(json.dumps({"adapter": "toy", "words": ["dog", "강아지", "강"]}))
     out = command.json("search", "text", "강아지", "-k", "2")
     assert [hit["id"] for hit in out["hits"]] == ["강아지", "강"]
-    assert set(out["hits"][0]) == {"id", "score", "distance", "caption"}
+    assert set(out["hits"][0]) == {"id", "score", "distance", "caption", "path"}
     assert (out["note"], out["cutoff"]) == ("", None)
     assert "total" in out["took_ms"]
     picture = tmp_path / "dog.png"

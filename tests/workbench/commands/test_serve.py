@@ -79,7 +79,8 @@ def test_a_server_that_ends_is_started_again_at_its_address(
     assert code == 0
     assert pauses == [1, 2]
     assert last.terminated
-    again = {"index": "words", "port": 8123, "open": False, "host_names": ["a.example"], "new_log": False}
+    again = {"index": "words", "port": 8123, "open": False, "host_names": ["a.example"]}
+    again |= {"show_paths": False, "new_log": False}
     assert calls[1:] == [again, again]
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if "started again in" in line] == [

@@ -100,7 +100,7 @@ class Visitor:
     def finds_a_dog(self) -> bool:
         """Say whether a search works."""
         answer = self.search(by="text", query="dog")
-        return answer["type"] == "answer" and answer["hits"][0]["id"] == "dog"
+        return answer["type"] == "answer" and answer["hits"][0]["caption"] == "dog"
 
     def leave(self) -> int:
         """Say goodbye, as a page does; returns the status."""

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 import workbench as wb
+from adapters.vlm_quantization import adapter as family
 from adapters.vlm_quantization import job_inputs
 from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.evaluate import job as eval_job
-from adapters.vlm_quantization.index import job as index_job
+from adapters.vlm_quantization.index import quick as index_job
 from adapters.vlm_quantization.options import TrainOptions
 from adapters.vlm_quantization.towers import openclip, openvino, pretrained, registry, torchvision, weights
 from adapters.vlm_quantization.towers.pair import EncoderPair
@@ -281,7 +282,7 @@ def test_problems_are_found_before_a_training_begins(models: Path, tmp_path: Pat
     _pickled(folder)
     for encoder, words in ((str(folder), "safetensors"), ("resnet", "unknown encoder"), ("packaged", "")):
         options = TrainOptions(encoder=encoder)
-        problems = dict(job_inputs.find_problems("train", options, None))  # type: ignore[arg-type]
+        problems = dict(family.find_problems("train", options, None))  # type: ignore[arg-type]
         assert words in problems.get("encoder", "")
         assert not words or "folder" in problems["encoder"]  # what to do
         assert bool(words) == bool(problems)
@@ -475,7 +476,7 @@ def test_a_run_and_its_checkpoint_record_the_files(way: tuple[wb.Workspace, Path
     assert run.config["encoder"] == str(folder)
     assert run.config["text_tower"] == "own"
     record = run.config[train_job.ENCODER_RECORD]
-    provenance = job_inputs.open_encoder(run, "best.safetensors").checkpoint.provenance
+    provenance = job_inputs.open_encoder(run, "best.safetensors", family).checkpoint.provenance
     assert record == provenance.encoder == dict(registry.encoder_pair(str(folder)).about)
     assert provenance.tower != provenance.text_tower
 
@@ -521,7 +522,7 @@ def test_a_long_query_is_said_to_be_cut(way: tuple[wb.Workspace, Path]) -> None:
 
 def test_a_checkpoint_refuses_a_changed_folder(way: tuple[wb.Workspace, Path]) -> None:
     workspace, folder = way
-    encoder = job_inputs.open_encoder(workspace.runs()[0], "best.safetensors")
+    encoder = job_inputs.open_encoder(workspace.runs()[0], "best.safetensors", family)
     settings = (folder / "preprocessor_config.json").read_text()
     try:
         (folder / "preprocessor_config.json").write_text(settings.replace("0.5", "0.4"))
