@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from workbench.results.hits import Hit
 
 #: A file's path, or an id, is shown with at most this many characters.
-_PLACE_CHARACTERS = 150
+_PLACE_CHARACTERS = 120
 
 
 def add(commands: Any) -> None:
@@ -81,5 +81,5 @@ def _search(args: argparse.Namespace) -> int:
 
 def _place(hit: Hit) -> str:
     """Return where a hit is: its file or its id; of a long one the end, and ``--json`` has the whole."""
-    place = hit.path or hit.id
+    place = " ".join((hit.path or hit.id).splitlines())
     return place if len(place) <= _PLACE_CHARACTERS else f"…{place[-_PLACE_CHARACTERS:]}"
