@@ -40,8 +40,8 @@ def check_leakage(
     training part.
 
     Given splits: every item must be in one part and no picture in two, except that the gallery may contain
-    training and validation pictures, as its protocol says. Concepts may be in several parts: there, whoever
-    made the splits decides.
+    training and validation pictures, as its protocol says. Concepts may be in several parts, as the author of
+    the splits chose.
 
     Parameters
     ----------

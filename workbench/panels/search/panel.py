@@ -220,7 +220,7 @@ def _text(content: Mapping[str, Any], name: str) -> str:
 
 
 def _shows_paths() -> bool:
-    """Return whether whoever sees this panel may see where files are: those who run a notebook may."""
+    """Return whether this panel shows paths: always in a notebook, on a published page only if chosen."""
     return not os.environ.get(PUBLISHED) or bool(os.environ.get(SHOW_PATHS))
 
 
