@@ -18,6 +18,7 @@ from playwright.sync_api import Locator, Page, expect
 import workbench as wb
 from tests.browser.conftest import NOTEBOOKS, PATIENCE, Visit, jupyter_lab
 from tests.conftest import installed, workspace_in
+from tests.workbench.conftest import until
 
 pytestmark = pytest.mark.browser
 
@@ -109,12 +110,18 @@ def lab(shapes_workspace: wb.Workspace, tmp_path_factory: pytest.TempPathFactory
 def cleared(lab: Lab) -> Iterator[None]:
     """Take what other tests left in the folder of the notebooks out of the way, and what this one leaves."""
     folder = lab.root / "notebooks"
-    for remove in (True, False):
+
+    def gone() -> bool:
+        # A page that is still saving may write into the folder while it is being removed.
         if folder.is_dir():
-            shutil.rmtree(folder)
-        folder.unlink(missing_ok=True)
-        if remove:
-            yield
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.unlink(missing_ok=True)
+        return not folder.exists()
+
+    until(gone)
+    yield
+    until(gone)
 
 
 @pytest.fixture
