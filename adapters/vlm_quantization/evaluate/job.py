@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.evaluate.overlap import Overlap
+    from adapters.vlm_quantization.evaluate.subject import Origin, Subject
     from adapters.vlm_quantization.evaluate.tasks import Task
     from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import FamilyEvalOptions
@@ -52,8 +55,91 @@ WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class ModelUnderTest:
+    """The checkpoint of an evaluation.
+
+    Attributes
+    ----------
+    run : Run
+        The run that it belongs to.
+    encoder : object
+        The opened checkpoint.
+    origin : Origin
+        What it was trained on.
+    others : dict of int to Run
+        Runs with further seeds, by seed.
+    """
+
+    run: Run
+    encoder: Any
+    origin: Origin
+    others: Mapping[int, Run]
+
+
+@dataclass(frozen=True)
+class TestData:
+    """What an evaluation measures on.
+
+    Attributes
+    ----------
+    collection : CaptionedImages
+        The collection that the model was trained on.
+    splits : Splits
+        Its parts.
+    measured_on : Splits
+        The same without what the options leave out.
+    tested : MeasuredOn
+        The pictures that are asked about: parts of this collection, or of another one.
+    is_own : bool
+        Whether they are of this collection.
+    subject, asked : Subject
+        The model with the pictures of this collection, and with those that are asked about.
+    checked : dict of str to int
+        What the leakage check counted.
+    overlap : Overlap
+        Pictures of the test that equal training pictures, or look like them.
+    """
+
+    __test__ = False  # pytest collects classes by name
+
+    collection: CaptionedImages
+    splits: Splits
+    measured_on: Splits
+    tested: MeasuredOn
+    is_own: bool
+    subject: Subject
+    asked: Subject
+    checked: Mapping[str, int]
+    overlap: Overlap
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured.
+
+    Attributes
+    ----------
+    tasks : list of Task
+        One per part, direction and language, with the records of every method.
+    metrics : dict of str to float
+        By full name.
+    by_seed : dict of int to dict
+        The metrics of each seed.
+    words : dict of str to str
+        Descriptions of the methods.
+    """
+
+    tasks: list[Task]
+    metrics: Mapping[str, float]
+    by_seed: Mapping[int, Mapping[str, float]]
+    words: Mapping[str, str]
+
+
 def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) -> Result:
     """Evaluate a checkpoint on held-out pictures, or on another collection, and write the report.
+
+    These are the steps of the evaluate notebook in one call.
 
     Raises
     ------
@@ -62,6 +148,14 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
     LeakageError
         The model was trained on pictures of the test.
     """
+    model = load_model(options, job, family)
+    data = open_test(model, options, job, family)
+    measured = measure(model, data, options, job, family)
+    return evaluation_result(model, data, measured, options, job)
+
+
+def load_model(options: FamilyEvalOptions, job: JobContext, family: Family) -> ModelUnderTest:
+    """Open the checkpoint, and find the runs with further seeds."""
     run = choose_run(job.workspace, options.run, options.checkpoint, family)
     encoder = open_encoder(run, options.checkpoint, family)
     origin = family.origin(run, encoder)
@@ -70,10 +164,23 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
             f"run {run.id} was taken over from {origin.taken_from}, so nothing can be trained as it was",
             hint="Evaluate without single_length.",
         )
-    others = other_seeds(job.workspace, run, options)
+    return ModelUnderTest(run, encoder, origin, other_seeds(job.workspace, run, options))
+
+
+def open_test(model: ModelUnderTest, options: FamilyEvalOptions, job: JobContext, family: Family) -> TestData:
+    """Open the pictures that are asked about, and compare them with those that the model was trained on.
+
+    Raises
+    ------
+    workbench.BadInput
+        A collection is unusable, nothing is held out, or the model was trained on another split.
+    LeakageError
+        The model was trained on pictures of the test.
+    """
+    run, encoder, origin = model.run, model.encoder, model.origin
     source, cache = collection_of(run), job.workspace.cache
     is_own = options.collection in ("", source)
-    stage = _shares(job, options, len(others))
+    stage = _shares(job, options, len(model.others))
     with stage("pictures"):
         collection = open_collection(source, cache_dir=cache, progress=job.progress)
         subject = family.subject(encoder, collection, cache, job.progress)
@@ -95,41 +202,79 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
             progress=job.progress,
         )
     measured_on = splits if options.flags else splits.without_flags(collection)
+    return TestData(
+        collection, splits, measured_on, tested, is_own, subject, asked, checked=checked, overlap=overlap
+    )
 
+
+def measure(
+    model: ModelUnderTest, data: TestData, options: FamilyEvalOptions, job: JobContext, family: Family
+) -> Measured:
+    """Ask every query by every method, and compute the metrics; other seeds are measured in the same way."""
+    stage = _shares(job, options, len(model.others))
     with stage("measuring"):
         fitted = []
         if options.baselines:
-            fitted = measuring.fit(collection, measured_on, subject, job.progress)
-        measured = measuring.evaluate(tested, fitted, asked, options, job)
+            fitted = measuring.fit(data.collection, data.measured_on, data.subject, job.progress)
+        measured = measuring.evaluate(data.tested, fitted, data.asked, options, job)
     words = dict(WORDS)
     if options.baselines:
         words |= {one.name: one.words for one in measuring.fitted_on(measured)}
     if isinstance(options, EvalOptions) and options.single_length:
         with stage("separately trained codes"):
-            _add_single_lengths(collection, measured_on, tested, encoder, run, measured, options, job)
+            _add_single_lengths(
+                data.collection,
+                data.measured_on,
+                data.tested,
+                model.encoder,
+                model.run,
+                measured,
+                options,
+                job,
+            )
     metrics = metric_names.metrics_of(measured, options.ks)
     metrics |= metric_names.headlines(metrics, [task.language for task in measured])
-    by_seed = {origin.seed: metrics}
-    for seed, other in others.items():
+    by_seed = {model.origin.seed: metrics}
+    for seed, other in model.others.items():
         with stage(f"seed {seed}", "seed"):
             by_seed[seed] = metrics_of_run(
-                other, options, collection, splits, measured_on, tested, job, family
+                other, options, data.collection, data.splits, data.measured_on, data.tested, job, family
             )
+    return Measured(measured, metrics, by_seed, words)
 
-    with stage("report"):
-        views = _views(tested.collection, measured, metrics, by_seed, words, options, job.progress)
+
+def evaluation_result(
+    model: ModelUnderTest,
+    data: TestData,
+    measured: Measured,
+    options: FamilyEvalOptions,
+    job: JobContext,
+) -> Result:
+    """Write the report: the result with its views, from the summary to the run card."""
+    collection, tested, metrics = data.collection, data.tested, measured.metrics
+    run, origin, overlap = model.run, model.origin, data.overlap
+    with _shares(job, options, len(model.others))("report"):
+        views = _views(
+            tested.collection,
+            measured.tasks,
+            metrics,
+            measured.by_seed,
+            measured.words,
+            options,
+            job.progress,
+        )
         views += duplicate_views(collection, tested.collection, overlap)
     views += [
-        leakage_view(checked, splits, overlap_rows(tested, overlap), accepted=len(overlap.equal)),
-        run_card(run, options, origin, collection, measured_on, tested, is_own=is_own),
+        leakage_view(data.checked, data.splits, overlap_rows(tested, overlap), accepted=len(overlap.equal)),
+        run_card(run, options, origin, collection, data.measured_on, tested, is_own=data.is_own),
     ]
     last = max(options.ks)
     at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
     starts = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
-    where = _where(tested, options, is_own=is_own)
+    where = _where(tested, options, is_own=data.is_own)
     return Result(
         summary=f"{_summary(at, metrics)} (run {run.id}{where}){left_out(tested.collection)}",
-        metrics=metrics,
+        metrics=dict(metrics),
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=views,
         made={"run": run.id, "checkpoint": options.checkpoint},
@@ -138,7 +283,7 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
             *duplicate_warnings(collection, tested.collection, overlap),
             *_problems(collection, tested, job),
         ],
-        samples=metric_names.samples_of(measured, options.ks, metrics),
+        samples=metric_names.samples_of(measured.tasks, options.ks, metrics),
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +22,13 @@ from adapters.vlm_quantization.towers import registry
 from adapters.vlm_quantization.towers.features import picture_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from adapters.vlm_quantization.codes import Encoder
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.index.build import IndexReport
     from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import IndexOptions
     from workbench import JobContext, Result
@@ -54,58 +54,122 @@ _WORDS = {
 }
 
 
+@dataclass
+class IndexModel:
+    """The model that an index is built with; :func:`open_model` makes it.
+
+    Attributes
+    ----------
+    encoder : HashEncoder or FittedEncoder
+        The opened checkpoint, or codes that were fitted to the pictures.
+    known : Encoder
+        The same, with the picture features that are known already.
+    file : Path
+        Its file, which is copied into the index.
+    words : str
+        How well words find the pictures; empty if well.
+    """
+
+    encoder: HashEncoder | FittedEncoder
+    known: Encoder
+    file: Path
+    words: str
+    #: Holds a fitted model until nothing needs it.
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def close(self) -> None:
+        """Delete the file of a fitted model; the index has its copy."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
 def run_quick_build(options: IndexOptions, job: JobContext, family: Family) -> Result:
-    """Build an index of a collection with trained or fitted codes; it is published atomically."""
+    """Build an index of a collection with trained or fitted codes; it is published atomically.
+
+    These are the steps of the index notebook in one call.
+    """
+    chosen, collection = open_items(options, job, family)
+    model = open_model(chosen, collection, job, family)
+    try:
+        report = write_index(chosen, collection, model, options, job, family)
+    finally:
+        model.close()
+    return build_result(chosen, collection, model, report, job)
+
+
+def open_items(options: IndexOptions, job: JobContext, family: Family) -> tuple[Chosen, CaptionedImages]:
+    """Choose how the codes are made, and open the collection that is to be found."""
     chosen = choose_codes(job.workspace, options, family)
-    collection = open_collection(chosen.source, cache_dir=job.workspace.cache, progress=job.progress)
-    with _model(chosen, collection, job, family) as (encoder, known, file):
-        words = _words(chosen, encoder)
-        report = build_index(
-            job.workspace.indexes,
-            collection,
-            known,
-            name=options.name,
-            title=collection.name,
-            adapter=family.name,
-            model_file=file,
-            captions=words != NOT,
-            progress=job.progress,
-            provenance={
-                "job": job.id,
-                "run": chosen.run and chosen.run.id,
-                "collection": collection.name,
-                "encoder": chosen.encoder,
-                "codes": chosen.method,
-                "words": words,
-            },
-        )
+    return chosen, open_collection(chosen.source, cache_dir=job.workspace.cache, progress=job.progress)
+
+
+def open_model(chosen: Chosen, collection: CaptionedImages, job: JobContext, family: Family) -> IndexModel:
+    """Open the run's checkpoint, or fit codes to a sample of the pictures."""
+    cache = job.workspace.cache
+    encoder: HashEncoder | FittedEncoder
+    if chosen.run is not None:
+        encoder = open_encoder(chosen.run, chosen.checkpoint, family)
+        known = family.with_known_pictures(encoder, collection, cache)
+        file = Path(chosen.run.checkpoint(chosen.checkpoint))
+        return IndexModel(encoder, known, file, _words(chosen, encoder))
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = tempfile.TemporaryDirectory(dir=cache)
+    try:
+        file = Path(folder.name, "fitted.safetensors")
+        encoder, sample, features = _fit(file, chosen, collection, job)
+    except BaseException:
+        folder.cleanup()
+        raise
+    known = KnownPictures(encoder, sample, features)
+    return IndexModel(encoder, known, file, _words(chosen, encoder), folder)
+
+
+def write_index(
+    chosen: Chosen,
+    collection: CaptionedImages,
+    model: IndexModel,
+    options: IndexOptions,
+    job: JobContext,
+    family: Family,
+) -> IndexReport:
+    """Encode the pictures and captions in shards, and publish the index; a killed build resumes."""
+    return build_index(
+        job.workspace.indexes,
+        collection,
+        model.known,
+        name=options.name,
+        title=collection.name,
+        adapter=family.name,
+        model_file=model.file,
+        captions=model.words != NOT,
+        progress=job.progress,
+        provenance={
+            "job": job.id,
+            "run": chosen.run and chosen.run.id,
+            "collection": collection.name,
+            "encoder": chosen.encoder,
+            "codes": chosen.method,
+            "words": model.words,
+        },
+    )
+
+
+def build_result(
+    chosen: Chosen,
+    collection: CaptionedImages,
+    model: IndexModel,
+    report: IndexReport,
+    job: JobContext,
+) -> Result:
+    """Return the result of the job: what the index holds, how it was made, and what was skipped."""
     return index_result(
         collection,
         report,
         job,
         made=_made(chosen),
-        notes=_notes(chosen, encoder, words),
+        notes=_notes(chosen, model.encoder, model.words),
         plainly=chosen.run is None,
     )
-
-
-@contextmanager
-def _model(
-    chosen: Chosen, collection: CaptionedImages, job: JobContext, family: Family
-) -> Iterator[tuple[HashEncoder | FittedEncoder, Encoder, Path]]:
-    """Open or fit the model, and yield it, the same with the features that are known, and its file."""
-    cache = job.workspace.cache
-    encoder: HashEncoder | FittedEncoder
-    if chosen.run is not None:
-        encoder = open_encoder(chosen.run, chosen.checkpoint, family)
-        file = Path(chosen.run.checkpoint(chosen.checkpoint))
-        yield encoder, family.with_known_pictures(encoder, collection, cache), file
-        return
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        file = Path(folder, "fitted.safetensors")
-        encoder, sample, features = _fit(file, chosen, collection, job)
-        yield encoder, KnownPictures(encoder, sample, features), file
 
 
 def _fit(

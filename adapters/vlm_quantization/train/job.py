@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization import views as shared_views
@@ -23,11 +24,16 @@ from adapters.vlm_quantization.train.validation import DECIDING
 from workbench import Result, View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from adapters.vlm_quantization.data.collection import CaptionedImages
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.options import TrainOptions
+    from adapters.vlm_quantization.towers.tower import TextTower
+    from adapters.vlm_quantization.train.train import Trained, Training
     from workbench import JobContext, Run
 
 #: Setting of a run that holds what is recorded about an encoder of one's own: revision, files, processor.
@@ -38,45 +44,193 @@ ENCODER_RECORD = "encoder_record"
 _COUNTED = 2048
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """The pictures of a training.
+
+    Attributes
+    ----------
+    collection : CaptionedImages
+        All pictures with their captions.
+    splits : Splits
+        Which of them are trained on, validated on and held out.
+    checked : dict of str to int
+        What the leakage check counted.
+    """
+
+    collection: CaptionedImages
+    splits: Splits
+    checked: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What the frozen encoder makes of the pictures and texts.
+
+    Attributes
+    ----------
+    features : ndarray, float32, shape (n, d)
+        Of all pictures of the collection.
+    tower : str
+        Fingerprint of the network that made them.
+    texts : TextTower or None
+        The frozen text tower, which remembers the texts of the collection; None with n-grams alone.
+    about : dict
+        What is recorded about an encoder of one's own; empty for a built-in one.
+    """
+
+    features: NDArray[np.float32]
+    tower: str
+    texts: TextTower | None
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One run, and its outcome.
+
+    Attributes
+    ----------
+    run : Run
+        It has the curves and the checkpoints.
+    trained : Trained
+        Steps, and the validation metrics of its best model.
+    """
+
+    run: Run
+    trained: Trained
+
+
 def run_training(options: TrainOptions, job: JobContext) -> Result:
-    """Train hash heads and a text tower; the run stores the curves and the checkpoints."""
+    """Train hash heads and a text tower; the run stores the curves and the checkpoints.
+
+    These are the steps of the train notebook in one call.
+    """
     if options.from_checkpoint:
         from adapters.vlm_quantization.train.taken_over import take_over
 
         return take_over(options, job)
+    data = open_data(options, job)
+    inputs = encode_inputs(data, options, job)
+    runs = train_models(data, inputs, options, job)
+    return training_result(data, inputs, runs, options, job)
+
+
+def open_data(options: TrainOptions, job: JobContext) -> TrainingData:
+    """Open the collection, split it, and check that nothing held out is in the training part.
+
+    Raises
+    ------
+    workbench.BadInput
+        The collection is unusable, or has no captions.
+    LeakageError
+        A picture is in two parts.
+    """
     cache = job.workspace.cache
     collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
     refuse_without_captions(collection)
     splits = splits_of(collection, options.model_dump(), cache, job.progress)
     checked = check_leakage(collection, splits, accept_duplicates=options.accept_training_pictures_in_test)
+    return TrainingData(collection, splits, checked)
+
+
+def encode_inputs(data: TrainingData, options: TrainOptions, job: JobContext) -> TrainingInputs:
+    """Encode all pictures and texts with the frozen encoder, or read what an earlier job encoded."""
+    cache = job.workspace.cache
     about = about_encoder(options.encoder)
-    recorded = {ENCODER_RECORD: about} if about else {}
     tower = image_tower(image_name(options.encoder))
-    features = picture_features(collection, tower, cache, job.progress)
+    features = picture_features(data.collection, tower, cache, job.progress)
     frozen = train.frozen_texts(options)
-    texts = remembered_texts(collection, text_tower(frozen), cache, job.progress) if frozen else None
-    seeds = list(dict.fromkeys(options.seeds)) or [options.seed]
-    done: dict[int, tuple[Run, Any]] = {}
+    texts = remembered_texts(data.collection, text_tower(frozen), cache, job.progress) if frozen else None
+    return TrainingInputs(features, tower.fingerprint, texts, about)
+
+
+def set_up_model(data: TrainingData, inputs: TrainingInputs, options: TrainOptions) -> Training:
+    """Make the model of the first seed, with its weights as they are before training."""
+    first = _of_seed(options, _seeds(options)[0])
+    return train.set_up(data.collection, data.splits, inputs.features, inputs.tower, first, inputs.texts)
+
+
+def train_models(
+    data: TrainingData,
+    inputs: TrainingInputs,
+    options: TrainOptions,
+    job: JobContext,
+    *,
+    first: Training | None = None,
+    watch: Callable[[Run], object] | None = None,
+) -> dict[int, TrainedRun]:
+    """Train one model per seed; each is a run with its curves and checkpoints.
+
+    Parameters
+    ----------
+    data, inputs, options, job
+        As the steps before returned them.
+    first : Training, optional
+        A model that is set up for the first seed, possibly changed; see :func:`set_up_model`.
+    watch : callable, optional
+        Called with the run at each step, and once when it has ended.
+
+    Returns
+    -------
+    dict of int to TrainedRun
+        By seed.
+    """
+    seeds = _seeds(options)
+    recorded = {ENCODER_RECORD: inputs.about} if inputs.about else {}
+    done: dict[int, TrainedRun] = {}
     for seed in seeds:
         several = len(seeds) > 1
-        own = options.model_copy(
-            update={
-                "seed": seed,
-                "seeds": (),
-                "name": f"{options.name}-s{seed}" if several else options.name,
-            }
-        )
+        own = _of_seed(options, seed)
         with (
             stages(job)(f"seed {seed}", 1 / len(seeds)) if several else nullcontext(),
             job.start_run(own.experiment, name=own.name, config=own.model_dump() | recorded) as run,
         ):
-            trained = train.train(
-                collection, splits, features, tower.fingerprint, own, run, job.progress, texts
+            training = first or train.set_up(
+                data.collection, data.splits, inputs.features, inputs.tower, own, inputs.texts
             )
-        done[seed] = (run, trained)
-    result = _trained(done, collection, splits, checked, job)
-    result.views[-1].notes.extend(encoder_notes(about))
-    if frozen and (note := cut_note(collection, text_tower(frozen))):
+            trained = train.fit(training, run, _watched(job.progress, run, watch))
+        first = None
+        done[seed] = TrainedRun(run, trained)
+        if watch is not None:
+            watch(run)
+    return done
+
+
+def _watched(progress: OnProgress, run: Run, watch: Callable[[Run], object] | None) -> OnProgress:
+    """Return a progress function that also lets somebody look at the run."""
+    if watch is None:
+        return progress
+
+    def both(done: float, total: float | None = None, message: str = "") -> None:
+        progress(done, total, message)
+        watch(run)
+
+    return both
+
+
+def _seeds(options: TrainOptions) -> list[int]:
+    return list(dict.fromkeys(options.seeds)) or [options.seed]
+
+
+def _of_seed(options: TrainOptions, seed: int) -> TrainOptions:
+    """Return the options of one run."""
+    name = f"{options.name}-s{seed}" if len(_seeds(options)) > 1 else options.name
+    return options.model_copy(update={"seed": seed, "seeds": (), "name": name})
+
+
+def training_result(
+    data: TrainingData,
+    inputs: TrainingInputs,
+    runs: Mapping[int, TrainedRun],
+    options: TrainOptions,
+    job: JobContext,
+) -> Result:
+    """Return the result of the job: the validation metrics of the best run, with what was trained on."""
+    result = _trained(runs, data.collection, data.splits, data.checked, job)
+    result.views[-1].notes.extend(encoder_notes(inputs.about))
+    frozen = train.frozen_texts(options)
+    if frozen and (note := cut_note(data.collection, text_tower(frozen))):
         result.warnings.append(note)
     return result
 
@@ -112,15 +266,15 @@ def cut_note(collection: CaptionedImages, tower: Any) -> str:
 
 
 def _trained(
-    done: Mapping[int, tuple[Run, Any]],
+    done: Mapping[int, TrainedRun],
     collection: CaptionedImages,
     splits: Splits,
     checked: Mapping[str, int],
     job: JobContext,
 ) -> Result:
     """Return the result: the run, or with several seeds, all runs and the best one on validation."""
-    best = max(done, key=lambda seed: done[seed][1].best.get(DECIDING, 0.0))
-    run, trained = done[best]
+    best = max(done, key=lambda seed: done[seed].trained.best.get(DECIDING, 0.0))
+    run, trained = done[best].run, done[best].trained
     metrics = trained.best
     headline = metrics.get("val/R@10@128")
     score = "" if headline is None else f", validation R@10 {headline:.3f} at 128 bits"
@@ -134,9 +288,9 @@ def _trained(
     made: dict[str, Any] = {"run": run.id, "checkpoint": BEST}
     summary = f"best at step {trained.best_step} of {trained.steps}{score}{left_out(collection)}"
     if len(done) > 1:
-        by_seed = {seed: one.best for seed, (_, one) in done.items()}
+        by_seed = {seed: one.trained.best for seed, one in done.items()}
         views.insert(0, shared_views.seeds_view(by_seed, list(metrics)))
-        made["runs"] = [one.id for one, _ in done.values()]
+        made["runs"] = [one.run.id for one in done.values()]
         summary = f"{len(done)} seeds, best seed {best}: {summary}"
     return Result(
         summary=summary,

@@ -67,6 +67,93 @@ class Trained:
     seconds: float
 
 
+@dataclass
+class Training:
+    """A model and what it is trained on, ready for the first step; :func:`set_up` makes it.
+
+    Attributes
+    ----------
+    collection : CaptionedImages
+    splits : Splits
+    options : TrainOptions
+    model : CrossModalHashModel
+        Its weights as they are before the first step.
+    batches : Batches
+        Draws pictures and texts of the training part.
+    components : Tensor, float32, shape (n, image_components)
+        Of all pictures of the collection.
+    texts : TextTower or None
+        The frozen text tower.
+    text_features : ndarray, float32, shape (t, d), or None
+        Its features of the texts of ``batches``.
+    validation : Validation
+        Measures the model on the validation parts.
+    origin : Provenance
+        What its checkpoints say of where they come from.
+    random_state : Tensor
+        State of torch's random numbers before the first step, so that nothing that runs in between matters.
+    """
+
+    collection: CaptionedImages
+    splits: Splits
+    options: TrainOptions
+    model: CrossModalHashModel
+    batches: Batches
+    components: Tensor
+    texts: TextTower | None
+    text_features: NDArray[np.float32] | None
+    validation: Validation
+    origin: Provenance
+    random_state: Tensor
+
+
+def set_up(
+    collection: CaptionedImages,
+    splits: Splits,
+    features: NDArray[np.float32],
+    tower: str,
+    options: TrainOptions,
+    texts: TextTower | None = None,
+) -> Training:
+    """Make a model with the weights that the options' seed gives, and what its training needs.
+
+    The arguments are those of :func:`train`.
+    """
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    batches = Batches(collection, splits.train, options)
+    texts = (texts or text_tower(frozen)) if (frozen := frozen_texts(options)) else None
+    text_features = None if texts is None else texts.features(batches.texts.texts)
+    model = _model(features, splits, batches, options, texts, text_features)
+    components = model.components(torch.from_numpy(features))
+    validation = Validation(
+        collection, splits, components, options.lengths, texts, trained_languages(collection, options)
+    )
+    origin = Provenance(
+        tower=tower,
+        encoder=about_encoder(options.encoder),
+        text_tower="" if texts is None else texts.fingerprint,
+        languages=trained_languages(collection, options),
+        text_languages=() if texts is None else texts.languages,
+        data=collection.fingerprint,
+        split=splits.fingerprints["train"],
+        seed=options.seed,
+    )
+    return Training(
+        collection=collection,
+        splits=splits,
+        options=options,
+        model=model,
+        batches=batches,
+        components=components,
+        texts=texts,
+        text_features=text_features,
+        validation=validation,
+        origin=origin,
+        random_state=torch.get_rng_state(),
+    )
+
+
 def train(
     collection: CaptionedImages,
     splits: Splits,
@@ -103,27 +190,27 @@ def train(
         The frozen text tower, for example one that remembers the collection's texts; otherwise the one that
         the options name, which encodes every text here. Not used with ``text_tower="ngrams"``.
     """
+    return fit(set_up(collection, splits, features, tower, options, texts), run, progress)
+
+
+def fit(training: Training, run: Recorder, progress: OnProgress) -> Trained:
+    """Train a model that is set up; see :func:`train`."""
+    options, model, batches, components = (
+        training.options,
+        training.model,
+        training.batches,
+        training.components,
+    )
+    texts, text_features, validation, origin = (
+        training.texts,
+        training.text_features,
+        training.validation,
+        training.origin,
+    )
+    collection, splits = training.collection, training.splits
     torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
+    torch.set_rng_state(training.random_state)
     started = time.monotonic()
-    batches = Batches(collection, splits.train, options)
-    texts = (texts or text_tower(frozen)) if (frozen := frozen_texts(options)) else None
-    text_features = None if texts is None else texts.features(batches.texts.texts)
-    model = _model(features, splits, batches, options, texts, text_features)
-    components = model.components(torch.from_numpy(features))
-    validation = Validation(
-        collection, splits, components, options.lengths, texts, trained_languages(collection, options)
-    )
-    origin = Provenance(
-        tower=tower,
-        encoder=about_encoder(options.encoder),
-        text_tower="" if texts is None else texts.fingerprint,
-        languages=trained_languages(collection, options),
-        text_languages=() if texts is None else texts.languages,
-        data=collection.fingerprint,
-        split=splits.fingerprints["train"],
-        seed=options.seed,
-    )
     total = options.steps + options.refit_steps
     best: dict[str, float] = {}
     best_step, best_weights, since, step = 0, model.state_dict(), 0, 0
