@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from workbench.results.hits import Hit, SampleQuery, SearchResult
     from workbench.results.result import Metric, Result, Samples, View
     from workbench.runs.run import Run
-    from workbench.scope import JobScope, job_scope
+    from workbench.scope import JobScope, job_scope, start_job
     from workbench.search.searcher import Searcher
     from workbench.workspace import Workspace
 
@@ -119,6 +119,7 @@ _HOMES = {
     "job_scope": "scope",
     "panels": "",
     "show": "panels.results.show",
+    "start_job": "scope",
     "write_whole": "host.files",
 }
 
@@ -181,6 +182,7 @@ __all__ = [
     "job_scope",
     "panels",
     "show",
+    "start_job",
     "write_whole",
 ]
 

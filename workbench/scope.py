@@ -7,6 +7,8 @@
 
 Under a worker the scope is the queued job, and the worker decides how it ended. Run by hand or under plain
 papermill, the scope creates its own row and ends it itself.
+
+In a notebook of several steps the job spans its cells, from :func:`start_job` to ``job.end()``.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager
@@ -38,7 +39,9 @@ from workbench.jobs.floors import below_floor, check_floors
 from workbench.jobs.reporting import Reporter
 from workbench.jobs.workers import ATTEMPT, JOB
 from workbench.notebooks import bars
+from workbench.notebooks.cells import CellWatch, shell
 from workbench.notebooks.parameters import check_injected
+from workbench.notebooks.typed_options import given_options
 from workbench.results.result import Better, Metric, Result, plain_result
 from workbench.runs.run import Run
 from workbench.store import records
@@ -89,6 +92,9 @@ class JobScope:
         self._result: Result | None = None
         self._reporter: Reporter | None = None
         self._runs: list[Run] = []
+        self._over = False
+        self._watch: CellWatch | None = None
+        self._raised: BaseException | None = None
         self.adapter: BaseAdapter
         self.options: Any = None
 
@@ -119,7 +125,7 @@ class JobScope:
         JobCancelled
             The job was cancelled.
         """
-        self._entered()
+        self._going_on()
         assert self._reporter is not None  # noqa: S101  # made on entering
         self._reporter.say(float(done), None if total is None else float(total), str(message))
 
@@ -192,7 +198,7 @@ class JobScope:
         WrongState
             The job was taken over by another process.
         """
-        row, now = self._entered(), time.time()
+        row, now = self._going_on(), time.time()
         store = self.workspace.store
         if patiently(lambda: store.update_job(self.id, attempt=row.attempt, heartbeat_at=now)) is None:
             raise WrongState(f"job {self.id} was taken over by another process")
@@ -243,7 +249,7 @@ class JobScope:
         WrongState
             The job was taken over by another process.
         """
-        row = self._entered()
+        row = self._going_on()
         if not isinstance(result, Result):
             kind = f"{type(self.adapter).__name__}'s {self.type}"
             raise BadInput(f"{kind} must return a workbench.Result, got a {type(result).__name__}")
@@ -259,6 +265,45 @@ class JobScope:
         self._result = result
         return result
 
+    def end(self) -> None:
+        """End a job that :func:`start_job` started; a second call has no effect.
+
+        Raises
+        ------
+        BelowFloor
+            A metric of the result is below its minimum value.
+        """
+        if not self._over:
+            self.__exit__(None, None, None)
+
+    def _begin(self) -> Self:
+        """Start the job, to be ended by :meth:`end`, by a cell that fails, or with the kernel."""
+        self.__enter__()
+        self._watch = CellWatch(self._fail_in_cell, self._raise_in_cell, self._leave)
+        return self
+
+    def _fail_in_cell(self, error: BaseException, cell: int | None) -> None:
+        with contextlib.suppress(WorkbenchError):  # the cell's own error is what counts
+            self._close(error, cell)
+
+    def _leave_for_another(self) -> None:
+        """End a job whose notebook is begun again."""
+        if self._row is not None and not self._over:
+            self._leave()
+
+    def _raise_in_cell(self, error: BaseException) -> None:
+        self._raised = error
+        if isinstance(error, JobCancelled):  # asked for by somebody; the others a person may mend
+            self._fail_in_cell(error, _cell())
+
+    def _leave(self) -> None:
+        """End the job because its notebook does, without having come to its end."""
+        error = None
+        if self._result is None:
+            error = self._raised or JobCancelled(self.id, "its notebook was closed")
+        with contextlib.suppress(WorkbenchError):
+            self._close(error, None)
+
     def __enter__(self) -> Self:
         row = self._attach() or self._begin_by_hand()
         self._row = row
@@ -269,11 +314,18 @@ class JobScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._over:
+            self._close(error, _cell())
+
+    def _close(self, error: BaseException | None, cell: int | None) -> None:
         below = None if error is not None else below_floor(self._result, self._entered().floors)
+        self._over = True
+        if self._watch is not None:
+            self._watch.stop()
         try:
             assert self._reporter is not None  # noqa: S101
             self._reporter.stop()
-            self._end(error or below)
+            self._end(error or below, cell)
         except WorkbenchError as refusal:
             if error is None:
                 raise
@@ -290,6 +342,14 @@ class JobScope:
                 "the job has not started", hint="Use it in a with statement: with wb.job_scope(…) as job"
             )
         return self._row
+
+    def _going_on(self) -> records.JobRecord:
+        row = self._entered()
+        if self._over:
+            raise WrongState(
+                f"job {row.id} has ended", hint="Run the notebook from its first cell for another job."
+            )
+        return row
 
     def _attach(self) -> records.JobRecord | None:
         """Return the job that a worker runs this notebook for; None if run by hand."""
@@ -340,7 +400,7 @@ class JobScope:
         )
         return self.workspace.store.add_job(row)
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, error: BaseException | None, cell: int | None) -> None:
         store, row = self.workspace.store, self._entered()
         cancelled = isinstance(error, (JobCancelled, KeyboardInterrupt))
         status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
@@ -350,7 +410,7 @@ class JobScope:
             if run.refresh().status == "running":
                 run.finish(status, error)
         problem = (
-            None if error is None else {"cell": _cell(), "type": type(error).__name__, "message": str(error)}
+            None if error is None else {"cell": cell, "type": type(error).__name__, "message": str(error)}
         )
         if self._attached:
             # The worker decides how the job ended, from the runner's exit code; this only records the error.
@@ -400,6 +460,59 @@ def job_scope(
     return JobScope(type, adapter, options, workspace=workspace, fail_below=fail_below)
 
 
+def start_job(
+    type: str,  # noqa: A002
+    adapter: str | BaseAdapter | None = None,
+    names: Mapping[str, Any] | None = None,
+) -> JobScope:
+    """Start the job of a notebook that consists of steps, and return it; ``job.end()`` ends it.
+
+    As with :func:`job_scope`, it is the queued job under a worker, and a new job otherwise. Where nobody sits
+    at the notebook, a cell that fails ends the job as failed; a person may run the cell again. A job that has
+    no result when its kernel ends was cancelled, or failed with the last error.
+
+    Parameters
+    ----------
+    type : str
+        The job's type.
+    adapter : str or BaseAdapter, optional
+        The notebook's adapter; default: the only one installed.
+    names : mapping, optional
+        The names of the notebook's parameters cell: ``globals()``. Those of the adapter's options set them,
+        beside ``options`` (JSON object), ``workspace`` and ``fail_below``, see :func:`job_scope`. A job that
+        an earlier run of the same cell started there, as ``job``, is ended first.
+
+    Raises
+    ------
+    BadOptions
+        An option is invalid, or given twice, or a parameter was injected that the notebook does not declare.
+    BadInput
+        The parameter ``adapter`` names another adapter.
+
+    Examples
+    --------
+    >>> job = start_job("train", "toy", globals())               # doctest: +SKIP
+    >>> job.finish(job.adapter.train(job.options, job))          # doctest: +SKIP
+    >>> job.end()                                                # doctest: +SKIP
+    """
+    given = dict(names or {})
+    check_injected(_cells())
+    earlier = given.get("job")
+    if isinstance(earlier, JobScope):
+        earlier._leave_for_another()
+    family = adapter if isinstance(adapter, BaseAdapter) else get_adapter(adapter or None)
+    other = given.get("adapter") or family.name
+    if other != family.name:
+        raise BadInput(
+            f"this notebook runs jobs of adapter {family.name!r}, not of {shown(other)}",
+            hint="Submit the job instead (workbench jobs submit), or write a notebook with wb.job_scope.",
+        )
+    options = given_options(family.options(type), given)
+    floors = given.get("fail_below") or None
+    scope = JobScope(type, family, options, workspace=given.get("workspace") or None, fail_below=floors)
+    return scope._begin()
+
+
 def _options(given: Any) -> Any:
     if not isinstance(given, str):
         return given
@@ -416,19 +529,11 @@ def _options(given: Any) -> Any:
 
 def _cell() -> int | None:
     """Return the number of the running notebook cell, or None outside IPython."""
-    shell = _shell()
-    return None if shell is None else int(shell.execution_count)
+    ipython = shell()
+    return None if ipython is None else int(ipython.execution_count)
 
 
 def _cells() -> list[str]:
     """Return the sources of the cells that were executed so far; none outside IPython."""
-    shell = _shell()
-    return [] if shell is None else [str(source) for source in shell.user_ns.get("In", ())]
-
-
-def _shell() -> Any:
-    if "IPython" not in sys.modules:
-        return None
-    from IPython import get_ipython
-
-    return get_ipython()
+    ipython = shell()
+    return [] if ipython is None else [str(source) for source in ipython.user_ns.get("In", ())]

@@ -146,6 +146,18 @@ class VlmQuantization(PictureTextFamily):
             return [SampleQuery(text, language) for text, language in EMOJI_SAMPLES]
         return super().sample_queries(index)
 
+    def notebooks(self) -> Mapping[str, Path]:
+        """Return the notebooks of the three jobs, each a sequence of steps."""
+        if self.name != VlmQuantization.name:
+            return {}  # a family that extends this one; they start jobs of this one
+        from adapters.vlm_quantization.notebooks import job_notebooks
+
+        return job_notebooks()
+
+    def notebook(self, task: str, options: Mapping[str, Any]) -> Path | None:
+        """Return the notebook of a job; one that takes over a checkpoint has other steps than a training."""
+        return None if options.get("from_checkpoint") else super().notebook(task, options)
+
     def template(self) -> Path:
         """Return the starter files of a picture-text family."""
         return Path(__file__).parent / "template"

@@ -243,6 +243,28 @@ class BaseAdapter:
         """
         raise NotSupported(self.name, "demo")
 
+    def notebooks(self) -> Mapping[str, Path]:
+        """Return notebooks of the adapter's own that execute its jobs, by job type.
+
+        The generic notebooks execute the other types: one cell that calls the method above. A notebook of
+        one's own starts with :func:`workbench.start_job` and has the steps in cells, so that a person can
+        read and change them; its parameters cell names each option, and ``workbench notebooks sync`` writes
+        that cell from the schema. The files belong to the adapter's package.
+        """
+        return {}
+
+    def notebook(self, task: str, options: Mapping[str, Any]) -> Path | None:
+        """Return the notebook that executes one job, or None: the generic one. Default: of :meth:`notebooks`.
+
+        Parameters
+        ----------
+        task : str
+            The job's type.
+        options : mapping
+            Its options, checked, as plain JSON values.
+        """
+        return self.notebooks().get(task)
+
     def template(self) -> Path | None:
         """Return a folder of starter files for a family made of this one's parts, or None.
 

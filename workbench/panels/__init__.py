@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from workbench.panels.compare.panel import ComparePanel
     from workbench.panels.jobs.panel import JobsPanel
     from workbench.panels.results.html import figure
+    from workbench.panels.results.live import LiveCurves
     from workbench.panels.results.panel import ResultsComparePanel
     from workbench.panels.results.plots import save_figures
     from workbench.panels.results.show import render_html, show
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "ComparePanel": "compare.panel",
     "JobsPanel": "jobs.panel",
+    "LiveCurves": "results.live",
     "ResultsComparePanel": "results.panel",
     "SearchPanel": "search.panel",
     "figure": "results.html",
@@ -34,6 +36,7 @@ _MODULES = {
 __all__ = [
     "ComparePanel",
     "JobsPanel",
+    "LiveCurves",
     "ResultsComparePanel",
     "SearchPanel",
     "figure",

@@ -21,7 +21,7 @@ from adapters.vlm_quantization.towers.features import picture_features, remember
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, image_tower, text_tower
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.validation import DECIDING
-from workbench import Result, View
+from workbench import BadInput, Result, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,10 +122,15 @@ def open_data(options: TrainOptions, job: JobContext) -> TrainingData:
     Raises
     ------
     workbench.BadInput
-        The collection is unusable, or has no captions.
+        The collection is unusable, or has no captions; or a checkpoint is to be taken over.
     LeakageError
         A picture is in two parts.
     """
+    if options.from_checkpoint:
+        raise BadInput(
+            "from_checkpoint takes a model over, which has other steps than a training",
+            hint="Submit it as a job: workbench jobs submit train --option from_checkpoint=FILE",
+        )
     cache = job.workspace.cache
     collection = open_collection(options.collection, cache_dir=cache, progress=job.progress)
     refuse_without_captions(collection)

@@ -67,10 +67,16 @@ class _Runner:
         work: dict[str, Any] = json.loads(line)
         os.environ.update(work["environment"])
         crash_point("runner-began")
+        try:
+            source, parameters = _notebook(work)
+        except Exception as error:  # an adapter may raise anything
+            traceback.print_exc()
+            self._fail(None, type(error).__name__, str(error))
+            return FAILED
         self._execution = execution.Execution(
-            source=Path(work["source"]),
+            source=source,
             output=Path(work["output"]),
-            parameters=work["parameters"],
+            parameters=parameters,
             log=Path(work["log"]),
             runtime=Path(work["runtime"]),
             cwd=Path(work["cwd"]) if work["cwd"] else None,
@@ -96,6 +102,18 @@ class _Runner:
     def _fail(self, cell: int | None, kind: str, message: str) -> None:
         # Short enough to fit the pipe's buffer; the notebook has the full message.
         self.report({"failure": {"cell": cell, "type": kind[:200], "message": message[:8000]}})
+
+
+def _notebook(work: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Return the notebook to execute and its parameters: the user's own, or that of the job's type."""
+    if work["source"]:
+        return Path(work["source"]), work["parameters"]
+    from workbench.adapter.registry import get_adapter
+    from workbench.notebooks import shipped
+
+    job = work["job"]
+    source = shipped.job_notebook(job["type"], get_adapter(job["adapter"]), job["options"])
+    return source, shipped.job_parameters(source, job["adapter"], job["options"], Path(work["workspace"]))
 
 
 def main() -> int:

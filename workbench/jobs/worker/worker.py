@@ -35,7 +35,6 @@ from workbench.jobs.worker.attempt import Runner, Seldom
 from workbench.jobs.worker.former import FormerWorkers
 from workbench.jobs.worker.keeper import Keeper
 from workbench.jobs.worker.runner import INTERRUPTED
-from workbench.notebooks import shipped
 from workbench.notebooks.output import NOTE_FILE, OUTPUT_FILE
 from workbench.notebooks.saving import sign_if_ours
 from workbench.store import records
@@ -281,18 +280,18 @@ class Worker:
             )
         runtime = processes.runtime_folder(runner.token)
         runtime.mkdir(mode=0o700)
+        source, parameters = "", {}  # those of an adapter's job are for the runner: no adapter is loaded here
         if job.source:
             queue.check_folder(job.cwd, job.source)
-            source = queue.whole_source(self.home, job.source_sha256)
+            source = str(queue.whole_source(self.home, job.source_sha256))
             parameters = restored(job.options)
-        else:
-            source = shipped.job_notebook(job.type)
-            parameters = {"adapter": job.adapter, "options": job.options, "workspace": str(self.home.path)}
         environment = {HOME: str(self.home.path), workers.JOB: str(job.id), workers.ATTEMPT: str(job.attempt)}
         if self.home.database_url:
             environment[DATABASE_URL] = self.home.database_url
         return {
-            "source": str(source),
+            "source": source,
+            "job": {"type": job.type, "adapter": job.adapter, "options": job.options},
+            "workspace": str(self.home.path),
             "output": str(output),
             "parameters": parameters,
             "log": str(log),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from workbench.errors import BadInput
 from workbench.panels.results.html import explanation_html, result_html
 from workbench.results.explanation import Explanation
-from workbench.results.result import Result
+from workbench.results.result import Result, View
 from workbench.text import short_number
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def render_html(result: Result | ResultsComparison | Explanation) -> str:
     )
 
 
-def show(result: Result | ResultsComparison | Explanation) -> None:
-    """Display a result, several side by side, or an explanation, in a notebook.
+def show(result: Result | ResultsComparison | Explanation | View | Sequence[View]) -> None:
+    """Display a result, several side by side, an explanation, or views alone, in a notebook.
 
     Raises
     ------
@@ -47,6 +48,13 @@ def show(result: Result | ResultsComparison | Explanation) -> None:
     """
     from IPython.display import display
 
+    if isinstance(result, View):
+        result = Result(views=[result])
+    elif isinstance(result, Sequence):
+        views = [view for view in result if isinstance(view, View)]
+        if len(views) < len(result):
+            raise BadInput("only a Result, or views alone, can be shown", hint="A view is a wb.View.")
+        result = Result(views=views)
     display(_Shown(result))  # type: ignore[no-untyped-call]
 
 
@@ -59,7 +67,8 @@ class _Shown:
             self._text = repr(result)
             return
         metrics = (f"{name} = {short_number(value)}" for name, value in sorted(result.metrics.items()))
-        lines = [result.summary, *metrics]
+        titles = () if result.metrics or result.summary else (view.title for view in result.views)
+        lines = [result.summary, *metrics, *titles]
         self._text = "\n".join(line for line in lines if line) or "a result with nothing to show"
 
     def __repr__(self) -> str:
