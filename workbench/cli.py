@@ -23,6 +23,7 @@ from workbench.commands import (
     index,
     jobs,
     new,
+    notebooks,
     runs,
     search,
     serve,
@@ -47,7 +48,22 @@ _OF_THE_SYSTEM = frozenset(
 )
 
 #: In the order of the help.
-FAMILIES = (demo, data, jobs, worker, runs, imports, search, explain, index, serve, doctor, new, completion)
+FAMILIES = (
+    demo,
+    data,
+    jobs,
+    worker,
+    runs,
+    imports,
+    search,
+    explain,
+    index,
+    serve,
+    doctor,
+    new,
+    notebooks,
+    completion,
+)
 
 
 def make_parser() -> Parser:

@@ -163,6 +163,10 @@ DOCUMENTS: Mapping[str, Shape] = {
         "passed_over": "object",
         "notes": ["text"],
     },
+    "notebooks sync": {
+        "adapter": "text",
+        "notebooks": [{"type": "text", "path": "text", "changed": "true or false"}],
+    },
     "new adapter": {"name": "text", "folder": "text", "files": ["text"]},
     "completion": {"shell": "text", "script": "text"},
 }

@@ -82,7 +82,7 @@ def parameters_cell(schema: type[BaseModel], adapter: str, *, floors: bool = Fal
             assigned += f" = {_literal(about.get('default'))}"
         elif ":" not in assigned:
             assigned += ": object"  # a bare name would be an expression
-        lines.append(_with_comment(assigned, _comment(about, required=name in required)))
+        lines.append(_with_comment(assigned, _comment(name, about, required=name in required)))
     named = "\n".join(lines)
     tail = _TAIL.format(adapter=json.dumps(adapter)) + (_FLOORS if floors else "")
     return _HEAD.format(adapter=adapter) + (f"{named}\n\n" if named else "\n") + tail.rstrip("\n")
@@ -247,8 +247,10 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-def _comment(about: Mapping[str, Any], *, required: bool) -> str:
+def _comment(name: str, about: Mapping[str, Any], *, required: bool) -> str:
     title, description = str(about.get("title", "")), str(about.get("description", ""))
+    if title.lower() == name.replace("_", " ").lower():
+        title = ""  # it says no more than the name
     parts = [" ".join(part.split()) for part in (title, description)]
     allowed = _choices(about)
     if allowed and not all(choice in description for choice in allowed):

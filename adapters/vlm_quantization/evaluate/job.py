@@ -151,7 +151,8 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
     model = load_model(options, job, family)
     data = open_test(model, options, job, family)
     measured = measure(model, data, options, job, family)
-    return evaluation_result(model, data, measured, options, job)
+    report = write_report(model, data, measured, options, job)
+    return evaluation_result(model, data, measured, report, options, job)
 
 
 def load_model(options: FamilyEvalOptions, job: JobContext, family: Family) -> ModelUnderTest:
@@ -243,31 +244,52 @@ def measure(
     return Measured(measured, metrics, by_seed, words)
 
 
-def evaluation_result(
+def write_report(
     model: ModelUnderTest,
     data: TestData,
     measured: Measured,
     options: FamilyEvalOptions,
     job: JobContext,
-) -> Result:
-    """Write the report: the result with its views, from the summary to the run card."""
-    collection, tested, metrics = data.collection, data.tested, measured.metrics
-    run, origin, overlap = model.run, model.origin, data.overlap
+) -> dict[str, list[View]]:
+    """Return the sections of the report with their views, from ``"summary"`` to ``"run card"``."""
+    collection, tested, overlap = data.collection, data.tested, data.overlap
     with _shares(job, options, len(model.others))("report"):
-        views = _views(
+        sections = _sections(
             tested.collection,
             measured.tasks,
-            metrics,
+            measured.metrics,
             measured.by_seed,
             measured.words,
             options,
             job.progress,
         )
-        views += duplicate_views(collection, tested.collection, overlap)
-    views += [
+        sections["run card"] = duplicate_views(collection, tested.collection, overlap)
+    sections["run card"] += [
         leakage_view(data.checked, data.splits, overlap_rows(tested, overlap), accepted=len(overlap.equal)),
-        run_card(run, options, origin, collection, data.measured_on, tested, is_own=data.is_own),
+        run_card(
+            model.run,
+            options,
+            model.origin,
+            collection,
+            data.measured_on,
+            tested,
+            is_own=data.is_own,
+        ),
     ]
+    return sections
+
+
+def evaluation_result(
+    model: ModelUnderTest,
+    data: TestData,
+    measured: Measured,
+    report: Mapping[str, Sequence[View]],
+    options: FamilyEvalOptions,
+    job: JobContext,
+) -> Result:
+    """Return the result of the job: the metrics with the whole report."""
+    collection, tested, metrics = data.collection, data.tested, measured.metrics
+    run, origin, overlap = model.run, model.origin, data.overlap
     last = max(options.ks)
     at = next((n for way in options.directions if (n := f"{way}/R@{last}@128") in metrics), "")
     starts = tuple(f"{way}/{name}@" for way in options.directions for name in (f"R@{last}", "mAP"))
@@ -276,7 +298,7 @@ def evaluation_result(
         summary=f"{_summary(at, metrics)} (run {run.id}{where}){left_out(tested.collection)}",
         metrics=dict(metrics),
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
-        views=views,
+        views=[view for views in report.values() for view in views],
         made={"run": run.id, "checkpoint": options.checkpoint},
         warnings=[
             *_unknown_training(origin.taken_from),
@@ -398,7 +420,7 @@ def _summary(name: str, metrics: Mapping[str, float]) -> str:
 # --- the report ---------------------------------------------------------------------------------------------
 
 
-def _views(
+def _sections(
     collection: CaptionedImages,
     measured: Sequence[Task],
     metrics: Mapping[str, float],
@@ -406,26 +428,26 @@ def _views(
     words: Mapping[str, str],
     options: FamilyEvalOptions,
     progress: Callable[..., None],
-) -> list[View]:
+) -> dict[str, list[View]]:
     name = f"R@{max(options.ks)}"
-    parts: list[Callable[[], View | list[View]]] = [
-        lambda: tables.summary(measured, metrics, options.ks),
-        lambda: seeds_view(by_seed, _claims(metrics, name)) if len(by_seed) > 1 else [],
-        lambda: tables.retrieval_tables(measured, options.ks, options.protocol),
-        lambda: curves.length_curves(measured, name),
-        lambda: curves.retention_curves(measured, name),
-        lambda: tables.ties_table(measured, options.ks),
-        lambda: against_baselines.baseline_views(measured, name, words),
-        lambda: curves.precision_recall_views(measured),
-        lambda: health.health_views(measured),
-        lambda: worst_views(collection, measured, options.worst),
+    parts: list[tuple[str, Callable[[], View | list[View]]]] = [
+        ("summary", lambda: tables.summary(measured, metrics, options.ks)),
+        ("summary", lambda: seeds_view(by_seed, _claims(metrics, name)) if len(by_seed) > 1 else []),
+        ("summary", lambda: tables.retrieval_tables(measured, options.ks, options.protocol)),
+        ("by length", lambda: curves.length_curves(measured, name)),
+        ("by length", lambda: curves.retention_curves(measured, name)),
+        ("by length", lambda: tables.ties_table(measured, options.ks)),
+        ("baselines", lambda: against_baselines.baseline_views(measured, name, words)),
+        ("diagnostics", lambda: curves.precision_recall_views(measured)),
+        ("diagnostics", lambda: health.health_views(measured)),
+        ("worst queries", lambda: worst_views(collection, measured, options.worst)),
     ]
-    views: list[View] = []
-    for done, part in enumerate(parts):
+    sections: dict[str, list[View]] = {}
+    for done, (section, part) in enumerate(parts):
         progress(done, len(parts), "writing the report")
         made = part()
-        views += made if isinstance(made, list) else [made]
-    return views
+        sections.setdefault(section, []).extend(made if isinstance(made, list) else [made])
+    return sections
 
 
 def _claims(metrics: Mapping[str, float], name: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization import views as shared_views
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
+    from adapters.vlm_quantization.evaluate.subject import Subject
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.towers.tower import TextTower
     from adapters.vlm_quantization.train.train import Trained, Training
@@ -240,6 +242,29 @@ def training_result(
     return result
 
 
+def best_on_validation(
+    data: TrainingData, inputs: TrainingInputs, runs: Mapping[int, TrainedRun]
+) -> tuple[Subject, CaptionedImages, NDArray[np.int64]]:
+    """Return the best model with the pictures of the collection, the collection, and the validation rows.
+
+    Without a validation part the rows are those of the training part.
+    """
+    import numpy as np
+
+    from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.evaluate.subject import FromFeatures
+
+    encoder = HashEncoder.load(Path(runs[_best_seed(runs)].run.checkpoint(BEST)))
+    parts = data.splits
+    rows = np.concatenate([parts.val_drawings, parts.val_concepts, parts.val])
+    rows = np.sort(rows) if len(rows) else parts.train
+    return FromFeatures(encoder, inputs.features), data.collection, rows
+
+
+def _best_seed(runs: Mapping[int, TrainedRun]) -> int:
+    return max(runs, key=lambda seed: runs[seed].trained.best.get(DECIDING, 0.0))
+
+
 def encoder_notes(about: Mapping[str, Any]) -> list[str]:
     """Return sentences about an encoder of one's own: its library, and how near OpenVINO is to torch."""
     if not about:
@@ -278,7 +303,7 @@ def _trained(
     job: JobContext,
 ) -> Result:
     """Return the result: the run, or with several seeds, all runs and the best one on validation."""
-    best = max(done, key=lambda seed: done[seed].trained.best.get(DECIDING, 0.0))
+    best = _best_seed(done)
     run, trained = done[best].run, done[best].trained
     metrics = trained.best
     headline = metrics.get("val/R@10@128")
