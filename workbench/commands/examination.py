@@ -456,6 +456,14 @@ def _notebooks(installation: _Installation) -> Iterator[Problem]:
             shipped.job_notebook(kind)
         except WorkbenchError as error:
             yield Problem("broken", "notebooks", error.message, error.help)
+    for name in adapters():
+        try:
+            shipped.own_notebooks(get_adapter(name))
+        except AdapterBroken as error:
+            if "notebook" in error.cause:  # what else is wrong with it is said above
+                yield Problem("broken", "notebooks", error.message, error.help)
+        except WorkbenchError as error:
+            yield Problem("broken", "notebooks", error.message, error.help)
 
 
 #: The checks, in this order.

@@ -34,6 +34,11 @@ def notebooks_folder() -> Path:
     return checkout if (package.parent / "pyproject.toml").is_file() else package / "_notebooks"
 
 
+def generic_folder() -> Path:
+    """Return the folder of the notebooks that execute the jobs of any adapter."""
+    return Path(__file__).with_name("generic")
+
+
 def job_notebook(
     type: str,  # noqa: A002
     adapter: BaseAdapter | None = None,
@@ -53,7 +58,7 @@ def job_notebook(
         return _existing(own, adapter)
     if type not in JOB_NOTEBOOKS:
         raise NotFound(f"no notebook for job type {type!r}; known types: {', '.join(JOB_NOTEBOOKS)}")
-    path = Path(__file__).with_name("generic") / JOB_NOTEBOOKS[type]
+    path = generic_folder() / JOB_NOTEBOOKS[type]
     if not path.is_file():
         raise NotFound(f"the notebook {path} is missing", hint="Reinstall the package.")
     return path

@@ -290,8 +290,17 @@ def test_missing_or_failing_adapters_are_broken(
 def test_missing_notebooks_are_broken(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(shipped, "notebooks_folder", lambda: tmp_path)
+    monkeypatch.setattr(shipped, "generic_folder", lambda: tmp_path)
     assert len(problems_of(workspace, "notebooks")) == len(shipped.JOB_NOTEBOOKS)
+
+
+def test_a_missing_notebook_of_an_adapter_is_broken(
+    workspace: wb.Workspace, toy: wb.BaseAdapter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(type(toy), "notebooks", lambda _: {"eval": tmp_path / "gone.ipynb"})
+    problem = only(workspace, "notebooks")
+    assert problem.level == "broken"
+    assert "gone.ipynb of adapter 'toy' is missing" in problem.message
 
 
 def test_a_check_that_raises_does_not_stop_the_others(

@@ -338,6 +338,7 @@ def test_the_notebooks_of_an_installed_package_lie_inside_it(
     package = tmp_path / "site-packages" / "workbench"
     (package.parent / "notebooks").mkdir(parents=True)  # somebody else's
     monkeypatch.setattr(shipped, "__file__", str(package / "notebooks" / "shipped.py"))
+    assert shipped.generic_folder() == package / "notebooks" / "generic"
     assert shipped.notebooks_folder() == package / "_notebooks"
     with pytest.raises(wb.NotFound, match="Reinstall"):
         shipped.job_notebook("eval")

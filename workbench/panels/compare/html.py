@@ -81,7 +81,8 @@ def page_html(
     return f'<div class="wb-result">{result_style()}{body}</div>'
 
 
-def _mark(slot: int) -> str:
+def line_mark(slot: int) -> str:
+    """Return a piece of the line in a slot, for beside its name."""
     dash = (
         f' stroke-dasharray="{_DASHES[slot // len(SERIES_COLOURS) % 3]}"'
         if slot >= len(SERIES_COLOURS)
@@ -96,7 +97,7 @@ def _mark(slot: int) -> str:
 
 def _run_heads(comparison: Comparison, slots: Sequence[int], shown: int) -> list[str]:
     return [
-        f"{_mark(slot)}{escape(run_label(run))}"
+        f"{line_mark(slot)}{escape(run_label(run))}"
         for run, slot in zip(comparison.runs[:shown], slots, strict=False)
     ]
 

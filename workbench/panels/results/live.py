@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BadInput
 from workbench.notebooks.cells import shell
-from workbench.panels.results.html import result_html
-from workbench.results.result import Result, View, fits
+from workbench.results.result import fits
 from workbench.text import short_number, shown
 
 if TYPE_CHECKING:
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 #: Least seconds between two drawings, and most of the time that drawing may take, as a share.
 SECONDS, SHARE = 2.0, 0.05
 
-#: Most points that are drawn of a curve; of longer ones evenly spread points.
-MOST_POINTS = 400
+#: Maximum number of curves in a plot.
+CURVES = 10
+
+#: The points of each metric, (step, value) in the order logged, by plot.
+Plots = dict[str, dict[str, list[tuple[int, float]]]]
 
 
 class LiveCurves:
@@ -58,13 +61,24 @@ class LiveCurves:
         self._due = 0.0
         self._handle: Any = None
 
+    @property
+    def plots(self) -> Plots:
+        """The points by title and metric, as last read; plots without a point are left out."""
+        out: Plots = {}
+        for title, patterns in self._plots.items():
+            for name, points in self._points.items():
+                if points and any(fits(name, pattern) for pattern in patterns):
+                    out.setdefault(title, {})[name] = points
+        return out
+
     def __call__(self, run: Run) -> None:
         """Draw the run's curves if it is time to; nothing outside of a notebook."""
         if shell() is None:
             return
         ended = run.status != "running"
         if run.id != self._run_id:  # a run of its own has a drawing of its own
-            self._run_id, self._points, self._counts, self._handle, self._due = run.id, {}, {}, None, 0.0
+            self._run_id, self._points, self._counts, self._handle = run.id, {}, {}, None
+            self._due = time.monotonic() + SECONDS
         began = time.monotonic()
         if began < self._due and not ended:
             return
@@ -72,19 +86,6 @@ class LiveCurves:
         self._show(run)
         now = time.monotonic()
         self._due = now + max(SECONDS, (now - began) / SHARE)
-
-    def views(self) -> list[View]:
-        """Return the plots as they are now, those without a point left out."""
-        out = []
-        for title, patterns in self._plots.items():
-            lines = {
-                name: points
-                for name, points in self._points.items()
-                if points and any(fits(name, pattern) for pattern in patterns)
-            }
-            if lines:
-                out.append(_curve(title, lines))
-        return out
 
     def _read(self, run: Run) -> None:
         """Read what was logged since the last time."""
@@ -98,57 +99,58 @@ class LiveCurves:
     def _show(self, run: Run) -> None:
         from IPython.display import display
 
-        drawn = _Drawn(run.name, self.views())
+        drawn = _Drawn(run.name, self.plots)
         if self._handle is None:
             self._handle = display(drawn, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self._handle.update(drawn)
 
 
-def _curve(title: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> View:
-    thinned = {name: dict(_thinned(points)) for name, points in lines.items()}
-    steps = sorted({step for points in thinned.values() for step in points})
-    return View(
-        kind="curve",
-        title=title,
-        data={
-            "x_label": "step",
-            "y_label": "",
-            "x": steps,
-            "x_scale": "linear",
-            "series": [
-                {"name": name, "y": [_finite(points.get(step)) for step in steps], "connect": True}
-                for name, points in thinned.items()
-            ],
-        },
-    )
-
-
-def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return at most :data:`MOST_POINTS` points, evenly spread, the last one among them."""
-    every = -(-len(points) // MOST_POINTS)
-    return list(points[:: every or 1]) + ([points[-1]] if every > 1 else [])
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and abs(value) < float("inf") else None
-
-
 class _Drawn:
-    """A drawing with its words for where no HTML is shown."""
+    """A drawing, with its words for where no HTML is shown."""
 
-    def __init__(self, name: str, views: Sequence[View]) -> None:
+    def __init__(self, name: str, plots: Plots) -> None:
         self._name = name
-        self._views = views
+        self._plots = plots
 
     def __repr__(self) -> str:
-        lasts = []
-        for view in self._views:
-            for series in view.data["series"]:
-                values = [value for value in series["y"] if value is not None]
-                lasts += [f"{series['name']} {short_number(values[-1])}"] if values else []
+        lasts = [
+            f"{name} {short_number(points[-1][1])}"
+            for lines in self._plots.values()
+            for name, points in lines.items()
+        ]
         return f"{self._name}: {', '.join(lasts) or 'nothing logged yet'}"
 
     def _repr_html_(self) -> str:
-        summary = "" if self._views else f"{self._name}: nothing logged yet"
-        return result_html(Result(summary=summary, views=list(self._views)))
+        from workbench.panels.results.html import result_style
+
+        charts = "".join(_chart(title, lines) for title, lines in self._plots.items())
+        if not charts:
+            charts = f'<p class="wb-none">{escape(self._name)}: nothing logged yet</p>'
+        return f'<div class="wb-result">{result_style()}<div class="wb-charts">{charts}</div></div>'
+
+
+def _chart(title: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Return one plot with the last value of each curve below it."""
+    import numpy as np
+
+    from workbench.compare.curves import Line
+    from workbench.panels.compare.html import chart_svg, line_mark
+    from workbench.panels.results.plots import svg_image
+
+    shown_lines = dict(list(lines.items())[:CURVES])
+    curves = []
+    for points in shown_lines.values():
+        x, y = np.array(points, dtype=np.float64).T
+        curves.append(Line((0,), x, y))
+    svg = chart_svg(title, curves, range(len(curves)))
+    image = svg_image(svg, f"curves of {title}", 540) if svg else '<p class="wb-none">No finite value.</p>'
+    keys = " &emsp; ".join(
+        f"{line_mark(slot)}{escape(name)} {escape(short_number(points[-1][1]))}"
+        for slot, (name, points) in enumerate(shown_lines.items())
+    )
+    more = f" &emsp; and {len(lines) - CURVES} more" if len(lines) > CURVES else ""
+    return (
+        f'<section class="wb-view"><h3>{escape(title)}</h3>{image}'
+        f'<p class="wb-note">{keys}{more}</p></section>'
+    )
