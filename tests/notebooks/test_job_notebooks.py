@@ -73,6 +73,20 @@ def test_train_leaves_a_run(home: Path) -> None:
         assert workspace.run(done.result.made["run"]).summary["val/R@10"]["count"] == 3
 
 
+def test_the_steps_of_the_notebook_give_the_weights_of_one_call(home: Path) -> None:
+    done = job(home, "train")
+    with wb.Workspace(home) as workspace:
+        by_steps = workspace.run(done.result.made["run"])
+        with wb.job_scope("train", ADAPTER, done.options, workspace=workspace) as scope:
+            result = scope.finish(scope.adapter.train(scope.options, scope))
+        at_once = workspace.run(result.made["run"])
+        assert result.metrics == done.result.metrics
+        for name in ("best.safetensors", "refit.safetensors"):
+            one, other = (Path(run.checkpoint(name)).read_bytes() for run in (by_steps, at_once))
+            assert one == other
+        at_once.delete()  # jobs below take the newest run
+
+
 def test_evaluate_under_nbval_leaves_a_result(home: Path) -> None:
     nbval("evaluate", home, {})
     done = job(home, "eval")
@@ -87,12 +101,10 @@ def test_build_index_under_nbval_leaves_an_index(home: Path) -> None:
         assert len(workspace.open_search("도형").by_text("red circle", k=3)) == 3
 
 
-def papermill_by_hand(
-    home: Path, options: str, fail_below: str = "", *more: str
-) -> subprocess.CompletedProcess[str]:
+def papermill_by_hand(home: Path, **parameters: str) -> subprocess.CompletedProcess[str]:
     command = [shutil.which("papermill", path=str(Path(sys.executable).parent)) or "papermill"]
-    words = ["-p", "adapter", ADAPTER, "-p", "options", options, "-p", "workspace", str(home)]
-    words += ["-p", "fail_below", fail_below, *more]
+    words = [f"-p {name} {value}".split(" ", 2) for name, value in parameters.items()]
+    words = [word for three in [*words, ["-p", "workspace", str(home)]] for word in three]
     return subprocess.run(
         [*command, str(NOTEBOOKS / "evaluate.ipynb"), str(home / "out.ipynb"), "--no-progress-bar", *words],
         capture_output=True,
@@ -103,7 +115,9 @@ def papermill_by_hand(
 
 
 def test_papermill_by_hand_holds_a_result_to_its_floor(home: Path) -> None:
-    done = papermill_by_hand(home, '{"ks": [10], "flags": false}', fail_below='{"t2i/R@10@128": 1.01}')
+    done = papermill_by_hand(
+        home, options='{"ks": [10]}', worst="0", baselines="False", fail_below='{"t2i/R@10@128": 1.01}'
+    )
     assert done.returncode != 0
     assert re.search(r"BelowFloor: .*t2i/R@10@128.*1\.01", done.stderr)
     row = job(home, "eval")
@@ -112,10 +126,12 @@ def test_papermill_by_hand_holds_a_result_to_its_floor(home: Path) -> None:
 
 
 def test_papermill_by_hand_leaves_the_same_records(home: Path) -> None:
-    done = papermill_by_hand(home, '{"ks": [1, 10], "flags": false}')
+    done = papermill_by_hand(home, run="1", protocol="dcmh", ks="[1, 10]", flags="False")
     assert done.returncode == 0, done.stderr[-3000:]
     row = job(home, "eval")
-    assert (row.status, row.options["ks"], row.options["flags"]) == ("succeeded", [1, 10], False)
+    assert row.status == "succeeded"
+    set_by_name = {"run": 1, "protocol": "dcmh", "ks": [1, 10], "flags": False}
+    assert {name: row.options[name] for name in set_by_name} == set_by_name
     assert "retrieval_table" in {view.kind for view in row.result.views}
     # the report is the executed notebook, and its plots are saved as files of the job
     report = "".join(
@@ -132,21 +148,21 @@ def test_papermill_by_hand_leaves_the_same_records(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "more", "says"),
+    ("parameters", "says"),
     [
-        ('{"run": 99}', (), "no run 99"),
-        ("{}", ("-p", "fail_belw", '{"t2i/R@10@128": 0.99}'), "did you mean 'fail_below'?"),
+        ({"run": "99"}, "no run 99"),
+        ({"fail_belw": '{"t2i/R@10@128": 0.99}', "protocl": "dcmh"}, "did you mean 'fail_below'?"),
     ],
 )
 def test_papermill_by_hand_refuses_a_mistake_in_the_first_cell(
-    home: Path, options: str, more: tuple[str, ...], says: str
+    home: Path, parameters: dict[str, str], says: str
 ) -> None:
     def rows() -> int:
         with wb.Workspace(home) as workspace:
             return workspace.count_jobs()
 
     before = rows()
-    done = papermill_by_hand(home, options, "", *more)
+    done = papermill_by_hand(home, **parameters)
     assert done.returncode != 0
     assert says in done.stderr
     assert rows() == before

@@ -15,9 +15,8 @@ from workbench.host import processes
 from workbench.jobs import queue, submission, workers
 from workbench.jobs.job import Progress
 from workbench.jobs.reporting import PROGRESS_SECONDS
+from workbench.notebooks import shipped
 from workbench.store import records
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -331,7 +330,7 @@ def test_a_job_given_to_another_attempt_is_not_finished_by_this_one(
 
 def test_plain_papermill_leaves_the_same_records(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:
     output = workspace.path / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "evaluate.ipynb"), str(output)]
+    command = [sys.executable, "-m", "papermill", str(shipped.job_notebook("eval")), str(output)]
     command += ["-p", "adapter", "toy", "-p", "options", '{"k": 4}', "-p", "workspace", str(workspace.path)]
     done = subprocess.run([*command, "--no-progress-bar"], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr

@@ -94,6 +94,26 @@ def test_the_same_seed_gives_the_same_codes_and_another_seed_others(
     assert not np.array_equal(codes(folder), codes(tmp_path / "other"))
 
 
+def test_what_runs_between_the_steps_does_not_change_the_weights(
+    trained: tuple[Path, Notebook, train.Trained], tmp_path: Path
+) -> None:
+    """A person may look at the model, and draw random numbers, before its training."""
+    import torch
+
+    folder, *_ = trained
+    collection = shapes.collection()
+    features = picture_features(collection, DummyVisionModel(), tmp_path)
+    ready = train.set_up(collection, make_splits(collection, 0), features, "random/0", shapes.options())
+    torch.rand(100)
+    torch.set_num_threads(2)
+    with torch.no_grad():
+        ready.validation.measure(ready.model.eval())
+    train.fit(ready, Notebook(tmp_path), lambda *_: None)
+    assert HashEncoder.load(tmp_path / checkpoint.BEST).fingerprint == (
+        HashEncoder.load(folder / checkpoint.BEST).fingerprint
+    )
+
+
 @pytest.mark.parametrize("kind", ["multilingual", "both"])
 def test_a_frozen_text_tower_is_trained_on_recorded_and_used(tmp_path: Path, kind: str) -> None:
     run, done = fit(
