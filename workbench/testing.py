@@ -27,6 +27,8 @@ from workbench.adapter.contract import JOB_METHODS, BaseAdapter
 from workbench.adapter.options import Options, check_options
 from workbench.adapter.registry import adapters, get_adapter
 from workbench.errors import BadInput, BadOptions, NotFound, NotSupported
+from workbench.notebooks.shipped import own_notebooks
+from workbench.notebooks.typed_options import is_in_step
 from workbench.panels.results.show import render_html
 from workbench.results.explanation import Explanation, Term
 from workbench.results.result import Result
@@ -131,6 +133,15 @@ class AdapterContract:
         for metric in adapter.metrics:
             assert metric.better in ("higher", "lower", None), metric
             assert format(0.5, metric.format), metric
+
+    def test_its_own_notebooks_are_in_step_with_its_options(self, outcome: Outcome) -> None:
+        """Their parameters cells are what ``workbench notebooks sync`` writes."""
+        adapter = outcome.adapter
+        for kind, path in own_notebooks(adapter).items():
+            assert kind in adapter.job_types(), f"a notebook of {kind!r}, which is no job of {adapter.name!r}"
+            assert is_in_step(path, adapter.options(kind), adapter.name), (
+                f"{path.name} is out of step; run: workbench notebooks sync {adapter.name}"
+            )
 
     def test_every_task_has_a_schema_whose_defaults_are_allowed(self, outcome: Outcome) -> None:
         """A form can be drawn for it, and submitted unchanged."""

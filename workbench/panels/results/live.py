@@ -145,11 +145,12 @@ def _chart(title: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         curves.append(Line((0,), x, y))
     svg = chart_svg(title, curves, range(len(curves)))
     image = svg_image(svg, f"curves of {title}", 540) if svg else '<p class="wb-none">No finite value.</p>'
-    keys = " &emsp; ".join(
-        f"{line_mark(slot)}{escape(name)} {escape(short_number(points[-1][1]))}"
+    keys = " ".join(
+        f'<span style="white-space:nowrap;margin-right:14px">{line_mark(slot)}{escape(name)} '
+        f"{escape(short_number(points[-1][1]))}</span>"
         for slot, (name, points) in enumerate(shown_lines.items())
     )
-    more = f" &emsp; and {len(lines) - CURVES} more" if len(lines) > CURVES else ""
+    more = f" and {len(lines) - CURVES} more" if len(lines) > CURVES else ""
     return (
         f'<section class="wb-view"><h3>{escape(title)}</h3>{image}'
         f'<p class="wb-note">{keys}{more}</p></section>'
