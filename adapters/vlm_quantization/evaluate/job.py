@@ -32,6 +32,7 @@ from adapters.vlm_quantization.metrics.protocols import protocol_of
 from adapters.vlm_quantization.options import EvalOptions
 from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
 from adapters.vlm_quantization.train import single_length
+from adapters.vlm_quantization.train.picture_views import view_features
 from adapters.vlm_quantization.views import seeds_view
 from workbench import BadInput, Result, View
 
@@ -206,6 +207,14 @@ def _add_single_lengths(
     """Train a separate code for each length and measure it on the same tasks."""
     cache = job.workspace.cache
     frozen = encoder.text_tower
+    views = view_features(
+        collection,
+        encoder.tower,
+        int(run.config.get("views", 0)),
+        cache,
+        job.progress,
+        flip=bool(run.config.get("flip_views", False)),
+    )
     models = single_length.train_single_lengths(
         collection,
         splits,
@@ -214,6 +223,7 @@ def _add_single_lengths(
         run.config,
         job.progress,
         frozen and remembered_texts(collection, frozen, cache, job.progress),
+        views,
     )
     features = picture_features(tested.collection, encoder.tower, cache, job.progress)
     for length, model in models.items():

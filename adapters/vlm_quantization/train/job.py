@@ -19,6 +19,7 @@ from adapters.vlm_quantization.job_inputs import (
 from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, image_tower, text_tower
 from adapters.vlm_quantization.train import train
+from adapters.vlm_quantization.train.picture_views import view_features
 from adapters.vlm_quantization.train.validation import DECIDING
 from workbench import Result, View
 
@@ -53,6 +54,7 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
     recorded = {ENCODER_RECORD: about} if about else {}
     tower = image_tower(image_name(options.encoder))
     features = picture_features(collection, tower, cache, job.progress)
+    views = view_features(collection, tower, options.views, cache, job.progress, flip=options.flip_views)
     frozen = train.frozen_texts(options)
     texts = remembered_texts(collection, text_tower(frozen), cache, job.progress) if frozen else None
     seeds = list(dict.fromkeys(options.seeds)) or [options.seed]
@@ -71,7 +73,7 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
             job.start_run(own.experiment, name=own.name, config=own.model_dump() | recorded) as run,
         ):
             trained = train.train(
-                collection, splits, features, tower.fingerprint, own, run, job.progress, texts
+                collection, splits, features, tower.fingerprint, own, run, job.progress, texts, views
             )
         done[seed] = (run, trained)
     result = _trained(done, collection, splits, checked, job)
