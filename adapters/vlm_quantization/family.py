@@ -47,6 +47,8 @@ class PictureTextFamily(BaseAdapter):
         ),
         Metric("*MRR*", "higher", ".3f", "mean reciprocal rank of the first relevant item"),
         Metric("*NDCG@*", "higher", ".3f", "discounted gain of the first k, relative to the ideal ranking"),
+        Metric("stability/*/flips@*", "lower", ".1%", "mean share of bits that differ after a change"),
+        Metric("stability/*/kept@*", "higher", ".1%", "share of right answers in the top 10 that stay there"),
         Metric("*retention@*", "higher", ".1%", "R@k of a code divided by that of the float features"),
         Metric(
             "*R@*",

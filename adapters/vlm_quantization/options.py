@@ -362,6 +362,14 @@ class FamilyEvalOptions(Options):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), title="Seeds", description="Also evaluate the runs with these seeds in the same experiment"
     )
+    stability: int | None = Field(
+        None,
+        ge=0,
+        le=500,
+        title="Stability",
+        description="Test pictures and texts to change (views, retouching, dropped words) and encode again; "
+        "0: none. Empty: 60 with the packaged encoder, and none where encoding takes long",
+    )
     worst: int = Field(6, ge=0, le=60, title="Worst queries", description="How many to show, with pictures")
     resamples: int = Field(
         1_000, ge=10, le=100_000, title="Bootstrap draws", description="For the intervals over queries"

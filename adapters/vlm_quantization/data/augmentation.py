@@ -1,8 +1,8 @@
 """Changed versions of pictures and texts: views to train on, and retouching to measure how stable codes are.
 
 A view depends on nothing but the picture, the seed, the item and the view's number, so every process draws
-the same one. Pictures are not mirrored unless that is asked for: it makes captions of left and right, and texts
-within pictures, wrong.
+the same one. Pictures are not mirrored unless that is asked for: it makes captions of left and right, and
+texts within pictures, wrong.
 """
 
 from __future__ import annotations

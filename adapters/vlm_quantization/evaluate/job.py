@@ -13,8 +13,10 @@ from adapters.vlm_quantization.evaluate.overlap import find_overlap
 from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
 from adapters.vlm_quantization.evaluate.report.card import leakage_view, overlap_rows, run_card
 from adapters.vlm_quantization.evaluate.report.duplicates import duplicate_views, duplicate_warnings
+from adapters.vlm_quantization.evaluate.report.stability import stability_views
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
 from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, refuse_other_data
+from adapters.vlm_quantization.evaluate.stability import measure_stability
 from adapters.vlm_quantization.evaluate.subject import FromFeatures
 from adapters.vlm_quantization.evaluate.tested import MeasuredOn, chosen_parts, is_refit, trained_rows
 from adapters.vlm_quantization.job_inputs import (
@@ -102,6 +104,8 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
         if options.baselines:
             fitted = measuring.fit(collection, measured_on, subject, job.progress)
         measured = measuring.evaluate(tested, fitted, asked, options, job)
+    with stage("stability"):
+        stability = measure_stability(tested.collection, measured, asked, options, job.progress)
     words = dict(WORDS)
     if options.baselines:
         words |= {one.name: one.words for one in measuring.fitted_on(measured)}
@@ -121,6 +125,7 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
         views = _views(tested.collection, measured, metrics, by_seed, words, options, job.progress)
         views += duplicate_views(collection, tested.collection, overlap)
     views += [
+        *stability_views(stability),
         leakage_view(checked, splits, overlap_rows(tested, overlap), accepted=len(overlap.equal)),
         run_card(run, options, origin, collection, measured_on, tested, is_own=is_own),
     ]
@@ -130,7 +135,7 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
     where = _where(tested, options, is_own=is_own)
     return Result(
         summary=f"{_summary(at, metrics)} (run {run.id}{where}){left_out(tested.collection)}",
-        metrics=metrics,
+        metrics=metrics | stability.metrics,
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=views,
         made={"run": run.id, "checkpoint": options.checkpoint},
@@ -186,7 +191,14 @@ def _where(tested: MeasuredOn, options: FamilyEvalOptions, *, is_own: bool) -> s
 
 def _shares(job: JobContext, options: FamilyEvalOptions, n_seeds: int) -> Callable[..., Any]:
     """Return a stage function whose shares of the progress match the cost of each stage."""
-    costs = {"pictures": 3.0, "duplicates": 0.5, "measuring": 3.0, "seed": 2.0, "report": 1.0}
+    costs = {
+        "pictures": 3.0,
+        "duplicates": 0.5,
+        "measuring": 3.0,
+        "stability": 1.0,
+        "seed": 2.0,
+        "report": 1.0,
+    }
     total = sum(costs.values()) + (n_seeds - 1) * costs["seed"]
     if isinstance(options, EvalOptions) and options.single_length:
         costs["separately trained codes"] = 60.0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.data.augmentation import AugmentedImages
 from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.encoding import checkpoint
@@ -19,6 +20,7 @@ from adapters.vlm_quantization.towers.features import picture_features
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.batches import Batches, drawn_rows
 from adapters.vlm_quantization.train.losses import length_weights
+from adapters.vlm_quantization.train.picture_views import view_features
 from tests.adapters.vlm_quantization import shapes
 
 
@@ -41,11 +43,13 @@ def fit(
 ) -> tuple[Notebook, train.Trained]:
     folder.mkdir(parents=True, exist_ok=True)
     collection = shapes.collection()
-    features = picture_features(collection, DummyVisionModel(), folder)
+    tower = DummyVisionModel()
+    features = picture_features(collection, tower, folder)
     run = Notebook(folder)
     splits = make_splits(collection, 0)
     options = shapes.options(**changes)
-    done = train.train(collection, splits, features, "random/0", options, run, progress, texts)
+    views = view_features(collection, tower, options.views, folder)
+    done = train.train(collection, splits, features, "random/0", options, run, progress, texts, views)
     return run, done
 
 
@@ -249,3 +253,79 @@ def test_lengths_are_weighted_by_a_power(
     lengths: tuple[int, ...], power: float, expected: dict[int, float]
 ) -> None:
     assert length_weights(lengths, power) == pytest.approx(expected)
+
+
+def flips_under_strong_views(folder: Path) -> float:
+    """Return the share of bits that strong views of pictures, unlike those trained on, flip."""
+    encoder, whole = HashEncoder.load(folder / checkpoint.BEST), shapes.collection()
+    views = AugmentedImages(whole, "strong", seed=1, number=7)
+    rows = range(len(whole))
+    before, after = (encoder.encode_images([one.open(row) for row in rows]).codes for one in (whole, views))
+    return float(np.bitwise_count(before ^ after).sum(1).mean() / 128)
+
+
+def test_a_consistency_term_makes_codes_stable_under_views_that_training_never_saw(tmp_path: Path) -> None:
+    run, _ = fit(tmp_path / "steady", views=2, consistency=3.0, refit_steps=5)
+    fit(tmp_path / "plain")
+    assert flips_under_strong_views(tmp_path / "steady") < flips_under_strong_views(tmp_path / "plain") - 0.02
+    shares = [metrics["train/consistency"] for _, metrics in run.logged if "train/consistency" in metrics]
+    assert shares[-1] < shares[0] <= 1
+
+
+def test_views_and_dropped_words_repeat_with_the_seed_and_change_the_model(
+    trained: tuple[Path, Notebook, train.Trained], tmp_path: Path
+) -> None:
+    folder, *_ = trained
+    some: dict[str, dict[str, Any]] = {
+        "views": {"views": 1},
+        "again": {"views": 1},
+        "dropped": {"token_dropout": 0.5},
+        "none": {"views": 1, "view_share": 0.0},
+    }
+    for name, options in some.items():
+        fit(tmp_path / name, **options)
+    found = {name: codes(tmp_path / name) for name in some} | {"plain": codes(folder)}
+    assert np.array_equal(found["views"], found["again"])
+    assert np.array_equal(found["none"], found["plain"])
+    for name in ("views", "dropped"):
+        assert not np.array_equal(found[name], found["plain"])
+
+
+def test_training_refuses_views_without_their_features() -> None:
+    collection = shapes.collection()
+    features = np.zeros((len(collection), 4), np.float32)
+    with pytest.raises(ValueError, match="options.views is 2"):
+        train.train(
+            collection,
+            make_splits(collection, 0),
+            features,
+            "random/0",
+            shapes.options(views=2),
+            Notebook(Path()),
+            lambda *_: None,
+        )
+
+
+def test_features_of_views_are_cached_and_reported_as_one_piece_of_work(tmp_path: Path) -> None:
+    class Counting(DummyVisionModel):
+        encoded = 0
+
+        def features(self, images: Any) -> Any:
+            self.encoded += len(images)
+            return super().features(images)
+
+    tower, collection = Counting(), shapes.collection()
+    told: list[float] = []
+    views = view_features(
+        collection, tower, 2, tmp_path, lambda done, total, _: told.append(done / (total or 1))
+    )
+    assert views is not None
+    assert [len(views.weak), len(views.strong)] == [2, 2]
+    assert tower.encoded == 4 * len(collection)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    again = view_features(collection, tower, 2, tmp_path)
+    assert tower.encoded == 4 * len(collection)
+    assert again is not None
+    assert all(np.array_equal(*pair) for pair in zip(views.strong, again.strong, strict=True))
+    assert view_features(collection, tower, 0, tmp_path) is None
