@@ -502,6 +502,40 @@ function pictureLead(store) {
   return lead;
 }
 
+// Pictures of the index to start with, below that place while nothing is searched for: a search needs no picture
+// of one's own. Several may have one name, such as "Picture": numbers then tell them apart.
+function startingPictures(store, focusResults) {
+  const { pictures } = store.setup;
+  if (store.setup.lead !== "picture" || !store.setup.by.item || !pictures?.length) return null;
+  const names = pictures.map(({ caption }) => caption);
+  const start = ({ id, thumbnail }, place) => {
+    const again = names.filter((name) => name === names[place]).length > 1;
+    const name = again ? `${names[place]} ${place + 1}` : names[place];
+    const picture = new Blob([thumbnail], { type: pictureType(thumbnail) });
+    const ask = () => {
+      store.ask({ by: "item", item: id, name, url: URL.createObjectURL(picture), picture });
+      focusResults();
+    };
+    const url = URL.createObjectURL(picture);
+    const shown = h("img", { src: url, alt: "", decoding: "async", onload: () => URL.revokeObjectURL(url) });
+    return h(
+      "li",
+      {},
+      h("button", { type: "button", "aria-label": `Search with ${name}`, title: name, onclick: ask }, shown, h("span", {}, name)),
+    );
+  };
+  const part = h(
+    "section",
+    { class: "wb-starts", "aria-label": "Pictures to start with" },
+    h("h3", {}, store.setup.by.image ? "Or start with one of these" : "Start with one of these"),
+    h("ul", {}, ...pictures.map(start)),
+  );
+  store.subscribe(({ question, problem }) => {
+    part.hidden = Boolean(question || problem);
+  });
+  return part;
+}
+
 function pathPart(path) {
   if (!path) return null;
   const name = path.split(/[\\/]/).slice(-2).join("/");
@@ -710,7 +744,8 @@ function resultsPart(store) {
     empty.hidden = !(noHits || (!leads && !state.question && !state.problem));
     empty.replaceChildren(...emptyText(store.setup, noHits));
   };
-  return { parts: [h("div", { class: "wb-line" }, note, status), problem, results, empty], draw };
+  const starts = startingPictures(store, focusResults);
+  return { parts: [h("div", { class: "wb-line" }, note, status), problem, starts, results, empty].filter(Boolean), draw };
 }
 
 function emptyText({ by, samples }, noHits) {
