@@ -107,7 +107,9 @@ class SearchPanel(Panel):
         fields = _offered(form_fields(searcher.schema), about.get("choices", {}))
         self._option_names = frozenset(field["name"] for field in fields)
         self._ids: dict[str, str] = {}  # by their stand-ins
-        super().__init__(setup=_setup(searcher, about, fields, query, self._hide))
+        setup = _setup(searcher, about, fields, query, self._hide)
+        self._start_ids = dict(self._ids)  # of the pictures to start with, which are there all the time
+        super().__init__(setup=setup)
         self.on_msg(lambda _, content, buffers: self._on_message(content, buffers))
 
     def to_html(self) -> str:
@@ -162,7 +164,8 @@ class SearchPanel(Panel):
         if by == "text":
             return self.searcher.by_text(_text(content, "query"), k, **options)
         item = _text(content, "item")
-        return self.searcher.by_item(self._ids.get(item, item), k, **options)
+        item = self._ids.get(item) or self._start_ids.get(item, item)
+        return self.searcher.by_item(item, k, **options)
 
     def _hide(self, hit: dict[str, Any]) -> dict[str, Any]:
         """Return a hit as it is sent: on a published page without its path, or an id that tells it."""
@@ -258,7 +261,7 @@ def _short(text: str, most: int = 300) -> str:
 def _offered(
     fields: Sequence[Mapping[str, Any]], choices: Mapping[str, Sequence[Any]]
 ) -> list[Mapping[str, Any]]:
-    """Return the fields to show: of each, only the choices that make sense here, and none that has only one."""
+    """Return the fields to show, each with the choices that make sense here; none with only one of them."""
     out: list[Mapping[str, Any]] = []
     for field in fields:
         if field["kind"] == "json":

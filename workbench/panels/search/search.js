@@ -382,8 +382,10 @@ function toolbar(store) {
 function pictureChip(store) {
   const chip = h("span", { class: "wb-given", hidden: true });
   const remove = () => {
+    const { by } = store.setup;
+    const next = by.text ? chip.closest("form").querySelector('input[type="text"]') : chip.closest(".wb-search").querySelector(".wb-lead-drop");
     store.clear();
-    chip.closest("form").querySelector('input[type="text"]').focus(); // the button that had it is gone
+    next?.focus(); // the button that had it is gone
   };
   let drawn = null;
   store.subscribe(({ question }) => {
@@ -745,7 +747,7 @@ function resultsPart(store) {
     empty.replaceChildren(...emptyText(store.setup, noHits));
   };
   const starts = startingPictures(store, focusResults);
-  return { parts: [h("div", { class: "wb-line" }, note, status), problem, starts, results, empty].filter(Boolean), draw };
+  return { starts, parts: [h("div", { class: "wb-line" }, note, status), problem, results, empty], draw };
 }
 
 function emptyText({ by, samples }, noHits) {
@@ -770,13 +772,14 @@ export default () => {
       const title = h(document.body.dataset.voila ? "h1" : "h2", { class: "wb-title" }, setup.title);
       const root = h("div", { class: "wb wb-search", "data-lm-suppress-shortcuts": "true" });
       const { form, chips, askText, fill } = searchForm(view, root, gone.signal);
-      const { parts, draw } = resultsPart(view);
+      const { starts, parts, draw } = resultsPart(view);
       root.prepend(
         title,
         h("p", { class: "wb-sub" }, setup.subtitle),
         ...[pictureLead(view), setup.note && h("p", { class: "wb-about-words" }, setup.note)].filter(Boolean),
         form,
         chips,
+        ...[starts].filter(Boolean),
         toolbar(view),
         ...parts,
         h("footer", { hidden: !setup.credits.length }, ...setup.credits.map((credit) => h("p", {}, credit))),
