@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.index.opened import Index
     from adapters.vlm_quantization.options import FamilyEvalOptions, FamilyIndexOptions, FamilyTrainOptions
     from adapters.vlm_quantization.search.options import SearchOptions
-    from workbench import Explanation, JobContext, Run, Term, WorkspaceView
+    from workbench import Explanation, Hit, JobContext, Run, Term, WorkspaceView
 
 
 class PictureTextFamily(BaseAdapter):
@@ -47,6 +47,8 @@ class PictureTextFamily(BaseAdapter):
         ),
         Metric("*MRR*", "higher", ".3f", "mean reciprocal rank of the first relevant item"),
         Metric("*NDCG@*", "higher", ".3f", "discounted gain of the first k, relative to the ideal ranking"),
+        Metric("stability/*/flips@*", "lower", ".1%", "mean share of bits that differ after a change"),
+        Metric("stability/*/kept@*", "higher", ".1%", "share of right answers in the top 10 that stay there"),
         Metric("*retention@*", "higher", ".1%", "R@k of a code divided by that of the float features"),
         Metric(
             "*R@*",
@@ -265,6 +267,16 @@ class PictureTextFamily(BaseAdapter):
                     chosen[captions[row]["caption"]] = language
                     break
         return [SampleQuery(text, language) for text, language in chosen.items()]
+
+    def sample_items(self, index: Index, count: int) -> Sequence[Hit]:
+        """Return pictures of the index at equal distances, in the order of their ids."""
+        from adapters.vlm_quantization.search.queries import sample_pictures
+
+        return sample_pictures(index, count)
+
+    def item_file(self, index: Index, item_id: str) -> Path:
+        """Return the file of a picture, if it is still the one that was indexed."""
+        return index.picture_file(item_id)
 
     def demo(self, collection: str = "") -> Mapping[str, Mapping[str, Any]]:
         """Return the options the demo submits; ``$train.run`` stands for the run made by the train job."""

@@ -69,6 +69,12 @@ class NestedHashLayer(nn.Module):
         margins: Tensor = self.norm(self.linear(x))
         return margins
 
+    def settled(self, x: Tensor) -> Tensor:
+        """Return margins by the running thresholds, as outside training, without moving them."""
+        mean, var = self.norm.get_buffer("running_mean"), self.norm.get_buffer("running_var")
+        margins: Tensor = (self.linear(x) - mean) / (var + self.norm.eps).sqrt()
+        return margins
+
     @torch.no_grad()
     def codes(self, x: Tensor) -> NDArray[np.uint8]:
         """Return packed codes, uint8, shape (n, bits // 8)."""

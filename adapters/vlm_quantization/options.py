@@ -230,6 +230,35 @@ class TrainOptions(CollectionOptions):
         title="Style noise",
         description="Share of the difference between two drawings of another concept to add",
     )
+    views: int = Field(
+        0,
+        ge=0,
+        le=16,
+        title="Views per picture",
+        description="Weak and as many strong changed versions of each picture to encode in advance and train "
+        "on: crops, colours, blur, erasing; 0: none",
+    )
+    view_share: float = Field(
+        0.5, ge=0, le=1, title="Share of views", description="How often a view stands for its picture"
+    )
+    flip_views: bool = Field(
+        False,
+        title="Mirrored views",
+        description="Half of the views; not where captions tell left from right, or pictures hold texts",
+    )
+    consistency: float = Field(
+        0.0,
+        ge=0,
+        title="Consistency weight",
+        description="With views: the share of bits in which a weak and a strong view of a picture differ",
+    )
+    token_dropout: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Token dropout",
+        description="How often a text of several words stands without some of them; one at least stays",
+    )
     two_words: float = Field(
         0.3,
         ge=0,
@@ -269,6 +298,13 @@ class TrainOptions(CollectionOptions):
         """Say which text tower ``auto`` is, so that a run's settings do."""
         if self.text_tower == "auto":
             self.text_tower = AUTO_TEXTS.get(self.encoder, "own")
+        return self
+
+    @model_validator(mode="after")
+    def _check_views(self) -> TrainOptions:
+        """Refuse a weight of what there is none of."""
+        if self.consistency and not self.views:
+            raise ValueError("consistency compares views of a picture: set views to 1 or more")
         return self
 
 
@@ -325,6 +361,14 @@ class FamilyEvalOptions(Options):
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), title="Seeds", description="Also evaluate the runs with these seeds in the same experiment"
+    )
+    stability: int | None = Field(
+        None,
+        ge=0,
+        le=500,
+        title="Stability",
+        description="Test pictures and texts to change (views, retouching, dropped words) and encode again; "
+        "0: none. Empty: 60 with the packaged encoder, and none where encoding takes long",
     )
     worst: int = Field(6, ge=0, le=60, title="Worst queries", description="How many to show, with pictures")
     resamples: int = Field(

@@ -61,6 +61,7 @@ class Toy(wb.BaseAdapter):
         return {"name": options.name}
 
     def load_index(self, path):
+        self.files = path / "files"
         return json.loads((path / "manifest.json").read_text())["words"]
 
     def search_by_text(self, index, query, k, options):
@@ -87,6 +88,17 @@ class Toy(wb.BaseAdapter):
         view = wb.View(kind="cells", title="Letters", data=data)
         summary = f"{shared} of {len(letters)} letters are in both"
         return wb.Explanation(summary=summary, left=sides[0], right=sides[1], views=[view])
+
+    def item_file(self, index, item_id):
+        if item_id not in index:
+            raise wb.NotFound(f"no item {item_id!r}")
+        path = self.files / f"{item_id}.jpg"
+        if not path.is_file():
+            raise wb.NotFound(f"the file of item {item_id!r} is missing")
+        return path
+
+    def sample_items(self, index, count):
+        return [wb.Hit(word, 1.0, caption=word, thumbnail=b"\x89PNG " + word.encode()) for word in index[:2]]
 
     def sample_queries(self, index):
         return (wb.SampleQuery("dog", "en"), wb.SampleQuery("강아지", "ko"))

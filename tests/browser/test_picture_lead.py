@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, expect
 
 import workbench as wb
@@ -80,6 +82,67 @@ def test_words_that_find_little_may_still_be_typed_and_a_hit_leads_to_its_file(c
         page.get_by_role("button", name=f"Copy the path {PATH}").click()
         shown = page.locator(".wb-path-name")
         assert shown.inner_text() in (PATH, "path copied", "spring/kept.jpg")
+        assert bridge.errors == []
+    finally:
+        bridge.close()
+
+
+def png(colour: str) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (60, 40), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+class Started(Photos):
+    """Photos of which some are shown to start with."""
+
+    NAMES = ("A kite over the beach", "연을 날리는 아이", "Picture", "Picture")
+
+    def sample_items(self, index: Any, count: int) -> list[wb.Hit]:
+        colours = ("red", "green", "blue", "black")
+        return [
+            wb.Hit(f"id-{colour}", 1.0, caption=name, thumbnail=png(colour))
+            for name, colour in zip(self.NAMES, colours, strict=True)
+        ]
+
+    def search_by_item(self, index: Any, item_id: str, k: int, options: wb.Options) -> wb.SearchResult:
+        return wb.SearchResult([wb.Hit(f"like {item_id}", 1.0, caption="found", thumbnail=png("red"))])
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_pictures_to_start_with_are_searched_by_keyboard_and_named(chromium: Browser, width: int) -> None:
+    panel = SearchPanel(wb.Searcher(Started("image", "item"), None, "photos"))
+    receive = panel._on_message
+    panel._on_message = lambda content: receive(content, [])  # type: ignore[method-assign, misc, assignment]
+    bridge = Bridge(chromium, panel, viewport={"width": width, "height": 800})
+    try:
+        page = bridge.page
+        starts = page.get_by_role("region", name="Pictures to start with")
+        buttons = starts.get_by_role("button")
+        names = [button.get_attribute("aria-label") for button in buttons.all()]
+        assert names == [
+            "Search with A kite over the beach",
+            "Search with 연을 날리는 아이",
+            "Search with Picture 3",
+            "Search with Picture 4",
+        ]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.wait_for_function(
+            "[...document.querySelectorAll('.wb-starts img')].every((img) => img.naturalWidth)"
+        )
+        page.get_by_role("button", name="Search with a picture").focus()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        expect(buttons.nth(1)).to_be_focused()
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(50)
+        bridge.deliver()
+        expect(page.locator(".wb-hit")).to_have_attribute("data-id", "like id-green")
+        expect(page.get_by_role("list", name="Results")).to_be_focused()
+        expect(starts).to_be_hidden()
+        page.get_by_role("button", name="Remove like “연을 날리는 아이”").click()
+        expect(starts).to_be_visible()
+        expect(page.get_by_role("button", name="Search with a picture")).to_be_focused()
         assert bridge.errors == []
     finally:
         bridge.close()

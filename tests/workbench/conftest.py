@@ -84,10 +84,15 @@ def broken(broken_package: Path) -> Iterator[None]:
         yield
 
 
+#: The file of the first word of an index that :func:`make_index` writes.
+DOG = b"\xff\xd8 a dog"
+
+
 def make_index(home: Path, name: str, **manifest: object) -> None:
-    """Write an index, by default of the toy adapter."""
+    """Write an index, by default of the toy adapter, whose first word has a file."""
     folder = home / "indexes" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "files").mkdir(parents=True, exist_ok=True)
+    (folder / "files" / "dog.jpg").write_bytes(DOG)
     said = {"adapter": "toy", "words": ["dog", "dot", "pizza", "강아지", "강"], **manifest}
     (folder / "manifest.json").write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
 

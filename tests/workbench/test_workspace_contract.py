@@ -741,6 +741,20 @@ def test_an_index_is_searched(ws: wb.BaseWorkspace) -> None:
         searcher.explain("dog", wb.Term("item", "x"))
 
 
+def test_the_file_of_a_hit_is_saved_from_wherever_it_is(ws: wb.BaseWorkspace, tmp_path: Path) -> None:
+    searcher = ws.open_search("words")
+    dog = next(hit for hit in searcher.by_text("dog") if hit.id == "dog")
+    saved = searcher.save_file(dog, tmp_path / "mine.jpg")
+    assert saved.read_bytes() == b"\xff\xd8 a dog"
+    assert searcher.save_file("dog", tmp_path / "again.jpg").read_bytes() == saved.read_bytes()
+    for item in ("cat", "dot"):
+        with pytest.raises(wb.NotFound):
+            searcher.save_file(item, tmp_path / "none.jpg")
+    assert not (tmp_path / "none.jpg").exists()
+    assert [hit.caption for hit in searcher.sample_items()] == ["dog", "dot"]
+    assert searcher.sample_items()[0].thumbnail == b"\x89PNG dog"
+
+
 @pytest.mark.parametrize(
     ("ask", "error", "says"),
     [

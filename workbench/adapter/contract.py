@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from workbench.errors import NotSupported
 from workbench.results.explanation import Explanation, Term
-from workbench.results.hits import SampleQuery, SearchResult
+from workbench.results.hits import Hit, SampleQuery, SearchResult
 from workbench.results.result import Metric, Result
 
 if TYPE_CHECKING:
@@ -186,7 +186,9 @@ class BaseAdapter:
 
         Optional keys: ``"note"``, a sentence below the subtitle, which visitors read too; ``"lead":
         "picture"``, if pictures find more than words do; and ``"by"``, the ways the index can be searched, of
-        ``"text"``, ``"image"`` and ``"item"``, if they are fewer than the adapter's.
+        ``"text"``, ``"image"`` and ``"item"``, if they are fewer than the adapter's; and ``"choices"``, by
+        search option the values that make sense on this index, such as ``{"target": ["pictures"]}``: a page
+        offers no others, and leaves out an option that has only one.
         """
         return {}
 
@@ -234,6 +236,27 @@ class BaseAdapter:
     def sample_queries(self, index: Any) -> Sequence[SampleQuery]:
         """Return queries worth trying on an index."""
         return ()
+
+    def sample_items(self, index: Any, count: int) -> Sequence[Hit]:
+        """Return at most ``count`` items of an index to start a search with, each with its thumbnail.
+
+        A page that leads with pictures shows them while nothing was searched for.
+        """
+        return ()
+
+    def item_file(self, index: Any, item_id: str) -> Path:
+        """Return the file of an item, once it is known to be the one that was indexed.
+
+        Only those who may read the machine's files get it: see ``Searcher.item_file``.
+
+        Raises
+        ------
+        NotFound
+            The index has no such item, it has no file of its own, or the file is missing.
+        WrongState
+            The file has changed since it was indexed, or its path leads elsewhere by now.
+        """
+        raise NotSupported(self.name, "item_file")
 
     def demo(self, collection: str = "") -> Mapping[str, Mapping[str, Any]]:
         """Return the options that ``workbench demo`` submits, by job type, in the order of submission.

@@ -46,6 +46,12 @@ def sent_name(reply: Mapping[str, Any], kind: str) -> str:
         raise BadName(message, hint="Nothing was written. Do not trust this server.") from None
 
 
+def file_at(source: Source) -> BinaryIO:
+    """Open a file on a server for reading, as a stream that downloads as it is read."""
+    parts = source.door.file_parts(source.place, _PART_BYTES)
+    return cast(BinaryIO, io.BufferedReader(_Parts(parts), _PART_BYTES))
+
+
 @dataclass(frozen=True)
 class _RemoteFile(KeptFile):
     """Base of files on a server; ``path`` is only a name there."""
@@ -57,8 +63,7 @@ class _RemoteFile(KeptFile):
 
     def open(self) -> BinaryIO:
         """Open it for reading, as a stream that downloads as it is read."""
-        parts = self.source.door.file_parts(self.source.place, _PART_BYTES)
-        return cast(BinaryIO, io.BufferedReader(_Parts(parts), _PART_BYTES))
+        return file_at(self.source)
 
 
 @dataclass(frozen=True)

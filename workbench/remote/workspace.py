@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
@@ -25,6 +25,7 @@ from workbench.home import as_id
 from workbench.jobs import floors, submission
 from workbench.remote.door import ANSWER_SECONDS, Door, OnServer, parse_address
 from workbench.remote.jobs import RemoteJob
+from workbench.remote.kept_files import Source, file_at
 from workbench.remote.runs import RemoteRun
 from workbench.remote.sending import Sender, better_of, sendable, waiting_for_server
 from workbench.results.result import Better, Metric
@@ -337,7 +338,12 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
     def open_search(self, name: str, *, service: bool = True) -> RemoteSearcher:
         """Return a searcher over an index that is open on the server."""
         name = stored_name(self.index_names(), name)
-        return RemoteSearcher(self.door.get(f"indexes/{quote(name, safe='')}"), self._search)
+        place = f"indexes/{quote(name, safe='')}"
+
+        def download(item: str) -> BinaryIO:
+            return file_at(Source(self.door, f"{place}/items/{quote(item, safe='')}/file"))
+
+        return RemoteSearcher(self.door.get(place), self._search, download)
 
     def _search(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
         by = "explain" if question["op"] == "explain" else question["by"]

@@ -33,15 +33,18 @@ _LENGTH = struct.Struct(">I")
 
 def result_from(data: Mapping[str, Any]) -> SearchResult:
     """Return the result that ``SearchResult.to_json`` wrote."""
-    hits = []
-    for row in data["hits"]:
-        fields = {name: value for name, value in row.items() if name in Hit.__dataclass_fields__}
-        if fields.get("thumbnail") is not None:
-            fields["thumbnail"] = base64.b64decode(fields["thumbnail"])
-        fields["score"] = number_from(fields["score"])
-        hits.append(Hit(**fields))
+    hits = [hit_from(row) for row in data["hits"]]
     took = {name: number_from(value) for name, value in data.get("took_ms", {}).items()}
     return SearchResult(hits, took, note=str(data.get("note", "")), cutoff=data.get("cutoff"))
+
+
+def hit_from(row: Mapping[str, Any]) -> Hit:
+    """Return the hit that ``Hit.to_json`` wrote."""
+    fields = {name: value for name, value in row.items() if name in Hit.__dataclass_fields__}
+    if fields.get("thumbnail") is not None:
+        fields["thumbnail"] = base64.b64decode(fields["thumbnail"])
+    fields["score"] = number_from(fields["score"])
+    return Hit(**fields)
 
 
 #: The two sides of a comparison.

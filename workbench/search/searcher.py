@@ -13,8 +13,13 @@ from typing import Any, NamedTuple
 from workbench.adapter.contract import BaseAdapter
 from workbench.adapter.options import check_options
 from workbench.errors import BadInput, NotSupported, TooLarge
+from workbench.host.files import check_file_name, copy_stream
 from workbench.results.explanation import Explanation, Term
 from workbench.results.hits import Hit, SampleQuery, SearchResult
+
+#: Number of items that a page shows to start a search with.
+SAMPLE_ITEMS = 12
+
 
 #: Maximum length of a query, in characters; longer ones are refused rather than silently cut.
 MAX_QUERY_CHARACTERS = 2_000
@@ -77,6 +82,47 @@ class Searcher:
     def sample_queries(self) -> list[SampleQuery]:
         """Return queries worth trying."""
         return list(self.adapter.sample_queries(self.index))
+
+    def sample_items(self) -> list[Hit]:
+        """Return items to start a search with, with thumbnails; none if the adapter offers none."""
+        return list(self.adapter.sample_items(self.index, SAMPLE_ITEMS))
+
+    def item_file(self, item: str | Hit) -> Path:
+        """Return the path of an item's file, once it is known to be the one that was indexed.
+
+        Parameters
+        ----------
+        item : str or Hit
+            The id of an item, or a hit of a search.
+
+        Raises
+        ------
+        NotFound
+            The index has no such item, it has no file of its own, or the file is missing.
+        WrongState
+            The file has changed since it was indexed, or its path leads elsewhere by now.
+        NotSupported
+            The adapter does not offer files.
+        """
+        return self.adapter.item_file(self.index, _checked_item(item.id if isinstance(item, Hit) else item))
+
+    def save_file(self, item: str | Hit, target: str | os.PathLike[str]) -> Path:
+        """Copy an item's file to a local file, or into a folder under its own name, and return the copy.
+
+        An existing file is replaced atomically.
+
+        Raises
+        ------
+        NotFound, WrongState, NotSupported
+            As :meth:`item_file`.
+        BadName
+            The target is a folder, and the file's name could lead out of it.
+        """
+        source = self.item_file(item)
+        path = target_of(target, source.name)
+        with source.open("rb") as file:
+            copy_stream(file, path)
+        return path
 
     def by_text(self, query: str, k: int = 20, **options: Any) -> SearchResult:
         """Search with a text.
@@ -187,6 +233,18 @@ class Searcher:
         if decode_ms:
             result.took_ms.setdefault("decode", decode_ms)
         return result
+
+
+def target_of(target: str | os.PathLike[str], name: str) -> Path:
+    """Return where a file is saved: the target, or within it under its own name if it is a folder.
+
+    Raises
+    ------
+    BadName
+        The target is a folder, and the name could lead out of it.
+    """
+    path = Path(target)
+    return path / check_file_name(name) if path.is_dir() else path
 
 
 def term_of(value: Any) -> Term:

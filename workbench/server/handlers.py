@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http.client import responses
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
@@ -34,10 +35,6 @@ from workbench.text import shown
 
 #: The elapsed seconds of a running job, which do not count as a change of the job.
 _SECONDS = re.compile(rb'"seconds":[-+.\deE]+')
-
-
-#: Content type of files, so that browsers download instead of showing them.
-FILE_TYPE = "application/octet-stream"
 
 
 #: Maximum number of digits of a Content-Length.
@@ -368,9 +365,11 @@ async def _send(handler: WorkbenchHandler, answer: FileToSend) -> None:
     """Answer with a file's bytes, in parts."""
     handler.set_header("Content-Length", str(answer.size))
     handler.set_header("Cache-Control", "no-cache")
-    handler.set_header("Content-Disposition", "attachment")
+    # the name as it is for those who read RFC 6266; no other characters may be in a header
+    named = f"attachment; filename*=UTF-8''{quote(answer.name, safe='')}"
+    handler.set_header("Content-Disposition", named)
     handler.set_header("X-Content-Type-Options", "nosniff")
-    handler.set_header("Content-Type", FILE_TYPE)
+    handler.set_header("Content-Type", answer.type)
     left = answer.size
     try:
         while left:
@@ -380,7 +379,7 @@ async def _send(handler: WorkbenchHandler, answer: FileToSend) -> None:
             left -= len(part)
             handler.write(part)
             await handler.flush()
-        handler.finish(set_content_type=FILE_TYPE)
+        handler.finish(set_content_type=answer.type)
     except (StreamClosedError, asyncio.CancelledError):
         return
     finally:

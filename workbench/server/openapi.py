@@ -92,8 +92,8 @@ def _operation(route: Route, refs: Any, schemas: Any) -> dict[str, Any]:
         ref = refs[route.body, "validation"]
         out["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref}}}
     if route.before is not None:
-        out["requestBody"] = {"required": True, "content": _BYTES}
-    answer = _BYTES if route.gives_file else _json(refs[route.answer, "serialization"])
+        out["requestBody"] = {"required": True, "content": _bytes("application/octet-stream")}
+    answer = _bytes(*route.file_types) if route.gives_file else _json(refs[route.answer, "serialization"])
     out["responses"] = {str(route.status): {"description": "Success.", "content": answer}}
     if route.verb == "GET" and not route.gives_file:
         out["responses"]["304"] = {"description": "Not modified: `If-None-Match` equals its ETag."}
@@ -105,8 +105,9 @@ def _json(schema: Any) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-#: A file's bytes.
-_BYTES: Any = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+def _bytes(*types: str) -> dict[str, Any]:
+    """Return the content of a file's bytes."""
+    return {one: {"schema": {"type": "string", "format": "binary"}} for one in types}
 
 
 def _error(status: int) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from adapters.vlm_quantization.evaluate.overlap import find_overlap
 from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
 from adapters.vlm_quantization.evaluate.report.card import leakage_view, overlap_rows, run_card
 from adapters.vlm_quantization.evaluate.report.duplicates import duplicate_views, duplicate_warnings
+from adapters.vlm_quantization.evaluate.report.stability import stability_views
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
 from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, refuse_other_data
+from adapters.vlm_quantization.evaluate.stability import Stability, measure_stability
 from adapters.vlm_quantization.evaluate.subject import FromFeatures
 from adapters.vlm_quantization.evaluate.tested import MeasuredOn, chosen_parts, is_refit, trained_rows
 from adapters.vlm_quantization.job_inputs import (
@@ -33,6 +35,7 @@ from adapters.vlm_quantization.metrics.protocols import protocol_of
 from adapters.vlm_quantization.options import EvalOptions
 from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
 from adapters.vlm_quantization.train import single_length
+from adapters.vlm_quantization.train.picture_views import view_features
 from adapters.vlm_quantization.views import seeds_view
 from workbench import BadInput, Result, View
 
@@ -128,12 +131,15 @@ class Measured:
         The metrics of each seed.
     words : dict of str to str
         Descriptions of the methods.
+    stability : Stability
+        What changes of pictures and texts do to their codes.
     """
 
     tasks: list[Task]
     metrics: Mapping[str, float]
     by_seed: Mapping[int, Mapping[str, float]]
     words: Mapping[str, str]
+    stability: Stability
 
 
 def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) -> Result:
@@ -218,6 +224,8 @@ def measure(
         if options.baselines:
             fitted = measuring.fit(data.collection, data.measured_on, data.subject, job.progress)
         measured = measuring.evaluate(data.tested, fitted, data.asked, options, job)
+    with stage("stability"):
+        stability = measure_stability(data.tested.collection, measured, data.asked, options, job.progress)
     words = dict(WORDS)
     if options.baselines:
         words |= {one.name: one.words for one in measuring.fitted_on(measured)}
@@ -241,7 +249,7 @@ def measure(
             by_seed[seed] = metrics_of_run(
                 other, options, data.collection, data.splits, data.measured_on, data.tested, job, family
             )
-    return Measured(measured, metrics, by_seed, words)
+    return Measured(measured, metrics, by_seed, words, stability)
 
 
 def write_report(
@@ -263,6 +271,7 @@ def write_report(
             options,
             job.progress,
         )
+        sections["stability"] = stability_views(measured.stability)
         sections["run card"] = duplicate_views(collection, tested.collection, overlap)
     sections["run card"] += [
         leakage_view(data.checked, data.splits, overlap_rows(tested, overlap), accepted=len(overlap.equal)),
@@ -296,7 +305,7 @@ def evaluation_result(
     where = _where(tested, options, is_own=data.is_own)
     return Result(
         summary=f"{_summary(at, metrics)} (run {run.id}{where}){left_out(tested.collection)}",
-        metrics=dict(metrics),
+        metrics={**metrics, **measured.stability.metrics},
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=[view for views in report.values() for view in views],
         made={"run": run.id, "checkpoint": options.checkpoint},
@@ -352,7 +361,14 @@ def _where(tested: MeasuredOn, options: FamilyEvalOptions, *, is_own: bool) -> s
 
 def _shares(job: JobContext, options: FamilyEvalOptions, n_seeds: int) -> Callable[..., Any]:
     """Return a stage function whose shares of the progress match the cost of each stage."""
-    costs = {"pictures": 3.0, "duplicates": 0.5, "measuring": 3.0, "seed": 2.0, "report": 1.0}
+    costs = {
+        "pictures": 3.0,
+        "duplicates": 0.5,
+        "measuring": 3.0,
+        "stability": 1.0,
+        "seed": 2.0,
+        "report": 1.0,
+    }
     total = sum(costs.values()) + (n_seeds - 1) * costs["seed"]
     if isinstance(options, EvalOptions) and options.single_length:
         costs["separately trained codes"] = 60.0
@@ -373,6 +389,14 @@ def _add_single_lengths(
     """Train a separate code for each length and measure it on the same tasks."""
     cache = job.workspace.cache
     frozen = encoder.text_tower
+    views = view_features(
+        collection,
+        encoder.tower,
+        int(run.config.get("views", 0)),
+        cache,
+        job.progress,
+        flip=bool(run.config.get("flip_views", False)),
+    )
     models = single_length.train_single_lengths(
         collection,
         splits,
@@ -381,6 +405,7 @@ def _add_single_lengths(
         run.config,
         job.progress,
         frozen and remembered_texts(collection, frozen, cache, job.progress),
+        views,
     )
     features = picture_features(tested.collection, encoder.tower, cache, job.progress)
     for length, model in models.items():

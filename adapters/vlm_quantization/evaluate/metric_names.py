@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS
-from adapters.vlm_quantization.evaluate import baselines
+from adapters.vlm_quantization.evaluate import baselines, stability
 from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
 from adapters.vlm_quantization.evaluate.tested import DRAWN, GIVEN, NAMES
 
@@ -53,7 +53,11 @@ def possible_names(options: FamilyEvalOptions) -> list[str]:
     own = [f"{kind}@{length}" for kind in dict.fromkeys(kinds) for length in lengths]
     others = [f"*/R@{last}@{length}" for length in lengths]
     headline = [f"{direction}/{name}" for direction in options.directions for name in [*own, *others]]
-    return headline + [f"{part}/*/{name}" for part in _possible_parts(options) for name in headline]
+    return [
+        *headline,
+        *(f"{part}/*/{name}" for part in _possible_parts(options) for name in headline),
+        *stability.possible_names(options),
+    ]
 
 
 def _possible_parts(options: FamilyEvalOptions) -> list[str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from adapters.vlm_quantization.codes import Encoder
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 #: Pictures encoded at a time; bounds the decoded pictures in memory.
 BATCH = 64
+
+
+#: Picture towers that encode some hundred pictures per second on one core.
+QUICK_TOWERS = frozenset({"efficientnet-lite0", "random"})
 
 
 class Origin(NamedTuple):
@@ -56,6 +61,13 @@ class Subject(Protocol):
 
     fingerprint: str
 
+    @property
+    def quick(self) -> bool:
+        """Whether a hundred pictures are encoded in a second or so on one core."""
+
+    def images(self, images: Sequence[Image]) -> Encoded:
+        """Encode RGB pictures that the collection need not have."""
+
     def pictures(self, rows: NDArray[np.int64]) -> Encoded:
         """Encode pictures of the collection, by row."""
 
@@ -79,6 +91,8 @@ class FromFeatures:
     def __init__(self, encoder: HashEncoder, features: NDArray[np.float32]) -> None:
         self.fingerprint = encoder.fingerprint
         self.texts = encoder.encode_texts
+        self.images = encoder.encode_images
+        self.quick = encoder.name in QUICK_TOWERS
         self._encoder = encoder
         self._features = features
 
@@ -122,6 +136,8 @@ class FromPictures:
             )
         self.fingerprint = encoder.fingerprint
         self.texts = encoder.encode_texts
+        self.images = encoder.encode_images
+        self.quick = False  # nothing is known of it
         self._encoder = encoder
         self._collection = collection
         self._progress = progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -82,6 +83,15 @@ def _path_of(item: CollectionItem) -> str:
     return path if os.path.isabs(path) else ""  # noqa: PTH117  # may be of a member of an archive
 
 
+def _file_of(path: str) -> list[int]:
+    """Return the size in bytes and the time of modification in ns of a file; empty if it is no file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # may be of a member of an archive
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns] if stat.S_ISREG(status.st_mode) else []
+
+
 def common_root(collection: Collection) -> str:
     """Return the folder that holds all pictures of a collection that are in files; empty if there is none."""
     folders = {os.path.dirname(path) for item in collection.items if (path := _path_of(item))}  # noqa: PTH120
@@ -101,6 +111,7 @@ def picture_entries(collection: Collection) -> list[Entry]:
             Entry(
                 {
                     **({"path": os.path.relpath(path, root)} if path else {}),
+                    **({"file": known} if path and (known := _file_of(path)) else {}),
                     "id": item.id,
                     "concept": item.concept,
                     "caption": caption,

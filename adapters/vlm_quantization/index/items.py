@@ -24,6 +24,7 @@ class _Picture(TypedDict):
     captions: NotRequired[dict[str, list[str]]]
     labels: NotRequired[list[str]]
     path: NotRequired[str]
+    file: NotRequired[list[int]]
 
 
 class _Caption(TypedDict):

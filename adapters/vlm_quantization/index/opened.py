@@ -177,6 +177,59 @@ class Index:
         root, path = self.manifest.provenance.get("root"), self.sides["images"].items[row].get("path")
         return str(Path(root, path)) if root and path else ""
 
+    def picture_file(self, item_id: str) -> Path:
+        """Return the file of a picture, once it is known to be the one that was indexed.
+
+        It must still be inside the folder that held the pictures, with symlinks resolved, and have the size
+        and the time of modification of then. Indexes of before these were kept: it must be older than the
+        index.
+
+        Raises
+        ------
+        workbench.NotFound
+            There is no such picture, it has no file of its own, or the file is missing.
+        workbench.WrongState
+            The file has changed, or its path leads elsewhere.
+        """
+        side = self.sides["images"]
+        row = side.items.find(item_id)
+        if row is None:
+            raise wb.NotFound(f"no picture {item_id!r} in index {self.manifest.name!r}")
+        path = self.picture_path(row)
+        if not path:
+            raise wb.NotFound(
+                f"picture {item_id!r} has no file of its own",
+                hint="It is part of a package or of a database.",
+            )
+        try:
+            real = Path(path).resolve(strict=True)
+            status = real.stat()
+        except NotADirectoryError:
+            raise wb.NotFound(f"picture {item_id!r} is inside an archive", advice=path) from None
+        except (OSError, ValueError) as error:
+            raise wb.NotFound(
+                f"the file of picture {item_id!r} is missing",
+                hint="Index the pictures again.",
+                advice=f"{path}: {getattr(error, 'strerror', None) or error}",
+            ) from None
+        root = Path(str(self.manifest.provenance["root"])).resolve()
+        if not real.is_relative_to(root) or not real.is_file():
+            raise wb.WrongState(
+                f"the path of picture {item_id!r} leads out of the folder that was indexed", advice=path
+            )
+        known = side.items[row].get("file")
+        if known is None:
+            same = status.st_mtime_ns <= (self.path / files.MANIFEST).stat().st_mtime_ns
+        else:
+            same = known == [status.st_size, status.st_mtime_ns]
+        if not same:
+            raise wb.WrongState(
+                f"the file of picture {item_id!r} has changed since it was indexed",
+                hint="Index the pictures again.",
+                advice=path,
+            )
+        return real
+
     @property
     def words(self) -> str:
         """How well words find pictures: ``"well"``, ``"hardly"`` or, if texts are not encoded, ``"not"``."""
@@ -213,6 +266,7 @@ class Index:
             "lead": "text" if self.words == "well" else "picture",
             "note": " ".join(filter(None, [_CODES.get(self._method), _WORDS.get(self.words)])),
             **({"by": ["image", "item"]} if self.words == NOT else {}),
+            **({} if len(self.sides["captions"]) else {"choices": {"target": ["pictures"]}}),
         }
 
     @property

@@ -184,6 +184,24 @@ def _answer(
     return wb.SearchResult(hits, took, note="; ".join(notes), cutoff=cutoff)
 
 
+def sample_pictures(index: Index, count: int) -> list[wb.Hit]:
+    """Return at most ``count`` pictures of an index at equal distances, to start a search with."""
+    n = len(index)
+    rows = dict.fromkeys(place * n // count for place in range(min(count, n))) if n >= count else range(n)
+    items = index.sides["images"].items
+    return [
+        wb.Hit(
+            id=(item := items[row])["id"],
+            score=1.0,
+            caption=item["caption"],
+            subtitle=item["subtitle"],
+            thumbnail=index.thumbnail(row),
+            path=index.picture_path(row),
+        )
+        for row in rows
+    ]
+
+
 def _named_first(
     index: Index,
     code: NDArray[np.uint8],

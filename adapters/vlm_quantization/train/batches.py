@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from adapters.vlm_quantization.data.augmentation import generator_of, with_words_dropped
 from adapters.vlm_quantization.data.joining import joined
 from adapters.vlm_quantization.towers.features import words_in
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     from adapters.vlm_quantization.data.collection import CaptionedImages, Item
     from adapters.vlm_quantization.options import TrainOptions
+
+
+#: Versions of a text with words dropped that token dropout chooses from.
+DROPPED_VERSIONS = 4
 
 
 class Texts:
@@ -38,9 +43,14 @@ class Texts:
         The distinct texts, case-folded.
     rows : list of list of int
         For each text, the rows of its n-grams.
+    dropped : dict of int to list of int
+        For texts of several words, the numbers of their versions without some words. These are texts too, but
+        describe no concept of their own.
     """
 
-    def __init__(self, concepts: Sequence[Item], languages: Sequence[str], buckets: int) -> None:
+    def __init__(
+        self, concepts: Sequence[Item], languages: Sequence[str], buckets: int, *, drop_words: bool = False
+    ) -> None:
         numbers: dict[str, int] = {}
         described: list[tuple[int, int]] = []
         self.names: list[list[list[int]]] = []
@@ -60,6 +70,7 @@ class Texts:
                     kept[place].append(row)
                     described += [(number, place) for number in row]
         pairs = np.unique(np.array(described, np.int64).reshape(-1, 2), axis=0)
+        self.dropped: dict[int, list[int]] = _dropped(numbers) if drop_words else {}
         self.texts = list(numbers)
         self.rows = [ngram_rows(text, buckets) for text in numbers]
         self._concepts = pairs[:, 1]
@@ -83,6 +94,22 @@ class Texts:
         out = np.zeros((len(texts), len(concepts)), bool)
         out[row[columns >= 0], columns[columns >= 0]] = True
         return out
+
+
+def _dropped(numbers: dict[str, int]) -> dict[int, list[int]]:
+    """Return, for texts of several words, the numbers of versions without some words; add those that are new.
+
+    Which words are left out depends on the text alone.
+    """
+    out = {}
+    for text, number in list(numbers.items()):
+        versions = {
+            with_words_dropped(text, generator_of("words", text, version))
+            for version in range(DROPPED_VERSIONS)
+        }
+        if versions := versions - {text}:
+            out[number] = [numbers.setdefault(one, len(numbers)) for one in sorted(versions)]
+    return out
 
 
 def _words(texts: Iterable[str]) -> list[str]:
@@ -110,6 +137,11 @@ class TrainingBatch:
         The number of each text twice, or the numbers of the two words that make it up.
     positives : ndarray, bool, shape (t * n, n)
         Which text describes which concept.
+    views : ndarray, int64, shape (n, 2)
+        Which version of each picture of ``pictures``: 0 is the picture itself, 1 to V are its weak views, and
+        V + 1 to 2 V its strong ones.
+    compared : ndarray, int64, shape (n, 2)
+        A weak and a strong view of the first picture, to compare their codes; all 0 without views.
     """
 
     concepts: NDArray[np.int64]
@@ -120,6 +152,8 @@ class TrainingBatch:
     rows: list[list[int]]
     texts: NDArray[np.int64]
     positives: NDArray[np.bool_]
+    views: NDArray[np.int64]
+    compared: NDArray[np.int64]
 
 
 class Batches:
@@ -171,12 +205,14 @@ class Batches:
         concepts = [
             functools.reduce(joined, (collection.items[row] for row in rows)) for rows in by_concept.values()
         ]
-        self.texts = Texts(concepts, languages, options.text_buckets)
+        self.texts = Texts(concepts, languages, options.text_buckets, drop_words=bool(options.token_dropout))
         self.options = options
         self.two_words = two_words
         new = {collection.items[row].concept for row in ([] if unseen is None else unseen.tolist())}
         self._new = np.array([concept in new for concept in by_concept])
         self._rng = np.random.Generator(np.random.PCG64(options.seed))
+        # of its own, so that batches without views and token dropout are what they were before there were any
+        self._changes = generator_of("changes", options.seed)
 
     def draw(self) -> TrainingBatch:
         """Return the next batch; the same seed gives the same batches in the same order."""
@@ -195,6 +231,9 @@ class Batches:
         texts = np.array(
             [self._text(c, one) for c, one in zip(again, rng.random((len(again), 6)), strict=True)]
         )
+        positives = self.texts.positives(texts[:, 0], concepts) & self.texts.positives(texts[:, 1], concepts)
+        texts = self._with_words_dropped(texts)
+        views, compared = self._views(n)
         rows = self.texts.rows
         return TrainingBatch(
             concepts=concepts,
@@ -204,9 +243,32 @@ class Batches:
             push=rng.standard_normal((n if len(self.pairs) else 0, 1)).astype(np.float32),
             rows=[rows[a] if a == b else rows[a] + rows[b] for a, b in texts.tolist()],
             texts=texts,
-            positives=self.texts.positives(texts[:, 0], concepts)
-            & self.texts.positives(texts[:, 1], concepts),
+            positives=positives,
+            views=views,
+            compared=compared,
         )
+
+    def _views(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the version of each of ``n`` pairs of pictures, and a weak and a strong view of each."""
+        count = self.options.views
+        if not count:
+            return np.zeros((n, 2), np.int64), np.zeros((n, 2), np.int64)
+        chosen = self._changes.integers(1, 2 * count + 1, size=(n, 2))
+        views = np.where(self._changes.random((n, 2)) < self.options.view_share, chosen, 0)
+        compared = self._changes.integers(1, count + 1, size=(n, 2)) + np.array([0, count])
+        return views, compared
+
+    def _with_words_dropped(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of texts, some replaced by a version without some of its words."""
+        share, dropped = self.options.token_dropout, self.texts.dropped
+        if not share:
+            return texts
+        chance = self._changes.random((len(texts), 2))
+        out = texts.copy()
+        for place, (first, second) in enumerate(texts.tolist()):
+            if first == second and first in dropped and chance[place, 0] < share:
+                out[place] = _pick(dropped[first], chance[place, 1])
+        return out
 
     def _text(self, concept: int, chance: NDArray[np.float64]) -> tuple[int, int]:
         """Return a text of a concept twice, or two of its words."""
@@ -245,20 +307,38 @@ def _pick(choices: Sequence[int] | NDArray[np.int64], chance: float) -> int:
     return int(choices[int(chance * len(choices))])
 
 
-def drawn_rows(batch: TrainingBatch, components: Tensor, pairs: Tensor, options: TrainOptions) -> Tensor:
+def drawn_rows(
+    batch: TrainingBatch,
+    components: Tensor,
+    pairs: Tensor,
+    options: TrainOptions,
+    views: Tensor | None = None,
+) -> Tensor:
     """Return components of synthetic pictures that stand for drawings in another style.
 
     A mix of two drawings of a thing still shows the thing, so the two are mixed. The difference between two
     drawings of another thing is mostly one of style, so a multiple of it is added. Noise covers the remaining
-    variation.
+    variation. ``views``, float32 (2 V, n, width), are the components of each picture's views.
     """
-    two = components[torch.from_numpy(batch.pictures)]
+    two = versions_of(batch.pictures, batch.views, components, views)
     share = torch.from_numpy(batch.mix)
     x = two[:, 0] * share + two[:, 1] * (1 - share)
     if len(batch.other) and options.style_noise:
         other = components[pairs[torch.from_numpy(batch.other)]]
         x = x + (other[:, 0] - other[:, 1]) * torch.from_numpy(batch.push) * options.style_noise
     return x + torch.randn_like(x) * options.noise
+
+
+def versions_of(
+    pictures: NDArray[np.int64], versions: NDArray[np.int64], components: Tensor, views: Tensor | None
+) -> Tensor:
+    """Return components of pictures (by row) in the given versions; see :class:`TrainingBatch`."""
+    rows = torch.from_numpy(pictures)
+    out = components[rows]
+    if views is not None:
+        number = torch.from_numpy(versions)
+        out = torch.where((number > 0)[..., None], views[(number - 1).clamp(min=0), rows], out)
+    return out
 
 
 def drawn_texts(batch: TrainingBatch, components: Tensor, options: TrainOptions) -> Tensor:

@@ -21,6 +21,7 @@ from adapters.vlm_quantization.job_inputs import (
 from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, image_tower, text_tower
 from adapters.vlm_quantization.train import train
+from adapters.vlm_quantization.train.picture_views import view_features
 from adapters.vlm_quantization.train.validation import DECIDING
 from workbench import BadInput, Result, View
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.evaluate.subject import Subject
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.towers.tower import TextTower
+    from adapters.vlm_quantization.train.picture_views import ViewFeatures
     from adapters.vlm_quantization.train.train import Trained, Training
     from workbench import JobContext, Run
 
@@ -77,6 +79,8 @@ class TrainingInputs:
         Fingerprint of the network that made them.
     texts : TextTower or None
         The frozen text tower, which remembers the texts of the collection; None with n-grams alone.
+    views : ViewFeatures or None
+        Features of the pictures' views; None without views.
     about : dict
         What is recorded about an encoder of one's own; empty for a built-in one.
     """
@@ -84,6 +88,7 @@ class TrainingInputs:
     features: NDArray[np.float32]
     tower: str
     texts: TextTower | None
+    views: ViewFeatures | None
     about: Mapping[str, Any]
 
 
@@ -147,15 +152,22 @@ def encode_inputs(data: TrainingData, options: TrainOptions, job: JobContext) ->
     about = about_encoder(options.encoder)
     tower = image_tower(image_name(options.encoder))
     features = picture_features(data.collection, tower, cache, job.progress)
+    views = view_features(data.collection, tower, options.views, cache, job.progress, flip=options.flip_views)
     frozen = train.frozen_texts(options)
     texts = remembered_texts(data.collection, text_tower(frozen), cache, job.progress) if frozen else None
-    return TrainingInputs(features, tower.fingerprint, texts, about)
+    return TrainingInputs(features, tower.fingerprint, texts, views, about)
 
 
 def set_up_model(data: TrainingData, inputs: TrainingInputs, options: TrainOptions) -> Training:
     """Make the model of the first seed, with its weights as they are before training."""
     first = _of_seed(options, _seeds(options)[0])
-    return train.set_up(data.collection, data.splits, inputs.features, inputs.tower, first, inputs.texts)
+    return _set_up(data, inputs, first)
+
+
+def _set_up(data: TrainingData, inputs: TrainingInputs, options: TrainOptions) -> Training:
+    return train.set_up(
+        data.collection, data.splits, inputs.features, inputs.tower, options, inputs.texts, inputs.views
+    )
 
 
 def train_models(
@@ -193,9 +205,7 @@ def train_models(
             stages(job)(f"seed {seed}", 1 / len(seeds)) if several else nullcontext(),
             job.start_run(own.experiment, name=own.name, config=own.model_dump() | recorded) as run,
         ):
-            training = first or train.set_up(
-                data.collection, data.splits, inputs.features, inputs.tower, own, inputs.texts
-            )
+            training = first or _set_up(data, inputs, own)
             trained = train.fit(training, run, _watched(job.progress, run, watch))
         first = None
         done[seed] = TrainedRun(run, trained)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from adapters.vlm_quantization.codes import CODE_BITS
 from adapters.vlm_quantization.hash_layer import sign_straight_through
 from adapters.vlm_quantization.model import CrossModalHashModel, stack_rows
-from adapters.vlm_quantization.train.batches import Batches, drawn_rows, drawn_texts
+from adapters.vlm_quantization.train.batches import Batches, drawn_rows, drawn_texts, versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,21 +132,39 @@ def decorrelation(margins: Tensor) -> Tensor:
     return (gram - torch.diag(gram.diagonal())).square().mean()
 
 
+def consistency(one: Tensor, other: Tensor, weights: Mapping[int, float]) -> Tensor:
+    """Return the share of bits in which the codes of two views differ: a weighted mean over lengths.
+
+    Parameters
+    ----------
+    one, other : Tensor, float, shape (n, 128)
+        Margins of two views of each picture.
+    weights : mapping of int to float
+        Weight of each code length; they sum to one.
+    """
+    apart = (1 - sign_straight_through(one) * sign_straight_through(other)) / 2
+    by_bit = apart.mean(0)
+    return _weighted({length: by_bit[:length].mean() for length in weights}, weights)
+
+
 def batch_loss(
     model: CrossModalHashModel,
     batches: Batches,
     components: Tensor,
     options: TrainOptions,
     text_components: Tensor | None = None,
+    views: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of one batch, and its terms by name.
 
     ``components`` has a row per picture of the collection; ``text_components`` has a row per text of
-    ``batches.texts``, and is needed if the model has a frozen text tower.
+    ``batches.texts``, and is needed if the model has a frozen text tower. ``views`` (2 V, n, width) has the
+    components of the weak views, then of the strong ones, and is needed if the options ask for views.
     """
     batch = batches.draw()
     positives = torch.from_numpy(batch.positives)
-    images = model.image_vectors(drawn_rows(batch, components, torch.from_numpy(batches.pairs), options))
+    pairs = torch.from_numpy(batches.pairs)
+    images = model.image_vectors(drawn_rows(batch, components, pairs, options, views))
     rows, offsets = stack_rows(batch.rows) if model.config.ngrams else (None, None)
     frozen = None if text_components is None else drawn_texts(batch, text_components, options)
     texts = model.text_vectors(rows, offsets, frozen)
@@ -168,6 +186,14 @@ def batch_loss(
         if weight:
             parts[name] = (term(both[0]) + term(both[1])) / 2
             loss = loss + 2 * weight * parts[name]
+    if options.consistency:
+        # weak and strong: rows of their own, in the same order
+        shown = [
+            versions_of(batch.pictures[:, 0], batch.compared[:, side], components, views) for side in (0, 1)
+        ]
+        one, other = model.image_code.settled(model.image_vectors(torch.cat(shown))).chunk(2)
+        parts["consistency"] = consistency(one, other, weights)
+        loss = loss + options.consistency * parts["consistency"]
     if options.distillation:
         teacher = softened(similarity)
         each = {length: cross_entropy(one, teacher) for length, one in logs.items()}

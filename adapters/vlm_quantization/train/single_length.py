@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.towers.tower import TextTower
+    from adapters.vlm_quantization.train.picture_views import ViewFeatures
 
 
 #: Name in the report.
@@ -57,12 +58,13 @@ def train_single_lengths(
     config: Mapping[str, Any],
     progress: OnProgress,
     texts: TextTower | None = None,
+    views: ViewFeatures | None = None,
 ) -> dict[int, HashEncoder]:
     """Train one model per code length with the options of a run, and return the best checkpoint of each.
 
     Parameters
     ----------
-    collection, splits, features, tower, texts
+    collection, splits, features, tower, texts, views
         As for :func:`adapters.vlm_quantization.train.train.train`.
     config : mapping
         Options of the run whose nested code they are compared with.
@@ -91,7 +93,7 @@ def train_single_lengths(
 
         with tempfile.TemporaryDirectory() as folder:
             keeper = _Keeper(Path(folder))
-            train.train(collection, splits, features, tower, options, keeper, report, texts)
+            train.train(collection, splits, features, tower, options, keeper, report, texts, views)
             best = keeper.folder / checkpoint.BEST
             if not best.is_file():
                 raise BadInput(

@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.towers.tower import TextTower
+    from adapters.vlm_quantization.train.picture_views import ViewFeatures
 
 
 class Recorder(Protocol):
@@ -67,6 +68,21 @@ class Trained:
     seconds: float
 
 
+class Components(NamedTuple):
+    """What pictures go into a model as.
+
+    Attributes
+    ----------
+    pictures : Tensor, float32, shape (n, width)
+        Of every picture of the collection.
+    views : Tensor, float32, shape (2 V, n, width), or None
+        Of its weak views, then of its strong ones; None without views.
+    """
+
+    pictures: Tensor
+    views: Tensor | None
+
+
 @dataclass
 class Training:
     """A model and what it is trained on, ready for the first step; :func:`set_up` makes it.
@@ -80,8 +96,8 @@ class Training:
         Its weights as they are before the first step.
     batches : Batches
         Draws pictures and texts of the training part.
-    components : Tensor, float32, shape (n, image_components)
-        Of all pictures of the collection.
+    components : Components
+        Of all pictures of the collection, and of their views.
     texts : TextTower or None
         The frozen text tower.
     text_features : ndarray, float32, shape (t, d), or None
@@ -99,7 +115,7 @@ class Training:
     options: TrainOptions
     model: CrossModalHashModel
     batches: Batches
-    components: Tensor
+    components: Components
     texts: TextTower | None
     text_features: NDArray[np.float32] | None
     validation: Validation
@@ -114,20 +130,28 @@ def set_up(
     tower: str,
     options: TrainOptions,
     texts: TextTower | None = None,
+    views: ViewFeatures | None = None,
 ) -> Training:
     """Make a model with the weights that the options' seed gives, and what its training needs.
 
-    The arguments are those of :func:`train`.
+    The arguments and errors are those of :func:`train`.
     """
+    if options.views != (0 if views is None else len(views.weak)):
+        raise ValueError(f"options.views is {options.views}; the features of as many views are needed")
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     batches = Batches(collection, splits.train, options)
     texts = (texts or text_tower(frozen)) if (frozen := frozen_texts(options)) else None
     text_features = None if texts is None else texts.features(batches.texts.texts)
     model = _model(features, splits, batches, options, texts, text_features)
-    components = model.components(torch.from_numpy(features))
+    components = _components(model, features, views)
     validation = Validation(
-        collection, splits, components, options.lengths, texts, trained_languages(collection, options)
+        collection,
+        splits,
+        components.pictures,
+        options.lengths,
+        texts,
+        trained_languages(collection, options),
     )
     origin = Provenance(
         tower=tower,
@@ -163,6 +187,7 @@ def train(
     run: Recorder,
     progress: OnProgress,
     texts: TextTower | None = None,
+    views: ViewFeatures | None = None,
 ) -> Trained:
     """Train, log to a run, and save ``best.safetensors`` and ``last.safetensors`` as its checkpoints.
 
@@ -189,8 +214,15 @@ def train(
     texts : TextTower, optional
         The frozen text tower, for example one that remembers the collection's texts; otherwise the one that
         the options name, which encodes every text here. Not used with ``text_tower="ngrams"``.
+    views : ViewFeatures, optional
+        Frozen features of the pictures' views; needed if the options ask for views.
+
+    Raises
+    ------
+    ValueError
+        The options ask for views, and their features are missing or another number.
     """
-    return fit(set_up(collection, splits, features, tower, options, texts), run, progress)
+    return fit(set_up(collection, splits, features, tower, options, texts, views), run, progress)
 
 
 def fit(training: Training, run: Recorder, progress: OnProgress) -> Trained:
@@ -241,11 +273,21 @@ def fit(training: Training, run: Recorder, progress: OnProgress) -> Trained:
     return Trained(step, best_step, best, time.monotonic() - started)
 
 
+def _components(
+    model: CrossModalHashModel, features: NDArray[np.float32], views: ViewFeatures | None
+) -> Components:
+    changed = [] if views is None else [*views.weak, *views.strong]
+    return Components(
+        model.components(torch.from_numpy(features)),
+        torch.stack([model.components(torch.from_numpy(one)) for one in changed]) if changed else None,
+    )
+
+
 def _refit(
     model: CrossModalHashModel,
     collection: CaptionedImages,
     splits: Splits,
-    components: Tensor,
+    components: Components,
     options: TrainOptions,
     texts: TextTower | None,
 ) -> Iterator[int]:
@@ -273,7 +315,7 @@ def _refit(
 def _steps(
     model: CrossModalHashModel,
     batches: Batches,
-    inputs: tuple[Tensor, NDArray[np.float32] | None],
+    inputs: tuple[Components, NDArray[np.float32] | None],
     options: TrainOptions,
     steps: int,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
@@ -292,7 +334,9 @@ def _steps(
     )
     for step in range(1, steps + 1):
         model.train()
-        loss, parts = batch_loss(model, batches, components, options, text_components)
+        loss, parts = batch_loss(
+            model, batches, components.pictures, options, text_components, components.views
+        )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimiser.step()

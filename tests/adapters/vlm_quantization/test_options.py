@@ -40,3 +40,9 @@ def test_a_text_tower_is_one_of_three() -> None:
     assert TrainOptions().text_tower == "both"
     with pytest.raises(ValidationError, match="'multilingual', 'ngrams' or 'both'"):
         TrainOptions(text_tower="bert")  # type: ignore[arg-type]
+
+
+def test_a_consistency_weight_without_views_is_refused() -> None:
+    with pytest.raises(ValidationError, match="set views to 1 or more"):
+        TrainOptions(consistency=0.1)
+    assert TrainOptions(consistency=0.1, views=1).views == 1

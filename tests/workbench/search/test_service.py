@@ -70,6 +70,10 @@ def test_an_index_is_searched_as_if_it_were_opened_here(
     assert there.schema == here.schema
     assert there.describe() == here.describe()
     assert there.sample_queries() == here.sample_queries()
+    assert there.sample_items() == here.sample_items()
+    assert there.item_file("dog") == here.item_file("dog")
+    with pytest.raises(wb.NotFound, match="'cat'"):
+        there.item_file("cat")
     assert (there.name, there.adapter.name, there.adapter.title) == ("words", "toy", "A toy that counts")
     offers = {method: there.adapter.offers(method) for method in ("search_by_text", "search_by_item")}
     assert offers == {"search_by_text": True, "search_by_item": False}

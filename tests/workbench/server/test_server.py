@@ -57,7 +57,7 @@ HOSTILE = (
     "file:///etc/passwd",
 )
 
-REAL = {"job_id": "1", "run_id": "1", "experiment_id": "1", "name": "words"}
+REAL = {"job_id": "1", "run_id": "1", "experiment_id": "1", "name": "words", "item": "dog"}
 
 
 def address(route: Route, **values: str) -> str:
@@ -857,7 +857,10 @@ def test_a_stream_ends_when_its_reader_disconnects(live: Live, owner: wb.Workspa
 def test_an_index_is_described_and_searched(live: Live) -> None:
     assert {"name": "words", "adapter": "toy"} in live.get("indexes").json()["indexes"]
     about = live.get("indexes/words").json()
-    assert (about["adapter"], about["offers"]) == ("toy", ["search_by_text", "search_by_image", "explain"])
+    assert (about["adapter"], about["offers"]) == (
+        "toy",
+        ["search_by_text", "search_by_image", "explain", "item_file"],
+    )
     assert about["samples"][1] == {"text": "강아지", "language": "ko"}
     answer = live.post("search/text", {"index": "words", "query": "강아지", "k": 2}).json()
     assert [hit["id"] for hit in answer["hits"]] == ["강아지", "강"]
@@ -870,6 +873,25 @@ def test_an_index_is_described_and_searched(live: Live) -> None:
     why = live.post("search/explain", {"index": "words", **sides}).json()
     assert (why["left"]["by"], why["right"]["id"]) == ("image", "dog")
     assert why["views"][0]["kind"] == "cells"
+
+
+def test_the_file_of_an_item_is_downloaded_as_what_it_is(live: Live) -> None:
+    answer = live.get("indexes/words/items/dog/file")
+    assert (answer.status_code, answer.content) == (200, b"\xff\xd8 a dog")
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''dog.jpg"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Length"] == str(len(answer.content))
+    about = live.get("indexes/words").json()
+    assert [one["caption"] for one in about["items"]] == ["dog", "dot"]
+
+
+@pytest.mark.parametrize("item", ["cat", "dot", "강", *HOSTILE])
+def test_items_that_are_unknown_or_lead_elsewhere_have_no_file(live: Live, item: str) -> None:
+    status, body = raw(live, "GET", f"indexes/words/items/{item}/file", live.headers)
+    assert status in (400, 404, 422), (item, status, body)
+    assert "root:" not in body
+    assert live.alive()
 
 
 def test_adapters_are_listed_broken_ones_with_their_problem(live: Live) -> None:

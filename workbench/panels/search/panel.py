@@ -103,10 +103,13 @@ class SearchPanel(Panel):
 
     def __init__(self, searcher: Searcher, *, query: str = "") -> None:
         self.searcher = searcher
-        fields = [field for field in form_fields(searcher.schema) if field["kind"] != "json"]
+        about = searcher.describe()
+        fields = _offered(form_fields(searcher.schema), about.get("choices", {}))
         self._option_names = frozenset(field["name"] for field in fields)
         self._ids: dict[str, str] = {}  # by their stand-ins
-        super().__init__(setup=_setup(searcher, fields, query))
+        setup = _setup(searcher, about, fields, query, self._hide)
+        self._start_ids = dict(self._ids)  # of the pictures to start with, which are there all the time
+        super().__init__(setup=setup)
         self.on_msg(lambda _, content, buffers: self._on_message(content, buffers))
 
     def to_html(self) -> str:
@@ -161,7 +164,8 @@ class SearchPanel(Panel):
         if by == "text":
             return self.searcher.by_text(_text(content, "query"), k, **options)
         item = _text(content, "item")
-        return self.searcher.by_item(self._ids.get(item, item), k, **options)
+        item = self._ids.get(item) or self._start_ids.get(item, item)
+        return self.searcher.by_item(item, k, **options)
 
     def _hide(self, hit: dict[str, Any]) -> dict[str, Any]:
         """Return a hit as it is sent: on a published page without its path, or an id that tells it."""
@@ -254,14 +258,50 @@ def _short(text: str, most: int = 300) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]], query: str) -> dict[str, Any]:
-    about = searcher.describe()
+def _offered(
+    fields: Sequence[Mapping[str, Any]], choices: Mapping[str, Sequence[Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the fields to show, each with the choices that make sense here; none with only one of them."""
+    out: list[Mapping[str, Any]] = []
+    for field in fields:
+        if field["kind"] == "json":
+            continue
+        if field["kind"] == "choice" and field["name"] in choices:
+            kept = [one for one in field["choices"] if one["value"] in choices[field["name"]]]
+            if len(kept) < 2:
+                continue
+            field = {**field, "choices": kept}
+        out.append(field)
+    return out
+
+
+def _starts(searcher: Searcher, hide: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return pictures of the index to search with: id, caption, and the thumbnail as bytes."""
+    out = []
+    for hit in searcher.sample_items():
+        if hit.thumbnail is None:
+            continue
+        row = hide(hit.to_json(thumbnails=False))
+        name = row["caption"] or re.split(r"[\\/]", row["path"] or row["id"])[-1]
+        out.append({"id": row["id"], "caption": name, "thumbnail": hit.thumbnail})
+    return out
+
+
+def _setup(
+    searcher: Searcher,
+    about: Mapping[str, Any],
+    fields: Sequence[Mapping[str, Any]],
+    query: str,
+    hide: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
     ways = about.get("by", list(_METHODS))
+    leads = about.get("lead") == "picture" and "item" in ways and searcher.adapter.offers("search_by_item")
     return {
         "title": str(about["title"]),
         "subtitle": str(about["subtitle"]),
         "credits": [str(credit) for credit in about["credits"]],
         "samples": [{"text": one.text, "language": one.language} for one in searcher.sample_queries()],
+        "pictures": _starts(searcher, hide) if leads else [],
         "note": str(about.get("note", "")),
         "lead": "picture" if about.get("lead") == "picture" else "text",
         "by": {by: by in ways and searcher.adapter.offers(method) for by, method in _METHODS.items()},

@@ -382,8 +382,10 @@ function toolbar(store) {
 function pictureChip(store) {
   const chip = h("span", { class: "wb-given", hidden: true });
   const remove = () => {
+    const { by } = store.setup;
+    const next = by.text ? chip.closest("form").querySelector('input[type="text"]') : chip.closest(".wb-search").querySelector(".wb-lead-drop");
     store.clear();
-    chip.closest("form").querySelector('input[type="text"]').focus(); // the button that had it is gone
+    next?.focus(); // the button that had it is gone
   };
   let drawn = null;
   store.subscribe(({ question }) => {
@@ -500,6 +502,40 @@ function pictureLead(store) {
     lead.hidden = !store.setup.by.text && Boolean(question);
   });
   return lead;
+}
+
+// Pictures of the index to start with, below that place while nothing is searched for: a search needs no picture
+// of one's own. Several may have one name, such as "Picture": numbers then tell them apart.
+function startingPictures(store, focusResults) {
+  const { pictures } = store.setup;
+  if (store.setup.lead !== "picture" || !store.setup.by.item || !pictures?.length) return null;
+  const names = pictures.map(({ caption }) => caption);
+  const start = ({ id, thumbnail }, place) => {
+    const again = names.filter((name) => name === names[place]).length > 1;
+    const name = again ? `${names[place]} ${place + 1}` : names[place];
+    const picture = new Blob([thumbnail], { type: pictureType(thumbnail) });
+    const ask = () => {
+      store.ask({ by: "item", item: id, name, url: URL.createObjectURL(picture), picture });
+      focusResults();
+    };
+    const url = URL.createObjectURL(picture);
+    const shown = h("img", { src: url, alt: "", decoding: "async", onload: () => URL.revokeObjectURL(url) });
+    return h(
+      "li",
+      {},
+      h("button", { type: "button", "aria-label": `Search with ${name}`, title: name, onclick: ask }, shown, h("span", {}, name)),
+    );
+  };
+  const part = h(
+    "section",
+    { class: "wb-starts", "aria-label": "Pictures to start with" },
+    h("h3", {}, store.setup.by.image ? "Or start with one of these" : "Start with one of these"),
+    h("ul", {}, ...pictures.map(start)),
+  );
+  store.subscribe(({ question, problem }) => {
+    part.hidden = Boolean(question || problem);
+  });
+  return part;
 }
 
 function pathPart(path) {
@@ -710,7 +746,8 @@ function resultsPart(store) {
     empty.hidden = !(noHits || (!leads && !state.question && !state.problem));
     empty.replaceChildren(...emptyText(store.setup, noHits));
   };
-  return { parts: [h("div", { class: "wb-line" }, note, status), problem, results, empty], draw };
+  const starts = startingPictures(store, focusResults);
+  return { starts, parts: [h("div", { class: "wb-line" }, note, status), problem, results, empty], draw };
 }
 
 function emptyText({ by, samples }, noHits) {
@@ -735,13 +772,14 @@ export default () => {
       const title = h(document.body.dataset.voila ? "h1" : "h2", { class: "wb-title" }, setup.title);
       const root = h("div", { class: "wb wb-search", "data-lm-suppress-shortcuts": "true" });
       const { form, chips, askText, fill } = searchForm(view, root, gone.signal);
-      const { parts, draw } = resultsPart(view);
+      const { starts, parts, draw } = resultsPart(view);
       root.prepend(
         title,
         h("p", { class: "wb-sub" }, setup.subtitle),
         ...[pictureLead(view), setup.note && h("p", { class: "wb-about-words" }, setup.note)].filter(Boolean),
         form,
         chips,
+        ...[starts].filter(Boolean),
         toolbar(view),
         ...parts,
         h("footer", { hidden: !setup.credits.length }, ...setup.credits.map((credit) => h("p", {}, credit))),

@@ -43,7 +43,7 @@ from workbench.values import plain
 _LOG = logging.getLogger(__name__)
 
 
-_METHODS = ("search_by_text", "search_by_image", "search_by_item", "explain")
+_METHODS = ("search_by_text", "search_by_image", "search_by_item", "explain", "item_file")
 
 
 #: Maximum number of decoded pictures that wait for their search; the oldest is dropped.
@@ -72,6 +72,7 @@ class IndexDesk:
             "schema": searcher.schema,
             "about": searcher.describe(),
             "samples": [{"text": one.text, "language": one.language} for one in searcher.sample_queries()],
+            "items": [hit.to_json() for hit in searcher.sample_items()],
         }
 
     def open_picture(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +112,8 @@ class IndexDesk:
         """Answer a search, or explain a comparison."""
         if self._searcher is None:
             raise BadInput("the index is not open")
+        if question.get("op") == "file":
+            return self._file(question.get("item"))
         by, k, options = question.get("by"), question.get("k", 20), question.get("options") or {}
         if not isinstance(options, dict):
             raise BadInput(f"options must be a mapping, got {options!r}")
@@ -131,6 +134,16 @@ class IndexDesk:
         if by == "image":
             return self._searcher.by_image(messages.picture_from(query), k, **named).to_json()
         return self._searcher.by_item(query, k, **named).to_json()
+
+    def _file(self, item: Any) -> dict[str, Any]:
+        """Return where an item's file is, and its size and time, by which a reader knows it again."""
+        if not isinstance(item, str):
+            raise BadInput(f"item must be text, got {type(item).__name__}")
+        if self._searcher is None:
+            raise BadInput("the index is not open")
+        path = self._searcher.item_file(item)
+        status = path.stat()
+        return {"path": str(path), "size": status.st_size, "modified_ns": status.st_mtime_ns}
 
     def _term(self, data: Any, side: str) -> Term:
         if isinstance(data, Mapping) and data.get("by") == "image" and "picture" in data:
@@ -229,7 +242,7 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any], *, picture
     except Exception:
         # Visitors must not learn anything about the machine; the traceback goes to the publisher's log.
         _LOG.exception("%s could not answer %s", desk.what, question.get("op"))
-        where = "the search" if question.get("op") in ("search", "explain") else desk.what
+        where = "the search" if question.get("op") in ("search", "explain", "file") else desk.what
         failed = SearchFailed(
             f"Internal error in {where}.", advice="The details are in the log, search-service.log."
         )

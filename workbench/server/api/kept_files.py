@@ -18,6 +18,10 @@ from workbench.server.desk import WorkbenchServer
 from workbench.values import HIGHEST_STEP, LOWEST_STEP
 from workbench.workspace import Workspace
 
+#: Content type of files, so that browsers download instead of showing them.
+FILE_TYPE = "application/octet-stream"
+
+
 _TypedStep = Annotated[int, BeforeValidator(from_text), Field(ge=LOWEST_STEP, le=HIGHEST_STEP)]
 
 
@@ -56,6 +60,7 @@ class FileToSend(NamedTuple):
     file: BinaryIO
     name: str
     size: int
+    type: str = FILE_TYPE
 
 
 class FileQuery(Given):

@@ -54,6 +54,8 @@ class Route:
         :class:`~workbench.server.uploads.Upload`.
     gives_file : bool
         Whether the answer is a file's bytes.
+    file_types : tuple of str
+        The content types, or ranges of them, that such an answer can have.
     """
 
     verb: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -70,6 +72,7 @@ class Route:
     body_bytes: int = BODY_BYTES
     before: Callable[[WorkbenchServer, Call], Awaitable[Any]] | None = None
     gives_file: bool = False
+    file_types: tuple[str, ...] = ("application/octet-stream",)
 
 
 def id_in_path(call: Call, name: str) -> Any:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
-from workbench.errors import SearchFailed, TooLarge, WorkbenchError
+from workbench.errors import NotFound, SearchFailed, TooLarge, WorkbenchError, WrongState
 from workbench.results.explanation import Side
 from workbench.results.result import View
 from workbench.search.indexes import index_adapter
 from workbench.search.messages import SIDES, picture_characters
 from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS
 from workbench.server.api.fields import MOST_LISTED, Given, Name, Number, Text, Whole
+from workbench.server.api.kept_files import FILE_TYPE, FileToSend
 from workbench.server.api.route import Call
 from workbench.server.desk import WorkbenchServer
 from workbench.workspace import Workspace
@@ -99,18 +102,6 @@ class SampleOut(BaseModel):
     language: str
 
 
-class IndexOut(BaseModel):
-    """An index and its search options."""
-
-    index: str
-    adapter: str
-    adapter_title: str
-    offers: list[str] = Field(description="The searches that its adapter offers.")
-    options: dict[str, Any] = Field(alias="schema", description="JSON schema of the search options.")
-    about: dict[str, Any] = Field(description="Title, subtitle, count and credits.")
-    samples: list[SampleOut] = Field(description="Queries worth trying.")
-
-
 class HitOut(BaseModel):
     """One result."""
 
@@ -123,6 +114,19 @@ class HitOut(BaseModel):
     meter: Number
     path: str = Field("", description="Where the item's file is on the server; empty if it has none.")
     thumbnail: str = Field("", description="A picture as base64 text, if the item has one.")
+
+
+class IndexOut(BaseModel):
+    """An index and its search options."""
+
+    index: str
+    adapter: str
+    adapter_title: str
+    offers: list[str] = Field(description="The searches that its adapter offers.")
+    options: dict[str, Any] = Field(alias="schema", description="JSON schema of the search options.")
+    about: dict[str, Any] = Field(description="Title, subtitle, count and credits.")
+    samples: list[SampleOut] = Field(description="Queries worth trying.")
+    items: list[HitOut] = Field([], description="Items to start a search with.")
 
 
 class SearchOut(BaseModel):
@@ -164,6 +168,45 @@ async def list_indexes(desk: WorkbenchServer, call: Call) -> Any:
 async def get_index(desk: WorkbenchServer, call: Call) -> Any:
     """Open an index and describe its content and search options."""
     return await desk.ask(op="describe", index=call.path["name"])
+
+
+#: Content types of files by how their names end; others are bytes. None of them can hold a script.
+_TYPES = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".bmp": "image/bmp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".avif": "image/avif",
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+}
+
+
+async def get_item_file(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the bytes of an item's file, if it is still the one that was indexed."""
+    index, item = call.path["name"], call.path["item"]
+    known = await desk.ask(op="file", index=index, item=item)
+    path = Path(str(known["path"]))
+
+    def opened() -> FileToSend:
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise NotFound(
+                f"the file of item {item!r} is missing", advice=f"{path}: {error.strerror}"
+            ) from None
+        # of the open file: another may have taken its name since it was looked at
+        status = os.fstat(file.fileno())
+        if (status.st_size, status.st_mtime_ns) != (known["size"], known["modified_ns"]):
+            file.close()
+            raise WrongState(f"the file of item {item!r} was just changed", hint="Build the index again.")
+        return FileToSend(file, path.name, status.st_size, _TYPES.get(path.suffix.lower(), FILE_TYPE))
+
+    return await desk.on_disk(opened)
 
 
 def searching(by: str, field: str) -> Callable[[WorkbenchServer, Call], Awaitable[Any]]:

@@ -13,6 +13,8 @@ import workbench as wb
 from adapters.vlm_quantization.evaluate.tasks import LEARNED, Task
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from adapters.vlm_quantization.data.collection import CaptionedImages
 
 
@@ -129,7 +131,12 @@ def _named(collection: CaptionedImages, row: int, language: str) -> str:
 
 def encoded_picture(collection: CaptionedImages, row: int) -> str:
     """Return a picture of a collection as base64 of a small WebP, as reports show it."""
-    picture = collection.open(row).convert("RGB")
+    return encoded_image(collection.open(row))
+
+
+def encoded_image(image: Image) -> str:
+    """Return a picture as base64 of a small WebP."""
+    picture = image.convert("RGB")
     picture.thumbnail((2 * PIXELS, 2 * PIXELS))
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=80, method=0)

@@ -357,3 +357,22 @@ def test_a_wrong_option_is_named() -> None:
     for wrong in ({"protocol": "nobody"}, {"ks": [0]}, {"directions": []}, {"relevance": "x"}, {"worst": -1}):
         with pytest.raises(Exception, match=next(iter(wrong))):
             family.options("eval").model_validate(wrong)
+
+
+def test_the_report_says_how_stable_the_codes_are(result: wb.Result) -> None:
+    """Without being asked to, where pictures are encoded at once, as with this tower."""
+    assert 0 < result.metrics["stability/weak/flips@128"] <= 1
+    assert 0 < result.metrics["stability/token-dropout/kept@64"] <= 1
+    [table, *_] = views(result, "How stable the codes are")
+    rows = {row["change"]: row for row in table.data["rows"]}
+    row = rows["saved as JPEG of quality 50"]
+    assert row["flips128"] == result.metrics["stability/jpeg/flips@128"]
+    assert row["flips128"] < rows["without colour"]["flips128"]
+    assert row["n"] <= 60
+
+
+def test_stability_can_be_left_out(home: wb.Workspace) -> None:
+    result = evaluated(home, stability=0, baselines=False, directions=["t2i"], worst=0)
+    assert not any(name.startswith("stability/") for name in result.metrics)
+    [view] = views(result, "How stable the codes are")
+    assert view.notes == ["Not measured: stability=0."]

@@ -9,7 +9,7 @@ import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
-from adapters.vlm_quantization.train.batches import Batches, Texts, drawn_texts
+from adapters.vlm_quantization.train.batches import Batches, Texts, drawn_texts, versions_of
 from tests.adapters.vlm_quantization import shapes
 
 
@@ -176,3 +176,56 @@ def test_two_words_are_near_the_mean_of_the_two_and_noise_is_added() -> None:
     assert torch.allclose(drawn_texts(drawn, components, shapes.options()), mean)
     noisy = drawn_texts(drawn, components, shapes.options(text_noise=0.5))
     assert 0.3 < float((noisy - mean).std()) < 0.7
+
+
+def test_views_are_drawn_by_the_seed_and_leave_the_rest_of_a_batch_alone() -> None:
+    plain = batches().draw()
+    assert not plain.views.any()
+    assert not plain.compared.any()
+    drawn = [batches(views=2, view_share=0.5).draw() for _ in range(2)]
+    one = drawn[0]
+    assert np.array_equal(one.views, drawn[1].views)
+    assert set(one.views.ravel().tolist()) == {0, 1, 2, 3, 4}
+    assert set(one.compared[:, 0].tolist()) == {1, 2}, "weak"
+    assert set(one.compared[:, 1].tolist()) == {3, 4}, "strong"
+    for name in ("concepts", "pictures", "mix", "other", "push", "texts", "positives"):
+        assert np.array_equal(getattr(one, name), getattr(plain, name)), name
+
+
+def test_a_version_of_a_picture_is_the_picture_or_one_of_its_views() -> None:
+    components = torch.arange(3.0)[:, None]
+    views = torch.stack([components + 10 * (number + 1) for number in range(4)])
+    rows, versions = np.array([0, 1, 2, 2]), np.array([0, 1, 4, 2])
+    out = versions_of(rows, versions, components, views)
+    assert out[:, 0].tolist() == [0, 11, 42, 22]
+    assert versions_of(rows, versions, components, None)[:, 0].tolist() == [0, 1, 2, 2]
+
+
+def test_token_dropout_shows_a_shorter_text_of_the_same_concepts() -> None:
+    drops, plain = batches(token_dropout=1.0), batches()
+    batch, before = drops.draw(), plain.draw()
+    assert np.array_equal(batch.positives, before.positives)
+    assert drops.texts.texts[: len(plain.texts)] == plain.texts.texts
+    shortened = 0
+    for now, was, rows in zip(batch.texts, before.texts, batch.rows, strict=True):
+        text, whole = drops.texts.texts[now[0]], plain.texts.texts[was[0]]
+        rest = iter(whole.split())
+        assert all(word in rest for word in text.split())
+        shortened += text != whole
+        assert text or not whole
+        assert rows == ngram_rows(text, 512)
+        if " " not in whole:
+            assert text == whole
+    assert shortened
+
+
+def test_words_are_dropped_as_often_as_said() -> None:
+    drawn = batches(token_dropout=0.25, batch=256)
+    plain = batches(batch=256)
+    changed = total = 0
+    for _ in range(60):
+        now, was = drawn.draw(), plain.draw()
+        longer = np.array([" " in plain.texts.texts[number] for number in was.texts[:, 0]])
+        total += int(longer.sum())
+        changed += int((now.texts[:, 0] != was.texts[:, 0]).sum())
+    assert 0.15 < changed / total < 0.35

@@ -130,3 +130,16 @@ def test_distillation_has_the_gradient_of_a_cross_entropy() -> None:
     scores = signs_a @ signs_b.T / scale
     slope = sum((scores.softmax(way) - teacher.softmax(way)) / 5 for way in (0, 1)) / 2
     assert torch.allclose(texts.grad, slope @ signs_b / scale)
+
+
+def test_consistency_is_the_weighted_share_of_differing_bits_and_pulls_views_together() -> None:
+    one = torch.full((2, 128), 0.5)
+    other = one.clone()
+    other[0, :4] = -0.5  # 4 of 8 bits of one of two pictures
+    other.requires_grad_()
+    assert losses.consistency(one, other, {8: 1.0}).item() == pytest.approx(0.25)
+    assert losses.consistency(one, other, {8: 0.5, 128: 0.5}).item() == pytest.approx(0.5 * (0.25 + 4 / 256))
+    losses.consistency(one, other, {8: 1.0}).backward()
+    assert other.grad is not None
+    assert (other.grad[:, :8] < 0).all(), "towards the sign of the other view"
+    assert losses.consistency(one, one, {8: 1.0}).item() == 0

@@ -19,6 +19,7 @@ from adapters.vlm_quantization.towers.features import picture_features
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.batches import Batches, drawn_rows
 from adapters.vlm_quantization.train.losses import length_weights
+from adapters.vlm_quantization.train.picture_views import view_features
 from tests.adapters.vlm_quantization import shapes
 
 
@@ -41,11 +42,13 @@ def fit(
 ) -> tuple[Notebook, train.Trained]:
     folder.mkdir(parents=True, exist_ok=True)
     collection = shapes.collection()
-    features = picture_features(collection, DummyVisionModel(), folder)
+    tower = DummyVisionModel()
+    features = picture_features(collection, tower, folder)
     run = Notebook(folder)
     splits = make_splits(collection, 0)
     options = shapes.options(**changes)
-    done = train.train(collection, splits, features, "random/0", options, run, progress, texts)
+    views = view_features(collection, tower, options.views, folder)
+    done = train.train(collection, splits, features, "random/0", options, run, progress, texts, views)
     return run, done
 
 
@@ -269,3 +272,72 @@ def test_lengths_are_weighted_by_a_power(
     lengths: tuple[int, ...], power: float, expected: dict[int, float]
 ) -> None:
     assert length_weights(lengths, power) == pytest.approx(expected)
+
+
+def test_the_consistency_term_makes_views_of_a_picture_differ_in_fewer_bits(tmp_path: Path) -> None:
+    def apart(name: str, weight: float) -> float:
+        run, _ = fit(tmp_path / name, views=2, consistency=weight, refit_steps=5)
+        shares = [metrics["train/consistency"] for _, metrics in run.logged if "train/consistency" in metrics]
+        assert all(0 <= share <= 1 for share in shares)
+        return float(np.mean(shares[-3:]))
+
+    assert apart("steady", 10.0) < apart("as it comes", 1e-9) - 0.03
+
+
+def test_views_and_dropped_words_repeat_with_the_seed_and_change_the_model(
+    trained: tuple[Path, Notebook, train.Trained], tmp_path: Path
+) -> None:
+    folder, *_ = trained
+    some: dict[str, dict[str, Any]] = {
+        "views": {"views": 1},
+        "again": {"views": 1},
+        "dropped": {"token_dropout": 0.5},
+        "none": {"views": 1, "view_share": 0.0},
+    }
+    for name, options in some.items():
+        fit(tmp_path / name, **options)
+    found = {name: codes(tmp_path / name) for name in some} | {"plain": codes(folder)}
+    assert np.array_equal(found["views"], found["again"])
+    assert np.array_equal(found["none"], found["plain"])
+    for name in ("views", "dropped"):
+        assert not np.array_equal(found[name], found["plain"])
+
+
+def test_training_refuses_views_without_their_features() -> None:
+    collection = shapes.collection()
+    features = np.zeros((len(collection), 4), np.float32)
+    with pytest.raises(ValueError, match=r"options\.views is 2"):
+        train.train(
+            collection,
+            make_splits(collection, 0),
+            features,
+            "random/0",
+            shapes.options(views=2),
+            Notebook(Path()),
+            lambda *_: None,
+        )
+
+
+def test_features_of_views_are_cached_and_reported_as_one_piece_of_work(tmp_path: Path) -> None:
+    class Counting(DummyVisionModel):
+        encoded = 0
+
+        def features(self, images: Any) -> Any:
+            self.encoded += len(images)
+            return super().features(images)
+
+    tower, collection = Counting(), shapes.collection()
+    told: list[float] = []
+    views = view_features(
+        collection, tower, 2, tmp_path, lambda done, total, _: told.append(done / (total or 1))
+    )
+    assert views is not None
+    assert [len(views.weak), len(views.strong)] == [2, 2]
+    assert tower.encoded == 4 * len(collection)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    again = view_features(collection, tower, 2, tmp_path)
+    assert tower.encoded == 4 * len(collection)
+    assert again is not None
+    assert all(np.array_equal(*pair) for pair in zip(views.strong, again.strong, strict=True))
+    assert view_features(collection, tower, 0, tmp_path) is None

@@ -382,3 +382,87 @@ def test_closing_leaves_no_widget() -> None:
     before = dict(widget._instances)
     SearchPanel(Searcher(Pictures(), None, "index")).close()
     assert dict(widget._instances) == before
+
+
+class Photos(Pictures):
+    """An index that leads with pictures, and whose captions nobody has written."""
+
+    def __init__(self, **about: Any) -> None:
+        self.about = about
+
+    def describe_index(self, index: Any) -> dict[str, Any]:
+        return {"title": "Photos", "subtitle": "2", "credits": [], "lead": "picture", **self.about}
+
+    def sample_items(self, index: Any, count: int) -> list[wb.Hit]:
+        return [
+            wb.Hit(
+                "spring/a.jpg",
+                1.0,
+                caption="a.jpg",
+                thumbnail=b"\xff\xd8 a",
+                path="/home/annika/spring/a.jpg",
+            ),
+            wb.Hit("b", 1.0, caption="연", thumbnail=b"\x89PNG b"),
+            wb.Hit("c", 1.0, caption="a text"),
+        ][:count]
+
+    def search_by_item(self, index: Any, item_id: str, k: int, options: Any) -> wb.SearchResult:
+        return wb.SearchResult([wb.Hit(item_id, 1.0)])
+
+
+def test_a_page_that_leads_with_pictures_shows_some_to_start_with() -> None:
+    panel = SearchPanel(Searcher(Photos(), None, "photos"))
+    assert panel.setup["pictures"] == [
+        {"id": "spring/a.jpg", "caption": "a.jpg", "thumbnail": b"\xff\xd8 a"},
+        {"id": "b", "caption": "연", "thumbnail": b"\x89PNG b"},
+    ]
+    assert SearchPanel(Searcher(Photos(lead="text"), None, "photos")).setup["pictures"] == []
+    assert SearchPanel(Searcher(Photos(by=["image"]), None, "photos")).setup["pictures"] == []
+
+
+def test_on_a_published_page_they_tell_no_file_and_can_still_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(PUBLISHED, "1")
+    monkeypatch.setattr(panel_module, "KEPT_IDS", 1)
+    sent = Sent()
+    sent.panel = SearchPanel(Searcher(Photos(), None, "photos"))
+    sent.panel.send = lambda content, buffers=None: sent.messages.append((content, []))
+    first, second = sent.panel.setup["pictures"]
+    assert "spring" not in str(sent.panel.setup)
+    assert (first["caption"], second["id"]) == ("Picture", "b")
+    found = []
+    monkeypatch.setattr(
+        Photos,
+        "search_by_item",
+        lambda self, index, item, k, options: (
+            found.append(item) or wb.SearchResult([wb.Hit("x", 1, path="/x/y")])
+        ),
+    )
+    for _ in range(3):  # ids of other hits come and go; those of these pictures stay
+        assert sent.ask(by="item", item=first["id"])["type"] == "answer"
+    assert found == ["spring/a.jpg"] * 3
+
+
+def test_visitors_get_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are for those who hold the server's token: the page has no message that asks for one."""
+    monkeypatch.setenv(PUBLISHED, "1")
+    sent = Sent()
+    for kind in ("file", "item_file", "download"):
+        sent.panel._on_message({"type": kind, "item": "a", "seq": 1}, [])
+    assert sent.messages == []
+
+
+@pytest.mark.parametrize(
+    ("choices", "shown"), [({}, [8, 64]), ({"length": [64]}, None), ({"length": [64, 8]}, [8, 64])]
+)
+def test_choices_that_an_index_does_not_have_are_not_offered(
+    choices: dict[str, list[int]], shown: list[int] | None
+) -> None:
+    panel = SearchPanel(Searcher(Photos(choices=choices), None, "photos"))
+    fields = {field["name"]: field for field in panel.setup["fields"]}
+    assert "exact" in fields
+    assert ("length" in fields) == (shown is not None)
+    if shown:
+        assert [one["value"] for one in fields["length"]["choices"]] == shown
+    assert ("length" in panel.setup["options"]) == (shown is not None)
