@@ -21,6 +21,7 @@ THROUGH: dict[str, tuple[str, str]] = {
     "workbench.commands.explain": ("tests/workbench/commands/test_cli.py", '"explain"'),
     "workbench.commands.imports": ("tests/workbench/commands/test_commands.py", "import mlflow"),
     "workbench.commands.jobs": ("tests/workbench/commands/test_cli.py", '"jobs", "submit"'),
+    "workbench.commands.notebooks": ("tests/workbench/commands/test_notebooks.py", '"notebooks", "sync"'),
     "workbench.commands.new": ("tests/workbench/adapter/test_scaffold.py", '"new", "adapter"'),
     "workbench.commands.runs": ("tests/workbench/commands/test_commands.py", '"runs"'),
     "workbench.commands.search": ("tests/workbench/commands/test_cli.py", '"search", "text"'),

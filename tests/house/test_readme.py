@@ -47,7 +47,7 @@ SHORTER = {
     "--option protocol=djsrh": "--option protocol=djsrh --option baselines=false",
     'ws.submit("eval")': 'ws.submit("eval", options={"baselines": False})',
     "--option run=1 --wait": "--option run=1 --option baselines=false --wait",
-    """'{"run": 1}'""": """'{"run": 1, "baselines": false}'""",
+    "-p run 1 ": "-p run 1 -p baselines False ",
     "--option experiment=photos --wait": "--option experiment=photos --option steps=20 "
     "--option validate_every=10 --option refit_steps=10 --option encoder=random "
     "--option text_tower=ngrams --wait",

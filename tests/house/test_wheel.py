@@ -16,6 +16,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from adapters.vlm_quantization.notebooks import job_notebooks
 from tests.conftest import DemoResults, Environment
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,8 @@ def test_the_wheel_contains_all_package_files(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     expected |= {f"workbench/_notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    jobs = job_notebooks().values()
+    expected |= {f"adapters/vlm_quantization/_notebooks/{path.name}" for path in jobs}
     assert expected <= inside
     enabled = "notebook_workbench-*.data/data/etc/jupyter/jupyter_server_config.d/notebook_workbench.json"
     assert [name for name in inside if fnmatch.fnmatchcase(name, enabled)]

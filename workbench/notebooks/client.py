@@ -58,8 +58,8 @@ class Watcher(Protocol):
     def raise_if_interrupted(self) -> None:
         """Raise if the notebook is to stop."""
 
-    def begin_cell(self, page: Any) -> None:
-        """Record that the next code cell starts."""
+    def begin_cell(self, total: int) -> None:
+        """Record that the next of ``total`` code cells starts."""
 
     def hear(self, message: Any) -> None:
         """Look at a message from the kernel."""
@@ -109,8 +109,8 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
     async def async_execute_cell(self, cell: Any, index: int, **keywords: Any) -> Any:
         """Execute a cell, saving the notebook now and then."""
         self.execution.raise_if_interrupted()
-        if cell.cell_type == "code":
-            self.execution.begin_cell(self.nb)
+        if self._is_executed(cell):
+            self.execution.begin_cell(sum(map(self._is_executed, self.nb.cells)))
         saving = asyncio.ensure_future(self._save_now_and_then())
         try:
             return await super().async_execute_cell(cell, index, **keywords)
@@ -120,6 +120,11 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 self._note(cell.outputs, problem)
 
     execute_cell = run_sync(async_execute_cell)
+
+    def _is_executed(self, cell: Any) -> bool:
+        """Return whether a cell is sent to the kernel: not an empty one, nor one to be skipped."""
+        skipped = self.skip_cells_with_tag in cell.metadata.get("tags", ())
+        return cell.cell_type == "code" and bool(cell.source.strip()) and not skipped
 
     async def _save_now_and_then(self) -> None:
         while True:

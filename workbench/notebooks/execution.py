@@ -188,10 +188,10 @@ class Execution:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
 
-    def begin_cell(self, page: Any) -> None:
-        """Record that the next code cell starts."""
+    def begin_cell(self, total: int) -> None:
+        """Record that the next of ``total`` code cells starts."""
         if self._cell is None:
-            self._cells = sum(cell.cell_type == "code" for cell in page.cells)
+            self._cells = total
             self.report({"cells": True})
             processes.crash_point("kernel-ready")
         self._cell = (self._cell or 0) + 1

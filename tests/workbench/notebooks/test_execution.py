@@ -289,6 +289,24 @@ def test_a_cell_that_is_expected_to_raise_fails_nothing(tmp_path: Path) -> None:
     ]
 
 
+def test_a_cell_to_be_skipped_is_no_cell(tmp_path: Path) -> None:
+    done = execute(
+        tmp_path,
+        "k = 1",
+        "1 / 0",
+        "",
+        "import os\nos._exit(3)",
+        tags={1: ["skip-execution"]},
+        watch_bars=True,
+    )
+    assert (done.code, done.error and done.error["cell"], done.error and done.error["type"]) == (
+        *(1, 2),
+        "DeadKernelError",
+    )
+    assert done.said["progress"]["total"] == 2
+    assert [cell.get("execution_count") for cell in done.cells[1:4]] == [1, None, None]
+
+
 def test_messages_that_are_lost_after_all_are_reported(tmp_path: Path) -> None:
     lose = "import sys\nprint('one', flush=True)\nsys.stdout.pub_thread.socket._sent += 2\nprint('two')"
     done = execute(tmp_path, "k = 1", lose)
