@@ -418,7 +418,8 @@ class IndexOptions(FamilyIndexOptions):
         "auto",
         title="Codes",
         description="'trained': of a run; 'itq', 'sign': fitted to a sample of the pictures, without "
-        "training; 'auto': trained if there is a run (of this encoder, if one is named), else ITQ",
+        "training; 'auto': of the newest run, or, if an encoder is named, of a run of it that was trained on "
+        "these pictures; else ITQ",
     )
 
 
@@ -428,5 +429,8 @@ class QuickIndexOptions(Options):
     name: str = Field(title="Index name", min_length=1)
     encoder: EncoderName = Field(registry.PACKAGED, title="Encoder", description=registry.FORMS, min_length=1)
     codes: Codes = Field(
-        "auto", title="Codes", description="'auto': of a run with this encoder if there is one, else 'itq'"
+        "auto",
+        title="Codes",
+        description="'trained': of a run; 'itq', 'sign': fitted to some of the pictures; 'auto': of a run "
+        "with this encoder that was trained on these pictures, else 'itq'",
     )

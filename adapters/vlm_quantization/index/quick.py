@@ -14,7 +14,7 @@ from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.encoding.fitted import FIT_SAMPLE, FittedEncoder, fit_codes
 from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
 from adapters.vlm_quantization.index.build import build_index
-from adapters.vlm_quantization.index.chosen import Chosen, choose_codes
+from adapters.vlm_quantization.index.chosen import Chosen, choose_codes, covers
 from adapters.vlm_quantization.index.job import index_result
 from adapters.vlm_quantization.index.opened import HARDLY, NOT
 from adapters.vlm_quantization.job_inputs import open_encoder
@@ -45,6 +45,13 @@ _METHOD_WORDS = {
     "itq": "ITQ, fitted to {pictures:,} of these pictures; nothing was trained",
     "sign": "signs of principal components of {pictures:,} of these pictures; nothing was trained",
 }
+
+
+#: Measured on photographs, with models of emoji: see :func:`choose_codes`.
+_PASSED_OVER = (
+    "Run {run} ({name}) was trained on other pictures, so it is not used: fitted codes found twice as many "
+    "similar pictures when that was measured. Its codes (codes=trained) know words, but find little by them."
+)
 
 
 _WORDS = {
@@ -222,7 +229,7 @@ def _words(chosen: Chosen, encoder: HashEncoder | FittedEncoder) -> str:
     run = chosen.run
     if run is None or chosen.encoder not in registry.BUILT_IN:
         return ""
-    if chosen.source == run.config.get("collection"):
+    if covers(run, chosen.source):
         return ""
     return HARDLY
 
@@ -240,4 +247,6 @@ def _notes(chosen: Chosen, encoder: HashEncoder | FittedEncoder, words: str) -> 
     elif isinstance(encoder, FittedEncoder):
         codes = _METHOD_WORDS[chosen.method].format(pictures=encoder.provenance.pictures)
         notes += [f"Codes: {codes}.", f"Encoder: {chosen.encoder}."]
+        if (other := chosen.passed_over) is not None:
+            notes.append(_PASSED_OVER.format(run=other.id, name=other.name))
     return [*notes, _WORDS[words]] if words or chosen.run is None else notes

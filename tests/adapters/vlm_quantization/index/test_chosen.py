@@ -153,7 +153,14 @@ def test_a_run_of_the_encoder_is_used_and_preferably_one_of_these_pictures(works
 
     assert choose(collection="/photos", encoder="random") == (own.id, refit, "trained", "random")
     assert choose(collection="emoji", encoder="random") == (other.id, best, "trained", "random")
-    assert choose(collection="/elsewhere", encoder="packaged") == (old.id, best, "trained", "packaged")
+    assert choose(collection="/elsewhere", encoder="packaged") == (None, "", "itq", "packaged")
+    assert choose(collection="/elsewhere", encoder="packaged", codes="trained") == (
+        old.id,
+        best,
+        "trained",
+        "packaged",
+    )
+    assert choose(collection="/elsewhere")[0] == old.id  # without an encoder, that of the newest run
     assert choose(collection="/photos", encoder="openclip:ViT-B-32:x") == (
         None,
         "",
@@ -189,6 +196,32 @@ def test_what_cannot_begin_is_refused_before_it_is_queued(
     with pytest.raises(wb.BadOptions) as raised:
         workspace.submit("index_build", "vlm_quantization", {"name": "x", **options})
     assert field in [name for name, _ in raised.value.problems]
+
+
+def test_a_run_of_these_pictures_and_others_is_a_run_of_these(workspace: wb.Workspace) -> None:
+    sources = "emoji + stamps?photographs=yes"
+    run = trained(workspace, "both", {"encoder": "random", "collection": sources}, "best.safetensors")
+    for collection, fits in (
+        ("stamps?photographs=yes", True),
+        ("stamps?photographs=yes + emoji", True),
+        ("stamps", False),
+        (f"{sources} + more", False),
+    ):
+        options = IndexOptions(name="x", collection=collection, encoder="random")
+        chosen = choose_codes(workspace, options, FAMILY)
+        used, other = (one and one.id for one in (chosen.run, chosen.passed_over))
+        assert (used, other) == ((run.id, None) if fits else (None, run.id)), collection
+
+
+def test_a_run_of_other_pictures_is_passed_over_and_the_result_says_why(
+    photos: Path, workspace: wb.Workspace
+) -> None:
+    run = trained(workspace, "drawings", {"encoder": "random", "collection": "emoji"}, "best.safetensors")
+    options = FAMILY.quick_index(str(photos), QuickIndexOptions(name="photos", encoder="random"))
+    result = build(workspace, dict(options))
+    assert result.made["codes"] == "itq"
+    assert f"Run {run.id} (drawings) was trained on other pictures" in result.summary
+    assert "codes=trained" in result.summary
 
 
 def test_a_model_of_other_pictures_finds_them_hardly_by_words(tmp_path: Path) -> None:
