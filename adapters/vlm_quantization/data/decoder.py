@@ -3,7 +3,7 @@
 Run by its path, with the number of a shared file: it then imports Pillow and nothing of this project, so it
 starts in a tenth of a second. Each line of standard input is a request, and gets one line on standard output,
 both JSON; a request says where the picture is (``path``, or the first ``bytes`` of the shared file), and what
-to return: its ``pixels`` (written to the shared file), or only their ``digest``.
+to return: its ``pixels`` (written to the shared file), only their ``digest``, or ``both``.
 
 :mod:`adapters.vlm_quantization.data.decoding` starts it, and replaces it where a picture takes too long.
 """
@@ -340,12 +340,13 @@ def _answer(request: Mapping[str, Any], shared: int) -> dict[str, Any]:
         data = os.pread(shared, int(request["bytes"]), 0)
     picture = decode(data, max_pixels, str(request.get("raise_with", "")))
     pixels = picture.tobytes()
+    digest = {} if request["wanted"] == "pixels" else {"digest": digest_of(picture.size, pixels)}
     if request["wanted"] == "digest":
-        return {"digest": digest_of(picture.size, pixels)}
+        return digest
     done = 0
     while done < len(pixels):
         done += os.pwrite(shared, memoryview(pixels)[done:], done)
-    return {"size": picture.size}
+    return {"size": picture.size, **digest}
 
 
 def main() -> int:

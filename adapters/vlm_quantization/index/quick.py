@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adapters.vlm_quantization.codes import CODE_BITS
 from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.sources import open_collection
-from adapters.vlm_quantization.encoding.fitted import FIT_SAMPLE, FittedEncoder, fit_codes
+from adapters.vlm_quantization.encoding.fitted import COMPONENTS, FIT_SAMPLE, FittedEncoder, fit_codes
 from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
 from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.index.chosen import Chosen, choose_codes
 from adapters.vlm_quantization.index.job import index_result
+from adapters.vlm_quantization.index.one_pass import OnePass
 from adapters.vlm_quantization.index.opened import HARDLY, NOT
+from adapters.vlm_quantization.index.space import check_space, least_bytes
 from adapters.vlm_quantization.job_inputs import open_encoder
 from adapters.vlm_quantization.towers import registry
-from adapters.vlm_quantization.towers.features import picture_features
+from adapters.vlm_quantization.towers.features import Encoding, picture_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
-    from adapters.vlm_quantization.codes import Encoder
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import IndexOptions
@@ -57,13 +56,20 @@ _WORDS = {
 def run_quick_build(options: IndexOptions, job: JobContext, family: Family) -> Result:
     """Build an index of a collection with trained or fitted codes; it is published atomically."""
     chosen = choose_codes(job.workspace, options, family)
-    collection = open_collection(chosen.source, cache_dir=job.workspace.cache, progress=job.progress)
-    with _model(chosen, collection, job, family) as (encoder, known, file):
+    cache = job.workspace.cache
+    trained = None if chosen.run is None else open_encoder(chosen.run, chosen.checkpoint, family)
+    tower = registry.encoder_pair(chosen.encoder).image if trained is None else trained.tower
+    how = Encoding(batch_size=options.batch_size, progress=job.progress, say=_print)
+    space = _space_check(job, options.name, trained, chosen)
+    with OnePass(tower, cache, how, space) as one:
+        collection = open_collection(chosen.source, cache_dir=cache, progress=job.progress, onlooker=one)
+        one.fill(collection)
+    with _model(chosen, trained, collection, job, how) as (encoder, file):
         words = _words(chosen, encoder)
         report = build_index(
             job.workspace.indexes,
-            collection,
-            known,
+            one.known(collection),
+            KnownPictures(encoder),
             name=options.name,
             title=collection.name,
             adapter=family.name,
@@ -89,33 +95,56 @@ def run_quick_build(options: IndexOptions, job: JobContext, family: Family) -> R
     )
 
 
+def _print(words: str) -> None:
+    print(words, flush=True)  # into the job's notebook and log
+
+
+def _space_check(
+    job: JobContext, name: str, trained: HashEncoder | FittedEncoder | None, chosen: Chosen
+) -> Callable[[int], None]:
+    """Return a check that the disk holds the index of a number of pictures, before any is encoded."""
+    if trained is not None:
+        dim = trained.dim
+    else:
+        pair = registry.encoder_pair(chosen.encoder)
+        dim = pair.image.dim if pair.aligned else min(pair.image.dim, COMPONENTS)
+
+    indexes = job.workspace.indexes
+    begun = next(indexes.glob(f".{name}.building-*"), indexes / f".{name}.building")
+
+    def check(pictures: int) -> None:
+        sides = {"images": range(pictures), "captions": range(0)}
+        check_space(begun, least_bytes(sides, dim, CODE_BITS, None))
+
+    return check
+
+
 @contextmanager
 def _model(
-    chosen: Chosen, collection: CaptionedImages, job: JobContext, family: Family
-) -> Iterator[tuple[HashEncoder | FittedEncoder, Encoder, Path]]:
-    """Open or fit the model, and yield it, the same with the features that are known, and its file."""
-    cache = job.workspace.cache
-    encoder: HashEncoder | FittedEncoder
-    if chosen.run is not None:
-        encoder = open_encoder(chosen.run, chosen.checkpoint, family)
-        file = Path(chosen.run.checkpoint(chosen.checkpoint))
-        yield encoder, family.with_known_pictures(encoder, collection, cache), file
+    chosen: Chosen,
+    trained: HashEncoder | FittedEncoder | None,
+    collection: CaptionedImages,
+    job: JobContext,
+    how: Encoding,
+) -> Iterator[tuple[HashEncoder | FittedEncoder, Path]]:
+    """Yield the model, trained or fitted now, and its file."""
+    if chosen.run is not None and trained is not None:
+        yield trained, Path(chosen.run.checkpoint(chosen.checkpoint))
         return
+    cache = job.workspace.cache
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         file = Path(folder, "fitted.safetensors")
-        encoder, sample, features = _fit(file, chosen, collection, job)
-        yield encoder, KnownPictures(encoder, sample, features), file
+        yield _fit(file, chosen, collection, job, how), file
 
 
 def _fit(
-    file: Path, chosen: Chosen, collection: CaptionedImages, job: JobContext
-) -> tuple[FittedEncoder, CaptionedImages, NDArray[np.float32]]:
-    """Fit codes to a sample of the pictures; its features are cached, so that a job that resumes has them."""
-    sample = _sample(collection)
+    file: Path, chosen: Chosen, collection: CaptionedImages, job: JobContext, how: Encoding
+) -> FittedEncoder:
+    """Fit codes to a sample of the pictures, whose features are known by now."""
     pair = registry.encoder_pair(chosen.encoder)
-    features = picture_features(sample, pair.image, job.workspace.cache, job.progress)
-    encoder = fit_codes(
+    features = picture_features(_sample(collection), pair.image, job.workspace.cache, how=how)
+    return fit_codes(
         file,
         pair,
         features,
@@ -127,7 +156,6 @@ def _fit(
         seed=SEED,
         progress=lambda done, total: job.progress(done, total, "fitting codes"),
     )
-    return encoder, sample, features
 
 
 def _sample(collection: CaptionedImages) -> CaptionedImages:
@@ -136,12 +164,7 @@ def _sample(collection: CaptionedImages) -> CaptionedImages:
     rows: Sequence[int] = range(n)
     if n > FIT_SAMPLE:
         rows = np.sort(np.random.default_rng(SEED).permutation(n)[:FIT_SAMPLE]).tolist()
-    items = [collection.items[row] for row in rows]
-    whole = [
-        item if item.digest else replace(item, digest=collection.digest(row))
-        for row, item in zip(rows, items, strict=True)
-    ]
-    return CaptionedImages(collection.name, whole)
+    return CaptionedImages(collection.name, [collection.items[row] for row in rows])
 
 
 def _sampled(texts: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from adapters.vlm_quantization.job_inputs import (
     splits_of,
     stages,
 )
-from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
+from adapters.vlm_quantization.towers.features import Encoding, picture_features, remembered_texts
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, image_tower, text_tower
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.validation import DECIDING
@@ -52,9 +52,10 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
     about = about_encoder(options.encoder)
     recorded = {ENCODER_RECORD: about} if about else {}
     tower = image_tower(image_name(options.encoder))
-    features = picture_features(collection, tower, cache, job.progress)
+    how = Encoding(batch_size=options.batch_size, progress=job.progress, say=print)
+    features = picture_features(collection, tower, cache, how=how)
     frozen = train.frozen_texts(options)
-    texts = remembered_texts(collection, text_tower(frozen), cache, job.progress) if frozen else None
+    texts = remembered_texts(collection, text_tower(frozen), cache, how=how) if frozen else None
     seeds = list(dict.fromkeys(options.seeds)) or [options.seed]
     done: dict[int, tuple[Run, Any]] = {}
     for seed in seeds:
