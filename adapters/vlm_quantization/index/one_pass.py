@@ -105,7 +105,9 @@ class OnePass:
     def wants(self, digest: str) -> bool:
         """Return whether the features or the thumbnail of a picture are missing, and there is room."""
         key = key_of(digest)
-        return not self.features.full and (key not in self.features or key not in self.thumbnails)
+        if self.features.full or key in self._seen:
+            return False
+        return key not in self.features or key not in self.thumbnails
 
     def show(self, digest: str, picture: Image) -> None:
         """Encode a picture and make its thumbnail, where they are missing."""
