@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 # Only what the parser needs; heavy modules are imported by the commands that use them.
 from workbench.commands import (
+    cache,
     completion,
     data,
     demo,
@@ -47,7 +48,22 @@ _OF_THE_SYSTEM = frozenset(
 )
 
 #: In the order of the help.
-FAMILIES = (demo, data, jobs, worker, runs, imports, search, explain, index, serve, doctor, new, completion)
+FAMILIES = (
+    demo,
+    data,
+    jobs,
+    worker,
+    runs,
+    imports,
+    search,
+    explain,
+    index,
+    serve,
+    cache,
+    doctor,
+    new,
+    completion,
+)
 
 
 def make_parser() -> Parser:
