@@ -128,9 +128,10 @@ def test_pictures_whose_digests_come_with_the_collection_are_filled_in(tmp_path:
     known = one.known(collection)
     assert all(isinstance(known.open(row), KnownPicture) for row in range(len(collection)))
     assert "48 pictures encoded" in said[-1]
+    before = len(said)
     with OnePass(DummyVisionModel(), tmp_path, Encoding(say=said.append)) as one:
         one.fill(collection)
-    assert len(said) == 1
+    assert len(said) == before
 
 
 def test_without_room_in_the_cache_an_index_is_the_same(

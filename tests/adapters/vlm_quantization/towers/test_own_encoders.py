@@ -558,8 +558,9 @@ def test_the_batch_size_changes_vectors_by_rounding_only(tmp_path: Path, models:
         how = Encoding(batch_size=size, say=said.append)
         pictures = picture_features(collection, image, tmp_path / str(size), how=how)
         words = text_features(texts, text, tmp_path / str(size), how=how)
-        assert all("at a time" in one for one in said)
-        assert size == 0 or f" {size} at a time" in said[0]
+        ends = [one for one in said if " at a time" in one]
+        assert len(ends) == 2
+        assert size == 0 or f" {size} at a time" in ends[0]
         found.append((pictures, words))
     for pictures, words in found[1:]:
         assert np.abs(pictures - found[0][0]).max() < 1e-6
