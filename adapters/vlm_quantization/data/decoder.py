@@ -42,8 +42,9 @@ JPEG_TIMES = 4
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-#: Maximum number of pictures that are decoded at the same time, each in a process of its own.
-AT_ONCE = 2
+#: Maximum number of pictures that are decoded at the same time, each in a process of its own: half of the
+#: processors, so that a GPU need not wait, and at most 8, since each may take the memory of a large picture.
+AT_ONCE = min(max((os.cpu_count() or 1) // 2, 2), 8)
 
 
 #: Larger JPEG pictures, where they are allowed, are decoded at a half, a quarter or an eighth of their size.

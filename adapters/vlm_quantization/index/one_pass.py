@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from adapters.vlm_quantization.data.pictures import opened_ahead
 from adapters.vlm_quantization.encoding.known_pictures import KnownCollection
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, thumbnail_of
-from adapters.vlm_quantization.towers.encoding_pass import EncodingPass
+from adapters.vlm_quantization.towers.encoding_pass import GROUP, EncodingPass
 from adapters.vlm_quantization.towers.estimates import Estimate
 from adapters.vlm_quantization.towers.feature_cache import SHARD_RECORDS, FeatureCache, key_of
-from adapters.vlm_quantization.towers.features import CHUNK, Encoding, picture_shelf
+from adapters.vlm_quantization.towers.features import CHUNK, PREPARERS, Encoding, picture_shelf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,15 +65,13 @@ class OnePass:
         self._how = how
         self._check = check or (lambda pictures: None)
         self._pictures = 0
+        size = how.size_for(tower, CHUNK)
         self._encoding = EncodingPass(
-            tower,
-            self.features,
-            how.size_for(tower, CHUNK),
-            lambda keys, features: self._encoded(keys, features),
+            tower, self.features, size, self._encoded, threads=PREPARERS, group=GROUP
         )
         self._estimate: Estimate | None = None
         self._seen: set[bytes] = set()
-        self._threads = ThreadPoolExecutor(1)
+        self._threads = ThreadPoolExecutor(PREPARERS)
         self._small: deque[tuple[bytes, Future[bytes]]] = deque()
         self._made: list[tuple[bytes, bytes]] = []
 

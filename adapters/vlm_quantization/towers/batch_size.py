@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 #: Largest sizes that are tried: a GPU gains up to some hundreds, a CPU little beyond tens.
-MOST, MOST_ON_CPU = 1024, 128
+MOST, MOST_ON_CPU = 512, 128
 
 
 #: A larger size is kept if it encodes this many times as many items per second.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adapters.vlm_quantization.data.pictures import opened_ahead
+from adapters.vlm_quantization.data.pictures import AT_ONCE, opened_ahead
 from adapters.vlm_quantization.towers.batch_size import BatchSize
-from adapters.vlm_quantization.towers.encoding_pass import EncodingPass
+from adapters.vlm_quantization.towers.encoding_pass import GROUP, EncodingPass
 from adapters.vlm_quantization.towers.estimates import Estimate
 from adapters.vlm_quantization.towers.feature_cache import FeatureCache, Shelf, key_of
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 #: Items per batch of a tower that has no batches of its own: pictures, and texts.
 CHUNK, TEXTS_CHUNK = 128, 2048
+
+
+#: Threads that prepare batches of pictures; tokenizers are not made for several.
+PREPARERS = max(1, AT_ONCE // 2)
 
 
 #: Software whose version belongs to a tower's identity, by how its fingerprint begins. Pillow scales pictures
@@ -234,7 +238,8 @@ def _features(
         if how.progress:
             how.progress(done, len(keys), f"{what} features, {size.now} at a time")
 
-    with EncodingPass(tower, shelf, size, encoded) as encoding:
+    threads, group = (PREPARERS, GROUP) if what == "picture" else (1, 0)
+    with EncodingPass(tower, shelf, size, encoded, threads=threads, group=group) as encoding:
         for row, item in zip(first, items(first), strict=True):
             encoding.add(keys[row], item)
     estimate.finished(encoding)
