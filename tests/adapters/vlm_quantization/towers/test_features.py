@@ -1,10 +1,14 @@
 import importlib.metadata
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from adapters.vlm_quantization.data.collection import CaptionedImages
+from adapters.vlm_quantization.towers import encoding_pass
 from adapters.vlm_quantization.towers.dummy import DummyTextModel, DummyVisionModel
 from adapters.vlm_quantization.towers.features import (
     Encoding,
@@ -153,3 +157,28 @@ def test_the_texts_of_a_collection_are_its_captions_keywords_and_words() -> None
     texts = collection_texts(shapes.collection())
     assert {"red circle", "red", "circle", "빨간 원", "원"} <= set(texts)
     assert texts == sorted(set(texts))
+
+
+def _killed_after(done_before: int, folder: Path) -> None:
+    def kill(done: float, total: float | None, message: str) -> None:
+        if done >= done_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    picture_features(
+        shapes.collection(), DummyVisionModel(), folder, how=Encoding(batch_size=8, progress=kill)
+    )
+
+
+def test_a_killed_pass_keeps_its_finished_shards(
+    tmp_path: Path, tower: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding_pass, "SHARD_RECORDS", 16)
+    shapes.collection()  # made before the fork
+    job = multiprocessing.get_context("fork").Process(target=_killed_after, args=(40, tmp_path))
+    job.start()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
+    how = Encoding(batch_size=8)
+    whole = picture_features(shapes.collection(), DummyVisionModel(), tmp_path / "whole", how=how)
+    assert np.array_equal(picture_features(shapes.collection(), tower, tmp_path, how=how), whole)
+    assert tower.encoded == 48 - 32  # two shards of 16 were whole
