@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 # Only what the parser needs; heavy modules are imported by the commands that use them.
 from workbench.commands import (
+    cache,
     completion,
     data,
     demo,
@@ -59,6 +60,7 @@ FAMILIES = (
     explain,
     index,
     serve,
+    cache,
     doctor,
     new,
     notebooks,

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from adapters.vlm_quantization.codes import Encoder
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.encoding.fitted import FittedEncoder
@@ -89,6 +88,7 @@ class VlmQuantization(PictureTextFamily):
             "name": options.name,
             "encoder": options.encoder,
             "codes": options.codes,
+            "batch_size": options.batch_size,
         }
 
     def load_model(self, path: Path) -> HashEncoder | FittedEncoder:
@@ -96,14 +96,6 @@ class VlmQuantization(PictureTextFamily):
         from adapters.vlm_quantization.encoding.fitted import open_model
 
         return open_model(Path(path))
-
-    def with_known_pictures(self, encoder: HashEncoder, collection: CaptionedImages, cache: Path) -> Encoder:
-        """Return an encoder that reuses the picture features of an earlier job, if there are any."""
-        from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
-        from adapters.vlm_quantization.towers.features import kept_features
-
-        known = kept_features(collection, encoder.tower, cache)
-        return encoder if known is None else KnownPictures(encoder, collection, known)
 
     def load_for_search(self, path: Path) -> HashEncoder | FittedEncoder:
         """Open a checkpoint, and load the network that queries by text need.
@@ -116,13 +108,20 @@ class VlmQuantization(PictureTextFamily):
         return model
 
     def subject(
-        self, encoder: HashEncoder, collection: CaptionedImages, cache: Path, progress: OnProgress | None
+        self,
+        encoder: HashEncoder,
+        collection: CaptionedImages,
+        cache: Path,
+        progress: OnProgress | None,
+        *,
+        batch_size: int = 0,
     ) -> Subject:
         """Return a model for an evaluation; frozen picture features are computed once per collection."""
         from adapters.vlm_quantization.evaluate.subject import FromFeatures
-        from adapters.vlm_quantization.towers.features import picture_features
+        from adapters.vlm_quantization.towers.features import Encoding, picture_features
 
-        return FromFeatures(encoder, picture_features(collection, encoder.tower, cache, progress))
+        how = Encoding(batch_size=batch_size, progress=progress, say=print)
+        return FromFeatures(encoder, picture_features(collection, encoder.tower, cache, how=how))
 
     def origin(self, run: Run, encoder: HashEncoder) -> Origin:
         """Return where a checkpoint comes from, as it says itself."""

@@ -187,13 +187,14 @@ class PictureTextFamily(BaseAdapter):
 
         return run_index_build(options, job, self)
 
-    def with_known_pictures(self, encoder: Any, collection: CaptionedImages, cache: Path) -> Encoder:
-        """Return the encoder, or one that reuses what an earlier job computed for these pictures."""
-        known: Encoder = encoder
-        return known
-
     def subject(
-        self, encoder: Any, collection: CaptionedImages, cache: Path, progress: OnProgress | None
+        self,
+        encoder: Any,
+        collection: CaptionedImages,
+        cache: Path,
+        progress: OnProgress | None,
+        *,
+        batch_size: int = 0,
     ) -> Subject:
         """Return a model for an evaluation on a collection."""
         from adapters.vlm_quantization.evaluate.subject import FromPictures

@@ -42,12 +42,15 @@ class Family(Protocol):
         """Return where a model comes from."""
 
     def subject(
-        self, encoder: Any, collection: CaptionedImages, cache: Path, progress: OnProgress | None
+        self,
+        encoder: Any,
+        collection: CaptionedImages,
+        cache: Path,
+        progress: OnProgress | None,
+        *,
+        batch_size: int = 0,
     ) -> Subject:
         """Return a model for an evaluation on a collection."""
-
-    def with_known_pictures(self, encoder: Any, collection: CaptionedImages, cache: Path) -> Encoder:
-        """Return the encoder, or one that reuses what an earlier job computed for these pictures."""
 
 
 def find_problems(
@@ -260,6 +263,12 @@ def splits_of(
     )
 
 
+def chosen_encoding(options: Any) -> dict[str, Any]:
+    """Return the arguments of :meth:`Family.subject` that options choose; a family may have none of them."""
+    size = getattr(options, "batch_size", 0)
+    return {"batch_size": size} if size else {}
+
+
 def other_seeds(workspace: WorkspaceView, run: Run, options: FamilyEvalOptions) -> dict[int, Run]:
     """Return for each further seed the newest run that differs from the chosen one only in its seed.
 
@@ -289,8 +298,12 @@ def other_seeds(workspace: WorkspaceView, run: Run, options: FamilyEvalOptions) 
     return {seed: out[seed] for seed in seeds}
 
 
+#: Settings in which runs may differ that are compared by seed: they change nothing beyond rounding.
+_NOT_COMPARED = ("seed", "seeds", "name", "batch_size")
+
+
 def _apart_from_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in ("seed", "seeds", "name")}
+    return {key: value for key, value in config.items() if key not in _NOT_COMPARED}
 
 
 def checkpoint_names(run: Run) -> list[str]:

@@ -109,6 +109,19 @@ def _tags(value: object) -> object:
 Languages = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_tags)]
 
 
+#: How many pictures, or texts, pass through an encoder at once.
+EncodingBatch = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=65_536,
+        title="Encoding batch size",
+        description="Pictures per forward pass of the encoder; 0: found while encoding, and halved where "
+        "memory is too small",
+    ),
+]
+
+
 class FamilyTrainOptions(CollectionOptions):
     """Train a model on the training part of a collection."""
 
@@ -140,6 +153,7 @@ class TrainOptions(CollectionOptions):
         title="Languages",
         description="Train on the captions in these languages only; empty: all. An evaluation measures all",
     )
+    batch_size: EncodingBatch = 0
     from_checkpoint: FilePath = Field(
         "",
         title="From checkpoint",
@@ -379,6 +393,7 @@ class FamilyEvalOptions(Options):
 class EvalOptions(FamilyEvalOptions):
     """Evaluate a checkpoint on held-out pictures, or on another collection."""
 
+    batch_size: EncodingBatch = 0
     single_length: bool = Field(
         False,
         title="Separately trained codes",
@@ -421,6 +436,7 @@ class IndexOptions(FamilyIndexOptions):
         "training; 'auto': of the newest run, or, if an encoder is named, of a run of it that was trained on "
         "these pictures; else ITQ",
     )
+    batch_size: EncodingBatch = 0
 
 
 class QuickIndexOptions(Options):
@@ -434,3 +450,4 @@ class QuickIndexOptions(Options):
         description="'trained': of a run; 'itq', 'sign': fitted to some of the pictures; 'auto': of a run "
         "with this encoder that was trained on these pictures, else 'itq'",
     )
+    batch_size: EncodingBatch = 0

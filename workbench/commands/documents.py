@@ -64,6 +64,13 @@ _SIDE: Shape = {"by": "text", "caption": "text", "subtitle": "text", "id": "text
 
 _JOB: Shape = {**_LISTED_JOB, "result": (_RESULT, None)}
 
+#: Parts of the cache that are there, or that were deleted.
+_CACHE: Shape = {
+    "workspace": "text",
+    "parts": [{"name": "text", "files": "whole number", "bytes": "whole number"}],
+    "bytes": "whole number",
+}
+
 #: What every command prints instead when it fails.
 ERROR: Shape = {"error": {"type": "text", "message": "text", "hint": "text", "advice": "text"}}
 
@@ -88,6 +95,8 @@ DOCUMENTS: Mapping[str, Shape] = {
         "folder": "text",
         "result": _RESULT,
     },
+    "cache show": _CACHE,
+    "cache clear": _CACHE,
     "worker": {"worker": "text", "workspace": "text"},
     "runs": {
         "runs": [

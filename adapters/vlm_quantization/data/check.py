@@ -18,6 +18,7 @@ from adapters.vlm_quantization.data.pictures import opened_ahead
 from adapters.vlm_quantization.data.source_text import parse_sources
 from adapters.vlm_quantization.data.sources import list_collection, open_collection, recognised
 from adapters.vlm_quantization.data.splits import make_splits
+from adapters.vlm_quantization.towers.needs import TIMED, needs_view
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -91,7 +92,9 @@ def check_collection(
 
     rows = _spread(len(collection), len(collection) if thorough else COMPARED)
     shown = {rows[place] for place in _spread(len(rows), SAMPLES)}
+    looking = time.perf_counter()
     codes, cards, unreadable = _looked_at(collection, rows, shown, progress)
+    decoding = (time.perf_counter() - looking) / max(len(rows), 1)
     made["samples"] = str(_written(folder / "samples.html", _page(collection, cards)))
     if unreadable:
         path = folder / "unreadable.txt"
@@ -132,6 +135,9 @@ def check_collection(
         _table("What it holds", [{"name": name, "value": value} for name, value in counts.items()], notes),
         *_by_part(collection),
         *_training(collection, warnings),
+        *needs_view(
+            len(collection), int(counts["captions"]), [_opened(data) for _, data in cards[:TIMED]], decoding
+        ),
     ]
     summary = f"{len(collection):,} pictures, {counts['captions']:,} captions"
     if collection.problems:
@@ -188,6 +194,13 @@ def _small(picture: Image) -> bytes:
     file = io.BytesIO()
     copy.save(file, "JPEG", quality=85)
     return file.getvalue()
+
+
+def _opened(small: bytes) -> Image:
+    from PIL import Image as Pillow
+
+    with Pillow.open(io.BytesIO(small), formats=("JPEG",)) as picture:
+        return picture.convert("RGB")
 
 
 def _page(collection: CaptionedImages, cards: Sequence[tuple[int, bytes]]) -> str:

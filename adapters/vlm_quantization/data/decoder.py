@@ -3,7 +3,7 @@
 Run by its path, with the number of a shared file: it then imports Pillow and nothing of this project, so it
 starts in a tenth of a second. Each line of standard input is a request, and gets one line on standard output,
 both JSON; a request says where the picture is (``path``, or the first ``bytes`` of the shared file), and what
-to return: its ``pixels`` (written to the shared file), or only their ``digest``.
+to return: its ``pixels`` (written to the shared file), only their ``digest``, or ``both``.
 
 :mod:`adapters.vlm_quantization.data.decoding` starts it, and replaces it where a picture takes too long.
 """
@@ -42,8 +42,9 @@ JPEG_TIMES = 4
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-#: Maximum number of pictures that are decoded at the same time, each in a process of its own.
-AT_ONCE = 2
+#: Maximum number of pictures that are decoded at the same time, each in a process of its own: half of the
+#: processors, so that a GPU need not wait, and at most 8, since each may take the memory of a large picture.
+AT_ONCE = min(max((os.cpu_count() or 1) // 2, 2), 8)
 
 
 #: Larger JPEG pictures, where they are allowed, are decoded at a half, a quarter or an eighth of their size.
@@ -340,12 +341,13 @@ def _answer(request: Mapping[str, Any], shared: int) -> dict[str, Any]:
         data = os.pread(shared, int(request["bytes"]), 0)
     picture = decode(data, max_pixels, str(request.get("raise_with", "")))
     pixels = picture.tobytes()
+    digest = {} if request["wanted"] == "pixels" else {"digest": digest_of(picture.size, pixels)}
     if request["wanted"] == "digest":
-        return {"digest": digest_of(picture.size, pixels)}
+        return digest
     done = 0
     while done < len(pixels):
         done += os.pwrite(shared, memoryview(pixels)[done:], done)
-    return {"size": picture.size}
+    return {"size": picture.size, **digest}
 
 
 def main() -> int:

@@ -81,15 +81,31 @@ def pixels_of_picture(source: bytes | Path, max_pixels: int, raise_with: str) ->
         It cannot be read, is not a picture, is broken, or exceeds a limit: of pixels, of bytes, of parts, of
         time or of memory.
     """
+    with _POOL.process() as process:
+        return _pixels(process, process.ask(source, "pixels", max_pixels, raise_with), max_pixels)
+
+
+def picture_and_its_digest(source: bytes | Path, max_pixels: int, raise_with: str) -> tuple[Image, str]:
+    """Return a picture's RGB pixels and their digest, decoded once.
+
+    Raises
+    ------
+    Refused
+        As :func:`pixels_of_picture`.
+    """
+    with _POOL.process() as process:
+        answer = process.ask(source, "both", max_pixels, raise_with)
+        return _pixels(process, answer, max_pixels), str(answer["digest"])
+
+
+def _pixels(process: _Process, answer: Mapping[str, Any], max_pixels: int) -> Image:
     from PIL import Image
 
-    with _POOL.process() as process:
-        answer = process.ask(source, "pixels", max_pixels, raise_with)
-        width, height = answer["size"]
-        # A JPEG decoded at a part of its size may have a row and a column more than that part.
-        if width < 1 or height < 1 or (width - 1) * (height - 1) > max_pixels:
-            raise decoder.Refused("broken picture (its size is not what it said)")
-        pixels = process.read(width * height * 3)
+    width, height = answer["size"]
+    # A JPEG decoded at a part of its size may have a row and a column more than that part.
+    if width < 1 or height < 1 or (width - 1) * (height - 1) > max_pixels:
+        raise decoder.Refused("broken picture (its size is not what it said)")
+    pixels = process.read(width * height * 3)
     return Image.frombytes("RGB", (width, height), pixels)
 
 

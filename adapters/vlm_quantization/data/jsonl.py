@@ -31,22 +31,25 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
 from adapters.vlm_quantization.data.heads import fault_in_head
 from adapters.vlm_quantization.data.joining import JoinedItems, ignored_note, repeats_note, without_copies
-from adapters.vlm_quantization.data.pictures import AT_ONCE, picture_file_digest
+from adapters.vlm_quantization.data.pictures import decode_with_digest, opened_ahead, picture_file_digest
 from adapters.vlm_quantization.data.split_names import split_name
 from adapters.vlm_quantization.data.stored import Picture
 from adapters.vlm_quantization.towers.ngrams import words_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from adapters.vlm_quantization.data.collection import OnProgress
+    from adapters.vlm_quantization.data.loader import Onlooker
 
 
 #: A line longer than this many characters is reported, not parsed.
@@ -89,7 +92,11 @@ def _shown(value: object) -> str:
 
 
 def read_jsonl(
-    path: Path, *, cache_dir: Path | None = None, progress: OnProgress | None = None, decode: bool = True
+    path: Path,
+    *,
+    cache_dir: Path | None = None,
+    progress: OnProgress | None = None,
+    decode: bool | Onlooker = True,
 ) -> CaptionedImages:
     """Read a user's own collection.
 
@@ -101,9 +108,9 @@ def read_jsonl(
         Folder that caches the digests of decoded pictures, so that reopening is fast.
     progress : callable, optional
         Called as ``progress(done, total, message)`` while pictures are decoded.
-    decode : bool
-        Whether to decode every picture once, which finds broken ones and copies. If not, items have no
-        digest.
+    decode : bool or Onlooker
+        Whether to decode every picture once, which finds broken ones and copies; an onlooker is shown the
+        pictures then. If not, items have no digest.
 
     Raises
     ------
@@ -119,7 +126,7 @@ def read_lines(
     *,
     cache_dir: Path | None = None,
     progress: OnProgress | None = None,
-    decode: bool = True,
+    decode: bool | Onlooker = True,
     hint: str = "",
 ) -> CaptionedImages:
     """Read numbered lines, of a JSONL file or as :func:`as_line` makes them of another form.
@@ -443,7 +450,7 @@ def decoded(
     cache_dir: Path | None,
     progress: OnProgress | None,
     *,
-    decode: bool = True,
+    decode: bool | Onlooker = True,
 ) -> tuple[list[Item], list[UnusableLine]]:
     """Decode every picture once, to report broken ones now and to have digests to compare.
 
@@ -458,8 +465,9 @@ def decoded(
         The collection's file, or any name in the folder of its pictures.
     cache_dir, progress
         As in :func:`read_jsonl`.
-    decode : bool
-        Whether to decode. If not, the items have no digest, and pictures are judged by their first bytes.
+    decode : bool or Onlooker
+        Whether to decode; an onlooker is shown the pictures then. If not, the items have no digest, and
+        pictures are judged by their first bytes.
 
     Returns
     -------
@@ -478,17 +486,27 @@ def decoded(
             if fault
         ]
         return [item for (_, item), fault in zip(items, faults, strict=True) if not fault], problems
-    cache = _DigestCache(path, cache_dir)
+    onlooker = None if isinstance(decode, bool) else decode
+    if onlooker:
+        onlooker.begin(len(items))
+    cache = _DigestCache(path, cache_dir, onlooker)
     kept: list[Item] = []
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        digests = pool.map(cache.digest, [item.image for _, item in items])
-        for done, ((number, item), digest) in enumerate(zip(items, digests, strict=True)):
-            if progress and done % 25 == 0:
-                progress(done, len(items), "opening pictures")
-            if isinstance(digest, wb.BadInput):
-                problems.append(UnusableLine(number, str(digest.message)))
-            else:
-                kept.append(replace(item, digest=digest))
+    try:
+        with closing(opened_ahead(cache.look, (item.image for _, item in items), ahead=_AHEAD)) as opened:
+            for done, ((number, item), look) in enumerate(zip(items, opened, strict=True)):
+                if progress and done % 25 == 0:
+                    progress(done, len(items), "opening pictures")
+                if isinstance(look, wb.BadInput):
+                    problems.append(UnusableLine(number, str(look.message)))
+                elif isinstance(look, Exception):
+                    raise look
+                else:
+                    kept.append(replace(item, digest=look.digest))
+                    if onlooker and look.picture is not None:
+                        onlooker.show(look.digest, look.picture)
+    except BaseException:
+        cache.save(whole=False)  # the next opening goes on
+        raise
     cache.save()
     if progress:
         progress(len(items), len(items), "opening pictures")
@@ -497,6 +515,17 @@ def decoded(
 
 #: Why a line is left out where others have captions.
 _NO_CAPTIONS = "no captions: 'captions' must map a language to at least one text"
+
+
+#: Pictures that are decoded ahead of the one that is used; bounds those in memory.
+_AHEAD = 16
+
+
+class _Look(NamedTuple):
+    """The digest of a picture's pixels, and the picture if it was decoded for an onlooker."""
+
+    digest: str
+    picture: Image | None = None
 
 
 class _DigestCache:
@@ -508,9 +537,12 @@ class _DigestCache:
         The collection's file.
     cache_dir : Path or None
         Folder of the cache file; None for no cache.
+    onlooker : Onlooker or None
+        Is shown pictures.
     """
 
-    def __init__(self, path: Path, cache_dir: Path | None) -> None:
+    def __init__(self, path: Path, cache_dir: Path | None, onlooker: Onlooker | None = None) -> None:
+        self._onlooker = onlooker
         key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
         self._file = cache_dir / f"pictures-{key}.json" if cache_dir else None
         self._folder = path.parent
@@ -523,31 +555,43 @@ class _DigestCache:
             except (OSError, ValueError, TypeError):
                 self._old = {}  # no cache, or a damaged one: decode again
 
-    def digest(self, image: Picture) -> str | wb.BadInput:
-        """Return the digest of a picture's pixels, or the error if it cannot be decoded."""
+    def look(self, image: Picture) -> _Look:
+        """Return the digest of a picture's pixels, and the picture if the onlooker is to see it.
+
+        Raises
+        ------
+        BadInput
+            It cannot be decoded.
+        """
         if isinstance(image, bytes):
-            return picture_file_digest(image)
+            return self._decoded(image, "")
         file = image if isinstance(image, Path) else image.path
         name = file.relative_to(self._folder).as_posix()
         if not isinstance(image, Path):
             name = f"{name}:{image.name}" if image.name else name
         try:
             status = file.stat()
-            entry = [status.st_size, status.st_mtime_ns]
-            old = self._old.get(name)
-            known = isinstance(old, list) and len(old) == 3 and old[:2] == entry
-            digest = str(old[2]) if known and old else picture_file_digest(image, name=name)
-        except wb.BadInput as error:
-            return error
         except OSError as error:
-            return wb.BadInput(f"{name}: cannot be read ({error.strerror})")
+            raise wb.BadInput(f"{name}: cannot be read ({error.strerror})") from None
+        entry = [status.st_size, status.st_mtime_ns]
+        old = self._old.get(name)
+        known = str(old[2]) if isinstance(old, list) and len(old) == 3 and old[:2] == entry else ""
+        wanted = not known or (self._onlooker is not None and self._onlooker.wants(known))
+        look = self._decoded(image, name) if wanted else _Look(known)
         # A file modified just now may change again within one clock tick, at the same size.
         if self._opened_ns - status.st_mtime_ns > SETTLED_NS:
-            self._new[name] = [*entry, digest]
-        return digest
+            self._new[name] = [*entry, look.digest]
+        return look
 
-    def save(self) -> None:
-        """Save the digests for the next opening."""
-        if self._file is not None and self._new != self._old:
+    def _decoded(self, image: Picture, name: str) -> _Look:
+        if self._onlooker is None:
+            return _Look(picture_file_digest(image, name=name))
+        picture, digest = decode_with_digest(image, name=name)
+        return _Look(digest, picture)
+
+    def save(self, *, whole: bool = True) -> None:
+        """Save the digests for the next opening; of one that was not whole, with those known before."""
+        known = self._new if whole else self._old | self._new
+        if self._file is not None and known != self._old:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            wb.write_whole(self._file, json.dumps(self._new, ensure_ascii=False).encode())
+            wb.write_whole(self._file, json.dumps(known, ensure_ascii=False).encode())

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import workbench as wb
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+
+
+class Onlooker(Protocol):
+    """Is shown the pictures that are decoded while a collection is opened; none is decoded again then."""
+
+    def begin(self, pictures: int) -> None:
+        """Take the number of pictures in the collection; an exception stops the opening."""
+
+    def wants(self, digest: str) -> bool:
+        """Return whether to be shown a picture that need not be decoded: its digest is known."""
+
+    def show(self, digest: str, picture: Image) -> None:
+        """Take a decoded picture, in mode RGB, with the digest of its pixels."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +40,15 @@ class Opening:
         Folder that caches what takes long; None for no cache.
     progress : callable or None
         Called as ``progress(done, total, message)``.
-    decode : bool
-        Whether to decode every picture once, which finds broken ones and gives each item its digest.
+    decode : bool or Onlooker
+        Whether to decode every picture once, which finds broken ones and gives each item its digest; an
+        onlooker is shown the pictures then.
     """
 
     options: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
     progress: OnProgress | None = None
-    decode: bool = True
+    decode: bool | Onlooker = True
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         """Return the value of an option with a few allowed values, the first of which is the default.

@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import workbench as wb
 from adapters.vlm_quantization.data import decoder
@@ -15,7 +15,7 @@ from adapters.vlm_quantization.data.decoder import AT_ONCE
 from adapters.vlm_quantization.data.stored import Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
     from PIL.Image import Image
 
@@ -24,10 +24,14 @@ __all__ = [
     "MAX_PIXELS",
     "MEGAPIXELS",
     "decode_picture",
+    "decode_with_digest",
     "max_pixels",
     "opened_ahead",
     "picture_file_digest",
 ]
+
+
+Opened = TypeVar("Opened")
 
 
 #: A picture with more pixels than this is refused before decoding (a 20 KB file can expand to 483 MB), unless
@@ -125,34 +129,69 @@ def picture_file_digest(data: Picture, *, name: str = "") -> str:
         raise _bad_input(reason, data, name) from None
 
 
+def decode_with_digest(data: Picture, *, name: str = "") -> tuple[Image, str]:
+    """Return a picture as :func:`decode_picture` does, and the digest of its pixels, decoded once.
+
+    Raises
+    ------
+    BadInput
+        As :func:`decode_picture`.
+    """
+    most = max_pixels()
+    try:
+        if not _APART:
+            picture = decoder.decode(_bytes_of(data, most), most, _RAISE_WITH)
+            return picture, decoder.digest_of(picture.size, picture.tobytes())
+        from adapters.vlm_quantization.data.decoding import picture_and_its_digest
+
+        return picture_and_its_digest(_outside(data, most), most, _RAISE_WITH)
+    except decoder.Refused as reason:
+        raise _bad_input(reason, data, name) from None
+
+
 def opened_ahead(
-    open_one: Callable[[Any], Image], sources: Iterable[Any], *, ahead: int = 8
-) -> Iterator[Image | Exception]:
-    """Open pictures in order, some of them ahead in one other thread: they are decoded while others are used.
+    open_one: Callable[[Any], Opened],
+    sources: Iterable[Any],
+    *,
+    ahead: int = 8,
+    at_once: int = AT_ONCE,
+) -> Generator[Opened | Exception, None, None]:
+    """Open pictures in order, some of them ahead in other threads: they are decoded while others are used.
+
+    Parameters
+    ----------
+    open_one : callable
+        Opens one picture.
+    sources : iterable
+        What it is called with, one after another.
+    ahead : int
+        Maximum number of pictures that are open and not yet used.
+    at_once : int
+        Number of threads.
 
     Yields
     ------
     PIL.Image.Image or Exception
-        A picture, or the error that opening it raised.
+        What ``open_one`` returned, or the error that it raised.
     """
 
-    def opened(source: Any) -> Image | Exception:
+    def opened(source: Any) -> Opened | Exception:
         try:
             return open_one(source)
         except Exception as error:  # decoders raise various types, from OSError to SyntaxError
             return error
 
-    waiting: deque[Future[Image | Exception]] = deque()
-    with ThreadPoolExecutor(1) as thread:
+    waiting: deque[Future[Opened | Exception]] = deque()
+    with ThreadPoolExecutor(at_once) as threads:
         try:
             for source in sources:
-                waiting.append(thread.submit(opened, source))
+                waiting.append(threads.submit(opened, source))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            thread.shutdown(cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
 
 
 #: Whether pictures are decoded apart. Windows cannot limit a process: there, only the parts are counted.

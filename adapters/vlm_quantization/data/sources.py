@@ -32,6 +32,7 @@ from workbench import BadInput
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import CaptionedImages, Item, OnProgress
+    from adapters.vlm_quantization.data.loader import Onlooker
 
 
 #: Maximum number of files of a folder among which the nearest name is looked for.
@@ -43,6 +44,7 @@ def open_collection(
     *,
     cache_dir: Path | None = None,
     progress: OnProgress | None = None,
+    onlooker: Onlooker | None = None,
 ) -> CaptionedImages:
     """Open a collection, or several joined.
 
@@ -59,6 +61,8 @@ def open_collection(
         fast. Default: the user's cache folder for ``"emoji"`` and packages of stamps, none for others.
     progress : callable, optional
         Called as ``progress(done, total, message)`` while pictures are drawn or decoded.
+    onlooker : Onlooker, optional
+        Is shown the pictures that are decoded; those of a collection whose digests come with it are not.
 
     Raises
     ------
@@ -68,7 +72,7 @@ def open_collection(
     MissingExtra
         The packages that hold the drawings, or that read the form, are not installed.
     """
-    return _read(source, cache_dir, progress, decode=True)
+    return _read(source, cache_dir, progress, decode=onlooker or True)
 
 
 def list_collection(
@@ -89,7 +93,7 @@ def _read(
     cache_dir: Path | None,
     progress: OnProgress | None,
     *,
-    decode: bool,
+    decode: bool | Onlooker,
 ) -> CaptionedImages:
     sources = parse_sources(source_text(source))
     collections = []

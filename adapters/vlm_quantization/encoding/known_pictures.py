@@ -1,12 +1,14 @@
-"""An encoder with precomputed features of a collection's pictures."""
+"""An index's pictures whose features and thumbnails are in the feature cache: they are not decoded again."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adapters.vlm_quantization.data.collection import CaptionedImages, picture_digest
+from adapters.vlm_quantization.towers.feature_cache import key_of
+from adapters.vlm_quantization.towers.features import features_of_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,40 +17,80 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from adapters.vlm_quantization.codes import Encoded
+    from adapters.vlm_quantization.data.collection import CaptionedImages, Item
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.encoding.fitted import FittedEncoder
+    from adapters.vlm_quantization.towers.feature_cache import Shelf
+
+
+@dataclass(frozen=True)
+class KnownPicture:
+    """What an index needs of a picture, without its pixels.
+
+    Attributes
+    ----------
+    features : ndarray, float32, shape (d,)
+        Its features by the model's picture tower.
+    encoded_thumbnail : bytes
+        Its thumbnail as the index stores it.
+    """
+
+    features: NDArray[np.float32]
+    encoded_thumbnail: bytes
+
+
+class KnownCollection:
+    """A collection that opens a picture as a :class:`KnownPicture` if it is one, else decodes it.
+
+    Parameters
+    ----------
+    collection : CaptionedImages
+    features, thumbnails : Shelf
+        Of the model's picture tower, and of thumbnails as an index stores them.
+    dim : int
+        Width of the features.
+    """
+
+    def __init__(self, collection: CaptionedImages, features: Shelf, thumbnails: Shelf, dim: int) -> None:
+        self.name, self.credits, self.fingerprint = (
+            collection.name,
+            collection.credits,
+            collection.fingerprint,
+        )
+        self.items: Sequence[Item] = collection.items
+        self.languages = collection.languages
+        self._collection = collection
+        self._features, self._thumbnails, self._dim = features, thumbnails, dim
+
+    def open(self, index: int) -> Any:
+        """Return a picture of the collection: a KnownPicture, or its pixels in mode RGB."""
+        key = key_of(self.items[index].digest)
+        thumbnail = self._thumbnails.get([key]).get(key)
+        if thumbnail is not None:
+            features = features_of_record(self._features.get([key]).get(key, b""), self._dim)
+            if features is not None:
+                return KnownPicture(features, thumbnail)
+        return self._collection.open(index)
 
 
 class KnownPictures:
-    """An encoder that reuses the known features of a collection's pictures.
+    """An encoder that takes known pictures as well as others.
 
     Parameters
     ----------
     encoder : HashEncoder or FittedEncoder
-    collection : CaptionedImages
-    features : ndarray, float32, shape (n, d)
-        Features of the collection's pictures, in its order.
     """
 
-    def __init__(
-        self,
-        encoder: HashEncoder | FittedEncoder,
-        collection: CaptionedImages,
-        features: NDArray[np.float32],
-    ) -> None:
+    def __init__(self, encoder: HashEncoder | FittedEncoder) -> None:
         self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
         self.bits = encoder.bits
         self.languages = encoder.languages
         self.encode_texts: Callable[[Sequence[str]], Encoded] = encoder.encode_texts
         self._encoder = encoder
-        self._features = features
-        self._rows = {item.digest: row for row, item in enumerate(collection.items)}
 
-    def encode_images(self, images: Sequence[Image]) -> Encoded:
-        """Encode RGB pictures; those of the collection are recognised by their pixels."""
-        rows = [self._rows.get(picture_digest(image)) for image in images]
-        new = [place for place, row in enumerate(rows) if row is None]
-        features = self._features[[row or 0 for row in rows]]
-        if new:
-            features[new] = self._encoder.tower.features([images[place] for place in new])
-        return self._encoder.encode_features(features)
+    def encode_images(self, images: Sequence[KnownPicture | Image]) -> Encoded:
+        """Encode pictures; only those that are not known reach the network."""
+        new = [picture for picture in images if not isinstance(picture, KnownPicture)]
+        made = iter(self._encoder.tower.features(new) if new else ())
+        rows = [picture.features if isinstance(picture, KnownPicture) else next(made) for picture in images]
+        return self._encoder.encode_features(np.stack(rows))

@@ -22,6 +22,7 @@ from adapters.vlm_quantization.evaluate.subject import FromFeatures
 from adapters.vlm_quantization.evaluate.tested import MeasuredOn, chosen_parts, is_refit, trained_rows
 from adapters.vlm_quantization.job_inputs import (
     choose_run,
+    chosen_encoding,
     collection_of,
     left_out,
     open_encoder,
@@ -33,7 +34,7 @@ from adapters.vlm_quantization.job_inputs import (
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
 from adapters.vlm_quantization.metrics.protocols import protocol_of
 from adapters.vlm_quantization.options import EvalOptions
-from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
+from adapters.vlm_quantization.towers.features import Encoding, picture_features, remembered_texts
 from adapters.vlm_quantization.train import single_length
 from adapters.vlm_quantization.train.picture_views import view_features
 from adapters.vlm_quantization.views import seeds_view
@@ -190,10 +191,13 @@ def open_test(model: ModelUnderTest, options: FamilyEvalOptions, job: JobContext
     stage = _shares(job, options, len(model.others))
     with stage("pictures"):
         collection = open_collection(source, cache_dir=cache, progress=job.progress)
-        subject = family.subject(encoder, collection, cache, job.progress)
+        given = chosen_encoding(options)
+        subject = family.subject(encoder, collection, cache, job.progress, **given)
         splits = splits_of(collection, run.config, cache, job.progress)
         tested = _tested(collection, splits, is_own=is_own, options=options, job=job)
-        asked = subject if is_own else family.subject(encoder, tested.collection, cache, job.progress)
+        asked = subject
+        if not is_own:
+            asked = family.subject(encoder, tested.collection, cache, job.progress, **given)
     if is_own or not is_refit(origin, collection):
         refuse_other_data(run, options.checkpoint, origin, splits, collection)
     accepted = options.accept_training_pictures_in_test
@@ -388,26 +392,27 @@ def _add_single_lengths(
 ) -> None:
     """Train a separate code for each length and measure it on the same tasks."""
     cache = job.workspace.cache
+    how = Encoding(batch_size=options.batch_size, progress=job.progress)
     frozen = encoder.text_tower
     views = view_features(
         collection,
         encoder.tower,
         int(run.config.get("views", 0)),
         cache,
-        job.progress,
+        how=how,
         flip=bool(run.config.get("flip_views", False)),
     )
     models = single_length.train_single_lengths(
         collection,
         splits,
-        picture_features(collection, encoder.tower, cache, job.progress),
+        picture_features(collection, encoder.tower, cache, how=how),
         encoder.checkpoint.provenance.tower,
         run.config,
         job.progress,
-        frozen and remembered_texts(collection, frozen, cache, job.progress),
+        frozen and remembered_texts(collection, frozen, cache, how=how),
         views,
     )
-    features = picture_features(tested.collection, encoder.tower, cache, job.progress)
+    features = picture_features(tested.collection, encoder.tower, cache, how=how)
     for length, model in models.items():
         subject = FromFeatures(model, features)
         for task in tasks.tasks(tested.collection, tested.parts, subject, options):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adapters.vlm_quantization.evaluate import measuring, metric_names
 from adapters.vlm_quantization.evaluate.tested import is_refit
-from adapters.vlm_quantization.job_inputs import open_encoder
+from adapters.vlm_quantization.job_inputs import chosen_encoding, open_encoder
 from workbench import BadInput
 
 if TYPE_CHECKING:
@@ -56,8 +56,11 @@ def metrics_of_run(
         refuse_other_data(run, options.checkpoint, origin, splits, collection)
     short = options.model_copy(update={"resamples": 10})
     cache = job.workspace.cache
-    subject = family.subject(encoder, collection, cache, job.progress)
-    asked = subject if is_own else family.subject(encoder, tested.collection, cache, job.progress)
+    given = chosen_encoding(options)
+    subject = family.subject(encoder, collection, cache, job.progress, **given)
+    asked = subject
+    if not is_own:
+        asked = family.subject(encoder, tested.collection, cache, job.progress, **given)
     fitted = measuring.fit(collection, measured_on, subject) if options.baselines else []
     measured = measuring.evaluate(tested, fitted, asked, short, job)
     metrics = metric_names.metrics_of(measured, options.ks)

@@ -43,7 +43,7 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
     report = build_index(
         job.workspace.indexes,
         collection,
-        family.with_known_pictures(encoder, collection, job.workspace.cache),
+        encoder,
         name=options.name,
         title=collection.name,
         adapter=family.name,

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adapters.vlm_quantization.codes import CODE_BITS
 from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.sources import open_collection
-from adapters.vlm_quantization.encoding.fitted import FIT_SAMPLE, FittedEncoder, fit_codes
+from adapters.vlm_quantization.encoding.fitted import COMPONENTS, FIT_SAMPLE, FittedEncoder, fit_codes
 from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
 from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.index.chosen import Chosen, choose_codes, covers
 from adapters.vlm_quantization.index.job import index_result
+from adapters.vlm_quantization.index.one_pass import OnePass
 from adapters.vlm_quantization.index.opened import HARDLY, NOT
+from adapters.vlm_quantization.index.space import check_space, least_bytes
 from adapters.vlm_quantization.job_inputs import open_encoder
 from adapters.vlm_quantization.towers import registry
-from adapters.vlm_quantization.towers.features import picture_features
+from adapters.vlm_quantization.towers.features import Encoding, picture_features
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
-    from adapters.vlm_quantization.codes import Encoder
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
+    from adapters.vlm_quantization.encoding.known_pictures import KnownCollection
     from adapters.vlm_quantization.index.build import IndexReport
     from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import IndexOptions
@@ -61,6 +62,31 @@ _WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class IndexItems:
+    """What an index is to hold; :func:`open_items` makes it.
+
+    Attributes
+    ----------
+    chosen : Chosen
+        How the codes are made.
+    collection : CaptionedImages
+        The pictures that are to be found.
+    known : KnownCollection
+        The same, with the features and thumbnails that are known: they were made while it was opened.
+    trained : HashEncoder, FittedEncoder or None
+        The opened checkpoint; None if codes are fitted to the pictures.
+    how : Encoding
+        How features are computed.
+    """
+
+    chosen: Chosen
+    collection: CaptionedImages
+    known: KnownCollection
+    trained: HashEncoder | FittedEncoder | None
+    how: Encoding
+
+
 @dataclass
 class IndexModel:
     """The model that an index is built with; :func:`open_model` makes it.
@@ -69,8 +95,6 @@ class IndexModel:
     ----------
     encoder : HashEncoder or FittedEncoder
         The opened checkpoint, or codes that were fitted to the pictures.
-    known : Encoder
-        The same, with the picture features that are known already.
     file : Path
         Its file, which is copied into the index.
     words : str
@@ -78,7 +102,6 @@ class IndexModel:
     """
 
     encoder: HashEncoder | FittedEncoder
-    known: Encoder
     file: Path
     words: str
     #: Holds a fitted model until nothing needs it.
@@ -95,57 +118,61 @@ def run_quick_build(options: IndexOptions, job: JobContext, family: Family) -> R
 
     These are the steps of the index notebook in one call.
     """
-    chosen, collection = open_items(options, job, family)
-    model = open_model(chosen, collection, job, family)
+    items = open_items(options, job, family)
+    model = open_model(items, job)
     try:
-        report = write_index(chosen, collection, model, options, job, family)
+        report = write_index(items, model, options, job, family)
     finally:
         model.close()
-    return build_result(chosen, collection, model, report, job)
+    return build_result(items, model, report, job)
 
 
-def open_items(options: IndexOptions, job: JobContext, family: Family) -> tuple[Chosen, CaptionedImages]:
-    """Choose how the codes are made, and open the collection that is to be found."""
+def open_items(options: IndexOptions, job: JobContext, family: Family) -> IndexItems:
+    """Choose how the codes are made, and open the collection; each picture is decoded once, and encoded."""
     chosen = choose_codes(job.workspace, options, family)
-    return chosen, open_collection(chosen.source, cache_dir=job.workspace.cache, progress=job.progress)
-
-
-def open_model(chosen: Chosen, collection: CaptionedImages, job: JobContext, family: Family) -> IndexModel:
-    """Open the run's checkpoint, or fit codes to a sample of the pictures."""
     cache = job.workspace.cache
-    encoder: HashEncoder | FittedEncoder
-    if chosen.run is not None:
-        encoder = open_encoder(chosen.run, chosen.checkpoint, family)
-        known = family.with_known_pictures(encoder, collection, cache)
+    trained = None if chosen.run is None else open_encoder(chosen.run, chosen.checkpoint, family)
+    tower = registry.encoder_pair(chosen.encoder).image if trained is None else trained.tower
+    how = Encoding(batch_size=options.batch_size, progress=job.progress, say=_print)
+    space = _space_check(job, options.name, trained, chosen)
+    with OnePass(tower, cache, how, space) as one:
+        collection = open_collection(chosen.source, cache_dir=cache, progress=job.progress, onlooker=one)
+        one.fill(collection)
+    return IndexItems(chosen, collection, one.known(collection), trained, how)
+
+
+def open_model(items: IndexItems, job: JobContext) -> IndexModel:
+    """Take the run's checkpoint, or fit codes to a sample of the pictures."""
+    chosen, encoder = items.chosen, items.trained
+    if chosen.run is not None and encoder is not None:
         file = Path(chosen.run.checkpoint(chosen.checkpoint))
-        return IndexModel(encoder, known, file, _words(chosen, encoder))
+        return IndexModel(encoder, file, _words(chosen, encoder))
+    cache = job.workspace.cache
     cache.mkdir(parents=True, exist_ok=True)
     folder = tempfile.TemporaryDirectory(dir=cache)
     try:
         file = Path(folder.name, "fitted.safetensors")
-        encoder, sample, features = _fit(file, chosen, collection, job)
+        encoder = _fit(file, items, job)
     except BaseException:
         folder.cleanup()
         raise
-    known = KnownPictures(encoder, sample, features)
-    return IndexModel(encoder, known, file, _words(chosen, encoder), folder)
+    return IndexModel(encoder, file, _words(chosen, encoder), folder)
 
 
 def write_index(
-    chosen: Chosen,
-    collection: CaptionedImages,
-    model: IndexModel,
-    options: IndexOptions,
-    job: JobContext,
-    family: Family,
+    items: IndexItems, model: IndexModel, options: IndexOptions, job: JobContext, family: Family
 ) -> IndexReport:
-    """Encode the pictures and captions in shards, and publish the index; a killed build resumes."""
+    """Encode what is left, write pictures and captions in shards, and publish the index.
+
+    A build that was killed resumes.
+    """
+    chosen = items.chosen
     return build_index(
         job.workspace.indexes,
-        collection,
-        model.known,
+        items.known,
+        KnownPictures(model.encoder),
         name=options.name,
-        title=collection.name,
+        title=items.collection.name,
         adapter=family.name,
         model_file=model.file,
         captions=model.words != NOT,
@@ -153,7 +180,7 @@ def write_index(
         provenance={
             "job": job.id,
             "run": chosen.run and chosen.run.id,
-            "collection": collection.name,
+            "collection": items.collection.name,
             "encoder": chosen.encoder,
             "codes": chosen.method,
             "words": model.words,
@@ -161,16 +188,11 @@ def write_index(
     )
 
 
-def build_result(
-    chosen: Chosen,
-    collection: CaptionedImages,
-    model: IndexModel,
-    report: IndexReport,
-    job: JobContext,
-) -> Result:
+def build_result(items: IndexItems, model: IndexModel, report: IndexReport, job: JobContext) -> Result:
     """Return the result of the job: what the index holds, how it was made, and what was skipped."""
+    chosen = items.chosen
     return index_result(
-        collection,
+        items.collection,
         report,
         job,
         made=_made(chosen),
@@ -179,14 +201,36 @@ def build_result(
     )
 
 
-def _fit(
-    file: Path, chosen: Chosen, collection: CaptionedImages, job: JobContext
-) -> tuple[FittedEncoder, CaptionedImages, NDArray[np.float32]]:
-    """Fit codes to a sample of the pictures; its features are cached, so that a job that resumes has them."""
-    sample = _sample(collection)
+def _print(words: str) -> None:
+    print(words, flush=True)  # into the job's notebook and log
+
+
+def _space_check(
+    job: JobContext, name: str, trained: HashEncoder | FittedEncoder | None, chosen: Chosen
+) -> Callable[[int], None]:
+    """Return a check that the disk holds the index of a number of pictures, before any is encoded."""
+    if trained is not None:
+        dim = trained.dim
+    else:
+        pair = registry.encoder_pair(chosen.encoder)
+        dim = pair.image.dim if pair.aligned else min(pair.image.dim, COMPONENTS)
+
+    indexes = job.workspace.indexes
+    begun = next(indexes.glob(f".{name}.building-*"), indexes / f".{name}.building")
+
+    def check(pictures: int) -> None:
+        sides = {"images": range(pictures), "captions": range(0)}
+        check_space(begun, least_bytes(sides, dim, CODE_BITS, None))
+
+    return check
+
+
+def _fit(file: Path, items: IndexItems, job: JobContext) -> FittedEncoder:
+    """Fit codes to a sample of the pictures, whose features are known by now."""
+    chosen, collection = items.chosen, items.collection
     pair = registry.encoder_pair(chosen.encoder)
-    features = picture_features(sample, pair.image, job.workspace.cache, job.progress)
-    encoder = fit_codes(
+    features = picture_features(_sample(collection), pair.image, job.workspace.cache, how=items.how)
+    return fit_codes(
         file,
         pair,
         features,
@@ -198,7 +242,6 @@ def _fit(
         seed=SEED,
         progress=lambda done, total: job.progress(done, total, "fitting codes"),
     )
-    return encoder, sample, features
 
 
 def _sample(collection: CaptionedImages) -> CaptionedImages:
@@ -207,12 +250,7 @@ def _sample(collection: CaptionedImages) -> CaptionedImages:
     rows: Sequence[int] = range(n)
     if n > FIT_SAMPLE:
         rows = np.sort(np.random.default_rng(SEED).permutation(n)[:FIT_SAMPLE]).tolist()
-    items = [collection.items[row] for row in rows]
-    whole = [
-        item if item.digest else replace(item, digest=collection.digest(row))
-        for row, item in zip(rows, items, strict=True)
-    ]
-    return CaptionedImages(collection.name, whole)
+    return CaptionedImages(collection.name, [collection.items[row] for row in rows])
 
 
 def _sampled(texts: list[str]) -> list[str]:

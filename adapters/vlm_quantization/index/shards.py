@@ -175,6 +175,9 @@ class Shards:
 
 def thumbnail_of(picture: Image) -> bytes:
     """Return a picture as a thumbnail of an index: WebP, at most :data:`THUMBNAIL_PIXELS` on a side."""
+    known: bytes | None = getattr(picture, "encoded_thumbnail", None)  # made when it was first decoded
+    if known is not None:
+        return known
     small = picture.convert("RGB")
     small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     data = io.BytesIO()

@@ -1,43 +1,98 @@
-"""Features of the frozen networks, computed once and cached on disk."""
+"""Features of the frozen networks: computed once, and kept in the workspace by what is in each item.
+
+Training, evaluation and indexing share them. A record is found by the tower (its weights, its preprocessing
+and the software that runs it) and by the content of the item (a picture's pixels, or a text), so another
+picture, model or processor never gets it, and a grown collection encodes only what is new.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import os
+import importlib.metadata
 import re
-from typing import TYPE_CHECKING
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adapters.vlm_quantization.data.collection import CaptionedImages
-from adapters.vlm_quantization.data.pictures import opened_ahead
+from adapters.vlm_quantization.data.pictures import AT_ONCE, opened_ahead
+from adapters.vlm_quantization.towers.batch_size import BatchSize
+from adapters.vlm_quantization.towers.encoding_pass import GROUP, EncodingPass
+from adapters.vlm_quantization.towers.estimates import Estimate
+from adapters.vlm_quantization.towers.feature_cache import FeatureCache, Shelf, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from adapters.vlm_quantization.data.collection import OnProgress
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.towers.tower import ImageTower, TextTower
 
 
-#: Pictures decoded and encoded between two progress reports; bounds the decoded pictures in memory.
-CHUNK = 128
+#: Items per batch of a tower that has no batches of its own: pictures, and texts.
+CHUNK, TEXTS_CHUNK = 128, 2048
 
 
-#: Texts encoded between two progress reports.
-TEXTS_CHUNK = 2048
+#: Threads that prepare batches of pictures; tokenizers are not made for several.
+PREPARERS = max(1, AT_ONCE // 2)
+
+
+#: Software whose version belongs to a tower's identity, by how its fingerprint begins. Pillow scales pictures
+#: for all of them.
+_SOFTWARE = {
+    "transformers": ("transformers",),
+    "openclip": ("open_clip_torch",),
+    "openvino": ("openvino", "transformers", "open_clip_torch"),
+}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How features are computed.
+
+    Attributes
+    ----------
+    batch_size : int
+        Items per forward pass; 0: found while encoding. The vectors are the same to 1e-6 whatever it is, and
+        the same to the last bit only for the same number.
+    device : str
+        Where networks run, as torch names it; empty: where they are.
+    progress : callable or None
+        ``progress(done, total, message)``.
+    say : callable or None
+        Takes each sentence on what is needed and what was found: a job prints them.
+    """
+
+    batch_size: int = 0
+    device: str = ""
+    progress: OnProgress | None = None
+    say: Callable[[str], None] | None = None
+
+    def size_for(self, tower: Any, chunk: int) -> BatchSize:
+        """Return the batch size of a tower, which is moved to the device."""
+        if self.device and hasattr(tower, "device"):
+            tower.device = self.device
+        start = getattr(tower, "batch", 0)
+        device = str(getattr(tower, "device", "cpu"))
+        if not self.batch_size and (
+            not start or (device == "cpu" and getattr(tower, "batch_is_best", False))
+        ):
+            return BatchSize(start or chunk)
+        return BatchSize(self.batch_size, start=start, device=device)
 
 
 def picture_features(
-    collection: CaptionedImages, tower: ImageTower, cache: Path, progress: OnProgress | None = None
+    collection: CaptionedImages,
+    tower: ImageTower,
+    cache: Path,
+    progress: OnProgress | None = None,
+    how: Encoding | None = None,
 ) -> NDArray[np.float32]:
-    """Return the features of every picture of a collection, from the cache if they were computed before.
+    """Return the features of every picture of a collection; those computed before come from the cache.
 
-    The file name is a digest of the pictures' pixels and the tower's fingerprint, so features of other
-    pictures or towers are never used by mistake. The file is written atomically.
+    A pass that is killed goes on where it was.
 
     Parameters
     ----------
@@ -46,44 +101,49 @@ def picture_features(
     cache : Path
         Cache folder.
     progress : callable, optional
-        ``progress(done, total, message)``.
+        ``progress(done, total, message)``, if ``how`` has none.
+    how : Encoding, optional
 
     Returns
     -------
     ndarray, float32, shape (n, tower.dim)
+
+    Raises
+    ------
+    BadInput
+        A picture was removed or damaged after the collection was opened, or the tower gives vectors that are
+        not finite.
     """
-    kept = kept_features(collection, tower, cache)
-    if kept is not None:
-        return kept
-    path = _path(collection, tower, cache)
-    shape = (len(collection), tower.dim)
-    out = np.empty(shape, np.float32)
-    opened = opened_ahead(collection.open, range(len(out)))
-    for start in range(0, len(out), CHUNK):
-        rows = range(start, min(start + CHUNK, len(out)))
-        pictures = []
-        for picture in itertools.islice(opened, len(rows)):
-            if isinstance(picture, Exception):  # it could be read when the collection was opened
-                raise picture
-            pictures.append(picture)
-        out[rows.start : rows.stop] = tower.features(pictures)
-        if progress:
-            progress(rows.stop, len(out), "picture features")
-    _keep(path, out)
-    return out
+    how = how or Encoding(progress=progress)
+    shelf = picture_shelf(FeatureCache(cache), tower)
+    keys = [key_of(collection.digest(row)) for row in range(len(collection))]
+
+    def opened(rows: Sequence[int]) -> Iterable[Any]:
+        with closing(opened_ahead(collection.open, rows)) as pictures:
+            for picture in pictures:
+                if isinstance(picture, Exception):  # it could be read when the collection was opened
+                    raise picture
+                yield picture
+
+    return _features(keys, opened, tower, shelf, how, "picture", CHUNK)
 
 
 def kept_features(collection: CaptionedImages, tower: ImageTower, cache: Path) -> NDArray[np.float32] | None:
-    """Return the cached features, or None if they are missing or damaged."""
-    return _kept(_path(collection, tower, cache), (len(collection), tower.dim))
+    """Return the cached features of a collection's pictures, or None if some are missing or damaged."""
+    shelf = picture_shelf(FeatureCache(cache), tower)
+    keys = [key_of(item.digest) for item in collection.items]
+    out = np.empty((len(keys), tower.dim), np.float32)
+    return None if _read(shelf, keys, out) else out
 
 
 def text_features(
-    texts: Sequence[str], tower: TextTower, cache: Path, progress: OnProgress | None = None
+    texts: Sequence[str],
+    tower: TextTower,
+    cache: Path,
+    progress: OnProgress | None = None,
+    how: Encoding | None = None,
 ) -> NDArray[np.float32]:
-    """Return the features of texts, from the cache if they were computed before.
-
-    The file name is a digest of the texts and the tower's fingerprint, as for pictures.
+    """Return the features of texts; those computed before come from the cache.
 
     Parameters
     ----------
@@ -92,26 +152,97 @@ def text_features(
     cache : Path
         Cache folder.
     progress : callable, optional
-        ``progress(done, total, message)``.
+        ``progress(done, total, message)``, if ``how`` has none.
+    how : Encoding, optional
 
     Returns
     -------
     ndarray, float32, shape (n, tower.dim)
     """
-    digest = hashlib.sha256(f"texts {tower.fingerprint}".encode())
-    for text in texts:
-        digest.update(b"\0" + text.encode("utf-8", "surrogatepass"))
-    path = cache / "features" / f"{digest.hexdigest()[:32]}.npy"
-    kept = _kept(path, (len(texts), tower.dim))
-    if kept is not None:
-        return kept
-    out = np.empty((len(texts), tower.dim), np.float32)
-    for start in range(0, len(texts), TEXTS_CHUNK):
-        part = texts[start : start + TEXTS_CHUNK]
-        out[start : start + len(part)] = tower.features(part)
-        if progress:
-            progress(start + len(part), len(texts), "text features")
-    _keep(path, out)
+    how = how or Encoding(progress=progress)
+    shelf = _shelf(FeatureCache(cache), "texts", tower)
+    keys = [key_of(text) for text in texts]
+    return _features(keys, lambda rows: (texts[row] for row in rows), tower, shelf, how, "text", TEXTS_CHUNK)
+
+
+def picture_shelf(cache: FeatureCache, tower: ImageTower) -> Shelf:
+    """Return the shelf of a tower's picture features: float32, ``tower.dim`` numbers per picture."""
+    return _shelf(cache, "pictures", tower)
+
+
+def _shelf(cache: FeatureCache, what: str, tower: ImageTower | TextTower) -> Shelf:
+    names = ("Pillow", *_SOFTWARE.get(tower.fingerprint.partition("/")[0], ()))
+    software = {}
+    for name in names:
+        try:
+            software[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    about = {"tower": tower.fingerprint, "name": tower.name, "dim": tower.dim, "software": software}
+    return cache.shelf(what, about)
+
+
+def features_of_record(record: bytes, dim: int) -> NDArray[np.float32] | None:
+    """Return the features of a cached record, float32, shape (dim,); None if it is none."""
+    features = np.frombuffer(record, np.float32) if len(record) == 4 * dim else np.empty(0, np.float32)
+    return features if len(features) and bool(np.isfinite(features).all()) else None
+
+
+def _read(shelf: Shelf, keys: Sequence[bytes], out: NDArray[np.float32]) -> list[int]:
+    """Fill the rows whose features are known, and return the others; equal items count as one."""
+    missing: list[int] = []
+    for start in range(0, len(keys), _READ):
+        part = keys[start : start + _READ]
+        records = shelf.get(part)
+        for row, key in enumerate(part, start):
+            features = features_of_record(records.get(key, b""), out.shape[1])
+            if features is None:
+                missing.append(row)
+            else:
+                out[row] = features
+    return missing
+
+
+#: Records read at a time.
+_READ = 4096
+
+
+def _features(
+    keys: Sequence[bytes],
+    items: Callable[[Sequence[int]], Iterable[Any]],
+    tower: Any,
+    shelf: Shelf,
+    how: Encoding,
+    what: str,
+    chunk: int,
+) -> NDArray[np.float32]:
+    """Return the features of items by key: known ones are read, and each other one is computed once."""
+    out = np.empty((len(keys), tower.dim), np.float32)
+    rows: dict[bytes, list[int]] = {}
+    for row in _read(shelf, keys, out):
+        rows.setdefault(keys[row], []).append(row)
+    known = len(keys) - sum(map(len, rows.values()))
+    first = [same[0] for same in rows.values()]
+    size = how.size_for(tower, chunk)
+    estimate = Estimate(what, len(keys), known, tower, shelf, how.say)
+    if not first:
+        return out
+    done = known
+
+    def encoded(part: Sequence[bytes], features: NDArray[np.float32]) -> None:
+        nonlocal done
+        for key, vector in zip(part, features, strict=True):
+            out[rows[key]] = vector
+            done += len(rows[key])
+        estimate.measured(done - known)
+        if how.progress:
+            how.progress(done, len(keys), f"{what} features, {size.now} at a time")
+
+    threads, group = (PREPARERS, GROUP) if what == "picture" else (1, 0)
+    with EncodingPass(tower, shelf, size, encoded, threads=threads, group=group) as encoding:
+        for row, item in zip(first, items(first), strict=True):
+            encoding.add(keys[row], item)
+    estimate.finished(encoding)
     return out
 
 
@@ -145,11 +276,15 @@ class RememberedTexts:
 
 
 def remembered_texts(
-    collection: CaptionedImages, tower: TextTower, cache: Path, progress: OnProgress | None = None
+    collection: CaptionedImages,
+    tower: TextTower,
+    cache: Path,
+    progress: OnProgress | None = None,
+    how: Encoding | None = None,
 ) -> RememberedTexts:
     """Return a tower that remembers every text of a collection that a training or an evaluation asks for."""
     texts = collection_texts(collection)
-    return RememberedTexts(tower, texts, text_features(texts, tower, cache, progress))
+    return RememberedTexts(tower, texts, text_features(texts, tower, cache, progress, how))
 
 
 def collection_texts(collection: CaptionedImages) -> list[str]:
@@ -171,29 +306,3 @@ def words_in(text: str) -> list[str]:
 
 
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
-
-
-def _keep(path: Path, features: NDArray[np.float32]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.save(file, features)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _kept(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    try:
-        kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
-    except (EOFError, OSError, ValueError):
-        return None
-    fits = kept.shape == shape and kept.dtype == np.float32
-    return kept if fits and bool(np.isfinite(kept).all()) else None
-
-
-def _path(collection: CaptionedImages, tower: ImageTower, cache: Path) -> Path:
-    digest = hashlib.sha256(tower.fingerprint.encode())
-    for item in collection.items:
-        digest.update(item.digest.encode())
-    return cache / "features" / f"{digest.hexdigest()[:32]}.npy"

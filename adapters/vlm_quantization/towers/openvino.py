@@ -109,6 +109,19 @@ class OpenVinoTower(Generic[Item]):
         """Return unit vectors, float32, shape (n, dim)."""
         return run(self.network(), self.tower, items)
 
+    @property
+    def batch(self) -> int:
+        """Items per forward pass of :meth:`features`."""
+        return self.tower.batch
+
+    def inputs(self, items: Sequence[Item]) -> Mapping[str, NDArray[Any]]:
+        """Return the network's inputs, as the tower does."""
+        return self.tower.inputs(items)
+
+    def forward(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the vectors of inputs, float32, shape (n, dim), in one pass."""
+        return _forward(self.network(), self.tower, inputs)
+
     def network(self) -> Any:
         """Return the compiled network: called with a list of inputs, it returns the vectors."""
         if self._compiled is None:
@@ -229,10 +242,13 @@ def run(compiled: Any, tower: TorchTower[Item], items: Sequence[Item]) -> NDArra
     out = np.empty((len(items), tower.dim), np.float32)
     for start in range(0, len(items), tower.batch):
         part = items[start : start + tower.batch]
-        values: Mapping[str, Any] = tower.inputs(part)
-        vectors = next(iter(compiled(list(values.values())).values()))
-        out[start : start + len(part)] = tower.checked(vectors)
+        out[start : start + len(part)] = _forward(compiled, tower, tower.inputs(part))
     return out
+
+
+def _forward(compiled: Any, tower: TorchTower[Any], inputs: Mapping[str, Any]) -> NDArray[np.float32]:
+    vectors: NDArray[np.float32] = tower.checked(next(iter(compiled(list(inputs.values())).values())))
+    return vectors
 
 
 def sample_pictures(count: int = 12, size: int = 320) -> list[Image]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ Item = TypeVar("Item")
 
 
 class TorchTower(ABC, Generic[Item]):
-    """A map from pictures, or from texts, to unit vectors, by a torch network in float32 on the CPU.
+    """A map from pictures, or from texts, to unit vectors, by a torch network in float32.
 
     Attributes
     ----------
@@ -29,7 +30,9 @@ class TorchTower(ABC, Generic[Item]):
     fingerprint : str
         Changes with everything that changes the vectors.
     batch : int
-        Items per forward pass.
+        Items per forward pass of :meth:`features`.
+    device : str
+        Where the network runs, as torch names it: ``cpu``, ``cuda``, ``mps``.
     lengths_vary : bool
         Whether inputs differ in length from batch to batch.
     languages : tuple of str
@@ -40,6 +43,7 @@ class TorchTower(ABC, Generic[Item]):
     dim: int
     fingerprint: str
     batch: int
+    device: str = "cpu"
     lengths_vary = False
     languages: tuple[str, ...] = ()
 
@@ -59,15 +63,27 @@ class TorchTower(ABC, Generic[Item]):
         BadInput
             The network's vectors are not of the width that its configuration promises, or not finite.
         """
+        out = np.empty((len(items), self.dim), np.float32)
+        for start in range(0, len(items), self.batch):
+            part = items[start : start + self.batch]
+            out[start : start + len(part)] = self.forward(self.inputs(part))
+        return out
+
+    def forward(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the vectors of inputs as :meth:`inputs` makes them, in one pass: float32, shape (n, dim).
+
+        Raises
+        ------
+        BadInput
+            As :meth:`features`.
+        """
         import torch
 
-        out = np.empty((len(items), self.dim), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(items), self.batch):
-                part = items[start : start + self.batch]
-                values = [torch.from_numpy(value) for value in self.inputs(part).values()]
-                out[start : start + len(part)] = self.checked(self.network()(*values).numpy())
-        return out
+        network = self.network().to(self.device)
+        with torch.inference_mode(), _exact(self.device):
+            made = network(*(torch.from_numpy(value).to(self.device) for value in inputs.values()))
+            vectors: NDArray[np.float32] = self.checked(made.cpu().numpy())
+        return vectors
 
     def checked(self, vectors: NDArray[Any]) -> NDArray[Any]:
         """Return vectors of the promised width that are finite; refuse others."""
@@ -83,6 +99,16 @@ class TorchTower(ABC, Generic[Item]):
                 hint="Check its weights; some were published in a precision that overflows.",
             )
         return vectors
+
+
+def _exact(device: str) -> AbstractContextManager[Any]:
+    """Return a context without TensorFloat-32, which leaves a GPU's vectors three digits of seven."""
+    if not device.startswith("cuda"):
+        return nullcontext()
+    import torch
+
+    flags: AbstractContextManager[Any] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return flags
 
 
 def half(model: Any, method: str, names: Sequence[str]) -> Any:

@@ -22,6 +22,7 @@ class Unscaled(TorchTower[Any]):
     def __init__(self, tower: TorchTower[Any]) -> None:
         self._tower = tower
         self.name, self.dim, self.batch = tower.name, tower.dim, tower.batch
+        self.device = tower.device
         self.languages = getattr(tower, "languages", ())
         self.fingerprint = f"{tower.fingerprint}, not normalised"
         for name in ("cut_texts", "most_tokens", "padded"):

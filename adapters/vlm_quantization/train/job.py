@@ -18,7 +18,7 @@ from adapters.vlm_quantization.job_inputs import (
     splits_of,
     stages,
 )
-from adapters.vlm_quantization.towers.features import picture_features, remembered_texts
+from adapters.vlm_quantization.towers.features import Encoding, picture_features, remembered_texts
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, image_tower, text_tower
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.picture_views import view_features
@@ -151,10 +151,11 @@ def encode_inputs(data: TrainingData, options: TrainOptions, job: JobContext) ->
     cache = job.workspace.cache
     about = about_encoder(options.encoder)
     tower = image_tower(image_name(options.encoder))
-    features = picture_features(data.collection, tower, cache, job.progress)
-    views = view_features(data.collection, tower, options.views, cache, job.progress, flip=options.flip_views)
+    how = Encoding(batch_size=options.batch_size, progress=job.progress, say=print)
+    features = picture_features(data.collection, tower, cache, how=how)
+    views = view_features(data.collection, tower, options.views, cache, how=how, flip=options.flip_views)
     frozen = train.frozen_texts(options)
-    texts = remembered_texts(data.collection, text_tower(frozen), cache, job.progress) if frozen else None
+    texts = remembered_texts(data.collection, text_tower(frozen), cache, how=how) if frozen else None
     return TrainingInputs(features, tower.fingerprint, texts, views, about)
 
 

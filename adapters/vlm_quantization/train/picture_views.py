@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.vlm_quantization.data.augmentation import STRENGTHS, AugmentedImages
-from adapters.vlm_quantization.towers.features import picture_features
+from adapters.vlm_quantization.towers.features import Encoding, picture_features
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
+    from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.towers.tower import ImageTower
 
 #: Seed of the views. Every training has the same ones, so that they are encoded once; which of them it uses,
@@ -33,8 +34,8 @@ def view_features(
     tower: ImageTower,
     count: int,
     cache: Path,
-    progress: OnProgress | None = None,
     *,
+    how: Encoding | None = None,
     flip: bool = False,
 ) -> ViewFeatures | None:
     """Return the features of weak and strong views of every picture, from the cache where they are there.
@@ -47,23 +48,23 @@ def view_features(
         Views of each strength; 0: none, and None is returned.
     cache : Path
         Cache folder.
-    progress : callable, optional
-        ``progress(done, total, message)``.
+    how : Encoding, optional
     flip : bool
         Whether views may be mirrored.
     """
     if not count:
         return None
+    how = how or Encoding()
     out = ViewFeatures([], [])
     for place, strength in enumerate(STRENGTHS):
         for number in range(count):
 
             def report(
-                done: float, total: float | None, _: str, before: int = place * count + number
+                done: float, total: float | None = None, _: str = "", before: int = place * count + number
             ) -> None:
-                if progress:
-                    progress(before + done / (total or 1), 2 * count, "features of views")
+                if how.progress:
+                    how.progress(before + done / (total or 1), 2 * count, "features of views")
 
             changed = AugmentedImages(collection, strength, seed=VIEW_SEED, number=number, flip=flip)
-            out[place].append(picture_features(changed, tower, cache, report))
+            out[place].append(picture_features(changed, tower, cache, how=replace(how, progress=report)))
     return out

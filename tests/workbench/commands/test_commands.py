@@ -83,6 +83,8 @@ CALLS = [
     ("import mlflow", ["{mlruns}"], 0),
     ("import tensorboard", ["{board}"], 0),
     ("data check", ["words", "--adapter", "toy"], 0),
+    ("cache show", [], 0),
+    ("cache clear", [], 0),
     ("search", ["text", "dog"], 0),
     ("explain", ["dog", "dot", "--index", "words"], 0),
     ("index", ["pets", "--name", "words", "--adapter", "toy"], 0),

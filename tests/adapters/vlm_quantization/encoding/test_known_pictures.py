@@ -1,14 +1,15 @@
-"""Pictures whose features are known are not looked at again."""
+"""Pictures whose features and thumbnails are known are neither decoded nor encoded again."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from adapters.vlm_quantization.data.collection import picture_digest
-from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
+from adapters.vlm_quantization.encoding.known_pictures import KnownCollection, KnownPicture, KnownPictures
+from adapters.vlm_quantization.towers.feature_cache import FeatureCache, key_of
+from tests.adapters.vlm_quantization import shapes
 
 
 class Encoder:
@@ -33,14 +34,31 @@ class Encoder:
 
 
 def test_only_new_pictures_reach_the_network() -> None:
-    pictures = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue", "white")]
-    known = SimpleNamespace(items=[SimpleNamespace(digest=picture_digest(one)) for one in pictures[:3]])
     encoder = Encoder()
     features = np.arange(9, dtype=np.float32).reshape(3, 3)
-    wrapped = KnownPictures(encoder, known, features)
-    found = wrapped.encode_images([pictures[2], pictures[3], pictures[0]])
+    known = [KnownPicture(row, b"") for row in features]
+    wrapped = KnownPictures(encoder)
+    found = wrapped.encode_images([known[2], Image.new("RGB", (4, 4), "white"), known[0]])
     assert found.tolist() == [[6, 7, 8], [255, 255, 255], [0, 1, 2]]
+    assert wrapped.encode_images(known).tolist() == features.tolist()
     assert encoder.seen == 1
-    assert features.tolist() == np.arange(9).reshape(3, 3).tolist()  # what is known stays as it was
     assert wrapped.encode_texts(["a"]) == ["A"]
     assert (wrapped.name, wrapped.dim, wrapped.fingerprint) == ("mean colour", 3, "f")
+
+
+def test_a_picture_is_known_if_both_its_features_and_its_thumbnail_are(tmp_path: Path) -> None:
+    collection = shapes.collection()
+    cache = FeatureCache(tmp_path)
+    features, thumbnails = cache.shelf("pictures", {}), cache.shelf("thumbnails", {})
+    keys = [key_of(item.digest) for item in collection.items[:3]]
+    row = np.array([1, 2, 3], np.float32).tobytes()
+    features.put([(keys[0], row), (keys[1], row), (keys[2], row[:-4])])
+    thumbnails.put([(keys[0], b"small"), (keys[2], b"small")])
+    known = KnownCollection(collection, features, thumbnails, 3)
+    first = known.open(0)
+    assert isinstance(first, KnownPicture)
+    assert first.features.tolist() == [1, 2, 3]
+    assert first.encoded_thumbnail == b"small"
+    assert isinstance(known.open(1), Image.Image)
+    assert isinstance(known.open(2), Image.Image)  # its features have another width
+    assert (known.items, known.name) == (collection.items, collection.name)

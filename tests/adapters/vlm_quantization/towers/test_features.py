@@ -1,10 +1,17 @@
+import importlib.metadata
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from adapters.vlm_quantization.data.collection import CaptionedImages
+from adapters.vlm_quantization.towers import encoding_pass
 from adapters.vlm_quantization.towers.dummy import DummyTextModel, DummyVisionModel
 from adapters.vlm_quantization.towers.features import (
+    Encoding,
     collection_texts,
     kept_features,
     picture_features,
@@ -43,17 +50,71 @@ def test_features_of_other_pictures_or_another_tower_are_not_reused(tmp_path: Pa
     assert kept_features(shapes.collection(), DummyVisionModel(seed=1), tmp_path) is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])
-def test_a_damaged_cache_is_computed_again(tmp_path: Path, tower: Counting, damage: bytes | None) -> None:
+def test_a_grown_collection_encodes_only_what_is_new_and_equal_pictures_once(
+    tmp_path: Path, tower: Counting
+) -> None:
+    collection = shapes.collection()
+    part = CaptionedImages("part", collection.items[::2])
+    picture_features(part, tower, tmp_path)
+    assert tower.encoded == 24
+    twice = CaptionedImages("twice", [*collection.items, *collection.items[:5]])
+    features = picture_features(twice, tower, tmp_path)
+    assert tower.encoded == 48
+    assert np.array_equal(features[48:], features[:5])
+    assert np.allclose(features[:48], DummyVisionModel().features([collection.open(i) for i in range(48)]))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:-1], lambda data: data[:-4] + b"\0\0\xc0\x7f"]
+)
+def test_a_damaged_cache_is_computed_again_and_that_is_said(tmp_path: Path, tower: Counting, damage) -> None:  # type: ignore[no-untyped-def]
     collection = shapes.collection()
     good = picture_features(collection, tower, tmp_path)
-    (path,) = (tmp_path / "features").iterdir()
-    if damage is None:
-        np.save(path, np.full_like(good, np.nan))
-    else:
-        path.write_bytes(damage)
-    assert np.array_equal(picture_features(collection, tower, tmp_path), good)
-    assert [file.name for file in (tmp_path / "features").iterdir()] == [path.name]
+    (path,) = (tmp_path / "features").glob("*/*.shard")
+    path.write_bytes(damage(path.read_bytes()))
+    said: list[str] = []
+    again = picture_features(collection, tower, tmp_path, how=Encoding(say=said.append))
+    assert np.array_equal(again, good)
+    assert tower.encoded == 96
+    assert "1 damaged file of the cache was deleted, and what it held encoded again." in said[-1]
+    assert [file.name for file in (tmp_path / "features").glob("*/*.shard")] == [path.name]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_a_pass_that_is_stopped_goes_on_where_it_was_with_equal_bits(
+    tmp_path: Path, tower: Counting, after: int
+) -> None:
+    collection = shapes.collection()
+    whole = picture_features(collection, DummyVisionModel(), tmp_path / "whole", how=Encoding(batch_size=8))
+
+    def stop(done: float, total: float | None, message: str) -> None:
+        if done >= 8 * after:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        picture_features(collection, tower, tmp_path / "cut", how=Encoding(batch_size=8, progress=stop))
+    known = 8 * after
+    assert tower.encoded >= known
+    tower.encoded = 0
+    assert np.array_equal(
+        picture_features(collection, tower, tmp_path / "cut", how=Encoding(batch_size=8)), whole
+    )
+    assert tower.encoded == 48 - known
+
+
+def test_another_version_of_what_scales_pictures_gets_no_features_of_this_one(
+    tmp_path: Path, tower: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture_features(shapes.collection(), tower, tmp_path)
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "99.0" if name == "Pillow" else version(name)
+    )
+    assert kept_features(shapes.collection(), tower, tmp_path) is None
 
 
 class CountingTexts(DummyTextModel):
@@ -96,3 +157,28 @@ def test_the_texts_of_a_collection_are_its_captions_keywords_and_words() -> None
     texts = collection_texts(shapes.collection())
     assert {"red circle", "red", "circle", "빨간 원", "원"} <= set(texts)
     assert texts == sorted(set(texts))
+
+
+def _killed_after(done_before: int, folder: Path) -> None:
+    def kill(done: float, total: float | None, message: str) -> None:
+        if done >= done_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    picture_features(
+        shapes.collection(), DummyVisionModel(), folder, how=Encoding(batch_size=8, progress=kill)
+    )
+
+
+def test_a_killed_pass_keeps_its_finished_shards(
+    tmp_path: Path, tower: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding_pass, "SHARD_RECORDS", 16)
+    shapes.collection()  # made before the fork
+    job = multiprocessing.get_context("fork").Process(target=_killed_after, args=(40, tmp_path))
+    job.start()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
+    how = Encoding(batch_size=8)
+    whole = picture_features(shapes.collection(), DummyVisionModel(), tmp_path / "whole", how=how)
+    assert np.array_equal(picture_features(shapes.collection(), tower, tmp_path, how=how), whole)
+    assert tower.encoded == 48 - 32  # two shards of 16 were whole

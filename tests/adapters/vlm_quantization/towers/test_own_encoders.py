@@ -22,6 +22,12 @@ from adapters.vlm_quantization.evaluate import job as eval_job
 from adapters.vlm_quantization.index import quick as index_job
 from adapters.vlm_quantization.options import TrainOptions
 from adapters.vlm_quantization.towers import openclip, openvino, pretrained, registry, torchvision, weights
+from adapters.vlm_quantization.towers.features import (
+    Encoding,
+    collection_texts,
+    picture_features,
+    text_features,
+)
 from adapters.vlm_quantization.towers.pair import EncoderPair
 from adapters.vlm_quantization.towers.torch_tower import TorchTower
 from adapters.vlm_quantization.train import job as train_job
@@ -539,3 +545,23 @@ def test_a_checkpoint_refuses_a_changed_folder(way: tuple[wb.Workspace, Path]) -
             encoder.encode_texts(["red circle"])
     finally:
         moved.rename(folder)
+
+
+def test_the_batch_size_changes_vectors_by_rounding_only(tmp_path: Path, models: Path) -> None:
+    collection = shapes.collection()
+    image = registry.encoder_pair(str(models / "siglip")).image
+    text: Any = registry.encoder_pair(str(models / "clip")).text
+    texts = collection_texts(collection)
+    found = []
+    for size in (0, 1, 7, 64):
+        said: list[str] = []
+        how = Encoding(batch_size=size, say=said.append)
+        pictures = picture_features(collection, image, tmp_path / str(size), how=how)
+        words = text_features(texts, text, tmp_path / str(size), how=how)
+        ends = [one for one in said if " at a time" in one]
+        assert len(ends) == 2
+        assert size == 0 or f" {size} at a time" in ends[0]
+        found.append((pictures, words))
+    for pictures, words in found[1:]:
+        assert np.abs(pictures - found[0][0]).max() < 1e-6
+        assert np.abs(words - found[0][1]).max() < 1e-6

@@ -15,7 +15,7 @@ from adapters.vlm_quantization.encoding import checkpoint
 from adapters.vlm_quantization.encoding.encoder import HashEncoder
 from adapters.vlm_quantization.model import CrossModalHashModel
 from adapters.vlm_quantization.towers.dummy import DummyTextModel, DummyVisionModel
-from adapters.vlm_quantization.towers.features import picture_features
+from adapters.vlm_quantization.towers.features import Encoding, picture_features
 from adapters.vlm_quantization.train import train
 from adapters.vlm_quantization.train.batches import Batches, drawn_rows
 from adapters.vlm_quantization.train.losses import length_weights
@@ -328,9 +328,8 @@ def test_features_of_views_are_cached_and_reported_as_one_piece_of_work(tmp_path
 
     tower, collection = Counting(), shapes.collection()
     told: list[float] = []
-    views = view_features(
-        collection, tower, 2, tmp_path, lambda done, total, _: told.append(done / (total or 1))
-    )
+    how = Encoding(progress=lambda done, total, _: told.append(done / (total or 1)))
+    views = view_features(collection, tower, 2, tmp_path, how=how)
     assert views is not None
     assert [len(views.weak), len(views.strong)] == [2, 2]
     assert tower.encoded == 4 * len(collection)
