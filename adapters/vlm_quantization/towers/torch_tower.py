@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 class TorchTower(ABC, Generic[Item]):
-    """A map from pictures, or from texts, to unit vectors, by a torch network in float32 on the CPU.
+    """A map from pictures, or from texts, to unit vectors, by a torch network in float32.
 
     Attributes
     ----------
@@ -30,6 +30,8 @@ class TorchTower(ABC, Generic[Item]):
         Changes with everything that changes the vectors.
     batch : int
         Items per forward pass.
+    device : str
+        Where the network computes: ``cpu``, ``cuda`` or ``mps``.
     lengths_vary : bool
         Whether inputs differ in length from batch to batch.
     languages : tuple of str
@@ -40,6 +42,7 @@ class TorchTower(ABC, Generic[Item]):
     dim: int
     fingerprint: str
     batch: int
+    device: str = "cpu"
     lengths_vary = False
     languages: tuple[str, ...] = ()
 
@@ -65,8 +68,9 @@ class TorchTower(ABC, Generic[Item]):
         with torch.inference_mode():
             for start in range(0, len(items), self.batch):
                 part = items[start : start + self.batch]
-                values = [torch.from_numpy(value) for value in self.inputs(part).values()]
-                out[start : start + len(part)] = self.checked(self.network()(*values).numpy())
+                values = [torch.from_numpy(value).to(self.device) for value in self.inputs(part).values()]
+                vectors = self.network().to(self.device)(*values)
+                out[start : start + len(part)] = self.checked(vectors.cpu().numpy())
         return out
 
     def checked(self, vectors: NDArray[Any]) -> NDArray[Any]:

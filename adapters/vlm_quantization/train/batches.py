@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from workbench import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -208,6 +208,15 @@ class Batches:
             & self.texts.positives(texts[:, 1], concepts),
         )
 
+    @property
+    def position(self) -> dict[str, Any]:
+        """Where in the order of batches this is, as JSON data; set it to go on from there."""
+        return dict(self._rng.bit_generator.state)
+
+    @position.setter
+    def position(self, position: Mapping[str, Any]) -> None:
+        self._rng.bit_generator.state = position
+
     def _text(self, concept: int, chance: NDArray[np.float64]) -> tuple[int, int]:
         """Return a text of a concept twice, or two of its words."""
         names, keywords = self.texts.names[concept], self.texts.keywords[concept]
@@ -253,11 +262,12 @@ def drawn_rows(batch: TrainingBatch, components: Tensor, pairs: Tensor, options:
     variation.
     """
     two = components[torch.from_numpy(batch.pictures)]
-    share = torch.from_numpy(batch.mix)
+    share = torch.from_numpy(batch.mix).to(two.device)
     x = two[:, 0] * share + two[:, 1] * (1 - share)
     if len(batch.other) and options.style_noise:
         other = components[pairs[torch.from_numpy(batch.other)]]
-        x = x + (other[:, 0] - other[:, 1]) * torch.from_numpy(batch.push) * options.style_noise
+        push = torch.from_numpy(batch.push).to(two.device)
+        x = x + (other[:, 0] - other[:, 1]) * push * options.style_noise
     return x + torch.randn_like(x) * options.noise
 
 

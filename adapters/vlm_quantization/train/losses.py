@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from adapters.vlm_quantization.codes import CODE_BITS
 from adapters.vlm_quantization.hash_layer import sign_straight_through
 from adapters.vlm_quantization.model import CrossModalHashModel, stack_rows
-from adapters.vlm_quantization.train.batches import Batches, drawn_rows, drawn_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from adapters.vlm_quantization.options import TrainOptions
+    from adapters.vlm_quantization.train.batches import TrainingBatch
 
 
 class Targets(NamedTuple):
@@ -134,22 +134,30 @@ def decorrelation(margins: Tensor) -> Tensor:
 
 def batch_loss(
     model: CrossModalHashModel,
-    batches: Batches,
-    components: Tensor,
+    batch: TrainingBatch,
+    pictures: Callable[[], Tensor],
+    frozen: Callable[[], Tensor] | None,
     options: TrainOptions,
-    text_components: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of one batch, and its terms by name.
 
-    ``components`` has a row per picture of the collection; ``text_components`` has a row per text of
-    ``batches.texts``, and is needed if the model has a frozen text tower.
+    Parameters
+    ----------
+    model : CrossModalHashModel
+    batch : TrainingBatch
+    pictures : callable
+        Draws the components of the batch's pictures, float32, shape (n, image_components).
+    frozen : callable, optional
+        Draws the components of its texts, float32, shape (t * n, text_components); needed if the model has
+        a text tower. It is called after the pictures' vectors were computed.
+    options : TrainOptions
     """
-    batch = batches.draw()
-    positives = torch.from_numpy(batch.positives)
-    images = model.image_vectors(drawn_rows(batch, components, torch.from_numpy(batches.pairs), options))
+    images = model.image_vectors(pictures())
+    positives = torch.from_numpy(batch.positives).to(images.device)
     rows, offsets = stack_rows(batch.rows) if model.config.ngrams else (None, None)
-    frozen = None if text_components is None else drawn_texts(batch, text_components, options)
-    texts = model.text_vectors(rows, offsets, frozen)
+    if rows is not None and offsets is not None:
+        rows, offsets = rows.to(images.device), offsets.to(images.device)
+    texts = model.text_vectors(rows, offsets, None if frozen is None else frozen())
     similarity = texts @ images.T / options.float_temperature
     image_margins, text_margins = model.image_code(images), model.text_code(texts)
     marks = spread(positives)

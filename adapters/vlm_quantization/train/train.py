@@ -1,4 +1,4 @@
-"""Train the hash heads and the text tower on frozen features of pictures and texts.
+"""Train the hash heads and the text tower on features of pictures and texts, or the towers below them too.
 
 Each step draws some concepts, with one picture and one text of each (the name or a keyword, in any language).
 The loss pulls together texts and pictures of one concept, or of concepts that share the text, by float
@@ -18,13 +18,19 @@ import torch
 
 from adapters.vlm_quantization.encoding.checkpoint import BEST, LAST, REFIT, ModelConfig, Provenance
 from adapters.vlm_quantization.model import CrossModalHashModel
+from adapters.vlm_quantization.towers.device import chosen_device
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, text_name, text_tower
 from adapters.vlm_quantization.train.batches import Batches, trained_languages
-from adapters.vlm_quantization.train.losses import batch_loss
+from adapters.vlm_quantization.train.loop import Best, Loop, StepReport
+from adapters.vlm_quantization.train.steps import FrozenStep, Step
+from adapters.vlm_quantization.train.tuning.inputs import PictureInputs
+from adapters.vlm_quantization.train.tuning.step import TunedStep
+from adapters.vlm_quantization.train.tuning.towers import TextsOf, TrainableTowers
 from adapters.vlm_quantization.train.validation import DECIDING, Validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.towers.tower import TextTower
+    from adapters.vlm_quantization.train.state import State, StateFile
 
 
 class Recorder(Protocol):
@@ -76,6 +83,10 @@ def train(
     run: Recorder,
     progress: OnProgress,
     texts: TextTower | None = None,
+    *,
+    keeper: StateFile | None = None,
+    identity: Mapping[str, Any] | None = None,
+    saved: State | None = None,
 ) -> Trained:
     """Train, log to a run, and save ``best.safetensors`` and ``last.safetensors`` as its checkpoints.
 
@@ -91,7 +102,7 @@ def train(
     collection : CaptionedImages
     splits : Splits
     features : ndarray, float32, shape (n, d)
-        Frozen features of all pictures of the collection.
+        Features of all pictures of the collection by the encoder as its files are.
     tower : str
         Fingerprint of the network that made them.
     options : TrainOptions
@@ -102,17 +113,39 @@ def train(
     texts : TextTower, optional
         The frozen text tower, for example one that remembers the collection's texts; otherwise the one that
         the options name, which encodes every text here. Not used with ``text_tower="ngrams"``.
+    keeper : StateFile, optional
+        Where the state is saved from time to time.
+    identity : mapping, optional
+        JSON data that is saved with it.
+    saved : State, optional
+        Of a training with the same inputs and options, to go on from: on the CPU to the same weights.
+
+    Raises
+    ------
+    NotFinite
+        A loss or gradient is not finite.
+    BadInput, MissingExtra
+        The device is not there, or the encoder cannot be tuned.
     """
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     started = time.monotonic()
+    device = chosen_device(options.device)
     batches = Batches(collection, splits.train, options)
     texts = (texts or text_tower(frozen)) if (frozen := frozen_texts(options)) else None
     text_features = None if texts is None else texts.features(batches.texts.texts)
-    model = _model(features, splits, batches, options, texts, text_features)
-    components = model.components(torch.from_numpy(features))
+    model = _model(features, splits, batches, options, texts, text_features).to(device)
+    towers = None
+    if options.tune != "heads":
+        towers = TrainableTowers(options, device, texts=frozen == text_name(options.encoder))
+    data = _Data(collection, model, towers, features, device, texts)
     validation = Validation(
-        collection, splits, components, options.lengths, texts, trained_languages(collection, options)
+        collection,
+        splits,
+        data.components if towers is None else data.validated,
+        options.lengths,
+        texts if towers is None or towers.text is None else TextsOf(towers),
+        trained_languages(collection, options),
     )
     origin = Provenance(
         tower=tower,
@@ -125,43 +158,113 @@ def train(
         seed=options.seed,
     )
     total = options.steps + options.refit_steps
-    best: dict[str, float] = {}
-    best_step, best_weights, since, step = 0, model.state_dict(), 0, 0
-    for step, parts in _steps(model, batches, (components, text_features), options, options.steps):
-        progress(step, total, f"training, loss {float(parts['loss'].detach()):.2f}")
-        if step % 10 == 0 or step == options.steps:
-            run.log({f"train/{name}": float(value.detach()) for name, value in parts.items()}, step=step)
-        if step % options.validate_every and step != options.steps:
-            continue
-        measured = validation.measure(model.eval())
-        run.log(measured, step=step)
-        # without a validation part nothing can be selected: the last model counts
-        better = not best or not validation.measures or measured[DECIDING] > best[DECIDING]
-        _keep(model, origin.model_copy(update={"step": step}), run, [LAST, BEST] if better else [LAST])
-        if better:
-            best, best_step, since = measured, step, 0
-            best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        else:
-            since += 1
-            if since >= options.patience:
-                break
+    loop = Loop(model, towers, device, data.ids, keeper, identity)
+    if saved is not None:
+        loop.recall(saved)
+        if loop.best.step:
+            _keep_again(model, towers, loop.best, origin, run)
+    refitting = saved if saved is not None and saved.about["phase"] == REFITTING else None
+    if refitting is None:
+        step_of = data.step_of(batches, options, text_features)
+        for report in loop.steps(TRAINING, step_of, batches, options, options.steps, saved):
+            step = loop.first_steps = report.step
+            progress(step, total, _in_words("training", report, towers))
+            if step % 10 == 0 or step == options.steps:
+                run.log(_logged(report, towers), step=step)
+            if step % options.validate_every and step != options.steps:
+                continue
+            measured = validation.measure(model.eval())
+            run.log(measured, step=step)
+            # without a validation part nothing can be selected: the last model counts
+            best = loop.best
+            better = not best.metrics or not validation.measures or measured[DECIDING] > best.metrics[DECIDING]
+            names = [LAST, BEST] if better else [LAST]
+            _keep(model, towers, origin.model_copy(update={"step": step}), run, names)
+            if better:
+                loop.best = Best(
+                    step, measured, 0, _copy(model), {} if towers is None else towers.state()
+                )
+            else:
+                best.since += 1
+                if best.since >= options.patience:
+                    break
+    best = loop.best
     if options.refit_steps:
-        model.load_state_dict(best_weights)
-        for more in _refit(model, collection, splits, components, options, texts):
-            progress(total - options.refit_steps + more, total, "refit on all pictures")
-        update = {"split": f"all of {collection.fingerprint}", "step": best_step + options.refit_steps}
-        _keep(model.eval(), origin.model_copy(update=update), run, [REFIT])
-    return Trained(step, best_step, best, time.monotonic() - started)
+        model.load_state_dict(best.weights)
+        if towers is not None:
+            towers.restore(best.towers)
+        for report in _refit(loop, data, splits, options, refitting):
+            done = total - options.refit_steps + report.step
+            progress(done, total, _in_words("refit on all pictures", report, towers))
+        update = {"split": f"all of {collection.fingerprint}", "step": best.step + options.refit_steps}
+        _keep(model.eval(), towers, origin.model_copy(update=update), run, [REFIT])
+    return Trained(loop.first_steps, best.step, best.metrics, time.monotonic() - started)
+
+
+#: Names of the two parts of a training in its state.
+TRAINING, REFITTING = "training", "refit"
+
+
+class _Data:
+    """What the steps read: features that do not change, or pictures and texts for towers that do."""
+
+    def __init__(
+        self,
+        collection: CaptionedImages,
+        model: CrossModalHashModel,
+        towers: TrainableTowers | None,
+        features: NDArray[np.float32],
+        device: str,
+        texts: TextTower | None,
+    ) -> None:
+        self.collection, self.texts = collection, texts
+        self.ids = [item.id for item in collection.items]
+        self.model, self.towers, self._device = model, towers, device
+        self.components = model.components(torch.from_numpy(features).to(device))
+        self._pictures = None if towers is None else PictureInputs(collection.open, towers.image)
+
+    def step_of(self, batches: Batches, options: TrainOptions, features: NDArray[np.float32] | None) -> Step:
+        """Return the step of these batches; ``features``: those of their texts by the frozen text tower."""
+        components = None
+        if features is not None:
+            components = self.model.text_components(torch.from_numpy(features).to(self._device))
+        if self.towers is None or self._pictures is None:
+            return FrozenStep(self.model, batches, self.components, components, self.ids, options)
+        return TunedStep(
+            self.model, self.towers, batches, self._pictures, components, self.ids, options
+        )
+
+    def validated(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the components of pictures by the towers as they are now."""
+        assert self.towers is not None  # noqa: S101  # asked only then
+        assert self._pictures is not None  # noqa: S101
+        size, pictures = self.towers.image.batch, self._pictures
+        parts = (pictures(rows[start : start + size].tolist()) for start in range(0, len(rows), size))
+        vectors = torch.from_numpy(self.towers.features("image", parts))
+        return self.model.components(vectors.to(self._device))
+
+
+def _in_words(what: str, report: StepReport, towers: TrainableTowers | None) -> str:
+    speed = "" if towers is None else f", {report.per_second:.3g} pictures/s"
+    return f"{what}, loss {report.parts['loss']:.2f}{speed}"
+
+
+def _logged(report: StepReport, towers: TrainableTowers | None) -> dict[str, float]:
+    """Return the metrics of a step; with trained towers also rates, gradient and speed."""
+    metrics = {f"train/{name}": value for name, value in report.parts.items()}
+    if towers is not None:
+        metrics |= {
+            "tuning/learning_rate": report.rates[0],
+            "tuning/tower_lr": max(report.rates[2:], default=0.0),
+            "tuning/gradient_norm": report.gradient_norm,
+            "tuning/pictures_per_second": report.per_second,
+        }
+    return metrics
 
 
 def _refit(
-    model: CrossModalHashModel,
-    collection: CaptionedImages,
-    splits: Splits,
-    components: Tensor,
-    options: TrainOptions,
-    texts: TextTower | None,
-) -> Iterator[int]:
+    loop: Loop, data: _Data, splits: Splits, options: TrainOptions, saved: State | None
+) -> Iterator[StepReport]:
     """Continue on all pictures, with less noise: the search index holds these pictures, not other drawings.
 
     Some texts are two words of a concept, like a visitor's query, and more are keywords. The training before
@@ -176,41 +279,12 @@ def _refit(
         "name_share": options.name_share / 2,
     }
     gentle = options.model_copy(update=update)
-    model.regularise(gentle.dropout, gentle.ngram_dropout)
-    everything = Batches(collection, np.arange(len(collection)), gentle, splits.unseen, options.two_words)
-    text_features = None if texts is None else texts.features(everything.texts.texts)
-    for step, _ in _steps(model, everything, (components, text_features), gentle, options.refit_steps):
-        yield step
-
-
-def _steps(
-    model: CrossModalHashModel,
-    batches: Batches,
-    inputs: tuple[Tensor, NDArray[np.float32] | None],
-    options: TrainOptions,
-    steps: int,
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Take steps, and yield the number (from 1) and the loss terms of each; with warm-up and decay.
-
-    ``inputs``: the components of all pictures, and the frozen features of the texts of ``batches``.
-    """
-    components, features = inputs
-    text_components = None if features is None else model.text_components(torch.from_numpy(features))
-    rate = options.learning_rate
-    optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
-    # the schedule divides by the warm-up steps minus one, so the warm-up takes at least two
-    total = max(steps, 4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, total_steps=total, pct_start=max(0.1, 2 / total)
-    )
-    for step in range(1, steps + 1):
-        model.train()
-        loss, parts = batch_loss(model, batches, components, options, text_components)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimiser.step()
-        schedule.step()
-        yield step, parts
+    data.model.regularise(gentle.dropout, gentle.ngram_dropout)
+    whole = np.arange(len(data.collection))
+    everything = Batches(data.collection, whole, gentle, splits.unseen, options.two_words)
+    features = None if data.texts is None else data.texts.features(everything.texts.texts)
+    step_of = data.step_of(everything, gentle, features)
+    return loop.steps(REFITTING, step_of, everything, gentle, options.refit_steps, saved)
 
 
 def frozen_texts(options: TrainOptions) -> str:
@@ -257,9 +331,33 @@ def _model(
     return model
 
 
-def _keep(model: CrossModalHashModel, provenance: Provenance, run: Recorder, names: list[str]) -> None:
+def _keep(
+    model: CrossModalHashModel,
+    towers: TrainableTowers | None,
+    provenance: Provenance,
+    run: Recorder,
+    names: list[str],
+) -> None:
+    tuned = {}
+    if towers is not None:
+        tuned = towers.weights()
+        provenance = provenance.model_copy(update=towers.provenance(tuned))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / LAST
-        model.save(path, provenance)
+        model.save(path, provenance, tuned)
         for name in names:
             run.log_checkpoint(name, path)
+
+
+def _keep_again(
+    model: CrossModalHashModel, towers: TrainableTowers | None, best: Best, origin: Provenance, run: Recorder
+) -> None:
+    """Save the best model of a training that goes on in another run."""
+    model.load_state_dict(best.weights)
+    if towers is not None:
+        towers.restore(best.towers)
+    _keep(model.eval(), towers, origin.model_copy(update={"step": best.step}), run, [BEST])
+
+
+def _copy(model: CrossModalHashModel) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
