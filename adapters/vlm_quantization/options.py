@@ -321,8 +321,8 @@ class TrainOptions(CollectionOptions):
     resume: int | None = Field(
         None,
         title="Resume run",
-        description="Go on with a run that was killed, cancelled or failed, with its options and from its last "
-        "saved state, in a new run. A job whose worker was killed does so by itself",
+        description="Go on with a run that was killed, cancelled or failed, with its options and from its "
+        "last saved state, in a new run. A job whose worker was killed does so by itself",
     )
     save_state_every: float = Field(
         60.0, ge=0, title="Save state every", description="In seconds, to resume from; 0: after every step"

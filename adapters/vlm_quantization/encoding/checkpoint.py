@@ -207,8 +207,8 @@ class Provenance(BaseModel):
     encoder : mapping
         Library, revision, files and settings of an encoder of one's own; empty for the built-in ones.
     tuned : mapping
-        Of an encoder whose weights were trained too: ``mode`` (``towers`` or ``lora``), ``image`` and ``text``
-        (fingerprints of the towers before, empty if that one stayed frozen) and ``weights`` (SHA-256, hex, of
+        Of an encoder whose weights were trained too: ``mode`` (``towers`` or ``lora``), ``image`` and
+        ``text`` (fingerprints of the towers before, empty if that one stayed frozen) and ``weights`` (SHA-256 of
         the tuned weights in the file). Empty: the encoder is frozen.
     """
 
@@ -342,7 +342,8 @@ def read_model(
     Returns
     -------
     config, provenance, tensors, digest
-        ``tensors`` by name, float32, without the tuned weights of an encoder, which are only checked; ``digest`` is the SHA-256 (hex) of the weights.
+        ``tensors`` by name, float32, without the tuned weights of an encoder, which are only checked;
+        ``digest`` is the SHA-256 (hex) of all weights.
 
     Raises
     ------

@@ -14,8 +14,8 @@ import numpy as np
 from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded, pack_codes
 from adapters.vlm_quantization.encoding.checkpoint import Checkpoint, read_checkpoint, tuned_weights
 from adapters.vlm_quantization.encoding.peer_head import head_outputs, signs
-from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from adapters.vlm_quantization.towers.device import place
+from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from adapters.vlm_quantization.towers.registry import about_encoder, fresh_pair, image_tower, text_tower
 from adapters.vlm_quantization.towers.tuned import tuned_pair
 from adapters.vlm_quantization.towers.unscaled import unscaled

@@ -20,6 +20,7 @@ from adapters.vlm_quantization.index.job import index_result
 from adapters.vlm_quantization.index.opened import HARDLY, NOT
 from adapters.vlm_quantization.job_inputs import open_encoder
 from adapters.vlm_quantization.towers import registry
+from adapters.vlm_quantization.towers.device import chosen_device, place, use_device
 from adapters.vlm_quantization.towers.features import picture_features
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def run_quick_build(options: IndexOptions, job: JobContext, family: Family) -> R
     """Build an index of a collection with trained or fitted codes; it is published atomically."""
     chosen = choose_codes(job.workspace, options, family)
     collection = open_collection(chosen.source, cache_dir=job.workspace.cache, progress=job.progress)
-    with _model(chosen, collection, job, family) as (encoder, known, file):
+    with _model(chosen, collection, job, family, options) as (encoder, known, file):
         words = _words(chosen, encoder)
         report = build_index(
             job.workspace.indexes,
@@ -91,29 +92,31 @@ def run_quick_build(options: IndexOptions, job: JobContext, family: Family) -> R
 
 @contextmanager
 def _model(
-    chosen: Chosen, collection: CaptionedImages, job: JobContext, family: Family
+    chosen: Chosen, collection: CaptionedImages, job: JobContext, family: Family, options: IndexOptions
 ) -> Iterator[tuple[HashEncoder | FittedEncoder, Encoder, Path]]:
     """Open or fit the model, and yield it, the same with the features that are known, and its file."""
     cache = job.workspace.cache
     encoder: HashEncoder | FittedEncoder
     if chosen.run is not None:
-        encoder = open_encoder(chosen.run, chosen.checkpoint, family)
+        encoder = use_device(open_encoder(chosen.run, chosen.checkpoint, family), options)
         file = Path(chosen.run.checkpoint(chosen.checkpoint))
         yield encoder, family.with_known_pictures(encoder, collection, cache), file
         return
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         file = Path(folder, "fitted.safetensors")
-        encoder, sample, features = _fit(file, chosen, collection, job)
+        encoder, sample, features = _fit(file, chosen, collection, job, chosen_device(options.device))
         yield encoder, KnownPictures(encoder, sample, features), file
 
 
 def _fit(
-    file: Path, chosen: Chosen, collection: CaptionedImages, job: JobContext
+    file: Path, chosen: Chosen, collection: CaptionedImages, job: JobContext, device: str
 ) -> tuple[FittedEncoder, CaptionedImages, NDArray[np.float32]]:
     """Fit codes to a sample of the pictures; its features are cached, so that a job that resumes has them."""
     sample = _sample(collection)
     pair = registry.encoder_pair(chosen.encoder)
+    place(pair.image, device)
+    place(pair.text, device)
     features = picture_features(sample, pair.image, job.workspace.cache, job.progress)
     encoder = fit_codes(
         file,

@@ -47,3 +47,16 @@ def place(tower: Any, device: str) -> Any:
     if isinstance(tower, TorchTower):
         tower.device = device
     return tower
+
+
+def use_device(encoder: Any, options: Any) -> Any:
+    """Let an opened model compute where a job's options say, and return it.
+
+    Raises
+    ------
+    BadInput
+        As for :func:`chosen_device`.
+    """
+    if hasattr(encoder, "device") and hasattr(options, "device"):
+        encoder.device = chosen_device(options.device)
+    return encoder

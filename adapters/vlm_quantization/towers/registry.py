@@ -149,9 +149,7 @@ def fresh_pair(name: str) -> EncoderPair:
 
 
 #: Which encoders can be tuned, for errors.
-TUNABLE = (
-    "Give a transformers or OpenCLIP model by its folder, its name on the hub or openclip:…, or use tune=heads."
-)
+TUNABLE = "Give a transformers or OpenCLIP model by its folder or its name on the hub, or use tune=heads."
 
 
 def why_not_tunable(name: str) -> str:

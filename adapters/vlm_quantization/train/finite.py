@@ -40,7 +40,7 @@ class NotFinite(WorkbenchError):
         super().__init__(
             message,
             hint=hint
-            or "Lower the learning rates, or look at these items. The last good checkpoint of the run is kept.",
+            or "Lower the learning rates, or look at these items. The run's last good checkpoint is kept.",
         )
         self.step = step
         self.items = tuple(items)

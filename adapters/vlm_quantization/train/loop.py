@@ -145,7 +145,9 @@ class Loop:
         """
         model, towers = self._model, self._towers
         optimiser, schedule = optimiser_of(self._groups(options), options, count)
-        scaler = torch.amp.GradScaler(self._device, enabled=towers is not None and options.precision == "float16")
+        scaler = torch.amp.GradScaler(
+            self._device, enabled=towers is not None and options.precision == "float16"
+        )
         start, skipped, per_second = 0, 0, 0.0
         if saved is not None:
             start = self._restore(saved, optimiser, schedule, scaler, batches)
@@ -156,9 +158,7 @@ class Loop:
                 towers.train()
             batch = batches.draw()
             optimiser.zero_grad(set_to_none=True)
-            parts = {
-                name: float(value.detach()) for name, value in step_of.backward(batch, scaler).items()
-            }
+            parts = {name: float(value.detach()) for name, value in step_of.backward(batch, scaler).items()}
             items = [self._ids[row] for row in batch.pictures[:, 0].tolist()]
             if not math.isfinite(parts["loss"]):
                 raise NotFinite(

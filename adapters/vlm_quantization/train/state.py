@@ -117,20 +117,31 @@ def state_path(cache: Path, run_id: int) -> Path:
     return cache / "training" / f"run-{run_id}.safetensors"
 
 
-def remove_old_states(cache: Path, known: Collection[int]) -> None:
-    """Delete states of runs that are gone, and those that are older than :data:`KEPT_DAYS`."""
-    for file in (cache / "training").glob("run-*.safetensors"):
-        number = re.fullmatch(r"run-(\d+)", file.stem)
-        old = file.stat().st_mtime < time.time() - KEPT_DAYS * 86_400
-        if number and (old or int(number[1]) not in known):
+def remove_old_states(cache: Path, known: Callable[[], Collection[int]]) -> None:
+    """Delete states of runs that are gone, and those that are older than :data:`KEPT_DAYS`.
+
+    ``known`` returns the ids of all runs; it is asked only if there is a state.
+    """
+    files = {number: state_path(cache, number) for number in saved_runs(cache)}
+    ids = known() if files else ()
+    for number, file in files.items():
+        if number not in ids or file.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
             file.unlink(missing_ok=True)
+
+
+def saved_runs(cache: Path) -> list[int]:
+    """Return the ids of the runs that left a state, the newest first."""
+    names = (file.stem for file in (cache / "training").glob("run-*.safetensors"))
+    return sorted((int(name[4:]) for name in names if re.fullmatch(r"run-\d+", name)), reverse=True)
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """Return the settings of an optimiser's groups, JSON data, and its moments by number and name."""
     state = optimiser.state_dict()
     moments = {
-        f"{number}/{name}": value for number, values in state["state"].items() for name, value in values.items()
+        f"{number}/{name}": value
+        for number, values in state["state"].items()
+        for name, value in values.items()
     }
     return state["param_groups"], moments
 
@@ -169,6 +180,4 @@ def restore_random_states(states: Mapping[str, Tensor]) -> None:
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose name begins with ``prefix/``, without it."""
     start = f"{prefix}/"
-    return {
-        name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)
-    }
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

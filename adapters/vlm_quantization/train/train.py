@@ -177,13 +177,13 @@ def train(
             run.log(measured, step=step)
             # without a validation part nothing can be selected: the last model counts
             best = loop.best
-            better = not best.metrics or not validation.measures or measured[DECIDING] > best.metrics[DECIDING]
+            better = (
+                not best.metrics or not validation.measures or measured[DECIDING] > best.metrics[DECIDING]
+            )
             names = [LAST, BEST] if better else [LAST]
             _keep(model, towers, origin.model_copy(update={"step": step}), run, names)
             if better:
-                loop.best = Best(
-                    step, measured, 0, _copy(model), {} if towers is None else towers.state()
-                )
+                loop.best = Best(step, measured, 0, _copy(model), {} if towers is None else towers.state())
             else:
                 best.since += 1
                 if best.since >= options.patience:
@@ -230,9 +230,7 @@ class _Data:
             components = self.model.text_components(torch.from_numpy(features).to(self._device))
         if self.towers is None or self._pictures is None:
             return FrozenStep(self.model, batches, self.components, components, self.ids, options)
-        return TunedStep(
-            self.model, self.towers, batches, self._pictures, components, self.ids, options
-        )
+        return TunedStep(self.model, self.towers, batches, self._pictures, components, self.ids, options)
 
     def validated(self, rows: NDArray[np.int64]) -> Tensor:
         """Return the components of pictures by the towers as they are now."""

@@ -27,7 +27,9 @@ def linear_modules(model: Any, parameters: Collection[str]) -> list[str]:
     import torch
 
     inside = tuple(
-        f"{name}." for name, module in model.named_modules() if isinstance(module, torch.nn.MultiheadAttention)
+        f"{name}."
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.MultiheadAttention)
     )
     return [
         name

@@ -110,7 +110,8 @@ class TrainableTowers:
             layers = max(depth.values(), default=1) - 1
             if options.frozen_layers > layers:
                 raise BadInput(
-                    f"frozen_layers={options.frozen_layers}, but the {side} tower of {self.name!r} has {layers}",
+                    f"frozen_layers={options.frozen_layers}, but the {side} tower of {self.name!r} has "
+                    f"{layers} layers",
                     hint="0 freezes nothing; more freezes the embeddings and as many of the first layers.",
                 )
             frozen = options.frozen_layers if options.frozen_layers else -1
@@ -127,7 +128,8 @@ class TrainableTowers:
             self.model.set_grad_checkpointing(True)
         else:
             raise BadInput(
-                f"encoder {self.name!r} has no gradient checkpointing", hint="Set gradient_checkpointing=false."
+                f"encoder {self.name!r} has no gradient checkpointing",
+                hint="Set gradient_checkpointing=false.",
             )
 
     def _tower(self, side: str) -> TorchTower[Any]:
@@ -145,7 +147,7 @@ class TrainableTowers:
                 module.eval()
 
     def vectors(self, side: str, values: Mapping[str, NDArray[Any]]) -> Tensor:
-        """Return unit vectors, float32, shape (n, dim), of a network's inputs; with a gradient if one is on."""
+        """Return unit vectors of a network's inputs, float32, shape (n, dim); with a gradient if it is on."""
         given = self.tensors(values).values()
         mixed = self._precision is not torch.float32
         with torch.autocast(self.device, self._precision if mixed else None, enabled=mixed):
