@@ -208,8 +208,8 @@ class Provenance(BaseModel):
         Library, revision, files and settings of an encoder of one's own; empty for the built-in ones.
     tuned : mapping
         Of an encoder whose weights were trained too: ``mode`` (``towers`` or ``lora``), ``image`` and
-        ``text`` (fingerprints of the towers before, empty if that one stayed frozen) and ``weights`` (SHA-256 of
-        the tuned weights in the file). Empty: the encoder is frozen.
+        ``text`` (fingerprints of the towers before, empty if that one stayed frozen) and ``weights`` (SHA-256
+        of the tuned weights in the file). Empty: the encoder is frozen.
     """
 
     model_config = ConfigDict(extra="forbid")

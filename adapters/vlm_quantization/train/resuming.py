@@ -92,7 +92,7 @@ def resumed_options(options: TrainOptions, workspace: WorkspaceView) -> TrainOpt
     assert options.resume is not None  # noqa: S101  # asked only then
     run = workspace.run(options.resume)
     if not state_path(workspace.cache, run.id).is_file():
-        why = "it ended well" if run.status == "finished" else "it has left no state"
+        why = "it ended well" if run.status == "succeeded" else "it has left no state"
         raise BadInput(
             f"run {run.id} cannot be resumed: {why}",
             hint="A training leaves a state every `save_state_every` seconds, and keeps it if it is killed, "
