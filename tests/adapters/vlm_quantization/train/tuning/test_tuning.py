@@ -360,7 +360,10 @@ def way(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[wb.W
 def test_a_tuned_run_is_evaluated_indexed_searched_and_explained(way: wb.Workspace) -> None:
     result = way.jobs(type="train")[0].result
     assert any("Changes of rank 8 (LoRA) were trained too" in note for note in result.views[-1].notes)
-    assert 0 <= way.jobs(type="eval")[0].result.metrics["t2i/R@3@128"] <= 1
+    evaluation = way.jobs(type="eval")[0].result
+    assert 0 <= evaluation.metrics["t2i/R@3@128"] <= 1
+    card = str([view.data for view in evaluation.views])
+    assert "changes of low rank (LoRA) of the networks for pictures and texts" in card
     adapter = wb.get_adapter("vlm_quantization")
     index = adapter.load_index(way.indexes / "shapes")
     plain = adapter.options("search")()
