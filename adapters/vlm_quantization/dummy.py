@@ -176,6 +176,7 @@ def write_dummy_checkpoint(out: Path, collection: Path, steps: int = 40, seed: i
         text_buckets=512,
         text_width=32,
         threads=1,
+        device="cpu",
     )
     out.mkdir(parents=True, exist_ok=True)
     splits = make_splits(pictures, options.split_seed)

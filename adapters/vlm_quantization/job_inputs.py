@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -11,7 +12,7 @@ from adapters.vlm_quantization.data.sources import check_source, why_no_captions
 from adapters.vlm_quantization.data.split_names import VAL_SHARE
 from adapters.vlm_quantization.encoding.checkpoint import BEST, SEPARATE
 from adapters.vlm_quantization.index.format import check_name
-from adapters.vlm_quantization.towers.registry import check_encoder
+from adapters.vlm_quantization.towers.registry import TUNABLE, check_encoder, why_not_tunable
 from workbench import BadInput, MissingExtra, UnknownCheckpoint, UnknownRun
 
 if TYPE_CHECKING:
@@ -81,11 +82,21 @@ def find_own_problems(
 
     The options are TrainOptions, EvalOptions or IndexOptions.
     """
+    if task == "train" and options.resume is not None:
+        from adapters.vlm_quantization.train.resuming import resumed_options
+
+        try:
+            options = resumed_options(options, workspace)
+        except (BadInput, UnknownRun) as error:
+            yield "resume", f"{error.message}. {error.help}".rstrip(". ")
+            return
     yield from _problems_of_source(task, options)
     encoder = "" if task == "eval" else options.encoder
     if encoder and (problem := _unusable(encoder)):
         yield "encoder", problem
     if task == "train":
+        if options.tune != "heads":
+            yield from _problems_of_tuning(options)
         if options.from_checkpoint:
             from adapters.vlm_quantization.encoding.lightning import looks_like_one
 
@@ -106,6 +117,17 @@ def find_own_problems(
         yield "checkpoint", f"{SEPARATE} has a code of its own for each length; use {BEST} of the same run"
         return
     yield from _problems_of_run(task, options, workspace, family)
+
+
+def _problems_of_tuning(options: Any) -> Iterator[tuple[str, str]]:
+    """Yield what keeps the towers of an encoder from being trained."""
+    if problem := why_not_tunable(options.encoder):
+        yield "tune", f"{problem}. {TUNABLE}"
+    if options.from_checkpoint:
+        yield "tune", "a checkpoint that is taken over is not trained: leave out tune or from_checkpoint"
+    if options.tune == "lora" and importlib.util.find_spec("peft") is None:
+        error = MissingExtra("peft", "lora")
+        yield "tune", f"{error.message}. {error.help}".rstrip(". ")
 
 
 def _problems_of_source(task: str, options: Any) -> Iterator[tuple[str, str]]:
@@ -299,7 +321,7 @@ def other_seeds(workspace: WorkspaceView, run: Run, options: FamilyEvalOptions) 
 
 
 #: Settings in which runs may differ that are compared by seed: they change nothing beyond rounding.
-_NOT_COMPARED = ("seed", "seeds", "name", "batch_size")
+_NOT_COMPARED = ("seed", "seeds", "name", "batch_size", "resumed_from", "save_state_every", "device")
 
 
 def _apart_from_seed(config: Mapping[str, Any]) -> dict[str, Any]:

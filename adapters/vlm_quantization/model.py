@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapters.vlm_quantization.encoding.checkpoint import (
+    TUNED,
     ModelConfig,
     Provenance,
     read_checkpoint,
@@ -22,7 +23,7 @@ from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from workbench import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,7 +46,7 @@ class Dropout(nn.Module):
         out = round(self.p * 256)
         if not self.training or not out:
             return x
-        drawn = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        drawn = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
         kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= out
         return x * kept * (256 / (256 - out))
 
@@ -194,13 +195,13 @@ class CrossModalHashModel(nn.Module):
                 raise ValueError("this model needs the n-grams of a text")
             weights = None
             if self.training and self.ngram_dropout:
-                keep = torch.rand(len(rows)) >= self.ngram_dropout
+                keep = torch.rand(len(rows), device=rows.device) >= self.ngram_dropout
                 weights = keep.float() / (1 - self.ngram_dropout)
             bags = self.embedding(rows, offsets, per_sample_weights=weights)
             softness = self.config.ngram_softness * self.config.text_width
             bags = bags / (softness + bags.square().sum(1, keepdim=True)).clamp(min=1e-24).sqrt()
             if self.training and self.part_dropout and components is not None:
-                bags = bags * (torch.rand(len(bags), 1) >= self.part_dropout)
+                bags = bags * (torch.rand(len(bags), 1, device=bags.device) >= self.part_dropout)
             parts.append(bags * self.config.text_width**0.5)
         if self.config.text_tower:
             if components is None:
@@ -213,9 +214,14 @@ class CrossModalHashModel(nn.Module):
         """Return the embedding rows of texts and the offset of each text."""
         return stack_rows([ngram_rows(text, self.config.text_buckets) for text in texts])
 
-    def save(self, path: Path, provenance: Provenance) -> None:
-        """Write the model as a checkpoint file."""
-        write_checkpoint(path, self.config, provenance, self._tensors())
+    def save(
+        self, path: Path, provenance: Provenance, tuned: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> None:
+        """Write the model as a checkpoint file, with the tuned weights of its encoder if there are any."""
+        tuned = tuned or {}
+        shapes = {name: tensor.shape for name, tensor in tuned.items()}
+        tensors = self._tensors() | {TUNED + name: tensor for name, tensor in tuned.items()}
+        write_checkpoint(path, self.config.model_copy(update={"tuned": shapes}), provenance, tensors)
 
     @classmethod
     def load(cls, path: Path) -> CrossModalHashModel:

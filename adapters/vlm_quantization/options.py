@@ -10,6 +10,7 @@ from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.data.sources import absolute_source, forms_in_words, source_text
 from adapters.vlm_quantization.data.split_names import VAL_SHARE
 from adapters.vlm_quantization.towers import registry
+from adapters.vlm_quantization.towers.device import Device
 from workbench import BadInput, Options
 
 
@@ -85,6 +86,10 @@ AUTO_TEXTS: dict[str, Literal["both", "ngrams"]] = {registry.PACKAGED: "both", "
 
 #: The name of an encoder; a path in it becomes absolute, since a job's working directory is another.
 EncoderName = Annotated[str, AfterValidator(registry.absolute)]
+
+
+#: Learning rate of the towers by what is tuned.
+TOWER_RATES = {"towers": 1e-5, "lora": 2e-4}
 
 
 def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
@@ -295,6 +300,77 @@ class TrainOptions(CollectionOptions):
         description="Affects rounding: results repeat only with the same number",
     )
 
+    tune: Literal["heads", "towers", "lora"] = Field(
+        "heads",
+        title="Tune",
+        description="'heads': the encoder stays frozen; 'towers': its weights are trained too; 'lora': a "
+        "change of low rank of its linear layers is. The last two need a transformers or OpenCLIP encoder",
+    )
+    tower_lr: float | None = Field(
+        None,
+        gt=0,
+        title="Learning rate of the towers",
+        description="Peak. Empty: 1e-5 with tune=towers, 2e-4 with tune=lora",
+    )
+    text_tower_lr: float | None = Field(
+        None,
+        ge=0,
+        title="Learning rate of the text tower",
+        description="Empty: that of the towers; 0: the text tower stays frozen",
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        title="Decay of learning rates by layer",
+        description="Factor from each layer of a tower to the one before it; 1: one rate for all",
+    )
+    frozen_layers: int = Field(
+        0,
+        ge=0,
+        title="Frozen layers",
+        description="The first layers of each tower that stay as they are, with the embeddings before them",
+    )
+    lora_rank: int = Field(8, ge=1, le=1024, title="Rank of LoRA")
+    lora_alpha: int = Field(16, ge=1, title="Scale of LoRA", description="Divided by the rank")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        title="Parts of a batch",
+        description="Tuning: towers compute a batch in so many parts, with the gradient of the whole batch; "
+        "less memory, and one more forward pass",
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        title="Gradient checkpointing",
+        description="Tuning: compute activations again instead of keeping them; less memory, about 30 % more "
+        "time",
+    )
+    clip_gradient: float = Field(
+        1.0, ge=0, title="Longest gradient", description="Tuning: longer ones are scaled to it; 0: no limit"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", title="Precision of the towers", description="Tuning: what they compute in (autocast)"
+    )
+    schedule: Literal["cosine", "warm_restarts"] = Field(
+        "cosine", title="Schedule of learning rates", description="Warm-up and cosine, once or repeated"
+    )
+    restarts: int = Field(2, ge=1, le=1000, title="Restarts", description="With schedule=warm_restarts")
+    warmup: float = Field(
+        0.1, ge=0, lt=1, title="Warm-up", description="Share of the steps, of each period with restarts"
+    )
+    device: Device = Field("auto", title="Device", description="'auto': cuda, else mps, else cpu")
+    resume: int | None = Field(
+        None,
+        title="Resume run",
+        description="Go on with a run that was killed, cancelled or failed, with its options and from its "
+        "last saved state, in a new run. A job whose worker was killed does so by itself",
+    )
+    save_state_every: float = Field(
+        60.0, ge=0, title="Save state every", description="In seconds, to resume from; 0: after every step"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _read_old_name(cls, values: Any) -> Any:
@@ -319,6 +395,15 @@ class TrainOptions(CollectionOptions):
         """Refuse a weight of what there is none of."""
         if self.consistency and not self.views:
             raise ValueError("consistency compares views of a picture: set views to 1 or more")
+        if self.consistency and self.tune != "heads":
+            raise ValueError("consistency needs views that are encoded in advance: leave it out with tune")
+        return self
+
+    @model_validator(mode="after")
+    def _choose_tower_lr(self) -> TrainOptions:
+        """Say which learning rate of the towers an empty one is, so that a run's settings do."""
+        if self.tower_lr is None and self.tune != "heads":
+            self.tower_lr = TOWER_RATES[self.tune]
         return self
 
 
@@ -399,6 +484,7 @@ class EvalOptions(FamilyEvalOptions):
         title="Separately trained codes",
         description="Train a separate code for each length as a baseline: one training per length",
     )
+    device: Device = Field("auto", title="Device", description="'auto': cuda, else mps, else cpu")
 
 
 class FamilyIndexOptions(Options):
@@ -437,6 +523,7 @@ class IndexOptions(FamilyIndexOptions):
         "these pictures; else ITQ",
     )
     batch_size: EncodingBatch = 0
+    device: Device = Field("auto", title="Device", description="'auto': cuda, else mps, else cpu")
 
 
 class QuickIndexOptions(Options):

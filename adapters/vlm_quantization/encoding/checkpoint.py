@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.vlm_quantization.codes import CODE_BITS
+from adapters.vlm_quantization.encoding.tensor_file import write_tensors
 from workbench import CorruptFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,16 +28,24 @@ if TYPE_CHECKING:
 FORMAT = "nested-code-model/2"
 
 
+#: Format name of a file that also holds weights of its encoder, which were tuned.
+TUNED_FORMAT = "nested-code-model/3"
+
+
 #: Formats that are read. Files of the first one have no frozen text tower: their texts are n-grams alone.
-READABLE = ("nested-code-model/1", FORMAT)
+READABLE = ("nested-code-model/1", FORMAT, TUNED_FORMAT)
 
 
 #: A checkpoint larger than this is refused before it is read; a typical one is about 20 MB.
 MAX_BYTES = 2 * 2**30
 
 
-#: How a safetensors file begins: the length of its header, which is padded to as many bytes.
-_HEADER_LENGTH = struct.Struct("<Q")
+#: The same for one with tuned weights of an encoder; of these, one tensor at a time is in memory.
+MAX_TUNED_BYTES = 32 * 2**30
+
+
+#: What the names of an encoder's tuned weights begin with.
+TUNED = "tuned."
 
 
 LAST = "last.safetensors"
@@ -89,6 +97,10 @@ class ModelConfig(Config):
     separate : tuple of int
         With ``layernorm-gelu``: code lengths with thresholds of their own, so that short codes are not
         prefixes, and no index can hold them. Empty: one threshold per bit.
+    tuned : dict of str to tuple of int
+        Shapes of the encoder's weights that were trained too, by the name that they have in its model; empty:
+        it is frozen. A name with ``.lora_a`` or ``.lora_b`` behind it is one of two factors, whose product
+        ``b @ a`` is added to that weight.
     """
 
     image_tower: str = "efficientnet-lite0"
@@ -106,6 +118,7 @@ class ModelConfig(Config):
     bits: Literal[128] = CODE_BITS
     head: Literal["skip-relu", "layernorm-gelu"] = "skip-relu"
     separate: tuple[Literal[8, 16, 32, 64, 128], ...] = ()
+    tuned: dict[str, tuple[Annotated[int, Field(ge=0, le=2**31)], ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_head(self) -> ModelConfig:
@@ -134,6 +147,7 @@ class ModelConfig(Config):
         if self.head == "layernorm-gelu":
             return self._predecessors_shapes()
         return {
+            **{TUNED + name: shape for name, shape in self.tuned.items()},
             "image.mean": (self.image_dim,),
             "image.projection": (self.image_dim, self.image_components),
             **({"text.embedding": (self.text_buckets, self.text_width)} if self.ngrams else {}),
@@ -192,6 +206,10 @@ class Provenance(BaseModel):
         Languages that the frozen text tower was trained on.
     encoder : mapping
         Library, revision, files and settings of an encoder of one's own; empty for the built-in ones.
+    tuned : mapping
+        Of an encoder whose weights were trained too: ``mode`` (``towers`` or ``lora``), ``image`` and
+        ``text`` (fingerprints of the towers before, empty if that one stayed frozen) and ``weights`` (SHA-256
+        of the tuned weights in the file). Empty: the encoder is frozen.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -204,12 +222,13 @@ class Provenance(BaseModel):
     data: str = ""
     split: str = ""
     taken_from: str = ""
+    tuned: dict[str, str] = Field(default_factory=dict)
     seed: int = 0
     step: int = 0
 
 
 class Checkpoint(BaseModel):
-    """A checked checkpoint in memory."""
+    """A checked checkpoint in memory; tuned weights of its encoder stay in the file at ``path``."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -217,6 +236,7 @@ class Checkpoint(BaseModel):
     provenance: Provenance
     tensors: dict[str, Any]
     fingerprint: str
+    path: Path
 
 
 def write_checkpoint(
@@ -229,7 +249,7 @@ def write_checkpoint(
     ValueError
         A tensor is missing, unexpected, or of the wrong shape.
     """
-    write_model(path, FORMAT, config, provenance, tensors)
+    write_model(path, TUNED_FORMAT if config.tuned else FORMAT, config, provenance, tensors)
 
 
 def write_model(
@@ -242,24 +262,21 @@ def write_model(
     ValueError
         As for :func:`write_checkpoint`.
     """
-    from safetensors.numpy import save
-
     shapes = config.shapes()
     if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
         raise ValueError(f"tensors do not match the configuration: {sorted(set(tensors) ^ set(shapes))}")
     metadata = {
         "format": name,
-        "config": config.model_dump_json(),
-        "provenance": provenance.model_dump_json(),
-        "digest": _digest(tensors),
+        "config": _json(config),
+        "provenance": _json(provenance),
+        "digest": digest_of((name, tensors[name]) for name in sorted(tensors)),
     }
-    contiguous = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}
-    data = save(contiguous, metadata)
-    # the library writes the header's keys in a random order: an index that is built again would be another
-    start = _HEADER_LENGTH.size + _HEADER_LENGTH.unpack(data[: _HEADER_LENGTH.size])[0]
-    header = json.dumps(json.loads(data[_HEADER_LENGTH.size : start]), sort_keys=True).encode()
-    header += b" " * (-len(header) % _HEADER_LENGTH.size)
-    path.write_bytes(_HEADER_LENGTH.pack(len(header)) + header + data[start:])
+    write_tensors(path, {name: np.asarray(t, np.float32) for name, t in tensors.items()}, metadata)
+
+
+def _json(model: BaseModel) -> str:
+    # what a file of an earlier format does not know is left out where it says nothing
+    return model.model_dump_json(exclude=None if getattr(model, "tuned", True) else {"tuned"})
 
 
 def format_of(path: Path) -> str:
@@ -282,7 +299,34 @@ def read_checkpoint(path: Path) -> Checkpoint:
         The file is missing, too large, not safetensors, of another format, altered, or inconsistent.
     """
     config, provenance, tensors, digest = read_model(path, READABLE, ModelConfig, Provenance)
-    return Checkpoint(config=config, provenance=provenance, tensors=tensors, fingerprint=digest)
+    return Checkpoint(
+        config=config, provenance=provenance, tensors=tensors, fingerprint=digest, path=Path(path)
+    )
+
+
+def tuned_weights(checkpoint: Checkpoint) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield the tuned weights of a checkpoint's encoder, read from its file one at a time.
+
+    Raises
+    ------
+    CorruptFile
+        The file was removed or changed since the checkpoint was opened; raised at the latest after the last
+        tensor.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    hint = "Open the model again."
+    digest = hashlib.sha256()
+    try:
+        with safe_open(checkpoint.path, framework="numpy") as file:
+            for name in sorted(checkpoint.config.tuned):
+                tensor = file.get_tensor(TUNED + name)
+                _add(digest, name, tensor)
+                yield name, tensor
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CorruptFile(checkpoint.path, f"the tuned weights cannot be read: {error}", hint=hint) from None
+    if digest.hexdigest() != checkpoint.provenance.tuned.get("weights"):
+        raise CorruptFile(checkpoint.path, "the file has changed since it was opened", hint=hint)
 
 
 def read_model(
@@ -298,7 +342,8 @@ def read_model(
     Returns
     -------
     config, provenance, tensors, digest
-        ``tensors`` by name, float32; ``digest`` is the SHA-256 (hex) of the weights.
+        ``tensors`` by name, float32, without the tuned weights of an encoder, which are only checked;
+        ``digest`` is the SHA-256 (hex) of all weights.
 
     Raises
     ------
@@ -308,10 +353,12 @@ def read_model(
     path = Path(path)
     if not path.is_file():
         raise CorruptFile(path, "no such file", hint=hint)
-    if path.stat().st_size > MAX_BYTES:
-        raise CorruptFile(
-            path, f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are allowed", hint=hint
-        )
+    size = path.stat().st_size
+    most = MAX_BYTES
+    if size > most and format_of(path) == TUNED_FORMAT:
+        most = MAX_TUNED_BYTES
+    if size > most:
+        raise CorruptFile(path, f"{size:,} bytes; at most {most:,} are allowed", hint=hint)
     try:
         return _read(path, readable, config_type, provenance_type)
     except CorruptFile:
@@ -348,18 +395,32 @@ def _read(
                 raise CorruptFile(
                     path, f"{name} is {part.get_dtype()} {tuple(part.get_shape())}, not F32 {shape}"
                 )
-        tensors = {name: file.get_tensor(name) for name in shapes}
-    digest = _digest(tensors)
-    if digest != metadata.get("digest"):
+        tensors: dict[str, Any] = {}
+        whole, tuned, finite = hashlib.sha256(), hashlib.sha256(), True
+        for name in sorted(shapes):
+            tensor = file.get_tensor(name)
+            _add(whole, name, tensor)
+            finite = finite and bool(np.isfinite(tensor).all())
+            if name.startswith(TUNED):
+                _add(tuned, name.removeprefix(TUNED), tensor)
+            else:
+                tensors[name] = tensor
+    expected = getattr(provenance, "tuned", {}).get("weights", "")
+    if whole.hexdigest() != metadata.get("digest") or expected not in ("", tuned.hexdigest()):
         raise CorruptFile(path, "checksum mismatch: the weights were altered after writing")
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+    if not finite:
         raise CorruptFile(path, "the weights must be finite numbers")
-    return config, provenance, tensors, digest
+    return config, provenance, tensors, whole.hexdigest()
 
 
-def _digest(tensors: dict[str, Any]) -> str:
+def digest_of(tensors: Iterable[tuple[str, Any]]) -> str:
+    """Return the SHA-256 (hex) of names and float32 values, in the order given."""
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode() + b"\0")
-        digest.update(np.ascontiguousarray(tensors[name], "<f4").data)
+    for name, tensor in tensors:
+        _add(digest, name, tensor)
     return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, name: str, tensor: Any) -> None:
+    digest.update(name.encode() + b"\0")
+    digest.update(np.ascontiguousarray(tensor, "<f4").data)

@@ -7,15 +7,17 @@ texts on the first text or by :meth:`HashEncoder.open_text_tower`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded, pack_codes
-from adapters.vlm_quantization.encoding.checkpoint import Checkpoint, read_checkpoint
+from adapters.vlm_quantization.encoding.checkpoint import Checkpoint, read_checkpoint, tuned_weights
 from adapters.vlm_quantization.encoding.peer_head import head_outputs, signs
+from adapters.vlm_quantization.towers.device import place
 from adapters.vlm_quantization.towers.ngrams import ngram_rows
-from adapters.vlm_quantization.towers.registry import about_encoder, image_tower, text_tower
+from adapters.vlm_quantization.towers.registry import about_encoder, fresh_pair, image_tower, text_tower
+from adapters.vlm_quantization.towers.tuned import tuned_pair
 from adapters.vlm_quantization.towers.unscaled import unscaled
 from workbench import BadInput, CorruptFile
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from adapters.vlm_quantization.towers.pair import EncoderPair
     from adapters.vlm_quantization.towers.tower import ImageTower, TextTower
 
 Opened = TypeVar("Opened")
@@ -47,6 +50,8 @@ class HashEncoder:
     languages : tuple of str
         Languages of the texts it was trained on and of those its frozen text network was trained on; empty if
         not known.
+    device : str
+        Where its towers compute: ``cpu``, which is the default, ``cuda`` or ``mps``.
     """
 
     bits = CODE_LENGTHS
@@ -59,7 +64,9 @@ class HashEncoder:
         origin = checkpoint.provenance
         known = origin.languages and (origin.text_languages or not checkpoint.config.text_tower)
         self.languages = tuple(dict.fromkeys(origin.languages + origin.text_languages)) if known else ()
+        self.device = "cpu"
         self._tensors: dict[str, NDArray[np.float32]] = checkpoint.tensors
+        self._tuned: EncoderPair | None = None
 
     @classmethod
     def load(cls, path: Path) -> HashEncoder:
@@ -94,8 +101,12 @@ class HashEncoder:
         tower: ImageTower = _opened(image_tower, self.name)
         if self._takes_unscaled:
             tower = unscaled(tower)
-        self._check(self.name, "network", tower.fingerprint, self.checkpoint.provenance.tower)
-        return tower
+        origin = self.checkpoint.provenance
+        if before := origin.tuned.get("image"):
+            self._check(self.name, "network", tower.fingerprint, before)
+            tower = self._tuned_pair().image
+        self._check(self.name, "network", tower.fingerprint, origin.tower)
+        return cast("ImageTower", place(tower, self.device))
 
     @property
     def text_tower(self) -> TextTower | None:
@@ -112,8 +123,20 @@ class HashEncoder:
         tower: TextTower = _opened(text_tower, name)
         if self._takes_unscaled:
             tower = unscaled(tower)
-        self._check(name, "text network", tower.fingerprint, self.checkpoint.provenance.text_tower)
-        return tower
+        origin = self.checkpoint.provenance
+        if before := origin.tuned.get("text"):
+            self._check(name, "text network", tower.fingerprint, before)
+            tower = cast("TextTower", self._tuned_pair().text)
+        self._check(name, "text network", tower.fingerprint, origin.text_tower)
+        return cast("TextTower", place(tower, self.device))
+
+    def _tuned_pair(self) -> EncoderPair:
+        """Return the encoder with this checkpoint's own weights in it; they are read at its first use."""
+        if self._tuned is None:
+            weights = self.checkpoint.provenance.tuned["weights"]
+            pair = _opened(fresh_pair, self.name)
+            self._tuned = tuned_pair(pair, weights, lambda: tuned_weights(self.checkpoint))
+        return self._tuned
 
     def _check(self, name: str, kind: str, installed: str, trained_on: str) -> None:
         """Refuse a tower with another fingerprint, and name the files that differ."""

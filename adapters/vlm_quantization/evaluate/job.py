@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
@@ -34,6 +35,7 @@ from adapters.vlm_quantization.job_inputs import (
 from adapters.vlm_quantization.metrics.evaluator import evaluate_codes
 from adapters.vlm_quantization.metrics.protocols import protocol_of
 from adapters.vlm_quantization.options import EvalOptions
+from adapters.vlm_quantization.towers.device import use_device
 from adapters.vlm_quantization.towers.features import Encoding, picture_features, remembered_texts
 from adapters.vlm_quantization.train import single_length
 from adapters.vlm_quantization.train.picture_views import view_features
@@ -165,7 +167,7 @@ def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) 
 def load_model(options: FamilyEvalOptions, job: JobContext, family: Family) -> ModelUnderTest:
     """Open the checkpoint, and find the runs with further seeds."""
     run = choose_run(job.workspace, options.run, options.checkpoint, family)
-    encoder = open_encoder(run, options.checkpoint, family)
+    encoder = use_device(open_encoder(run, options.checkpoint, family), options)
     origin = family.origin(run, encoder)
     if origin.taken_from and isinstance(options, EvalOptions) and options.single_length:
         raise BadInput(
@@ -415,6 +417,8 @@ def _add_single_lengths(
     features = picture_features(tested.collection, encoder.tower, cache, how=how)
     for length, model in models.items():
         subject = FromFeatures(model, features)
+        if frozen is not None:  # tuned towers are in the checkpoint of the run alone
+            subject.texts = partial(model.encode_texts, tower=frozen)
         for task in tasks.tasks(tested.collection, tested.parts, subject, options):
             nested = next(one for one in measured if one.prefix == task.prefix)
             if task.itself is None:

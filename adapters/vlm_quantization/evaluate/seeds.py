@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from adapters.vlm_quantization.evaluate import measuring, metric_names
 from adapters.vlm_quantization.evaluate.tested import is_refit
 from adapters.vlm_quantization.job_inputs import chosen_encoding, open_encoder
+from adapters.vlm_quantization.towers.device import use_device
 from workbench import BadInput
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def metrics_of_run(
     family: Family,
 ) -> dict[str, float]:
     """Return the metrics of another run, measured as the first one was."""
-    encoder = open_encoder(run, options.checkpoint, family)
+    encoder = use_device(open_encoder(run, options.checkpoint, family), options)
     origin, is_own = family.origin(run, encoder), tested.collection is collection
     if is_own or not is_refit(origin, collection):
         refuse_other_data(run, options.checkpoint, origin, splits, collection)

@@ -22,6 +22,7 @@ from adapters.vlm_quantization.index.opened import HARDLY, NOT
 from adapters.vlm_quantization.index.space import check_space, least_bytes
 from adapters.vlm_quantization.job_inputs import open_encoder
 from adapters.vlm_quantization.towers import registry
+from adapters.vlm_quantization.towers.device import chosen_device, place, use_device
 from adapters.vlm_quantization.towers.features import Encoding, picture_features
 
 if TYPE_CHECKING:
@@ -131,8 +132,12 @@ def open_items(options: IndexOptions, job: JobContext, family: Family) -> IndexI
     """Choose how the codes are made, and open the collection; each picture is decoded once, and encoded."""
     chosen = choose_codes(job.workspace, options, family)
     cache = job.workspace.cache
-    trained = None if chosen.run is None else open_encoder(chosen.run, chosen.checkpoint, family)
+    trained = None
+    if chosen.run is not None:
+        trained = use_device(open_encoder(chosen.run, chosen.checkpoint, family), options)
+    device = chosen_device(options.device)
     tower = registry.encoder_pair(chosen.encoder).image if trained is None else trained.tower
+    place(tower, device)
     how = Encoding(batch_size=options.batch_size, progress=job.progress, say=_print)
     space = _space_check(job, options.name, trained, chosen)
     with OnePass(tower, cache, how, space) as one:
@@ -229,6 +234,7 @@ def _fit(file: Path, items: IndexItems, job: JobContext) -> FittedEncoder:
     """Fit codes to a sample of the pictures, whose features are known by now."""
     chosen, collection = items.chosen, items.collection
     pair = registry.encoder_pair(chosen.encoder)
+    place(pair.text, getattr(pair.image, "device", "cpu"))
     features = picture_features(_sample(collection), pair.image, job.workspace.cache, how=items.how)
     return fit_codes(
         file,

@@ -133,6 +133,34 @@ def text_name(encoder: str) -> str:
     return BUILT_IN[encoder][1] if encoder in BUILT_IN else encoder
 
 
+def fresh_pair(name: str) -> EncoderPair:
+    """Return the towers of an encoder with a network that nothing else uses, so that it may be changed.
+
+    Raises
+    ------
+    BadInput
+        The encoder has no torch network of its own for pictures and texts, or cannot be opened.
+    MissingExtra
+        As for :func:`encoder_pair`.
+    """
+    if problem := why_not_tunable(name):
+        raise BadInput(problem, hint=TUNABLE)
+    return _opened.__wrapped__(name)
+
+
+#: Which encoders can be tuned, for errors.
+TUNABLE = "Give a transformers or OpenCLIP model by its folder or its name on the hub, or use tune=heads."
+
+
+def why_not_tunable(name: str) -> str:
+    """Return why the towers of an encoder cannot be trained; empty if they can. Nothing is opened."""
+    if name in BUILT_IN:
+        return f"encoder {name!r} is packaged for inference and cannot be tuned"
+    if name.startswith(_OPENVINO):
+        return f"encoder {name!r} is executed by OpenVINO, which cannot train it"
+    return ""
+
+
 def about_encoder(name: str) -> dict[str, Any]:
     """Return what a run and a checkpoint record about an encoder; empty for the built-in ones."""
     return {} if name in BUILT_IN or name in TOWERS else dict(encoder_pair(name).about)

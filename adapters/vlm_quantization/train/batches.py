@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from adapters.vlm_quantization.towers.ngrams import ngram_rows
 from workbench import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -248,6 +248,19 @@ class Batches:
             compared=compared,
         )
 
+    @property
+    def position(self) -> dict[str, Any]:
+        """Where in the order of batches this is, as JSON data; set it to go on from there."""
+        return {
+            "batches": dict(self._rng.bit_generator.state),
+            "changes": dict(self._changes.bit_generator.state),
+        }
+
+    @position.setter
+    def position(self, position: Mapping[str, Any]) -> None:
+        self._rng.bit_generator.state = position["batches"]
+        self._changes.bit_generator.state = position["changes"]
+
     def _views(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the version of each of ``n`` pairs of pictures, and a weak and a strong view of each."""
         count = self.options.views
@@ -321,11 +334,12 @@ def drawn_rows(
     variation. ``views``, float32 (2 V, n, width), are the components of each picture's views.
     """
     two = versions_of(batch.pictures, batch.views, components, views)
-    share = torch.from_numpy(batch.mix)
+    share = torch.from_numpy(batch.mix).to(two.device)
     x = two[:, 0] * share + two[:, 1] * (1 - share)
     if len(batch.other) and options.style_noise:
         other = components[pairs[torch.from_numpy(batch.other)]]
-        x = x + (other[:, 0] - other[:, 1]) * torch.from_numpy(batch.push) * options.style_noise
+        push = torch.from_numpy(batch.push).to(two.device)
+        x = x + (other[:, 0] - other[:, 1]) * push * options.style_noise
     return x + torch.randn_like(x) * options.noise
 
 
@@ -333,10 +347,10 @@ def versions_of(
     pictures: NDArray[np.int64], versions: NDArray[np.int64], components: Tensor, views: Tensor | None
 ) -> Tensor:
     """Return components of pictures (by row) in the given versions; see :class:`TrainingBatch`."""
-    rows = torch.from_numpy(pictures)
+    rows = torch.from_numpy(pictures).to(components.device)
     out = components[rows]
     if views is not None:
-        number = torch.from_numpy(versions)
+        number = torch.from_numpy(versions).to(components.device)
         out = torch.where((number > 0)[..., None], views[(number - 1).clamp(min=0), rows], out)
     return out
 

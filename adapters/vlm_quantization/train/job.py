@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,18 @@ from adapters.vlm_quantization.job_inputs import (
     splits_of,
     stages,
 )
+from adapters.vlm_quantization.towers.device import chosen_device, place
 from adapters.vlm_quantization.towers.features import Encoding, picture_features, remembered_texts
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, image_tower, text_tower
-from adapters.vlm_quantization.train import train
+from adapters.vlm_quantization.train import resuming, train
+from adapters.vlm_quantization.train.finite import NotFinite
 from adapters.vlm_quantization.train.picture_views import view_features
+from adapters.vlm_quantization.train.state import StateFile, remove_old_states, state_path
 from adapters.vlm_quantization.train.validation import DECIDING
 from workbench import BadInput, Result, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -102,14 +105,17 @@ class TrainedRun:
         It has the curves and the checkpoints.
     trained : Trained
         Steps, and the validation metrics of its best model.
+    notes : tuple of str
+        What was resumed, or why not.
     """
 
     run: Run
     trained: Trained
+    notes: tuple[str, ...] = ()
 
 
 def run_training(options: TrainOptions, job: JobContext) -> Result:
-    """Train hash heads and a text tower; the run stores the curves and the checkpoints.
+    """Train hash heads and a text tower, or the encoder too; the run stores curves and checkpoints.
 
     These are the steps of the train notebook in one call.
     """
@@ -117,10 +123,24 @@ def run_training(options: TrainOptions, job: JobContext) -> Result:
         from adapters.vlm_quantization.train.taken_over import take_over
 
         return take_over(options, job)
+    options = settings_of(options, job)
     data = open_data(options, job)
     inputs = encode_inputs(data, options, job)
     runs = train_models(data, inputs, options, job)
     return training_result(data, inputs, runs, options, job)
+
+
+def settings_of(options: TrainOptions, job: JobContext) -> TrainOptions:
+    """Return the options of a training; one that resumes a run has those of the run.
+
+    Raises
+    ------
+    workbench.BadInput
+        There is nothing to resume, or an option is given that the run had another value of.
+    UnknownRun
+        There is no run to resume.
+    """
+    return options if options.resume is None else resuming.resumed_options(options, job.workspace)
 
 
 def open_data(options: TrainOptions, job: JobContext) -> TrainingData:
@@ -150,12 +170,16 @@ def encode_inputs(data: TrainingData, options: TrainOptions, job: JobContext) ->
     """Encode all pictures and texts with the frozen encoder, or read what an earlier job encoded."""
     cache = job.workspace.cache
     about = about_encoder(options.encoder)
-    tower = image_tower(image_name(options.encoder))
+    device = chosen_device(options.device)
+    tower = place(image_tower(image_name(options.encoder)), device)
     how = Encoding(batch_size=options.batch_size, progress=job.progress, say=print)
     features = picture_features(data.collection, tower, cache, how=how)
-    views = view_features(data.collection, tower, options.views, cache, how=how, flip=options.flip_views)
+    count = options.views if options.tune == "heads" else 0  # trained towers encode views as they come
+    views = view_features(data.collection, tower, count, cache, how=how, flip=options.flip_views)
     frozen = train.frozen_texts(options)
-    texts = remembered_texts(data.collection, text_tower(frozen), cache, how=how) if frozen else None
+    texts = None
+    if frozen:
+        texts = remembered_texts(data.collection, place(text_tower(frozen), device), cache, how=how)
     return TrainingInputs(features, tower.fingerprint, texts, views, about)
 
 
@@ -197,22 +221,74 @@ def train_models(
         By seed.
     """
     seeds = _seeds(options)
-    recorded = {ENCODER_RECORD: inputs.about} if inputs.about else {}
+    remove_old_states(job.workspace.cache, lambda: {run.id for run in job.workspace.runs()})
     done: dict[int, TrainedRun] = {}
     for seed in seeds:
-        several = len(seeds) > 1
         own = _of_seed(options, seed)
-        with (
-            stages(job)(f"seed {seed}", 1 / len(seeds)) if several else nullcontext(),
-            job.start_run(own.experiment, name=own.name, config=own.model_dump() | recorded) as run,
-        ):
-            training = first or _set_up(data, inputs, own)
-            trained = train.fit(training, run, _watched(job.progress, run, watch))
+        with stages(job)(f"seed {seed}", 1 / len(seeds)) if len(seeds) > 1 else nullcontext():
+            done[seed] = _train_model(data, inputs, own, job, first, watch)
         first = None
-        done[seed] = TrainedRun(run, trained)
-        if watch is not None:
-            watch(run)
     return done
+
+
+def _train_model(
+    data: TrainingData,
+    inputs: TrainingInputs,
+    options: TrainOptions,
+    job: JobContext,
+    training: Training | None,
+    watch: Callable[[Run], object] | None,
+) -> TrainedRun:
+    """Train the model of one seed, or go on with an earlier attempt at it."""
+    identity = resuming.identity_of(
+        options,
+        data.collection.fingerprint,
+        data.splits.fingerprints["train"],
+        inputs.tower,
+        "" if inputs.texts is None else inputs.texts.fingerprint,
+    )
+    found, note = resuming.find_state(options, identity, job)
+    notes = [note] if note else []
+    if found is not None and (trained := resuming.already_trained(found)):
+        return TrainedRun(found.run, trained, tuple(notes))
+    recorded = {ENCODER_RECORD: inputs.about} if inputs.about else {}
+    config = options.model_dump() | recorded | {"resume": None}
+    if found is not None:
+        config[resuming.RESUMED] = {"run": found.run.id, "step": resuming.step_of(found.state)}
+        notes.append(f"Resumed: run {found.run.id} after step {config[resuming.RESUMED]['step']:,}.")
+    with (
+        _items_written(job),
+        job.start_run(options.experiment, name=options.name, config=config) as run,
+    ):
+        if found is not None:
+            resuming.take_over_record(found, run)
+        keeper = StateFile(
+            state_path(job.workspace.cache, run.id), options.save_state_every, before=run.flush
+        )
+        trained = train.fit(
+            training or _set_up(data, inputs, options),
+            run,
+            _watched(job.progress, run, watch),
+            keeper=keeper,
+            identity=identity,
+            saved=None if found is None else found.state,
+        )
+        keeper.save({**identity, **resuming.finished(trained)}, {})
+    if watch is not None:
+        watch(run)
+    return TrainedRun(run, trained, tuple(notes))
+
+
+@contextmanager
+def _items_written(job: JobContext) -> Iterator[None]:
+    """Write the items of a batch that stopped a training into a file beside the job's notebook."""
+    try:
+        yield
+    except NotFinite as error:
+        text = "".join(f"{item}\n" for item in error.items)
+        file = job.write_file(f"batch-of-step-{error.step}.txt", text)
+        error.advice = f"All of them: {file}"
+        raise
 
 
 def _watched(progress: OnProgress, run: Run, watch: Callable[[Run], object] | None) -> OnProgress:
@@ -246,10 +322,16 @@ def training_result(
 ) -> Result:
     """Return the result of the job: the validation metrics of the best run, with what was trained on."""
     result = _trained(runs, data.collection, data.splits, data.checked, job)
-    result.views[-1].notes.extend(encoder_notes(inputs.about))
+    notes = [note for done in runs.values() for note in done.notes]
+    notes += tuning_notes(options, chosen_device(options.device))
+    result.views[-1].notes.extend([*notes, *encoder_notes(inputs.about)])
     frozen = train.frozen_texts(options)
     if frozen and (note := cut_note(data.collection, text_tower(frozen))):
         result.warnings.append(note)
+    for _, path in resuming.states_of_job(job):  # nothing is left to go on with
+        path.unlink(missing_ok=True)
+    if options.resume is not None:
+        state_path(job.workspace.cache, options.resume).unlink(missing_ok=True)
     return result
 
 
@@ -263,17 +345,34 @@ def best_on_validation(
     import numpy as np
 
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
-    from adapters.vlm_quantization.evaluate.subject import FromFeatures
+    from adapters.vlm_quantization.evaluate.subject import FromFeatures, FromPictures
 
     encoder = HashEncoder.load(Path(runs[_best_seed(runs)].run.checkpoint(BEST)))
     parts = data.splits
     rows = np.concatenate([parts.val_drawings, parts.val_concepts, parts.val])
     rows = np.sort(rows) if len(rows) else parts.train
+    if encoder.tower.fingerprint != inputs.tower:  # it was trained too
+        return FromPictures(encoder, data.collection), data.collection, rows
     return FromFeatures(encoder, inputs.features), data.collection, rows
 
 
 def _best_seed(runs: Mapping[int, TrainedRun]) -> int:
     return max(runs, key=lambda seed: runs[seed].trained.best.get(DECIDING, 0.0))
+
+
+def tuning_notes(options: TrainOptions, device: str) -> list[str]:
+    """Return sentences on how towers were trained, and where; empty for heads on the CPU."""
+    notes = []
+    if options.tune != "heads":
+        what = "Both towers" if options.tune == "towers" else f"Changes of rank {options.lora_rank} (LoRA)"
+        parts = "" if options.accumulate == 1 else f", in {options.accumulate} parts per batch"
+        notes.append(
+            f"{what} were trained too, at a peak learning rate of {options.tower_lr:g}, "
+            f"in {options.precision}{parts}."
+        )
+    if device != "cpu":
+        notes.append(f"Computed on {device}.")
+    return notes
 
 
 def encoder_notes(about: Mapping[str, Any]) -> list[str]:

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from adapters.vlm_quantization.codes import CODE_BITS
 from adapters.vlm_quantization.hash_layer import sign_straight_through
 from adapters.vlm_quantization.model import CrossModalHashModel, stack_rows
-from adapters.vlm_quantization.train.batches import Batches, drawn_rows, drawn_texts, versions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from adapters.vlm_quantization.options import TrainOptions
+    from adapters.vlm_quantization.train.batches import TrainingBatch
 
 
 class Targets(NamedTuple):
@@ -149,25 +149,34 @@ def consistency(one: Tensor, other: Tensor, weights: Mapping[int, float]) -> Ten
 
 def batch_loss(
     model: CrossModalHashModel,
-    batches: Batches,
-    components: Tensor,
+    batch: TrainingBatch,
+    pictures: Callable[[], Tensor],
+    frozen: Callable[[], Tensor] | None,
     options: TrainOptions,
-    text_components: Tensor | None = None,
-    views: Tensor | None = None,
+    compared: Callable[[], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of one batch, and its terms by name.
 
-    ``components`` has a row per picture of the collection; ``text_components`` has a row per text of
-    ``batches.texts``, and is needed if the model has a frozen text tower. ``views`` (2 V, n, width) has the
-    components of the weak views, then of the strong ones, and is needed if the options ask for views.
+    Parameters
+    ----------
+    model : CrossModalHashModel
+    batch : TrainingBatch
+    pictures : callable
+        Draws the components of the batch's pictures, float32, shape (n, image_components).
+    frozen : callable, optional
+        Draws the components of its texts, float32, shape (t * n, text_components); needed if the model has
+        a text tower. It is called after the pictures' vectors were computed.
+    options : TrainOptions
+    compared : callable, optional
+        Returns the components of a weak view of each picture, then of a strong one, float32,
+        shape (2 n, image_components); needed if the options weight consistency.
     """
-    batch = batches.draw()
-    positives = torch.from_numpy(batch.positives)
-    pairs = torch.from_numpy(batches.pairs)
-    images = model.image_vectors(drawn_rows(batch, components, pairs, options, views))
+    images = model.image_vectors(pictures())
+    positives = torch.from_numpy(batch.positives).to(images.device)
     rows, offsets = stack_rows(batch.rows) if model.config.ngrams else (None, None)
-    frozen = None if text_components is None else drawn_texts(batch, text_components, options)
-    texts = model.text_vectors(rows, offsets, frozen)
+    if rows is not None and offsets is not None:
+        rows, offsets = rows.to(images.device), offsets.to(images.device)
+    texts = model.text_vectors(rows, offsets, None if frozen is None else frozen())
     similarity = texts @ images.T / options.float_temperature
     image_margins, text_margins = model.image_code(images), model.text_code(texts)
     marks = spread(positives)
@@ -186,12 +195,8 @@ def batch_loss(
         if weight:
             parts[name] = (term(both[0]) + term(both[1])) / 2
             loss = loss + 2 * weight * parts[name]
-    if options.consistency:
-        # weak and strong: rows of their own, in the same order
-        shown = [
-            versions_of(batch.pictures[:, 0], batch.compared[:, side], components, views) for side in (0, 1)
-        ]
-        one, other = model.image_code.settled(model.image_vectors(torch.cat(shown))).chunk(2)
+    if options.consistency and compared is not None:
+        one, other = model.image_code.settled(model.image_vectors(compared())).chunk(2)
         parts["consistency"] = consistency(one, other, weights)
         loss = loss + options.consistency * parts["consistency"]
     if options.distillation:

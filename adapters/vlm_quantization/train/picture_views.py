@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.vlm_quantization.data.augmentation import STRENGTHS, AugmentedImages
+from adapters.vlm_quantization.data.augmentation import STRENGTHS, AugmentedImages, view_of
 from adapters.vlm_quantization.towers.features import Encoding, picture_features
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from adapters.vlm_quantization.data.collection import CaptionedImages
     from adapters.vlm_quantization.towers.tower import ImageTower
@@ -20,6 +21,37 @@ if TYPE_CHECKING:
 #: Seed of the views. Every training has the same ones, so that they are encoded once; which of them it uses,
 #: and when, is drawn by its own seed.
 VIEW_SEED = 0
+
+
+class Versions:
+    """Opens pictures of a collection as they are (version 0), or as one of their views.
+
+    Parameters
+    ----------
+    collection : CaptionedImages
+    count : int
+        Views of each strength: versions 1 to ``count`` are weak, the next ``count`` strong.
+    flip : bool
+        Whether views may be mirrored.
+    """
+
+    def __init__(self, collection: CaptionedImages, count: int, *, flip: bool) -> None:
+        self._collection, self._count, self._flip = collection, count, flip
+
+    def __call__(self, row: int, version: int) -> Image:
+        """Decode the picture of a row in a version, RGB."""
+        picture = self._collection.open(row)
+        if not version:
+            return picture
+        place, number = divmod(version - 1, self._count)
+        return view_of(
+            picture,
+            STRENGTHS[place],
+            seed=VIEW_SEED,
+            item=self._collection.digest(row),
+            number=number,
+            flip=self._flip,
+        )
 
 
 class ViewFeatures(NamedTuple):

@@ -83,7 +83,12 @@ def train_single_lengths(
     for done, length in enumerate(CODE_LENGTHS):
         options = schemas.TrainOptions.model_validate(
             # runs of before there were text towers have n-grams alone
-            {"text_tower": "ngrams", **_options(config), "lengths": (length,), "refit_steps": 0, "seeds": ()}
+            {
+                "text_tower": "ngrams",
+                **_options(config),
+                # on the same features as the nested code, which a tuned encoder gives
+                **{"lengths": (length,), "refit_steps": 0, "seeds": (), "tune": "heads", "resume": None},
+            }
         )
 
         def report(

@@ -1,4 +1,4 @@
-"""Train the hash heads and the text tower on frozen features of pictures and texts.
+"""Train the hash heads and the text tower on features of pictures and texts, or the towers below them too.
 
 Each step draws some concepts, with one picture and one text of each (the name or a keyword, in any language).
 The loss pulls together texts and pictures of one concept, or of concepts that share the text, by float
@@ -11,20 +11,27 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from adapters.vlm_quantization.encoding.checkpoint import BEST, LAST, REFIT, ModelConfig, Provenance
 from adapters.vlm_quantization.model import CrossModalHashModel
+from adapters.vlm_quantization.towers.device import chosen_device
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, text_name, text_tower
 from adapters.vlm_quantization.train.batches import Batches, trained_languages
-from adapters.vlm_quantization.train.losses import batch_loss
+from adapters.vlm_quantization.train.loop import Best, Loop, StepReport
+from adapters.vlm_quantization.train.picture_views import Versions
+from adapters.vlm_quantization.train.steps import FrozenStep, Step
+from adapters.vlm_quantization.train.tuning.inputs import PictureInputs
+from adapters.vlm_quantization.train.tuning.step import TunedStep
+from adapters.vlm_quantization.train.tuning.towers import TextsOf, TrainableTowers
 from adapters.vlm_quantization.train.validation import DECIDING, Validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.towers.tower import TextTower
     from adapters.vlm_quantization.train.picture_views import ViewFeatures
+    from adapters.vlm_quantization.train.state import State, StateFile
 
 
 class Recorder(Protocol):
@@ -68,21 +76,6 @@ class Trained:
     seconds: float
 
 
-class Components(NamedTuple):
-    """What pictures go into a model as.
-
-    Attributes
-    ----------
-    pictures : Tensor, float32, shape (n, width)
-        Of every picture of the collection.
-    views : Tensor, float32, shape (2 V, n, width), or None
-        Of its weak views, then of its strong ones; None without views.
-    """
-
-    pictures: Tensor
-    views: Tensor | None
-
-
 @dataclass
 class Training:
     """A model and what it is trained on, ready for the first step; :func:`set_up` makes it.
@@ -94,14 +87,14 @@ class Training:
     options : TrainOptions
     model : CrossModalHashModel
         Its weights as they are before the first step.
+    towers : TrainableTowers or None
+        The towers that are trained too.
     batches : Batches
         Draws pictures and texts of the training part.
-    components : Components
-        Of all pictures of the collection, and of their views.
-    texts : TextTower or None
-        The frozen text tower.
+    data : Data
+        What the steps read.
     text_features : ndarray, float32, shape (t, d), or None
-        Its features of the texts of ``batches``.
+        Features of the texts of ``batches`` by the text tower as its files are.
     validation : Validation
         Measures the model on the validation parts.
     origin : Provenance
@@ -114,9 +107,9 @@ class Training:
     splits: Splits
     options: TrainOptions
     model: CrossModalHashModel
+    towers: TrainableTowers | None
     batches: Batches
-    components: Components
-    texts: TextTower | None
+    data: Data
     text_features: NDArray[np.float32] | None
     validation: Validation
     origin: Provenance
@@ -136,21 +129,26 @@ def set_up(
 
     The arguments and errors are those of :func:`train`.
     """
-    if options.views != (0 if views is None else len(views.weak)):
+    needed = options.views if options.tune == "heads" else 0  # trained towers encode views as they come
+    if needed != (0 if views is None else len(views.weak)):
         raise ValueError(f"options.views is {options.views}; the features of as many views are needed")
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    device = chosen_device(options.device)
     batches = Batches(collection, splits.train, options)
     texts = (texts or text_tower(frozen)) if (frozen := frozen_texts(options)) else None
     text_features = None if texts is None else texts.features(batches.texts.texts)
-    model = _model(features, splits, batches, options, texts, text_features)
-    components = _components(model, features, views)
+    model = _model(features, splits, batches, options, texts, text_features).to(device)
+    towers = None
+    if options.tune != "heads":
+        towers = TrainableTowers(options, device, texts=frozen == text_name(options.encoder))
+    data = Data(collection, model, towers, features, device, texts, views, options)
     validation = Validation(
         collection,
         splits,
-        components.pictures,
+        data.components if towers is None else data.validated,
         options.lengths,
-        texts,
+        texts if towers is None or towers.text is None else TextsOf(towers),
         trained_languages(collection, options),
     )
     origin = Provenance(
@@ -168,9 +166,9 @@ def set_up(
         splits=splits,
         options=options,
         model=model,
+        towers=towers,
         batches=batches,
-        components=components,
-        texts=texts,
+        data=data,
         text_features=text_features,
         validation=validation,
         origin=origin,
@@ -188,6 +186,10 @@ def train(
     progress: OnProgress,
     texts: TextTower | None = None,
     views: ViewFeatures | None = None,
+    *,
+    keeper: StateFile | None = None,
+    identity: Mapping[str, Any] | None = None,
+    saved: State | None = None,
 ) -> Trained:
     """Train, log to a run, and save ``best.safetensors`` and ``last.safetensors`` as its checkpoints.
 
@@ -203,7 +205,7 @@ def train(
     collection : CaptionedImages
     splits : Splits
     features : ndarray, float32, shape (n, d)
-        Frozen features of all pictures of the collection.
+        Features of all pictures of the collection by the encoder as its files are.
     tower : str
         Fingerprint of the network that made them.
     options : TrainOptions
@@ -215,82 +217,168 @@ def train(
         The frozen text tower, for example one that remembers the collection's texts; otherwise the one that
         the options name, which encodes every text here. Not used with ``text_tower="ngrams"``.
     views : ViewFeatures, optional
-        Frozen features of the pictures' views; needed if the options ask for views.
+        Frozen features of the pictures' views; needed if the options ask for views and train the heads alone.
+    keeper : StateFile, optional
+        Where the state is saved from time to time.
+    identity : mapping, optional
+        JSON data that is saved with it.
+    saved : State, optional
+        Of a training with the same inputs and options, to go on from: on the CPU to the same weights.
 
     Raises
     ------
+    NotFinite
+        A loss or gradient is not finite.
+    BadInput, MissingExtra
+        The device is not there, or the encoder cannot be tuned.
     ValueError
         The options ask for views, and their features are missing or another number.
     """
-    return fit(set_up(collection, splits, features, tower, options, texts, views), run, progress)
+    training = set_up(collection, splits, features, tower, options, texts, views)
+    return fit(training, run, progress, keeper=keeper, identity=identity, saved=saved)
 
 
-def fit(training: Training, run: Recorder, progress: OnProgress) -> Trained:
+def fit(
+    training: Training,
+    run: Recorder,
+    progress: OnProgress,
+    *,
+    keeper: StateFile | None = None,
+    identity: Mapping[str, Any] | None = None,
+    saved: State | None = None,
+) -> Trained:
     """Train a model that is set up; see :func:`train`."""
-    options, model, batches, components = (
-        training.options,
-        training.model,
-        training.batches,
-        training.components,
-    )
-    texts, text_features, validation, origin = (
-        training.texts,
-        training.text_features,
-        training.validation,
-        training.origin,
-    )
-    collection, splits = training.collection, training.splits
+    options, model, towers, origin = training.options, training.model, training.towers, training.origin
+    data, batches, validation = training.data, training.batches, training.validation
     torch.set_num_threads(options.threads)
     torch.set_rng_state(training.random_state)
     started = time.monotonic()
     total = options.steps + options.refit_steps
-    best: dict[str, float] = {}
-    best_step, best_weights, since, step = 0, model.state_dict(), 0, 0
-    for step, parts in _steps(model, batches, (components, text_features), options, options.steps):
-        progress(step, total, f"training, loss {float(parts['loss'].detach()):.2f}")
-        if step % 10 == 0 or step == options.steps:
-            run.log({f"train/{name}": float(value.detach()) for name, value in parts.items()}, step=step)
-        if step % options.validate_every and step != options.steps:
-            continue
-        measured = validation.measure(model.eval())
-        run.log(measured, step=step)
-        # without a validation part nothing can be selected: the last model counts
-        better = not best or not validation.measures or measured[DECIDING] > best[DECIDING]
-        _keep(model, origin.model_copy(update={"step": step}), run, [LAST, BEST] if better else [LAST])
-        if better:
-            best, best_step, since = measured, step, 0
-            best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        else:
-            since += 1
-            if since >= options.patience:
-                break
+    loop = Loop(model, towers, data.device, data.ids, keeper, identity)
+    if saved is not None:
+        loop.recall(saved)
+        if loop.best.step:
+            _keep_again(model, towers, loop.best, origin, run)
+    refitting = saved if saved is not None and saved.about["phase"] == REFITTING else None
+    if refitting is None:
+        step_of = data.step_of(batches, options, training.text_features)
+        for report in loop.steps(TRAINING, step_of, batches, options, options.steps, saved):
+            step = loop.first_steps = report.step
+            progress(step, total, _in_words("training", report, towers))
+            if step % 10 == 0 or step == options.steps:
+                run.log(_logged(report, towers), step=step)
+            if step % options.validate_every and step != options.steps:
+                continue
+            measured = validation.measure(model.eval())
+            run.log(measured, step=step)
+            # without a validation part nothing can be selected: the last model counts
+            best = loop.best
+            better = (
+                not best.metrics or not validation.measures or measured[DECIDING] > best.metrics[DECIDING]
+            )
+            names = [LAST, BEST] if better else [LAST]
+            _keep(model, towers, origin.model_copy(update={"step": step}), run, names)
+            if better:
+                loop.best = Best(step, measured, 0, _copy(model), {} if towers is None else towers.state())
+            else:
+                best.since += 1
+                if best.since >= options.patience:
+                    break
+    best = loop.best
     if options.refit_steps:
-        model.load_state_dict(best_weights)
-        for more in _refit(model, collection, splits, components, options, texts):
-            progress(total - options.refit_steps + more, total, "refit on all pictures")
-        update = {"split": f"all of {collection.fingerprint}", "step": best_step + options.refit_steps}
-        _keep(model.eval(), origin.model_copy(update=update), run, [REFIT])
-    return Trained(step, best_step, best, time.monotonic() - started)
+        model.load_state_dict(best.weights)
+        if towers is not None:
+            towers.restore(best.towers)
+        for report in _refit(loop, data, training.splits, options, refitting):
+            done = total - options.refit_steps + report.step
+            progress(done, total, _in_words("refit on all pictures", report, towers))
+        update = {
+            "split": f"all of {training.collection.fingerprint}",
+            "step": best.step + options.refit_steps,
+        }
+        _keep(model.eval(), towers, origin.model_copy(update=update), run, [REFIT])
+    return Trained(loop.first_steps, best.step, best.metrics, time.monotonic() - started)
 
 
-def _components(
-    model: CrossModalHashModel, features: NDArray[np.float32], views: ViewFeatures | None
-) -> Components:
-    changed = [] if views is None else [*views.weak, *views.strong]
-    return Components(
-        model.components(torch.from_numpy(features)),
-        torch.stack([model.components(torch.from_numpy(one)) for one in changed]) if changed else None,
-    )
+#: Names of the two parts of a training in its state.
+TRAINING, REFITTING = "training", "refit"
+
+
+class Data:
+    """What the steps read: features that do not change, or pictures and texts for towers that do.
+
+    Attributes
+    ----------
+    components : Tensor, float32, shape (n, image_components)
+        Of all pictures of the collection by the encoder as its files are.
+    views : Tensor, float32, shape (2 V, n, image_components), or None
+        Of their weak views, then of their strong ones.
+    """
+
+    def __init__(
+        self,
+        collection: CaptionedImages,
+        model: CrossModalHashModel,
+        towers: TrainableTowers | None,
+        features: NDArray[np.float32],
+        device: str,
+        texts: TextTower | None,
+        views: ViewFeatures | None,
+        options: TrainOptions,
+    ) -> None:
+        self.collection, self.texts = collection, texts
+        self.ids = [item.id for item in collection.items]
+        self.model, self.towers, self.device = model, towers, device
+        self.components = model.components(torch.from_numpy(features).to(device))
+        changed = [] if views is None else [*views.weak, *views.strong]
+        self.views = None
+        if changed:
+            self.views = torch.stack([model.components(torch.from_numpy(one).to(device)) for one in changed])
+        self._pictures = None
+        if towers is not None:
+            opened = Versions(collection, options.views, flip=options.flip_views)
+            self._pictures = PictureInputs(opened, towers.image)
+
+    def step_of(self, batches: Batches, options: TrainOptions, features: NDArray[np.float32] | None) -> Step:
+        """Return the step of these batches; ``features``: those of their texts by the frozen text tower."""
+        components = None
+        if features is not None:
+            components = self.model.text_components(torch.from_numpy(features).to(self.device))
+        if self.towers is None or self._pictures is None:
+            return FrozenStep(self.model, batches, self.components, self.views, components, self.ids, options)
+        return TunedStep(self.model, self.towers, batches, self._pictures, components, self.ids, options)
+
+    def validated(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the components of pictures by the towers as they are now."""
+        assert self.towers is not None  # noqa: S101  # asked only then
+        assert self._pictures is not None  # noqa: S101
+        size, pictures = self.towers.image.batch, self._pictures
+        parts = (pictures(rows[start : start + size].tolist()) for start in range(0, len(rows), size))
+        vectors = torch.from_numpy(self.towers.features("image", parts))
+        return self.model.components(vectors.to(self.device))
+
+
+def _in_words(what: str, report: StepReport, towers: TrainableTowers | None) -> str:
+    speed = "" if towers is None else f", {report.per_second:.3g} pictures/s"
+    return f"{what}, loss {report.parts['loss']:.2f}{speed}"
+
+
+def _logged(report: StepReport, towers: TrainableTowers | None) -> dict[str, float]:
+    """Return the metrics of a step; with trained towers also rates, gradient and speed."""
+    metrics = {f"train/{name}": value for name, value in report.parts.items()}
+    if towers is not None:
+        metrics |= {
+            "tuning/learning_rate": report.rates[0],
+            "tuning/tower_lr": max(report.rates[2:], default=0.0),
+            "tuning/gradient_norm": report.gradient_norm,
+            "tuning/pictures_per_second": report.per_second,
+        }
+    return metrics
 
 
 def _refit(
-    model: CrossModalHashModel,
-    collection: CaptionedImages,
-    splits: Splits,
-    components: Components,
-    options: TrainOptions,
-    texts: TextTower | None,
-) -> Iterator[int]:
+    loop: Loop, data: Data, splits: Splits, options: TrainOptions, saved: State | None
+) -> Iterator[StepReport]:
     """Continue on all pictures, with less noise: the search index holds these pictures, not other drawings.
 
     Some texts are two words of a concept, like a visitor's query, and more are keywords. The training before
@@ -305,43 +393,12 @@ def _refit(
         "name_share": options.name_share / 2,
     }
     gentle = options.model_copy(update=update)
-    model.regularise(gentle.dropout, gentle.ngram_dropout)
-    everything = Batches(collection, np.arange(len(collection)), gentle, splits.unseen, options.two_words)
-    text_features = None if texts is None else texts.features(everything.texts.texts)
-    for step, _ in _steps(model, everything, (components, text_features), gentle, options.refit_steps):
-        yield step
-
-
-def _steps(
-    model: CrossModalHashModel,
-    batches: Batches,
-    inputs: tuple[Components, NDArray[np.float32] | None],
-    options: TrainOptions,
-    steps: int,
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Take steps, and yield the number (from 1) and the loss terms of each; with warm-up and decay.
-
-    ``inputs``: the components of all pictures, and the frozen features of the texts of ``batches``.
-    """
-    components, features = inputs
-    text_components = None if features is None else model.text_components(torch.from_numpy(features))
-    rate = options.learning_rate
-    optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
-    # the schedule divides by the warm-up steps minus one, so the warm-up takes at least two
-    total = max(steps, 4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, total_steps=total, pct_start=max(0.1, 2 / total)
-    )
-    for step in range(1, steps + 1):
-        model.train()
-        loss, parts = batch_loss(
-            model, batches, components.pictures, options, text_components, components.views
-        )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimiser.step()
-        schedule.step()
-        yield step, parts
+    data.model.regularise(gentle.dropout, gentle.ngram_dropout)
+    whole = np.arange(len(data.collection))
+    everything = Batches(data.collection, whole, gentle, splits.unseen, options.two_words)
+    features = None if data.texts is None else data.texts.features(everything.texts.texts)
+    step_of = data.step_of(everything, gentle, features)
+    return loop.steps(REFITTING, step_of, everything, gentle, options.refit_steps, saved)
 
 
 def frozen_texts(options: TrainOptions) -> str:
@@ -388,9 +445,33 @@ def _model(
     return model
 
 
-def _keep(model: CrossModalHashModel, provenance: Provenance, run: Recorder, names: list[str]) -> None:
+def _keep(
+    model: CrossModalHashModel,
+    towers: TrainableTowers | None,
+    provenance: Provenance,
+    run: Recorder,
+    names: list[str],
+) -> None:
+    tuned = {}
+    if towers is not None:
+        tuned = towers.weights()
+        provenance = provenance.model_copy(update=towers.provenance(tuned))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / LAST
-        model.save(path, provenance)
+        model.save(path, provenance, tuned)
         for name in names:
             run.log_checkpoint(name, path)
+
+
+def _keep_again(
+    model: CrossModalHashModel, towers: TrainableTowers | None, best: Best, origin: Provenance, run: Recorder
+) -> None:
+    """Save the best model of a training that goes on in another run."""
+    model.load_state_dict(best.weights)
+    if towers is not None:
+        towers.restore(best.towers)
+    _keep(model.eval(), towers, origin.model_copy(update={"step": best.step}), run, [BEST])
+
+
+def _copy(model: CrossModalHashModel) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}

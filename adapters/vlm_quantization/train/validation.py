@@ -34,8 +34,8 @@ class Validation:
     ----------
     collection, splits
         What to measure on.
-    components : Tensor, float32, shape (n, image_components)
-        Of all pictures of the collection.
+    components : Tensor, float32, shape (n, image_components), or callable
+        Of all pictures of the collection; or what computes those of some rows, at every measurement.
     lengths : sequence of int
         Code lengths that decide.
     tower : TextTower, optional
@@ -48,13 +48,14 @@ class Validation:
         self,
         collection: CaptionedImages,
         splits: Splits,
-        components: Tensor,
+        components: Tensor | Callable[[NDArray[np.int64]], Tensor],
         lengths: Sequence[int] = CODE_LENGTHS,
         tower: TextTower | None = None,
         languages: Sequence[str] = (),
     ) -> None:
         self._tower = tower
         self._lengths = tuple(lengths)
+        self._components = components
         self._sides = []
         for part in ("val_drawings", "val_concepts", "val"):
             rows = getattr(splits, part)
@@ -64,7 +65,7 @@ class Validation:
                     for language in languages or collection.languages
                 }
                 gallery = [collection.items[row].concept for row in rows]
-                self._sides.append((components[torch.from_numpy(rows)], gallery, queries))
+                self._sides.append((rows, gallery, queries))
 
     @property
     def measures(self) -> bool:
@@ -75,7 +76,9 @@ class Validation:
     def measure(self, model: CrossModalHashModel) -> dict[str, float]:
         """Return ``val/R@10@64``, ``val/mAP@64``, ``val/R@10@float``: means over parts and languages."""
         values: dict[str, list[float]] = {}
-        for components, gallery, queries in self._sides:
+        for side, gallery, queries in self._sides:
+            whole = self._components
+            components = whole(side) if callable(whole) else whole[torch.from_numpy(side)]
             pictures = _encoded(model.image_vectors(components), model.image_code)
             for captions, concepts in queries.values():
                 if not captions:
@@ -93,10 +96,13 @@ class Validation:
         return {**means, DECIDING: float(np.mean(coded))}
 
     def _text_vectors(self, model: CrossModalHashModel, texts: Sequence[str]) -> Tensor:
+        device = model.image_mean.device
         rows, offsets = model.text_rows(texts) if model.config.ngrams else (None, None)
+        if rows is not None and offsets is not None:
+            rows, offsets = rows.to(device), offsets.to(device)
         if self._tower is None:
             return model.text_vectors(rows, offsets)
-        components = model.text_components(torch.from_numpy(self._tower.features(texts)))
+        components = model.text_components(torch.from_numpy(self._tower.features(texts)).to(device))
         return model.text_vectors(rows, offsets, components)
 
 
@@ -111,4 +117,4 @@ def caption_queries(
 def _encoded(vectors: Tensor, layer: Callable[[Tensor], Tensor]) -> Encoded:
     from adapters.vlm_quantization.codes import pack_codes
 
-    return Encoded(pack_codes((layer(vectors) >= 0).numpy()), vectors.numpy())
+    return Encoded(pack_codes((layer(vectors) >= 0).cpu().numpy()), vectors.cpu().numpy())

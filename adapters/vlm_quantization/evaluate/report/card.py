@@ -127,6 +127,7 @@ def model_rows(encoder: HashEncoder) -> list[tuple[str, Any]]:
         ("Pictures", "composited on white, RGB, resized by the network"),
         ("Texts", _texts(config, trained)),
         *_encoder(trained),
+        *_tuned(trained),
         ("Code", f"{config.bits} bits, prefixes {', '.join(map(str, CODE_LENGTHS))}, one threshold per bit"),
     ]
 
@@ -134,7 +135,8 @@ def model_rows(encoder: HashEncoder) -> list[tuple[str, Any]]:
 def _texts(config: ModelConfig, trained: Provenance) -> str:
     parts = []
     if config.text_tower:
-        parts.append(f"frozen features of {trained.text_tower or config.text_tower}")
+        kind = "features" if trained.tuned.get("text") else "frozen features"
+        parts.append(f"{kind} of {trained.text_tower or config.text_tower}")
     if config.ngrams:
         parts.append(f"case-folded character n-grams, Hangul as jamo, {config.text_buckets:,} rows")
     languages = f"; trained on captions in {', '.join(trained.languages)}" if trained.languages else ""
@@ -152,6 +154,15 @@ def _not_in(splits: Splits, tested: MeasuredOn) -> list[Part]:
     """Return the measured parts whose fingerprint is not among those of the run's splits."""
     known = set(splits.fingerprints.values())
     return [part for part in tested.parts if part.fingerprint not in known]
+
+
+def _tuned(trained: Provenance) -> Iterator[tuple[str, str]]:
+    """Yield what was trained of an encoder whose weights are not those of its files."""
+    if tuned := trained.tuned:
+        what = "changes of low rank (LoRA)" if tuned["mode"] == "lora" else "weights"
+        sides = " and ".join(word for word, side in (("pictures", "image"), ("texts", "text")) if tuned[side])
+        yield "Tuned", f"{what} of the networks for {sides}, SHA-256 {tuned['weights']}"
+        yield "Tuned from", ", ".join(filter(None, (tuned["image"], tuned["text"])))
 
 
 def _encoder(trained: Provenance) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""Training the towers of an encoder together with the heads."""
