@@ -111,9 +111,9 @@ class TunedStep:
         count = self._options.accumulate
         parts: list[_Part] = []
         shown = np.stack([batch.pictures[:, 0], batch.views[:, 0]])
-        for some in np.array_split(shown, count, axis=1):
-            if some.shape[1]:
-                parts.append(("image", lambda some=some: self._pictures(*some.tolist())))  # type: ignore[misc]
+        for columns in np.array_split(shown, count, axis=1):
+            if columns.shape[1]:
+                parts.append(("image", lambda columns=columns: self._pictures(*columns.tolist())))  # type: ignore[misc]
         if (tower := self._towers.text) is not None:
             texts = [self._batches.texts.texts[number] for number in np.unique(batch.texts).tolist()]
             size = -(-len(texts) // count)

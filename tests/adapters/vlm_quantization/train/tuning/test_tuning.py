@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 import workbench as wb
 from adapters.vlm_quantization import adapter as family
@@ -25,6 +26,7 @@ from adapters.vlm_quantization.train import job as train_job
 from adapters.vlm_quantization.train import state
 from adapters.vlm_quantization.train.batches import Batches
 from adapters.vlm_quantization.train.finite import NotFinite
+from adapters.vlm_quantization.train.picture_views import Versions
 from adapters.vlm_quantization.train.tuning import inputs, lora
 from adapters.vlm_quantization.train.tuning.groups import depths, parameter_groups, used_parameters
 from adapters.vlm_quantization.train.tuning.step import TunedStep
@@ -190,7 +192,7 @@ def gradients(models: Path, model: str, **changes: Any) -> dict[str, torch.Tenso
     known = pair.text.features(batches.texts.texts)
     heads = train._model(features, make_splits(collection, 0), batches, own, pair.text, known)
     towers = TrainableTowers(own, "cpu", texts=True)
-    pictures = inputs.PictureInputs(collection.open, towers.image)
+    pictures = inputs.PictureInputs(Versions(collection, own.views, flip=False), towers.image)
     ids = [item.id for item in collection.items]
     step = TunedStep(heads, towers, batches, pictures, None, ids, own)
     heads.train()
@@ -213,6 +215,29 @@ def test_parts_of_a_batch_and_checkpointing_give_the_gradient_of_the_whole(model
             assert torch.allclose(other[name], value, rtol=1e-3, atol=2e-5), name
 
 
+def test_towers_are_trained_on_views_of_the_pictures(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: set[tuple[int, int]] = set()
+    real = Versions.__call__
+
+    def watched(self: Versions, row: int, version: int) -> Any:
+        opened.add((row, version))
+        return real(self, row, version)
+
+    monkeypatch.setattr(Versions, "__call__", watched)
+    plain = gradients(models, "siglip")
+    assert {version for _, version in opened} == {0}
+    opened.clear()
+    changed = gradients(models, "siglip", views=1, view_share=1.0)
+    assert {version for _, version in opened} == {1, 2}
+    assert any(not torch.equal(changed[name], value) for name, value in plain.items())
+    collection = shapes.collection()
+    versions = Versions(collection, 1, flip=False)
+    assert versions(0, 0).tobytes() == collection.open(0).tobytes()
+    assert versions(0, 1).tobytes() == versions(0, 1).tobytes() != versions(0, 2).tobytes()
+    with pytest.raises(ValidationError, match="leave it out with tune"):
+        options(models, views=1, consistency=1.0)
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_other_precisions_train_on_the_cpu(precision: str, models: Path, tmp_path: Path) -> None:
     run, done = fit(
@@ -233,8 +258,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_items(
     real = inputs.PictureInputs.__call__
     calls: list[int] = []
 
-    def poisoned(self: Any, rows: list[int]) -> Any:
-        values = {name: value.copy() for name, value in real(self, rows).items()}
+    def poisoned(self: Any, rows: list[int], versions: list[int]) -> Any:
+        values = {name: value.copy() for name, value in real(self, rows, versions).items()}
         calls.append(len(rows))
         for place, row in enumerate(rows):
             if collection.items[row].id == broken and len(calls) > 1:
