@@ -98,12 +98,14 @@ class VlmQuantization(PictureTextFamily):
         return open_model(Path(path))
 
     def with_known_pictures(self, encoder: HashEncoder, collection: CaptionedImages, cache: Path) -> Encoder:
-        """Return an encoder that reuses the picture features of an earlier job, if there are any."""
-        from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
+        """Return an encoder that reuses the features of an earlier job, if there are any."""
+        from adapters.vlm_quantization.encoding.known_pictures import KnownPictures, with_known_texts
         from adapters.vlm_quantization.towers.features import kept_features
 
         known = kept_features(collection, encoder.tower, cache)
-        return encoder if known is None else KnownPictures(encoder, collection, known)
+        if known is None:
+            return encoder
+        return KnownPictures(encoder, collection, known, with_known_texts(encoder, collection, cache))
 
     def load_for_search(self, path: Path) -> HashEncoder | FittedEncoder:
         """Open a checkpoint, and load the network that queries by text need.
@@ -119,10 +121,12 @@ class VlmQuantization(PictureTextFamily):
         self, encoder: HashEncoder, collection: CaptionedImages, cache: Path, progress: OnProgress | None
     ) -> Subject:
         """Return a model for an evaluation; frozen picture features are computed once per collection."""
+        from adapters.vlm_quantization.encoding.known_pictures import with_known_texts
         from adapters.vlm_quantization.evaluate.subject import FromFeatures
         from adapters.vlm_quantization.towers.features import picture_features
 
-        return FromFeatures(encoder, picture_features(collection, encoder.tower, cache, progress))
+        features = picture_features(collection, encoder.tower, cache, progress)
+        return FromFeatures(encoder, features, with_known_texts(encoder, collection, cache))
 
     def origin(self, run: Run, encoder: HashEncoder) -> Origin:
         """Return where a checkpoint comes from, as it says itself."""

@@ -1,15 +1,18 @@
-"""An encoder with precomputed features of a collection's pictures."""
+"""An encoder with precomputed features of a collection's pictures and texts."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adapters.vlm_quantization.data.collection import CaptionedImages, picture_digest
+from adapters.vlm_quantization.towers.features import known_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from PIL.Image import Image
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.codes import Encoded
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.encoding.fitted import FittedEncoder
+    from adapters.vlm_quantization.towers.tower import TextTower
 
 
 class KnownPictures:
@@ -28,6 +32,8 @@ class KnownPictures:
     collection : CaptionedImages
     features : ndarray, float32, shape (n, d)
         Features of the collection's pictures, in its order.
+    encode_texts : callable, optional
+        Encodes texts in place of the encoder, see :func:`with_known_texts`.
     """
 
     def __init__(
@@ -35,11 +41,12 @@ class KnownPictures:
         encoder: HashEncoder | FittedEncoder,
         collection: CaptionedImages,
         features: NDArray[np.float32],
+        encode_texts: Callable[[Sequence[str]], Encoded] | None = None,
     ) -> None:
         self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
         self.bits = encoder.bits
         self.languages = encoder.languages
-        self.encode_texts: Callable[[Sequence[str]], Encoded] = encoder.encode_texts
+        self.encode_texts: Callable[[Sequence[str]], Encoded] = encode_texts or encoder.encode_texts
         self._encoder = encoder
         self._features = features
         self._rows = {item.digest: row for row, item in enumerate(collection.items)}
@@ -52,3 +59,26 @@ class KnownPictures:
         if new:
             features[new] = self._encoder.tower.features([images[place] for place in new])
         return self._encoder.encode_features(features)
+
+
+def with_known_texts(
+    encoder: HashEncoder, collection: CaptionedImages, folder: Path
+) -> Callable[[Sequence[str]], Encoded]:
+    """Return what encodes texts: those of a collection with the features that a training has cached.
+
+    Without them, and for other texts, it asks the encoder's own text network, which is not loaded before.
+
+    Parameters
+    ----------
+    encoder : HashEncoder
+    collection : CaptionedImages
+    folder : Path
+        The workspace's cache.
+    """
+
+    @cache
+    def tower() -> TextTower | None:
+        own = encoder.text_tower
+        return own and known_texts(collection, own, folder)
+
+    return lambda texts: encoder.encode_texts(texts, tower())

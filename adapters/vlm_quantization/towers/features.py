@@ -98,10 +98,7 @@ def text_features(
     -------
     ndarray, float32, shape (n, tower.dim)
     """
-    digest = hashlib.sha256(f"texts {tower.fingerprint}".encode())
-    for text in texts:
-        digest.update(b"\0" + text.encode("utf-8", "surrogatepass"))
-    path = cache / "features" / f"{digest.hexdigest()[:32]}.npy"
+    path = _texts_path(texts, tower, cache)
     kept = _kept(path, (len(texts), tower.dim))
     if kept is not None:
         return kept
@@ -152,6 +149,13 @@ def remembered_texts(
     return RememberedTexts(tower, texts, text_features(texts, tower, cache, progress))
 
 
+def known_texts(collection: CaptionedImages, tower: TextTower, cache: Path) -> RememberedTexts | None:
+    """Return a tower that remembers every text of a collection, or None if no training has cached them."""
+    texts = collection_texts(collection)
+    kept = _kept(_texts_path(texts, tower, cache), (len(texts), tower.dim))
+    return None if kept is None else RememberedTexts(tower, texts, kept)
+
+
 def collection_texts(collection: CaptionedImages) -> list[str]:
     """Return the distinct captions, keywords and words of a collection, sorted.
 
@@ -190,6 +194,13 @@ def _kept(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
         return None
     fits = kept.shape == shape and kept.dtype == np.float32
     return kept if fits and bool(np.isfinite(kept).all()) else None
+
+
+def _texts_path(texts: Sequence[str], tower: TextTower, cache: Path) -> Path:
+    digest = hashlib.sha256(f"texts {tower.fingerprint}".encode())
+    for text in texts:
+        digest.update(b"\0" + text.encode("utf-8", "surrogatepass"))
+    return cache / "features" / f"{digest.hexdigest()[:32]}.npy"
 
 
 def _path(collection: CaptionedImages, tower: ImageTower, cache: Path) -> Path:

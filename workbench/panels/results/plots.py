@@ -7,7 +7,7 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ def curve_figure(view: View) -> Figure:
 
 def curve_html(view: View) -> str:
     """Return a ``curve`` view as HTML: an SVG in an image, which styles adapt to a dark page."""
-    svg = figure_bytes(curve_figure(view), "svg").decode("utf-8")
+    svg = _svg(_key(view)).decode("utf-8")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     return svg_image(svg, view.title, 720)
 
@@ -121,14 +121,34 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
     for number, view in enumerate(result.views, 1):
         if view.kind != "curve":
             continue
-        drawn = curve_figure(view)
+        drawn = {"svg": _curve_svg(_KeyedView(view)), "png": figure_bytes(curve_figure(view), "png")}
         title = re.sub(r"[^a-z0-9]+", "-", view.title.lower()).strip("-")[:60].rstrip("-")
-        for kind in ("svg", "png"):
+        for kind, data in drawn.items():
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{number:02d}-{title or 'curve'}.{kind}"
-            write_whole(path, figure_bytes(drawn, kind))
+            write_whole(path, data)
             written.append(path)
     return written
+
+
+class _KeyedView:
+    """A view as the key of a cache: equal if everything that is drawn is."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.key = view.model_dump_json()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _KeyedView) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=32)
+def _curve_svg(keyed: _KeyedView) -> bytes:
+    """Draw a curve as SVG: a report shows it, and keeps it as a file, which is drawn once."""
+    return figure_bytes(curve_figure(keyed.view), "svg")
 
 
 def _checked(view: View) -> tuple[list[float], list[Mapping[str, Any]]]:

@@ -18,6 +18,7 @@ from workbench.host import processes
 from workbench.host.locks import is_locked
 from workbench.jobs import settling, submission, workers
 from workbench.jobs.worker import background
+from workbench.jobs.worker import worker as worker_module
 from workbench.jobs.worker.keeper import Keeper, keep
 from workbench.jobs.worker.worker import Worker
 from workbench.store import records
@@ -279,7 +280,8 @@ def broken_off(store: object, name: str, *, done: bool, monkeypatch: pytest.Monk
 def test_a_claim_that_is_refused_costs_no_process(
     workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker.step()
+    monkeypatch.setattr(worker_module, "SPARE_IDLE_SECONDS", 0.0)
+    until(lambda: worker.step() or worker._spare)
     spare = worker._spare
     assert spare is not None
     workspace.store.add_job(records.JobRecord(type="dance"))
