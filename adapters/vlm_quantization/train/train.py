@@ -21,6 +21,7 @@ from adapters.vlm_quantization.model import CrossModalHashModel
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, text_name, text_tower
 from adapters.vlm_quantization.train.batches import Batches, trained_languages
 from adapters.vlm_quantization.train.losses import batch_loss
+from adapters.vlm_quantization.train.optimiser import PlainAdamW
 from adapters.vlm_quantization.train.validation import DECIDING, Validation
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _steps(
     components, features = inputs
     text_components = None if features is None else model.text_components(torch.from_numpy(features))
     rate = options.learning_rate
-    optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
+    optimiser = PlainAdamW(model.parameters(), rate, weight_decay=options.weight_decay, fused=True)
     # the schedule divides by the warm-up steps minus one, so the warm-up takes at least two
     total = max(steps, 4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -67,7 +67,7 @@ def curve_figure(view: View) -> Figure:
 
 def curve_html(view: View) -> str:
     """Return a ``curve`` view as HTML: an SVG in an image, which styles adapt to a dark page."""
-    svg = _svg(_key(view)).decode("utf-8")
+    svg = _curve_svg(_KeyedView(view)).decode("utf-8")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     return svg_image(svg, view.title, 720)
 
