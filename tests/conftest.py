@@ -276,8 +276,8 @@ class DemoResults:
     progress: str
 
 
-#: The whole way on the real collection and the real picture network, with fewer steps: a minute and a half.
-SHORT_DEMO = ("train.steps=150", "train.validate_every=50", "train.refit_steps=250")
+#: The whole way on the real collection and the real picture network, with fewer steps: about a minute and a half.
+SHORT_DEMO = ("train.steps=90", "train.validate_every=30", "train.refit_steps=150")
 
 
 @pytest.fixture(scope="session")
