@@ -276,7 +276,7 @@ class DemoResults:
     progress: str
 
 
-#: The whole way on the real collection and the real picture network, with fewer steps: about a minute and a half.
+#: The whole way on the real collection and the real picture network, with fewer steps: a minute and a half.
 SHORT_DEMO = ("train.steps=90", "train.validate_every=30", "train.refit_steps=150")
 
 
