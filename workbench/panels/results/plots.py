@@ -7,7 +7,7 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,13 @@ _INK, _MUTED, _LINE = "#1c1d1f", "#6b6f76", "#e6e6e3"
 
 #: Maximum number of points of a line that has a marker at each.
 _MARKED = 32
+
+
+#: Number of drawings that are remembered, by their data.
+_REMEMBERED = 32
+
+
+_DRAWN: dict[str, bytes] = {}
 
 
 #: Fonts with Korean glyphs, in order of preference; the first installed one is the fallback font.
@@ -67,7 +74,7 @@ def curve_figure(view: View) -> Figure:
 
 def curve_html(view: View) -> str:
     """Return a ``curve`` view as HTML: an SVG in an image, which styles adapt to a dark page."""
-    svg = _curve_svg(_KeyedView(view)).decode("utf-8")
+    svg = _curve_svg(view).decode("utf-8")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     return svg_image(svg, view.title, 720)
 
@@ -121,7 +128,7 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
     for number, view in enumerate(result.views, 1):
         if view.kind != "curve":
             continue
-        drawn = {"svg": _curve_svg(_KeyedView(view)), "png": figure_bytes(curve_figure(view), "png")}
+        drawn = {"svg": _curve_svg(view), "png": figure_bytes(curve_figure(view), "png")}
         title = re.sub(r"[^a-z0-9]+", "-", view.title.lower()).strip("-")[:60].rstrip("-")
         for kind, data in drawn.items():
             folder.mkdir(parents=True, exist_ok=True)
@@ -131,24 +138,14 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
     return written
 
 
-class _KeyedView:
-    """A view as the key of a cache: equal if everything that is drawn is."""
-
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self.key = view.model_dump_json()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _KeyedView) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-@lru_cache(maxsize=32)
-def _curve_svg(keyed: _KeyedView) -> bytes:
-    """Draw a curve as SVG: a report shows it, and keeps it as a file, which is drawn once."""
-    return figure_bytes(curve_figure(keyed.view), "svg")
+def _curve_svg(view: View) -> bytes:
+    """Draw a curve as SVG. A report shows it and keeps it as a file, so the newest ones are remembered."""
+    key = repr(view.data)
+    if (svg := _DRAWN.get(key)) is None:
+        svg = _DRAWN[key] = figure_bytes(curve_figure(view), "svg")
+        while len(_DRAWN) > _REMEMBERED:
+            _DRAWN.pop(next(iter(_DRAWN)), None)
+    return svg
 
 
 def _checked(view: View) -> tuple[list[float], list[Mapping[str, Any]]]:
