@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -43,6 +44,7 @@ sys.dont_write_bytecode = False
 _QUICKER = str(Path(__file__).parent / "quicker")
 if _QUICKER not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_QUICKER, os.environ.get("PYTHONPATH")]))
+runpy.run_path(str(Path(_QUICKER, "sitecustomize.py")))  # and this process as well
 
 
 def python_path(*folders: Path) -> str:
@@ -275,7 +277,7 @@ class DemoResults:
 
 
 #: The whole way on the real collection and the real picture network, with fewer steps: a minute and a half.
-SHORT_DEMO = ("train.steps=150", "train.validate_every=50", "train.refit_steps=250")
+SHORT_DEMO = ("train.steps=90", "train.validate_every=30", "train.refit_steps=150")
 
 
 @pytest.fixture(scope="session")

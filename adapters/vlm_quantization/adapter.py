@@ -117,11 +117,13 @@ class VlmQuantization(PictureTextFamily):
         batch_size: int = 0,
     ) -> Subject:
         """Return a model for an evaluation; frozen picture features are computed once per collection."""
+        from adapters.vlm_quantization.encoding.known_pictures import with_known_texts
         from adapters.vlm_quantization.evaluate.subject import FromFeatures
         from adapters.vlm_quantization.towers.features import Encoding, picture_features
 
         how = Encoding(batch_size=batch_size, progress=progress, say=print)
-        return FromFeatures(encoder, picture_features(collection, encoder.tower, cache, how=how))
+        features = picture_features(collection, encoder.tower, cache, how=how)
+        return FromFeatures(encoder, features, with_known_texts(encoder, collection, cache))
 
     def origin(self, run: Run, encoder: HashEncoder) -> Origin:
         """Return where a checkpoint comes from, as it says itself."""

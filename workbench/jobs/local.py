@@ -29,6 +29,7 @@ from workbench.notebooks.output import NOTE_FILE, OUTPUT_FILE
 from workbench.results.result import Result
 from workbench.runs.kept_files import KeptFile
 from workbench.store import records
+from workbench.store.database import Changes
 from workbench.values import plain
 
 
@@ -115,7 +116,8 @@ class LocalJob(Job):
 
     @override
     def follow_logs(self, pause: float = 0.2) -> Iterator[str]:
-        return self._log().follow(lambda: self.refresh().done, pause)
+        changes = Changes(self._home.store)
+        return self._log().follow(lambda: (self.refresh() if changes.due() else self).done, pause)
 
     def _log(self) -> LogReader:
         return LogReader(self.folder / "log.txt")
@@ -134,8 +136,9 @@ class LocalJob(Job):
         seen: object = None
         looked = time.monotonic()
         pause = 0.02
+        changes = Changes(self._home.store)
         while True:
-            row = self.refresh()._row
+            row = self.refresh()._row if changes.due() else self._row
             now = (row.status, row.progress_done, row.progress_total, row.progress_message)
             if now != seen:
                 seen, pause = now, 0.02

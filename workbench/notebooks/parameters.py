@@ -21,15 +21,14 @@ import tokenize
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, create_model
-from pydantic import Field as ModelField
-
-from workbench.adapter.options import Options, fit
 from workbench.errors import BadInput, BadOptions
 from workbench.notebooks.language import check_language
 from workbench.text import listed, nearest, shown
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 #: First line of the cell that papermill injects.
 _INJECTED = "# Parameters\n"
@@ -107,6 +106,11 @@ def declared_parameters(path: Path) -> list[Parameter]:
 
 def parameters_model(path: Path) -> type[BaseModel]:
     """Return the schema of a notebook's parameters, for a form like that of an adapter's options."""
+    from pydantic import Field as ModelField  # the process of a job, which needs no schema, starts sooner
+    from pydantic import create_model
+
+    from workbench.adapter.options import Options
+
     fields: dict[str, Any] = {}
     for parameter in declared_parameters(path):
         kind = _TYPES.get(parameter.type.removesuffix(" | None"), Any)
@@ -134,6 +138,8 @@ def check_parameters(path: Path, given: Mapping[str, Any] | None) -> dict[str, A
     BadOptions
         A name is not declared, or a value has another type; the error lists all problems.
     """
+    from workbench.adapter.options import fit
+
     if given is not None and not isinstance(given, Mapping):
         raise BadOptions(f"parameters must be a dictionary, got {shown(given)}")
     given = dict(given or {})

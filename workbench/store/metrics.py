@@ -118,7 +118,7 @@ class MetricQueries(Database):
         if not steps:
             return {}
         with _damaged_points():
-            return series.at_steps(series.read(connection, [(run_id, name) for name in names]), steps)
+            return series.at_steps(connection, [(run_id, name) for name in names], steps)
 
 
 @contextmanager

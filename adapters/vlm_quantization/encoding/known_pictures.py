@@ -1,17 +1,19 @@
-"""An index's pictures whose features and thumbnails are in the feature cache: they are not decoded again."""
+"""An index's pictures and texts whose features are in the feature cache: they are not encoded again."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adapters.vlm_quantization.towers.feature_cache import key_of
-from adapters.vlm_quantization.towers.features import features_of_record
+from adapters.vlm_quantization.towers.features import features_of_record, known_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from PIL.Image import Image
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.encoding.fitted import FittedEncoder
     from adapters.vlm_quantization.towers.feature_cache import Shelf
+    from adapters.vlm_quantization.towers.tower import TextTower
 
 
 @dataclass(frozen=True)
@@ -79,13 +82,19 @@ class KnownPictures:
     Parameters
     ----------
     encoder : HashEncoder or FittedEncoder
+    encode_texts : callable, optional
+        Encodes texts in place of the encoder, see :func:`with_known_texts`.
     """
 
-    def __init__(self, encoder: HashEncoder | FittedEncoder) -> None:
+    def __init__(
+        self,
+        encoder: HashEncoder | FittedEncoder,
+        encode_texts: Callable[[Sequence[str]], Encoded] | None = None,
+    ) -> None:
         self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
         self.bits = encoder.bits
         self.languages = encoder.languages
-        self.encode_texts: Callable[[Sequence[str]], Encoded] = encoder.encode_texts
+        self.encode_texts: Callable[[Sequence[str]], Encoded] = encode_texts or encoder.encode_texts
         self._encoder = encoder
 
     def encode_images(self, images: Sequence[KnownPicture | Image]) -> Encoded:
@@ -94,3 +103,26 @@ class KnownPictures:
         made = iter(self._encoder.tower.features(new) if new else ())
         rows = [picture.features if isinstance(picture, KnownPicture) else next(made) for picture in images]
         return self._encoder.encode_features(np.stack(rows))
+
+
+def with_known_texts(
+    encoder: HashEncoder, collection: CaptionedImages, cache: Path
+) -> Callable[[Sequence[str]], Encoded]:
+    """Return what encodes texts: those of a collection with the features that a training has cached.
+
+    Without them, and for other texts, it asks the encoder's own text network, which is not loaded before.
+
+    Parameters
+    ----------
+    encoder : HashEncoder
+    collection : CaptionedImages
+    cache : Path
+        The workspace's cache.
+    """
+
+    @functools.cache
+    def tower() -> TextTower | None:
+        own = encoder.text_tower
+        return own and known_texts(collection, own, cache)
+
+    return lambda texts: encoder.encode_texts(texts, tower())

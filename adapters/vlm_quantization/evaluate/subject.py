@@ -11,7 +11,7 @@ from adapters.vlm_quantization.data.pictures import opened_ahead
 from workbench import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from PIL.Image import Image
@@ -86,11 +86,18 @@ class FromFeatures:
     encoder : HashEncoder
     features : ndarray, float32, shape (n, d)
         Frozen features of all pictures of the collection.
+    encode_texts : callable, optional
+        Encodes texts in place of the encoder, such as one that knows the features of the collection's.
     """
 
-    def __init__(self, encoder: HashEncoder, features: NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        encoder: HashEncoder,
+        features: NDArray[np.float32],
+        encode_texts: Callable[[Sequence[str]], Encoded] | None = None,
+    ) -> None:
         self.fingerprint = encoder.fingerprint
-        self.texts = encoder.encode_texts
+        self.texts: Callable[[Sequence[str]], Encoded] = encode_texts or encoder.encode_texts
         self.images = encoder.encode_images
         self.quick = encoder.name in QUICK_TOWERS
         self._encoder = encoder

@@ -13,7 +13,7 @@ from adapters.vlm_quantization.codes import CODE_BITS
 from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.encoding.fitted import COMPONENTS, FIT_SAMPLE, FittedEncoder, fit_codes
-from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
+from adapters.vlm_quantization.encoding.known_pictures import KnownPictures, with_known_texts
 from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.index.chosen import Chosen, choose_codes, covers
 from adapters.vlm_quantization.index.job import index_result
@@ -171,11 +171,13 @@ def write_index(
 
     A build that was killed resumes.
     """
-    chosen = items.chosen
+    chosen, texts = items.chosen, None
+    if not isinstance(model.encoder, FittedEncoder):
+        texts = with_known_texts(model.encoder, items.collection, job.workspace.cache)
     return build_index(
         job.workspace.indexes,
         items.known,
-        KnownPictures(model.encoder),
+        KnownPictures(model.encoder, texts),
         name=options.name,
         title=items.collection.name,
         adapter=family.name,

@@ -287,6 +287,14 @@ def remembered_texts(
     return RememberedTexts(tower, texts, text_features(texts, tower, cache, progress, how))
 
 
+def known_texts(collection: CaptionedImages, tower: TextTower, cache: Path) -> RememberedTexts | None:
+    """Return a tower that remembers every text of a collection, or None if no training has cached them."""
+    texts = collection_texts(collection)
+    out = np.empty((len(texts), tower.dim), np.float32)
+    missing = _read(_shelf(FeatureCache(cache), "texts", tower), [key_of(text) for text in texts], out)
+    return None if missing else RememberedTexts(tower, texts, out)
+
+
 def collection_texts(collection: CaptionedImages) -> list[str]:
     """Return the distinct captions, keywords and words of a collection, sorted.
 

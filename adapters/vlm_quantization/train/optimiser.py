@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adapters.vlm_quantization.train.plain_adamw import PlainAdamW
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -28,7 +30,7 @@ def optimiser_of(
     """
     groups = list(groups)
     rates = [float(group["lr"]) for group in groups]
-    optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
+    optimiser = PlainAdamW(groups, weight_decay=options.weight_decay, fused=True)
     if options.schedule == "warm_restarts":
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, restarting(options, steps))
         return optimiser, schedule

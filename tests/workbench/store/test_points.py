@@ -1,6 +1,7 @@
 """Points in rows and in chunks form the same curve."""
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -210,6 +211,22 @@ def test_metrics_at_a_step_are_those_logged_last_at_it(store: Store) -> None:
     add_points(store, [Point(run_id, "n", 2, 0.0, 9.0)])
     found = store.at_steps(run_id, [1, 2, 3, 4])
     assert repr(found) == repr({1: {"m": 0.25}, 2: {"m": 0.75, "n": 9.0}, 3: {"m": math.nan}, 4: {}})
+
+
+def test_metrics_at_a_step_are_the_last_of_packed_points_and_of_those_after(store: Store) -> None:
+    run_id = new_run(store)
+    many = [Point(run_id, "m", step, 0.0, float(step)) for step in range(series.SEAL + 5)]
+    add_points(store, many)
+    add_points(store, [Point(run_id, "m", 3, 0.0, 0.5), Point(run_id, "n", 4, 0.0, 9.0)])
+    found = store.at_steps(run_id, [3, 4, 5])
+    assert found == {3: {"m": 0.5}, 4: {"m": 4.0, "n": 9.0}, 5: {"m": 5.0}}
+
+
+def test_the_end_of_a_short_run_needs_no_numpy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = new_run(store)
+    add_points(store, [Point(run_id, "m", 1, 0.0, 0.5)])
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    assert store.at_steps(run_id, [1]) == {1: {"m": 0.5}}
 
 
 def test_points_that_come_after_the_end_are_in_the_outcome(store: Store) -> None:

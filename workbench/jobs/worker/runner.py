@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 DONE, FAILED, INTERRUPTED = 0, 1, 75
 
 #: What is imported where it is installed and takes long, and nothing that runs a notebook needs.
-_UNUSED = ("rfc3987_syntax", "isoduration", "pyarrow", "boto3", "gcsfs", "azure", "github")
+_UNUSED = (
+    "rfc3987_syntax",
+    "rfc3986_validator",
+    "isoduration",
+    "pyarrow",
+    "boto3",
+    "gcsfs",
+    "azure",
+    "github",
+)
 
 
 class _Runner:

@@ -38,10 +38,16 @@ from workbench.jobs.worker.runner import INTERRUPTED
 from workbench.notebooks.output import NOTE_FILE, OUTPUT_FILE
 from workbench.notebooks.saving import sign_if_ours
 from workbench.store import records
+from workbench.store.database import Changes
 from workbench.values import restored
 
 #: Seconds between checks of the queue and of the running jobs.
 LOOK_SECONDS = 0.05
+
+
+#: Seconds without a job, and of a running job, after which a worker starts the runner of the next one. With
+#: jobs in the queue it does so at once.
+SPARE_IDLE_SECONDS, SPARE_BUSY_SECONDS = 1.0, 5.0
 
 
 #: Seconds that a cancelled notebook has to stop at its cell before all its processes are killed.
@@ -138,7 +144,9 @@ class Worker:
         self._keeper = Keeper(workers.worker_command(home), self._silent_seconds)
         self._stopping = False
         self._beat = Seldom(BEAT_SECONDS)
-        self._renewed_at = self._busy_at = time.monotonic()
+        self._changes = Changes(home.store)
+        self._renewed_at = self._busy_at = self._claimed_at = time.monotonic()
+        self._lock_path = workers.worker_lock(home)
         self._lock = lock
         self._former = FormerWorkers(home, former_lock)
         self._former_running = 0
@@ -193,16 +201,32 @@ class Worker:
             self._renew()
             self._check_version()
             self._watch.look()
+        changed = self._changes.due()
         if self._running:
             self._busy_at = time.monotonic()
-            self._heed_cancels()
+            self._kill_overdue()
+            if changed:
+                self._heed_cancels()
             for running in self._running.values():
                 self._hear(running)
                 self._write_progress(running)
-        while self._may_claim() and self._claim():
-            self._busy_at = time.monotonic()
-        if self._spare is None and self._newer is None and not self._stopping:
-            self._spare = Runner()  # it imports while the current job waits for its kernel
+        if changed:
+            while self._may_claim() and self._claim():
+                self._busy_at = self._claimed_at = time.monotonic()
+        if self._spare is None and self._newer is None and not self._stopping and self._wants_spare(changed):
+            self._spare = Runner()
+
+    def _wants_spare(self, changed: bool) -> bool:
+        """Return whether to start the next runner, so that the next job need not wait for its imports.
+
+        Not while a worker that has run its only job exits, and not at the cost of a job that has just begun.
+        """
+        now = time.monotonic()
+        if not self._running:
+            return now - self._busy_at > SPARE_IDLE_SECONDS
+        if now - self._claimed_at > SPARE_BUSY_SECONDS:
+            return True
+        return changed and self.home.store.count_jobs("queued") > 0
 
     def _may_claim(self) -> bool:
         free = self.slots - len(self._running) - self._former_running
@@ -347,11 +371,16 @@ class Worker:
             progress_left=left,
         )
 
-    def _heed_cancels(self) -> None:
+    def _kill_overdue(self) -> None:
+        """End the runners of cancelled jobs that have not stopped in time."""
         now = time.monotonic()
-        for running in self._running.values():  # even if the database does not answer
+        for running in self._running.values():
             if running.kill_at is not None and now >= running.kill_at:
                 running.runner.end()
+
+    def _heed_cancels(self) -> None:
+        """Interrupt the jobs that are to be cancelled."""
+        now = time.monotonic()
         held = self.home.store.held_jobs(self.id)
         for running in self._running.values():
             state = held.get(running.id)
@@ -493,7 +522,7 @@ class Worker:
         self.stop()
 
     def _may_leave(self) -> bool:
-        if self._lock is not None and not is_same_file(self._lock, workers.worker_lock(self.home)):
+        if self._lock is not None and not is_same_file(self._lock, self._lock_path):
             return True  # the workspace was deleted, or moved away
         if self._newer is not None and not self._running and not self._ends:
             self._say(f"{self._newer.message}. This worker exits, and the queued jobs wait for a newer one.")
@@ -511,7 +540,7 @@ class Worker:
 
     def _take_lock(self) -> bool:
         if self._lock is None:
-            self._lock = take_lock(workers.worker_lock(self.home), seconds=0.5)
+            self._lock = take_lock(self._lock_path, seconds=0.5)
         if self._lock is None:
             return False
         with contextlib.suppress(OSError):  # a full disk: only the lock matters, not its content

@@ -29,6 +29,13 @@ _INK, _MUTED, _LINE = "#1c1d1f", "#6b6f76", "#e6e6e3"
 _MARKED = 32
 
 
+#: Number of drawings that are remembered, by their data.
+_REMEMBERED = 32
+
+
+_DRAWN: dict[str, bytes] = {}
+
+
 #: Fonts with Korean glyphs, in order of preference; the first installed one is the fallback font.
 _KOREAN_FACES = (
     "Noto Sans KR",
@@ -67,7 +74,7 @@ def curve_figure(view: View) -> Figure:
 
 def curve_html(view: View) -> str:
     """Return a ``curve`` view as HTML: an SVG in an image, which styles adapt to a dark page."""
-    svg = figure_bytes(curve_figure(view), "svg").decode("utf-8")
+    svg = _curve_svg(view).decode("utf-8")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     return svg_image(svg, view.title, 720)
 
@@ -121,14 +128,24 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
     for number, view in enumerate(result.views, 1):
         if view.kind != "curve":
             continue
-        drawn = curve_figure(view)
+        drawn = {"svg": _curve_svg(view), "png": figure_bytes(curve_figure(view), "png")}
         title = re.sub(r"[^a-z0-9]+", "-", view.title.lower()).strip("-")[:60].rstrip("-")
-        for kind in ("svg", "png"):
+        for kind, data in drawn.items():
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{number:02d}-{title or 'curve'}.{kind}"
-            write_whole(path, figure_bytes(drawn, kind))
+            write_whole(path, data)
             written.append(path)
     return written
+
+
+def _curve_svg(view: View) -> bytes:
+    """Draw a curve as SVG. A report shows it and keeps it as a file, so the newest ones are remembered."""
+    key = repr(view.data)
+    if (svg := _DRAWN.get(key)) is None:
+        svg = _DRAWN[key] = figure_bytes(curve_figure(view), "svg")
+        while len(_DRAWN) > _REMEMBERED:
+            _DRAWN.pop(next(iter(_DRAWN)), None)
+    return svg
 
 
 def _checked(view: View) -> tuple[list[float], list[Mapping[str, Any]]]:

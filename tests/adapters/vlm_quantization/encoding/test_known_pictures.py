@@ -1,4 +1,4 @@
-"""Pictures whose features and thumbnails are known are neither decoded nor encoded again."""
+"""Pictures and texts whose features are known are neither decoded nor encoded again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adapters.vlm_quantization.encoding.known_pictures import KnownCollection, KnownPicture, KnownPictures
+from adapters.vlm_quantization.data.collection import CaptionedImages, Item
+from adapters.vlm_quantization.encoding.known_pictures import (
+    KnownCollection,
+    KnownPicture,
+    KnownPictures,
+    with_known_texts,
+)
 from adapters.vlm_quantization.towers.feature_cache import FeatureCache, key_of
+from adapters.vlm_quantization.towers.features import remembered_texts
 from tests.adapters.vlm_quantization import shapes
 
 
@@ -62,3 +69,56 @@ def test_a_picture_is_known_if_both_its_features_and_its_thumbnail_are(tmp_path:
     assert isinstance(known.open(1), Image.Image)
     assert isinstance(known.open(2), Image.Image)  # its features have another width
     assert (known.items, known.name) == (collection.items, collection.name)
+
+
+class Letters:
+    """A text network: its feature of a text is the text's length; it remembers what it was asked."""
+
+    name, dim, fingerprint, languages = "letters", 1, "letters", ("en",)
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def features(self, texts):
+        self.asked += texts
+        return np.array([[len(text)] for text in texts], np.float32)
+
+
+class Reader(Encoder):
+    """An encoder with a text network, which it opens when it is first needed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = 0
+
+    @property
+    def text_tower(self):
+        self.opened += 1
+        return LETTERS
+
+    def encode_texts(self, texts, tower=None):
+        return (tower or self.text_tower).features(texts)[:, 0].tolist()
+
+
+LETTERS = Letters()
+
+
+def item(name: str, caption: str) -> Item:
+    return Item(id=name, concept=name, captions={"en": (caption,)}, image=b"", digest=name)
+
+
+def test_texts_that_a_training_has_asked_for_do_not_reach_the_network(tmp_path: Path) -> None:
+    collection = CaptionedImages("two", [item("a", "a dog"), item("b", "Two Cats")])
+    LETTERS.asked.clear()
+    encode = with_known_texts(reader := Reader(), collection, tmp_path)
+    assert reader.opened == 0
+    assert encode(["a dog"]) == [5.0]
+    assert LETTERS.asked == ["a dog"]  # nothing is cached
+
+    remembered_texts(collection, LETTERS, tmp_path)
+    LETTERS.asked.clear()
+    encode = with_known_texts(reader, collection, tmp_path)
+    assert encode(["a dog", "Two Cats", "two cats", "cats"]) == [5.0, 8.0, 8.0, 4.0]
+    assert LETTERS.asked == []
+    assert encode(["a cow", "a dog"]) == [5.0, 5.0]
+    assert LETTERS.asked == ["a cow"]

@@ -17,6 +17,11 @@ from tests.adapters.vlm_quantization import oracle
 
 KS = (1, 2, 5, 50)
 
+# A case takes the oracle up to a tenth of a second: a few in each run of the tests, and many with --long.
+EXAMPLES = settings.default.max_examples
+THOROUGH = settings(deadline=None, max_examples=EXAMPLES // 5)
+QUICK = settings(deadline=None, max_examples=EXAMPLES // 7)
+
 # Bytes that differ in few bits, so that ties abound at every length.
 few_bytes = st.sampled_from([0, 2, 3, 254])
 
@@ -56,7 +61,7 @@ def random_labels(n, seed=0, share=0.2):
 # --- against the oracle -------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@THOROUGH
 @given(queries=codes(3), gallery=codes(6), query_ids=ids[3], gallery_ids=ids[6])
 def test_codes_agree_with_the_oracle_on_same_items(queries, gallery, query_ids, gallery_ids):
     records = evaluate_codes(queries, gallery, SameItem(query_ids, gallery_ids), ks=KS)
@@ -72,7 +77,7 @@ def test_codes_agree_with_the_oracle_on_same_items(queries, gallery, query_ids, 
             assert all(np.isnan(value) for triple in triples(records, bits).values() for value in triple)
 
 
-@settings(deadline=None, max_examples=60)
+@THOROUGH
 @given(queries=codes(3), gallery=codes(6), query_labels=labels(3), gallery_labels=labels(6))
 def test_codes_agree_with_the_oracle_on_shared_labels(queries, gallery, query_labels, gallery_labels):
     records = evaluate_codes(queries, gallery, SharedLabel(query_labels, gallery_labels), bits=(16,), ks=KS)
@@ -86,7 +91,7 @@ def test_codes_agree_with_the_oracle_on_shared_labels(queries, gallery, query_la
 grades = hnp.arrays(np.uint8, (3, 6), elements=st.sampled_from([0, 0, 1, 2, 3]))
 
 
-@settings(deadline=None, max_examples=60)
+@THOROUGH
 @given(
     queries=codes(3),
     gallery=codes(6),
@@ -108,7 +113,7 @@ def test_graded_codes_and_every_divisor_agree_with_the_oracle(queries, gallery, 
                 assert actual == pytest.approx(oracle.within_radius(distances, grades.tolist(), radius))
 
 
-@settings(deadline=None, max_examples=40)
+@QUICK
 @given(features=hnp.arrays(np.float32, (9, 4), elements=st.sampled_from([-1.0, 1.0])), grades=grades)
 def test_graded_scores_agree_with_the_oracle(features, grades):
     queries, gallery = features[:3], features[3:]
@@ -129,7 +134,7 @@ def test_grades_are_counts_of_shared_labels():
 signs = hnp.arrays(np.float32, (9, 4), elements=st.sampled_from([-1.0, 1.0]))
 
 
-@settings(deadline=None, max_examples=60)
+@THOROUGH
 @given(features=signs, query_ids=ids[3], gallery_ids=ids[6])
 def test_scores_agree_with_the_oracle(features, query_ids, gallery_ids):
     queries, gallery = features[:3], features[3:]
@@ -199,7 +204,7 @@ def same_records(one, other):
 
 
 @given(order=st.permutations(range(40)))
-@settings(deadline=None, max_examples=30)
+@QUICK
 def test_permuting_the_gallery_changes_nothing(order):
     queries, gallery = random_codes(9, 1), random_codes(40, 2, distinct=15)
     query_labels, gallery_labels = random_labels(9, 3), random_labels(40, 4)
@@ -222,7 +227,7 @@ def test_permuting_the_gallery_changes_no_cosine_ranking():
 
 
 @given(mask=hnp.arrays(np.uint8, (16,)))
-@settings(deadline=None, max_examples=30)
+@QUICK
 def test_flipping_the_same_bits_of_all_codes_changes_nothing(mask):
     queries, gallery = random_codes(9, 1), random_codes(40, 2)
     relevance = SharedLabel(random_labels(9, 3), random_labels(40, 4))
@@ -230,7 +235,7 @@ def test_flipping_the_same_bits_of_all_codes_changes_nothing(mask):
     assert evaluate_codes(queries ^ mask, gallery ^ mask, relevance) == plain
 
 
-@settings(deadline=None, max_examples=30)
+@QUICK
 @given(queries=codes(3), gallery=codes(8), noise=codes(8), bits=st.sampled_from(CODE_LENGTHS))
 def test_only_the_prefix_of_a_code_matters(queries, gallery, noise, bits):
     """The code of length B is its first B bits, regardless of the others; for every protocol."""
@@ -243,7 +248,7 @@ def test_only_the_prefix_of_a_code_matters(queries, gallery, noise, bits):
         assert evaluate_codes(*short, relevance, bits=(bits,), protocol=protocol) == whole
 
 
-@settings(deadline=None, max_examples=30)
+@QUICK
 @given(gallery=codes(8), order=st.permutations(range(8)), mask=hnp.arrays(np.uint8, (16,)))
 def test_ties_by_id_do_not_depend_on_the_order_of_rows(gallery, order, mask):
     queries, query_labels, gallery_labels = gallery[:2], random_labels(2, 3, 0.5), random_labels(8, 4, 0.5)
@@ -307,7 +312,7 @@ def test_lengths_keep_the_requested_order_and_can_be_any_multiple_of_8(task):
     assert records[10:] == alone
 
 
-@settings(deadline=None, max_examples=40)
+@QUICK
 @given(gallery=codes(7), grades=hnp.arrays(np.uint8, (3, 7), elements=st.sampled_from([0, 1, 2])))
 def test_a_query_from_the_gallery_is_left_out_of_its_ranking(gallery, grades):
     """Image → image: each ranking is that of the gallery without the query."""

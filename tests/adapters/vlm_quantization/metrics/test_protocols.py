@@ -43,7 +43,7 @@ def values(task, protocol, bits, **options):
     return {record.name: record.value for record in records}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=settings.default.max_examples // 5)  # many with --long
 @given(task=tasks, bits=st.sampled_from([8, 16, 128]))
 def test_every_protocol_computes_the_published_metric(task, bits):
     rows = ranked(*task, bits)

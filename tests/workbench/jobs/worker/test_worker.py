@@ -18,6 +18,7 @@ from workbench.host import processes
 from workbench.host.locks import is_locked
 from workbench.jobs import settling, submission, workers
 from workbench.jobs.worker import background
+from workbench.jobs.worker import worker as worker_module
 from workbench.jobs.worker.keeper import Keeper, keep
 from workbench.jobs.worker.worker import Worker
 from workbench.store import records
@@ -276,10 +277,31 @@ def broken_off(store: object, name: str, *, done: bool, monkeypatch: pytest.Monk
     monkeypatch.setattr(store, name, call)
 
 
-def test_a_claim_that_is_refused_costs_no_process(
+def test_the_next_runner_starts_when_there_is_time_or_work_for_it(
     workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker.step()
+    assert worker._spare is None  # it may be about to get its first job, or to exit
+    worker._busy_at -= worker_module.SPARE_IDLE_SECONDS
+    assert worker._wants_spare(changed=False)
+
+    workspace.store.add_job(records.JobRecord(type="dance"))
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_running", {1: "a job that has just begun"})
+        worker._claimed_at = time.monotonic()
+        assert worker._wants_spare(changed=True)
+        assert not worker._wants_spare(changed=False)
+        patch.setattr(worker.home.store, "count_jobs", lambda status: 0)
+        assert not worker._wants_spare(changed=True)
+        worker._claimed_at -= worker_module.SPARE_BUSY_SECONDS
+        assert worker._wants_spare(changed=False)
+
+
+def test_a_claim_that_is_refused_costs_no_process(
+    workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "SPARE_IDLE_SECONDS", 0.0)
+    until(lambda: worker.step() or worker._spare)
     spare = worker._spare
     assert spare is not None
     workspace.store.add_job(records.JobRecord(type="dance"))

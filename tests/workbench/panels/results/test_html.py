@@ -15,6 +15,7 @@ from PIL import Image
 
 import workbench as wb
 from workbench.panels import save_figures
+from workbench.panels.results import plots
 from workbench.panels.results.html import figure
 from workbench.panels.results.show import render_html
 
@@ -268,6 +269,23 @@ def test_curves_are_saved_as_files_with_text_as_text(tmp_path: Path) -> None:
 def test_a_result_without_curves_leaves_no_folder(tmp_path: Path) -> None:
     assert save_figures(wb.Result(summary="none"), tmp_path / "plots") == []
     assert not (tmp_path / "plots").exists()
+
+
+def test_a_curve_that_a_report_shows_and_keeps_is_drawn_once_as_svg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[str] = []
+    draw = plots.figure_bytes
+    monkeypatch.setattr(plots, "figure_bytes", lambda figure, kind: kinds.append(kind) or draw(figure, kind))
+    view = wb.View(
+        kind="curve", title="once", data={"x": [1, 2], "series": [{"name": "a", "y": [0.25, 4.5]}]}
+    )
+    shown = plots.curve_html(view)
+    assert [path.suffix for path in save_figures(wb.Result(views=[view]), tmp_path)] == [".svg", ".png"]
+    assert sorted(kinds) == ["png", "svg"]
+    other = view.model_copy(update={"data": {"x": [1, 2], "series": [{"name": "a", "y": [0.25, 4.75]}]}})
+    assert plots.curve_html(other) != shown
+    assert sorted(kinds) == ["png", "svg", "svg"]
 
 
 def test_a_line_of_many_points_has_no_markers() -> None:
