@@ -97,7 +97,7 @@ def read_by_others(broken: Stack, job: wb.Job) -> dict[str, object]:
             seen.update(status=found.status, error=found.error)
         return seen["status"] in FINAL
 
-    until(over, 20, "the end is seen")
+    until(over, "the end is seen")
     said = {}
     for words in ("runs", "jobs list", f"jobs show {job.id}", f"jobs logs {job.id}"):
         with (
@@ -120,9 +120,9 @@ def scenario(folder: Path) -> dict[str, object]:
         logs = broken.submit(steps=int(LONG_SECONDS / 0.05), pause=0.05)
         talks = broken.submit_notebook("talks", TALK.format(seconds=LONG_SECONDS))
         ends = broken.submit_notebook("ends", TALK.format(seconds=2.0))  # while the disk is full
-        until(lambda: "line 1 " in talks.logs(), 60, "a notebook prints")
-        until(lambda: "line 1 " in ends.logs(), 60, "another notebook prints")
-        until(lambda: logs.refresh().progress.done > 1, 60, "a job goes on")
+        until(lambda: "line 1 " in talks.logs(), "a notebook prints")
+        until(lambda: "line 1 " in ends.logs(), "another notebook prints")
+        until(lambda: logs.refresh().progress.done > 1, "a job goes on")
         worker = broken.workers[0]
         reader = Reader(broken.home.jobs_dir)
         reader.start()

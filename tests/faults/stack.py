@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -20,6 +21,7 @@ import pytest
 from sqlalchemy import select
 
 import workbench as wb
+from tests import waiting
 from tests.faults.report import Report
 from workbench.errors import StoreError
 from workbench.home import DATABASE_URL, HOME
@@ -37,6 +39,9 @@ END_SECONDS = 60.0
 KINDS = ("runner", "kernel", "worker", "all three", "everything")
 
 FINAL = records.FINAL_STATUSES
+
+#: Errors of the database are part of the faults.
+until = partial(waiting.until, despite=StoreError)
 
 
 def install(folder: Path) -> None:
@@ -109,7 +114,7 @@ class Stack:
             )
         self.workers.append(worker)
         # From then on, submitting starts no worker in the background.
-        until(lambda: is_locked(worker_lock(self.home)), 60, f"a worker begins {self.home.path}")
+        until(lambda: is_locked(worker_lock(self.home)), f"a worker begins {self.home.path}")
         return worker
 
     def keep_workers(self, count: int) -> None:
@@ -315,19 +320,6 @@ def stack(
                 for line in broken.survivors():
                     with suppress(ProcessLookupError, ValueError):
                         os.kill(int(line.split()[0]), signal.SIGKILL)
-
-
-def until(happened: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for something to happen."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if happened():
-                return
-        except StoreError:  # part of the faults
-            pass
-        assert time.monotonic() < deadline, f"in {seconds:g} s it did not happen: {what}"
-        time.sleep(0.02)
 
 
 def kill_at_random(

@@ -231,7 +231,7 @@ def test_a_cell_whose_writes_the_system_refuses_says_so(tmp_path: Path) -> None:
             "import time\nopen('there', 'w').close()\nwhile True:\n    open('mine', 'wb', 0).write(b'x')\n"
             "    time.sleep(0.01)",
         )
-        until((tmp_path / "notes" / "there").exists, 60, "the cell runs")
+        until((tmp_path / "notes" / "there").exists, "the cell runs")
         with no_writes(worker.pid) as count:
             assert count >= 4  # worker, keeper, runner, kernel
             time.sleep(0.5)

@@ -210,7 +210,7 @@ def test_a_worker_is_started_by_its_old_name(workspace: wb.Workspace, toy: wb.Ba
     job = submission.submit(workspace, "eval", "toy", {"k": 3}, start_worker=False)
     command = [sys.executable, "-m", "workbench.background", "--workspace", str(workspace.path)]
     with subprocess.Popen(command, env={**os.environ, "WORKBENCH_WORKER_IDLE": "0.5"}) as worker:
-        until(lambda: job.refresh().done, 120)
+        until(lambda: job.refresh().done)
         assert job.result.metrics == {"R@3": 0.3}
         assert worker.wait(60) == 0
 

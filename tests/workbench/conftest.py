@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ import pytest
 
 import workbench as wb
 from tests.conftest import with_database
+from tests.waiting import GUARD, until
 from workbench.host import processes
 from workbench.search.client import LOCK_NAME, state_folder
 from workbench.store import records
@@ -92,14 +93,6 @@ def make_index(home: Path, name: str, **manifest: object) -> None:
     (folder / "manifest.json").write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-
-
 def in_a_loop(steps: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in a thread of its own: a browser of other tests keeps a loop running in this one."""
     with ThreadPoolExecutor(1) as pool:
@@ -152,7 +145,7 @@ class Live:
     def ask(self, verb: str, path: str, **more: Any) -> httpx.Response:
         """Ask with the token, unless other headers are given."""
         more.setdefault("headers", self.headers)
-        return httpx.request(verb, f"{self.api}/{path}", timeout=60, **more)
+        return httpx.request(verb, f"{self.api}/{path}", timeout=GUARD, **more)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         return self.ask("GET", path, **more)
@@ -200,15 +193,15 @@ def live_server(
     def up() -> bool:
         assert process.poll() is None, served.log.read_text()[-3000:]
         with suppress(httpx.TransportError):
-            return httpx.get(f"{served.url}api", timeout=5).status_code == 200
+            return httpx.get(f"{served.url}api", timeout=GUARD).status_code == 200
         return False
 
     try:
-        until(up, 60)
+        until(up, "the server answers")
         yield served
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(GUARD)
         shutil.rmtree(short, ignore_errors=True)
         end_search_service(home)
         with suppress(OSError, ValueError, StopIteration):

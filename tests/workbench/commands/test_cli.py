@@ -2,7 +2,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
+from tests.waiting import GUARD, until
 from tests.workbench.commands.test_commands import misfits
 from tests.workbench.conftest import make_index
 from workbench import cli
@@ -87,12 +87,10 @@ def test_a_cancelled_job_exits_75(home: wb.Workspace) -> None:
         home, "jobs", "submit", "eval", "--adapter", "toy", "-o", "seconds=60", "--wait", "--json"
     )
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
-        deadline = time.monotonic() + 30
-        while not (running := home.jobs(status="running")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert cli.run(["jobs", "cancel", str(running[0].id), "--workspace", str(home.path)]) == 0
-        out, _ = waiting.communicate(timeout=30)
+        until(lambda: home.jobs(status="running"))
+        (running,) = home.jobs(status="running")
+        assert cli.run(["jobs", "cancel", str(running.id), "--workspace", str(home.path)]) == 0
+        out, _ = waiting.communicate(timeout=GUARD)
     assert waiting.returncode == 75
     assert json.loads(out)["status"] == "cancelled"
 

@@ -130,10 +130,10 @@ def test_the_page_of_a_killed_server_is_back_and_a_signal_ends_all(tmp_path: Pat
             assert process.poll() is None
             return (tmp_path / "said").read_text()
 
-        until(lambda: "Ctrl-C" in said(), 90)
+        until(lambda: "Ctrl-C" in said())
         (server,) = psutil.Process(process.pid).children()
         os.kill(server.pid, signal.SIGKILL)
-        until(lambda: " again\n" in said(), 90)
+        until(lambda: " again\n" in said())
         url = re.findall(r"page is at (\S+) again", said())[0]
         assert f"page is at {url}\n" in said()
         with urllib.request.urlopen(url + page.HEALTH_PATH, timeout=30) as answer:  # noqa: S310  # our own server

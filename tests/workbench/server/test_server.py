@@ -694,7 +694,7 @@ def test_a_job_from_its_submission_to_its_result(live: Live, owner: wb.Workspace
     assert submitted.status_code == 201
     job = submitted.json()
     assert (job["status"], job["options"]["steps"], job["result"]) == ("queued", 4, None)
-    until(lambda: live.get(f"jobs/{job['id']}/progress").json()["status"] == "succeeded", 60)
+    until(lambda: live.get(f"jobs/{job['id']}/progress").json()["status"] == "succeeded")
     done = live.get(f"jobs/{job['id']}").json()
     assert done["result"]["summary"] == "counted to 4"
     assert live.get(f"jobs/{job['id']}/progress").json()["progress"]["fraction"] == 1.0

@@ -13,6 +13,8 @@ import pytest
 
 from adapters.vlm_quantization.data import decoder, decoding
 from tests.adapters.vlm_quantization.data.hostile import encoded, noise
+from tests.waiting import until
+from workbench.host import processes
 
 LIMIT = 25_000_000
 PICTURE = encoded(noise(40, 30))
@@ -148,10 +150,7 @@ def test_a_decoding_process_loads_little_and_ends_with_its_parent():
     )
     child, *loaded = done.stdout.split()
     assert loaded == ["False", "False"]
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(int(child)) and psutil.Process(int(child)).status() != "zombie":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not processes.started(int(child)))
 
 
 def test_a_forked_process_starts_its_own():

@@ -14,6 +14,7 @@ from nbformat.sign import NotebookNotary
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
+from tests.waiting import GUARD, until
 from workbench.host import processes
 from workbench.host.locks import is_locked
 from workbench.jobs import settling, submission, workers
@@ -21,13 +22,6 @@ from workbench.jobs.worker import background
 from workbench.jobs.worker.keeper import Keeper, keep
 from workbench.jobs.worker.worker import Worker
 from workbench.store import records
-
-
-def until(happened: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +59,7 @@ def test_a_running_job_is_cancelled_and_nothing_of_it_is_left(home: wb.Workspace
     token = row(home, job).token
     assert len(processes.family(None, token)) >= 2  # the runner and the kernel
     assert job.cancel().status in ("cancelling", "cancelled")
-    assert job.cancel().wait(10, check=False).status == "cancelled"
+    assert job.cancel().wait(GUARD, check=False).status == "cancelled"
     assert processes.family(None, token) == []
     assert job.error is None
     assert job.notebook is not None
@@ -77,7 +71,7 @@ def test_a_runner_that_is_killed_fails_its_job_with_the_signal(home: wb.Workspac
     now = row(home, job)
     assert now.pid is not None
     os.kill(now.pid, signal.SIGKILL)
-    assert job.wait(20, check=False).status == "failed"
+    assert job.wait(GUARD, check=False).status == "failed"
     assert job.error is not None
     assert "signal 9" in job.error["message"]
     assert processes.family(None, now.token) == []
@@ -90,7 +84,7 @@ def test_a_job_whose_worker_is_killed_is_settled_by_the_next_worker(home: wb.Wor
     now = row(home, job)
     assert now.worker_pid is not None
     os.kill(now.worker_pid, signal.SIGKILL)
-    assert job.wait(20, check=False).status == "failed"
+    assert job.wait(GUARD, check=False).status == "failed"
     assert job.error is not None
     assert "worker that ran it vanished" in job.error["message"]
     assert processes.family(None, now.token) == []
@@ -115,7 +109,7 @@ def test_what_was_printed_until_the_worker_was_killed_is_kept_apart(
     now = row(home, job)
     assert now.worker_pid is not None
     os.kill(now.worker_pid, signal.SIGKILL)
-    assert job.wait(30).attempt == 2
+    assert job.wait(GUARD).attempt == 2
     first, second = (
         (job.folder / name).read_text().splitlines() for name in ("output.attempt-1.txt", "output.txt")
     )
@@ -443,9 +437,9 @@ def test_a_keeper_ends_what_runs_when_it_hears_of_no_renewal() -> None:
             os.write(writing, b"~")
             os.write(writing, b"\n")
         assert sleeping.poll() is None
-        assert sleeping.wait(10) == -signal.SIGKILL
+        assert sleeping.wait(GUARD) == -signal.SIGKILL
         os.write(writing, b".\n")
-        listening.join(10)
+        listening.join(GUARD)
     assert restarted == []
     os.close(reading)
     os.close(writing)
@@ -460,7 +454,7 @@ def test_a_keeper_that_is_stopped_holds_nobody_up() -> None:
     keeper.begin("a1")
     for _ in range(40_000):  # more than its pipe takes
         keeper.renewed()
-    assert first.wait(10) == -signal.SIGKILL
+    assert first.wait(GUARD) == -signal.SIGKILL
     keeper.check()
     assert keeper._process is not None
     keeper._process.send_signal(signal.SIGSTOP)
