@@ -32,8 +32,8 @@ from workbench.jobs.workers import worker_lock
 from workbench.store import records
 from workbench.store.tables import RESULTS
 
-#: All must be over this long after the last fault, in seconds.
-END_SECONDS = 60.0
+#: After this long without an end of all jobs, something hangs, in seconds.
+END_SECONDS = 300.0
 
 #: What a random kill takes: one process of the job, three of them, or its worker's keeper too.
 KINDS = ("runner", "kernel", "worker", "all three", "everything")
@@ -259,7 +259,7 @@ class Stack:
 
     def stop_workers(self) -> None:
         """Ask every worker of this workspace to leave, and wait until they have."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + waiting.GUARD
         while left := self._worker_pids():
             for worker in self.workers:
                 worker.poll()  # or it stays as a zombie
@@ -269,7 +269,7 @@ class Stack:
                     os.kill(pid, signal.SIGTERM)
             time.sleep(0.2)
         for worker in self.workers:
-            worker.wait(10)
+            worker.wait(waiting.GUARD)
 
     def worker_log(self) -> str:
         """Return what the workers printed, for a failure's message."""
@@ -331,7 +331,7 @@ def kill_at_random(
     ``workers`` are kept going in the foreground; without, there is the one that starts by itself.
     """
     goal = len(broken.kills) + count
-    deadline = time.monotonic() + 20 * count
+    deadline = time.monotonic() + 60 * count
     while len(broken.kills) < goal:
         assert time.monotonic() < deadline, f"only {len(broken.kills)} kills\n{broken.worker_log()}"
         broken.keep_workers(workers)

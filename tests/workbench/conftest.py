@@ -27,7 +27,7 @@ import workbench as wb
 from tests.conftest import with_database
 from tests.waiting import GUARD, until
 from workbench.host import processes
-from workbench.search.client import LOCK_NAME, state_folder
+from workbench.search.client import LOCK_NAME, SearchClient, state_folder
 from workbench.store import records
 from workbench.store.store import Store
 
@@ -208,8 +208,11 @@ def live_server(
             os.kill(int(next(home.glob(".worker-*.lock")).read_text()), signal.SIGTERM)
 
 
-#: Short enough for a test that waits for a hanging adapter, and patient with those that break often.
-SERVED_LIMITS = {"answer_seconds": 3, "open_seconds": 20, "check_seconds": 4, "failures": 1000}
+#: Longer than any busy machine needs, and patient with those that break often.
+SERVED_LIMITS = {"answer_seconds": GUARD, "open_seconds": GUARD, "check_seconds": GUARD, "failures": 1000}
+
+#: Short enough for a test that waits for a hanging adapter.
+HASTY_LIMITS = {**SERVED_LIMITS, "answer_seconds": 3, "check_seconds": 4}
 
 
 @pytest.fixture(scope="session")
@@ -227,10 +230,27 @@ def live(toy_package: Path, broken_package: Path, tmp_path_factory: pytest.TempP
             run.log_checkpoint("one.bin", owner.cache / "x")
         job_row(owner, "cancelled", options={"k": 1}, finished_at=time.time())
     # In the server's environment only: this process goes on to tests without broken adapters.
-    paths = [str(toy_package), str(broken_package), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "WORKBENCH_SEARCH_LIMITS": json.dumps(SERVED_LIMITS),
-    }
+    environment = served_environment(SERVED_LIMITS, toy_package, broken_package)
     with live_server(home, folder / "state", environment=environment) as served:
         yield served
+
+
+def served_environment(limits: Mapping[str, float], *packages: Path) -> dict[str, str]:
+    """Return the variables with which a search service has these limits and finds these packages."""
+    paths = [*map(str, packages), os.environ.get("PYTHONPATH", "")]
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "WORKBENCH_SEARCH_LIMITS": json.dumps(limits),
+    }
+
+
+@pytest.fixture
+def hasty(live: Live, toy_package: Path, broken_package: Path) -> Iterator[None]:
+    """The live server asks a search service with short limits, as long as one test runs."""
+    end_search_service(live.home)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in served_environment(HASTY_LIMITS, toy_package, broken_package).items():
+            patch.setenv(name, value)
+        SearchClient(live.home).start()
+    yield
+    end_search_service(live.home)

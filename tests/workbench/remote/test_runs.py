@@ -155,7 +155,7 @@ def test_a_server_that_is_started_anew_while_a_run_is_logged_loses_nothing(
     ended = threading.Thread(target=lambda: (run.log_checkpoint("a.bin", tmp_path / "file"), run.finish()))
     ended.start()  # which waits for the server
     with live_server(home, tmp_path / "two", address=(port_of(first), first.token)):
-        ended.join(60)
+        ended.join(120)
         assert not ended.is_alive()
         assert run.status == "succeeded"
         with run.checkpoint("a.bin").open() as file:
@@ -199,7 +199,7 @@ def ready():
     print("ready", run.id, flush=True)
 def wait():
     ready()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         time.sleep(0.01)
 """
@@ -225,7 +225,7 @@ def program(live: Live, body: str, name: str = "") -> Iterator[tuple[subprocess.
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A server with a short heartbeat timeout."""
     folder = tmp_path_factory.mktemp("listening")
-    flags = ["--WorkbenchServer.silent_seconds=2"]
+    flags = ["--WorkbenchServer.silent_seconds=6"]
     with live_server(folder / "results", folder / "state", *flags) as served:
         yield served
 
@@ -267,7 +267,7 @@ def test_a_run_whose_process_vanished_is_lost_and_one_that_only_says_nothing_is_
         assert listening.get(f"runs/{quiet}").json()["status"] == "running"
     error = listening.get(f"runs/{lost}").json()["error"]
     assert error["type"] == "Lost"
-    assert "no heartbeat for 2 s" in error["message"]
+    assert "no heartbeat for 6 s" in error["message"]
     summary = listening.get(f"runs/{lost}/summary").json()["summary"]
     assert set(summary) <= {"m", "n"}
 
@@ -403,7 +403,7 @@ def test_an_upload_that_is_cut_off_half_way_leaves_nothing(
         f"Content-Length: {len(data)}",
     ]
     for _ in range(10):  # more than the maximum of concurrent uploads
-        with socket.create_connection(("127.0.0.1", port_of(live)), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", port_of(live)), timeout=60) as connection:
             connection.sendall("\r\n".join([*head, "", ""]).encode() + data[: 3 * 2**20])
             until(lambda: leftovers(live) and leftovers(live)[0].stat().st_size >= 2 * 2**20)
         until(lambda: not leftovers(live))
@@ -467,7 +467,7 @@ def test_a_file_is_not_kept_where_a_link_leads(live: Live, home: wb.Workspace, r
 
 
 def test_files_and_notebooks_have_limits(tmp_path: Path) -> None:
-    flags = ["--WorkbenchServer.most_file_bytes=1000", "--WorkbenchServer.stalled_seconds=1"]
+    flags = ["--WorkbenchServer.most_file_bytes=1000", "--WorkbenchServer.stalled_seconds=3"]
     with live_server(tmp_path / "results", tmp_path / "state", *flags) as live:
         with wb.connect(live.url, live.token) as ws, ws.start_run("e") as run:
             (tmp_path / "small").write_bytes(b"x" * 1000)
@@ -487,7 +487,7 @@ def test_files_and_notebooks_have_limits(tmp_path: Path) -> None:
                 assert answer.status_code in (400, 413)
             assert [one.name for one in run.checkpoints()] == ["small.bin"]
             assert run.artifacts() == []
-            with socket.create_connection(("127.0.0.1", port_of(live)), timeout=30) as connection:
+            with socket.create_connection(("127.0.0.1", port_of(live)), timeout=60) as connection:
                 head = (
                     f"PUT {path.removeprefix(live.url[:-1])} HTTP/1.1\r\nHost: 127.0.0.1:{port_of(live)}\r\n"
                 )

@@ -70,7 +70,7 @@ def raw(live: Live, verb: str, path: str, headers: dict[str, str], body: bytes =
     lines = [f"{verb} {host.path}workbench/api/{path} HTTP/1.1", f"Host: {host.host}:{host.port}"]
     lines += [f"{name}: {value}" for name, value in {**headers, "Connection": "close"}.items()]
     lines += [f"Content-Length: {len(body)}"]
-    with socket.create_connection((host.host, host.port), timeout=30) as connection:
+    with socket.create_connection((host.host, host.port), timeout=60) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         answer = b""
         while part := connection.recv(65536):
@@ -470,7 +470,7 @@ def head_only(live: Live, verb: str, path: str, headers: dict[str, str]) -> tupl
     host = httpx.URL(live.url)
     lines = [f"{verb} {host.path}workbench/api/{path} HTTP/1.1", f"Host: {host.host}:{host.port}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    with socket.create_connection((host.host, host.port), timeout=10) as connection:
+    with socket.create_connection((host.host, host.port), timeout=60) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         answer = b""
         while part := connection.recv(65536):  # until the server closes
@@ -885,7 +885,11 @@ def test_adapters_are_listed_broken_ones_with_their_problem(live: Live) -> None:
 
 
 @pytest.mark.parametrize("how", ["raise", "crash", "exit", "quit", "hang", "flood bytes"])
-def test_an_index_that_breaks_is_503_and_the_server_goes_on(live: Live, how: str) -> None:
+def test_an_index_that_breaks_is_503_and_the_server_goes_on(
+    live: Live, request: pytest.FixtureRequest, how: str
+) -> None:
+    if how == "hang":
+        request.getfixturevalue("hasty")
     with ThreadPoolExecutor(1) as pool:
         broken = pool.submit(live.post, "search/text", {"index": "broken", "query": how})
         while not broken.done():  # meanwhile other requests are served
@@ -901,7 +905,11 @@ def test_an_index_that_breaks_is_503_and_the_server_goes_on(live: Live, how: str
 
 
 @pytest.mark.parametrize("how", ["raise", "crash", "hang"])
-def test_an_adapter_that_breaks_while_options_are_checked(live: Live, owner: wb.Workspace, how: str) -> None:
+def test_an_adapter_that_breaks_while_options_are_checked(
+    live: Live, owner: wb.Workspace, request: pytest.FixtureRequest, how: str
+) -> None:
+    if how == "hang":
+        request.getfixturevalue("hasty")
     before = len(owner.jobs(limit=None))
     answer = live.post("jobs/eval", {"adapter": "broken", "options": {"check": how}})
     assert answer.status_code == 503, answer.text
@@ -936,9 +944,11 @@ def test_too_many_concurrent_requests_are_503(
     flags = ["--WorkbenchServer.most_waiting=2"]
     with live_server(tmp_path / "results", tmp_path / "state", *flags) as live, ThreadPoolExecutor(8) as pool:
         live.get("indexes/broken")
-        slow = {"index": "broken", "query": "sleep 2"}
-        statuses = [one.status_code for one in pool.map(lambda _: live.post("search/text", slow), range(6))]
-        assert sorted(statuses) == [200, 200, 503, 503, 503, 503]
+        slow = {"index": "broken", "query": f"hold {tmp_path / 'released'}"}
+        asked = [pool.submit(live.post, "search/text", slow) for _ in range(6)]
+        until(lambda: sum(one.done() for one in asked) == 4)
+        (tmp_path / "released").touch()
+        assert sorted(one.result().status_code for one in asked) == [200, 200, 503, 503, 503, 503]
         assert live.get("jobs").status_code == 200
 
 

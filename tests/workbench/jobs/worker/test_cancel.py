@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 import workbench as wb
@@ -14,10 +15,14 @@ from tests.waiting import GUARD, until
 from workbench.host import processes
 from workbench.store import records
 
-#: Seconds after which a test is taken to hang.
-
 # A loop in C that keeps Python's lock and never looks for signals: no handler runs, no thread either.
-STUCK = "import itertools, time; print('begun', flush=True)\ntime.sleep(0.3)\nsum(itertools.repeat(0))"
+STUCK = """
+import itertools, time
+print("begun", flush=True)
+time.sleep(0.3)
+open("there", "w").close()
+sum(itertools.repeat(0))
+"""
 
 FAMILY = """
 import multiprocessing, os, subprocess, sys, time
@@ -87,6 +92,13 @@ def row(home: wb.Workspace, job: wb.Job) -> records.JobRecord:
     return found
 
 
+def is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
+
+
 def gone(home: wb.Workspace, job: wb.Job, folder: Path) -> None:
     """Check that the job is cancelled and that none of its processes survives."""
     assert job.wait(GUARD, check=False).status == "cancelled"
@@ -103,6 +115,10 @@ def test_nothing_of_a_cancelled_job_is_left(home: wb.Workspace, tmp_path: Path, 
     job = submit(home, tmp_path, CELLS[name])
     until(lambda: "begun" in job.logs())
     assert len(processes.carriers(row(home, job).token)) >= 2  # the runner and the kernel
+    if name == "stuck in C":
+        until((tmp_path / "there").exists)
+    elif name == "stopped":
+        until(lambda: any(is_stopped(one) for one in processes.carriers(row(home, job).token)))
     time.sleep(0.6)  # now it is where it will stay
     began = time.monotonic()
     job.cancel()

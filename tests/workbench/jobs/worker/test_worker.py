@@ -428,15 +428,15 @@ def test_a_keeper_ends_what_runs_when_it_hears_of_no_renewal() -> None:
     token = "a1b2c3d4"  # noqa: S105
     reading, writing = os.pipe()
     restarted: list[int] = []
-    with subprocess.Popen(["sleep", "60"], env={processes.TOKEN: token}) as sleeping:
-        listening = threading.Thread(target=keep, args=(reading, lambda: restarted.append(1), 1.0))
+    with subprocess.Popen(["sleep", "600"], env={processes.TOKEN: token}) as sleeping:
+        # It begins late: what it finds in its pipe counts by the time at which it was written.
+        os.write(writing, f"+{token}\n~{time.monotonic() - 3600}\n~{time.monotonic() + 3600}\n".encode())
+        listening = threading.Thread(target=keep, args=(reading, lambda: restarted.append(1), 0.5))
         listening.start()
-        os.write(writing, f"+{token}\n".encode())
-        for _ in range(15):  # longer than a second, said piece by piece
-            time.sleep(0.1)
-            os.write(writing, b"~")
-            os.write(writing, b"\n")
+        time.sleep(1)
         assert sleeping.poll() is None
+        os.write(writing, b"~")  # said piece by piece
+        os.write(writing, b"\n")
         assert sleeping.wait(GUARD) == -signal.SIGKILL
         os.write(writing, b".\n")
         listening.join(GUARD)
