@@ -225,7 +225,7 @@ class Postgres:
         """Stop it at once, as a crash does: every connection is gone."""
         process = self._server.get_postmaster_info().process
         process.send_signal(signal.SIGQUIT)
-        process.wait(30)
+        process.wait(300)
 
     def processes(self) -> list[int]:
         """Return the ids of its processes, one a connection among them."""

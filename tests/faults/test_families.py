@@ -81,13 +81,13 @@ def test_a_run_in_a_container_is_alive_for_all_who_look(tmp_path: Path, own_moun
             states = {run.name: run.status for run in home.runs()}
             assert states == {"lives": "running", "dies": "running"}
             os.killpg(dies.pid, signal.SIGKILL)
-            dies.wait(60)
+            dies.wait(300)
             if not processes.numbering():  # who is in a container cannot see that another one is gone
                 until(lambda: home.runs()[0].status + home.runs()[1].status != "running" * 2, "one ends")
                 lost = next(run for run in home.runs() if run.status == "lost")
                 assert lost.name == "dies"
                 assert "gone from its container" in str(lost.error)
-            out, _ = lives.communicate("\n" * 10, timeout=60)
+            out, _ = lives.communicate("\n" * 10, timeout=300)
             assert out.split()[-2:] == ["succeeded", "10"]
             (run,) = (run for run in home.runs() if run.name == "lives")
             assert (run.status, len(run.metric_points("loss"))) == ("succeeded", 10)

@@ -235,7 +235,7 @@ def test_a_cell_whose_writes_the_system_refuses_says_so(tmp_path: Path) -> None:
         with no_writes(worker.pid) as count:
             assert count >= 4  # worker, keeper, runner, kernel
             time.sleep(0.5)
-        assert job.wait(120, check=False).status == "failed"
+        assert job.wait(300, check=False).status == "failed"
         assert job.error is not None
         assert "File too large" in job.error["message"]
         assert worker.poll() is None

@@ -52,7 +52,7 @@ def test_a_missing_tool_skips_and_with_the_variable_fails(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == int(required), done.stdout + done.stderr

@@ -24,7 +24,7 @@ from tests.workbench.conftest import in_a_loop, make_index
 from workbench import wire
 from workbench.host import processes
 from workbench.search import messages
-from workbench.search.client import LOCK_NAME, SearchClient
+from workbench.search.client import LOCK_NAME, PATIENCE_SECONDS, START_SECONDS, SearchClient
 from workbench.search.service.limits import Limits
 
 #: Longer than any busy machine needs; a test of what hangs sets a short one.
@@ -498,6 +498,12 @@ def test_one_who_hangs_up_while_waiting_is_not_searched_for(client: SearchClient
         assert slow.result(GUARD)
     until(lambda: client.ask({"op": "status"})["holders"][0]["waiting"] == 0)
     assert broken.by_text("fine")[0].id.split()[1] == slow.result()[0].id.split()[2]  # the same process
+
+
+def test_a_clients_patience_covers_all_that_the_service_may_take() -> None:
+    limits = Limits()
+    assert START_SECONDS + limits.open_seconds + limits.answer_seconds <= PATIENCE_SECONDS
+    assert START_SECONDS + limits.check_seconds <= PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"doors": 3}', '{"waiting": "x"}'])

@@ -59,7 +59,7 @@ def killed_build(folder, at, *arguments):
         [sys.executable, small_index.__file__, folder, "small", *arguments],
         env={**os.environ, "WORKBENCH_CRASH_AT": at, "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
