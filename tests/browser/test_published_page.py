@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, expect
 
 import workbench as wb
 from tests.browser.conftest import PATIENCE, Visit, published
@@ -29,9 +30,24 @@ MOST = 2
 
 @pytest.fixture(scope="module")
 def small_url(shapes_workspace: wb.Workspace) -> Iterator[str]:
-    """A published page with few places, whose error page asks soon again."""
-    with published(shapes_workspace.path, most_kernels=MOST, connect_seconds_if_full=2) as url:
+    """A published page with few places. A page of a busy machine may take long to connect."""
+    with published(shapes_workspace.path, most_kernels=MOST, connect_seconds_if_full=30) as url:
         yield url
+
+
+@pytest.fixture
+def visit(visit: Callable[..., Visit]) -> Iterator[Callable[..., Visit]]:
+    """Open pages that give their place back at the end: one that is only closed may not."""
+    opened: list[Visit] = []
+
+    def open_page(url: str) -> Visit:
+        opened.append(visit(url))
+        return opened[-1]
+
+    yield open_page
+    for one in opened:
+        with suppress(Error):  # it may be loading
+            one.page.evaluate("window.dispatchEvent(new Event('pagehide'))")
 
 
 def kernels_of(page: Page) -> list[psutil.Process]:
