@@ -24,6 +24,7 @@ import hypothesis
 import pytest
 
 import workbench as wb
+from tests import second_try
 from tests.faults.report import REPORT
 from tests.tiers import is_slow
 from workbench.host import locks
@@ -76,6 +77,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         soaks = [item for item in items if item.get_closest_marker("endurance")]
         config.hook.pytest_deselected(items=soaks)
         items[:] = [item for item in items if item not in soaks]
+    second_try.allow(config, items)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -115,7 +117,8 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how much the fault suite broke, and what came of it."""
+    """Say which tests needed a second try, how much the fault suite broke, and what came of it."""
+    second_try.summarize(terminalreporter)
     for line in REPORT.lines():
         terminalreporter.write_line(line)
 
@@ -224,7 +227,7 @@ class Postgres:
         """Stop it at once, as a crash does: every connection is gone."""
         process = self._server.get_postmaster_info().process
         process.send_signal(signal.SIGQUIT)
-        process.wait(30)
+        process.wait(300)
 
     def processes(self) -> list[int]:
         """Return the ids of its processes, one a connection among them."""

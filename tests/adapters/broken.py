@@ -45,6 +45,9 @@ def do(what):
     if what == "grow":
         do.kept = bytearray(300 * 2**20)
         do.kept[::4096] = b"x" * len(do.kept[::4096])
+    if what.startswith("hold "):  # until a file is there
+        while not Path(what.split()[1]).exists():
+            time.sleep(0.01)
     if what.startswith("sleep "):
         time.sleep(float(what.split()[1]))
 

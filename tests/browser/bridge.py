@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Browser, Page
 
+from tests.waiting import until
 from workbench.panels.base.live import LivePanel
 
 #: The kernel as JupyterLab shows it to widgets; other applications show none.
@@ -141,7 +143,9 @@ class Bridge:
 
     def deliver(self) -> None:
         """Deliver the kernel's messages to the page, as the panel's thread does."""
-        self.page.wait_for_timeout(1)  # lets the page's messages arrive
+        # What the page has sent arrives before the answer to this; its callbacks run in the pause.
+        self.page.evaluate("() => new Promise((done) => setTimeout(done))")
+        self.page.wait_for_timeout(1)
         for _ in range(50):
             if not self._news:
                 break
@@ -149,6 +153,15 @@ class Bridge:
             for name, value in news:
                 self.page.evaluate("([name, value]) => window.fromKernel(name, value)", [name, _plain(value)])
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+
+    def until(self, shown: Callable[[], object]) -> None:
+        """Deliver the kernel's messages until the page shows something; other threads may send it."""
+
+        def delivered() -> object:
+            self.deliver()
+            return shown()
+
+        until(delivered, "the page shows it")
 
     def look(self) -> None:
         """Look at the workspace and show the changes."""

@@ -25,6 +25,7 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 import workbench as wb
 from tests.browser.shapes import make_index
 from tests.conftest import workspace_in
+from tests.waiting import GUARD
 from workbench.commands.examination import BROWSERS
 from workbench.publish import page as voila
 
@@ -32,7 +33,7 @@ HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"
 
 #: Maximum milliseconds for anything in a page; two cores are shared with kernels that are starting.
-PATIENCE = 60_000
+PATIENCE = 180_000
 
 FLAGS = [
     "--no-sandbox",
@@ -138,7 +139,7 @@ def published(folder: Path, **how: object) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(GUARD)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ def jupyter_lab(
             yield lambda name: f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}?token={token}&reset"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(GUARD)
             shutil.rmtree(short, ignore_errors=True)
 
 
@@ -221,7 +222,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # a server of this test
+            with urllib.request.urlopen(url, timeout=60):  # noqa: S310  # a server of this test
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)

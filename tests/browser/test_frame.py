@@ -102,13 +102,17 @@ def test_an_interrupted_connection_is_said_and_the_panel_goes_on_afterwards(
 
 def test_busy_is_said_only_of_a_kernel_that_is_busy(show: Show) -> None:
     bridge = show()
-    waiting = bridge.page.locator(".wb-waiting")
+    waiting, clock = bridge.page.locator(".wb-waiting"), bridge.page.clock
+    clock.install()  # what is shown for some seconds only is looked at while the page's clock stands still
     bridge.is_busy = True
     busy, idle = "The kernel is busy; this takes effect when", "Waiting for the kernel…"
     for status, words, state in (("busy", busy, "failed"), ("idle", idle, "active")):
         bridge.becomes(status=status)
+        clock.pause_at(bridge.page.evaluate("Date.now() / 1000") + 60)
         bridge.page.get_by_label("Job state").select_option(state)
+        clock.run_for(1000)
         expect(waiting).to_have_text(re.compile(words))
+        clock.resume()
         bridge.settle()
         bridge.deliver()
         expect(waiting).to_be_hidden()

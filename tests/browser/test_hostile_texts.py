@@ -91,7 +91,7 @@ def look_everywhere(page: Page) -> None:
     """Open, focus and point at all that can be opened, focused or pointed at."""
     for one in page.locator("summary, button:not([disabled]), [tabindex='0'], svg, [title]").all()[:60]:
         if one.is_visible():
-            one.hover(force=True, timeout=5_000, no_wait_after=True)
+            one.hover(force=True, no_wait_after=True)
     page.keyboard.press("Tab")
     page.wait_for_timeout(50)
 
@@ -167,8 +167,7 @@ def test_an_index_and_its_hits(chromium: Browser, evil: wb.BaseAdapter) -> None:
         bridge.page.get_by_role("searchbox").or_(bridge.page.locator("input[type=text]")).first.fill(MARKUP)
         bridge.page.keyboard.press("Enter")
         bridge.deliver()
-        bridge.page.wait_for_timeout(100)
-        bridge.deliver()
+        bridge.until(lambda: bridge.page.locator("body").inner_text().count("onerror") >= 3)
         check(bridge.page, requested)
         assert bridge.page.locator("body").inner_text().count("onerror") >= 3
     finally:

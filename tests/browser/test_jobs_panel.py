@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,7 +36,7 @@ PANEL = "import workbench as wb\nhome = wb.Workspace()\npanel = wb.panels.JobsPa
 
 BUSY = """
 import os, time
-until = time.time() + 300
+until = time.time() + 1200
 while time.time() < until and not os.path.exists(home.path / "enough"):
     time.sleep(0.05)
 """
@@ -120,11 +119,11 @@ def test_it_updates_and_cancels_while_the_kernel_is_busy(
     home.store.update_job(
         job, attempt=1, progress_done=0.5, progress_stages=stages, progress_rate=3.2, progress_left=39.0
     )
-    expect(row).to_contain_text("200 / 400 refit › 특징 features · 3.2/s", timeout=5000)
+    expect(row).to_contain_text("200 / 400 refit › 특징 features · 3.2/s")
     expect(row).to_contain_text("39 s left")
     assert row.get_by_role("progressbar").get_attribute("aria-valuenow") == "50"
     row.get_by_role("button", name="cancel").click()
-    expect(row).to_contain_text("cancelling…", timeout=5000)
+    expect(row).to_contain_text("cancelling…")
     expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text("[*]:")
     home.store.move_job(job, expect="cancelling", to="cancelled", attempt=1)
     expect(row.get_by_text("cancelled")).to_be_visible()
@@ -205,8 +204,5 @@ def test_closing_it_leaves_no_timer(visit: Callable[..., Visit], lab: Callable[[
     assert page.evaluate(count) == before + 1
     page.keyboard.press("Shift+Enter")
     expect(panel_of(page)).to_have_count(0)
-    deadline = time.monotonic() + 10
-    while page.evaluate(count) != before:
-        assert time.monotonic() < deadline, "the panel's timer still runs"
-        time.sleep(0.05)
+    page.wait_for_function(f"{count} === {before}")
     assert seen.errors == []

@@ -18,7 +18,7 @@ from playwright.sync_api import Locator, Page, expect
 import workbench as wb
 from tests.browser.conftest import NOTEBOOKS, PATIENCE, Visit, jupyter_lab
 from tests.conftest import installed, workspace_in
-from tests.workbench.conftest import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.browser
 
@@ -313,7 +313,8 @@ def test_without_an_api_there_is_no_status_and_no_further_request(
         lambda answer: refused.append(answer.status) if "workbench/api/jobs" in answer.url else None,
     )
     expect(card(page, "Jobs")).to_be_visible()
-    page.wait_for_function("() => performance.now() > 9000")  # time for three requests
+    until(lambda: page.wait_for_timeout(100) or refused)
+    page.wait_for_timeout(6000)  # time for two more requests
     assert refused == [404]
     expect(status(page)).to_have_count(0)
     assert seen.errors == []

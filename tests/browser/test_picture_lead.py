@@ -75,8 +75,7 @@ def test_words_that_find_little_may_still_be_typed_and_a_hit_leads_to_its_file(c
         assert above is not None
         assert below is not None
         assert above["y"] < below["y"]
-        page.wait_for_timeout(50)
-        bridge.deliver()
+        bridge.until(lambda: page.locator(".wb-hit").count())
         expect(page.locator(".wb-hit .wb-caption")).to_have_text("kept.jpg")
         expect(page.get_by_role("button", name=f"Copy the path {PATH}")).to_be_visible()
         page.get_by_role("button", name=f"Copy the path {PATH}").click()

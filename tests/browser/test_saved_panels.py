@@ -86,7 +86,7 @@ def test_a_restart_is_said_in_every_panel_and_a_saved_panel_is_shown_without_its
     command(page, "Kernel", "kernelmenu:restart")
     page.get_by_role("button", name="Confirm Kernel Restart").click()
     notices = page.locator(".wb-notice:visible")
-    expect(notices).to_have_count(4, timeout=10_000)
+    expect(notices).to_have_count(4)
     assert {notice.split("\n")[0] for notice in notices.all_inner_texts()} == {
         "The kernel was restarted: run this cell again"
     }

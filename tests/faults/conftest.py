@@ -30,7 +30,7 @@ def _namespaces(*given: str) -> list[str]:
     """
     command = ["unshare", *given]
     try:
-        tried = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=20, check=False)
+        tried = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=300, check=False)
         message = tried.stderr.strip() if tried.returncode else ""
     except OSError as error:
         message = str(error)

@@ -16,16 +16,17 @@ from tests.faults.stack import FINAL, Stack, stack, until
 from workbench import cli
 from workbench.errors import StoreError
 
-#: Size of the file system, how long it is full, and how long jobs are that outlast that.
-SIZE, FULL_SECONDS, LONG_SECONDS = "24m", 5.0, 10.0
+#: Size of the file system, how long it is full, and how long afterwards jobs go on that outlast that.
+SIZE, FULL_SECONDS, AFTER_SECONDS = "24m", 5.0, 3.0
 
+#: It ends a second after a file is there.
 TALK = """
-import time
-began = time.monotonic()
-number = 0
-while time.monotonic() - began < {seconds}:
+import pathlib, time
+number, left = 0, 50
+while left:
     print(f"line {{number}} " + "word " * 60, flush=True)
     number += 1
+    left -= pathlib.Path({enough!r}).exists()
     time.sleep(0.02)
 print("all said")
 """
@@ -97,7 +98,7 @@ def read_by_others(broken: Stack, job: wb.Job) -> dict[str, object]:
             seen.update(status=found.status, error=found.error)
         return seen["status"] in FINAL
 
-    until(over, 20, "the end is seen")
+    until(over, "the end is seen")
     said = {}
     for words in ("runs", "jobs list", f"jobs show {job.id}", f"jobs logs {job.id}"):
         with (
@@ -117,17 +118,19 @@ def scenario(folder: Path) -> dict[str, object]:
     with stack(folder) as broken:
         broken.reasons = ("full", "No space left", "disk I/O error", "could not be saved")
         broken.start_worker(slots=3)
-        logs = broken.submit(steps=int(LONG_SECONDS / 0.05), pause=0.05)
-        talks = broken.submit_notebook("talks", TALK.format(seconds=LONG_SECONDS))
-        ends = broken.submit_notebook("ends", TALK.format(seconds=2.0))  # while the disk is full
-        until(lambda: "line 1 " in talks.logs(), 60, "a notebook prints")
-        until(lambda: "line 1 " in ends.logs(), 60, "another notebook prints")
-        until(lambda: logs.refresh().progress.done > 1, 60, "a job goes on")
+        is_full, is_free = folder / "is-full", folder / "is-free"
+        logs = broken.submit(steps=100_000, pause=0.05, enough=str(is_free))
+        talks = broken.submit_notebook("talks", TALK.format(enough=str(is_free)))
+        ends = broken.submit_notebook("ends", TALK.format(enough=str(is_full)))  # while the disk is full
+        until(lambda: "line 1 " in talks.logs(), "a notebook prints")
+        until(lambda: "line 1 " in ends.logs(), "another notebook prints")
+        until(lambda: logs.refresh().progress.done > 1, "a job goes on")
         worker = broken.workers[0]
         reader = Reader(broken.home.jobs_dir)
         reader.start()
         filler = disk / "filler"
         fill(filler)
+        is_full.touch()
         began = time.monotonic()
         said = refused(broken)
         read = read_by_others(broken, ends)
@@ -138,6 +141,8 @@ def scenario(folder: Path) -> dict[str, object]:
         assert worker.poll() is None, f"the worker left: {broken.worker_log()}"
         filler.unlink()
         (disk / "filler2").unlink()
+        time.sleep(AFTER_SECONDS)
+        is_free.touch()
         settled = broken.settle()
         assert worker.poll() is None, f"the worker left: {broken.worker_log()}"
         reader.stopping = True

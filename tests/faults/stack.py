@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -20,6 +21,7 @@ import pytest
 from sqlalchemy import select
 
 import workbench as wb
+from tests import waiting
 from tests.faults.report import Report
 from workbench.errors import StoreError
 from workbench.home import DATABASE_URL, HOME
@@ -30,13 +32,16 @@ from workbench.jobs.workers import worker_lock
 from workbench.store import records
 from workbench.store.tables import RESULTS
 
-#: All must be over this long after the last fault, in seconds.
-END_SECONDS = 60.0
+#: After this long without an end of all jobs, something hangs, in seconds.
+END_SECONDS = 300.0
 
 #: What a random kill takes: one process of the job, three of them, or its worker's keeper too.
 KINDS = ("runner", "kernel", "worker", "all three", "everything")
 
 FINAL = records.FINAL_STATUSES
+
+#: Errors of the database are part of the faults.
+until = partial(waiting.until, despite=StoreError)
 
 
 def install(folder: Path) -> None:
@@ -109,7 +114,7 @@ class Stack:
             )
         self.workers.append(worker)
         # From then on, submitting starts no worker in the background.
-        until(lambda: is_locked(worker_lock(self.home)), 60, f"a worker begins {self.home.path}")
+        until(lambda: is_locked(worker_lock(self.home)), f"a worker begins {self.home.path}")
         return worker
 
     def keep_workers(self, count: int) -> None:
@@ -254,7 +259,7 @@ class Stack:
 
     def stop_workers(self) -> None:
         """Ask every worker of this workspace to leave, and wait until they have."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + waiting.GUARD
         while left := self._worker_pids():
             for worker in self.workers:
                 worker.poll()  # or it stays as a zombie
@@ -264,7 +269,7 @@ class Stack:
                     os.kill(pid, signal.SIGTERM)
             time.sleep(0.2)
         for worker in self.workers:
-            worker.wait(10)
+            worker.wait(waiting.GUARD)
 
     def worker_log(self) -> str:
         """Return what the workers printed, for a failure's message."""
@@ -317,19 +322,6 @@ def stack(
                         os.kill(int(line.split()[0]), signal.SIGKILL)
 
 
-def until(happened: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for something to happen."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if happened():
-                return
-        except StoreError:  # part of the faults
-            pass
-        assert time.monotonic() < deadline, f"in {seconds:g} s it did not happen: {what}"
-        time.sleep(0.02)
-
-
 def kill_at_random(
     broken: Stack, count: int, dice: random.Random, *, ahead: int = 4, workers: int = 0
 ) -> None:
@@ -339,7 +331,7 @@ def kill_at_random(
     ``workers`` are kept going in the foreground; without, there is the one that starts by itself.
     """
     goal = len(broken.kills) + count
-    deadline = time.monotonic() + 20 * count
+    deadline = time.monotonic() + 60 * count
     while len(broken.kills) < goal:
         assert time.monotonic() < deadline, f"only {len(broken.kills)} kills\n{broken.worker_log()}"
         broken.keep_workers(workers)

@@ -16,6 +16,8 @@ class Options(wb.Options):
     steps: int = 20
     pause: float = 0.02
     padding: str = ""
+    #: A file that ends the steps as soon as it is there.
+    enough: str = ""
 
 
 def note(folder, name, text):
@@ -53,6 +55,8 @@ class Steady(wb.BaseAdapter):
             note(options.notes, "children", f"{child.pid} {processes.started(child.pid)}")
             with job.start_run("steady") as run:
                 for step in range(options.steps):
+                    if options.enough and Path(options.enough).exists():
+                        break
                     time.sleep(options.pause)
                     job.progress(step + 1, options.steps, "steady")
                     run.log({"loss": 1 / (step + 1)}, step=step)

@@ -30,7 +30,7 @@ def test_a_disk_that_is_full_while_jobs_run(tmp_path: Path, own_mounts: list[str
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-6000:]
@@ -87,7 +87,7 @@ def test_a_disk_that_can_only_be_read(tmp_path: Path, own_mounts: list[str], toy
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-6000:]

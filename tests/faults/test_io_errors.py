@@ -115,7 +115,7 @@ def test_fsync_rename_and_commit_fail_now_and_then(
         worker = broken.start_worker(slots=2)
         hits: Counter[str] = Counter()
         wanted = {"fsync", "replace", "commit", "commit that was made"}
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 900
         rounds = 30 if long_form else 3
         while rounds > 0 or not wanted <= hits.keys():  # until each of them has happened
             assert time.monotonic() < deadline, f"it struck too seldom: {hits}"
@@ -231,11 +231,11 @@ def test_a_cell_whose_writes_the_system_refuses_says_so(tmp_path: Path) -> None:
             "import time\nopen('there', 'w').close()\nwhile True:\n    open('mine', 'wb', 0).write(b'x')\n"
             "    time.sleep(0.01)",
         )
-        until((tmp_path / "notes" / "there").exists, 60, "the cell runs")
+        until((tmp_path / "notes" / "there").exists, "the cell runs")
         with no_writes(worker.pid) as count:
             assert count >= 4  # worker, keeper, runner, kernel
             time.sleep(0.5)
-        assert job.wait(30, check=False).status == "failed"
+        assert job.wait(300, check=False).status == "failed"
         assert job.error is not None
         assert "File too large" in job.error["message"]
         assert worker.poll() is None

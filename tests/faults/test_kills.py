@@ -53,7 +53,7 @@ def nothing_is_left(broken: Stack) -> None:
 def test_a_worker_crashes_at_a_named_point(point: str, tmp_path: Path, report: Report) -> None:
     with stack(tmp_path, report, crash_at=[point]) as broken:
         job = broken.submit(steps=5)
-        until(lambda: crashed(tmp_path), 30, f"a process reaches {point}")
+        until(lambda: crashed(tmp_path), f"a process reaches {point}")
         broken.settle()
         assert (job.refresh().status, job.attempt) == ("succeeded", 1 if point == "worker-ended" else 2)
         nothing_is_left(broken)

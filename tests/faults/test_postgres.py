@@ -34,7 +34,7 @@ def test_a_server_that_crashes_and_comes_back(tmp_path: Path, report: Report, po
         broken.start_worker()
         goes_on = broken.submit(steps=80, pause=0.1)  # outlasts it
         ends = broken.submit(steps=12, pause=0.1)  # its result is due while there is no database
-        until(lambda: running(broken, 2), 60, "two jobs run")
+        until(lambda: running(broken, 2), "two jobs run")
         postgres.stop()
         try:
             report.faults["PostgreSQL crash"] += 1
@@ -106,13 +106,13 @@ def test_a_server_that_is_away_for_longer_than_a_lease(tmp_path: Path, report: R
     with stack(tmp_path, report, database_url=postgres.new_database()) as broken:
         worker = broken.start_worker(short_lease=True)
         job = broken.submit(steps=40, pause=0.1, max_attempts=3)
-        until(lambda: running(broken), 60, "the job runs")
+        until(lambda: running(broken), "the job runs")
         assert broken.children()
         postgres.stop()
         try:
             report.faults["PostgreSQL away"] += 1
             # Another worker could have taken it: what it started is ended, without anybody to ask.
-            until(lambda: not broken.children(), 30, "the job is stopped")
+            until(lambda: not broken.children(), "the job is stopped")
         finally:
             postgres.start()
         broken.settle()
@@ -132,14 +132,14 @@ def test_a_worker_that_freezes_past_its_lease_changes_nothing(
     with stack(tmp_path, report, database_url=postgres.new_database()) as broken:
         frozen = broken.start_worker(slots=1, short_lease=True, inside=inside)
         job = broken.submit(steps=60, pause=0.1, max_attempts=3)
-        until(lambda: running(broken), 60, "the job runs")
+        until(lambda: running(broken), "the job runs")
         before = broken.rows("running")[0]
         assert before.host.startswith("elsewhere") == elsewhere
         os.kill(frozen.pid, signal.SIGSTOP)
         try:
             report.faults["frozen worker"] += 1
             broken.start_worker(slots=1, short_lease=True)
-            until(lambda: attempt(broken, job.id) == 2 and running(broken), 60, "another worker has it")
+            until(lambda: attempt(broken, job.id) == 2 and running(broken), "another worker has it")
         finally:
             os.kill(frozen.pid, signal.SIGCONT)
         broken.settle()
@@ -162,14 +162,14 @@ def test_a_server_that_freezes_past_the_leases_and_goes_on(
     with stack(tmp_path, report, database_url=postgres.new_database()) as broken:
         worker = broken.start_worker(slots=1, short_lease=True)
         job = broken.submit(steps=60, pause=0.1, max_attempts=3)
-        until(lambda: running(broken), 60, "the job runs")
+        until(lambda: running(broken), "the job runs")
         assert broken.children()
         server = postgres.processes()
         for pid in server:
             os.kill(pid, signal.SIGSTOP)
         try:
             report.faults["frozen PostgreSQL"] += 1
-            until(lambda: not broken.children(), 30, "the job is stopped")
+            until(lambda: not broken.children(), "the job is stopped")
         finally:
             for pid in server:
                 os.kill(pid, signal.SIGCONT)

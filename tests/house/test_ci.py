@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiers
+from tests import second_try, tiers
 from workbench.commands.examination import BROWSERS
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ REQUIRED = [
 _WITHOUT = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
 
 
-@pytest.mark.parametrize("variable", [variable for variable, *_ in REQUIRED])
+@pytest.mark.parametrize("variable", [*(variable for variable, *_ in REQUIRED), second_try.VARIABLE])
 def test_ci_sets_the_variable_before_it_runs_the_tests(variable: str) -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.index(f"\nexport {variable}=1\n") < script.index("\n.venv/bin/pytest")
@@ -45,20 +45,110 @@ def test_a_missing_tool_skips_and_with_the_variable_fails(
     """Run with a PATH that has no programs."""
     for required in (False, True):
         environment = {**os.environ, "PATH": str(tmp_path), variable: "1" if required else ""}
-        environment["WORKBENCH_TEST_STAMPS"] = str(tmp_path / "none")
+        environment |= {"WORKBENCH_TEST_STAMPS": str(tmp_path / "none"), second_try.VARIABLE: ""}
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-n0", *_WITHOUT, str(ROOT / file)],
             cwd=ROOT,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == int(required), done.stdout + done.stderr
         assert says in done.stdout
         assert bool(re.search(r"\d+ errors?\b", done.stdout)) is required
         assert bool(re.search(r"\d+ skipped", done.stdout)) is not required
+
+
+#: Tests of which some fail at their first try only, by a count that a file keeps.
+FLAKY = """
+from pathlib import Path
+import pytest
+
+def first(name):
+    told = Path(__file__).with_name(name)
+    told.write_text(told.read_text() + "." if told.exists() else ".")
+    return told.read_text() == "."
+
+@pytest.fixture(scope="session")
+def breaks():
+    assert not first("session"), "the fixture broke"
+    yield "made"
+    first("ended")
+
+@pytest.mark.slow
+def test_slow_once(tmp_path):
+    print("what it printed")
+    assert not first("once"), "the first try broke"
+
+@pytest.mark.slow
+def test_slow_with_a_fixture(breaks):
+    assert breaks == "made"
+
+@pytest.mark.slow
+def test_slow_and_broken():
+    first("broken")
+    assert False, "it is broken"
+
+def test_quick():
+    assert not first("quick"), "a quick one broke"
+
+@pytest.mark.slow
+def test_sound(breaks):
+    first("sound")
+"""
+
+
+@pytest.mark.parametrize(("allowed", "workers"), [(True, 2), (False, 0)])
+def test_a_slow_test_gets_a_second_try_where_the_variable_is_set(
+    tmp_path: Path, allowed: bool, workers: int
+) -> None:
+    (tmp_path / "test_flaky.py").write_text(FLAKY, encoding="utf-8")
+    # A folder without tests, for the hooks of its conftest.
+    folders = [str(tmp_path), str(ROOT / "tests" / "quicker")]
+    command = [sys.executable, "-m", "pytest", *_WITHOUT, f"-n{workers}", f"--basetemp={tmp_path / 'made'}"]
+    environment = {**os.environ, second_try.VARIABLE: "1" if allowed else ""}
+    done = subprocess.run(
+        [*command, *folders],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    failed = set(re.findall(r"^FAILED \S*::(\w+)", done.stdout, re.MULTILINE))
+    errors = set(re.findall(r"^ERROR \S*::(\w+)", done.stdout, re.MULTILINE))
+    named = re.findall(r"^SECOND TRY \S*::(\w+)$", done.stdout, re.MULTILINE)
+    tries = {
+        path.name: len(path.read_text()) for path in tmp_path.iterdir() if not path.suffix and path.is_file()
+    }
+    if allowed:
+        assert (failed, errors) == ({"test_slow_and_broken", "test_quick"}, set())
+        assert sorted(named) == ["test_slow_and_broken", "test_slow_once", "test_slow_with_a_fixture"]
+        assert tries == {"session": 2, "ended": 1, "once": 2, "broken": 2, "quick": 1, "sound": 1}
+        told = done.stdout.partition(second_try.HEADING)[2]
+        assert [
+            part
+            for part in ("the first try broke", "what it printed", "the fixture broke")
+            if part not in told
+        ] == []
+        assert "2 failed, 3 passed, 3 rerun" in done.stdout
+    else:
+        assert failed == {"test_slow_once", "test_slow_and_broken", "test_quick"}
+        assert errors == {"test_slow_with_a_fixture", "test_sound"}
+        assert named == []
+        assert second_try.HEADING not in done.stdout
+        assert tries == {"session": 1, "once": 1, "broken": 1, "quick": 1}
+
+
+def test_a_second_try_needs_its_plugin(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
+    monkeypatch.setenv(second_try.VARIABLE, "1")
+    monkeypatch.setattr(pytestconfig.pluginmanager, "hasplugin", lambda name: name != "rerunfailures")
+    with pytest.raises(pytest.UsageError, match="pytest-rerunfailures is missing"):
+        second_try.allow(pytestconfig, [])
 
 
 def test_nothing_else_is_skipped_or_expected_to_fail() -> None:

@@ -137,7 +137,7 @@ def test_what_is_started_opens_the_tour(place: str, tmp_path: Path) -> None:
             address = final_address(f"http://127.0.0.1:{port}/?token=t0ken", server)
         finally:
             os.killpg(server.pid, signal.SIGTERM)
-            server.wait(60)
+            server.wait(300)
     assert address.partition("?")[0] == f"http://127.0.0.1:{port}/lab/tree/{TOUR}"
 
 
@@ -146,7 +146,7 @@ def final_address(url: str, server: subprocess.Popen[Any]) -> str:
     deadline = time.monotonic() + 120
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=300) as answer:  # noqa: S310
                 return str(answer.url)
         except urllib.error.URLError as error:
             refused = isinstance(error.reason, ConnectionError)

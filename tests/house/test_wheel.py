@@ -169,7 +169,7 @@ def test_an_installed_wheel_is_found_and_enables_its_server(
             text=True,
             cwd=tmp_path,
             env=installed.variables,
-            timeout=120,
+            timeout=300,
         )
         return done.stdout + done.stderr
 

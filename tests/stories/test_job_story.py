@@ -9,7 +9,7 @@ from workbench.panels.results.show import render_html
 def test_submit_a_job_until_its_table_shows(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:
     seen: list[str] = []
     job = workspace.submit("eval", adapter="toy", options={"k": 3})
-    job.wait(60, on_progress=lambda now: seen.append(now.status))
+    job.wait(300, on_progress=lambda now: seen.append(now.status))
 
     assert seen[0] == "queued"
     assert seen[-1] == "succeeded"

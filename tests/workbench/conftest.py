@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,8 +25,9 @@ import pytest
 
 import workbench as wb
 from tests.conftest import with_database
+from tests.waiting import GUARD, until
 from workbench.host import processes
-from workbench.search.client import LOCK_NAME, state_folder
+from workbench.search.client import LOCK_NAME, SearchClient, state_folder
 from workbench.store import records
 from workbench.store.store import Store
 
@@ -97,14 +98,6 @@ def make_index(home: Path, name: str, **manifest: object) -> None:
     (folder / "manifest.json").write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-
-
 def in_a_loop(steps: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in a thread of its own: a browser of other tests keeps a loop running in this one."""
     with ThreadPoolExecutor(1) as pool:
@@ -157,7 +150,7 @@ class Live:
     def ask(self, verb: str, path: str, **more: Any) -> httpx.Response:
         """Ask with the token, unless other headers are given."""
         more.setdefault("headers", self.headers)
-        more = {"timeout": 60, "verify": False, **more}  # plain HTTP: certificates take long to load
+        more = {"timeout": GUARD, "verify": False, **more}  # plain HTTP: certificates take long to load
         return httpx.request(verb, f"{self.api}/{path}", **more)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
@@ -206,23 +199,26 @@ def live_server(
     def up() -> bool:
         assert process.poll() is None, served.log.read_text()[-3000:]
         with suppress(httpx.TransportError):
-            return httpx.get(f"{served.url}api", timeout=5, verify=False).status_code == 200  # noqa: S501
+            return httpx.get(f"{served.url}api", timeout=GUARD, verify=False).status_code == 200  # noqa: S501
         return False
 
     try:
-        until(up, 60)
+        until(up, "the server answers")
         yield served
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(GUARD)
         shutil.rmtree(short, ignore_errors=True)
         end_search_service(home)
         with suppress(OSError, ValueError, StopIteration):
             os.kill(int(next(home.glob(".worker-*.lock")).read_text()), signal.SIGTERM)
 
 
-#: Short enough for a test that waits for a hanging adapter, and patient with those that break often.
-SERVED_LIMITS = {"answer_seconds": 3, "open_seconds": 20, "check_seconds": 4, "failures": 1000}
+#: Longer than any busy machine needs, and patient with those that break often.
+SERVED_LIMITS = {"answer_seconds": GUARD, "open_seconds": GUARD, "check_seconds": GUARD, "failures": 1000}
+
+#: Short enough for a test that waits for a hanging adapter.
+HASTY_LIMITS = {**SERVED_LIMITS, "answer_seconds": 3, "check_seconds": 4}
 
 
 @pytest.fixture(scope="session")
@@ -240,10 +236,27 @@ def live(toy_package: Path, broken_package: Path, tmp_path_factory: pytest.TempP
             run.log_checkpoint("one.bin", owner.cache / "x")
         job_row(owner, "cancelled", options={"k": 1}, finished_at=time.time())
     # In the server's environment only: this process goes on to tests without broken adapters.
-    paths = [str(toy_package), str(broken_package), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "WORKBENCH_SEARCH_LIMITS": json.dumps(SERVED_LIMITS),
-    }
+    environment = served_environment(SERVED_LIMITS, toy_package, broken_package)
     with live_server(home, folder / "state", environment=environment) as served:
         yield served
+
+
+def served_environment(limits: Mapping[str, float], *packages: Path) -> dict[str, str]:
+    """Return the variables with which a search service has these limits and finds these packages."""
+    paths = [*map(str, packages), os.environ.get("PYTHONPATH", "")]
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "WORKBENCH_SEARCH_LIMITS": json.dumps(limits),
+    }
+
+
+@pytest.fixture
+def hasty(live: Live, toy_package: Path, broken_package: Path) -> Iterator[None]:
+    """The live server asks a search service with short limits, as long as one test runs."""
+    end_search_service(live.home)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in served_environment(HASTY_LIMITS, toy_package, broken_package).items():
+            patch.setenv(name, value)
+        SearchClient(live.home).start()
+    yield
+    end_search_service(live.home)

@@ -135,7 +135,7 @@ def test_a_job_that_raises_says_in_which_cell(ws: wb.BaseWorkspace) -> None:
 
 def test_a_job_is_cancelled_while_it_runs_and_that_twice_is_the_same(ws: wb.BaseWorkspace) -> None:
     job = ws.submit("eval", "toy", {"seconds": 60})
-    until(lambda: job.refresh().status == "running", PATIENCE)
+    until(lambda: job.refresh().status == "running")
     assert job.cancel().status in ("cancelling", "cancelled")
     with pytest.raises(wb.JobCancelled):
         job.wait(PATIENCE)

@@ -23,8 +23,8 @@ from multiprocessing.util import Finalize, register_after_fork
 from types import FrameType
 from typing import Any, Protocol
 
-#: Maximum seconds of writing before the process ends.
-PARTING_SECONDS = 5.0
+#: Seconds without a commit after which a process that ends gives up writing.
+PARTING_SECONDS = 15.0
 
 
 #: Seconds after which a SIGTERM received during a transaction is handled again.
@@ -42,7 +42,7 @@ class Parting(Protocol):
     """An object that must be notified before the process ends."""
 
     def part(self, seconds: float, error: dict[str, Any] | None, status: str = "failed") -> None:
-        """Write queued points within ``seconds``; with an error, end open runs with it."""
+        """Write queued points, until none was committed for ``seconds``; with an error, end open runs."""
 
     def forget(self) -> None:
         """Drop queued points in a forked child: they belong to the parent."""
@@ -161,7 +161,7 @@ def _part(error: dict[str, Any] | None, status: str = "failed") -> None:
     deadline = time.monotonic() + PARTING_SECONDS
     for ref in _watched:
         if (one := ref()) is not None:
-            one.part(max(deadline - time.monotonic(), 0.1), error, status)
+            one.part(max(deadline - time.monotonic(), 1.0), error, status)
 
 
 def _at_exit() -> None:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: Messages that wait in this process; the kernel keeps those that do not fit, and then waits.
 WAITING_MESSAGES = 100
 
+#: Seconds that a kernel has to start, on a busy machine too; one that dies meanwhile is noticed at once.
+KERNEL_SECONDS = 300
+
 #: Seconds without any message, after a cell has ended, until its missing end is given up.
 END_SECONDS = 60.0
 
@@ -266,7 +269,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             kernel_name=kernel_name,
             kernel_manager_class=Kernel,
             timeout=None,
-            startup_timeout=60,
+            startup_timeout=KERNEL_SECONDS,
             log_output=False,
             # Output may take long to arrive; see END_SECONDS.
             iopub_timeout=2**31,

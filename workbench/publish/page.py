@@ -148,7 +148,7 @@ def serve(
     port: int | None = 0,
     open_browser: bool = False,
     *,
-    timeout: float = 60.0,
+    timeout: float = 180.0,
     preheat: bool = True,
     host_names: Sequence[str] = (),
     show_paths: bool = False,

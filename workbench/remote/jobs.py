@@ -23,7 +23,7 @@ from workbench.store import records
 _SILENCE_SECONDS = 25.0
 
 #: Seconds that ``wait`` waits for a server that does not answer; starting one takes less.
-RESTART_SECONDS = 30.0
+RESTART_SECONDS = 120.0
 
 
 def _job_row(reply: Mapping[str, Any]) -> records.JobRecord:

@@ -4,7 +4,7 @@ The queue and the thread are those of a local workspace (:mod:`workbench.store.w
 server instead of a database, in batches numbered per run. The server saves a batch and its number in one
 transaction, so a batch that is resent because the connection broke before the answer changes nothing. If the
 server is unreachable, points stay queued, and nothing is lost while this process lives. On SIGTERM with an
-unreachable server the process ends after a few seconds (:data:`workbench.host.signals.PARTING_SECONDS`).
+unreachable server the process ends after :data:`workbench.host.signals.PARTING_SECONDS`.
 
 While a run is open the sink sends a heartbeat every few seconds (:mod:`workbench.runs.heartbeats`). When the
 process is gone, the server marks the run as lost.

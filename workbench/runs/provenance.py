@@ -16,8 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-#: Time limit for git in seconds; in a very large tree the check for changes is then omitted.
-GIT_SECONDS = 2.0
+#: Time limits for git in seconds: in a very large tree the check for changes takes longer and is omitted;
+#: the revision itself is read from a few files.
+GIT_SECONDS, REVISION_SECONDS = 5.0, 30.0
 
 
 #: Distributions whose version may explain a difference between two runs.
@@ -64,8 +65,8 @@ def git_revision(folder: Path | None = None) -> dict[str, Any]:
     """
     status = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
     if status is None:
-        commit = (_git(folder, "rev-parse", "HEAD") or "").strip()
-        branch = (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip()
+        commit = (_git(folder, "rev-parse", "HEAD", seconds=REVISION_SECONDS) or "").strip()
+        branch = (_git(folder, "rev-parse", "--abbrev-ref", "HEAD", seconds=REVISION_SECONDS) or "").strip()
         return {"commit": commit, "branch": _branch(branch), "dirty": None} if commit else {}
     lines = status.splitlines()
     heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# ") and " " in line[2:])
@@ -80,7 +81,7 @@ def _branch(name: str) -> str | None:
     return None if name in ("", "HEAD", "(detached)") else name
 
 
-def _git(folder: Path | None, *words: str) -> str | None:
+def _git(folder: Path | None, *words: str, seconds: float = GIT_SECONDS) -> str | None:
     # Neither locks git's index nor runs hooks of an untrusted repository.
     settings = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
     try:
@@ -91,7 +92,7 @@ def _git(folder: Path | None, *words: str) -> str | None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=GIT_SECONDS,
+            timeout=seconds,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

@@ -38,7 +38,7 @@ LOG_NAME = "search-service.log"
 
 
 #: Timeouts in seconds for starting the service, and for one request, which includes opening the index.
-START_SECONDS, PATIENCE_SECONDS = 30.0, 240.0
+START_SECONDS, PATIENCE_SECONDS = 90.0, 300.0
 
 
 #: Maximum attempts at a request if the service ends before it answers; searching has no side effects.

@@ -30,6 +30,10 @@ HASTY_SECONDS = 0.01
 BATCH_POINTS = 50_000
 
 
+#: A process that ends writes its queue for at most this long, in seconds, while commits go on.
+_PARTING_MOST_SECONDS = 60.0
+
+
 #: Maximum number of queued points; beyond it, logging blocks instead of filling the memory.
 QUEUE_POINTS = 1_000_000
 
@@ -105,6 +109,7 @@ class Writer:
     def _begin_empty(self) -> None:
         self._queue: SimpleQueue[_Call | _Many | _Mark] = SimpleQueue()
         self._pending: list[_Call | _Many] = []
+        self._commits = 0
         self._waiting = 0  # approximate number of queued points: not synchronized
         self._written = True  # whether everything queued is committed
         self._error: WorkbenchError | None = None
@@ -179,18 +184,33 @@ class Writer:
             thread.join()
 
     def part(self, seconds: float, error: dict[str, Any] | None, status: str = "failed") -> None:
-        """Write queued points within ``seconds``; with an error, end the open runs with it."""
-        thread, deadline = self._thread, time.monotonic() + seconds
+        """Write queued points, until none was committed for ``seconds``; with an error, end the open runs.
+
+        A long queue on a slow machine takes longer than that; a database that does not answer gets no more.
+        """
+        thread, began = self._thread, time.monotonic()
         if thread is None or not thread.is_alive():
             if error is not None:
                 self._end_runs(status, error)
             return
-        while (left := deadline - time.monotonic()) > 0:
-            mark = _Mark(end=None if error is None else (status, error))
-            self._send(mark)
-            if mark.answered.wait(left) and not isinstance(mark.error, StoreUnavailable):
+        commits, deadline = self._commits, began + seconds
+        mark: _Mark | None = None
+        while True:
+            if self._commits != commits:
+                commits, deadline = (
+                    self._commits,
+                    min(time.monotonic(), began + _PARTING_MOST_SECONDS) + seconds,
+                )
+            if (left := deadline - time.monotonic()) <= 0:
                 return
-            time.sleep(min(left, 0.1))
+            if mark is None:
+                mark = _Mark(end=None if error is None else (status, error))
+                self._send(mark)
+            if mark.answered.wait(min(left, 0.1)):
+                if not isinstance(mark.error, StoreUnavailable):
+                    return
+                time.sleep(min(left, 0.1))
+                mark = None
 
     def _ask(self, mark: _Mark) -> None:
         thread = self._thread
@@ -282,6 +302,7 @@ class Writer:
         done = sum(_points(item) for item in self._pending)
         self._waiting = 0 if self._queue.empty() else max(self._waiting - done, 0)
         self._pending = []
+        self._commits += 1
         self._written = True
         # Checked after setting it, so that an item queued in between is not missed.
         if not self._queue.empty():

@@ -64,7 +64,7 @@ def test_no_pictures_are_refused(tmp_path):
 
 def test_the_command_writes_a_collection_and_a_checkpoint_that_knows_it(tmp_path):
     command = [sys.executable, "-m", "adapters.vlm_quantization.dummy", str(tmp_path), "-n", "12"]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     collection = read_jsonl(tmp_path / "shapes.jsonl")
     encoder = HashEncoder.load(tmp_path / "refit.safetensors")
     pictures = encoder.encode_images([collection.open(row) for row in range(12)]).features
@@ -76,7 +76,7 @@ def test_the_command_writes_a_collection_and_a_checkpoint_that_knows_it(tmp_path
 
 def test_the_command_reports_an_error_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "adapters.vlm_quantization.dummy", str(tmp_path), "-n", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
     (message,) = done.stderr.strip().splitlines()
     assert re.fullmatch(r"(?!Traceback).*at least 1 picture.* 0", message)

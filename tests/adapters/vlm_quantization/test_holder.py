@@ -45,7 +45,7 @@ def test_a_holder_loads_neither_the_database_nor_what_trains(tmp_path):
             job.finish(job.adapter.build_index(job.options, job))
         indexes = str(home.indexes)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, indexes], check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", PROGRAM, indexes], check=True, capture_output=True, text=True, timeout=300
     )
     assert done.stdout == "\n\n"
 

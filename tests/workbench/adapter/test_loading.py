@@ -317,7 +317,7 @@ def test_a_command_says_it_in_words_and_as_json(
 
 def command(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "workbench.cli", "--workspace", str(home), *words]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_a_process_of_its_own_says_the_same(taken: Taken, tmp_path: Path) -> None:
@@ -417,7 +417,7 @@ def test_the_service_does_not_import_it_for_each_question(
     make_index(searched, "counted", adapter="counting")
     make_index(searched, "words")
     with on_path(folder):
-        client = SearchClient(searched, patience=60)
+        client = SearchClient(searched, patience=300)
         for index in ("counted", "counted"):
             with pytest.raises(wb.AdapterBroken, match="RuntimeError: not today"):
                 client.open_search(index)
@@ -506,5 +506,5 @@ def test_a_job_whose_adapter_breaks_before_it_runs_fails_with_the_reason(
         (folder / "fading_adapter.py").write_text("raise RuntimeError('taken away')\n")
         job = home.submit("eval", adapter)
         with pytest.raises(wb.JobFailed, match="RuntimeError: taken away"):
-            job.wait(timeout=120)
+            job.wait(timeout=300)
         assert "adapter 'fading' cannot be loaded" in job.error["message"]

@@ -2,7 +2,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
+from tests.waiting import GUARD, until
 from tests.workbench.commands.test_commands import misfits
 from tests.workbench.conftest import make_index
 from workbench import cli
@@ -63,7 +63,7 @@ def test_submitting_and_waiting_prints_one_document(home: wb.Workspace) -> None:
     command = workbench(
         home, "jobs", "submit", "eval", "--adapter", "toy", "--option", "k=5", "--wait", "--json"
     )
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
     assert misfits(DOCUMENTS["jobs submit"], out) == []
@@ -74,7 +74,7 @@ def test_submitting_and_waiting_prints_one_document(home: wb.Workspace) -> None:
 
 def test_a_failed_job_exits_1_and_names_its_cell(home: wb.Workspace) -> None:
     command = workbench(home, *SUBMIT, "-o", "fail=나쁜 것", "--wait", "--json")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert misfits(DOCUMENTS["jobs submit"], json.loads(done.stdout)) == []
     assert "failed in cell [3]: ValueError: 나쁜 것" in done.stderr
@@ -87,12 +87,10 @@ def test_a_cancelled_job_exits_75(home: wb.Workspace) -> None:
         home, "jobs", "submit", "eval", "--adapter", "toy", "-o", "seconds=60", "--wait", "--json"
     )
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
-        deadline = time.monotonic() + 30
-        while not (running := home.jobs(status="running")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert cli.run(["jobs", "cancel", str(running[0].id), "--workspace", str(home.path)]) == 0
-        out, _ = waiting.communicate(timeout=30)
+        until(lambda: home.jobs(status="running"))
+        (running,) = home.jobs(status="running")
+        assert cli.run(["jobs", "cancel", str(running.id), "--workspace", str(home.path)]) == 0
+        out, _ = waiting.communicate(timeout=GUARD)
     assert waiting.returncode == 75
     assert json.loads(out)["status"] == "cancelled"
 
@@ -100,7 +98,7 @@ def test_a_cancelled_job_exits_75(home: wb.Workspace) -> None:
 def test_a_result_below_its_floor_exits_1_and_names_it(home: wb.Workspace) -> None:
     floors = '{"R@5": 0.6, "loss": 1}'
     command = workbench(home, *SUBMIT, "--option", "k=5", "--fail-below", floors, "--wait", "--json")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
     assert re.search(r"R@5\b.*0\.5\b.*0\.6\b", done.stderr)
     assert re.search(r"no metric.*'loss'", done.stderr)
@@ -122,7 +120,7 @@ def test_a_users_own_notebook_is_submitted_and_its_log_followed(home: wb.Workspa
     nbformat.write(nbformat.v4.new_notebook(cells=[parameters, work]), page)
     options = ("--option", "steps=3", "--option", "name=007", "--json")
     submit = workbench(home, "jobs", "submit", str(page), *options)
-    job = json.loads(subprocess.run(submit, capture_output=True, check=True, timeout=60).stdout)
+    job = json.loads(subprocess.run(submit, capture_output=True, check=True, timeout=300).stdout)
     assert (job["type"], job["options"], job["source"]) == (
         "notebook",
         {"steps": 3, "name": "007"},
@@ -132,21 +130,21 @@ def test_a_users_own_notebook_is_submitted_and_its_log_followed(home: wb.Workspa
         workbench(home, "jobs", "logs", str(job["id"]), "--follow"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert [line.split("  ", 1)[1] for line in follow.stdout.splitlines()] == ["007 0", "007 1", "007 2"]
     where = home.path / "jobs" / str(job["id"]) / "output.txt"
     assert follow.stderr == f"Everything that its notebook printed is in {where}\n"
     assert where.read_text() == "007 0\n007 1\n007 2\n"
     assert home.job(job["id"]).status == "succeeded"
-    refused = subprocess.run([*submit, "--option", "steps=many"], capture_output=True, text=True, timeout=60)
+    refused = subprocess.run([*submit, "--option", "steps=many"], capture_output=True, text=True, timeout=300)
     assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
     assert "steps" in refused.stderr
 
 
 def test_the_demo_runs_the_adapters_jobs_and_prints_its_document(home: wb.Workspace) -> None:
     command = workbench(home, "demo", "--adapter", "toy", "--no-serve", "--json")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
     assert misfits(DOCUMENTS["demo"], out) == []

@@ -59,17 +59,17 @@ def home(toy_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A workspace with jobs and runs of every kind that commands report."""
     with installed(toy_package), workspace_in(tmp_path_factory.mktemp("commands") / "results") as home:
         for kind, options in (("train", {}), ("index_build", {}), ("eval", {"k": 2})):
-            home.submit(kind, "toy", options).wait(120)
-        home.submit("train", "toy", {"steps": 4}).wait(120)
+            home.submit(kind, "toy", options).wait(300)
+        home.submit("train", "toy", {"steps": 4}).wait(300)
         failed = home.submit("eval", "toy", {"fail": "나쁜 것"})
-        failed.wait(120, check=False)
+        failed.wait(300, check=False)
         assert failed.status == "failed"
         yield home
 
 
 def call(home: wb.Workspace, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "workbench.cli", "--workspace", str(home.path), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 #: Each command's words, what follows them, and its exit code.
@@ -127,9 +127,9 @@ def test_a_worker_prints_its_document_when_it_is_stopped(home: wb.Workspace, tmp
         assert worker.stderr is not None
         assert "stop it with Ctrl-C" in worker.stderr.readline()
         with wb.Workspace(tmp_path / "w") as other:
-            other.submit("eval", "toy").wait(60)
+            other.submit("eval", "toy").wait(300)
         worker.send_signal(2)
-        out, _ = worker.communicate(timeout=60)
+        out, _ = worker.communicate(timeout=300)
     assert misfits(DOCUMENTS["worker"], json.loads(out)) == []
     assert worker.returncode == 0
 
@@ -140,7 +140,7 @@ def test_serving_prints_where(home: wb.Workspace) -> None:
         assert served.stderr is not None
         assert "The search page is at http://127.0.0.1:" in served.stderr.readline()
         served.terminate()
-        out, _ = served.communicate(timeout=60)
+        out, _ = served.communicate(timeout=300)
     assert misfits(DOCUMENTS["serve"], json.loads(out)) == []
     assert served.returncode == 0
 

@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 import workbench as wb
+from tests.waiting import until
 from workbench.host import processes
 from workbench.jobs import queue, submission, workers
 from workbench.jobs.job import Progress
@@ -73,7 +74,7 @@ def test_cancelling_a_queued_job_is_at_once_and_twice_is_the_same(queued: wb.Job
         assert queued.cancel().status == "cancelled"
     assert queued.finished_at is not None
     with pytest.raises(wb.JobCancelled):
-        queued.wait(1)
+        queued.wait(300)
 
 
 def test_waiting_says_that_the_job_goes_on(queued: wb.Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,12 +95,7 @@ def test_waiting_raises_what_the_job_failed_with(queued: wb.Job, workspace: wb.W
 def test_a_handle_notices_by_itself(queued: wb.Job, workspace: wb.Workspace) -> None:
     assert queued.status == "queued"
     workspace.store.move_job(queued.id, expect="queued", to="cancelled")
-    pause = threading.Event()
-    for _ in range(40):
-        if queued.status == "cancelled":
-            break
-        pause.wait(0.05)
-    assert queued.status == "cancelled"
+    until(lambda: queued.status == "cancelled")
 
 
 def test_lists_are_filtered_and_paged(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:

@@ -104,7 +104,7 @@ def test_a_clock_that_was_set_back_does_not_keep_a_dead_workers_job(
 def test_a_worker_that_is_stopped_but_alive_is_given_a_leases_time(
     workspace: wb.Workspace, claimed: Callable[..., int]
 ) -> None:
-    with subprocess.Popen(["sleep", "60"]) as worker:
+    with subprocess.Popen(["sleep", "600"]) as worker:
         worker.send_signal(signal.SIGSTOP)
         job_id = claimed(processes.host(), worker.pid, processes.started(worker.pid))
         timer = Clock()

@@ -62,7 +62,7 @@ def execute(
     todo["runtime"] = str(processes.runtime_folder(runner.token))
     Path(todo["runtime"]).mkdir()
     runner.give(todo)
-    code = runner.process.wait(60)
+    code = runner.process.wait(600)
     assert runner.end() == []
     said = {key: value for report in runner.reports() for key, value in report.items()}
     runner.close()
@@ -160,7 +160,7 @@ def test_an_interrupt_stops_at_the_cell_and_keeps_what_was_printed(tmp_path: Pat
     # The cell asks for it itself: the runner is the kernel's parent.
     stop = (
         "import os, signal, time\nprint('so far', flush=True)\n"
-        "os.kill(os.getppid(), signal.SIGUSR1)\ntime.sleep(30)"
+        "os.kill(os.getppid(), signal.SIGUSR1)\ntime.sleep(300)"
     )
     done = execute(tmp_path, "k = 1", stop, "print('never')")
     assert (done.code, done.error) == (75, None)
@@ -191,12 +191,15 @@ with multiprocessing.get_context("fork").Pool(4) as pool:
 """
 
 THREADS = """
-def late(said):
-    time.sleep(said)
+def late(said, before):
+    if before is not None:
+        before.join()
+    time.sleep(0.3)
     print(f"after {said} s", flush=True)
 
-for said in (0.3, 0.6):
-    threading.Thread(target=late, args=(said,)).start()
+first = threading.Thread(target=late, args=(0.3, None))
+for thread in (first, threading.Thread(target=late, args=(0.6, first))):
+    thread.start()
 """
 
 
@@ -204,7 +207,7 @@ for said in (0.3, 0.6):
 def chatty(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """A notebook that prints a lot, in all the ways that people's notebooks do."""
     # The last thread prints when the notebook has no cell left to run.
-    return execute(tmp_path_factory.mktemp("chatty"), "k = 1", CHATTY, CHILDREN, THREADS, "time.sleep(0.4)")
+    return execute(tmp_path_factory.mktemp("chatty"), "k = 1", CHATTY, CHILDREN, THREADS, "first.join()")
 
 
 def test_every_line_is_kept_in_order(chatty: Done) -> None:
@@ -379,7 +382,7 @@ def test_a_process_is_known_by_its_start_too() -> None:
 
 def test_killing_a_family_reaches_those_who_left_it(tmp_path: Path) -> None:
     # A grandchild in a session of its own, whose parent is gone: only its token tells where it came from.
-    orphan = "import os, subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); os._exit(0)"
+    orphan = "import os, subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True); os._exit(0)"
     program = (
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', {orphan!r}])\n"
         "print('ready', flush=True); input()"

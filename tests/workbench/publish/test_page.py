@@ -160,12 +160,12 @@ def test_a_published_page_responds_when_its_url_is_returned(
     monkeypatch.setattr(voila.webbrowser, "open", opened.append)
     process, url = voila.serve(tmp_path / "results", preheat=False, open_browser=True)
     try:
-        with urllib.request.urlopen(url + voila.HEALTH_PATH, timeout=30) as answer:  # noqa: S310  # our own server
+        with urllib.request.urlopen(url + voila.HEALTH_PATH, timeout=300) as answer:  # noqa: S310  # our own server
             assert answer.status == 200
         assert opened == [url]
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(300)
     log = tmp_path / "results" / voila.LOG_NAME
     assert log.is_file()
     assert log.stat().st_mode & 0o777 == 0o600

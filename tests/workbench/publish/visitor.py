@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import websocket
 
+from tests.waiting import GUARD
+
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
 
 
@@ -40,7 +42,7 @@ class Visitor:
     def __init__(self, url: str) -> None:
         self.url = url
         # Without certificates, whose reading costs more than all the rest.
-        self.client = httpx.Client(base_url=url, timeout=60, verify=False)  # noqa: S501  # plain HTTP
+        self.client = httpx.Client(base_url=url, timeout=GUARD, verify=False)  # noqa: S501  # plain HTTP
         self.page = self.client.get("/")
         found = re.search(r'"kernelId": "([^"]+)"', self.page.text)
         self.kernel = found[1] if found else ""
@@ -55,7 +57,7 @@ class Visitor:
         try:
             opened.connect(
                 f"{address}api/kernels/{self.kernel}/channels?session_id={uuid.uuid4().hex}",
-                **{"origin": self.url.rstrip("/"), "subprotocols": list(protocols), "timeout": 60, **more},
+                **{"origin": self.url.rstrip("/"), "subprotocols": list(protocols), "timeout": GUARD, **more},
             )
         except BaseException:
             opened.shutdown()

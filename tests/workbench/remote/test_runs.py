@@ -57,7 +57,7 @@ def proxy(live: Live, cut: Callable[[str, str], str]) -> Iterator[str]:
             if how != "before":
                 headers = {"Authorization": self.headers["Authorization"]}
                 url = live.url.rstrip("/") + self.path
-                more = {"headers": headers, "timeout": 60, "verify": False}  # plain HTTP
+                more = {"headers": headers, "timeout": 300, "verify": False}  # plain HTTP
                 answer = httpx.request(self.command, url, content=body, **more)
             if how:
                 self.close_connection = True
@@ -156,7 +156,7 @@ def test_a_server_that_is_started_anew_while_a_run_is_logged_loses_nothing(
     ended = threading.Thread(target=lambda: (run.log_checkpoint("a.bin", tmp_path / "file"), run.finish()))
     ended.start()  # which waits for the server
     with live_server(home, tmp_path / "two", address=(port_of(first), first.token)):
-        ended.join(60)
+        ended.join(300)
         assert not ended.is_alive()
         assert run.status == "succeeded"
         with run.checkpoint("a.bin").open() as file:
@@ -200,7 +200,7 @@ def ready():
     print("ready", run.id, flush=True)
 def wait():
     ready()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         time.sleep(0.01)
 """
@@ -226,7 +226,7 @@ def program(live: Live, body: str, name: str = "") -> Iterator[tuple[subprocess.
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A server with a short heartbeat timeout."""
     folder = tmp_path_factory.mktemp("listening")
-    flags = ["--WorkbenchServer.silent_seconds=2"]
+    flags = ["--WorkbenchServer.silent_seconds=6"]
     with live_server(folder / "results", folder / "state", *flags) as served:
         yield served
 
@@ -255,7 +255,7 @@ def test_whatever_way_a_process_takes_leave_nothing_is_lost(
     live: Live, home: wb.Workspace, ending: str, status: str, kind: str | None
 ) -> None:
     with program(live, ending) as (process, run_id):
-        process.wait(60)
+        process.wait(300)
     found = row(live, run_id)  # as stored, before it is settled
     assert (found.status, (found.error or {}).get("type")) == (status, kind)
     assert [one["count"] for one in home.run(run_id).summary.values()] == [1000, 1000]
@@ -268,7 +268,7 @@ def test_a_run_whose_process_vanished_is_lost_and_one_that_only_says_nothing_is_
         assert listening.get(f"runs/{quiet}").json()["status"] == "running"
     error = listening.get(f"runs/{lost}").json()["error"]
     assert error["type"] == "Lost"
-    assert "no heartbeat for 2 s" in error["message"]
+    assert "no heartbeat for 6 s" in error["message"]
     summary = listening.get(f"runs/{lost}/summary").json()["summary"]
     assert set(summary) <= {"m", "n"}
 
@@ -298,7 +298,7 @@ def test_who_comes_back_to_a_run_that_was_taken_for_lost_is_told(listening: Live
         process.send_signal(signal.SIGSTOP)
         until(lambda: listening.get(f"runs/{run_id}").json()["status"] == "lost")
         process.send_signal(signal.SIGCONT)
-        output, _ = process.communicate("\n", timeout=60)
+        output, _ = process.communicate("\n", timeout=300)
     assert output == f"run {run_id} is lost: no more values can be logged\nlost\n"
     assert listening.get(f"runs/{run_id}/summary").json()["summary"]["m"]["count"] == 1000
 
@@ -317,7 +317,7 @@ def test_a_forked_child_sends_nothing_of_its_parents(live: Live, home: wb.Worksp
     run.finish()
     """
     with program(live, body) as (process, run_id):
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
     counts = {name: one["count"] for name, one in home.run(run_id).summary.items()}
     assert counts == {"m": 1000, "n": 1000, "child": 1}
 
@@ -404,7 +404,7 @@ def test_an_upload_that_is_cut_off_half_way_leaves_nothing(
         f"Content-Length: {len(data)}",
     ]
     for _ in range(10):  # more than the maximum of concurrent uploads
-        with socket.create_connection(("127.0.0.1", port_of(live)), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", port_of(live)), timeout=300) as connection:
             connection.sendall("\r\n".join([*head, "", ""]).encode() + data[: 3 * 2**20])
             until(lambda: leftovers(live) and leftovers(live)[0].stat().st_size >= 2 * 2**20)
         until(lambda: not leftovers(live))
@@ -468,7 +468,7 @@ def test_a_file_is_not_kept_where_a_link_leads(live: Live, home: wb.Workspace, r
 
 
 def test_files_and_notebooks_have_limits(tmp_path: Path) -> None:
-    flags = ["--WorkbenchServer.most_file_bytes=1000", "--WorkbenchServer.stalled_seconds=1"]
+    flags = ["--WorkbenchServer.most_file_bytes=1000", "--WorkbenchServer.stalled_seconds=3"]
     with live_server(tmp_path / "results", tmp_path / "state", *flags) as live:
         with wb.connect(live.url, live.token) as ws, ws.start_run("e") as run:
             (tmp_path / "small").write_bytes(b"x" * 1000)
@@ -484,11 +484,11 @@ def test_files_and_notebooks_have_limits(tmp_path: Path) -> None:
 
             path = f"{live.api}/runs/{run.id}/artifacts/big.bin?sha256={'0' * 64}"
             with suppress(httpx.TransportError):  # rejected, or cut off
-                answer = httpx.put(path, content=endless(), headers=live.headers, timeout=60)
+                answer = httpx.put(path, content=endless(), headers=live.headers, timeout=300)
                 assert answer.status_code in (400, 413)
             assert [one.name for one in run.checkpoints()] == ["small.bin"]
             assert run.artifacts() == []
-            with socket.create_connection(("127.0.0.1", port_of(live)), timeout=30) as connection:
+            with socket.create_connection(("127.0.0.1", port_of(live)), timeout=300) as connection:
                 head = (
                     f"PUT {path.removeprefix(live.url[:-1])} HTTP/1.1\r\nHost: 127.0.0.1:{port_of(live)}\r\n"
                 )
@@ -507,7 +507,7 @@ def test_a_download_that_breaks_is_no_whole_file(live: Live, home: wb.Workspace,
 
     class Half(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer = httpx.get(live.url.rstrip("/") + self.path, headers=live.headers, timeout=60)
+            answer = httpx.get(live.url.rstrip("/") + self.path, headers=live.headers, timeout=300)
             self.send_response(answer.status_code)
             self.send_header("Content-Length", str(len(answer.content)))
             self.end_headers()

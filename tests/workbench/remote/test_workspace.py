@@ -14,7 +14,8 @@ import pytest
 
 import workbench as wb
 from tests.conftest import installed
-from tests.workbench.conftest import Live, job_row, live_server, make_index, until
+from tests.waiting import GUARD, until
+from tests.workbench.conftest import Live, job_row, live_server, make_index
 from workbench.jobs import job as jobs
 from workbench.panels.search.page import search_page
 from workbench.panels.search.panel import SearchPanel
@@ -217,7 +218,7 @@ def test_panels_show_a_workspace_on_a_server(remote: wb.RemoteWorkspace, live: L
 def test_a_wait_outlives_a_server_that_is_started_anew(
     tmp_path: Path, toy_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_jobs, "RESTART_SECONDS", 90.0)  # a busy machine takes long to start a server
+    monkeypatch.setattr(remote_jobs, "RESTART_SECONDS", 600.0)  # a busy machine takes long to start a server
     home = tmp_path / "results"
     make_index(home, "words")
     ended: list[str] = []
@@ -229,15 +230,15 @@ def test_a_wait_outlives_a_server_that_is_started_anew(
             seen = threading.Event()
 
             def wait() -> None:
-                ended.append(job.wait(120, on_progress=lambda _: seen.set(), check=False).status)
+                ended.append(job.wait(600, on_progress=lambda _: seen.set(), check=False).status)
 
             waiter = threading.Thread(target=wait)
             waiter.start()
-            assert seen.wait(30)
+            assert seen.wait(GUARD)
             port = int(first.url.split(":")[2].strip("/"))
         with live_server(home, tmp_path / "two", address=(port, first.token)):
             owner.store.move_job(job_id, expect="running", to="succeeded")
-            waiter.join(90)
+            waiter.join(GUARD)
         ws.close()
     assert ended == ["succeeded"]
 
@@ -258,7 +259,7 @@ def test_waiting_tells_of_every_change(remote: wb.RemoteWorkspace, live: Live) -
                 owner.store.move_job(job_id, expect="running", to="failed", error=error)
 
         with pytest.raises(wb.JobFailed, match="E: m"):
-            job.wait(30, on_progress=report)
+            job.wait(GUARD, on_progress=report)
     assert seen == [("running", 0.0, ""), ("running", 2.0, "둘"), ("failed", 2.0, "둘")]
 
 
@@ -272,7 +273,8 @@ def test_following_a_log_ends_with_the_job(remote: wb.RemoteWorkspace, live: Liv
         follower = threading.Thread(target=lambda: lines.extend(remote.job(job_id).follow_logs(pause=0.05)))
         follower.start()
         until(lambda: remote.job(job_id).logs() != "")
-        log.write_bytes("하나\n두울\n셋".encode())
+        with log.open("ab") as more:  # not written anew: the follower might find it empty
+            more.write("하나\n두울\n셋".encode()[log.stat().st_size :])
         owner.store.move_job(job_id, expect="running", to="succeeded")
-        follower.join(30)
+        follower.join(GUARD)
     assert lines == ["하나", "두울", "셋"]

@@ -52,7 +52,9 @@ def test_where_git_takes_too_long_the_commit_is_kept(
 ) -> None:
     ask = provenance._git
     monkeypatch.setattr(
-        provenance, "_git", lambda folder, *words: None if words[0] == "status" else ask(folder, *words)
+        provenance,
+        "_git",
+        lambda folder, *words, **how: None if words[0] == "status" else ask(folder, *words, **how),
     )
     assert provenance.git_revision(repository) == {
         "commit": git(repository, "rev-parse", "HEAD"),

@@ -17,6 +17,7 @@ import pytest
 
 import workbench as wb
 from tests.conftest import with_database
+from tests.waiting import until
 from workbench.host import processes
 from workbench.store import records
 
@@ -64,11 +65,7 @@ def test_summaries_and_points_are_there_at_once(workspace: wb.Workspace) -> None
 def test_a_logged_number_is_written_without_being_asked_for(workspace: wb.Workspace) -> None:
     run = workspace.start_run("e")
     run.log({"m": 1.0})
-    done = threading.Event()
-    for _ in range(100):
-        if workspace.store.points(run.id, "m"):
-            break
-        done.wait(0.05)
+    until(lambda: workspace.store.points(run.id, "m"))
     assert len(workspace.store.points(run.id, "m")) == 1
 
 
@@ -433,7 +430,7 @@ def test_looking_at_runs_is_enough_to_see_that_one_is_lost(workspace: wb.Workspa
         assert process.stdout.readline() == b"ready\n"
         handle = workspace.run(1)
         assert handle.status == "running"
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     status = {
         "runs": lambda: workspace.runs()[0].status,
         "run": lambda: workspace.run(1).status,
@@ -475,7 +472,7 @@ def test_a_handle_can_be_given_to_another_process(workspace: wb.Workspace, metho
     context = multiprocessing.get_context(method)
     process = context.Process(target=wb.Run.log, args=(run, {"loss": 0.0}, 0))
     process.start()
-    process.join(60)
+    process.join(300)
     assert process.exitcode == 0
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         for step in range(1, 20):

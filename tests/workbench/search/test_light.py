@@ -53,7 +53,7 @@ def client(searched: Path, tmp_path: Path) -> Iterator[SearchClient]:
     install(folder, "telling", TOY.read_text(encoding="utf-8") + TELLING)
     make_index(searched, "words", adapter="telling")
     with on_path(folder):
-        yield SearchClient(searched, patience=60)
+        yield SearchClient(searched, patience=300)
 
 
 def test_the_process_that_holds_an_index_has_no_database(client: SearchClient) -> None:

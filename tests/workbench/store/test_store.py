@@ -176,7 +176,7 @@ def test_writers_in_many_processes_lose_nothing(store: Store) -> None:
     )
     command = [sys.executable, "-c", program, address(store)]
     processes = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(300) for process in processes] == [0, 0, 0]
     assert store.summaries([run_id])[run_id][0].count == 150
     assert len(store.points(run_id, "m")) == 150
 
@@ -193,7 +193,7 @@ def test_opening_an_up_to_date_database_does_without_alembic(store: Store) -> No
 def test_many_may_open_a_new_database_at_once(database: str) -> None:
     program = "import sys; from workbench.store.store import Store; Store(sys.argv[1])"
     processes = [subprocess.Popen([sys.executable, "-c", program, database]) for _ in range(4)]
-    assert [process.wait(60) for process in processes] == [0] * 4
+    assert [process.wait(300) for process in processes] == [0] * 4
 
 
 def test_a_database_of_a_newer_version_is_left_alone(store: Store) -> None:
@@ -355,7 +355,7 @@ def test_no_job_is_run_by_two_workers(store: Store) -> None:
         )
         for number in range(4)
     ]
-    taken = [int(word) for claimer in claimers for word in claimer.communicate(timeout=120)[0].split()]
+    taken = [int(word) for claimer in claimers for word in claimer.communicate(timeout=300)[0].split()]
     assert [claimer.returncode for claimer in claimers] == [0] * 4
     assert sorted(taken) == list(range(1, 201))
     assert store.count_jobs("succeeded") == 200
@@ -367,12 +367,12 @@ def test_an_experiment_that_several_add_at_once_is_one(store: Store) -> None:
 
     def add() -> None:
         for number in range(30):
-            barrier.wait(30)
+            barrier.wait(300)
             store.add_run(records.RunRecord(experiment_id=0), f"question {number}")
 
     with ThreadPoolExecutor(4) as pool:
         for adding in [pool.submit(add) for _ in range(4)]:
-            adding.result(120)
+            adding.result(300)
     assert sorted(one.name for one in store.experiments()) == sorted(f"question {n}" for n in range(30))
     assert len(store.runs()) == 120
 

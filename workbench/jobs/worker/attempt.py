@@ -115,7 +115,7 @@ class Runner:
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
-        self._printing.join(timeout=1.0)
+        self._printing.join(timeout=10.0)  # it ends with the last process that holds the pipe
         processes.remove_runtime(self.token)
         with self._lock:
             if self._log is not None:

@@ -10,7 +10,8 @@ A process that is frozen, or waits for a server that does not answer, cannot sto
 hosts may take over a silent worker's jobs, the keeper ends them first, so that no job runs twice at once.
 
 The pipe carries one word per line: ``+token`` when an attempt starts, ``-token`` when all its processes are
-gone, ``~`` when the leases were renewed, ``.`` for goodbye.
+gone, ``~time`` when the leases were renewed, ``.`` for goodbye. The time is that of the system's monotonic
+clock: a keeper that was held up itself reads when it was.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Keeper:
 
     def renewed(self) -> None:
         """Report that the leases of all attempts were renewed."""
-        self._say("~")
+        self._say(f"~{time.monotonic()}")
 
     def goodbye(self) -> None:
         """End the keeper, because the worker exits normally."""
@@ -130,11 +131,10 @@ def keep(pipe: int, restart: Callable[[], object], silent_seconds: float = math.
     unread = b""
     while True:
         left = renewed + silent_seconds - time.monotonic() if tokens else math.inf
-        if left <= 0:
+        # What the worker has said is read first, also by a keeper that was held up for longer than that.
+        if not select.select([pipe], [], [], None if left == math.inf else max(left, 0.0))[0]:
             end_all(tokens)  # the worker notices when it continues
             renewed = time.monotonic()
-            continue
-        if not select.select([pipe], [], [], None if left == math.inf else left)[0]:
             continue
         if not (chunk := os.read(pipe, 65536)):
             break
@@ -142,8 +142,8 @@ def keep(pipe: int, restart: Callable[[], object], silent_seconds: float = math.
         for word in map(bytes.decode, words):
             if word == ".":
                 return
-            if word == "~":
-                renewed = time.monotonic()
+            if word.startswith("~"):  # a worker of an earlier version says no time
+                renewed = float(word[1:] or time.monotonic())
             elif word.startswith("+"):
                 renewed = renewed if tokens else time.monotonic()  # claiming a job starts its lease
                 tokens.add(word[1:])

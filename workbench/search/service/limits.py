@@ -32,8 +32,8 @@ class Limits:
     read_seconds : float
         A client that has not sent its whole request after this long, or not read the answer, is disconnected.
     open_seconds, answer_seconds, check_seconds : float
-        Timeouts for opening an index, answering one search, and checking options. A holder that takes longer
-        is killed.
+        Timeouts for opening an index, answering one search, and checking options, which includes starting a
+        process and importing the adapter. A holder that takes longer is killed.
     failures, failure_seconds : int, float
         After this many failures within this time, a holder is not restarted until the time is over.
     idle_seconds : float
@@ -50,8 +50,8 @@ class Limits:
     connections: int = 256
     read_seconds: float = 15.0
     open_seconds: float = 120.0
-    answer_seconds: float = 30.0
-    check_seconds: float = 20.0
+    answer_seconds: float = 60.0
+    check_seconds: float = 60.0
     failures: int = 3
     failure_seconds: float = 60.0
     idle_seconds: float = 1200.0

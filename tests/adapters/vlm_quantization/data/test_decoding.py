@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,8 @@ import pytest
 
 from adapters.vlm_quantization.data import decoder, decoding
 from tests.adapters.vlm_quantization.data.hostile import encoded, noise
+from tests.waiting import until
+from workbench.host import processes
 
 LIMIT = 25_000_000
 PICTURE = encoded(noise(40, 30))
@@ -89,15 +90,15 @@ def test_a_picture_that_exceeds_a_limit_is_refused_and_the_next_is_decoded(slow,
 
 def test_a_decoder_that_hangs_is_ended(slow, monkeypatch):
     monkeypatch.setattr(decoding, "PATIENCE", 0.5)
-    before = time.monotonic()
     with pytest.raises(decoder.Refused, match=r"takes more than 0\.5 s to decode"):
         pixels(b"sleep")
-    assert time.monotonic() - before < 20
+    monkeypatch.setattr(decoding, "PATIENCE", 100)  # the next process has to start
     assert pixels(PICTURE).size == (40, 30)
 
 
 def test_time_is_counted_for_each_picture_by_itself(monkeypatch):
     monkeypatch.setattr(decoding, "SECONDS", 1)
+    monkeypatch.setattr(decoding, "PATIENCE", 100)
     large = encoded(noise(1500, 1500), "JPEG")
     spent = 0.0
     while spent < 2.1:  # more than one picture may take
@@ -144,14 +145,11 @@ def test_a_decoding_process_loads_little_and_ends_with_its_parent():
         os.kill(os.getpid(), 9)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300
     )
     child, *loaded = done.stdout.split()
     assert loaded == ["False", "False"]
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(int(child)) and psutil.Process(int(child)).status() != "zombie":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not processes.started(int(child)))
 
 
 def test_a_forked_process_starts_its_own():

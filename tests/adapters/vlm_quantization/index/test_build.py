@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import unicodedata
 
 import numpy as np
@@ -29,6 +28,7 @@ from tests.adapters.vlm_quantization.small_index import (
     build,
     picture,
 )
+from tests.waiting import GUARD, until
 
 #: Pictures and captions: per concept two English names and one new Korean one ("thing 3" is in both).
 N_IMAGES, N_CAPTIONS = 2 * N_CONCEPTS, 3 * N_CONCEPTS
@@ -59,7 +59,7 @@ def killed_build(folder, at, *arguments):
         [sys.executable, small_index.__file__, folder, "small", *arguments],
         env={**os.environ, "WORKBENCH_CRASH_AT": at, "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
@@ -373,13 +373,10 @@ def test_the_same_build_a_second_time_waits_for_the_first(tmp_path, monkeypatch)
     def started_meanwhile(done, total, message):
         if not thread.ident:
             thread.start()
-            deadline = time.monotonic() + 30
-            while not waited:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            until(lambda: waited)
 
     first = build(tmp_path, progress=started_meanwhile)
-    thread.join(60)
+    thread.join(GUARD)
     assert waited[0] == "waiting for another build of this index"
     assert [report.images for report in (first, *second)] == [N_IMAGES, N_IMAGES]
     assert names_in(tmp_path) == ["small"]

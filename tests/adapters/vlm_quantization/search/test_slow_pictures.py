@@ -30,7 +30,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchClient]:
     build_index(
         home / "indexes", open_collection(lines), HashEncoder.load(model), name="shapes", model_file=model
     )
-    client = SearchClient(home, patience=120)
+    client = SearchClient(home, patience=300)
     yield client
     os.kill(client.ask({"op": "status"})["pid"], signal.SIGTERM)
 

@@ -6,18 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 import workbench as wb
 from tests.conftest import workspace_in
+from tests.waiting import GUARD, until
 from workbench.host import processes
 from workbench.store import records
 
-#: Seconds after which a test is taken to hang.
-PATIENCE = 60.0
-
 # A loop in C that keeps Python's lock and never looks for signals: no handler runs, no thread either.
-STUCK = "import itertools, time; print('begun', flush=True)\ntime.sleep(0.3)\nsum(itertools.repeat(0))"
+STUCK = """
+import itertools, time
+print("begun", flush=True)
+time.sleep(0.3)
+open("there", "w").close()
+sum(itertools.repeat(0))
+"""
 
 FAMILY = """
 import multiprocessing, os, subprocess, sys, time
@@ -73,7 +78,7 @@ def home(shared: wb.Workspace) -> Iterator[wb.Workspace]:
     for job in shared.jobs(limit=None):
         if job.status in ("queued", "running"):
             job.cancel()
-            job.wait(30, check=False)
+            job.wait(GUARD, check=False)
 
 
 def submit(home: wb.Workspace, folder: Path, source: str) -> wb.Job:
@@ -87,16 +92,16 @@ def row(home: wb.Workspace, job: wb.Job) -> records.JobRecord:
     return found
 
 
-def wait_until(happened: object, seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
 
 
 def gone(home: wb.Workspace, job: wb.Job, folder: Path) -> None:
     """Check that the job is cancelled and that none of its processes survives."""
-    assert job.wait(PATIENCE, check=False).status == "cancelled"
+    assert job.wait(GUARD, check=False).status == "cancelled"
     assert processes.carriers(row(home, job).token) == []
     if (folder / "pids").exists():
         for pid in map(int, (folder / "pids").read_text().split()):
@@ -108,8 +113,12 @@ def gone(home: wb.Workspace, job: wb.Job, folder: Path) -> None:
 @pytest.mark.parametrize("name", CELLS)
 def test_nothing_of_a_cancelled_job_is_left(home: wb.Workspace, tmp_path: Path, name: str) -> None:
     job = submit(home, tmp_path, CELLS[name])
-    wait_until(lambda: "begun" in job.logs())
+    until(lambda: "begun" in job.logs())
     assert len(processes.carriers(row(home, job).token)) >= 2  # the runner and the kernel
+    if name == "stuck in C":
+        until((tmp_path / "there").exists)
+    elif name == "stopped":
+        until(lambda: any(is_stopped(one) for one in processes.carriers(row(home, job).token)))
     time.sleep(0.6)  # now it is where it will stay
     began = time.monotonic()
     job.cancel()
@@ -129,7 +138,7 @@ def test_nothing_of_a_cancelled_job_is_left(home: wb.Workspace, tmp_path: Path, 
 )
 def test_a_job_is_cancelled_while_it_starts(home: wb.Workspace, tmp_path: Path, moment: float) -> None:
     job = submit(home, tmp_path, "import time; time.sleep(600)")
-    wait_until(lambda: job.refresh().status == "running")
+    until(lambda: job.refresh().status == "running")
     time.sleep(moment)
     job.cancel()
     gone(home, job, tmp_path)
@@ -138,7 +147,7 @@ def test_a_job_is_cancelled_while_it_starts(home: wb.Workspace, tmp_path: Path, 
 def test_a_queued_job_is_cancelled_at_once_and_never_runs(home: wb.Workspace, tmp_path: Path) -> None:
     first = submit(home, tmp_path, "import time; time.sleep(600)")
     second = submit(home, tmp_path, "open('ran', 'w')")
-    wait_until(lambda: first.refresh().status == "running")
+    until(lambda: first.refresh().status == "running")
     assert second.cancel().status == "cancelled"
     first.cancel()
     gone(home, first, tmp_path)
@@ -148,5 +157,5 @@ def test_a_queued_job_is_cancelled_at_once_and_never_runs(home: wb.Workspace, tm
 
 
 def test_what_has_ended_stays_as_it_ended(home: wb.Workspace, tmp_path: Path) -> None:
-    job = submit(home, tmp_path, f"print({os.getpid()})").wait(60)
+    job = submit(home, tmp_path, f"print({os.getpid()})").wait(GUARD)
     assert job.cancel().status == "succeeded"

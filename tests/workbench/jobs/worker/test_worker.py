@@ -14,6 +14,7 @@ from nbformat.sign import NotebookNotary
 
 import workbench as wb
 from tests.conftest import installed, workspace_in
+from tests.waiting import GUARD, until
 from workbench.host import processes
 from workbench.host.locks import is_locked
 from workbench.jobs import settling, submission, workers
@@ -22,13 +23,6 @@ from workbench.jobs.worker import worker as worker_module
 from workbench.jobs.worker.keeper import Keeper, keep
 from workbench.jobs.worker.worker import Worker
 from workbench.store import records
-
-
-def until(happened: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +60,7 @@ def test_a_running_job_is_cancelled_and_nothing_of_it_is_left(home: wb.Workspace
     token = row(home, job).token
     assert len(processes.family(None, token)) >= 2  # the runner and the kernel
     assert job.cancel().status in ("cancelling", "cancelled")
-    assert job.cancel().wait(10, check=False).status == "cancelled"
+    assert job.cancel().wait(GUARD, check=False).status == "cancelled"
     assert processes.family(None, token) == []
     assert job.error is None
     assert job.notebook is not None
@@ -78,7 +72,7 @@ def test_a_runner_that_is_killed_fails_its_job_with_the_signal(home: wb.Workspac
     now = row(home, job)
     assert now.pid is not None
     os.kill(now.pid, signal.SIGKILL)
-    assert job.wait(20, check=False).status == "failed"
+    assert job.wait(GUARD, check=False).status == "failed"
     assert job.error is not None
     assert "signal 9" in job.error["message"]
     assert processes.family(None, now.token) == []
@@ -91,7 +85,7 @@ def test_a_job_whose_worker_is_killed_is_settled_by_the_next_worker(home: wb.Wor
     now = row(home, job)
     assert now.worker_pid is not None
     os.kill(now.worker_pid, signal.SIGKILL)
-    assert job.wait(20, check=False).status == "failed"
+    assert job.wait(GUARD, check=False).status == "failed"
     assert job.error is not None
     assert "worker that ran it vanished" in job.error["message"]
     assert processes.family(None, now.token) == []
@@ -116,7 +110,7 @@ def test_what_was_printed_until_the_worker_was_killed_is_kept_apart(
     now = row(home, job)
     assert now.worker_pid is not None
     os.kill(now.worker_pid, signal.SIGKILL)
-    assert job.wait(30).attempt == 2
+    assert job.wait(GUARD).attempt == 2
     first, second = (
         (job.folder / name).read_text().splitlines() for name in ("output.attempt-1.txt", "output.txt")
     )
@@ -456,18 +450,18 @@ def test_a_keeper_ends_what_runs_when_it_hears_of_no_renewal() -> None:
     token = "a1b2c3d4"  # noqa: S105
     reading, writing = os.pipe()
     restarted: list[int] = []
-    with subprocess.Popen(["sleep", "60"], env={processes.TOKEN: token}) as sleeping:
-        listening = threading.Thread(target=keep, args=(reading, lambda: restarted.append(1), 1.0))
+    with subprocess.Popen(["sleep", "600"], env={processes.TOKEN: token}) as sleeping:
+        # It begins late: what it finds in its pipe counts by the time at which it was written.
+        os.write(writing, f"+{token}\n~{time.monotonic() - 3600}\n~{time.monotonic() + 3600}\n".encode())
+        listening = threading.Thread(target=keep, args=(reading, lambda: restarted.append(1), 0.5))
         listening.start()
-        os.write(writing, f"+{token}\n".encode())
-        for _ in range(15):  # longer than a second, said piece by piece
-            time.sleep(0.1)
-            os.write(writing, b"~")
-            os.write(writing, b"\n")
+        time.sleep(1)
         assert sleeping.poll() is None
-        assert sleeping.wait(10) == -signal.SIGKILL
+        os.write(writing, b"~")  # said piece by piece
+        os.write(writing, b"\n")
+        assert sleeping.wait(GUARD) == -signal.SIGKILL
         os.write(writing, b".\n")
-        listening.join(10)
+        listening.join(GUARD)
     assert restarted == []
     os.close(reading)
     os.close(writing)
@@ -482,7 +476,7 @@ def test_a_keeper_that_is_stopped_holds_nobody_up() -> None:
     keeper.begin("a1")
     for _ in range(40_000):  # more than its pipe takes
         keeper.renewed()
-    assert first.wait(10) == -signal.SIGKILL
+    assert first.wait(GUARD) == -signal.SIGKILL
     keeper.check()
     assert keeper._process is not None
     keeper._process.send_signal(signal.SIGSTOP)

@@ -8,7 +8,7 @@ import pytest
 
 from workbench.panels.base.live import Poller
 
-PATIENCE = 10.0
+PATIENCE = 120.0
 
 
 def test_it_calls_until_it_is_stopped() -> None:

@@ -8,7 +8,6 @@ import math
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from tests.waiting import until
 from tests.workbench.points import Point, add_points
 from tests.workbench.stored_times import BAD_TIMES, add_bad_times
 from workbench.compare.curves import smoothed
@@ -340,13 +340,6 @@ def test_a_missing_run_is_reported_and_the_list_stays(workspace: wb.Workspace) -
     panel.close()
 
 
-def until(failure: str, condition: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, failure
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("part", ["metric_summary", "metric_point"])
 def test_a_damaged_part_of_the_database_is_told_and_hides_no_other(
     workspace: wb.Workspace, part: str
@@ -382,7 +375,7 @@ def test_a_metric_logged_while_the_panel_is_shown_appears_by_itself(
 ) -> None:
     panel._on_message({"type": "view", "view": "one", "open": True})
     log(workspace, "first", 0.5)
-    until("the table did not update", lambda: panel.state["comparison"])
+    until(lambda: panel.state["comparison"], "the table updates")
     assert panel.state["comparison"]["final"][0]["texts"] == ["0.500"]
     panel.close()
     assert not panel.alive

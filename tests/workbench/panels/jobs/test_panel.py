@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import nbformat
 import pytest
 
 import workbench as wb
+from tests.waiting import GUARD, until
 from workbench.panels.jobs.panel import BUSY_SECONDS, CALM_SECONDS, PAGE_JOBS, STATES, JobsPanel
 from workbench.store import records
-
-PATIENCE = 60.0
 
 
 class Sent:
@@ -46,13 +44,6 @@ def sent(workspace: wb.Workspace, toy: wb.BaseAdapter) -> Iterator[Sent]:
 def add(workspace: wb.Workspace, **values: Any) -> int:
     """Add a job's row in any state, without anything that runs it."""
     return workspace.store.add_job(records.JobRecord(**{"type": "eval", "adapter": "toy", **values})).id or 0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "the condition was not met in time"
-        time.sleep(0.02)
 
 
 def test_the_buttons_are_the_jobs_the_adapter_offers_in_the_order_of_work(
@@ -335,21 +326,21 @@ def test_a_notebook_is_submitted_and_retried_unchanged(
     assert sent.rows() == []
     reply = sent.ask(type="submit", form="notebook", path=str(own_notebook), options={"steps": 7})
     assert reply is not None
-    job = workspace.job(reply["id"]).wait(60)
+    job = workspace.job(reply["id"]).wait(GUARD)
     sent.panel.refresh()
     assert (sent.rows()[0]["type"], sent.rows()[0]["name"]) == ("notebook", "mine")
     assert "첫째 7" in job.logs()
     own_notebook.unlink()
     again = sent.ask(type="retry", id=job.id)
     assert again is not None
-    assert "첫째 7" in workspace.job(again["id"]).wait(60).logs()
+    assert "첫째 7" in workspace.job(again["id"]).wait(GUARD).logs()
 
 
 @pytest.mark.slow
 def test_a_result_below_its_floor_is_shown_although_the_job_failed(
     sent: Sent, workspace: wb.Workspace
 ) -> None:
-    job = workspace.submit("eval", "toy", {"k": 2}, fail_below={"R@2": 0.9}).wait(60, check=False)
+    job = workspace.submit("eval", "toy", {"k": 2}, fail_below={"R@2": 0.9}).wait(GUARD, check=False)
     sent.panel.refresh()
     (row,) = sent.rows()
     assert (row["status"], row["hasResult"]) == ("failed", True)
