@@ -146,7 +146,8 @@ class BaseAdapter:
         source : str
             What the options of a training would name.
         folder : Path
-            Where lists of problems and samples are written; ``made`` of the result names the files.
+            Where lists of problems and samples are written, made if missing; ``made`` of the result names
+            the files.
             ``made["options"]``, if there is one, maps job types to the options of a job that uses this
             source, such as ``{"train": {"collection": "photos"}}``; a panel offers their forms, filled in.
         thorough : bool

@@ -7,7 +7,7 @@ import html
 import io
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,12 +137,12 @@ def check_collection(
     ]
     training = list(_training(collection, warnings))
     views = [
-        _table("What it holds", [{"name": name, "value": value} for name, value in counts.items()], notes),
+        _table("What it holds", ("What", "Count"), _rows(counts), notes),
+        *training,
+        *_by_part(collection),
         *_samples(collection, cards),
         *_broken(collection, unreadable, made),
         *_alike(collection, equal, near, made),
-        *_by_part(collection),
-        *training,
     ]
     made["options"] = _next_jobs(source, trains=bool(training))
     summary = f"{len(collection):,} pictures, {counts['captions']:,} captions"
@@ -325,7 +325,7 @@ def _alike(
             "what": what,
             "pictures": "  ".join(_named(collection, row) for row in group[:_EXAMPLES])
             + (f"  and {len(group) - _EXAMPLES:,} more" if len(group) > _EXAMPLES else ""),
-            "splits": "yes" if _in_several_splits(collection, group) else "",
+            "splits": "yes" if _in_several_splits(collection, group) else "no",
         }
         for what, group in groups[:_LISTED]
     ]
@@ -349,14 +349,22 @@ def _across(what: str, collection: CaptionedImages, groups: Sequence[Sequence[in
     shown = "; ".join(
         " and ".join(_named(collection, row) for row in group[:2]) for group in across[:_EXAMPLES]
     )
-    return [f"{what} in different splits, {len(across):,} times: {shown}"]
+    times = "once" if len(across) == 1 else f"{len(across):,} times"
+    return [f"{what} in different splits, {times}: {shown}"]
 
 
 # --- tables -------------------------------------------------------------------------------------------------
 
 
-def _table(title: str, rows: list[dict[str, Any]], notes: Sequence[str] = ()) -> wb.View:
-    return wb.View(kind="metrics_table", title=title, data={"rows": rows}, notes=list(notes))
+def _table(
+    title: str, head: tuple[str, str], rows: list[dict[str, Any]], notes: Sequence[str] = ()
+) -> wb.View:
+    data = {"head": list(head), "rows": rows}
+    return wb.View(kind="metrics_table", title=title, data=data, notes=list(notes))
+
+
+def _rows(counts: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [{"name": name, "value": value} for name, value in counts.items()]
 
 
 def _by_part(collection: CaptionedImages) -> Iterator[wb.View]:
@@ -373,21 +381,26 @@ def _by_part(collection: CaptionedImages) -> Iterator[wb.View]:
     if pictures:
         yield _table(
             "Captions by language",
+            ("Language", "Captions"),
             [
                 {"name": one, "value": captions[one], "note": f"of {_number(pictures[one], 'picture')}"}
                 for one, _ in pictures.most_common()
             ],
         )
-        rows = [{"name": str(count), "value": most[count]} for count in sorted(most)]
-        yield _table("Pictures by number of captions in one language", rows)
+        rows = _rows({str(count): most[count] for count in sorted(most)})
+        yield _table("Captions per picture, in one language", ("Captions", "Pictures"), rows)
     if splits:
         left = len(collection) - splits.total()
-        rows = [{"name": name, "value": count} for name, count in splits.most_common()]
-        yield _table("Splits", rows + ([{"name": "none", "value": left}] if left else []))
+        rows = _rows(dict(splits.most_common()))
+        yield _table(
+            "Splits", ("Split", "Pictures"), rows + ([{"name": "none", "value": left}] if left else [])
+        )
     if labels:
-        rows = [{"name": name, "value": count} for name, count in labels.most_common(_LABELS)]
+        rows = _rows(dict(labels.most_common(_LABELS)))
         more = len(labels) - _LABELS
-        yield _table("Labels", rows, [f"And {more:,} more labels."] if more > 0 else [])
+        yield _table(
+            "Labels", ("Label", "Pictures"), rows, [f"And {more:,} more labels."] if more > 0 else []
+        )
 
 
 def _training(collection: CaptionedImages, warnings: list[str]) -> Iterator[wb.View]:
@@ -402,5 +415,5 @@ def _training(collection: CaptionedImages, warnings: list[str]) -> Iterator[wb.V
     except wb.WorkbenchError as error:
         warnings.append(f"A training would refuse it: {error.message}")
         return
-    rows = [{"name": part.replace("_", " "), "value": count} for part, count in splits.counts.items()]
-    yield _table("What a training would use, in pictures", rows, splits.notes)
+    rows = _rows({part.replace("_", " "): count for part, count in splits.counts.items()})
+    yield _table("What a training would use", ("Part", "Pictures"), rows, splits.notes)

@@ -30,7 +30,7 @@ function fieldRow(field, value, prefix) {
   const list = field.kind === "list" ? "Separated by commas." : "";
   const help = h("span", { class: "wb-help", id: `${id}-help` }, sentences(field.help, list, where));
   const label = h(field.kind === "choices" ? "span" : "label", { class: "wb-label", id: `${id}-label`, for: field.kind === "choices" ? null : id }, field.label, field.required && h("span", { class: "wb-muted" }, " (required)"));
-  return { field, control, problem, node: h("div", { class: "wb-field" }, label, control, problem, help) };
+  return { field, control, problem, node: h("div", { class: field.path === "sources" ? "wb-field wb-wide" : "wb-field" }, label, control, problem, help) };
 }
 
 const listText = (value) => (Array.isArray(value) ? value.join(", ") : String(value));
@@ -54,6 +54,7 @@ function fieldValue({ field, control }, start) {
   const text = control.value.trim();
   if (field.kind === "list") {
     const parts = text.split(",").map((part) => part.trim()).filter(Boolean);
+    if (!parts.length && start === undefined) return undefined;
     return field.items === "text" ? parts : parts.map(numberIn);
   }
   if (text === "") return field.kind === "text" && start !== undefined ? "" : undefined;
