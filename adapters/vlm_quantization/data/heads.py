@@ -8,10 +8,11 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from adapters.vlm_quantization.data.decoder import SUPPORTED
+from adapters.vlm_quantization.data.decoder import LARGE_TIMES, SUPPORTED
 from adapters.vlm_quantization.data.parquet_rows import ParquetPicture
 from adapters.vlm_quantization.data.pictures import max_pixels
 from adapters.vlm_quantization.data.stored import ArchiveMember, Picture, SvgDrawing
+from adapters.vlm_quantization.data.strips import can_shrink_png
 
 #: Number of bytes at the start of a file that are read.
 HEAD_BYTES = 4096
@@ -67,7 +68,7 @@ def fault_in_head(picture: Picture) -> str:
     if not _is_picture(head.start):
         return f"not a picture; supported formats: {SUPPORTED}"
     width, height = _png_size(head.start)
-    most = max_pixels()
+    most = max_pixels() * (LARGE_TIMES if can_shrink_png(head.start) else 1)
     if width * height > most:
         return (
             f"{width} × {height} is {width * height / 1e6:.0f} million pixels; "
