@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 #: Time of the processor that a picture of at most 25 million pixels may take, in seconds; one of that size
-#: takes less than two, and one of 100 million that is shrunk in strips about six. Where more pixels are allowed,
-#: it may take in proportion.
+#: takes less than two, and one of 100 million that is shrunk in strips about six. Where more pixels are
+#: allowed, it may take in proportion.
 SECONDS = 15
 
 

@@ -88,7 +88,7 @@ def _choices(node: Mapping[str, Any]) -> list[dict[str, Any]]:
     labels = node.get("x-labels", {})
     if isinstance(labels, Sequence) and not isinstance(labels, str):
         labels = {str(value): label for value, label in zip(values, labels, strict=False)}
-    return [{"value": value, "label": str(labels.get(str(value), value))} for value in values]
+    return [{"value": value, "label": str(labels.get(str(value), value)) or "–"} for value in values]
 
 
 def _kind(node: Mapping[str, Any]) -> str:

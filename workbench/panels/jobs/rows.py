@@ -98,7 +98,8 @@ def _name(job: Job) -> str:
     if job.source:
         return Path(job.source).stem
     names = (job.options[key] for key in _NAMING_OPTIONS if job.options.get(key))
-    return str(next(names, ""))
+    # Of paths the end tells most; several are joined by a plus sign.
+    return " + ".join(part.rsplit("/", 1)[-1] or part for part in str(next(names, "")).split(" + "))
 
 
 def outcome(row: Mapping[str, Any]) -> str:
