@@ -239,6 +239,19 @@ class JobScope:
         write_whole(file, text.encode("utf-8", "backslashreplace"))
         return file
 
+    def check_data(self) -> Result:
+        """Return what the adapter says of the data that the options name; its files go beside the notebook.
+
+        For jobs of the type ``data_check``.
+        """
+        self._entered()
+        return self.adapter.check_data(
+            self.options.source,
+            self.workspace.jobs_dir / str(self.id),
+            thorough=self.options.thorough,
+            progress=self.progress,
+        )
+
     def finish(self, result: Result) -> Result:
         """Save the job's result, and return it so that a notebook can display it.
 

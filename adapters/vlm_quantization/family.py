@@ -104,6 +104,7 @@ class PictureTextFamily(BaseAdapter):
             "train": self.train_options or options.FamilyTrainOptions,
             "eval": options.FamilyEvalOptions,
             "index_build": options.FamilyIndexOptions,
+            "data_check": options.DataCheckOptions,
         }
         if task not in schemas:
             raise NotSupported(self.name, f"{task!r}; it offers {', '.join([*schemas, 'search'])}")

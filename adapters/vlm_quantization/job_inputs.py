@@ -61,9 +61,9 @@ def find_problems(
 
     Parameters
     ----------
-    task : {"train", "eval", "index_build"}
+    task : {"train", "eval", "index_build", "data_check"}
         The job's type.
-    options : FamilyTrainOptions, FamilyEvalOptions or FamilyIndexOptions
+    options : FamilyTrainOptions, FamilyEvalOptions, FamilyIndexOptions or DataCheckOptions
         Its options.
     workspace : workbench.WorkspaceView
         The workspace with the runs.
@@ -71,7 +71,7 @@ def find_problems(
         The adapter whose job it is.
     """
     yield from _problems_of_source(task, options)
-    if task != "train":
+    if task in ("eval", "index_build"):
         yield from _problems_of_run(task, options, workspace, family)
 
 
@@ -91,6 +91,8 @@ def find_own_problems(
             yield "resume", f"{error.message}. {error.help}".rstrip(". ")
             return
     yield from _problems_of_source(task, options)
+    if task == "data_check":
+        return
     encoder = "" if task == "eval" else options.encoder
     if encoder and (problem := _unusable(encoder)):
         yield "encoder", problem
@@ -132,6 +134,10 @@ def _problems_of_tuning(options: Any) -> Iterator[tuple[str, str]]:
 
 def _problems_of_source(task: str, options: Any) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the name of an index, and with a collection that is named."""
+    if task == "data_check":
+        if problem := _refused(lambda: check_source(options.source)):
+            yield "source", problem
+        return
     if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
         yield "name", problem
     if options.collection:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
-from adapters.vlm_quantization.data.sources import absolute_source, forms_in_words, source_text
+from adapters.vlm_quantization.data.sources import NAMED, absolute_source, forms_in_words, source_text
 from adapters.vlm_quantization.data.split_names import VAL_SHARE
 from adapters.vlm_quantization.towers import registry
 from adapters.vlm_quantization.towers.device import Device
@@ -27,12 +27,12 @@ def _absolute(text: str) -> str:
         raise ValueError(error.message) from None
 
 
-#: Names or paths; forms read "path" as: relative to what the reader of the form sees.
+#: Names or paths; forms read "sources" as: paths are relative to what the reader of the form sees.
 CollectionSource = Annotated[
     str,
     BeforeValidator(_one_text),
     AfterValidator(_absolute),
-    Field(json_schema_extra={"format": "path"}),
+    Field(json_schema_extra={"format": "sources", "x-names": list(NAMED)}),
 ]
 
 
@@ -40,8 +40,29 @@ CollectionSource = Annotated[
 FilePath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"format": "path"})]
 
 
+def _all_but(*shown: str) -> ConfigDict:
+    """Return the setting by which a form shows these options at once, and the others on request."""
+
+    def mark(schema: dict[str, Any]) -> None:
+        schema["x-more"] = [name for name in schema["properties"] if name not in shown]
+
+    return ConfigDict(json_schema_extra=mark)
+
+
 class CollectionOptions(Options):
     """Which pictures to use."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-more": [
+                "split_seed",
+                "restval",
+                "val_share",
+                "keep_lookalikes_together",
+                "accept_training_pictures_in_test",
+            ]
+        }
+    )
 
     collection: CollectionSource = Field(
         "emoji",
@@ -76,6 +97,22 @@ class CollectionOptions(Options):
     )
 
 
+class DataCheckOptions(Options):
+    """Say what a collection holds, what is broken in it, and what a training would use."""
+
+    source: CollectionSource = Field(
+        title="Collection",
+        description=f"{forms_in_words()}. Options follow a question mark, and several are joined by a plus "
+        "sign between blanks: 'photos.csv?image=file&caption=title + emoji'",
+        min_length=1,
+    )
+    thorough: bool = Field(
+        False,
+        title="Thorough",
+        description="Decode and compare every picture; this can take long. Else 200 are decoded",
+    )
+
+
 #: Name of the option ``encoder`` in earlier versions, in which it chose the picture tower alone.
 OLD_ENCODER = "image_tower"
 
@@ -85,7 +122,9 @@ AUTO_TEXTS: dict[str, Literal["both", "ngrams"]] = {registry.PACKAGED: "both", "
 
 
 #: The name of an encoder; a path in it becomes absolute, since a job's working directory is another.
-EncoderName = Annotated[str, AfterValidator(registry.absolute)]
+EncoderName = Annotated[
+    str, AfterValidator(registry.absolute), Field(json_schema_extra={"format": "name-or-path"})
+]
 
 
 #: Learning rate of the towers by what is tuned.
@@ -137,6 +176,11 @@ class FamilyTrainOptions(CollectionOptions):
 
 class TrainOptions(CollectionOptions):
     """Train hash heads on frozen features of pictures and texts, and an n-gram table from scratch."""
+
+    model_config = _all_but(
+        *("collection", "experiment", "name", "encoder", "text_tower", "languages", "from_checkpoint"),
+        *("seed", "seeds", "steps"),
+    )
 
     experiment: str = Field("emoji", title="Experiment", min_length=1)
     name: str = Field("nested-128", title="Run name", min_length=1)
@@ -409,6 +453,23 @@ class TrainOptions(CollectionOptions):
 
 class FamilyEvalOptions(Options):
     """Evaluate a checkpoint on held-out pictures, or on another collection."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-more": [
+                "checkpoint",
+                "train_in_gallery",
+                "accept_training_pictures_in_test",
+                "near_duplicates",
+                "flags",
+                "baselines",
+                "seeds",
+                "worst",
+                "resamples",
+                "single_length",
+            ]
+        }
+    )
 
     run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
     checkpoint: str = Field("best.safetensors", title="Checkpoint", min_length=1)

@@ -108,7 +108,12 @@ class Toy(wb.BaseAdapter):
             raise wb.BadInput(f"no source {source!r}", hint="Its only source is 'words'.")
         rows = [{"name": "words", "value": 3}]
         view = wb.View(kind="metrics_table", title="What it holds", data={"rows": rows})
-        return wb.Result(summary="3 words", metrics={"words": 3}, views=[view])
+        if progress:
+            progress(3, 3, "counting")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "all.txt").write_text("dog\n")
+        made = {"all": str(folder / "all.txt"), "options": {"train": {"name": "words"}}}
+        return wb.Result(summary="3 words", metrics={"words": 3}, views=[view], made=made)
 
     def demo(self):
         return {"train": {}, "eval": {"run": "$train.run", "k": 4}, "index_build": {}}

@@ -29,7 +29,8 @@ _KERNEL = """{
 _DARK = """
   :root { --jp-layout-color1: #212121; --jp-layout-color2: #2d2d2d; --jp-content-font-color1: #fff;
           --jp-content-font-color2: rgb(255 255 255 / 70%); --jp-border-color1: #616161;
-          --jp-border-color2: #424242; --jp-brand-color1: #64b5f6; background: #111; }
+          --jp-border-color2: #424242; --jp-brand-color1: #64b5f6; --jp-ui-inverse-font-color0: #000;
+          background: #111; }
 """
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A panel</title>

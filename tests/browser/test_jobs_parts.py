@@ -77,6 +77,8 @@ def test_a_row_says_what_the_log_leaves_out_and_links_to_all_of_it(
 
 
 LISTS = """
+from typing import Literal
+
 from pydantic import Field
 
 import workbench as wb
@@ -84,7 +86,11 @@ import workbench as wb
 class Options(wb.Options):
     cuts: list[int] = [1, 5]
     seeds: list[int] = Field(default_factory=list)
+    weights: dict[str, float] = {}
+    ways: tuple[Literal["there", "back"], ...] = ("there",)
     run: int = 0
+    rare: float = 0.5
+    model_config = {"json_schema_extra": {"x-more": ["rare"]}}
 
 class Lists(wb.BaseAdapter):
     name, title = "lists", "Lists"
@@ -115,15 +121,35 @@ def test_a_form_says_how_a_value_is_written_and_all_that_is_wrong_at_once(
             form = page.get_by_role("form", name="Evaluate")
             form.get_by_label("Cuts").fill("1, five")
             form.get_by_label("Seeds").fill("0-4")
+            form.get_by_label("Weights").fill("a: 1")
             form.get_by_label("Run").fill("999")
             form.get_by_role("button", name="Evaluate").click()
             bridge.deliver()
-            expect(form.locator(".wb-wrong").nth(0)).to_have_text(
-                "not valid JSON: 1, five; write it like [1,5]"
-            )
-            expect(form.locator(".wb-wrong").nth(1)).to_contain_text("0-4; write it like [1, 2]")
-            expect(form.locator(".wb-wrong").nth(2)).to_have_text("no run 999")
+            wrong = form.locator(".wb-wrong:visible")
+            assert wrong.all_inner_texts() == [
+                "not a number: five",
+                "not a number: 0-4",
+                'not valid JSON: a: 1; write it like [1, 2] or {"name": 1}',
+                "no run 999",
+            ]
             expect(form.get_by_label("Cuts")).to_be_focused()
+            # What is wrong with an option that is not shown at once opens its part of the form.
+            for label, text in (("Cuts", "3, 7"), ("Seeds", "2"), ("Weights", ""), ("Run", "0")):
+                form.get_by_label(label).fill(text)
+            form.get_by_role("group", name="Ways").get_by_label("back").check()
+            form.get_by_text("More options (1)").click()
+            form.get_by_label("Rare").fill("often")
+            form.get_by_text("More options (1)").click()
+            expect(form.get_by_label("Rare")).to_be_hidden()
+            form.get_by_role("button", name="Evaluate").click()
+            bridge.deliver()
+            expect(form.get_by_label("Rare")).to_be_focused()
+            assert wrong.all_inner_texts() == ["not a number: often"]
+            form.get_by_label("Rare").fill("0.25")
+            form.get_by_role("button", name="Evaluate").click()
+            bridge.deliver()
+            given = workspace.jobs()[0].options
+            assert (given["cuts"], given["seeds"], given["ways"]) == ([3, 7], [2], ["there", "back"])
             page.get_by_role("button", name="Notebook").click()
             path = page.get_by_label("Path")
             path.fill("nowhere/at-all.ipynb")

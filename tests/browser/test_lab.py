@@ -182,7 +182,7 @@ def test_a_card_copies_its_page_and_opens_it_with_its_panel(
             "page": file
         }
         if name == "Tour":  # the notebooks that it links to are copied with it
-            jobs = {"train.ipynb", "evaluate.ipynb", "build_index.ipynb"}
+            jobs = {"check_data.ipynb", "train.ipynb", "evaluate.ipynb", "build_index.ipynb"}
             assert jobs <= {path.name for path in folder.iterdir()}
     assert (seen.strangers(), seen.errors, refused) == ([], [], [])
 

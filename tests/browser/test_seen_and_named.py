@@ -12,6 +12,7 @@ from tests.browser.bridge import Bridge
 from tests.workbench.conftest import job_row
 from workbench.panels import ComparePanel
 from workbench.panels.base.assets import assets
+from workbench.panels.data.panel import DataPanel
 from workbench.panels.jobs.panel import JobsPanel
 
 pytestmark = pytest.mark.browser
@@ -71,6 +72,8 @@ def filled(workspace: wb.Workspace, toy: wb.BaseAdapter) -> wb.Workspace:
         with workspace.start_run("e", f"run {number}", {"lr": number}, better={"loss": "lower"}) as run:
             for step in range(3):
                 run.log({"loss": number + step, "other": number}, step=step)
+    with wb.job_scope("data_check", toy, {"source": "words"}, workspace=workspace) as job:
+        job.finish(job.check_data())
     for status in ("queued", "running", "cancelling", "succeeded", "failed", "cancelled"):
         job_row(
             workspace, status, started_at=1.0, error={"message": "it broke"} if status == "failed" else None
@@ -79,14 +82,14 @@ def filled(workspace: wb.Workspace, toy: wb.BaseAdapter) -> wb.Workspace:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("kind", [JobsPanel, ComparePanel])
+@pytest.mark.parametrize("kind", [JobsPanel, ComparePanel, DataPanel])
 def test_texts_can_be_read_and_controls_are_named_as_they_are_seen(
     chromium: Browser, filled: wb.Workspace, kind: Any, dark: bool
 ) -> None:
     bridge = Bridge(chromium, kind(filled), dark=dark)
     try:
         bridge.look()
-        assert bridge.page.locator(".wb-pill:visible").count() >= 2
+        assert bridge.page.locator(".wb-pill:visible").count() >= (1 if kind is DataPanel else 2)
         assert bridge.page.evaluate(MISNAMED) == []
         assert bridge.page.evaluate(PALE) == []
         # What is no longer current is still read.

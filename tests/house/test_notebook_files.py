@@ -8,7 +8,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-JOBS = ("train", "evaluate", "build_index")
+JOBS = ("train", "evaluate", "build_index", "check_data")
 
 
 def test_the_promised_notebooks_exist() -> None:

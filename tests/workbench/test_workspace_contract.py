@@ -142,12 +142,21 @@ def test_a_job_is_cancelled_while_it_runs_and_that_twice_is_the_same(ws: wb.Base
     assert job.cancel().status == "cancelled"
 
 
+def test_data_are_checked_by_a_job(ws: wb.BaseWorkspace) -> None:
+    job = ws.submit("data_check", "toy", {"source": "words"}).wait(PATIENCE)
+    assert (job.status, job.summary) == ("succeeded", "3 words")
+    assert job.result is not None
+    assert job.result.made["options"] == {"train": {"name": "words"}}
+    assert [job.type for job in ws.jobs(type="data_check")] == ["data_check"]
+
+
 @pytest.mark.parametrize(
     ("kind", "adapter", "options", "error", "says"),
     [
         ("eval", "toy", {"k": "many"}, wb.BadOptions, "k: .*'many'"),
         ("eval", "toy", {"kk": 1}, wb.BadOptions, "kk: unknown option; did you mean 'k'"),
         ("eval", "toy", [1], wb.BadOptions, "dictionary"),
+        ("data_check", "toy", {}, wb.BadOptions, "source: "),
         ("dance", "toy", {}, wb.BadInput, "job type 'dance'"),
         ("eval", "tory", {}, wb.UnknownAdapter, "did you mean 'toy'"),
         ("eval", "../toy", {}, wb.UnknownAdapter, "Known: toy"),

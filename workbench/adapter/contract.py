@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from workbench.runs.run import Run
 
 
+#: The type of the job that runs ``check_data``. Its options are what the adapter's ``options`` returns for
+#: it, or else :class:`~workbench.adapter.options.DataCheck`.
+DATA_CHECK = "data_check"
+
+
 #: The standard job types, and the adapter method that runs each.
 JOB_METHODS: Mapping[str, str] = {"train": "train", "eval": "evaluate", "index_build": "build_index"}
 
@@ -88,7 +93,10 @@ class BaseAdapter:
     metrics: ClassVar[Sequence[Metric]] = ()
 
     def options(self, task: str) -> type[BaseModel]:
-        """Return the schema of a task's options: a job type or ``"search"``."""
+        """Return the schema of a task's options: a job type or ``"search"``.
+
+        For ``"data_check"`` it may return a schema with at least ``source`` and ``thorough``.
+        """
         raise NotSupported(self.name, f"options for {task!r}")
 
     def find_problems(self, task: str, options: Any, workspace: WorkspaceView) -> Iterable[tuple[str, str]]:
@@ -138,7 +146,10 @@ class BaseAdapter:
         source : str
             What the options of a training would name.
         folder : Path
-            Where lists of problems and samples are written; ``made`` of the result names the files.
+            Where lists of problems and samples are written, made if missing; ``made`` of the result names
+            the files.
+            ``made["options"]``, if there is one, maps job types to the options of a job that uses this
+            source, such as ``{"train": {"collection": "photos"}}``; a panel offers their forms, filled in.
         thorough : bool
             Whether to open every file whole. If not, it ends in seconds, and says what was not looked at.
         progress : callable, optional
@@ -301,5 +312,5 @@ class BaseAdapter:
         return getattr(type(self), method) is not getattr(BaseAdapter, method)
 
     def job_types(self) -> list[str]:
-        """Return the job types this adapter offers."""
+        """Return the job types this adapter offers; a check of data comes beside them."""
         return [kind for kind, method in JOB_METHODS.items() if self.offers(method)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from workbench.adapter.contract import JOB_METHODS, BaseAdapter
+from workbench.adapter.contract import DATA_CHECK, JOB_METHODS, BaseAdapter
 from workbench.errors import BadInput, BadOptions, NotSupported
 from workbench.text import listed, nearest, shown
 
@@ -17,8 +17,8 @@ _LISTED_NAMES = 12
 
 def check_job(family: BaseAdapter, type: str, options: Any) -> Any:  # noqa: A002
     """Return a job's checked options, or raise an error that names what is wrong with its type or options."""
-    if type not in (offered := family.job_types()):
-        known = type in JOB_METHODS
+    if type not in (offered := job_types(family)):
+        known = type in (*JOB_METHODS, DATA_CHECK)
         if known:
             raise NotSupported(family.name, f"{type} jobs", hint=f"It offers: {', '.join(offered) or 'none'}")
         raise BadInput(
@@ -29,10 +29,45 @@ def check_job(family: BaseAdapter, type: str, options: Any) -> Any:  # noqa: A00
     return check_options(family, type, options)
 
 
+def job_types(family: BaseAdapter) -> list[str]:
+    """Return the job types of an adapter, with the check of data if it offers one."""
+    return [*family.job_types(), *([DATA_CHECK] if family.offers("check_data") else [])]
+
+
 class Options(BaseModel):
     """Base class for options: rejects unknown names, and validates defaults."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class DataCheck(Options):
+    """Say what a source of data holds, what is broken in it, and what a training would use."""
+
+    source: str = Field(
+        title="Data",
+        description="What a training would take: a name or a path",
+        min_length=1,
+        json_schema_extra={"format": "sources"},
+    )
+    thorough: bool = Field(False, title="Thorough", description="Open every file whole; this can take long")
+
+
+def schema_of(family: BaseAdapter, task: str) -> type[BaseModel]:
+    """Return the schema of a task's options; for a check of data that an adapter does not declare, ours.
+
+    Raises
+    ------
+    NotSupported
+        The adapter does not have the task.
+    """
+    if task != DATA_CHECK:
+        return family.options(task)
+    if not family.offers("check_data"):
+        raise NotSupported(family.name, "check_data")
+    try:
+        return family.options(task)
+    except NotSupported:
+        return DataCheck
 
 
 def check_options(adapter: BaseAdapter, task: str, options: Mapping[str, Any] | BaseModel | None) -> Any:
@@ -45,7 +80,7 @@ def check_options(adapter: BaseAdapter, task: str, options: Mapping[str, Any] | 
     NotSupported
         The adapter does not have the task.
     """
-    schema = adapter.options(task)
+    schema = schema_of(adapter, task)
     if isinstance(options, schema):
         return options
     raw = options.model_dump() if isinstance(options, BaseModel) else dict(options or {})

@@ -77,7 +77,8 @@ def _print(result: Result) -> None:
     for warning in result.warnings:
         show(f"warning: {warning}")
     for name, path in result.made.items():
-        show(f"{name}: {path}")
+        if isinstance(path, str):  # a file; options of jobs are for panels
+            show(f"{name}: {path}")
 
 
 class _Progress:

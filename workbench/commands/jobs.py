@@ -274,10 +274,11 @@ def _outcome(job: Job, *, whole: bool = False) -> str:
 
 
 def _types() -> list[str]:
+    from workbench.adapter.options import job_types
     from workbench.adapter.registry import adapters, load_adapters
 
     working, _ = load_adapters(adapters())
-    return sorted({kind for adapter in working.values() for kind in adapter.job_types()})
+    return sorted({kind for adapter in working.values() for kind in job_types(adapter)})
 
 
 def _statuses() -> list[str]:

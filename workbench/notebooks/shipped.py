@@ -23,6 +23,7 @@ JOB_NOTEBOOKS: Mapping[str, str] = {
     "train": "train.ipynb",
     "eval": "evaluate.ipynb",
     "index_build": "build_index.ipynb",
+    "data_check": "check_data.ipynb",
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.panels.compare.panel import ComparePanel
+    from workbench.panels.data.panel import DataPanel
     from workbench.panels.jobs.panel import JobsPanel
     from workbench.panels.results.html import figure
     from workbench.panels.results.live import LiveCurves
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "ComparePanel": "compare.panel",
+    "DataPanel": "data.panel",
     "JobsPanel": "jobs.panel",
     "LiveCurves": "results.live",
     "ResultsComparePanel": "results.panel",
@@ -35,6 +37,7 @@ _MODULES = {
 
 __all__ = [
     "ComparePanel",
+    "DataPanel",
     "JobsPanel",
     "LiveCurves",
     "ResultsComparePanel",

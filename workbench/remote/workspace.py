@@ -47,7 +47,7 @@ _PAGE = 500
 _OF_A_FOLDER = ("path", "store", "database_url", "import_mlflow", "import_tensorboard")
 _FOLDERS = ("cache", "indexes", "jobs_dir", "runs_dir")
 
-_JOB_PATHS = {"train": "train", "eval": "eval", "index_build": "index-build"}
+_JOB_PATHS = {"train": "train", "eval": "eval", "index_build": "index-build", "data_check": "data-check"}
 
 
 def connect(url: str, token: str | None = None, *, timeout: float = ANSWER_SECONDS) -> RemoteWorkspace:

@@ -59,7 +59,8 @@ class View(BaseModel):
     The shape of ``data`` for each kind:
 
     ``metrics_table``
-        ``{"rows": [{"name", "value", "low"?, "high"?, "note"?}]}``
+        ``{"rows": [{"name", "value", "low"?, "high"?, "note"?}], "head"?: [name, value]}``; ``head`` names
+        the columns, where the rows are no metrics
     ``retrieval_table``
         ``{"columns": [{"key", "label", "format"?, "better"?, "group"?}], "rows": [{key: value}]}``;
         a cell is a number, text or null, or ``{"value", "low", "high"}``.

@@ -7,7 +7,7 @@ import html
 import io
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,13 @@ from adapters.vlm_quantization.data.heads import equal_files
 from adapters.vlm_quantization.data.near_duplicates import MOST_PAIRS, near_pairs, perceptual_codes
 from adapters.vlm_quantization.data.pictures import opened_ahead
 from adapters.vlm_quantization.data.source_text import parse_sources
-from adapters.vlm_quantization.data.sources import list_collection, open_collection, recognised
+from adapters.vlm_quantization.data.sources import (
+    absolute_source,
+    list_collection,
+    open_collection,
+    recognised,
+    short_name,
+)
 from adapters.vlm_quantization.data.splits import make_splits
 from adapters.vlm_quantization.towers.needs import TIMED, needs_view
 
@@ -38,8 +44,8 @@ COMPARED = 200
 _SHOWN_SIDE, _SHOWN_CHARACTERS = 160, 200
 
 
-#: Number of examples in a warning, and of labels that are listed.
-_EXAMPLES, _LABELS = 3, 20
+#: Number of examples in a warning, of labels, and of broken or equal pictures that are listed.
+_EXAMPLES, _LABELS, _LISTED = 3, 20, 10
 
 
 def check_collection(
@@ -70,7 +76,8 @@ def check_collection(
     Returns
     -------
     workbench.Result
-        Counts as metrics, tables as views, problems as warnings, and the written files in ``made``.
+        Counts as metrics, tables and samples as views, problems as warnings, and in ``made`` the written
+        files, and ``"options"`` of jobs that use the collection.
 
     Raises
     ------
@@ -131,18 +138,30 @@ def check_collection(
             else " Of the others, size, first bytes and equal files were checked."
         ),
     ]
+    training = list(_training(collection, warnings))
     views = [
-        _table("What it holds", [{"name": name, "value": value} for name, value in counts.items()], notes),
+        _table("What it holds", ("What", "Count"), _rows(counts), notes),
+        *training,
         *_by_part(collection),
-        *_training(collection, warnings),
         *needs_view(
             len(collection), int(counts["captions"]), [_opened(data) for _, data in cards[:TIMED]], decoding
         ),
+        *_samples(collection, cards),
+        *_broken(collection, unreadable, made),
+        *_alike(collection, equal, near, made),
     ]
+    made["options"] = _next_jobs(source, trains=bool(training))
     summary = f"{len(collection):,} pictures, {counts['captions']:,} captions"
     if collection.problems:
         summary += f", {_number(len(collection.problems), 'line')} left out"
     return wb.Result(summary=summary, metrics=counts, views=views, made=made, warnings=warnings)
+
+
+def _next_jobs(source: str, *, trains: bool) -> dict[str, dict[str, str]]:
+    """Return the options of jobs that use a collection."""
+    place, name = absolute_source(source), short_name(source)
+    jobs = {"index_build": {"collection": place, "name": name}}
+    return {"train": {"collection": place, "experiment": name}, **jobs} if trains else jobs
 
 
 def _recognised(source: str) -> Iterator[tuple[Any, Any]]:
@@ -224,6 +243,49 @@ def _page(collection: CaptionedImages, cards: Sequence[tuple[int, bytes]]) -> st
     )
 
 
+def _samples(collection: CaptionedImages, cards: Sequence[tuple[int, bytes]]) -> Iterator[wb.View]:
+    """Yield the sample pictures with their texts, for places that show views."""
+    items = []
+    for row, data in cards:
+        item = collection.items[row]
+        texts = [f"{language}: {texts[0]}" for language, texts in list(item.captions.items())[:3]]
+        items.append(
+            {
+                "caption": item.id[:_SHOWN_CHARACTERS],
+                "subtitle": " · ".join(text[:_SHOWN_CHARACTERS] for text in texts),
+                "note": f"split: {item.split}" if item.split else "",
+                "image": base64.b64encode(data).decode(),
+            }
+        )
+    if items:
+        yield wb.View(kind="image_grid", title="Samples", data={"items": items})
+
+
+# --- what is broken ----------------------------------------------------------------------------------------
+
+
+def _broken(
+    collection: CaptionedImages, unreadable: Sequence[str], made: dict[str, Any]
+) -> Iterator[wb.View]:
+    """Yield the first lines and pictures that cannot be used, with the reason and the file that has all."""
+    if problems := collection.problems:
+        rows = [{"line": str(one.line), "why": one.message} for one in problems[:_LISTED]]
+        columns = [{"key": "line", "label": "line"}, {"key": "why", "label": "reason"}]
+        yield _list("Left out", columns, rows, len(problems), made["problems"])
+    if unreadable:
+        rows = [{"why": line} for line in unreadable[:_LISTED]]
+        columns = [{"key": "why", "label": "picture and reason"}]
+        yield _list("Pictures that cannot be read", columns, rows, len(unreadable), made["unreadable"])
+
+
+def _list(
+    title: str, columns: list[dict[str, str]], rows: list[dict[str, str]], count: int, path: str
+) -> wb.View:
+    more = f"And {count - len(rows):,} more. " if count > len(rows) else ""
+    data = {"columns": columns, "rows": rows}
+    return wb.View(kind="retrieval_table", title=title, data=data, notes=[f"{more}All of them: {path}"])
+
+
 # --- duplicates ---------------------------------------------------------------------------------------------
 
 
@@ -260,22 +322,62 @@ def _named(collection: CaptionedImages, row: int) -> str:
     return f"{item.id} ({item.split})" if item.split else item.id
 
 
+def _alike(
+    collection: CaptionedImages,
+    equal: Sequence[Sequence[int]],
+    near: Sequence[Sequence[int]],
+    made: dict[str, Any],
+) -> Iterator[wb.View]:
+    """Yield the first pictures that are equal or look alike, those in different splits first."""
+    groups = [("equal", group) for group in equal] + [("look alike", group) for group in near]
+    if not groups:
+        return
+    groups.sort(key=lambda pair: not _in_several_splits(collection, pair[1]))
+    rows = [
+        {
+            "what": what,
+            "pictures": "  ".join(_named(collection, row) for row in group[:_EXAMPLES])
+            + (f"  and {len(group) - _EXAMPLES:,} more" if len(group) > _EXAMPLES else ""),
+            "splits": "yes" if _in_several_splits(collection, group) else "no",
+        }
+        for what, group in groups[:_LISTED]
+    ]
+    columns = [
+        {"key": "what", "label": "what"},
+        {"key": "pictures", "label": "pictures"},
+        {"key": "splits", "label": "in different splits"},
+    ]
+    yield _list("Equal and similar pictures", columns, rows, len(groups), made["duplicates"])
+
+
+def _in_several_splits(collection: CaptionedImages, group: Sequence[int]) -> bool:
+    return len({collection.items[row].split for row in group}) > 1
+
+
 def _across(what: str, collection: CaptionedImages, groups: Sequence[Sequence[int]]) -> list[str]:
     """Return a warning about pictures that are in several splits."""
-    across = [group for group in groups if len({collection.items[row].split for row in group}) > 1]
+    across = [group for group in groups if _in_several_splits(collection, group)]
     if not across:
         return []
     shown = "; ".join(
         " and ".join(_named(collection, row) for row in group[:2]) for group in across[:_EXAMPLES]
     )
-    return [f"{what} in different splits, {len(across):,} times: {shown}"]
+    times = "once" if len(across) == 1 else f"{len(across):,} times"
+    return [f"{what} in different splits, {times}: {shown}"]
 
 
 # --- tables -------------------------------------------------------------------------------------------------
 
 
-def _table(title: str, rows: list[dict[str, Any]], notes: Sequence[str] = ()) -> wb.View:
-    return wb.View(kind="metrics_table", title=title, data={"rows": rows}, notes=list(notes))
+def _table(
+    title: str, head: tuple[str, str], rows: list[dict[str, Any]], notes: Sequence[str] = ()
+) -> wb.View:
+    data = {"head": list(head), "rows": rows}
+    return wb.View(kind="metrics_table", title=title, data=data, notes=list(notes))
+
+
+def _rows(counts: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [{"name": name, "value": value} for name, value in counts.items()]
 
 
 def _by_part(collection: CaptionedImages) -> Iterator[wb.View]:
@@ -292,21 +394,26 @@ def _by_part(collection: CaptionedImages) -> Iterator[wb.View]:
     if pictures:
         yield _table(
             "Captions by language",
+            ("Language", "Captions"),
             [
                 {"name": one, "value": captions[one], "note": f"of {_number(pictures[one], 'picture')}"}
                 for one, _ in pictures.most_common()
             ],
         )
-        rows = [{"name": str(count), "value": most[count]} for count in sorted(most)]
-        yield _table("Pictures by number of captions in one language", rows)
+        rows = _rows({str(count): most[count] for count in sorted(most)})
+        yield _table("Captions per picture, in one language", ("Captions", "Pictures"), rows)
     if splits:
         left = len(collection) - splits.total()
-        rows = [{"name": name, "value": count} for name, count in splits.most_common()]
-        yield _table("Splits", rows + ([{"name": "none", "value": left}] if left else []))
+        rows = _rows(dict(splits.most_common()))
+        yield _table(
+            "Splits", ("Split", "Pictures"), rows + ([{"name": "none", "value": left}] if left else [])
+        )
     if labels:
-        rows = [{"name": name, "value": count} for name, count in labels.most_common(_LABELS)]
+        rows = _rows(dict(labels.most_common(_LABELS)))
         more = len(labels) - _LABELS
-        yield _table("Labels", rows, [f"And {more:,} more labels."] if more > 0 else [])
+        yield _table(
+            "Labels", ("Label", "Pictures"), rows, [f"And {more:,} more labels."] if more > 0 else []
+        )
 
 
 def _training(collection: CaptionedImages, warnings: list[str]) -> Iterator[wb.View]:
@@ -321,5 +428,5 @@ def _training(collection: CaptionedImages, warnings: list[str]) -> Iterator[wb.V
     except wb.WorkbenchError as error:
         warnings.append(f"A training would refuse it: {error.message}")
         return
-    rows = [{"name": part.replace("_", " "), "value": count} for part, count in splits.counts.items()]
-    yield _table("What a training would use, in pictures", rows, splits.notes)
+    rows = _rows({part.replace("_", " "): count for part, count in splits.counts.items()})
+    yield _table("What a training would use", ("Part", "Pictures"), rows, splits.notes)

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from adapters.vlm_quantization.data.parquet_rows import ParquetPicture
 from adapters.vlm_quantization.data.pictures import decode_picture
 from adapters.vlm_quantization.data.stored import Picture
 
@@ -81,7 +82,7 @@ class Item:
     @property
     def path(self) -> str:
         """The file that holds the picture, for one inside an archive followed by its name there; or empty."""
-        if isinstance(self.image, bytes):
+        if isinstance(self.image, (bytes, ParquetPicture)):
             return ""
         return str(self.image)
 

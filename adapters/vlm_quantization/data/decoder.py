@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -34,8 +35,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 SUPPORTED = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC"
 
 
-#: A JPEG may have this many times the pixels of other pictures: it is decoded at a part of its size.
-JPEG_TIMES = 4
+#: A picture that can be decoded at a part of its size may have this many times the pixels of others: a JPEG,
+#: and most PNG and TIFF files, see :mod:`adapters.vlm_quantization.data.strips`.
+LARGE_TIMES = 4
 
 
 #: How HEIC files name themselves, after ``ftyp``.
@@ -47,7 +49,12 @@ _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 AT_ONCE = min(max((os.cpu_count() or 1) // 2, 2), 8)
 
 
-#: Larger JPEG pictures, where they are allowed, are decoded at a half, a quarter or an eighth of their size.
+#: A picture's file may have at most this many bytes per pixel of the largest picture that is decoded whole:
+#: what RGBA of four times as many takes uncompressed.
+FILE_BYTES_PER_PIXEL = 16
+
+
+#: Larger pictures, where they are allowed, are decoded at a half, a quarter or an eighth of their size.
 DRAFT_ABOVE = 25_000_000
 
 
@@ -141,8 +148,8 @@ def decode(data: bytes, max_pixels: int, raise_with: str = "") -> Image.Image:
     """Decode a picture of one of the supported formats to RGB.
 
     Only the first frame is decoded. It is rotated by its EXIF orientation, composited on white, and stripped
-    of metadata. A JPEG of more than :data:`DRAFT_ABOVE` pixels is decoded at a half, a quarter or an eighth
-    of its size.
+    of metadata. A JPEG, PNG or TIFF of more than :data:`DRAFT_ABOVE` pixels is decoded at a half, a
+    quarter or an eighth of its size, if its file allows that.
 
     Parameters
     ----------
@@ -208,15 +215,55 @@ def _decoded(data: bytes, max_pixels: int, raise_with: str) -> Image.Image:
         # Nothing is decoded yet. Pillow's own warning comes later than this limit, and cannot be turned into
         # an error for a single thread.
         width, height = opened.size
-        small = opened.format in ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it
-        if width * height > max_pixels * (JPEG_TIMES if small else 1):
-            size = f"{width} × {height} is {width * height / 1e6:.0f} million pixels"
-            raise _too_large(size, max_pixels * (JPEG_TIMES if small else 1), raise_with)
-        whole = min(DRAFT_ABOVE, max_pixels)
-        if small and width * height > whole:
-            scale = next((one for one in (2, 4, 8) if width * height <= one * one * whole), 8)
-            opened.draft(None, (max(width // scale, 1), max(height // scale, 1)))
+        pixels, whole = width * height, min(DRAFT_ABOVE, max_pixels)
+        size = f"{width} × {height} is {pixels / 1e6:.0f} million pixels"
+        jpeg = opened.format in ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it
+        large = jpeg or opened.format in ("PNG", "TIFF")
+        if pixels > max_pixels * (LARGE_TIMES if large else 1):
+            raise _too_large(size, max_pixels * (LARGE_TIMES if large else 1), raise_with)
+        if large and pixels > whole:
+            scale = next((one for one in (2, 4, 8) if pixels <= one * one * whole), 8)
+            if jpeg:
+                opened.draft(None, (max(width // scale, 1), max(height // scale, 1)))
+            elif (small := _in_strips(data, opened, scale)) is not None:
+                return small
+            elif pixels > max_pixels:
+                kind = f"{size} in a {opened.format} file that cannot be decoded in parts"
+                raise _too_large(kind, max_pixels, raise_with)
         return _on_white(ImageOps.exif_transpose(opened))
+
+
+def _in_strips(data: bytes, opened: Image.Image, scale: int) -> Image.Image | None:
+    """Return a picture at a part of its size, upright; None if its file must be decoded whole."""
+    small: Image.Image | None = _strips().shrunk(data, opened, scale, _on_white)
+    if small is None:
+        return None
+    if (turned := _strips().orientation(data, opened)) == 1:
+        return small
+    small.getexif()[_ORIENTATION] = turned
+    ImageOps.exif_transpose(small, in_place=True)
+    small.info.clear()
+    return small
+
+
+def _strips() -> Any:
+    """Return the module that only large pictures need; a process that is run by its path has no package."""
+    name = "adapters.vlm_quantization.data.strips"
+    if __name__ != "__main__":
+        return importlib.import_module(name)
+    if name not in sys.modules:
+        file = __file__.replace("decoder.py", "strips.py")
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None  # noqa: S101  # for the type checker
+        assert spec.loader is not None  # noqa: S101
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
+
+
+#: Where a picture says which way is up.
+_ORIENTATION = 0x0112
 
 
 def _too_large(problem: str, max_pixels: int, raise_with: str) -> Refused:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 
 #: Time of the processor that a picture of at most 25 million pixels may take, in seconds; one of that size
-#: takes less than two. A larger one may take in proportion.
-SECONDS = 10
+#: takes less than two, and one of 100 million that is shrunk in strips about six. Where more pixels are
+#: allowed, it may take in proportion.
+SECONDS = 15
 
 
 #: Factor by which a busy machine may stretch that time.
@@ -41,11 +42,6 @@ PATIENCE = 6
 
 #: Memory of a decoding process: a base, and bytes per pixel of the largest picture allowed.
 MEMORY, MEMORY_PER_PIXEL = 2**30, 40
-
-
-#: A picture's file may have at most this many bytes per pixel of the largest picture allowed: what RGBA at 16
-#: bits takes uncompressed.
-FILE_BYTES_PER_PIXEL = 8
 
 
 #: Memory that a process keeps for the next picture, in bytes: new memory is slow to get.
@@ -143,7 +139,7 @@ class _Process:
         request = {
             "wanted": wanted,
             "max_pixels": max_pixels,
-            "max_bytes": FILE_BYTES_PER_PIXEL * max_pixels,
+            "max_bytes": decoder.FILE_BYTES_PER_PIXEL * max_pixels,
             "raise_with": raise_with,
             "seconds": seconds,
             "memory": memory,

@@ -8,9 +8,11 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from adapters.vlm_quantization.data.decoder import SUPPORTED
+from adapters.vlm_quantization.data.decoder import LARGE_TIMES, SUPPORTED
+from adapters.vlm_quantization.data.parquet_rows import ParquetPicture
 from adapters.vlm_quantization.data.pictures import max_pixels
-from adapters.vlm_quantization.data.stored import ArchiveMember, Picture
+from adapters.vlm_quantization.data.stored import ArchiveMember, Picture, SvgDrawing
+from adapters.vlm_quantization.data.strips import can_shrink_png
 
 #: Number of bytes at the start of a file that are read.
 HEAD_BYTES = 4096
@@ -24,7 +26,7 @@ class Head(NamedTuple):
     size : int
         Size in bytes.
     start : bytes
-        Its first :data:`HEAD_BYTES` bytes.
+        Its first :data:`HEAD_BYTES` bytes; fewer of a picture in a table.
     """
 
     size: int
@@ -41,6 +43,8 @@ def head_of(picture: Picture) -> Head:
     """
     if isinstance(picture, bytes):
         return Head(len(picture), picture[:HEAD_BYTES])
+    if isinstance(picture, ParquetPicture):
+        return Head(picture.size, picture.start)
     path = picture if isinstance(picture, Path) else picture.path
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait
     try:
@@ -59,14 +63,12 @@ def fault_in_head(picture: Picture) -> str:
         return f"cannot be read ({error.strerror or type(error).__name__})"
     if not head.size:
         return "an empty file"
-    if not (isinstance(picture, (bytes, Path, ArchiveMember)) or b"<" in head.start):
-        return "not an SVG drawing"
-    if not isinstance(picture, (bytes, Path, ArchiveMember)):
-        return ""
+    if isinstance(picture, SvgDrawing):
+        return "" if b"<" in head.start else "not an SVG drawing"
     if not _is_picture(head.start):
         return f"not a picture; supported formats: {SUPPORTED}"
     width, height = _png_size(head.start)
-    most = max_pixels()
+    most = max_pixels() * (LARGE_TIMES if can_shrink_png(head.start) else 1)
     if width * height > most:
         return (
             f"{width} × {height} is {width * height / 1e6:.0f} million pixels; "
@@ -98,19 +100,21 @@ def equal_files(pictures: list[Picture]) -> list[list[int]]:
 
     Only files of equal size and start are read whole.
     """
-    by_head: dict[tuple[int, bytes], list[int]] = {}
+    by_head: dict[tuple[int, bool, bytes], list[int]] = {}
     for row, picture in enumerate(pictures):
         try:
             head = head_of(picture)
         except OSError:
             continue  # reported elsewhere
-        key = head.size, hashlib.blake2b(head.start, digest_size=16).digest()
+        in_table = isinstance(picture, ParquetPicture)
+        start = picture.content if isinstance(picture, ParquetPicture) else head.start
+        key = head.size, in_table, hashlib.blake2b(start, digest_size=16).digest()
         by_head.setdefault(key, []).append(row)
     groups: list[list[int]] = []
-    for (size, _), rows in by_head.items():
+    for (size, whole_known, _), rows in by_head.items():
         if len(rows) < 2:
             continue
-        if size <= HEAD_BYTES:
+        if whole_known or size <= HEAD_BYTES:
             groups.append(rows)
             continue
         whole: dict[bytes, list[int]] = {}

@@ -40,6 +40,7 @@ import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
 from adapters.vlm_quantization.data.heads import fault_in_head
 from adapters.vlm_quantization.data.joining import JoinedItems, ignored_note, repeats_note, without_copies
+from adapters.vlm_quantization.data.parquet_rows import ParquetPicture
 from adapters.vlm_quantization.data.pictures import decode_with_digest, opened_ahead, picture_file_digest
 from adapters.vlm_quantization.data.split_names import split_name
 from adapters.vlm_quantization.data.stored import Picture
@@ -122,7 +123,7 @@ def read_jsonl(
 
 def read_lines(
     path: Path,
-    lines: Iterable[tuple[int, bytes]],
+    lines: Iterable[tuple[int, bytes] | tuple[int, bytes, Picture | wb.BadInput | None]],
     *,
     cache_dir: Path | None = None,
     progress: OnProgress | None = None,
@@ -136,7 +137,8 @@ def read_lines(
     path : Path
         The pictures' paths are relative to its folder; its stem is the collection's name. It need not exist.
     lines : iterable of (int, bytes)
-        Number, for messages, and a line of JSON.
+        Number, for messages, and a line of JSON; as a third, the line's picture if its ``image`` is not to be
+        read, or why the line cannot be.
     cache_dir, progress, decode
         As in :func:`read_jsonl`.
     hint : str
@@ -148,8 +150,8 @@ def read_lines(
         As :func:`read_jsonl`.
     """
     reading = _Reading(path)
-    for number, line in lines:
-        reading.add(number, line)
+    for number, line, *picture in lines:
+        reading.add(number, line, *picture)
     kept, broken = decoded(reading.items.numbered(), path, cache_dir, progress, decode=decode)
     kept, copies = without_copies(kept)
     problems = sorted([*reading.problems, *broken], key=lambda problem: problem.line)
@@ -177,11 +179,15 @@ class _Reading:
         #: The fields that were ignored, each with its number of lines.
         self.ignored: Counter[str] = Counter()
 
-    def add(self, number: int, line: bytes) -> None:
+    def add(self, number: int, line: bytes, image: Picture | wb.BadInput | None = None) -> None:
         """Read a line; one that is invalid becomes a problem."""
         try:
-            item, ignored = _item(line, self._folder)
+            if isinstance(image, wb.BadInput):
+                raise image
+            item, ignored = _item(line, self._folder, image)
             picture = os.path.realpath(item.image) if isinstance(item.image, Path) else ""
+            if isinstance(item.image, ParquetPicture):  # equal bytes in another split are for the checks
+                picture = f"{item.split} {item.image.content.hex()}"
             self.items.add(number, picture, item)
         except _Refused as reason:
             self.problems.append(UnusableLine(number, str(reason)))

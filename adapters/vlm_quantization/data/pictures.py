@@ -78,8 +78,9 @@ def decode_picture(data: Picture, *, name: str = "") -> Image:
     """Decode a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC picture to RGB, in a process of its own.
 
     Only the first frame is decoded. It is rotated by its EXIF orientation, composited on white, and stripped
-    of metadata. A JPEG may have four times the pixels of :func:`max_pixels`; one of more than 25 million is
-    decoded at a half, a quarter or an eighth of its size.
+    of metadata. A JPEG may have four times the pixels of :func:`max_pixels`, and so may a PNG or TIFF that
+    can be decoded in parts; one of more than 25 million is decoded at a half, a quarter or an eighth of its
+    size.
 
     Parameters
     ----------
@@ -200,12 +201,13 @@ _APART = sys.platform != "win32"
 
 def _outside(data: Picture, most: int) -> bytes | Path:
     """Return a picture as the decoder takes it: one within a file is read here."""
-    return data if isinstance(data, (bytes, Path)) else data.read(8 * most)
+    return data if isinstance(data, (bytes, Path)) else data.read(decoder.FILE_BYTES_PER_PIXEL * most)
 
 
 def _bytes_of(data: Picture, most: int) -> bytes:
     data = _outside(data, most)
-    return decoder.read_file(str(data), 8 * most) if isinstance(data, Path) else data
+    most_bytes = decoder.FILE_BYTES_PER_PIXEL * most
+    return decoder.read_file(str(data), most_bytes) if isinstance(data, Path) else data
 
 
 def _bad_input(reason: decoder.Refused, data: Picture, name: str) -> wb.BadInput:

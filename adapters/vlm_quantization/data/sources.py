@@ -17,6 +17,7 @@ from adapters.vlm_quantization.data.folder import FOLDER, listing_in
 from adapters.vlm_quantization.data.imagefolder import IMAGEFOLDER
 from adapters.vlm_quantization.data.jsonl import read_jsonl
 from adapters.vlm_quantization.data.loader import Loader, Opening, first_bytes
+from adapters.vlm_quantization.data.parquet import PARQUET
 from adapters.vlm_quantization.data.source_text import Source, joined_text, parse_sources
 from adapters.vlm_quantization.data.stamps import (
     CREDITS,
@@ -325,6 +326,7 @@ LOADERS: Sequence[Loader] = (
     KARPATHY,
     COCO,
     FLICKR,
+    PARQUET,
     TABLE,
     IMAGEFOLDER,
     WEBDATASET,

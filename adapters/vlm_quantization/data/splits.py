@@ -396,7 +396,14 @@ def _loose(
 def _loose_notes(parts: Mapping[str, NDArray[np.int64]]) -> list[str]:
     total = sum(map(len, parts.values()))
     shown = ", ".join(f"{len(rows):,} {part.replace('_', ' ')}" for part, rows in parts.items() if len(rows))
-    return [f"{total:,} pictures carry no split; theirs are drawn: {shown}."] if total else []
+    if not total:
+        return []
+    some = (
+        "1 picture carries no split; its part is"
+        if total == 1
+        else f"{total:,} pictures carry no split; theirs are"
+    )
+    return [f"{some} drawn: {shown}."]
 
 
 def _val_of(

@@ -222,17 +222,32 @@ def _csv(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]
     return names, rows()
 
 
-def _parquet(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:
+def parquet_file(path: Path) -> Any:
+    """Return a Parquet file, of which only the schema and the places of its row groups are read.
+
+    Raises
+    ------
+    BadInput
+        It is not such a file.
+    MissingExtra
+        pyarrow is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise wb.MissingExtra("Parquet files (pyarrow)", "data") from None
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        names = list(file.schema_arrow.names)
+        return pyarrow.parquet.ParquetFile(path, buffer_size=2**20)
     except (OSError, pyarrow.ArrowException) as error:
         raise wb.BadInput(f"{path} is not a Parquet file that can be read ({str(error)[:200]})") from None
+
+
+def _parquet(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:
+    file = parquet_file(path)
+    names = list(file.schema_arrow.names)
+
+    import pyarrow
 
     def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:
         number = 0

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 import workbench as wb
-from workbench.adapter.contract import JOB_METHODS
+from workbench.adapter.contract import DATA_CHECK, JOB_METHODS
 from workbench.host import processes
 from workbench.jobs.worker.attempt import Runner
 from workbench.notebooks import shipped
@@ -329,8 +329,8 @@ def test_the_kernel_of_another_environment_is_said(tmp_path: Path) -> None:
 
 
 def test_every_job_type_has_its_notebook() -> None:
-    assert set(shipped.JOB_NOTEBOOKS) == set(JOB_METHODS)
-    for kind in JOB_METHODS:
+    assert set(shipped.JOB_NOTEBOOKS) == {*JOB_METHODS, DATA_CHECK}
+    for kind in shipped.JOB_NOTEBOOKS:
         path = shipped.job_notebook(kind)
         more = {"fail_below"} if kind == "eval" else set()
         assert {"adapter", "options", "workspace"} | more == {

@@ -159,6 +159,7 @@ ANSWERS: list[tuple[str, str, str, Any]] = [
     ("POST", "jobs/eval", "jobs/eval", {"adapter": "toy", "options": {"k": 2}, "fail_below": {"R@2": 0.1}}),
     ("POST", "jobs/train", "jobs/train", {"adapter": "toy", "options": {"steps": 1}}),
     ("POST", "jobs/index-build", "jobs/index-build", {"adapter": "toy", "options": {"name": "more"}}),
+    ("POST", "jobs/data-check", "jobs/data-check", {"adapter": "toy", "options": {"source": "words"}}),
     ("POST", "jobs/notebook", "jobs/notebook", {"name": "a.ipynb", "notebook": NOTEBOOK}),
     ("POST", "jobs/{job_id}/retry", "jobs/1/retry", {}),
     ("POST", "runs", "runs", {"key": "k" * 32, "experiment": "sent", "seed": 2**70}),

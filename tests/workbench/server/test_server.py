@@ -135,6 +135,7 @@ def test_the_table_has_the_routes_of_the_design() -> None:
     routes = {(route.verb, route.path) for route in ROUTES}
     promised = {
         ("GET", "adapters"), ("POST", "jobs/eval"), ("POST", "jobs/index-build"), ("POST", "jobs/train"),
+        ("POST", "jobs/data-check"),
         ("GET", "jobs"), ("GET", "jobs/{job_id}"), ("GET", "jobs/{job_id}/progress"),
         ("GET", "jobs/{job_id}/logs"), ("POST", "jobs/{job_id}/cancel"), ("GET", "experiments"),
         ("GET", "experiments/{experiment_id}/metrics"), ("GET", "runs/{run_id}/summary"),
@@ -145,7 +146,7 @@ def test_the_table_has_the_routes_of_the_design() -> None:
     assert promised <= routes
     starting = {route.path for route in ROUTES if route.action == "execute"}
     assert starting == {
-        "jobs/eval", "jobs/index-build", "jobs/train", "jobs/notebook",
+        "jobs/eval", "jobs/index-build", "jobs/train", "jobs/data-check", "jobs/notebook",
         "jobs/{job_id}/cancel", "jobs/{job_id}/retry",
     }  # fmt: skip
     assert {route.action for route in ROUTES if route.verb in ("PUT", "PATCH")} == {"write"}
@@ -531,6 +532,9 @@ def test_points_are_read_in_parts(live: Live, owner: wb.Workspace) -> None:
         ("index-build", {"options": {"name": "../../x"}}, "name"),
         ("index-build", {"options": {"name": ".hidden"}}, "name"),
         ("train", {"options": {"collection": "/no/such/file.jsonl"}}, "collection"),
+        ("data-check", {"options": {"source": "/no/such/file.jsonl"}}, "source"),
+        ("data-check", {"options": {"source": "emoji?size=3"}}, "source"),
+        ("data-check", {}, "source"),
     ],
 )
 def test_a_job_that_cannot_begin_is_422_and_not_queued(
@@ -897,13 +901,13 @@ def test_items_that_are_unknown_or_lead_elsewhere_have_no_file(live: Live, item:
 def test_adapters_are_listed_broken_ones_with_their_problem(live: Live) -> None:
     listed = {one["name"]: one for one in live.get("adapters").json()["adapters"]}
     assert listed["toy"]["options"]["eval"]["properties"]["k"]["type"] == "integer"
-    assert set(listed["toy"]["options"]) == {"train", "eval", "index_build", "search"}
+    assert set(listed["toy"]["options"]) == {"train", "eval", "index_build", "data_check", "search"}
     assert listed["toy"]["problem"] == ""
     assert "SIGSEGV" in listed["crashes"]["problem"]
     assert listed["raises"]["problem"] == "adapter 'raises' cannot be loaded: RuntimeError: not today"
     assert "raises-adapter" in listed["raises"]["hint"]
     assert listed["raises"]["job_types"] == []
-    assert listed["vlm_quantization"]["job_types"] == ["train", "eval", "index_build"]
+    assert listed["vlm_quantization"]["job_types"] == ["train", "eval", "index_build", "data_check"]
 
 
 @pytest.mark.parametrize("how", ["raise", "crash", "exit", "quit", "hang", "flood bytes"])

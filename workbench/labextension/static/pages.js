@@ -4,11 +4,11 @@
 export const PAGES = {
   tour: {
     label: "Tour",
-    caption: "Search, jobs, an evaluation and runs on one page",
+    caption: "Search, a check of data, jobs, an evaluation and runs on one page",
     file: "start_here.ipynb",
-    companions: ["train.ipynb", "evaluate.ipynb", "build_index.ipynb"],
+    companions: ["check_data.ipynb", "train.ipynb", "evaluate.ipynb", "build_index.ipynb"],
   },
-  jobs: { label: "Jobs", caption: "Start jobs, watch them, read their results", file: "jobs.ipynb" },
+  jobs: { label: "Jobs", caption: "Start jobs, watch them, read their results, check data", file: "jobs.ipynb" },
   compare: { label: "Compare runs", caption: "Compare runs side by side", file: "compare.ipynb" },
   search: { label: "Search demo", caption: "Search an index by text or picture", file: "search_demo.ipynb" },
 };

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+#: Formats of texts that may name files: a path; a path or a name such as ``owner/model``; and several paths
+#: or names, each with options behind a question mark, joined by a plus sign between blanks.
+PATHS = ("path", "name-or-path", "sources")
+
 
 def form_fields(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one field per property of an object schema, in order.
@@ -18,30 +22,48 @@ def form_fields(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     -------
     list of dict
         ``name``, ``label``, ``help``, ``kind``, ``default``, ``required``, ``min``, ``max``, ``path``
-        (whether the text may be a path) and ``choices`` (a list of ``{"value", "label"}``). The kind is
-        ``"choice"`` for a fixed set of values,
-        ``"flag"``, ``"integer"``, ``"number"``, ``"text"``, or ``"json"`` for everything else.
+        (the format of a text that may be a path, one of :data:`PATHS`, or empty), ``names`` (texts of
+        format ``"sources"`` that are never paths), ``choices`` (a list of
+        ``{"value", "label"}``), ``items`` and ``more``. The kind is ``"choice"`` for one of a fixed set of
+        values, ``"choices"`` for several of them, ``"flag"``, ``"integer"``, ``"number"``, ``"text"``,
+        ``"list"`` for several texts or numbers, whose kind is ``items``, or ``"json"`` for everything else.
+        ``more`` is set where the schema lists the field in ``"x-more"``: it is not shown at once.
     """
     required = set(schema.get("required", ()))
+    more = set(schema.get("x-more", ()))
     return [
-        _field(name, _resolved(node, schema), name in required)
+        {
+            **_field(name, _resolved(node, schema), schema, name in required),
+            "more": name in more and name not in required,
+        }
         for name, node in schema.get("properties", {}).items()
     ]
 
 
-def _field(name: str, node: Mapping[str, Any], required: bool) -> dict[str, Any]:
-    choices = _choices(node)
+def _field(name: str, node: Mapping[str, Any], schema: Mapping[str, Any], required: bool) -> dict[str, Any]:
+    kind, items, choices = _kind(node), "", _choices(node)
+    if choices:
+        kind = "choice"
+    elif node.get("type") == "array":
+        member = _resolved(node.get("items") or {}, schema)
+        items = _kind(member)
+        if choices := _choices(member):
+            kind = "choices"
+        elif items in ("integer", "number", "text"):
+            kind = "list"
     return {
         "name": name,
         "label": str(node.get("title") or name.replace("_", " ").capitalize()),
         "help": str(node.get("description") or ""),
-        "kind": "choice" if choices else _kind(node),
+        "kind": kind,
+        "items": items,
         "choices": choices,
         "default": node.get("default"),
         "required": required,
         "min": node.get("minimum", node.get("exclusiveMinimum")),
         "max": node.get("maximum", node.get("exclusiveMaximum")),
-        "path": node.get("format") == "path",
+        "path": node["format"] if node.get("format") in PATHS else "",
+        "names": list(node.get("x-names", ())),
     }
 
 
@@ -66,7 +88,7 @@ def _choices(node: Mapping[str, Any]) -> list[dict[str, Any]]:
     labels = node.get("x-labels", {})
     if isinstance(labels, Sequence) and not isinstance(labels, str):
         labels = {str(value): label for value, label in zip(values, labels, strict=False)}
-    return [{"value": value, "label": str(labels.get(str(value), value))} for value in values]
+    return [{"value": value, "label": str(labels.get(str(value), value)) or "–"} for value in values]
 
 
 def _kind(node: Mapping[str, Any]) -> str:

@@ -12,34 +12,55 @@ function fieldRow(field, value, prefix) {
     });
     if (!field.required && value === undefined) options.unshift(h("option", {}, "–"));
     control = h("select", shared, ...options);
+  } else if (field.kind === "choices") {
+    const boxes = field.choices.map((choice) =>
+      h("label", {}, h("input", { type: "checkbox", checked: (value ?? []).includes(choice.value), "data-value": JSON.stringify(choice.value) }), choice.label),
+    );
+    control = h("div", { ...shared, name: undefined, role: "group", class: "wb-choices", tabindex: "-1", "aria-labelledby": `${id}-label` }, ...boxes);
   } else if (field.kind === "flag") control = h("input", { ...shared, type: "checkbox", checked: !!value });
   else if (field.kind === "json") {
     control = h("textarea", { ...shared, rows: 2, spellcheck: "false", class: "wb-mono", value: value === undefined ? "" : JSON.stringify(value) });
   } else {
     // Numbers use text fields too: a browser's number field hides invalid input.
     const mode = { integer: "numeric", number: "decimal" }[field.kind];
-    control = h("input", { ...shared, type: "text", inputmode: mode, autocomplete: "off", onkeydown: submitOnEnter, value: value === undefined ? "" : String(value) });
+    control = h("input", { ...shared, type: "text", inputmode: mode, autocomplete: "off", onkeydown: submitOnEnter, value: value === undefined ? "" : listText(value) });
   }
   const problem = h("span", { class: "wb-wrong", id: `${id}-problem` });
   const where = field.path && labConfig().serverRoot ? `A relative path starts in ${labConfig().serverRoot}.` : "";
-  const help = h("span", { class: "wb-help", id: `${id}-help` }, [field.help, where].filter(Boolean).join(". "));
-  const label = h("label", { for: id }, field.label, field.required && h("span", { class: "wb-muted" }, " (required)"));
-  return { field, control, problem, node: h("div", { class: "wb-field" }, label, control, problem, help) };
+  const list = field.kind === "list" ? "Separated by commas." : "";
+  const help = h("span", { class: "wb-help", id: `${id}-help` }, sentences(field.help, list, where));
+  const label = h(field.kind === "choices" ? "span" : "label", { class: "wb-label", id: `${id}-label`, for: field.kind === "choices" ? null : id }, field.label, field.required && h("span", { class: "wb-muted" }, " (required)"));
+  return { field, control, problem, node: h("div", { class: field.path === "sources" ? "wb-field wb-wide" : "wb-field" }, label, control, problem, help) };
+}
+
+const listText = (value) => (Array.isArray(value) ? value.join(", ") : String(value));
+
+// Help texts as one text: each but the last ends with a full stop.
+const sentences = (...texts) => texts.filter(Boolean).map((text, place, all) => (place < all.length - 1 && !/[.!?]$/.test(text) ? `${text}.` : text)).join(" ");
+
+function numberIn(text) {
+  const number = Number(text);
+  if (Number.isNaN(number)) throw new Error(`not a number: ${text}`);
+  return number;
 }
 
 function fieldValue({ field, control }, start) {
+  if (field.kind === "choices") return [...control.querySelectorAll("input")].filter((box) => box.checked).map((box) => JSON.parse(box.dataset.value));
   if (field.kind === "flag") return control.checked;
   if (field.kind === "choice") {
     const shift = control.options.length - field.choices.length;
     return field.choices[control.selectedIndex - shift]?.value;
   }
   const text = control.value.trim();
+  if (field.kind === "list") {
+    const parts = text.split(",").map((part) => part.trim()).filter(Boolean);
+    if (!parts.length && start === undefined) return undefined;
+    return field.items === "text" ? parts : parts.map(numberIn);
+  }
   if (text === "") return field.kind === "text" && start !== undefined ? "" : undefined;
   if (field.kind === "text") return control.value;
   if (field.kind === "json") return JSON.parse(text);
-  const number = Number(text);
-  if (Number.isNaN(number)) throw new Error("not a number");
-  return number;
+  return numberIn(text);
 }
 
 // How a value that has no control of its own is written: as its default is, if that shows anything.
@@ -52,14 +73,23 @@ function example(start) {
 function fieldRows(number) {
   let rows = [];
   let start = {};
-  const node = h("div", { class: "wb-fields" });
+  const first = h("div", { class: "wb-fields" });
+  const count = h("summary", {});
+  const others = h("div", { class: "wb-fields" });
+  const more = h("details", { class: "wb-more" }, count, others);
+  const node = h("div", {}, first, more);
   return {
     node,
-    draw(fields, values, empty) {
+    // `values` are the initial ones; `preset` are those that are filled in beside them.
+    draw(fields, values, empty, preset = {}) {
       start = values;
-      rows = fields.map((field) => fieldRow(field, values[field.name], `wb-form-${number}`));
-      node.replaceChildren(...rows.map((row) => row.node));
-      if (!rows.length && empty) node.append(h("p", { class: "wb-muted" }, empty));
+      rows = fields.map((field) => fieldRow(field, preset[field.name] ?? values[field.name], `wb-form-${number}`));
+      first.replaceChildren(...rows.filter((row) => !row.field.more).map((row) => row.node));
+      others.replaceChildren(...rows.filter((row) => row.field.more).map((row) => row.node));
+      more.hidden = !others.childElementCount;
+      more.open = rows.some((row) => row.field.more && preset[row.field.name] !== undefined);
+      setText(count, `More options (${others.childElementCount})`);
+      if (!rows.length && empty) first.append(h("p", { class: "wb-muted" }, empty));
     },
     first: () => rows[0]?.control,
     // Mark invalid fields, focus the first one, and return whether any problem belongs to a field here.
@@ -70,6 +100,7 @@ function fieldRows(number) {
         row.problem.textContent = messages.join("; ");
         if (messages.length) row.control.setAttribute("aria-invalid", "true");
         else row.control.removeAttribute("aria-invalid");
+        if (messages.length && row.field.more) more.open = true;
         if (messages.length && !first) first = row.control;
       }
       first?.focus();
@@ -85,7 +116,7 @@ function fieldRows(number) {
           if (value !== undefined && JSON.stringify(value) !== JSON.stringify(start[row.field.name])) options[row.field.name] = value;
         } catch (error) {
           const text = row.control.value.trim();
-          problems.push([row.field.name, row.field.kind === "json" ? `not valid JSON: ${text}; write it like ${example(start[row.field.name])}` : `not a number: ${text}`]);
+          problems.push([row.field.name, row.field.kind === "json" ? `not valid JSON: ${text}; write it like ${example(start[row.field.name])}` : error.message]);
         }
       }
       this.wrong([]);
@@ -106,13 +137,14 @@ function problemBox() {
   };
 }
 
-// The form of one job type, generated from the schema of the adapter's options.
-function jobForm(model, offer, number, done) {
+// The form of one job type, generated from the schema of the adapter's options. Without `done` it has no button that
+// closes it; `preset` are values that are filled in.
+function jobForm(model, offer, number, done, preset) {
   let form = offer.forms[0];
   const fields = fieldRows(number);
   const problem = problemBox();
   const submit = h("button", { type: "submit", class: "wb-primary" }, offer.label);
-  const draw = () => fields.draw(form.fields, form.values, "This job takes no options.");
+  const draw = () => fields.draw(form.fields, form.values, "This job takes no options.", preset);
   const send = (event) => {
     event.preventDefault();
     problem.hide();
@@ -125,11 +157,11 @@ function jobForm(model, offer, number, done) {
     ...offer.forms.map((one) => h("option", {}, one.title)),
   );
   draw();
-  const close = h("button", { type: "button", onclick: done }, "close");
+  const close = done && h("button", { type: "button", onclick: done }, "close");
   const node = h(
     "form",
     { class: "wb-form", "aria-label": offer.label, onsubmit: send, novalidate: true },
-    h("h3", {}, offer.label),
+    done && h("h3", {}, offer.label),
     offer.forms.length > 1 && h("label", { class: "wb-field" }, "Model family", which),
     fields.node,
     problem.node,
@@ -138,6 +170,7 @@ function jobForm(model, offer, number, done) {
   return {
     node,
     focus: () => (fields.first() ?? submit).focus(),
+    submitted: () => (submit.disabled = false),
     refuse(message) {
       submit.disabled = false;
       if (!fields.wrong(message.problems)) problem.show(message);

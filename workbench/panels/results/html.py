@@ -178,7 +178,8 @@ def cell_html(value: Any, spec: str | None) -> str:
 def _metrics_table(view: View) -> str:
     rows = view.data["rows"]
     noted = any(row.get("note") for row in rows)
-    head = '<tr><th class="wb-text" scope="col" align="left">Metric</th><th scope="col">Value</th>'
+    name, value = (escape(str(word)) for word in view.data.get("head") or ("Metric", "Value"))
+    head = f'<tr><th class="wb-text" scope="col" align="left">{name}</th><th scope="col">{value}</th>'
     head += '<th class="wb-text" scope="col" align="left">Note</th></tr>' if noted else "</tr>"
     body = []
     for row in rows:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench import wire
-from workbench.adapter.contract import JOB_METHODS, BaseAdapter
-from workbench.adapter.options import check_job
+from workbench.adapter.contract import DATA_CHECK, JOB_METHODS, BaseAdapter
+from workbench.adapter.options import check_job, job_types, schema_of
 from workbench.adapter.registry import get_adapter
 from workbench.errors import (
     AdapterBroken,
@@ -162,11 +162,11 @@ class AdapterDesk:
     def open(self) -> dict[str, Any]:
         """Load the adapter and return what it offers."""
         adapter = self._adapter = get_adapter(self._name)
-        types = adapter.job_types()
+        types = job_types(adapter)
         schemas = {}
         for task in (*types, "search"):
             try:
-                schemas[task] = adapter.options(task).model_json_schema()
+                schemas[task] = schema_of(adapter, task).model_json_schema()
             except NotSupported:
                 continue
         return {
@@ -187,7 +187,7 @@ class AdapterDesk:
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Check a job's options, inputs and floors before it is queued."""
-        if self._adapter is None or question.get("type") not in JOB_METHODS:
+        if self._adapter is None or question.get("type") not in (*JOB_METHODS, DATA_CHECK):
             raise BadInput(f"unknown job type {shown(question.get('type'))}")
         folder = str(question.get("cwd") or ".")
         try:

@@ -19,6 +19,7 @@ ROUTES: tuple[Route, ...] = (
             ("eval", "eval", "an eval"),
             ("index-build", "index_build", "an index_build"),
             ("train", "train", "a train"),
+            ("data-check", "data_check", "a data_check"),
         )
     ),
     Route("GET", "jobs", "read", "List jobs, newest first, one page at a time.", jobs.list_jobs,

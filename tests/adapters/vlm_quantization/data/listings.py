@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import struct
 import tarfile
 import zlib
@@ -135,6 +136,30 @@ def parquet(base: Path) -> str:
     return str(base / "table.parquet")
 
 
+def parquet_pictures(base: Path, *, raw: bool = False, group: int = 2) -> str:
+    """Write a table with the pictures in it, as Hugging Face does, or with their bytes alone."""
+    import pyarrow
+    import pyarrow.parquet
+
+    pictures(base / "loose")
+    data = [(base / "loose" / f"{c}.png").read_bytes() for c in COLOURS]
+    structs = [{"bytes": one, "path": f"{c}.png"} for one, c in zip(data, COLOURS, strict=True)]
+    columns = {
+        "image": data if raw else structs,
+        "captions": [captions(c) for c in COLOURS],
+        "split": [SPLITS[c] for c in COLOURS],
+    }
+    shutil.rmtree(base / "loose")
+    pyarrow.parquet.write_table(pyarrow.table(columns), base / "table.parquet", row_group_size=group)
+    return str(base / "table.parquet")
+
+
+def parquet_folder(base: Path) -> str:
+    (base / "set").mkdir(parents=True)
+    Path(parquet_pictures(base)).rename(base / "set" / "data-00000.parquet")
+    return str(base / "set")
+
+
 def imagefolder(base: Path) -> str:
     for c in COLOURS:
         where = pictures(base / SPLITS[c])
@@ -170,6 +195,9 @@ FORMS = {
     "table": table,
     "table tsv": tsv,
     "table parquet": parquet,
+    "parquet": parquet_pictures,
+    "parquet bytes": lambda base: parquet_pictures(base, raw=True),
+    "parquet folder": parquet_folder,
     "imagefolder": imagefolder,
     "webdataset": tar,
     "webdataset pattern": tar_pattern,

@@ -17,7 +17,11 @@ from workbench import cli
 
 
 def tables(result):
-    return {view.title: {row["name"]: row["value"] for row in view.data["rows"]} for view in result.views}
+    return {
+        view.title: {row["name"]: row["value"] for row in view.data["rows"]}
+        for view in result.views
+        if view.kind == "metrics_table"
+    }
 
 
 def drawing(path: Path, at: int, shade: int = 0) -> None:
@@ -91,16 +95,24 @@ def test_a_quick_check_finds_what_needs_no_decoding_and_says_what_it_did(messy, 
     found = tables(result)
     assert result.metrics["pictures"] == 6  # the cut one too: its start is that of a PNG
     assert found["Captions by language"] == {"en": 7, "ko": 1}
-    assert found["Pictures by number of captions in one language"] == {"1": 5, "2": 1}
+    assert found["Captions per picture, in one language"] == {"1": 5, "2": 1}
     assert found["Splits"] == {"train": 2, "test": 2, "val": 1, "none": 1}
     assert found["Labels"] == {"x": 1}
-    assert "What a training would use, in pictures" in found
+    assert "What a training would use" in found
     assert any(
-        "equal pictures in different splits, 1 times: a.png (train) and a_again.png (test)" in w
+        "equal pictures in different splits, once: a.png (train) and a_again.png (test)" in w
         for w in result.warnings
     )
     assert any("near duplicates in different splits" in w and "b_lighter.png" in w for w in result.warnings)
     assert any("cut.png" in warning and "cannot be read" in warning for warning in result.warnings)
+    views = {view.title: view for view in result.views}
+    assert len(views["Samples"].data["items"]) == 5
+    assert views["Samples"].data["items"][0]["subtitle"] == "en: <b>one</b> · ko: 하나"
+    assert [row["line"] for row in views["Left out"].data["rows"]] == ["6", "7", "8", "9"]
+    assert views["Left out"].notes == [f"All of them: {result.made['problems']}"]
+    alike = views["Equal and similar pictures"].data["rows"]
+    assert ("equal", "a.png (train)  a_again.png (test)", "yes") in [tuple(row.values()) for row in alike]
+    assert result.made["options"]["train"] == {"collection": str(messy), "experiment": "list"}
     notes = " ".join(result.views[0].notes)
     assert "jsonl" in notes
     assert "Decoded and compared by their look: 6 of 6" in notes
@@ -130,6 +142,7 @@ def test_a_quick_check_decodes_few_of_many(tmp_path, monkeypatch):
     assert "20 of 30" in " ".join(result.views[0].notes)
     assert Path(result.made["samples"]).read_text().count("<figure>") == check.SAMPLES
     assert any("No captions" in warning for warning in result.warnings)
+    assert list(result.made["options"]) == ["index_build"]
     assert reports
 
 

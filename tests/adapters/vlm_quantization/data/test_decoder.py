@@ -84,7 +84,7 @@ def test_a_jpeg_up_to_the_old_limit_is_never_decoded_smaller(monkeypatch):
     assert decoder.decode(data, 10**9).size == (320, 240)
     monkeypatch.setattr(decoder, "DRAFT_ABOVE", 640 * 480 // 40)
     assert decoder.decode(data, 10**9).size == (80, 60)
-    assert decoder.decode(encoded(noise(640, 480)), 10**9).size == (640, 480)
+    assert decoder.decode(encoded(noise(640, 480), "BMP"), 10**9).size == (640, 480)
 
 
 def test_what_is_not_a_file_is_not_waited_for(tmp_path: Path):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 import workbench as wb
 from workbench.panels.base.fields import form_fields, initial_values
@@ -50,7 +50,7 @@ FIELDS = {field["name"]: field for field in form_fields(Options.model_json_schem
         ("only", "choice"),
         ("shade", "choice"),
         ("maybe", "choice"),
-        ("names", "json"),
+        ("names", "list"),
         ("inner", "json"),
     ],
 )
@@ -90,3 +90,24 @@ def test_initial_values_are_the_defaults_and_the_first_option_of_a_required_choi
     assert values["shade"] == "dark"
     assert {"needed", "ratio", "maybe"} & set(values) == set()
     assert Options.model_validate({**values, "needed": "n"}).shade is Shade.DARK
+
+
+def test_lists_and_choices_of_several_are_typed_not_written_as_json() -> None:
+    class Lists(wb.Options):
+        model_config = ConfigDict(json_schema_extra={"x-more": ["seeds", "needed"]})
+
+        needed: tuple[str, ...]
+        seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+        shades: tuple[Shade, ...] = (Shade.DARK,)
+        pairs: tuple[tuple[int, int], ...] = ()
+        where: str = Field("", json_schema_extra={"format": "sources", "x-names": ["a"]})
+
+    fields = {field["name"]: field for field in form_fields(Lists.model_json_schema())}
+    assert [fields[name]["kind"] for name in Lists.model_fields] == [
+        *("list", "list", "choices", "json", "text"),
+    ]
+    assert [fields[name]["items"] for name in ("needed", "seeds")] == ["text", "integer"]
+    assert [choice["value"] for choice in fields["shades"]["choices"]] == [shade.value for shade in Shade]
+    assert (fields["where"]["path"], fields["where"]["names"]) == ("sources", ["a"])
+    # One that must be given is never out of sight.
+    assert [name for name, field in fields.items() if field["more"]] == ["seeds"]

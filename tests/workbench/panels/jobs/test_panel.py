@@ -50,8 +50,8 @@ def test_the_buttons_are_the_jobs_the_adapter_offers_in_the_order_of_work(
     sent: Sent, toy: wb.BaseAdapter
 ) -> None:
     offers = sent.panel.setup["offers"]
-    assert [offer["label"] for offer in offers] == ["Train", "Evaluate", "Build index"]
-    form = offers[1]["forms"][0]
+    assert [offer["label"] for offer in offers] == ["Check data", "Train", "Evaluate", "Build index"]
+    form = offers[2]["forms"][0]
     assert (form["adapter"], form["title"]) == ("toy", "A toy that counts")
     assert [field["name"] for field in form["fields"]] == list(toy.options("eval").model_fields)
     assert form["values"]["k"] == 3
@@ -64,6 +64,7 @@ def test_an_empty_workspace_has_no_rows_and_is_polled_slowly(sent: Sent) -> None
         "offset": 0,
         "going_on": 0,
         "types": [
+            {"type": "data_check", "label": "Check data"},
             {"type": "train", "label": "Train"},
             {"type": "eval", "label": "Evaluate"},
             {"type": "index_build", "label": "Build index"},

@@ -107,6 +107,8 @@ def test_a_metrics_table_shows_notes_only_if_there_are_any() -> None:
         ["mAP", "0.500 (0.400–0.600)"],
         ["R@1", "0.250"],
     ]
+    named = read(drawn("metrics_table", {"rows": rows, "head": ["<b>", "Pictures"]}))
+    assert named.rows[0] == ["<b>", "Pictures"]
     rows[0]["note"] = "all relevant items"
     assert read(drawn("metrics_table", {"rows": rows})).rows[1][2] == "all relevant items"
 
