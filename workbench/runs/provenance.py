@@ -30,6 +30,7 @@ PACKAGES = (
     "transformers",
     "safetensors",
     "faiss-cpu",
+    "numba",
     "openvino",
     "onnxruntime",
     "scikit-learn",
