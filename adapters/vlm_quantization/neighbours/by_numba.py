@@ -27,6 +27,9 @@ _ALONE = 32
 #: Items that a range search gathers before it hands them on.
 _ROOM = 1 << 16
 
+#: Longest length that is compiled, in bits: a distance takes one byte, of which one value is no distance.
+LONGEST = 248
+
 _ALL = np.empty(0, np.uint8)
 
 
@@ -68,7 +71,7 @@ class NumbaScan:
         slots = 2 * pieces if shared else 1
         place, split, parts = self._placed(bits)
         rows = np.empty((slots, queries, room), np.int64)
-        distances = np.empty((slots, queries, room), _kind(bits))
+        distances = np.empty((slots, queries, room), np.uint8)
         counts = np.empty((slots, queries), np.int64)
         limits = np.full(queries, bits + 1, np.int64)
         state = np.zeros(pieces + 1, np.int64)
@@ -93,9 +96,9 @@ class NumbaScan:
         place, split, _ = self._placed(bits)
         allowed = _ALL if mask is None else mask.view(np.uint8)
         rows = np.empty((1, _ROOM), np.int64)
-        near = np.empty((1, _ROOM), _kind(bits))
+        near = np.empty((1, _ROOM), np.uint8)
         found: list[NDArray[np.int64]] = []
-        distances: list[NDArray[np.unsignedinteger[Any]]] = []
+        distances: list[NDArray[np.uint8]] = []
         at, n = 0, len(self._columns)
         while at < n:
             count, at = self._compiled.within(place, words, split, at, n, allowed, radius + 1, rows, near)
@@ -128,8 +131,3 @@ class NumbaScan:
 def _help(scan: Any, task: tuple[Any, ...], parts: list[NDArray[Any]]) -> None:
     """Do a part of a search; ``parts`` are held because the task has only their addresses."""
     scan(*task)
-
-
-def _kind(bits: int) -> type[np.uint8] | type[np.uint16]:
-    """Return the type of distances; its largest value marks items that are left out."""
-    return np.uint8 if bits < np.iinfo(np.uint8).max else np.uint16

@@ -22,8 +22,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from adapters.vlm_quantization.codes import MAX_BITS
-
 if numba.config.DISABLE_JIT:
     raise ImportError("numba is switched off by NUMBA_DISABLE_JIT")
 
@@ -33,8 +31,8 @@ BLOCK: Final = 8_192
 #: Items that are looked at together: if the nearest of them is too far, none of them is read one by one.
 GROUP: Final = 256
 
-#: Distances that are counted at most.
-HISTOGRAM: Final = MAX_BITS + 1
+#: The value of a distance that marks an item that is left out.
+_FAR: Final = np.uint8(255)
 
 #: Blocks that are read whole after one in which too few groups were spared.
 PATIENCE: Final = 15
@@ -136,17 +134,17 @@ def _measure(addresses, widths, words, first, last, start, distances):
 
 
 @_compiled
-def _smallest(distances, limit):
-    nearest = limit
+def _smallest(distances):
+    nearest = _FAR
     for item in range(distances.shape[0]):
         nearest = min(nearest, distances[item])
     return nearest
 
 
 @_compiled
-def _leave_out(distances, mask, far):
+def _leave_out(distances, mask):
     for item in range(distances.shape[0]):
-        distances[item] = distances[item] if mask[item] else far
+        distances[item] = distances[item] if mask[item] else _FAR
 
 
 @_compiled
@@ -202,9 +200,8 @@ def _scan(columns, words, split, start, stop, mask, limits, k, rows, distances, 
         Items at this distance or beyond are not gathered. Lowered to the distance of the k-th best.
     k : int
         Items to keep per query; 0 keeps all, and stops when the next block might not fit.
-    rows, distances : ndarray, int64 and uint8 or uint16, shape (queries, room)
-        What is gathered, in order of rows; ``room`` is more than k, for k = 0 at least a block. The largest
-        value of the distances' type is no distance.
+    rows, distances : ndarray, int64 and uint8, shape (queries, room)
+        What is gathered, in order of rows; ``room`` is more than k, for k = 0 at least a block.
     counts : ndarray, int64, shape (queries,)
         How much of them is filled.
 
@@ -217,9 +214,8 @@ def _scan(columns, words, split, start, stop, mask, limits, k, rows, distances, 
     widths = columns[1]
     total = addresses.shape[0]
     room = rows.shape[1]
-    scratch = np.empty(BLOCK, distances.dtype)
-    far = distances.dtype.type(~distances.dtype.type(0))
-    histogram = np.empty(min(np.int64(far) + 1, HISTOGRAM), np.int64)
+    scratch = np.empty(BLOCK, np.uint8)
+    histogram = np.empty(256, np.int64)
     masked = mask.shape[0] > 0
     patience = np.zeros(words.shape[0], np.int64)
     for first in range(start, stop, BLOCK):
@@ -241,20 +237,20 @@ def _scan(columns, words, split, start, stop, mask, limits, k, rows, distances, 
             staged = split < total and patience[query] == 0
             _measure(addresses, widths, words[query], 0, split if staged else total, first, block)
             if masked:
-                _leave_out(block, mask[first : first + size], far)
+                _leave_out(block, mask[first : first + size])
             patience[query] = max(0, patience[query] - 1)
             read = 0
             for low in range(0, size, GROUP):
                 high = min(size, low + GROUP)
                 group = block[low:high]
-                if _smallest(group, far) >= limit:
+                if _smallest(group) >= limit:
                     continue
                 if staged:
                     read += high - low
                     _measure(addresses, widths, words[query], split, total, first + low, group)
                     if masked:
-                        _leave_out(group, mask[first + low : first + high], far)
-                    if _smallest(group, far) >= limit:
+                        _leave_out(group, mask[first + low : first + high])
+                    if _smallest(group) >= limit:
                         continue
                 for item in range(low, high):
                     distance = block[item]
@@ -287,7 +283,7 @@ def within(columns, words, split, start, stop, mask, limit, rows, distances):
         As in :func:`_scan`.
     limit : int
         Items at this distance or beyond are left out.
-    rows, distances : ndarray, int64 and uint8 or uint16, shape (1, room)
+    rows, distances : ndarray, int64 and uint8, shape (1, room)
         What is found, in order of rows; ``room`` is at least a block.
 
     Returns
@@ -370,8 +366,7 @@ def nearest(
                 rows[pieces + at], distances[pieces + at], counts[pieces + at],
             )  # fmt: skip
             done += 1
-    far = distances.dtype.type(~distances.dtype.type(0))
-    histogram = np.empty(min(np.int64(far) + 1, HISTOGRAM), np.int64)
+    histogram = np.empty(256, np.int64)
     for query in range(words.shape[0]):
         # A counting sort: pieces come in order of rows, and so do the items of each.
         histogram[:] = 0

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS, packed_codes
-from adapters.vlm_quantization.neighbours.by_numba import NumbaScan
+from adapters.vlm_quantization.neighbours.by_numba import LONGEST, NumbaScan
 from adapters.vlm_quantization.neighbours.by_numpy import NumpyScan
 from adapters.vlm_quantization.neighbours.columns import Columns
 from adapters.vlm_quantization.neighbours.scans import Scan
@@ -45,7 +45,8 @@ class PrefixCodes:
     lengths : sequence of int
         The lengths at which they can be searched.
     engine : {"auto", "numba", "numpy"}
-        What scans the codes. The results are the same.
+        What scans the codes: numpy, or code that numba compiles, up to lengths of 248 bits. The results are
+        the same. ``auto`` is numba where it is installed and there is enough to do.
 
     Raises
     ------
@@ -71,7 +72,7 @@ class PrefixCodes:
             raise wb.BadInput(f"unknown engine {engine!r}. Allowed: auto, numba, numpy")
         self._engine: Engine = engine
         if engine == "numba":
-            self._scan(0)
+            self._scan(0, 0)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -181,7 +182,7 @@ class PrefixCodes:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         if sparse is None:
             words = self.columns.query_words(query, self.columns.count(bits))
-            return self._scan(len(self)).within(bits, words, mask, radius)
+            return self._scan(bits, len(self)).within(bits, words, mask, radius)
         distances = self._distances(query, bits, sparse)[0].astype(np.int64)
         near = np.flatnonzero(distances <= radius)
         order = near[np.argsort(distances[near], kind="stable")]
@@ -250,7 +251,7 @@ class PrefixCodes:
             some = slice(start, start + at_once)
             if sparse is None:
                 words = self.columns.query_words(queries[some], self.columns.count(bits))
-                scan = self._scan(len(self) * len(words))
+                scan = self._scan(bits, len(self) * len(words))
                 rows[some], distances[some] = scan.nearest(bits, words, mask, k, min(threads, _processors()))
             else:
                 far = self._distances(queries[some], bits, sparse)
@@ -269,10 +270,10 @@ class PrefixCodes:
             distances += np.bitwise_count(words[:, at, None].astype(column.dtype) ^ column)
         return distances
 
-    def _scan(self, distances: int) -> Scan:
-        """Return what scans, for a number of distances to compute."""
+    def _scan(self, bits: int, distances: int) -> Scan:
+        """Return what scans at a length, for a number of distances to compute."""
         few = self._engine == "auto" and distances < _FEW and not _numba_is_loaded()
-        if self._engine == "numpy" or few:
+        if self._engine == "numpy" or few or bits > LONGEST:
             return self._by_numpy
         try:
             return self._by_numba

@@ -176,7 +176,7 @@ def array(folder, name, change):
         *(
             (f"{side}.{what}.npy", change)
             for side in ("images", "captions")
-            for what in ("codes", "features")
+            for what in ("codes.17-32", "features")
             for change in (
                 lambda a: a[:-1],
                 lambda a: a[:, :-1],
