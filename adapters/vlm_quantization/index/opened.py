@@ -83,6 +83,7 @@ class Side:
                 hint=_REBUILD,
             )
         self.prefixes = PrefixCodes(self.codes)
+        self.prefixes.prepare()
 
     @cached_property
     def names(self) -> Names:

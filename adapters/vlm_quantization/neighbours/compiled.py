@@ -180,7 +180,7 @@ def _cut(rows, distances, count, k, histogram):
 
 
 @_compiled
-def _scan(columns, words, split, start, stop, mask, limits, k, rows, distances, counts):
+def scan(columns, words, split, start, stop, mask, limits, k, rows, distances, counts):
     """Gather the items of a range that are nearer than each query's limit, and lower the limits.
 
     Parameters
@@ -274,70 +274,32 @@ def _scan(columns, words, split, start, stop, mask, limits, k, rows, distances, 
 
 
 @_compiled
-def within(columns, words, split, start, stop, mask, limit, rows, distances):
-    """Gather the items of a range that are nearer than a limit, for one query; stop when they may not fit.
-
-    Parameters
-    ----------
-    columns, words, split, start, stop, mask
-        As in :func:`_scan`.
-    limit : int
-        Items at this distance or beyond are left out.
-    rows, distances : ndarray, int64 and uint8, shape (1, room)
-        What is found, in order of rows; ``room`` is at least a block.
-
-    Returns
-    -------
-    count, reached : int
-        How many were found, and up to which row everything was looked at.
-    """
-    counts = np.zeros(1, np.int64)
-    limits = np.full(1, limit)
-    reached = _scan(columns, words, split, start, stop, mask, limits, 0, rows, distances, counts)
-    return counts[0], reached
-
-
-@_compiled
-def _scan_piece(columns, words, split, n, piece, at, mask, limits, k, rows, distances, counts):
-    """Scan one piece of the codes, with what other pieces have found so far as its limits."""
-    # An earlier row wins a tie, so items as far away as the farthest of another piece may still count.
-    mine = limits.copy()
-    counts[:] = 0
-    start = at * piece
-    _scan(columns, words, split, start, min(n, start + piece), mask, mine, k, rows, distances, counts)
-    for query in range(words.shape[0]):
-        if mine[query] + 1 < limits[query]:
-            limits[query] = mine[query] + 1
-
-
-@_compiled
-def help_scan(columns, words, split, n, piece, mask, limits, k, rows, distances, counts, state):
-    """Scan pieces that no other thread has begun, until there are none; see :func:`nearest`."""
-    pieces = state.shape[0] - 1
-    address = state.ctypes.data
-    done = 0
-    while True:
-        at = _next(address)
-        if at >= pieces:
-            return done
-        _scan_piece(columns, words, split, n, piece, at, mask, limits, k, rows[at], distances[at], counts[at])
-        _publish(address + 8 * (at + 1), 1)
-        done += 1
-
-
-@_compiled
 def nearest(
-    columns, words, split, n, piece, mask, limits, k, rows, distances, counts, state, out_rows, out_distances
+    columns,
+    words,
+    split,
+    n,
+    piece,
+    mask,
+    limits,
+    k,
+    rows,
+    distances,
+    counts,
+    state,
+    helping,
+    out_rows,
+    out_distances,
 ):
-    """Find the k nearest items of each query, sharing the work with threads in :func:`help_scan`.
+    """Find the k nearest items of each query, or help another thread that does.
 
-    This thread never waits for another one: a piece that another thread has begun, and not finished when no
-    others are left, is scanned again. So a thread that gets no processor costs nothing.
+    The thread that asks never waits for another one: a piece that another thread has begun, and not finished
+    when no others are left, is scanned again. So a thread that gets no processor costs nothing.
 
     Parameters
     ----------
     columns, words, split, mask, k
-        As in :func:`_scan`; k is at least 1, and at least k items may be found.
+        As in :func:`scan`; k is at least 1, and at least k items may be found.
     n, piece : int
         Number of items, and how many of them are one piece.
     limits : ndarray, int64, shape (queries,)
@@ -346,6 +308,8 @@ def nearest(
         Room for what is gathered: two slots per piece, or one if there is one piece.
     state : ndarray, int64, shape (pieces + 1,)
         Zeros: the next piece, and whether each is done.
+    helping : bool
+        Scan pieces that no other thread has begun, until there are none, and do nothing else.
     out_rows, out_distances : ndarray, int64, shape (queries, k)
         The results, by (distance, row).
 
@@ -356,16 +320,34 @@ def nearest(
     """
     pieces = state.shape[0] - 1
     address = state.ctypes.data
-    done = help_scan(columns, words, split, n, piece, mask, limits, k, rows, distances, counts, state)
     slots = np.arange(pieces)
-    for at in range(pieces):
-        if _published(address + 8 * (at + 1)) == 0:
-            slots[at] = pieces + at
-            _scan_piece(
-                columns, words, split, n, piece, at, mask, limits, k,
-                rows[pieces + at], distances[pieces + at], counts[pieces + at],
-            )  # fmt: skip
-            done += 1
+    done = 0
+    left = 0
+    while True:
+        at = _next(address)
+        slot = at
+        if at >= pieces:
+            if helping:
+                return done
+            while left < pieces and _published(address + 8 * (left + 1)) != 0:
+                left += 1
+            if left == pieces:
+                break
+            at = left
+            slot = slots[at] = pieces + at
+            left += 1
+        # An earlier row wins a tie, so items as far away as the farthest of another piece may still count.
+        mine = limits.copy()
+        counts[slot] = 0
+        start = at * piece
+        stop = min(n, start + piece)
+        scan(columns, words, split, start, stop, mask, mine, k, rows[slot], distances[slot], counts[slot])
+        for query in range(words.shape[0]):
+            if mine[query] + 1 < limits[query]:
+                limits[query] = mine[query] + 1
+        if slot == at:
+            _publish(address + 8 * (at + 1), 1)
+        done += 1
     histogram = np.empty(256, np.int64)
     for query in range(words.shape[0]):
         # A counting sort: pieces come in order of rows, and so do the items of each.
@@ -387,3 +369,77 @@ def nearest(
                     out_rows[query, place] = rows[at, query, item]
                     out_distances[query, place] = distance
     return done
+
+
+@_compiled
+def _first_digits(keys, distances, grades, levels):
+    for item in range(keys.shape[0]):
+        keys[item] = np.uint16(distances[item]) * levels + grades[item]
+
+
+@_compiled
+def _next_digit(keys, distances, added, step):
+    for item in range(keys.shape[0]):
+        distances[item] += added[item]
+        keys[item] += np.uint16(added[item]) * step
+
+
+@_compiled
+def _count(keys, histogram):
+    for item in range(keys.shape[0]):
+        histogram[keys[item]] += 1
+
+
+@_compiled
+def count_pairs(columns, words, n, lengths, runs, grades, levels, histograms):
+    """Count the items at each distance and grade, for each query, in joint histograms of several lengths.
+
+    Parameters
+    ----------
+    columns, words
+        As in :func:`scan`.
+    n : int
+        Number of items.
+    lengths : ndarray, int64, shape (lengths, 2)
+        The number of columns of each length, and its bits.
+    runs : ndarray, int64, shape (runs, 3)
+        First and last length of those that share a histogram, and where its bins begin. A bin is, last digit
+        first: the grade, the distance at the first length, and what each further length adds to it.
+    grades : ndarray, uint8, shape (queries, n)
+        Below ``levels``.
+    histograms : ndarray, int64, shape (queries, bins)
+        Receives the counts.
+    """
+    near = np.empty(BLOCK, np.uint8)
+    more = np.empty(BLOCK, np.uint8)
+    bins = np.empty(BLOCK, np.uint16)
+    # Half as wide as the results, so that the bins of a run stay in the first-level cache.
+    counts = np.empty(histograms.shape[1], np.uint32)
+    for query in range(words.shape[0]):
+        counts[:] = 0
+        for first in range(0, n, BLOCK):
+            size = min(BLOCK, n - first)
+            distances = near[:size]
+            distances[:] = 0
+            added = more[:size]
+            keys = bins[:size]
+            done = 0
+            for run in range(runs.shape[0]):
+                step = levels
+                for at in range(runs[run, 0], runs[run, 1]):
+                    until = lengths[at, 0]
+                    length = lengths[at, 1]
+                    if at == runs[run, 0]:
+                        _measure(columns[0], columns[1], words[query], done, until, first, distances)
+                        _first_digits(keys, distances, grades[query, first : first + size], np.uint16(levels))
+                        step *= length + 1
+                    else:
+                        added[:] = 0
+                        _measure(columns[0], columns[1], words[query], done, until, first, added)
+                        _next_digit(keys, distances, added, np.uint16(step))
+                        step *= length - lengths[at - 1, 1] + 1
+                    done = until
+                begin = runs[run, 2]
+                _count(keys, counts[begin : begin + step])
+        for at in range(counts.shape[0]):
+            histograms[query, at] = counts[at]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS, packed_codes
-from adapters.vlm_quantization.neighbours.by_numba import LONGEST, NumbaScan
+from adapters.vlm_quantization.neighbours.by_numba import LONGEST, NumbaScan, is_ready, prepare
 from adapters.vlm_quantization.neighbours.by_numpy import NumpyScan
 from adapters.vlm_quantization.neighbours.columns import Columns
 from adapters.vlm_quantization.neighbours.scans import Scan
@@ -24,7 +23,7 @@ THREADS = 1
 #: Which implementation scans: ``auto`` is numba where it is installed and there is enough to do.
 Engine = Literal["auto", "numba", "numpy"]
 
-#: Up to this many distances numpy is fast enough (a few milliseconds), and numba need not be loaded.
+#: Up to this many distances numpy takes a few milliseconds, and numba is not loaded for them.
 _FEW = 1 << 18
 
 #: Bytes of intermediate results; more queries than fit are searched in turns.
@@ -72,7 +71,7 @@ class PrefixCodes:
             raise wb.BadInput(f"unknown engine {engine!r}. Allowed: auto, numba, numpy")
         self._engine: Engine = engine
         if engine == "numba":
-            self._scan(0, 0)
+            self._by_numba  # noqa: B018 (loaded now, so that an error is raised now)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -270,33 +269,38 @@ class PrefixCodes:
             distances += np.bitwise_count(words[:, at, None].astype(column.dtype) ^ column)
         return distances
 
+    def prepare(self) -> None:
+        """Load the compiled scan in the background if it will be used, so that the first search has it."""
+        if self._engine == "auto" and len(self) >= _FEW:
+            prepare()
+
     def _scan(self, bits: int, distances: int) -> Scan:
-        """Return what scans at a length, for a number of distances to compute."""
-        few = self._engine == "auto" and distances < _FEW and not _numba_is_loaded()
-        if self._engine == "numpy" or few or bits > LONGEST:
+        """Return what scans at a length, for a number of distances to compute.
+
+        Nobody waits for numba to be loaded or to compile, which takes some seconds once on a machine: numpy
+        answers until it is there.
+        """
+        if self._engine == "numpy" or bits > LONGEST:
             return self._by_numpy
-        try:
+        if self._engine == "numba" or is_ready():
             return self._by_numba
-        except ImportError as error:
-            if self._engine == "numba":
-                raise wb.BadInput(
-                    f"engine 'numba' cannot be loaded: {error}",
-                    hint="pip install numba, or use engine='numpy', which is slower and finds the same.",
-                ) from None
-            self._engine = "numpy"  # what cannot be loaded now is not tried again by every search
-            return self._by_numpy
+        if distances >= _FEW:
+            prepare()
+        return self._by_numpy
 
     @cached_property
     def _by_numba(self) -> NumbaScan:
-        return NumbaScan(self.columns)
+        try:
+            return NumbaScan(self.columns)
+        except ImportError as error:
+            raise wb.BadInput(
+                f"engine 'numba' cannot be loaded: {error}",
+                hint="pip install numba, or use engine='numpy', which is slower and finds the same.",
+            ) from None
 
     @cached_property
     def _by_numpy(self) -> NumpyScan:
         return NumpyScan(self.columns)
-
-
-def _numba_is_loaded() -> bool:
-    return "adapters.vlm_quantization.neighbours.compiled" in sys.modules
 
 
 def _processors() -> int:

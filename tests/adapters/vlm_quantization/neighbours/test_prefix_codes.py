@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_a_thread_that_gets_no_processor_is_not_waited_for(begun):
 
     class Starved:
         def submit(self, call, scan, task, parts):
-            task[-1][0] = begun
+            task[11][0] = begun
             return self
 
         def cancel(self):
@@ -221,30 +222,66 @@ def test_a_search_reads_the_columns_of_its_length_where_they_are(tmp_path):
     assert scans.Scan.__doc__
 
 
-@pytest.mark.parametrize("engine", ["auto", "numba"])
-def test_without_numba_numpy_finds_the_same(monkeypatch, engine):
-    codes = some_codes("random", 20 * BLOCK)
+@pytest.fixture
+def without_compiled(monkeypatch):
+    """Make the compiled scan look as if it had never been imported in this process."""
+    monkeypatch.delitem(sys.modules, "adapters.vlm_quantization.neighbours.compiled", raising=False)
+    monkeypatch.delattr("adapters.vlm_quantization.neighbours.compiled", raising=False)
+
+
+def loaded():
+    """Wait for what loads the compiled scan."""
+    for thread in threading.enumerate():
+        if thread.name == by_numba._LOADER:
+            thread.join()
+
+
+def test_without_numba_numpy_finds_the_same(monkeypatch, without_compiled):
+    codes = some_codes("random", 5 * BLOCK)
     expected = PrefixCodes(codes, engine="numpy").search(codes[9], bits=32, k=20)
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "adapters.vlm_quantization.neighbours.compiled")
-    monkeypatch.delattr("adapters.vlm_quantization.neighbours.compiled")
-    if engine == "numba":
-        with pytest.raises(wb.BadInput, match="engine 'numba' cannot be loaded") as refused:
-            PrefixCodes(codes, engine=engine)
-        assert "engine='numpy'" in refused.value.hint
-        return
     monkeypatch.setattr(prefix_codes, "_FEW", 1)
-    found = PrefixCodes(codes).search(codes[9], bits=32, k=20, threads=2)
-    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+    for _ in range(2):
+        found = PrefixCodes(codes).search(codes[9], bits=32, k=20, threads=2)
+        assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+        loaded()
+    with pytest.raises(wb.BadInput, match="engine 'numba' cannot be loaded") as refused:
+        PrefixCodes(codes, engine="numba")
+    assert "engine='numpy'" in refused.value.hint
 
 
-def test_numba_is_not_loaded_for_few_codes(monkeypatch):
-    monkeypatch.delitem(sys.modules, "adapters.vlm_quantization.neighbours.compiled")
-    monkeypatch.setitem(sys.modules, "numba", None)  # importing it would be an error
+def test_numpy_answers_until_numba_is_loaded(monkeypatch, without_compiled):
+    monkeypatch.setattr(prefix_codes, "_FEW", 1)
+    codes = some_codes("random", 3 * BLOCK)
+    used = []
+    for engine in (by_numba.NumbaScan, by_numpy.NumpyScan):
+        nearest = engine.nearest
+        monkeypatch.setattr(
+            engine,
+            "nearest",
+            lambda self, *task, nearest=nearest: (used.append(self.name), nearest(self, *task))[1],
+        )
+    monkeypatch.setattr(by_numba, "_load", lambda load=by_numba._load: (go.wait(), load()))
+    go = threading.Event()
+    found = PrefixCodes(codes)
+    found.prepare()
+    first = found.search(codes[4], bits=128, k=9)
+    assert used == ["numpy"]
+    go.set()
+    loaded()
+    used.clear()
+    second = found.search(codes[4], bits=128, k=9)
+    assert used == ["numba"]
+    assert [part.tolist() for part in first] == [part.tolist() for part in second]
+
+
+def test_numba_is_not_loaded_for_few_codes(without_compiled):
     codes = some_codes("random", 500)
     found = PrefixCodes(codes)
+    found.prepare()
     assert found.search(codes[4], bits=128, k=1)[0].tolist() == [4]
-    assert found._engine == "auto"
+    assert not by_numba.is_ready()
+    assert by_numba._LOADER not in {thread.name for thread in threading.enumerate()}
 
 
 CODES = some_codes("random", 300)
