@@ -31,6 +31,7 @@ PACKAGES = (
     "transformers",
     "safetensors",
     "faiss-cpu",
+    "numba",
     "openvino",
     "onnxruntime",
     "scikit-learn",

@@ -266,9 +266,9 @@ def _merge(
         if not n and side == "images":
             reasons = "; ".join(f"{p['id']}: {p['reason']}" for p in shards.problems()[:3])
             raise wb.BadInput(f"none of the {len(sides[side])} pictures is readable. {reasons}".strip())
-        name = files.codes_file(side)
-        parts = shards.read(side, "codes")
-        seals[name] = files.write_rows(built / name, parts, (n, encoder.bits[-1] // 8), np.uint8)
+        for cut, name in files.column_files(side, encoder.bits).items():
+            columns = (codes[:, cut.first : cut.last] for codes in shards.read(side, "codes"))
+            seals[name] = files.write_rows(built / name, columns, (n, cut.width), np.uint8)
         name = files.features_file(side)
         seals[name] = files.write_rows(
             built / name, shards.read(side, "features"), (n, encoder.dim), np.float32

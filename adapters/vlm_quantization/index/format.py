@@ -3,7 +3,9 @@
 ::
 
     manifest.json               lists every other file with its size and SHA-256, and has its own checksum
-    images.codes.npy            uint8 (n, bytes), packed codes; row order is the order of item ids
+    images.codes.1-8.npy        uint8 (n, 1), the first 8 bits of each code; rows are in the order of item ids
+    images.codes.9-16.npy       uint8 (n, 1), the bits from 9 to 16: a file for what each length adds
+    images.codes.17-32.npy …    uint8 (n, 2), and so on; what has more than 64 bits is cut into several files
     images.features.npy         float32 (n, d), rows of unit norm
     images.jsonl                one item per line, sorted by id
     captions.codes.npy …        the same for captions
@@ -11,7 +13,8 @@
     thumbnails.offsets.npy      int64 (n + 1,), the offset of each
     model.safetensors           the checkpoint that made the codes, so that queries can be encoded
 
-Rows are sorted by item id (by code point), so a tie broken by row is a tie broken by id.
+Rows are sorted by item id (by code point), so a tie broken by row is a tie broken by id. Indexes
+of 0.2.0 hold all bits of the codes in one file, ``images.codes.npy``, uint8 (n, bytes); they are still read.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import workbench as wb
 from adapters.vlm_quantization.codes import check_lengths
+from adapters.vlm_quantization.neighbours.columns import Columns, Cut, cuts_of
 
 #: Version of this layout. Version 1, of 0.2.0, is still read; an index with another version is refused.
 FORMAT = 2
@@ -61,8 +65,13 @@ SIDES = ("images", "captions")
 
 
 def codes_file(side: str) -> str:
-    """Return the name of a side's codes file."""
+    """Return the name of the file with all bits of a side's codes, in an index of 0.2.0."""
     return f"{side}.codes.npy"
+
+
+def column_files(side: str, cuts: Sequence[int]) -> dict[Cut, str]:
+    """Return the names of a side's codes files, one per column of a code that is cut at these lengths."""
+    return {cut: f"{side}.codes.{cut.name}.npy" for cut in cuts_of(cuts)}
 
 
 def features_file(side: str) -> str:
@@ -81,7 +90,7 @@ def pair_key(one: str, other: str) -> str:
 
 
 REQUIRED = (
-    *(name(side) for side in SIDES for name in (codes_file, features_file, items_file)),
+    *(name(side) for side in SIDES for name in (features_file, items_file)),
     THUMBNAILS,
     THUMBNAIL_OFFSETS,
 )
@@ -219,11 +228,23 @@ def read_manifest(folder: Path, adapter: str = ADAPTER) -> Manifest:
     for name in manifest.files:
         if not name or name != Path(name).name or name.startswith(".") or "\\" in name or "\0" in name:
             raise wb.CorruptFile(path, f"lists a file outside the index folder: {name!r}", hint=rebuild)
-    if missing := [name for name in REQUIRED if name not in manifest.files]:
-        raise wb.CorruptFile(path, f"missing files in the manifest: {', '.join(missing)}", hint=rebuild)
     for field, problem in _wrong_fields(manifest):
         raise wb.CorruptFile(path, f"invalid fields: {field}: {problem}", hint=rebuild)
+    if missing := [name for name in (*REQUIRED, *_codes_files(manifest)) if name not in manifest.files]:
+        raise wb.CorruptFile(path, f"missing files in the manifest: {', '.join(missing)}", hint=rebuild)
     return manifest
+
+
+def has_columns(manifest: Manifest, side: str) -> bool:
+    """Say whether a side's codes are stored column by column, and not in one file as in 0.2.0."""
+    return codes_file(side) not in manifest.files
+
+
+def _codes_files(manifest: Manifest) -> Iterator[str]:
+    """Yield the files of codes that an index must have."""
+    for side in SIDES:
+        if has_columns(manifest, side):
+            yield from column_files(side, manifest.code_cuts).values()
 
 
 def _wrong_fields(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -318,6 +339,41 @@ def open_rows(path: Path) -> NDArray[Any]:
         what = "but an archive" if zipfile.is_zipfile(path) else f": {error}"
         problem = f"not a plain array {what}".replace(" :", ":")
         raise wb.CorruptFile(path, problem, hint="Build the index again.") from None
+    return rows
+
+
+def open_codes(folder: Path, manifest: Manifest, side: str) -> Columns:
+    """Open a side's codes, memory-mapped; nothing is read but the headers of the files.
+
+    Raises
+    ------
+    workbench.CorruptFile
+        A file is not an array of the shape that the manifest says.
+    """
+    n, cuts = manifest.counts[side], manifest.code_cuts
+    if has_columns(manifest, side):
+        parts = [
+            open_shaped(folder / name, np.uint8, (n, cut.width))
+            for cut, name in column_files(side, cuts).items()
+        ]
+        return Columns(cuts, parts)
+    return Columns.of_table(open_shaped(folder / codes_file(side), np.uint8, (n, cuts[-1] // 8)), cuts)
+
+
+def open_shaped(path: Path, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Open an array as :func:`open_rows` does, which must have a dtype and a shape.
+
+    Raises
+    ------
+    workbench.CorruptFile
+        It is not an array, or another one.
+    """
+    rows = open_rows(path)
+    if rows.dtype != dtype or rows.shape != shape or not rows.flags.c_contiguous:
+        kind = f"{rows.dtype} {rows.shape}" + ("" if rows.flags.c_contiguous else " in Fortran order")
+        raise wb.CorruptFile(
+            path, f"must be {np.dtype(dtype)} {shape}, not {kind}", hint="Build the index again."
+        )
     return rows
 
 

@@ -15,7 +15,8 @@ from adapters.vlm_quantization.codes import Encoder
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.items import ItemLines
 from adapters.vlm_quantization.index.names import Names
-from adapters.vlm_quantization.index.ranking import FAISS_THREADS, PrefixCodes, cosine_search
+from adapters.vlm_quantization.index.ranking import cosine_search
+from adapters.vlm_quantization.neighbours.prefix_codes import THREADS, PrefixCodes
 from adapters.vlm_quantization.search.languages import joined, names_of
 from adapters.vlm_quantization.search.options import METHODS
 
@@ -61,24 +62,28 @@ class Side:
     ----------
     items : ItemLines
         Stored data of each row.
-    codes : ndarray, uint8, shape (n, bytes)
+    codes : Columns, uint8, shape (n, bytes)
+        Memory-mapped column by column; indexed by row as a table is.
     features : ndarray, float32, shape (n, d)
-        Both memory-mapped.
+        Memory-mapped.
     """
 
     def __init__(self, folder: Path, name: str, manifest: files.Manifest) -> None:
         n = manifest.counts.get(name, -1)
         self.name = name
         self.items = ItemLines(folder / files.items_file(name), name)
-        self.codes = _rows(folder / files.codes_file(name), np.uint8, (n, manifest.code_bits // 8))
-        self.features = _rows(folder / files.features_file(name), np.float32, (n, manifest.feature_dim))
+        self.codes = files.open_codes(folder, manifest, name)
+        self.features = files.open_shaped(
+            folder / files.features_file(name), np.float32, (n, manifest.feature_dim)
+        )
         if len(self.items) != n:
             raise wb.CorruptFile(
                 folder / files.items_file(name),
                 f"must have {n} items as in the manifest, not {len(self.items)}",
                 hint=_REBUILD,
             )
-        self.prefixes = PrefixCodes(self.codes, manifest.code_cuts)
+        self.prefixes = PrefixCodes(self.codes)
+        self.prefixes.prepare()
 
     @cached_property
     def names(self) -> Names:
@@ -114,15 +119,6 @@ _ROWS_AT_ONCE = 16_384
 _REBUILD = "Build the index again."
 
 
-def _rows(path: Path, dtype: type, shape: tuple[int, int]) -> NDArray[Any]:
-    rows = files.open_rows(path)
-    if rows.dtype != dtype or rows.shape != shape:
-        raise wb.CorruptFile(
-            path, f"must be {np.dtype(dtype)} {shape}, not {rows.dtype} {rows.shape}", hint=_REBUILD
-        )
-    return rows
-
-
 class Index:
     """An index folder, opened and checked; see :func:`load_index`.
 
@@ -139,7 +135,7 @@ class Index:
     """
 
     def __init__(
-        self, path: Path, manifest: files.Manifest, encoder: Encoder, *, threads: int = FAISS_THREADS
+        self, path: Path, manifest: files.Manifest, encoder: Encoder, *, threads: int = THREADS
     ) -> None:
         self.path = path
         self.manifest = manifest
@@ -327,7 +323,7 @@ class Index:
         """Return the distances or cosines of some rows, as :meth:`search` does."""
         one = self.sides[side]
         if method == "hamming":
-            differing = np.bitwise_count(one.codes[rows, : bits // 8] ^ code[: bits // 8])
+            differing = np.bitwise_count(one.codes[rows][:, : bits // 8] ^ code[: bits // 8])
             distances: NDArray[np.int64] = differing.sum(axis=1, dtype=np.int64)
             return distances
         cosines: NDArray[np.float64] = (one.features[rows].astype(np.float64) * feature).sum(axis=1)
@@ -340,7 +336,7 @@ def load_index(
     *,
     adapter: str = files.ADAPTER,
     verify: bool = True,
-    threads: int = FAISS_THREADS,
+    threads: int = THREADS,
 ) -> Index:
     """Open an index folder.
 

@@ -37,7 +37,8 @@ def chance_thresholds(
     for side in files.SIDES:
         concepts = np.array([item["concept"] for item in shards.kept(side)], dtype=str)
         rows = np.sort(random.permutation(len(concepts))[:UNRELATED_SAMPLE])
-        codes = files.open_rows(built / files.codes_file(side))[rows]
+        columns = files.column_files(side, lengths).values()
+        codes = np.concatenate([files.open_rows(built / name)[rows] for name in columns], axis=1)
         features = files.open_rows(built / files.features_file(side))[rows]
         drawn[side] = codes, features, concepts[rows]
     out: dict[str, dict[str, float | None]] = {}

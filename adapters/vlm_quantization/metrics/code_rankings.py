@@ -17,10 +17,15 @@ from adapters.vlm_quantization.metrics.tie_groups import (
     single_items,
     without_rows,
 )
+from adapters.vlm_quantization.neighbours.by_numba import NumbaCounts, is_ready, prepare
+from adapters.vlm_quantization.neighbours.columns import Columns
 
 #: Histogram bins (queries times distances times grades) that are turned into metrics at once; about 1,024
 #: queries at 128 bits and two grades.
 BINS_PER_BLOCK = 1 << 18
+
+#: From this number of query-gallery pairs on (a quarter of a second), the compiled count is loaded.
+COMPILED_PAIRS = 1 << 25
 
 
 def _words(codes: NDArray[np.uint8], lengths: Sequence[int]) -> list[list[NDArray[Any]]]:
@@ -88,18 +93,28 @@ def code_groups(
     runs = _counted_together(lengths, n_gallery, levels)
     query_words, gallery_words = _words(query_codes, lengths), _words(gallery_codes, lengths)
     rows = max(1, PAIRS_PER_CHUNK // n_gallery)
+    counter: NumbaCounts | None = None
+    if len(query_codes) * n_gallery >= COMPILED_PAIRS and NumbaCounts.can_count(runs, levels):
+        prepare()
     block = max(1, BINS_PER_BLOCK // ((max(lengths) + 1) * levels))
     for first, last in index_ranges(len(query_codes), block):
         counts = {length: np.empty((last - first, length + 1, levels), np.intp) for length in lengths}
         own = np.zeros(last - first, np.uint8)
         for start, stop in index_ranges(last, rows, first):
             grades = relevance.block(start, stop)
-            added = (
-                _differing([word[start:stop] for word in of_queries], of_gallery)
-                for of_queries, of_gallery in zip(query_words, gallery_words, strict=True)
-            )
-            for length, histogram in _histograms(added, grades, runs, levels):
-                counts[length][start - first : stop - first] = histogram
+            if counter is None and is_ready() and NumbaCounts.can_count(runs, levels):
+                counter = NumbaCounts(Columns.of_table(gallery_codes, lengths), runs, levels)
+            if counter is None:  # numpy counts, too, until the compiled code is loaded
+                added = (
+                    _differing([word[start:stop] for word in of_queries], of_gallery)
+                    for of_queries, of_gallery in zip(query_words, gallery_words, strict=True)
+                )
+                joints = _joint_histograms(added, grades, runs, levels)
+            else:
+                joints = iter(counter.count(query_codes[start:stop], grades))
+            for run, joint in zip(runs, joints, strict=True):
+                for length, histogram in _by_length(joint, run, levels):
+                    counts[length][start - first : stop - first] = histogram
             if itself is not None:
                 own[start - first : stop - first] = grades[np.arange(stop - start), itself[start:stop]]
         for length in lengths:
@@ -122,21 +137,21 @@ def _differing(queries: Sequence[NDArray[Any]], gallery: Sequence[NDArray[Any]])
     return differing[0]
 
 
-def _histograms(
+def _joint_histograms(
     added: Iterator[NDArray[np.uint8]],
     grades: NDArray[np.bool_] | NDArray[np.uint8],
     runs: Sequence[Sequence[int]],
     levels: int,
-) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Yield each length with its counts (queries, distances, grades).
+) -> Iterator[NDArray[np.intp]]:
+    """Yield the joint histogram of each run of lengths, (queries, bins).
 
-    ``added`` yields what each length adds to the distance at the previous length.
+    The bin of a pair is, last digit first: its grade, its distance at the first length of the run, and what
+    each further length adds. ``added`` yields what each length adds to the distance at the previous length.
     """
     rows = len(grades)
     distance = np.zeros(grades.shape, np.uint8)
     for run in runs:
-        # The bin of a pair, last digit first: its grade, its distance at the first length of the run, and
-        # what each further length adds. In this order, all later steps read memory sequentially.
+        # In this order of digits, all later steps read memory sequentially.
         distance += next(added)
         bins = distance.astype(np.int16)
         if levels == 2:  # adding is faster than multiplying
@@ -145,23 +160,30 @@ def _histograms(
             bins *= np.int16(levels)
         bins += grades
         size = levels * (run[0] + 1)
-        shape = [size]
         for shorter, longer in itertools.pairwise(run):
             more = next(added)
             distance += more
             bins += np.multiply(more, np.int16(size), dtype=np.int16)
-            shape.insert(0, longer - shorter + 1)
-            size *= shape[0]
+            size *= longer - shorter + 1
         keys = bins + np.arange(0, rows * size, size)[:, None]
-        joint = np.bincount(keys.ravel(), minlength=rows * size).reshape(rows, *shape)
-        for at, length in enumerate(run):
-            if at:  # fold this length's part into the distance
-                folded = np.zeros((*joint.shape[:-2], levels * (length + 1)), np.intp)
-                for step in range(joint.shape[-2]):
-                    folded[..., levels * step : levels * step + joint.shape[-1]] += joint[..., step, :]
-                joint = folded
-            counts = joint.reshape(rows, -1, levels * (length + 1)).sum(axis=1)
-            yield length, counts.reshape(rows, length + 1, levels)
+        yield np.bincount(keys.ravel(), minlength=rows * size).reshape(rows, size)
+
+
+def _by_length(
+    joint: NDArray[np.intp], run: Sequence[int], levels: int
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Yield each length of a run with its counts (queries, distances, grades), of their joint histogram."""
+    rows = len(joint)
+    digits = [longer - shorter + 1 for shorter, longer in itertools.pairwise(run)]
+    joint = joint.reshape(rows, *digits[::-1], levels * (run[0] + 1))
+    for at, length in enumerate(run):
+        if at:  # fold this length's part into the distance
+            folded = np.zeros((*joint.shape[:-2], levels * (length + 1)), np.intp)
+            for step in range(joint.shape[-2]):
+                folded[..., levels * step : levels * step + joint.shape[-1]] += joint[..., step, :]
+            joint = folded
+        counts = joint.reshape(rows, -1, levels * (length + 1)).sum(axis=1)
+        yield length, counts.reshape(rows, length + 1, levels)
 
 
 def _from_histogram(counts: NDArray[np.intp]) -> TieGroups:

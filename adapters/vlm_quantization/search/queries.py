@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import workbench as wb
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.opened import NOT, Index
-from adapters.vlm_quantization.index.ranking import check_k
+from adapters.vlm_quantization.neighbours.prefix_codes import check_k
 from adapters.vlm_quantization.search.function_words import says_nothing
 from adapters.vlm_quantization.search.languages import unknown_note, unknown_words
 from adapters.vlm_quantization.search.options import SearchOptions

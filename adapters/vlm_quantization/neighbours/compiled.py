@@ -1,0 +1,445 @@
+"""The scan of code columns, compiled by numba.
+
+It is imported only when there is enough to do: importing numba and loading the compiled code takes about half
+a second, compiling it for the first time on a machine some seconds more.
+
+A code is read as columns of 1, 2, 4 or 8 bytes, given by their addresses: so one compilation serves every
+length and every number of columns. The caller keeps the arrays alive.
+"""
+
+# mypy: ignore-errors
+# numba gives these functions their types, of its own kinds.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+if numba.config.DISABLE_JIT:
+    raise ImportError("numba is switched off by NUMBA_DISABLE_JIT")
+
+#: Items whose distances are computed together; they fit in the first-level cache.
+BLOCK: Final = 8_192
+
+#: Items that are looked at together: if the nearest of them is too far, none of them is read one by one.
+GROUP: Final = 256
+
+#: The value of a distance that marks an item that is left out.
+_FAR: Final = np.uint8(255)
+
+#: Blocks that are read whole after one in which too few groups were spared.
+PATIENCE: Final = 15
+
+
+_INT64 = ir.IntType(64)
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function when it is first called, and keep the result on disk if a folder can be written."""
+    try:
+        return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+        return numba.njit(nogil=True, boundscheck=False)(function)
+
+
+@intrinsic
+def _pointer(context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), generate
+
+
+@intrinsic
+def _next(context: Any, address: Any) -> Any:
+    """Return the number at an address and add 1 to it, in one step for all threads."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = builder.inttoptr(values[0], _INT64.as_pointer())
+        return builder.atomic_rmw("add", place, _INT64(1), "seq_cst")
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _publish(context: Any, address: Any, value: Any) -> Any:
+    """Set the number at an address, after everything that this thread has written before."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = builder.inttoptr(values[0], _INT64.as_pointer())
+        builder.atomic_rmw("xchg", place, values[1], "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def _published(context: Any, address: Any) -> Any:
+    """Return the number at an address, and see everything that was written before it was set."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = builder.inttoptr(values[0], _INT64.as_pointer())
+        return builder.atomic_rmw("add", place, _INT64(0), "seq_cst")
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _plus_differing(context: Any, total: Any, one: Any, other: Any) -> Any:
+    """Return ``total`` plus the number of bits in which two words differ, in the type of ``total``.
+
+    numba would widen small integers to 64 bits, and one vector instruction would do an eighth of the work.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        total, one, other = values
+        count = builder.ctpop(builder.xor(one, other))
+        if count.type.width > total.type.width:
+            count = builder.trunc(count, total.type)
+        elif count.type.width < total.type.width:
+            count = builder.zext(count, total.type)
+        return builder.add(total, count)
+
+    return total(total, one, one), generate
+
+
+@_compiled
+def _add_column(distances, column, word):
+    for item in range(distances.shape[0]):
+        distances[item] = _plus_differing(distances[item], column[item], word)
+
+
+@_compiled
+def _measure(addresses, widths, words, first, last, start, distances):
+    """Add what the columns from ``first`` to ``last`` contribute to the distances of items from ``start``."""
+    size = distances.shape[0]
+    for at in range(first, last):
+        width = widths[at]
+        place = _pointer(addresses[at] + start * width)
+        if width == 8:
+            _add_column(distances, numba.carray(place, (size,), np.uint64), words[at])
+        elif width == 4:
+            _add_column(distances, numba.carray(place, (size,), np.uint32), np.uint32(words[at]))
+        elif width == 2:
+            _add_column(distances, numba.carray(place, (size,), np.uint16), np.uint16(words[at]))
+        else:
+            _add_column(distances, numba.carray(place, (size,), np.uint8), np.uint8(words[at]))
+
+
+@_compiled
+def _smallest(distances):
+    nearest = _FAR
+    for item in range(distances.shape[0]):
+        nearest = min(nearest, distances[item])
+    return nearest
+
+
+@_compiled
+def _leave_out(distances, mask):
+    for item in range(distances.shape[0]):
+        distances[item] = distances[item] if mask[item] else _FAR
+
+
+@_compiled
+def _any(mask):
+    found = np.uint8(0)
+    for item in range(mask.shape[0]):
+        found |= mask[item]
+    return found != 0
+
+
+@_compiled
+def _cut(rows, distances, count, k, histogram):
+    """Keep the k nearest of ``count`` items, in order of rows, and return the distance of the farthest."""
+    histogram[:] = 0
+    for item in range(count):
+        histogram[distances[item]] += 1
+    limit = 0
+    below = 0
+    while below + histogram[limit] < k:
+        below += histogram[limit]
+        limit += 1
+    ties = k - below
+    kept = 0
+    for item in range(count):
+        distance = distances[item]
+        if distance < limit or (distance == limit and ties > 0):
+            if distance == limit:
+                ties -= 1
+            rows[kept] = rows[item]
+            distances[kept] = distance
+            kept += 1
+    return limit
+
+
+@_compiled
+def scan(columns, words, split, start, stop, mask, limits, k, rows, distances, counts):
+    """Gather the items of a range that are nearer than each query's limit, and lower the limits.
+
+    Parameters
+    ----------
+    columns : ndarray, int64, shape (2, columns)
+        Where each column begins, and the bytes of one of its values.
+    words : ndarray, uint64, shape (queries, columns)
+        The columns of the queries.
+    split : int
+        Columns from here on are read only for groups of items that may still be near enough, as long as that
+        spares half of them.
+    start, stop : int
+        The range of rows.
+    mask : ndarray, uint8, shape (n,) or (0,)
+        1 for the items that may be found; empty for all.
+    limits : ndarray, int64, shape (queries,)
+        Items at this distance or beyond are not gathered. Lowered to the distance of the k-th best.
+    k : int
+        Items to keep per query; 0 keeps all, and stops when the next block might not fit.
+    rows, distances : ndarray, int64 and uint8, shape (queries, room)
+        What is gathered, in order of rows; ``room`` is more than k, for k = 0 at least a block.
+    counts : ndarray, int64, shape (queries,)
+        How much of them is filled.
+
+    Returns
+    -------
+    int
+        The row up to which everything was looked at.
+    """
+    addresses = columns[0]
+    widths = columns[1]
+    total = addresses.shape[0]
+    room = rows.shape[1]
+    scratch = np.empty(BLOCK, np.uint8)
+    histogram = np.empty(256, np.int64)
+    masked = mask.shape[0] > 0
+    patience = np.zeros(words.shape[0], np.int64)
+    for first in range(start, stop, BLOCK):
+        size = min(BLOCK, stop - first)
+        if masked and not _any(mask[first : first + size]):
+            continue
+        searching = False
+        for query in range(words.shape[0]):
+            limit = limits[query]
+            if limit == 0:  # k equal codes are found, and later rows come after them
+                continue
+            searching = True
+            count = counts[query]
+            if k == 0 and count + size > room:
+                return first
+            before = count
+            block = scratch[:size]
+            block[:] = 0
+            staged = split < total and patience[query] == 0
+            _measure(addresses, widths, words[query], 0, split if staged else total, first, block)
+            if masked:
+                _leave_out(block, mask[first : first + size])
+            patience[query] = max(0, patience[query] - 1)
+            read = 0
+            for low in range(0, size, GROUP):
+                high = min(size, low + GROUP)
+                group = block[low:high]
+                if _smallest(group) >= limit:
+                    continue
+                if staged:
+                    read += high - low
+                    _measure(addresses, widths, words[query], split, total, first + low, group)
+                    if masked:
+                        _leave_out(group, mask[first + low : first + high])
+                    if _smallest(group) >= limit:
+                        continue
+                for item in range(low, high):
+                    distance = block[item]
+                    if distance < limit:
+                        rows[query, count] = first + item
+                        distances[query, count] = distance
+                        count += 1
+                        if k > 0 and count == room:
+                            limit = _cut(rows[query], distances[query], count, k, histogram)
+                            count = k
+            if 2 * read > size:
+                patience[query] = PATIENCE
+            if k > 0 and count > k and count > before:
+                limit = _cut(rows[query], distances[query], count, k, histogram)
+                count = k
+            limits[query] = limit
+            counts[query] = count
+        if not searching:
+            break
+    return stop
+
+
+@_compiled
+def nearest(
+    columns,
+    words,
+    split,
+    n,
+    piece,
+    mask,
+    limits,
+    k,
+    rows,
+    distances,
+    counts,
+    state,
+    helping,
+    out_rows,
+    out_distances,
+):
+    """Find the k nearest items of each query, or help another thread that does.
+
+    The thread that asks never waits for another one: a piece that another thread has begun, and not finished
+    when no others are left, is scanned again. So a thread that gets no processor costs nothing.
+
+    Parameters
+    ----------
+    columns, words, split, mask, k
+        As in :func:`scan`; k is at least 1, and at least k items may be found.
+    n, piece : int
+        Number of items, and how many of them are one piece.
+    limits : ndarray, int64, shape (queries,)
+        More than the largest distance; lowered.
+    rows, distances, counts : ndarray, shapes (slots, queries, room), the same, and (slots, queries)
+        Room for what is gathered: two slots per piece, or one if there is one piece.
+    state : ndarray, int64, shape (pieces + 1,)
+        Zeros: the next piece, and whether each is done.
+    helping : bool
+        Scan pieces that no other thread has begun, until there are none, and do nothing else.
+    out_rows, out_distances : ndarray, int64, shape (queries, k)
+        The results, by (distance, row).
+
+    Returns
+    -------
+    int
+        How many pieces this thread has scanned.
+    """
+    pieces = state.shape[0] - 1
+    address = state.ctypes.data
+    slots = np.arange(pieces)
+    done = 0
+    left = 0
+    while True:
+        at = _next(address)
+        slot = at
+        if at >= pieces:
+            if helping:
+                return done
+            while left < pieces and _published(address + 8 * (left + 1)) != 0:
+                left += 1
+            if left == pieces:
+                break
+            at = left
+            slot = slots[at] = pieces + at
+            left += 1
+        # An earlier row wins a tie, so items as far away as the farthest of another piece may still count.
+        mine = limits.copy()
+        counts[slot] = 0
+        start = at * piece
+        stop = min(n, start + piece)
+        scan(columns, words, split, start, stop, mask, mine, k, rows[slot], distances[slot], counts[slot])
+        for query in range(words.shape[0]):
+            if mine[query] + 1 < limits[query]:
+                limits[query] = mine[query] + 1
+        if slot == at:
+            _publish(address + 8 * (at + 1), 1)
+        done += 1
+    histogram = np.empty(256, np.int64)
+    for query in range(words.shape[0]):
+        # A counting sort: pieces come in order of rows, and so do the items of each.
+        histogram[:] = 0
+        for at in slots:
+            for item in range(counts[at, query]):
+                histogram[distances[at, query, item]] += 1
+        place = 0
+        for distance in range(histogram.shape[0]):
+            here = histogram[distance]
+            histogram[distance] = place
+            place += here
+        for at in slots:
+            for item in range(counts[at, query]):
+                distance = distances[at, query, item]
+                place = histogram[distance]
+                histogram[distance] += 1
+                if place < k:
+                    out_rows[query, place] = rows[at, query, item]
+                    out_distances[query, place] = distance
+    return done
+
+
+@_compiled
+def _first_digits(keys, distances, grades, levels):
+    for item in range(keys.shape[0]):
+        keys[item] = np.uint16(distances[item]) * levels + grades[item]
+
+
+@_compiled
+def _next_digit(keys, distances, added, step):
+    for item in range(keys.shape[0]):
+        distances[item] += added[item]
+        keys[item] += np.uint16(added[item]) * step
+
+
+@_compiled
+def _count(keys, histogram):
+    for item in range(keys.shape[0]):
+        histogram[keys[item]] += 1
+
+
+@_compiled
+def count_pairs(columns, words, n, lengths, runs, grades, levels, histograms):
+    """Count the items at each distance and grade, for each query, in joint histograms of several lengths.
+
+    Parameters
+    ----------
+    columns, words
+        As in :func:`scan`.
+    n : int
+        Number of items.
+    lengths : ndarray, int64, shape (lengths, 2)
+        The number of columns of each length, and its bits.
+    runs : ndarray, int64, shape (runs, 3)
+        First and last length of those that share a histogram, and where its bins begin. A bin is, last digit
+        first: the grade, the distance at the first length, and what each further length adds to it.
+    grades : ndarray, uint8, shape (queries, n)
+        Below ``levels``.
+    histograms : ndarray, int64, shape (queries, bins)
+        Receives the counts.
+    """
+    near = np.empty(BLOCK, np.uint8)
+    more = np.empty(BLOCK, np.uint8)
+    bins = np.empty(BLOCK, np.uint16)
+    # Half as wide as the results, so that the bins of a run stay in the first-level cache.
+    counts = np.empty(histograms.shape[1], np.uint32)
+    for query in range(words.shape[0]):
+        counts[:] = 0
+        for first in range(0, n, BLOCK):
+            size = min(BLOCK, n - first)
+            distances = near[:size]
+            distances[:] = 0
+            added = more[:size]
+            keys = bins[:size]
+            done = 0
+            for run in range(runs.shape[0]):
+                step = levels
+                for at in range(runs[run, 0], runs[run, 1]):
+                    until = lengths[at, 0]
+                    length = lengths[at, 1]
+                    if at == runs[run, 0]:
+                        _measure(columns[0], columns[1], words[query], done, until, first, distances)
+                        _first_digits(keys, distances, grades[query, first : first + size], np.uint16(levels))
+                        step *= length + 1
+                    else:
+                        added[:] = 0
+                        _measure(columns[0], columns[1], words[query], done, until, first, added)
+                        _next_digit(keys, distances, added, np.uint16(step))
+                        step *= length - lengths[at - 1, 1] + 1
+                    done = until
+                begin = runs[run, 2]
+                _count(keys, counts[begin : begin + step])
+        for at in range(counts.shape[0]):
+            histograms[query, at] = counts[at]
