@@ -155,6 +155,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     assert workspace.jobs() == []
 
 
+@pytest.mark.slow
 def test_a_notebook_of_an_adapters_own_runs_under_the_worker(
     workspace: wb.Workspace, toy_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
