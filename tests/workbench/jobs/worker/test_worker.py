@@ -291,7 +291,7 @@ def test_a_claim_that_is_refused_costs_no_process(
 
 
 def test_a_claim_that_was_made_and_not_heard_of_is_given_back(
-    workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    workspace: wb.Workspace, toy: wb.BaseAdapter, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = workspace.store.add_job(records.JobRecord(type="dance", adapter="toy", max_attempts=1)).id or 0
     broken_off(workspace.store, "claim_job", done=True, monkeypatch=monkeypatch)
