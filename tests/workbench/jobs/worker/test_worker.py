@@ -237,7 +237,7 @@ def test_a_worker_leaves_a_workspace_that_is_gone(workspace: wb.Workspace) -> No
     staying._drop_lock()
 
 
-def test_a_job_that_cannot_begin_fails_with_the_reason(workspace: wb.Workspace) -> None:
+def test_a_job_that_cannot_begin_fails_with_the_reason(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:
     workspace.store.add_job(records.JobRecord(type="dance", adapter="toy"))
     Worker(workspace, idle_seconds=0).run()
     job = workspace.job(1)
