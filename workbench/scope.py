@@ -285,14 +285,19 @@ class JobScope:
         ------
         BelowFloor
             A metric of the result is below its minimum value.
+        WrongState
+            The job has no result yet; it goes on.
         """
-        if not self._over:
-            self.__exit__(None, None, None)
+        if self._over:
+            return
+        if self._result is None:
+            raise WrongState(f"job {self.id} has no result yet", hint="Save one first: job.finish(result)")
+        self.__exit__(None, None, None)
 
     def _begin(self) -> Self:
         """Start the job, to be ended by :meth:`end`, by a cell that fails, or with the kernel."""
         self.__enter__()
-        self._watch = CellWatch(self._fail_in_cell, self._raise_in_cell, self._leave)
+        self._watch = CellWatch(self._fail_in_cell, self._go_on, self._leave)
         return self
 
     def _fail_in_cell(self, error: BaseException, cell: int | None) -> None:
@@ -304,7 +309,7 @@ class JobScope:
         if self._row is not None and not self._over:
             self._leave()
 
-    def _raise_in_cell(self, error: BaseException) -> None:
+    def _go_on(self, error: BaseException | None) -> None:
         self._raised = error
         if isinstance(error, JobCancelled):  # asked for by somebody; the others a person may mend
             self._fail_in_cell(error, _cell())

@@ -20,8 +20,8 @@ class CellWatch:
     failed : callable
         ``failed(error, cell)``: a cell raised and the notebook goes no further; ``cell`` is its number.
         Not called for cells tagged ``raises-exception``, nor where a person runs the cells.
-    raised : callable
-        ``raised(error)``: a cell raised, and the notebook may go on.
+    went_on : callable
+        ``went_on(error)``: a cell has ended, with an error or None, and the notebook may go on.
     leaving : callable
         The kernel ends.
     """
@@ -29,11 +29,11 @@ class CellWatch:
     def __init__(
         self,
         failed: Callable[[BaseException, int | None], None],
-        raised: Callable[[BaseException], None],
+        went_on: Callable[[BaseException | None], None],
         leaving: Callable[[], None],
     ) -> None:
         self._failed = failed
-        self._raised = raised
+        self._went_on = went_on
         self._leaving = leaving
         self._shell = shell()
         atexit.register(leaving)
@@ -49,12 +49,10 @@ class CellWatch:
 
     def _look(self, result: Any) -> None:
         error = result.error_in_exec or result.error_before_exec
-        if error is None:
-            return
-        if ends_the_notebook(self._shell):
+        if error is not None and ends_the_notebook(self._shell):
             self._failed(error, result.execution_count)
         else:
-            self._raised(error)
+            self._went_on(error)
 
 
 def ends_the_notebook(shell: Any) -> bool:

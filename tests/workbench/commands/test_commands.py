@@ -148,6 +148,7 @@ def test_serving_prints_where(home: wb.Workspace) -> None:
 def test_every_command_has_a_document_that_is_tested() -> None:
     tested = {words for words, _, _ in CALLS} | {"jobs cancel", "doctor", "worker", "serve"}
     tested |= {"jobs submit", "demo"}  # beside what else their jobs show, in test_cli.py
+    tested |= {"notebooks sync"}  # in test_notebooks.py
     assert tested == set(DOCUMENTS)
 
 

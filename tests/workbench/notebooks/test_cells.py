@@ -82,6 +82,15 @@ def test_a_cell_that_fails_ends_the_job_where_nobody_can_mend_it(
     assert only(workspace).status == "succeeded"
 
 
+def test_a_job_without_a_result_is_not_ended_by_mistake(notebook: Any, workspace: wb.Workspace) -> None:
+    """As when the last cell is run although the one before it failed."""
+    notebook(START)
+    problem = notebook("job.end()", PERSON)
+    assert isinstance(problem, wb.WrongState)
+    assert "no result yet" in str(problem)
+    assert only(workspace).status == "running"
+
+
 def test_a_cancelled_job_ends_where_a_person_runs_it_too(notebook: Any, workspace: wb.Workspace) -> None:
     notebook(START)
     only(workspace).cancel()
@@ -97,14 +106,20 @@ def test_a_notebook_that_is_begun_again_ends_its_earlier_job(notebook: Any, work
 
 
 @pytest.mark.parametrize(
-    ("cell", "status", "kind"),
-    [("pass", "cancelled", None), ("1 / 0", "failed", "ZeroDivisionError"), (MEASURE, "succeeded", None)],
+    ("cells", "status", "kind"),
+    [
+        (["pass"], "cancelled", None),
+        (["1 / 0"], "failed", "ZeroDivisionError"),
+        (["1 / 0", "'mended'"], "cancelled", None),
+        ([MEASURE], "succeeded", None),
+    ],
 )
 def test_a_kernel_that_ends_ends_its_job(
-    notebook: Any, workspace: wb.Workspace, cell: str, status: str, kind: str | None
+    notebook: Any, workspace: wb.Workspace, cells: list[str], status: str, kind: str | None
 ) -> None:
     notebook(START)
-    notebook(cell, PERSON)
+    for cell in cells:
+        notebook(cell, PERSON)
     notebook.shell.user_ns["job"]._leave()  # as atexit does
     job = only(workspace)
     assert (job.status, (job.error or {}).get("type")) == (status, kind)
@@ -140,6 +155,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     assert workspace.jobs() == []
 
 
+@pytest.mark.slow
 def test_a_notebook_of_an_adapters_own_runs_under_the_worker(
     workspace: wb.Workspace, toy_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,7 +232,7 @@ def test_a_worker_leaves_a_workspace_that_is_gone(workspace: wb.Workspace) -> No
     staying._drop_lock()
 
 
-def test_a_job_that_cannot_begin_fails_with_the_reason(workspace: wb.Workspace) -> None:
+def test_a_job_that_cannot_begin_fails_with_the_reason(workspace: wb.Workspace, toy: wb.BaseAdapter) -> None:
     workspace.store.add_job(records.JobRecord(type="dance", adapter="toy"))
     Worker(workspace, idle_seconds=0).run()
     job = workspace.job(1)
@@ -307,9 +307,9 @@ def test_a_claim_that_is_refused_costs_no_process(
 
 
 def test_a_claim_that_was_made_and_not_heard_of_is_given_back(
-    workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    workspace: wb.Workspace, toy: wb.BaseAdapter, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = workspace.store.add_job(records.JobRecord(type="dance", max_attempts=1)).id or 0
+    job_id = workspace.store.add_job(records.JobRecord(type="dance", adapter="toy", max_attempts=1)).id or 0
     broken_off(workspace.store, "claim_job", done=True, monkeypatch=monkeypatch)
     with pytest.raises(wb.StoreError):
         worker.step()
