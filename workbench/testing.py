@@ -275,6 +275,17 @@ class AdapterContract:
             assert len(outcome.searcher.by_text(sample.text, k=1)) == 1, sample
         json.dumps(outcome.searcher.describe())
 
+    def test_items_to_start_with_are_items_and_unknown_ones_have_no_file(self, outcome: Outcome) -> None:
+        """Each has an id and a thumbnail, can be searched with, and a made-up id leads to no file."""
+        searcher = outcome.searcher
+        for hit in searcher.sample_items():
+            assert hit.thumbnail, f"{hit.id} has no thumbnail"
+            if outcome.adapter.offers("search_by_item"):
+                searcher.by_item(hit.id, k=1)
+        if outcome.adapter.offers("item_file"):
+            with pytest.raises(NotFound):
+                searcher.item_file("\0 no such item")
+
     def _query(self, outcome: Outcome) -> str:
         if not outcome.adapter.offers("search_by_text"):
             pytest.skip(f"{outcome.adapter.name} does not search by text")

@@ -278,7 +278,7 @@ def _measure_texts(tasks: Sequence[Task], count: int, subject: Subject) -> Chang
     )
     return Change(
         name=TEXTS,
-        words=f"texts of several words without {WORD_SHARE:.0%} of them",
+        words=f"some {WORD_SHARE * 100:.0f} % of the words dropped",
         kind="texts",
         n=len(old),
         cosine=_cosine(new_features, old_features),

@@ -23,7 +23,7 @@ DRAWN = ("weak", "strong", "jpeg", "trim", TEXTS)
 
 _KINDS = {
     "view": "view",
-    "augmentation": "part of a strong view",
+    "augmentation": "augmentation",
     "retouching": "retouching",
     "texts": "texts",
 }
@@ -48,7 +48,7 @@ def stability_views(measured: Stability) -> list[wb.View]:
     rows = []
     for change in measured.changes:
         row: dict[str, Any] = {
-            "change": change.words,
+            "change": change.words.partition(":")[0],
             "kind": _KINDS[change.kind],
             "n": change.n,
             "cosine": number(change.cosine),
