@@ -38,9 +38,8 @@ WAITING_BYTES = 2**28
 
 
 class _Group(NamedTuple):
-    """Some items of a batch, and their inputs."""
+    """The inputs of some items of a batch, and the bytes of their pixels."""
 
-    count: int
     size: int
     prepared: Future[Any]
 
@@ -140,7 +139,7 @@ class EncodingPass:
         items, self._waiting = self._waiting, []
         if not items:
             return
-        group = _Group(len(items), sum(map(_bytes_of, items)), self._threads.submit(self._prepare, items))
+        group = _Group(sum(map(_bytes_of, items)), self._threads.submit(self._prepare, items))
         self._batch.groups.append(group)
         self._unprepared.append(group)
         self._unprepared_bytes += group.size

@@ -52,6 +52,8 @@ class Estimate:
         self._say = say or (lambda words: None)
         self._started = time.perf_counter()
         self._bytes = 4 * tower.dim + beside
+        #: Time and number of items after the first batch, which also loads the network.
+        self._first: tuple[float, int] | None = None
         self._timed = False
         if not self.left:
             self._say(f"{_count(total, what)}: all encoded before by {tower.name}, nothing to encode.")
@@ -63,17 +65,20 @@ class Estimate:
 
     def measured(self, encoded: int) -> None:
         """Say once how long the rest takes, as soon as the sample is long enough."""
-        seconds = time.perf_counter() - self._started
-        if self._timed or seconds < SAMPLE_SECONDS or not encoded:
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = (now, encoded)
+        seconds, timed = now - self._first[0], encoded - self._first[1]
+        if self._timed or seconds < SAMPLE_SECONDS or not timed:
             return
         self._timed = True
-        rate = encoded / seconds
+        rate = timed / seconds
         before = f" ({self._known:,} encoded before)" if self._known else ""
         memory = resident_bytes() + 4 * self._tower.dim * self._total
         words = [
             f"{_count(self.left, self._what)} to encode by {self._tower.name}{before}: "
             f"about {duration((self.left - encoded) / rate)} more "
-            f"({rate:,.1f} per second, timed on the first {encoded:,}).",
+            f"({rate:,.1f} per second, timed on {timed:,} of them).",
             f"The features take {size_in_words(self._bytes * self.left)} of the cache; "
             f"this process takes about {size_in_words(memory)} of memory.",
         ]

@@ -32,7 +32,7 @@ LIMIT = "WORKBENCH_FEATURE_CACHE_GB"
 
 
 #: Free bytes that the cache leaves on its disk.
-KEPT_FREE = 2**30
+KEPT_FREE = 2**29
 
 
 #: Name of the cache's folder in a workspace's cache folder.

@@ -96,14 +96,14 @@ def test_a_decoder_that_hangs_is_ended(slow, monkeypatch):
     assert pixels(PICTURE).size == (40, 30)
 
 
-def test_time_is_counted_for_each_picture_by_itself(monkeypatch):
+def test_time_is_counted_for_each_picture_by_itself(fresh, monkeypatch):
     monkeypatch.setattr(decoding, "SECONDS", 1)
     monkeypatch.setattr(decoding, "PATIENCE", 100)
     large = encoded(noise(1500, 1500), "JPEG")
     spent = 0.0
     while spent < 2.1:  # more than one picture may take
         pixels(large)
-        (process,) = decoding._POOL._idle
+        (process,) = fresh._idle
         spent = sum(psutil.Process(process._child.pid).cpu_times()[:2])
 
 

@@ -30,7 +30,9 @@ def test_the_rest_is_estimated_once_from_a_sample(tmp_path: Path, clock: SimpleN
     shelf = FeatureCache(tmp_path).shelf("pictures", {})
     estimate = Estimate("picture", 10_000, 2_000, TOWER, shelf, said.append)
     clock.now = 1.0
-    estimate.measured(20)  # too short a sample
+    estimate.measured(20)  # the first batch, with the time to load the network
+    clock.now = 2.0
+    estimate.measured(40)  # too short a sample
     assert said == []
     clock.now = 4.0
     estimate.measured(80)
@@ -38,7 +40,7 @@ def test_the_rest_is_estimated_once_from_a_sample(tmp_path: Path, clock: SimpleN
     estimate.measured(90)
     assert said == [
         "8,000 pictures to encode by toy (2,000 encoded before): about 7 min more (20.0 per second, timed on "
-        "the first 80). The features take 32 MB of the cache; this process takes about 140 MB of memory."
+        "60 of them). The features take 32 MB of the cache; this process takes about 140 MB of memory."
     ]
 
 
@@ -48,6 +50,7 @@ def test_too_little_memory_is_said(
     said: list[str] = []
     monkeypatch.setattr(estimates, "free_bytes", lambda: 10**9)
     estimate = Estimate("picture", 10**6, 0, TOWER, FeatureCache(tmp_path).shelf("pictures", {}), said.append)
+    estimate.measured(20)
     clock.now = 4.0
     estimate.measured(80)
     assert said[0].endswith("about 4.1 GB of memory. Only 1.0 GB of memory are free.")
