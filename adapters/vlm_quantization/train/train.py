@@ -22,6 +22,7 @@ from adapters.vlm_quantization.towers.device import chosen_device
 from adapters.vlm_quantization.towers.registry import about_encoder, image_name, text_name, text_tower
 from adapters.vlm_quantization.train.batches import Batches, trained_languages
 from adapters.vlm_quantization.train.loop import Best, Loop, StepReport
+from adapters.vlm_quantization.train.state import State, StateFile, part
 from adapters.vlm_quantization.train.steps import FrozenStep, Step
 from adapters.vlm_quantization.train.tuning.inputs import PictureInputs
 from adapters.vlm_quantization.train.tuning.step import TunedStep
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.splits import Splits
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.towers.tower import TextTower
-    from adapters.vlm_quantization.train.state import State, StateFile
 
 
 class Recorder(Protocol):
@@ -135,6 +135,8 @@ def train(
     texts = (texts or text_tower(frozen)) if (frozen := frozen_texts(options)) else None
     text_features = None if texts is None else texts.features(batches.texts.texts)
     model = _model(features, splits, batches, options, texts, text_features).to(device)
+    if saved is not None:  # its components too, which another machine would fit with other rounding
+        model.load_state_dict(part(saved.tensors, "model"))
     towers = None
     if options.tune != "heads":
         towers = TrainableTowers(options, device, texts=frozen == text_name(options.encoder))

@@ -180,7 +180,7 @@ def test_without_peft_lora_says_what_to_install(
 def gradients(
     models: Path, model: str, variants: list[dict[str, Any]], **changes: Any
 ) -> list[dict[str, torch.Tensor]]:
-    """Return for each variant of the options the gradients of the first batch's loss, for heads and towers."""
+    """Return the gradients of the first batch's loss for each variant of the options, of heads and towers."""
     from adapters.vlm_quantization.train import train
 
     torch.set_num_threads(1)  # as a training does
