@@ -63,8 +63,8 @@ def tuned_pair(
     Parameters
     ----------
     pair : EncoderPair
-        An encoder with a network of its own, as
-        :func:`adapters.vlm_quantization.towers.registry.fresh_pair` returns it.
+        An encoder with a network of its own, as it is returned by
+        :func:`adapters.vlm_quantization.towers.registry.fresh_pair`.
     weights : str
         SHA-256 (hex) of the weights.
     read : callable

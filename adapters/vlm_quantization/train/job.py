@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.towers.tower import TextTower
     from adapters.vlm_quantization.train.picture_views import ViewFeatures
+    from adapters.vlm_quantization.train.state import State
     from adapters.vlm_quantization.train.train import Trained, Training
     from workbench import JobContext, Run
 
@@ -189,9 +190,18 @@ def set_up_model(data: TrainingData, inputs: TrainingInputs, options: TrainOptio
     return _set_up(data, inputs, first)
 
 
-def _set_up(data: TrainingData, inputs: TrainingInputs, options: TrainOptions) -> Training:
+def _set_up(
+    data: TrainingData, inputs: TrainingInputs, options: TrainOptions, saved: State | None = None
+) -> Training:
     return train.set_up(
-        data.collection, data.splits, inputs.features, inputs.tower, options, inputs.texts, inputs.views
+        data.collection,
+        data.splits,
+        inputs.features,
+        inputs.tower,
+        options,
+        inputs.texts,
+        inputs.views,
+        saved,
     )
 
 
@@ -265,13 +275,14 @@ def _train_model(
         keeper = StateFile(
             state_path(job.workspace.cache, run.id), options.save_state_every, before=run.flush
         )
+        saved = None if found is None else found.state
         trained = train.fit(
-            training or _set_up(data, inputs, options),
+            training if training and saved is None else _set_up(data, inputs, options, saved),
             run,
             _watched(job.progress, run, watch),
             keeper=keeper,
             identity=identity,
-            saved=None if found is None else found.state,
+            saved=saved,
         )
         keeper.save({**identity, **resuming.finished(trained)}, {})
     if watch is not None:

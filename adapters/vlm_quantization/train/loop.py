@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from adapters.vlm_quantization.train.state import (
     restore_optimiser,
     restore_random_states,
 )
+from workbench import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -83,6 +85,29 @@ class StepReport:
     gradient_norm: float
     rates: list[float]
     per_second: float
+
+
+@contextmanager
+def _memory_error_explained(
+    step: int, options: TrainOptions, towers: TrainableTowers | None
+) -> Iterator[None]:
+    """Say what to do when a step needs more memory than there is."""
+    try:
+        yield
+    except RuntimeError as error:  # on a device, torch raises a class of its own below it
+        full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not full:
+            raise
+        tries = [f"a smaller batch (now {options.batch})"]
+        if towers is not None:
+            tries.insert(0, f"accumulate={2 * options.accumulate}")
+            if not options.gradient_checkpointing:
+                tries.append("gradient_checkpointing=true")
+            if options.precision == "float32":
+                tries.append("precision=bfloat16")
+        raise BadInput(
+            f"step {step:,} needs more memory than there is", hint=f"Try {', '.join(tries)}."
+        ) from None
 
 
 class Loop:
@@ -158,7 +183,9 @@ class Loop:
                 towers.train()
             batch = batches.draw()
             optimiser.zero_grad(set_to_none=True)
-            parts = {name: float(value.detach()) for name, value in step_of.backward(batch, scaler).items()}
+            with _memory_error_explained(step, options, towers):
+                made = step_of.backward(batch, scaler)
+            parts = {name: float(value.detach()) for name, value in made.items()}
             items = [self._ids[row] for row in batch.pictures[:, 0].tolist()]
             if not math.isfinite(parts["loss"]):
                 raise NotFinite(

@@ -91,6 +91,8 @@ def resumed_options(options: TrainOptions, workspace: WorkspaceView) -> TrainOpt
 
     assert options.resume is not None  # noqa: S101  # asked only then
     run = workspace.run(options.resume)
+    if run.status == "running":
+        raise BadInput(f"run {run.id} is still running", hint="Cancel its job first, or wait for it.")
     if not state_path(workspace.cache, run.id).is_file():
         why = "it ended well" if run.status == "succeeded" else "it has left no state"
         raise BadInput(

@@ -23,6 +23,7 @@ from adapters.vlm_quantization.towers.registry import about_encoder, image_name,
 from adapters.vlm_quantization.train.batches import Batches, trained_languages
 from adapters.vlm_quantization.train.loop import Best, Loop, StepReport
 from adapters.vlm_quantization.train.picture_views import Versions
+from adapters.vlm_quantization.train.state import State, StateFile, part
 from adapters.vlm_quantization.train.steps import FrozenStep, Step
 from adapters.vlm_quantization.train.tuning.inputs import PictureInputs
 from adapters.vlm_quantization.train.tuning.step import TunedStep
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.options import TrainOptions
     from adapters.vlm_quantization.towers.tower import TextTower
     from adapters.vlm_quantization.train.picture_views import ViewFeatures
-    from adapters.vlm_quantization.train.state import State, StateFile
 
 
 class Recorder(Protocol):
@@ -124,6 +124,7 @@ def set_up(
     options: TrainOptions,
     texts: TextTower | None = None,
     views: ViewFeatures | None = None,
+    saved: State | None = None,
 ) -> Training:
     """Make a model with the weights that the options' seed gives, and what its training needs.
 
@@ -139,6 +140,8 @@ def set_up(
     texts = (texts or text_tower(frozen)) if (frozen := frozen_texts(options)) else None
     text_features = None if texts is None else texts.features(batches.texts.texts)
     model = _model(features, splits, batches, options, texts, text_features).to(device)
+    if saved is not None:  # its components too, which another machine would fit with other rounding
+        model.load_state_dict(part(saved.tensors, "model"))
     towers = None
     if options.tune != "heads":
         towers = TrainableTowers(options, device, texts=frozen == text_name(options.encoder))
@@ -234,7 +237,7 @@ def train(
     ValueError
         The options ask for views, and their features are missing or another number.
     """
-    training = set_up(collection, splits, features, tower, options, texts, views)
+    training = set_up(collection, splits, features, tower, options, texts, views, saved)
     return fit(training, run, progress, keeper=keeper, identity=identity, saved=saved)
 
 

@@ -121,6 +121,10 @@ def test_what_does_not_fit_a_state_is_refused_by_name(workspace: wb.Workspace, k
     resuming.refuse_other(identity, saved, killed.id)
     with pytest.raises(wb.BadInput, match="the collection changed since"):
         resuming.refuse_other(identity | {"data": "other"}, saved, killed.id)
+    with workspace.start_run("shapes") as running:
+        state.StateFile(state.state_path(workspace.cache, running.id)).save({}, {})
+        options = TrainOptions(resume=running.id)
+        assert "is still running" in dict(family.find_problems("train", options, workspace))["resume"]
     unknown = TrainOptions(resume=99)
     assert "99" in dict(family.find_problems("train", unknown, workspace))["resume"]
 

@@ -179,37 +179,49 @@ def test_without_peft_lora_says_what_to_install(
 # --- gradients ----------------------------------------------------------------------------------------------
 
 
-def gradients(models: Path, model: str, **changes: Any) -> dict[str, torch.Tensor]:
-    """Return the gradients of the first batch's loss for heads and towers."""
+def gradients(
+    models: Path, model: str, variants: list[dict[str, Any]], **changes: Any
+) -> list[dict[str, torch.Tensor]]:
+    """Return the gradients of the first batch's loss for each variant of the options, of heads and towers."""
     from adapters.vlm_quantization.train import train
 
+    torch.set_num_threads(1)  # as a training does
     own, collection = options(models, model, **changes), shapes.collection()
-    torch.manual_seed(0)
-    batches = Batches(collection, make_splits(collection, 0).train, own)
+    splits = make_splits(collection, 0)
+    batches = Batches(collection, splits.train, own)
+    batch = batches.draw()
     pair = registry.encoder_pair(own.encoder)
     features = pair.image.features([collection.open(row) for row in range(len(collection))])
     assert pair.text is not None
     known = pair.text.features(batches.texts.texts)
-    heads = train._model(features, make_splits(collection, 0), batches, own, pair.text, known)
-    towers = TrainableTowers(own, "cpu", texts=True)
-    pictures = inputs.PictureInputs(Versions(collection, own.views, flip=False), towers.image)
     ids = [item.id for item in collection.items]
-    step = TunedStep(heads, towers, batches, pictures, None, ids, own)
-    heads.train()
-    towers.train()
-    torch.manual_seed(1)
-    step.backward(batches.draw(), torch.amp.GradScaler("cpu", enabled=False))
-    named = {**dict(heads.named_parameters()), **towers.parameters}
-    return {name: value.grad.clone() for name, value in named.items() if value.grad is not None}
+    heads = train._model(features, splits, batches, own, pair.text, known).train()
+    out = []
+    for variant in variants:
+        changed = own.model_copy(update=variant)
+        towers = TrainableTowers(changed, "cpu", texts=True)
+        pictures = inputs.PictureInputs(Versions(collection, changed.views, flip=False), towers.image)
+        step = TunedStep(heads, towers, batches, pictures, None, ids, changed)
+        towers.train()
+        heads.zero_grad()
+        torch.manual_seed(1)
+        step.backward(batch, torch.amp.GradScaler("cpu", enabled=False))
+        named = {**dict(heads.named_parameters()), **towers.parameters}
+        out.append({name: value.grad.clone() for name, value in named.items() if value.grad is not None})
+    return out
 
 
 @pytest.mark.parametrize("model", ["siglip", "openclip"])
 def test_parts_of_a_batch_and_checkpointing_give_the_gradient_of_the_whole(model: str, models: Path) -> None:
+    variants: list[dict[str, Any]] = [
+        {"accumulate": 3},
+        {"gradient_checkpointing": True},
+        {"accumulate": 100},
+    ]
     # noise is drawn alike, since the towers draw nothing
-    whole = gradients(models, model, noise=0.1)
+    whole, *others = gradients(models, model, [{}, *variants], noise=0.1)
     assert len(whole) > 40
-    for changes in ({"accumulate": 3}, {"gradient_checkpointing": True}, {"accumulate": 100}):
-        other = gradients(models, model, noise=0.1, **changes)
+    for other in others:
         assert other.keys() == whole.keys()
         for name, value in whole.items():
             assert torch.allclose(other[name], value, rtol=1e-3, atol=2e-5), name
@@ -224,10 +236,10 @@ def test_towers_are_trained_on_views_of_the_pictures(models: Path, monkeypatch: 
         return real(self, row, version)
 
     monkeypatch.setattr(Versions, "__call__", watched)
-    plain = gradients(models, "siglip")
+    (plain,) = gradients(models, "siglip", [{}])
     assert {version for _, version in opened} == {0}
     opened.clear()
-    changed = gradients(models, "siglip", views=1, view_share=1.0)
+    (changed,) = gradients(models, "siglip", [{}], views=1, view_share=1.0)
     assert {version for _, version in opened} == {1, 2}
     assert any(not torch.equal(changed[name], value) for name, value in plain.items())
     collection = shapes.collection()
@@ -297,6 +309,18 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path, monkeypatch: py
         fit(tmp_path / "run")
     assert len(caught.value.items) == 16
     assert "and 8 more" in caught.value.message
+
+
+def test_a_step_without_memory_says_what_to_try(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(TunedStep, "backward", full)
+    with pytest.raises(wb.BadInput, match="step 1 needs more memory than there is") as caught:
+        fit(tmp_path / "run", encoder=str(models / "siglip"), **TUNED, accumulate=2)
+    assert "accumulate=4, a smaller batch (now 8), gradient_checkpointing=true" in caught.value.hint
 
 
 @pytest.mark.parametrize("tune", ["towers", "lora"])
