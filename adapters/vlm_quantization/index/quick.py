@@ -85,7 +85,7 @@ def run_quick_build(options: IndexOptions, job: JobContext, family: Family) -> R
                 "words": words,
             },
         )
-    return index_result(
+    result = index_result(
         collection,
         report,
         job,
@@ -93,6 +93,8 @@ def run_quick_build(options: IndexOptions, job: JobContext, family: Family) -> R
         notes=_notes(chosen, encoder, words),
         plainly=chosen.run is None,
     )
+    result.views[0].notes += filter(None, [one.words])
+    return result
 
 
 def _print(words: str) -> None:

@@ -93,6 +93,7 @@ def test_a_decoder_that_hangs_is_ended(slow, monkeypatch):
     with pytest.raises(decoder.Refused, match=r"takes more than 0\.5 s to decode"):
         pixels(b"sleep")
     assert time.monotonic() - before < 20
+    monkeypatch.setattr(decoding, "PATIENCE", 100)  # a busy machine takes longer to start the next one
     assert pixels(PICTURE).size == (40, 30)
 
 
