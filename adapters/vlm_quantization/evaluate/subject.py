@@ -98,10 +98,13 @@ class FromFeatures:
     ) -> None:
         self.fingerprint = encoder.fingerprint
         self.texts: Callable[[Sequence[str]], Encoded] = encode_texts or encoder.encode_texts
-        self.images = encoder.encode_images
         self.quick = encoder.name in QUICK_TOWERS
         self._encoder = encoder
         self._features = features
+
+    def images(self, images: Sequence[Image]) -> Encoded:
+        """Encode RGB pictures that the collection need not have."""
+        return self._encoder.encode_images(images)
 
     def pictures(self, rows: NDArray[np.int64]) -> Encoded:
         """Encode pictures of the collection, by row."""
@@ -143,12 +146,15 @@ class FromPictures:
             )
         self.fingerprint = encoder.fingerprint
         self.texts = encoder.encode_texts
-        self.images = encoder.encode_images
         self.quick = False  # nothing is known of it
         self._encoder = encoder
         self._collection = collection
         self._progress = progress
         self._known: dict[int, tuple[Any, Any]] = {}
+
+    def images(self, images: Sequence[Image]) -> Encoded:
+        """Encode RGB pictures that the collection need not have."""
+        return self._encoder.encode_images(images)
 
     def pictures(self, rows: NDArray[np.int64]) -> Encoded:
         """Encode pictures of the collection, by row."""

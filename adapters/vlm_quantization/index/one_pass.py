@@ -70,6 +70,8 @@ class OnePass:
             tower, self.features, size, self._encoded, threads=PREPARERS, group=GROUP
         )
         self._estimate: Estimate | None = None
+        #: What was encoded and how, in words; empty if everything was known.
+        self.words = ""
         self._seen: set[bytes] = set()
         self._threads = ThreadPoolExecutor(PREPARERS)
         self._small: deque[tuple[bytes, Future[bytes]]] = deque()
@@ -90,7 +92,7 @@ class OnePass:
             self.thumbnails.put(self._made)
             self._made = []
         if error is None and self._estimate is not None and self._encoding.count:
-            self._estimate.finished(self._encoding)
+            self.words = self._estimate.finished(self._encoding)
 
     def begin(self, pictures: int) -> None:
         """Take the number of pictures, of one collection after another."""

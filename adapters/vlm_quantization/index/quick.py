@@ -79,6 +79,8 @@ class IndexItems:
         The opened checkpoint; None if codes are fitted to the pictures.
     how : Encoding
         How features are computed.
+    encoded : str
+        How many pictures were encoded, and how; empty if all were known.
     """
 
     chosen: Chosen
@@ -86,6 +88,7 @@ class IndexItems:
     known: KnownCollection
     trained: HashEncoder | FittedEncoder | None
     how: Encoding
+    encoded: str
 
 
 @dataclass
@@ -143,7 +146,7 @@ def open_items(options: IndexOptions, job: JobContext, family: Family) -> IndexI
     with OnePass(tower, cache, how, space) as one:
         collection = open_collection(chosen.source, cache_dir=cache, progress=job.progress, onlooker=one)
         one.fill(collection)
-    return IndexItems(chosen, collection, one.known(collection), trained, how)
+    return IndexItems(chosen, collection, one.known(collection), trained, how, one.words)
 
 
 def open_model(items: IndexItems, job: JobContext) -> IndexModel:
@@ -198,7 +201,7 @@ def write_index(
 def build_result(items: IndexItems, model: IndexModel, report: IndexReport, job: JobContext) -> Result:
     """Return the result of the job: what the index holds, how it was made, and what was skipped."""
     chosen = items.chosen
-    return index_result(
+    result = index_result(
         items.collection,
         report,
         job,
@@ -206,6 +209,8 @@ def build_result(items: IndexItems, model: IndexModel, report: IndexReport, job:
         notes=_notes(chosen, model.encoder, model.words),
         plainly=chosen.run is None,
     )
+    result.views[0].notes += filter(None, [items.encoded])
+    return result
 
 
 def _print(words: str) -> None:

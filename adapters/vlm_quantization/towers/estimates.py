@@ -86,8 +86,8 @@ class Estimate:
             words.append(f"Only {size_in_words(free_bytes())} of memory are free.")
         self._say(" ".join(words))
 
-    def finished(self, encoding: EncodingPass) -> None:
-        """Say what was found: the batch size, and what could not be kept."""
+    def finished(self, encoding: EncodingPass) -> str:
+        """Say what was found, the batch size and what could not be kept, and return it."""
         seconds = max(time.perf_counter() - self._started, 1e-9)
         halved = encoding.size.halved
         words = [
@@ -102,7 +102,9 @@ class Estimate:
         if damaged := self._shelf.damaged:
             files = "1 damaged file" if damaged == 1 else f"{damaged} damaged files"
             words.append(f"{files} of the cache was deleted, and what it held encoded again.")
-        self._say(" ".join(words))
+        found = " ".join(words)
+        self._say(found)
+        return found
 
 
 def _count(count: int, what: str) -> str:

@@ -92,7 +92,7 @@ def test_a_decoder_that_hangs_is_ended(slow, monkeypatch):
     monkeypatch.setattr(decoding, "PATIENCE", 0.5)
     with pytest.raises(decoder.Refused, match=r"takes more than 0\.5 s to decode"):
         pixels(b"sleep")
-    monkeypatch.setattr(decoding, "PATIENCE", 100)  # the next process has to start
+    monkeypatch.setattr(decoding, "PATIENCE", 100)  # a busy machine takes longer to start the next one
     assert pixels(PICTURE).size == (40, 30)
 
 

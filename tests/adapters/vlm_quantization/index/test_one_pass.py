@@ -68,6 +68,7 @@ def test_each_picture_is_decoded_and_encoded_once_and_the_next_index_needs_none(
     assert result.metrics["pictures"] == 23
     assert result.metrics["skipped"] == 0  # the broken one was left out when the collection was opened
     assert "23 pictures encoded by random, 128 at a time" in capsys.readouterr().out
+    assert "23 pictures encoded by random, 128 at a time" in result.views[0].notes[-1]
     again = build(workspace, photos, "second")
     assert seen == {"decoded": 25, "encoded": 23}  # only the broken one is tried again
     assert again.metrics == result.metrics

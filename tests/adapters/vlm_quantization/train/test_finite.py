@@ -29,7 +29,7 @@ def test_frozen_features_that_are_not_finite_are_named() -> None:
     texts = torch.zeros(len(batches.texts), 3)
     texts[batch.texts[0, 0]] = float("inf")
     ids = [item.id for item in collection.items]
-    step = FrozenStep(None, batches, components, texts, ids, options)  # type: ignore[arg-type]
+    step = FrozenStep(None, batches, components, None, texts, ids, options)  # type: ignore[arg-type]
     assert f"picture {ids[batch.pictures[2, 0]]}" in step.suspects(batch)
     assert f"text {batches.texts.texts[batch.texts[0, 0]]!r}" in step.suspects(batch)
 
