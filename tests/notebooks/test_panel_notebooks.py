@@ -20,7 +20,7 @@ def nbval(home: wb.Workspace) -> None:
     """Run the notebooks under nbval, which fails if a cell raises."""
     paths = [str(NOTEBOOKS / f"{name}.ipynb") for name in PANELS]
     flags = ["-p", "nbval", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=60"]
-    flags += ["-q", "-p", "no:cacheprovider"]
+    flags += ["-q", "-n0", "-p", "no:cacheprovider"]
     # Warnings of nbval's own kernel client are not the notebooks' fault.
     flags += ["-o", "filterwarnings=default"]
     done = subprocess.run(

@@ -47,7 +47,7 @@ LOOK_SECONDS = 0.05
 
 #: Seconds without a job, and of a running job, after which a worker starts the runner of the next one. With
 #: jobs in the queue it does so at once.
-SPARE_IDLE_SECONDS, SPARE_BUSY_SECONDS = 1.0, 5.0
+SPARE_IDLE_SECONDS, SPARE_BUSY_SECONDS = 1.0, 10.0
 
 
 #: Seconds that a cancelled notebook has to stop at its cell before all its processes are killed.
