@@ -253,8 +253,9 @@ class FittedEncoder:
         if installed != fitted:
             raise CorruptFile(
                 self.name,
-                f"the encoder is {installed} now, but the codes were made with {fitted}",
-                hint=HINT,
+                "the encoder's files or settings have changed since the codes were made "
+                f"({installed} now, {fitted} then)",
+                hint="Put back the files the codes were made with, or build the index again.",
             )
 
 
