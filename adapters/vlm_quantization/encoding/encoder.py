@@ -98,7 +98,7 @@ class HashEncoder:
         CorruptFile
             The installed network is not the one the model was trained with, so features would not match.
         """
-        tower: ImageTower = _opened(image_tower, self.name)
+        tower: ImageTower = opened_tower(image_tower, self.name)
         if self._takes_unscaled:
             tower = unscaled(tower)
         origin = self.checkpoint.provenance
@@ -120,7 +120,7 @@ class HashEncoder:
         name = self.checkpoint.config.text_tower
         if not name:
             return None
-        tower: TextTower = _opened(text_tower, name)
+        tower: TextTower = opened_tower(text_tower, name)
         if self._takes_unscaled:
             tower = unscaled(tower)
         origin = self.checkpoint.provenance
@@ -267,7 +267,7 @@ class HashEncoder:
         return Encoded(pack_codes(bits), vectors.astype(np.float32, copy=False))
 
 
-def _opened(open_tower: Callable[[str], Opened], name: str) -> Opened:
+def opened_tower(open_tower: Callable[[str], Opened], name: str) -> Opened:
     """Return a tower; where it cannot be used, that is the model's fault and not the input's."""
     try:
         return open_tower(name)

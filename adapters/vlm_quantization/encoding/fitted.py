@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adapters.vlm_quantization.codes import CODE_BITS, CODE_LENGTHS, Encoded, pack_codes
 from adapters.vlm_quantization.encoding.checkpoint import Config, format_of, read_model, write_model
-from adapters.vlm_quantization.encoding.encoder import HashEncoder
+from adapters.vlm_quantization.encoding.encoder import HashEncoder, opened_tower
 from adapters.vlm_quantization.encoding.itq import nested_planes, principal_axes
 from adapters.vlm_quantization.towers.registry import image_name, image_tower, text_name, text_tower
 from workbench import BadInput, CorruptFile
@@ -206,9 +206,9 @@ class FittedEncoder:
         Raises
         ------
         CorruptFile
-            The encoder is not the one that the map was fitted to.
+            The encoder is gone, or is not the one that the map was fitted to.
         """
-        tower = image_tower(image_name(self.name))
+        tower = opened_tower(image_tower, image_name(self.name))
         self._check(tower.fingerprint, self.provenance.tower)
         return tower
 
@@ -235,10 +235,12 @@ class FittedEncoder:
         ------
         BadInput
             The encoder has no text tower in the space of the pictures.
+        CorruptFile
+            It is gone, or is not the one that the map was fitted to.
         """
         if not self.config.texts:
             raise BadInput(f"encoder {self.name!r} has no texts in the space of its pictures")
-        tower = text_tower(text_name(self.name))
+        tower = opened_tower(text_tower, text_name(self.name))
         self._check(tower.fingerprint, self.provenance.text_tower)
         return self._encode("text", tower.features(texts))
 
@@ -253,8 +255,9 @@ class FittedEncoder:
         if installed != fitted:
             raise CorruptFile(
                 self.name,
-                f"the encoder is {installed} now, but the codes were made with {fitted}",
-                hint=HINT,
+                "the encoder's files or settings have changed since the codes were made "
+                f"({installed} now, {fitted} then)",
+                hint="Put back the files the codes were made with, or build the index again.",
             )
 
 

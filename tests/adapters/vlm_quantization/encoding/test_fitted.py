@@ -151,5 +151,18 @@ def test_another_encoder_than_the_fitted_one_is_refused(
         encoder.encode_images([shapes.collection().open(0)])
 
 
+def test_an_encoder_that_is_gone_is_the_indexs_fault_and_not_the_querys(
+    pair: EncoderPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = fit_codes(tmp_path / "map", pair, features())
+
+    def gone(name: str) -> None:
+        raise wb.BadInput(f"no folder {name!r}")
+
+    monkeypatch.setattr(fitted, "image_tower", gone)
+    with pytest.raises(wb.CorruptFile, match="the frozen network cannot be used: no folder"):
+        encoder.encode_images([shapes.collection().open(0)])
+
+
 def test_the_sample_is_bounded() -> None:
     assert 1_000 <= FIT_SAMPLE <= 10_000
