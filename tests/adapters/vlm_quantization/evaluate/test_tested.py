@@ -32,7 +32,7 @@ from workbench.jobs.floors import unknown_metrics
 class RandomEncoder:
     """Encodes pictures and texts to random codes, the same for the same text."""
 
-    fingerprint = "random"
+    name, fingerprint = "random codes", "random"
 
     def __init__(self) -> None:
         planes = np.random.default_rng(1).standard_normal((128, 16)).astype(np.float32)

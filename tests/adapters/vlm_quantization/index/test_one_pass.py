@@ -74,8 +74,9 @@ def test_each_picture_is_decoded_and_encoded_once_and_the_next_index_needs_none(
     assert again.metrics == result.metrics
     assert "nothing to encode" in capsys.readouterr().out
     one, other = (workspace.open_search(name).index.manifest for name in ("first", "second"))
-    assert one.files["images.codes.npy"] == other.files["images.codes.npy"]
-    assert one.files["thumbnails.bin"] == other.files["thumbnails.bin"]
+    same = [name for name in one.files if name.startswith("images.codes.") or name == "thumbnails.bin"]
+    assert len(same) > 5
+    assert [one.files[name] for name in same] == [other.files[name] for name in same]
 
 
 def test_a_changed_and_a_new_picture_are_encoded_and_a_renamed_one_is_not(
@@ -144,8 +145,9 @@ def test_without_room_in_the_cache_an_index_is_the_same(
     monkeypatch.setenv(feature_cache.LIMIT, "0")
     build(workspace, photos, "not-kept")
     one, other = (workspace.open_search(name).index.manifest for name in ("kept", "not-kept"))
-    assert one.files["images.codes.npy"] == other.files["images.codes.npy"]
-    assert one.files["thumbnails.bin"] == other.files["thumbnails.bin"]
+    same = [name for name in one.files if name.startswith("images.codes.") or name == "thumbnails.bin"]
+    assert len(same) > 5
+    assert [one.files[name] for name in same] == [other.files[name] for name in same]
 
 
 def test_a_disk_that_cannot_hold_the_index_is_refused_before_anything_is_decoded(
