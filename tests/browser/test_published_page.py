@@ -136,7 +136,8 @@ def test_a_full_page_says_so_and_opens_by_itself(
     seen.page.get_by_role("button", name="Try now").click()
     expect(seen.page.get_by_role("status")).to_contain_text("Trying again in")
     others[0].page.goto("about:blank")
-    seen.page.get_by_role("button", name="Try now").click()
+    with suppress(Error):  # it may be opening by itself
+        seen.page.evaluate("document.getElementById('again')?.click()")
     ask(seen.page, "피자")
     first_is(seen.page, "pizza")
     assert seen.strangers() == []

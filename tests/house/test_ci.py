@@ -144,6 +144,12 @@ def test_a_slow_test_gets_a_second_try_where_the_variable_is_set(
         assert tries == {"session": 1, "once": 1, "broken": 1, "quick": 1}
 
 
+def test_the_guide_says_what_a_second_try_means() -> None:
+    guide = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert second_try.VARIABLE in guide
+    assert "fault to mend" in guide
+
+
 def test_a_second_try_needs_its_plugin(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
     monkeypatch.setenv(second_try.VARIABLE, "1")
     monkeypatch.setattr(pytestconfig.pluginmanager, "hasplugin", lambda name: name != "rerunfailures")
