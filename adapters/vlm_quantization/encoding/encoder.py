@@ -134,7 +134,7 @@ class HashEncoder:
         """Return the encoder with this checkpoint's own weights in it; they are read at its first use."""
         if self._tuned is None:
             weights = self.checkpoint.provenance.tuned["weights"]
-            pair = _opened(fresh_pair, self.name)
+            pair = opened_tower(fresh_pair, self.name)
             self._tuned = tuned_pair(pair, weights, lambda: tuned_weights(self.checkpoint))
         return self._tuned
 
