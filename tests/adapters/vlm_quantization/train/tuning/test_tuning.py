@@ -221,10 +221,12 @@ def test_parts_of_a_batch_and_checkpointing_give_the_gradient_of_the_whole(model
     # noise is drawn alike, since the towers draw nothing
     whole, *others = gradients(models, model, [{}, *variants], noise=0.1)
     assert len(whole) > 40
+    # of some, such as the bias of keys, the gradient is rounding alone
+    least = 1e-3 * float(torch.nn.utils.get_total_norm(list(whole.values())))
     for other in others:
         assert other.keys() == whole.keys()
         for name, value in whole.items():
-            assert torch.allclose(other[name], value, rtol=1e-3, atol=2e-5), name
+            assert (other[name] - value).norm() <= 1e-3 * max(float(value.norm()), least), name
 
 
 def test_towers_are_trained_on_views_of_the_pictures(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
