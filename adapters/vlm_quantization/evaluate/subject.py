@@ -91,10 +91,17 @@ class FromFeatures:
     def __init__(self, encoder: HashEncoder, features: NDArray[np.float32]) -> None:
         self.fingerprint = encoder.fingerprint
         self.texts = encoder.encode_texts
-        self.images = encoder.encode_images
-        self.quick = encoder.name in QUICK_TOWERS
         self._encoder = encoder
         self._features = features
+
+    @property
+    def quick(self) -> bool:
+        """Whether a hundred pictures are encoded in a second or so on one core."""
+        return self._encoder.name in QUICK_TOWERS
+
+    def images(self, images: Sequence[Image]) -> Encoded:
+        """Encode RGB pictures that the collection need not have."""
+        return self._encoder.encode_images(images)
 
     def pictures(self, rows: NDArray[np.int64]) -> Encoded:
         """Encode pictures of the collection, by row."""
@@ -136,12 +143,15 @@ class FromPictures:
             )
         self.fingerprint = encoder.fingerprint
         self.texts = encoder.encode_texts
-        self.images = encoder.encode_images
         self.quick = False  # nothing is known of it
         self._encoder = encoder
         self._collection = collection
         self._progress = progress
         self._known: dict[int, tuple[Any, Any]] = {}
+
+    def images(self, images: Sequence[Image]) -> Encoded:
+        """Encode RGB pictures that the collection need not have."""
+        return self._encoder.encode_images(images)
 
     def pictures(self, rows: NDArray[np.int64]) -> Encoded:
         """Encode pictures of the collection, by row."""
