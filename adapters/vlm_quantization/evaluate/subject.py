@@ -98,9 +98,13 @@ class FromFeatures:
     ) -> None:
         self.fingerprint = encoder.fingerprint
         self.texts: Callable[[Sequence[str]], Encoded] = encode_texts or encoder.encode_texts
-        self.quick = encoder.name in QUICK_TOWERS
         self._encoder = encoder
         self._features = features
+
+    @property
+    def quick(self) -> bool:
+        """Whether a hundred pictures are encoded in a second or so on one core."""
+        return self._encoder.name in QUICK_TOWERS
 
     def images(self, images: Sequence[Image]) -> Encoded:
         """Encode RGB pictures that the collection need not have."""
