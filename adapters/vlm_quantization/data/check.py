@@ -117,7 +117,7 @@ def check_collection(
     lines = [*_lines("equal", collection, equal), *_lines("look alike", collection, near)]
     if lines:
         made["duplicates"] = str(_written(folder / "duplicates.txt", "".join(lines)))
-    warnings += _across("equal pictures", collection, equal) + _across("near duplicates", collection, near)
+    warnings += _across(_EQUAL, collection, equal) + _across("near duplicates", collection, near)
 
     what = f"all {len(rows):,}" if thorough else f"{len(rows):,} of {len(collection):,}"
     counts: dict[str, float] = {
@@ -354,6 +354,10 @@ def _in_several_splits(collection: CaptionedImages, group: Sequence[int]) -> boo
     return len({collection.items[row].split for row in group}) > 1
 
 
+#: How equal pictures are called in warnings.
+_EQUAL = "equal pictures"
+
+
 def _across(what: str, collection: CaptionedImages, groups: Sequence[Sequence[int]]) -> list[str]:
     """Return a warning about pictures that are in several splits."""
     across = [group for group in groups if _in_several_splits(collection, group)]
@@ -363,7 +367,16 @@ def _across(what: str, collection: CaptionedImages, groups: Sequence[Sequence[in
         " and ".join(_named(collection, row) for row in group[:2]) for group in across[:_EXAMPLES]
     )
     times = "once" if len(across) == 1 else f"{len(across):,} times"
-    return [f"{what} in different splits, {times}: {shown}"]
+    refused = ""
+    if what == _EQUAL and any(_leaks(collection, group) for group in across):
+        refused = ". A training refuses that unless accept_training_pictures_in_test=true"
+    return [f"{what} in different splits, {times}: {shown}{refused}"]
+
+
+def _leaks(collection: CaptionedImages, rows: Sequence[int]) -> bool:
+    """Return whether a training with the collection's splits would learn from a picture that it tests on."""
+    splits = {collection.items[row].split for row in rows}
+    return "train" in splits and bool(splits & {"test", "query", "gallery"})
 
 
 # --- tables -------------------------------------------------------------------------------------------------

@@ -100,7 +100,8 @@ def test_a_quick_check_finds_what_needs_no_decoding_and_says_what_it_did(messy, 
     assert found["Labels"] == {"x": 1}
     assert "What a training would use" in found
     assert any(
-        "equal pictures in different splits, once: a.png (train) and a_again.png (test)" in w
+        "equal pictures in different splits, once: a.png (train) and a_again.png (test). "
+        "A training refuses that unless accept_training_pictures_in_test=true" in w
         for w in result.warnings
     )
     assert any("near duplicates in different splits" in w and "b_lighter.png" in w for w in result.warnings)
