@@ -42,7 +42,7 @@ class PrefixCodes:
         May be memory-mapped. A table is cut into columns, each of which is copied when a length first needs
         it; :class:`~adapters.vlm_quantization.neighbours.columns.Columns` are searched where they are.
     lengths : sequence of int
-        The lengths at which they can be searched.
+        The lengths at which a table can be searched; columns know their own.
     engine : {"auto", "numba", "numpy"}
         What scans the codes: numpy, or code that numba compiles, up to lengths of 248 bits. The results are
         the same. ``auto`` is numba where it is installed and there is enough to do.
