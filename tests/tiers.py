@@ -18,6 +18,8 @@ SLOW_FILES = frozenset(
         "adapters/vlm_quantization/index/test_build.py",
         "adapters/vlm_quantization/index/test_chosen.py",
         "adapters/vlm_quantization/data/test_decoding.py",
+        "adapters/vlm_quantization/metrics/test_code_rankings.py",
+        "adapters/vlm_quantization/neighbours/test_prefix_codes.py",
         "adapters/vlm_quantization/search/test_slow_pictures.py",
         "adapters/vlm_quantization/test_dummy.py",
         "adapters/vlm_quantization/towers/test_base_size.py",
