@@ -26,6 +26,9 @@ JOB_NOTEBOOKS: Mapping[str, str] = {
     "data_check": "check_data.ipynb",
 }
 
+#: Job types whose generic notebook is one of those for people: no adapter needs one of its own.
+FOR_PEOPLE = frozenset({"data_check"})
+
 
 def notebooks_folder() -> Path:
     """Return the folder of the notebooks for people: in the checkout, or the copy in an installed package."""
@@ -59,7 +62,8 @@ def job_notebook(
         return _existing(own, adapter)
     if type not in JOB_NOTEBOOKS:
         raise NotFound(f"no notebook for job type {type!r}; known types: {', '.join(JOB_NOTEBOOKS)}")
-    path = generic_folder() / JOB_NOTEBOOKS[type]
+    folder = notebooks_folder() if type in FOR_PEOPLE else generic_folder()
+    path = folder / JOB_NOTEBOOKS[type]
     if not path.is_file():
         raise NotFound(f"the notebook {path} is missing", hint="Reinstall the package.")
     return path

@@ -291,6 +291,7 @@ def test_missing_notebooks_are_broken(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(shipped, "generic_folder", lambda: tmp_path)
+    monkeypatch.setattr(shipped, "notebooks_folder", lambda: tmp_path)
     assert len(problems_of(workspace, "notebooks")) == len(shipped.JOB_NOTEBOOKS)
 
 

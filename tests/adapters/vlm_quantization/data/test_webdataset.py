@@ -73,7 +73,7 @@ def test_samples_that_cannot_be_used_are_reported(tmp_path):
     assert [item.id for item in collection.items] == ["good"]
     reasons = " ".join(str(problem) for problem in collection.problems)
     for word in (
-        "leads outside", "2 pictures", "no picture", "not JSON", "not a picture", "at most 25 million",
+        "leads outside", "2 pictures", "no picture", "not JSON", "not a picture", "at most 100 million",
         "no captions", "link.png is not a plain file",
     ):  # fmt: skip
         assert word in reasons, word
