@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +23,10 @@ PERSON = {"allow_stdin": True, "stop_on_error": True}
 
 
 @pytest.fixture
-def notebook(workspace: wb.Workspace, toy: wb.BaseAdapter) -> Iterator[Any]:
+def notebook(workspace: wb.Workspace, toy: wb.BaseAdapter, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A shell that runs cells as a kernel does; ``run(source, content)`` returns the cell's error."""
+    # A shell puts its own module there, and a process that is spawned later would look for its file.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
     shell.user_ns |= {"workspace": str(workspace.path), "names": {"workspace": str(workspace.path)}}
