@@ -43,9 +43,9 @@ def test_a_training_whose_worker_is_killed_goes_on_to_the_same_weights(tmp_path:
     with workspace_in(tmp_path / "results") as home:
 
         def is_under_way() -> bool:
-            for run in saved_runs(home.cache):
+            for run in saved_runs(home.path):
                 try:
-                    return int(read_state(state_path(home.cache, run)).about["step"]) >= 50
+                    return int(read_state(state_path(home.path, run)).about["step"]) >= 50
                 except CorruptFile:  # it is replaced just now
                     return False
             return False
@@ -63,7 +63,7 @@ def test_a_training_whose_worker_is_killed_goes_on_to_the_same_weights(tmp_path:
         resumed = second.config[RESUMED]
         assert resumed["run"] == first.id
         assert 50 <= resumed["step"] < 400
-        assert saved_runs(home.cache) == []
+        assert saved_runs(home.path) == []
         with wb.job_scope("train", "vlm_quantization", settings, workspace=home) as undisturbed:
             undisturbed.finish(undisturbed.adapter.train(undisturbed.options, undisturbed))
         whole = home.runs()[0]

@@ -231,7 +231,7 @@ def train_models(
         By seed.
     """
     seeds = _seeds(options)
-    remove_old_states(job.workspace.cache, lambda: {run.id for run in job.workspace.runs()})
+    remove_old_states(job.workspace.path, lambda: {run.id for run in job.workspace.runs()})
     done: dict[int, TrainedRun] = {}
     for seed in seeds:
         own = _of_seed(options, seed)
@@ -272,9 +272,7 @@ def _train_model(
     ):
         if found is not None:
             resuming.take_over_record(found, run)
-        keeper = StateFile(
-            state_path(job.workspace.cache, run.id), options.save_state_every, before=run.flush
-        )
+        keeper = StateFile(state_path(job.workspace.path, run.id), options.save_state_every, before=run.flush)
         saved = None if found is None else found.state
         trained = train.fit(
             training if training and saved is None else _set_up(data, inputs, options, saved),
@@ -342,7 +340,7 @@ def training_result(
     for _, path in resuming.states_of_job(job):  # nothing is left to go on with
         path.unlink(missing_ok=True)
     if options.resume is not None:
-        state_path(job.workspace.cache, options.resume).unlink(missing_ok=True)
+        state_path(job.workspace.path, options.resume).unlink(missing_ok=True)
     return result
 
 

@@ -93,7 +93,7 @@ def resumed_options(options: TrainOptions, workspace: WorkspaceView) -> TrainOpt
     run = workspace.run(options.resume)
     if run.status == "running":
         raise BadInput(f"run {run.id} is still running", hint="Cancel its job first, or wait for it.")
-    if not state_path(workspace.cache, run.id).is_file():
+    if not state_path(workspace.path, run.id).is_file():
         why = "it ended well" if run.status == "succeeded" else "it has left no state"
         raise BadInput(
             f"run {run.id} cannot be resumed: {why}",
@@ -123,13 +123,13 @@ def states_of_job(job: JobContext) -> Iterator[tuple[Run, Path]]:
     """Yield the runs of an earlier attempt at this job that left a state, the newest first."""
     from adapters.vlm_quantization.train.state import saved_runs, state_path
 
-    for run_id in saved_runs(job.workspace.cache):
+    for run_id in saved_runs(job.workspace.path):
         try:
             run = job.workspace.run(run_id)
         except UnknownRun:
             continue
         if run.job_id == job.id:
-            yield run, state_path(job.workspace.cache, run_id)
+            yield run, state_path(job.workspace.path, run_id)
 
 
 def find_state(
@@ -149,7 +149,7 @@ def find_state(
 
     if options.resume is not None:
         run = job.workspace.run(options.resume)
-        state = read_state(state_path(job.workspace.cache, run.id))
+        state = read_state(state_path(job.workspace.path, run.id))
         refuse_other(identity, state, run.id)
         return Found(run, state), ""
     note = ""

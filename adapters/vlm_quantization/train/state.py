@@ -112,26 +112,26 @@ def read_state(path: Path) -> State:
     return State(about, tensors)
 
 
-def state_path(cache: Path, run_id: int) -> Path:
-    """Return where the state of a run's training is saved."""
-    return cache / "training" / f"run-{run_id}.safetensors"
+def state_path(workspace: Path, run_id: int) -> Path:
+    """Return where the state of a run's training is saved: not in the cache, since nothing makes it again."""
+    return workspace / "training" / f"run-{run_id}.safetensors"
 
 
-def remove_old_states(cache: Path, known: Callable[[], Collection[int]]) -> None:
+def remove_old_states(workspace: Path, known: Callable[[], Collection[int]]) -> None:
     """Delete states of runs that are gone, and those that are older than :data:`KEPT_DAYS`.
 
     ``known`` returns the ids of all runs; it is asked only if there is a state.
     """
-    files = {number: state_path(cache, number) for number in saved_runs(cache)}
+    files = {number: state_path(workspace, number) for number in saved_runs(workspace)}
     ids = known() if files else ()
     for number, file in files.items():
         if number not in ids or file.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
             file.unlink(missing_ok=True)
 
 
-def saved_runs(cache: Path) -> list[int]:
+def saved_runs(workspace: Path) -> list[int]:
     """Return the ids of the runs that left a state, the newest first."""
-    names = (file.stem for file in (cache / "training").glob("run-*.safetensors"))
+    names = (file.stem for file in (workspace / "training").glob("run-*.safetensors"))
     return sorted((int(name[4:]) for name in names if re.fullmatch(r"run-\d+", name)), reverse=True)
 
 

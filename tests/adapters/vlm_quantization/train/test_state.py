@@ -90,7 +90,7 @@ def killed(workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch) -> wb.Run:
 
 
 def test_a_run_is_resumed_by_its_number_alone(workspace: wb.Workspace, killed: wb.Run) -> None:
-    assert state.saved_runs(workspace.cache) == [killed.id]
+    assert state.saved_runs(workspace.path) == [killed.id]
     with wb.job_scope("train", "vlm_quantization", {"resume": killed.id}, workspace=workspace) as job:
         result = job.finish(job.adapter.train(job.options, job))
     run = workspace.runs()[0]
@@ -103,7 +103,7 @@ def test_a_run_is_resumed_by_its_number_alone(workspace: wb.Workspace, killed: w
         assert Path(run.checkpoint(name)).read_bytes() == (whole.folder / name).read_bytes()
     # the curve is whole: what the first run logged, then what this one did
     assert [point[0] for point in run.metric_points("val/R@10")] == [4, 8, 12]
-    assert state.saved_runs(workspace.cache) == []
+    assert state.saved_runs(workspace.path) == []
     problems = dict(family.find_problems("train", TrainOptions(resume=run.id), workspace))
     assert "it ended well" in problems["resume"]
 
@@ -116,13 +116,13 @@ def test_what_does_not_fit_a_state_is_refused_by_name(workspace: wb.Workspace, k
     assert problem() == problem(name="other", device="cpu") == ""
     assert "steps=13 instead of 12" in problem(steps=13)
     assert "Leave these options out" in problem(steps=13)
-    saved = state.read_state(state.state_path(workspace.cache, killed.id))
+    saved = state.read_state(state.state_path(workspace.path, killed.id))
     identity = {name: saved.about[name] for name in ("options", "data", "split", "tower", "text_tower")}
     resuming.refuse_other(identity, saved, killed.id)
     with pytest.raises(wb.BadInput, match="the collection changed since"):
         resuming.refuse_other(identity | {"data": "other"}, saved, killed.id)
     with workspace.start_run("shapes") as running:
-        state.StateFile(state.state_path(workspace.cache, running.id)).save({}, {})
+        state.StateFile(state.state_path(workspace.path, running.id)).save({}, {})
         options = TrainOptions(resume=running.id)
         assert "is still running" in dict(family.find_problems("train", options, workspace))["resume"]
     unknown = TrainOptions(resume=99)
@@ -137,7 +137,7 @@ def test_another_attempt_at_a_job_goes_on_by_itself(workspace: wb.Workspace, kil
 
     job: Any = Attempt()
     job.workspace = workspace
-    saved = state.read_state(state.state_path(workspace.cache, killed.id))
+    saved = state.read_state(state.state_path(workspace.path, killed.id))
     identity = {name: saved.about[name] for name in ("options", "data", "split", "tower", "text_tower")}
     options = shapes.options()
     found, note = resuming.find_state(options, identity, job)
