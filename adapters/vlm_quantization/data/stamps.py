@@ -26,8 +26,9 @@ import numpy as np
 
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
+from adapters.vlm_quantization.data.digests import decoded
 from adapters.vlm_quantization.data.folder import PICTURE_ENDINGS, sidecar_text
-from adapters.vlm_quantization.data.jsonl import as_line, decoded, line_item, with_concepts
+from adapters.vlm_quantization.data.jsonl import as_line, line_item, with_concepts
 from adapters.vlm_quantization.data.loader import Loader, Opening, first_bytes
 from adapters.vlm_quantization.data.pictures import AT_ONCE, decode_picture
 from adapters.vlm_quantization.data.stored import Picture, SvgDrawing

@@ -20,8 +20,9 @@ from typing import Any
 
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
+from adapters.vlm_quantization.data.digests import decoded
 from adapters.vlm_quantization.data.folder import PICTURE_ENDINGS, split_of_folder
-from adapters.vlm_quantization.data.jsonl import as_line, decoded, line_item, with_concepts
+from adapters.vlm_quantization.data.jsonl import as_line, line_item, with_concepts
 from adapters.vlm_quantization.data.loader import Loader, Opening, first_bytes
 from adapters.vlm_quantization.data.stored import ArchiveMember
 
