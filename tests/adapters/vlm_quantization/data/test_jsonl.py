@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from adapters.vlm_quantization.data import jsonl
+from adapters.vlm_quantization.data import digests
 from adapters.vlm_quantization.data.jsonl import read_jsonl
 from adapters.vlm_quantization.data.leakage import check_leakage
 from adapters.vlm_quantization.data.splits import make_splits
@@ -290,13 +290,13 @@ def test_pictures_are_decoded_once_and_again_when_they_change(folder, tmp_path, 
     for image in folder.rglob("*.png"):
         os.utime(image, (long_ago, long_ago))
     decoded = []
-    original = jsonl.picture_file_digest
+    original = digests.picture_file_digest
 
     def counted(data, **options):
         decoded.append(options["name"])
         return original(data, **options)
 
-    monkeypatch.setattr(jsonl, "picture_file_digest", counted)
+    monkeypatch.setattr(digests, "picture_file_digest", counted)
     first = read_jsonl(path, cache_dir=tmp_path / "cache")
     assert sorted(decoded) == ["broken.png", "pictures/blue.png", "pictures/red.png"]
     decoded.clear()
