@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from adapters.vlm_quantization.data import digests
+from adapters.vlm_quantization.data import digests, jsonl
 from adapters.vlm_quantization.data.jsonl import read_jsonl
 from adapters.vlm_quantization.data.leakage import check_leakage
 from adapters.vlm_quantization.data.splits import make_splits
