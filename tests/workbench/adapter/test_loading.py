@@ -351,7 +351,7 @@ def test_the_jobs_panel_shows_it_in_place_and_offers_the_others(
         assert broken["adapter"] == "vlm_quantization"
         taken.check(broken["message"], broken["hint"])
         offers = panel.setup["offers"]
-        assert [offer["type"] for offer in offers] == ["train", "eval", "index_build"]
+        assert [offer["type"] for offer in offers] == ["data_check", "train", "eval", "index_build"]
         assert {form["adapter"] for offer in offers for form in offer["forms"]} == {"toy"}
     finally:
         panel.close()

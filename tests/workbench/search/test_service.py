@@ -131,7 +131,7 @@ def test_an_index_without_a_manifest_that_can_be_read_is_corrupt(client: SearchC
 
 def test_adapters_are_described_and_options_checked(client: SearchClient) -> None:
     told = client.ask({"op": "adapter", "adapter": "toy"})
-    assert told["job_types"] == ["train", "eval", "index_build"]
+    assert told["job_types"] == ["train", "eval", "index_build", "data_check"]
     assert told["options"]["eval"]["properties"]["k"]["default"] == 3
     assert told["metrics"][0]["better"] == "lower"
     question = {"op": "check", "adapter": "toy", "type": "eval", "options": {"k": 7}}

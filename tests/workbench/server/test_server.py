@@ -708,7 +708,7 @@ def test_a_job_from_its_submission_to_its_result(live: Live, owner: wb.Workspace
     assert live.get(f"jobs/{job['id']}/logs?after={log['next']}").json()["lines"] == []
     printed = live.get(f"jobs/{job['id']}/output")
     assert (printed.status_code, "셋까지 counted\n" in printed.text) == (200, True)
-    assert printed.headers["Content-Disposition"] == "attachment"
+    assert printed.headers["Content-Disposition"] == "attachment; filename*=UTF-8''output.txt"
     assert (done["output"]["size"], done["output_note"]) == (len(printed.content), "")
     silent = live.get(f"jobs/{job_row(owner, 'failed')}/output")
     assert (silent.status_code, error_of(silent)["message"].endswith("has not printed anything")) == (
