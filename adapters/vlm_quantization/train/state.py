@@ -107,7 +107,8 @@ def read_state(path: Path) -> State:
             about = json.loads(metadata["about"])
             # copies: the library's own tensors lie in the file, which the next state replaces
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    # RuntimeError: torch maps the file again, and another one may have replaced it meanwhile
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise CorruptFile(path, f"not a readable state of a training ({error})", hint=hint) from None
     return State(about, tensors)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 import torch
 
 import workbench as wb
@@ -57,6 +58,20 @@ def test_a_state_is_saved_at_the_time_whole_and_read_without_unpickling(tmp_path
     with pytest.raises(wb.CorruptFile, match="no such file"):
         state.read_state(tmp_path / "none")
     assert Loop  # the states are its own
+
+
+def test_a_state_that_is_replaced_while_it_is_read_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = state.StateFile(tmp_path / "run-3.safetensors", 1e6)
+    keeper.save({"step": 3}, {"n": torch.zeros(1000)})
+
+    def replaced(*_: Any, **__: Any) -> Any:  # what torch says of a file that became shorter
+        raise RuntimeError("file <…> size <424708> is smaller than expected size of <424788>")
+
+    monkeypatch.setattr(safetensors, "safe_open", replaced)
+    with pytest.raises(wb.CorruptFile, match="not a readable state"):
+        state.read_state(keeper.path)
 
 
 def test_states_of_deleted_runs_are_removed(tmp_path: Path) -> None:
