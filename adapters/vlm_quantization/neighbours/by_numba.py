@@ -23,6 +23,9 @@ _PRUNED_FROM = 128
 #: Items of a piece, which one thread scans before it takes the next one.
 _PIECE = 1 << 16
 
+#: Shorter codes have so few distances that one thread finds the nearest before another has started.
+_SHARED_FROM = 32
+
 #: Beyond this many results per query, what threads gather would take more memory than they save time.
 _SHARED_K = 4_096
 
@@ -89,7 +92,7 @@ class NumbaScan:
         they did little, the next searches start none.
         """
         queries, n = len(words), len(self._columns)
-        shared = threads > 1 and n > _PIECE and k <= _SHARED_K
+        shared = threads > 1 and bits >= _SHARED_FROM and n > _PIECE and k <= _SHARED_K
         if shared and self._alone:
             self._alone -= 1
             shared = False

@@ -173,6 +173,8 @@ def test_threads_that_did_not_help_are_left_out_for_a_while(monkeypatch):
     for _ in range(4):
         found.search(codes[3], bits=128, k=10, threads=2)
     assert len(started) == 2  # the first and the fourth
+    found.search(codes[3], bits=16, k=10, threads=2)
+    assert len(started) == 2  # over before another thread has started
 
 
 @pytest.mark.parametrize("engine", ENGINES)
