@@ -173,8 +173,11 @@ def test_threads_that_did_not_help_are_left_out_for_a_while(monkeypatch):
     for _ in range(4):
         found.search(codes[3], bits=128, k=10, threads=2)
     assert len(started) == 2  # the first and the fourth
+    found._by_numba._alone = 0
     found.search(codes[3], bits=16, k=10, threads=2)
     assert len(started) == 2  # over before another thread has started
+    found.search(codes[3], bits=32, k=10, threads=2)
+    assert len(started) == 3
 
 
 @pytest.mark.parametrize("engine", ENGINES)
