@@ -4,49 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from adapters.vlm_quantization.codes import CODE_LENGTHS
-from adapters.vlm_quantization.data.sources import NAMED, absolute_source, forms_in_words, source_text
+from adapters.vlm_quantization.data.sources import forms_in_words
 from adapters.vlm_quantization.data.split_names import VAL_SHARE
+from adapters.vlm_quantization.option_fields import (
+    CollectionSource,
+    EncoderName,
+    EncodingBatch,
+    FilePath,
+    Languages,
+    Lengths,
+    all_but,
+)
 from adapters.vlm_quantization.towers import registry
 from adapters.vlm_quantization.towers.device import Device
-from workbench import BadInput, Options
-
-
-def _one_text(source: Any) -> Any:
-    """Return several collections as the one text that names them."""
-    return source_text(source) if isinstance(source, (list, tuple)) else source
-
-
-def _absolute(text: str) -> str:
-    """Return a source with absolute paths."""
-    try:
-        return absolute_source(text) if text else text
-    except BadInput as error:
-        raise ValueError(error.message) from None
-
-
-#: Names or paths; forms read "sources" as: paths are relative to what the reader of the form sees.
-CollectionSource = Annotated[
-    str,
-    BeforeValidator(_one_text),
-    AfterValidator(_absolute),
-    Field(json_schema_extra={"format": "sources", "x-names": list(NAMED)}),
-]
-
-
-#: The path of a file, made absolute; empty: none.
-FilePath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"format": "path"})]
-
-
-def _all_but(*shown: str) -> ConfigDict:
-    """Return the setting by which a form shows these options at once, and the others on request."""
-
-    def mark(schema: dict[str, Any]) -> None:
-        schema["x-more"] = [name for name in schema["properties"] if name not in shown]
-
-    return ConfigDict(json_schema_extra=mark)
+from workbench import Options
 
 
 class CollectionOptions(Options):
@@ -121,49 +95,8 @@ OLD_ENCODER = "image_tower"
 AUTO_TEXTS: dict[str, Literal["both", "ngrams"]] = {registry.PACKAGED: "both", "random": "ngrams"}
 
 
-#: The name of an encoder; a path in it becomes absolute, since a job's working directory is another.
-EncoderName = Annotated[
-    str, AfterValidator(registry.absolute), Field(json_schema_extra={"format": "name-or-path"})
-]
-
-
 #: Learning rate of the towers by what is tuned.
 TOWER_RATES = {"towers": 1e-5, "lora": 2e-4}
-
-
-def _known_lengths(lengths: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the distinct lengths, shortest first; refuse unsupported ones."""
-    unknown = sorted(set(lengths) - set(CODE_LENGTHS))
-    if unknown:
-        known = ", ".join(map(str, CODE_LENGTHS))
-        raise ValueError(f"unsupported code lengths {unknown}; supported: {known}")
-    return tuple(sorted(set(lengths)))
-
-
-Lengths = Annotated[tuple[int, ...], AfterValidator(_known_lengths)]
-
-
-def _tags(value: object) -> object:
-    """Split ``en, ko`` into tags, as a command line gives them."""
-    if isinstance(value, str):
-        return tuple(tag.strip() for tag in value.split(",") if tag.strip())
-    return value
-
-
-Languages = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_tags)]
-
-
-#: How many pictures, or texts, pass through an encoder at once.
-EncodingBatch = Annotated[
-    int,
-    Field(
-        ge=0,
-        le=65_536,
-        title="Encoding batch size",
-        description="Pictures per forward pass of the encoder; 0: found while encoding, and halved where "
-        "memory is too small",
-    ),
-]
 
 
 class FamilyTrainOptions(CollectionOptions):
@@ -177,7 +110,7 @@ class FamilyTrainOptions(CollectionOptions):
 class TrainOptions(CollectionOptions):
     """Train hash heads on frozen features of pictures and texts, and an n-gram table from scratch."""
 
-    model_config = _all_but(
+    model_config = all_but(
         *("collection", "experiment", "name", "encoder", "text_tower", "languages", "from_checkpoint"),
         *("seed", "seeds", "steps"),
     )

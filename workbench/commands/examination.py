@@ -460,7 +460,7 @@ def _notebooks(installation: _Installation) -> Iterator[Problem]:
         try:
             shipped.own_notebooks(get_adapter(name))
         except AdapterBroken as error:
-            if "notebook" in error.cause:  # what else is wrong with it is said above
+            if "notebook" in error.cause:  # other faults are reported by the check of adapters
                 yield Problem("broken", "notebooks", error.message, error.help)
         except WorkbenchError as error:
             yield Problem("broken", "notebooks", error.message, error.help)

@@ -274,7 +274,7 @@ class Database:
 
 
 class Changes:
-    """Tells whoever looks at a database many times per second when it may have changed.
+    """Report when a database may have changed, to a caller that looks many times per second.
 
     Looking at the files of an SQLite database takes a hundredth of the time of a query.
 

@@ -154,7 +154,7 @@ def content_of(data: Any) -> bytes:
 
 
 def pictures_of(column: Any) -> Iterator[memoryview | None]:
-    """Yield the encoded pictures of a column of a batch, without copying them; None where there is none."""
+    """Yield the encoded pictures of a column of a batch, without copying them; None for an empty cell."""
     import pyarrow
 
     if pyarrow.types.is_struct(column.type):

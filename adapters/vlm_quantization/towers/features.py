@@ -57,8 +57,6 @@ class Encoding:
     batch_size : int
         Items per forward pass; 0: found while encoding. The vectors are the same to 1e-6 whatever it is, and
         the same to the last bit only for the same number.
-    device : str
-        Where networks run, as torch names it; empty: where they are.
     progress : callable or None
         ``progress(done, total, message)``.
     say : callable or None
@@ -66,14 +64,11 @@ class Encoding:
     """
 
     batch_size: int = 0
-    device: str = ""
     progress: OnProgress | None = None
     say: Callable[[str], None] | None = None
 
     def size_for(self, tower: Any, chunk: int) -> BatchSize:
-        """Return the batch size of a tower, which is moved to the device."""
-        if self.device and hasattr(tower, "device"):
-            tower.device = self.device
+        """Return the batch size of a tower."""
         start = getattr(tower, "batch", 0)
         device = str(getattr(tower, "device", "cpu"))
         if not self.batch_size and (
@@ -126,14 +121,6 @@ def picture_features(
                 yield picture
 
     return _features(keys, opened, tower, shelf, how, "picture", CHUNK)
-
-
-def kept_features(collection: CaptionedImages, tower: ImageTower, cache: Path) -> NDArray[np.float32] | None:
-    """Return the cached features of a collection's pictures, or None if some are missing or damaged."""
-    shelf = picture_shelf(FeatureCache(cache), tower)
-    keys = [key_of(item.digest) for item in collection.items]
-    out = np.empty((len(keys), tower.dim), np.float32)
-    return None if _read(shelf, keys, out) else out
 
 
 def text_features(

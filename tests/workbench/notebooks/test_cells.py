@@ -1,4 +1,4 @@
-"""A job that spans the cells of a notebook: how it ends, whoever runs the cells."""
+"""A job that spans the cells of a notebook: how it ends, in a batch and by hand."""
 
 from __future__ import annotations
 

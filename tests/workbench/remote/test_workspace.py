@@ -273,7 +273,7 @@ def test_following_a_log_ends_with_the_job(remote: wb.RemoteWorkspace, live: Liv
         follower = threading.Thread(target=lambda: lines.extend(remote.job(job_id).follow_logs(pause=0.05)))
         follower.start()
         until(lambda: remote.job(job_id).logs() != "")
-        with log.open("ab") as more:  # not written anew: the follower might find it empty
+        with log.open("ab") as more:  # appended: the follower must not find it empty
             more.write("하나\n두울\n셋".encode()[log.stat().st_size :])
         owner.store.move_job(job_id, expect="running", to="succeeded")
         follower.join(GUARD)

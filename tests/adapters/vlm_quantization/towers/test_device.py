@@ -1,4 +1,4 @@
-"""Where networks are computed, and what is said about a device that is not there."""
+"""Devices for networks, and the error for one that is not available."""
 
 from __future__ import annotations
 

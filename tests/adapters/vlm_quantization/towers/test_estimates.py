@@ -1,4 +1,4 @@
-"""What a pass needs is said in words, before it goes on and at its end."""
+"""A pass reports what it needs, after a timed sample and at its end."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from adapters.vlm_quantization.towers.dummy import DummyTextModel, DummyVisionMo
 from adapters.vlm_quantization.towers.features import (
     Encoding,
     collection_texts,
-    kept_features,
     picture_features,
     remembered_texts,
     text_features,
@@ -45,9 +44,14 @@ def test_features_are_computed_once(tmp_path: Path, tower: Counting) -> None:
 
 
 def test_features_of_other_pictures_or_another_tower_are_not_reused(tmp_path: Path, tower: Counting) -> None:
-    picture_features(shapes.collection(), tower, tmp_path)
-    assert kept_features(shapes.collection(seed=1), tower, tmp_path) is None
-    assert kept_features(shapes.collection(), DummyVisionModel(seed=1), tmp_path) is None
+    both = shapes.collection(), shapes.collection(seed=1)
+    for collection in both:
+        picture_features(collection, tower, tmp_path)
+    different = {item.digest for collection in both for item in collection.items}
+    assert tower.encoded == len(different) > 90
+    other = Counting(seed=1)
+    picture_features(shapes.collection(), other, tmp_path)
+    assert other.encoded == 48
 
 
 def test_a_grown_collection_encodes_only_what_is_new_and_equal_pictures_once(
@@ -114,7 +118,8 @@ def test_another_version_of_what_scales_pictures_gets_no_features_of_this_one(
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "99.0" if name == "Pillow" else version(name)
     )
-    assert kept_features(shapes.collection(), tower, tmp_path) is None
+    picture_features(shapes.collection(), tower, tmp_path)
+    assert tower.encoded == 96
 
 
 class CountingTexts(DummyTextModel):
