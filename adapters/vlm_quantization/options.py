@@ -121,7 +121,7 @@ class TrainOptions(CollectionOptions):
         (), title="Seeds", description="Several seeds: one run per seed, in one job"
     )
     encoder: EncoderName = Field(
-        registry.PACKAGED, title="Encoder", description=f"Frozen: {registry.FORMS}", min_length=1
+        registry.PACKAGED, title="Encoder", description=f"Frozen unless tuned: {registry.FORMS}", min_length=1
     )
     text_tower: Literal["auto", "own", "multilingual", "ngrams", "both"] = Field(
         "auto",
