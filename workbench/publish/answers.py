@@ -5,15 +5,17 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from tornado import httputil, web
 
-from workbench.publish.kernels import RETRY_SECONDS
-
 _LOG = logging.getLogger(__name__)
+
+
+#: Seconds after which somebody who found the server busy may ask again.
+RETRY_SECONDS = 15
 
 
 #: Headers of every answer.
@@ -38,11 +40,9 @@ WORDS = {
     403: ("This is not allowed", "The page does not answer requests from elsewhere or under another name."),
     404: ("There is nothing here", "Please go to the search page."),
     405: ("This is not possible here", "Please go to the search page."),
-    429: ("Too many connections", "Please close some of the tabs that show this page."),
-    503: (
-        "All places are taken",
-        "Many people use this page right now. It opens here when a place is free.",
-    ),
+    411: ("This request was not understood", "Please go back to the page and try again."),
+    413: ("This is too large", "Please go back to the page and use a smaller picture."),
+    503: ("This page is busy", "Many people use it right now. It opens here in a moment."),
     500: ("This page cannot be shown right now", "Please try again in a moment."),
 }
 
@@ -85,23 +85,24 @@ class Guarded(web.RequestHandler):
         self.set_header("Content-Security-Policy", _ERROR_POLICY)
         if status_code == 503:
             self.set_header("Retry-After", str(RETRY_SECONDS))
-        title, text = WORDS.get(status_code) or WORDS[400 if status_code < 500 else 500]
-        page = self.settings["voila_jinja2_env"].get_template("problem.html")
-        self.finish(
-            page.render(
-                base_url=self.settings["base_url"],
-                status=status_code,
-                title=title,
-                text=text,
-                seconds=RETRY_SECONDS,
-            )
-        )
+        self.finish(problem_page(self.settings, status_code))
 
     def log_exception(self, kind: Any, value: Any, traceback: Any) -> None:
         """Log what went wrong in one line; with a traceback only if it is a mistake of this program."""
         if isinstance(value, web.HTTPError):
             return  # it has its line in the log of requests
         _LOG.error("%s could not be answered: %s", shortened(self.request), kind.__name__, exc_info=value)
+
+
+def problem_page(settings: Mapping[str, Any], status: int) -> str:
+    """Return the error page of a status."""
+    title, text = WORDS.get(status) or WORDS[400 if status < 500 else 500]
+    page: str = (
+        settings["voila_jinja2_env"]
+        .get_template("problem.html")
+        .render(base_url=settings["base_url"], status=status, title=title, text=text, seconds=RETRY_SECONDS)
+    )
+    return page
 
 
 class NothingHere(Guarded):
@@ -119,7 +120,7 @@ class NothingHere(Guarded):
 def log_request(handler: web.RequestHandler) -> None:
     """Log one line for a request that was refused or failed; nothing for others."""
     status = handler.get_status()
-    if status >= 400 and status != 410:  # 410: a page that asks for its kernel, after it was ended
+    if status >= 400:
         _LOG.warning("%d %s", status, shortened(handler.request))
 
 
@@ -149,7 +150,7 @@ def check_request(request: httputil.HTTPServerRequest, names: Iterable[str]) -> 
     changes = request.method not in ("GET", "HEAD")
     if (changes or "Upgrade" in headers) and not own_origin(headers.get("Origin"), request.host, names):
         raise web.HTTPError(403)
-    # Another site may link to the page, but not load it as a picture or a frame: each load takes a place.
+    # Another site may link to the page, but not load it as a picture or a frame.
     if headers.get("Sec-Fetch-Site") == "cross-site" and headers.get("Sec-Fetch-Dest") != "document":
         raise web.HTTPError(403)
     if not _PATH.fullmatch(request.path):

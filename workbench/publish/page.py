@@ -1,10 +1,10 @@
 """Publish the search page with a standalone Voila server and our own template and settings.
 
 The page requests nothing from other servers. The settings suit a page that strangers may open: no sources,
-no tracebacks, no files, no other templates, limits on kernels, and an environment without the other
-variables of the publisher's shell, such as the address of the database with its password. A visitor's kernel
-is a thin client: the workspace's search service holds the index once for all visitors, and keeps running for
-a while after the page is taken down. The server itself is :mod:`workbench.publish.server`.
+no tracebacks, no files, no other templates, limits on requests, and an environment without the other
+variables of the publisher's shell, such as the address of the database with its password. The page is made
+once for all visitors; what they ask is answered by the workspace's search service, which holds the index
+once, and keeps running for a while after the page is taken down. The server itself is :mod:`workbench.publish.server`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from workbench.errors import BadInput, WorkbenchError
-from workbench.publish.visitor_kernel import KERNEL_MEMORY
+from workbench.publish.page_kernel import KERNEL_MEMORY
 from workbench.search.client import state_folder
-from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED, SHOW_PATHS
+from workbench.search.searcher import PUBLISHED, SHOW_PATHS
+from workbench.search.stand_ins import PAGE_KEY, page_key
 
 _HERE = Path(__file__).parent
 
@@ -35,15 +36,15 @@ _HERE = Path(__file__).parent
 SHARE = _HERE / "share"
 
 
-#: A file that every Voila serves without starting a kernel; requesting the page would start one.
-HEALTH_PATH = "voila/static/voila-style.js"
+#: An address that answers without starting anything.
+HEALTH_PATH = "page/health"
 
 
 #: The server's log in the workspace; each `workbench serve` begins a new one. The server limits its size.
 LOG_NAME = "search-page.log"
 
 
-#: Environment variables that are passed on to the server and to visitors' kernels.
+#: Environment variables that are passed on to the server and the page's kernel.
 PASSED_ON = frozenset(
     {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV"}
     | {"PYTHONPATH", "PYTHONUTF8", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "LD_LIBRARY_PATH"}
@@ -59,14 +60,9 @@ def settings(
     *,
     preheat: bool = True,
     host_names: Sequence[str] = (),
-    server: Mapping[str, Any] | None = None,
-    most_kernels: int = 12,
-    **kernels: Any,
+    **server: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Return Voila's settings by class and name.
-
-    ``server`` are further ones of ``PublishedPage``, and ``kernels`` of ``VisitorKernels``.
-    """
+    """Return Voila's settings by class and name; ``server`` are further ones of ``PublishedPage``."""
     return {
         "PublishedPage": {
             "ip": "127.0.0.1",
@@ -75,8 +71,7 @@ def settings(
             "log_level": 30,  # warnings: a visit writes nothing
             "host_names": list(host_names),
             "prepare_page": preheat,
-            "tornado_settings": {"websocket_max_message_size": MAX_IMAGE_BYTES + 2**20},
-            **(server or {}),
+            **server,
         },
         "VoilaConfiguration": {
             "template": "workbench",
@@ -87,22 +82,10 @@ def settings(
             "file_allowlist": [],
             "file_denylist": [".*"],
             "http_header_envs": [],
-            "preheat_kernel": False,  # the server prepares pages itself, and looks whether they are alive
-            "multi_kernel_manager_class": "workbench.publish.kernels.VisitorKernels",
-            # Only what the panels need; visitors would load any other extension for nothing.
-            "extension_allowlist": [
-                "@voila-dashboards/widgets-manager8",
-                "@jupyter-widgets/jupyterlab-manager",
-                "anywidget",
-            ],
+            "preheat_kernel": False,
+            "extension_allowlist": [],
         },
         "VoilaExecutor": {"cell_error_instruction": "Please try again later."},
-        "VisitorKernels": {
-            "most": most_kernels,
-            "allow_tracebacks": False,
-            "buffer_offline_messages": False,
-            **kernels,
-        },
         "KernelManager": {"autorestart": False},
         "ConnectionFileMixin": {"transport": "ipc" if _sockets_fit() else "tcp"},
     }
@@ -130,11 +113,11 @@ def command(notebook: Path, port: int, **changes: Any) -> list[str]:
 def environment(
     home: Path, index: str | None, variables: Mapping[str, str], *, show_paths: bool = False
 ) -> dict[str, str]:
-    """Return the environment of the server and its visitors' kernels."""
+    """Return the environment of the server and of the kernel that makes the page."""
     kept = {name: value for name, value in variables.items() if name in PASSED_ON}
     kept |= {"WORKBENCH_HOME": str(home), "JUPYTER_PATH": str(SHARE), "JUPYTER_NO_CONFIG": "1"}
     kept |= {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1", PUBLISHED: "1"}
-    kept |= {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # or each kernel writes three lines to the log
+    kept |= {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # or the kernel writes three lines to the log
     if index:
         kept["WORKBENCH_INDEX"] = index
     if show_paths:
@@ -170,7 +153,7 @@ def serve(
     timeout : float
         Seconds to wait for the server to respond.
     preheat : bool
-        Whether one kernel is always ready for the next visitor.
+        Whether the page is made before the first visitor comes.
     host_names : sequence of str
         Names, beside those of this machine, under which a proxy publishes the page. Requests under any other
         name are refused.
@@ -179,12 +162,12 @@ def serve(
     new_log : bool
         Whether to begin a new log; False to append to that of the server before.
     **limits
-        Further arguments of :func:`settings`, such as ``most_kernels``.
+        Further arguments of :func:`settings`.
 
     Returns
     -------
     process : subprocess.Popen
-        The server; ``terminate()`` ends it and its kernels.
+        The server; ``terminate()`` ends it.
     url : str
         Where the page is.
 
@@ -210,7 +193,10 @@ def serve(
     with _open_log(log_path(home), new=new_log) as log:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and settings
             command(search_notebook(), number, preheat=preheat, host_names=host_names, **limits),
-            env=environment(home, index, os.environ, show_paths=show_paths),
+            env={
+                **environment(home, index, os.environ, show_paths=show_paths),
+                PAGE_KEY: page_key(state_folder(home)).hex(),
+            },
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

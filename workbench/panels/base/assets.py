@@ -19,5 +19,13 @@ def assets(*names: str) -> str:
 
 def panel_script(*names: str) -> str:
     """Return the module of a panel: the shared scripts, its own, and the frame around what they export."""
-    own = assets(*names).replace("\nexport default ", "\nconst panel = ")
-    return f"{assets('base/dom.js', 'base/frame.js')}\n{own}\nexport default framed(panel);\n"
+    return f"{assets('base/dom.js', 'base/frame.js')}\n{_own(names)}\nexport default framed(panel);\n"
+
+
+def page_script(*names: str) -> str:
+    """Return a script that runs a panel without a kernel: the last of the files starts ``panel``."""
+    return f"{assets('base/dom.js')}\n{_own(names)}"
+
+
+def _own(names: tuple[str, ...]) -> str:
+    return assets(*names).replace("\nexport default ", "\nconst panel = ")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
-from workbench.panels.base.assets import assets
-from workbench.panels.search.panel import SearchPanel, shown
+from workbench.panels.base.assets import assets, page_script
+from workbench.panels.search.panel import STYLES, SearchPanel, set_up
+from workbench.search.answering import shown
 from workbench.search.client import SearchClient
 from workbench.search.indexes import index_adapter, newest_index
 from workbench.search.searcher import PUBLISHED, Searcher
@@ -26,6 +29,8 @@ def search_page(
 ) -> SearchPanel | HTML:
     """Return the search panel of an index, or a page that says what to do if there is no index.
 
+    On a published page it is the panel for visitors, which has no kernel.
+
     Parameters
     ----------
     workspace : BaseWorkspace or path
@@ -39,7 +44,8 @@ def search_page(
     try:
         name = index or os.environ.get("WORKBENCH_INDEX") or _newest(workspace)
         if name is not None:
-            return SearchPanel(_opened(workspace, name, service=service))
+            searcher = _opened(workspace, name, service=service)
+            return visitors_page(searcher) if os.environ.get(PUBLISHED) else SearchPanel(searcher)
     except WorkbenchError as error:
         return _message(
             "This collection cannot be searched"
@@ -52,6 +58,31 @@ def search_page(
     problem = "This workspace has no index."
     hint = "Run `workbench demo`, or build an index in the jobs panel."
     return _message("Nothing to search yet", problem, hint)
+
+
+def visitors_page(searcher: Searcher) -> HTML:
+    """Return the panel of an index for visitors, who have no kernel: it asks the server that served it.
+
+    The server answers at ``page/search``, relative to the page; see ``visitors.js``.
+    """
+    from IPython.display import HTML
+
+    setup, _ = set_up(searcher)
+    about = json.dumps(_plain(setup), ensure_ascii=False).replace("<", "\\u003c")
+    return HTML(  # type: ignore[no-untyped-call]
+        f'<style>{assets(*STYLES)}</style>\n<div id="wb-search"></div>\n'
+        f'<script type="application/json" id="wb-setup">{about}</script>\n'
+        f'<script type="module">{page_script("search/search.js", "search/visitors.js")}</script>'
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a panel's setup as JSON can hold it, with pictures as base64."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _opened(workspace: BaseWorkspace | str | os.PathLike[str], name: str, *, service: bool) -> Searcher:

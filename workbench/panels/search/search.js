@@ -68,7 +68,6 @@ function createStore(model) {
     loading: false,
     slow: false,
     why: null, // {id, name, seq, html, problem}: why a hit was found
-    lost: false, // a published page without a connection to its kernel
   };
   const emit = () => listeners.forEach((listener) => listener(state));
   const stopTimers = () => {
@@ -77,11 +76,6 @@ function createStore(model) {
   };
 
   function post() {
-    if (state.lost) {
-      // The page loads itself again, and then asks this; see the published page's script.
-      window.dispatchEvent(new CustomEvent("workbench-resume"));
-      return;
-    }
     const { by, query, item, bytes } = state.question;
     inFlight = state.seq;
     sentAt = Date.now();
@@ -110,16 +104,6 @@ function createStore(model) {
     state.slow = false;
     emit();
   }
-
-  const onConnection = ({ detail }) => {
-    const waiting = inFlight !== null || again;
-    state.lost = detail === "gone";
-    if (waiting && detail !== "ok") state.answer = null; // it belongs to the query before
-    if (waiting && detail === "ok") post(); // the answer may have been lost on its way
-    if (waiting && state.lost) post();
-    emit();
-  };
-  window.addEventListener("workbench-connection", onConnection);
 
   model.on("msg:custom", (message, buffers) => {
     if (message.type === "explanation") {
@@ -206,14 +190,13 @@ function createStore(model) {
     },
     dispose() {
       stopTimers();
-      window.removeEventListener("workbench-connection", onConnection);
       urls.forEach((url) => URL.revokeObjectURL(url));
     },
   };
 }
 
-// What is asked on a published page, kept over a reload of its tab: when the page lost its kernel it loads
-// itself again. Nothing is kept in JupyterLab, where the kernel keeps the panel.
+// What is asked on a published page, kept over a reload of its tab. Nothing is kept in JupyterLab, where the kernel
+// keeps the panel.
 function savedQuery(setup) {
   const name = "workbench-search";
   const published = Boolean(document.body.dataset.voila);
@@ -654,8 +637,7 @@ function fillResults(store, results, focusResults) {
   }
 }
 
-function statusText({ answer, loading, slow, lost }) {
-  if (lost) return answer ? "" : "Connecting again…";
+function statusText({ answer, loading, slow }) {
   if (slow && document.body.dataset.voila) return "Still searching. This takes longer than usual.";
   if (slow) return "Still searching. The kernel may be busy with another cell, or stopped.";
   if (loading) return "Searching…";

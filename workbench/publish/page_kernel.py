@@ -1,7 +1,7 @@
-"""The program of a visitor's kernel: ``python -m workbench.publish.visitor_kernel -f CONNECTION_FILE``.
+"""The kernel that makes a page: ``python -m workbench.publish.page_kernel -f CONNECTION_FILE``.
 
-It limits the kernel's memory, and sends what a cell or an error prints to the publisher's log instead of the
-visitor's browser.
+It limits the kernel's memory, and sends what a cell or an error prints to the publisher's log instead of into
+the page. Visitors have no kernel: this one runs for the seconds that the page takes, once for all of them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import sys
 from workbench.host.memory import limit_memory
 from workbench.search.searcher import PUBLISHED
 
-#: Maximum memory of one visitor's kernel, in bytes. It needs about 70 MiB, and four times the size of a
-#: picture while it searches with one.
+#: Maximum memory of the kernel, in bytes. It needs about 70 MiB.
 KERNEL_BYTES = 384 * 2**20
 
 
