@@ -76,7 +76,7 @@ def serve_index(
     """
     from workbench.publish import page
 
-    # SIGTERM acts like Ctrl-C, so that the server and its kernels are stopped too.
+    # SIGTERM acts like Ctrl-C, so that the server is stopped too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     process, url = page.serve(
         home.path, index, port, open_browser, host_names=host_names, show_paths=show_paths

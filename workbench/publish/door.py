@@ -120,11 +120,14 @@ class SearchHandler(Guarded):
         searches: Searches = self.settings["searches"]
         return searches
 
-    def prepare(self) -> Any:
+    def prepare(self) -> None:
         """Look who asks, and how much is going to be sent."""
         super().prepare()
         self._body = bytearray()
         self._counted = 0
+        self._is_full = False
+        if self.request.method != "POST":
+            return  # it is answered with an error page
         said = self.request.headers.get("Content-Length", "")
         size = int(said) if said.isascii() and said.isdigit() else -1
         if size < 0:
@@ -135,19 +138,20 @@ class SearchHandler(Guarded):
         if (connection := self.request.connection) is not None:
             connection.set_max_body_size(size)  # type: ignore[attr-defined]  # of HTTP/1
         if self._has_pictures():
-            if self.searches.uploaded + size > UPLOADED_BYTES:
-                self._send(busy(), [])
-                return None
-            self._counted = size
-            self.searches.uploaded += size
-        return None
+            self._is_full = self.searches.uploaded + size > UPLOADED_BYTES
+            self._counted = 0 if self._is_full else size
+            self.searches.uploaded += self._counted
 
     def data_received(self, chunk: bytes) -> None:
-        """Take a piece of the question."""
-        self._body += chunk
+        """Take a piece of the question; if there is no room for it, it is read and dropped."""
+        if not self._is_full:
+            self._body += chunk
 
     async def post(self) -> None:
         """Answer."""
+        if self._is_full:
+            self._send(busy(), [])
+            return
         try:
             content, pictures = question_from(bytes(self._body), self._has_pictures())
         except WorkbenchError as error:

@@ -4,7 +4,8 @@ The page requests nothing from other servers. The settings suit a page that stra
 no tracebacks, no files, no other templates, limits on requests, and an environment without the other
 variables of the publisher's shell, such as the address of the database with its password. The page is made
 once for all visitors; what they ask is answered by the workspace's search service, which holds the index
-once, and keeps running for a while after the page is taken down. The server itself is :mod:`workbench.publish.server`.
+once, and keeps running for a while after the page is taken down. The server itself is
+:mod:`workbench.publish.server`.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ A page asks by messages; pictures are sent along as binary buffers, written here
               {"type": "error", "seq": 7, "message": "...", "hint": "..."}
 
 Every question gets one answer with the same ``seq``; the page drops answers to older questions than its
-newest. A published page is not sent where a picture's file is, unless its publisher wants that shown; ids of such
-pictures may tell it too, so the page gets stand-ins for them.
+newest. A published page is not sent where a picture's file is, unless its publisher wants that shown; ids of
+such pictures may tell it too, so the page gets stand-ins for them.
 """
 
 from __future__ import annotations

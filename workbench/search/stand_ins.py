@@ -1,8 +1,8 @@
 """Stand-ins for the ids of items on a published page, since an id may tell where a file is.
 
 A stand-in is the id, encrypted with a key that only the publisher has, so that nothing has to be kept for it,
-a link with one works after a restart, and one that was made up stands for nothing. The construction is that of
-a synthetic initialization vector (RFC 5297), with BLAKE2b as the keyed hash and SHAKE-256 as the stream.
+a link with one works after a restart, and one that was made up stands for nothing. The construction is that
+of a synthetic initialization vector (RFC 5297), with BLAKE2b as the keyed digest and SHAKE-256 as the stream.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,8 +37,8 @@ def page_key(folder: Path) -> bytes:
     path = folder / KEY_FILE
     with suppress(FileNotFoundError):
         return _checked(path)
-    beside = folder / f"{KEY_FILE}.{os.getpid()}"
-    with open(beside, "xb", opener=_private) as file:
+    number, beside = tempfile.mkstemp(prefix=f"{KEY_FILE}.", dir=folder)  # which only its owner can read
+    with os.fdopen(number, "wb") as file:
         file.write(secrets.token_bytes(_KEY_BYTES))
         file.flush()
         os.fsync(file.fileno())
@@ -45,8 +46,10 @@ def page_key(folder: Path) -> bytes:
         os.link(beside, path)  # unlike a rename it never replaces the key that another page has just made
     except FileExistsError:
         pass
+    except OSError:  # a disk without hard links
+        Path(beside).replace(path)
     finally:
-        beside.unlink()
+        Path(beside).unlink(missing_ok=True)
     return _checked(path)
 
 
@@ -57,10 +60,6 @@ def _checked(path: Path) -> bytes:
             path, f"must have {_KEY_BYTES} bytes, not {len(key)}", hint="Delete it; a new key is made."
         )
     return key
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 class StandIns:

@@ -13,7 +13,7 @@ import pytest
 
 import workbench as wb
 from workbench.publish import page as voila
-from workbench.publish.server import KERNEL_VARIABLES
+from workbench.publish.rendering import KERNEL_VARIABLES
 from workbench.search import client
 from workbench.search.searcher import SHOW_PATHS
 
@@ -34,30 +34,28 @@ def test_voila_knows_every_setting() -> None:
     from voila.configuration import VoilaConfiguration
     from voila.execute import VoilaExecutor
 
-    from workbench.publish.kernels import VisitorKernels
     from workbench.publish.server import PublishedPage
 
     jupyters = (VoilaConfiguration, VoilaExecutor, KernelManager, ConnectionFileMixin)
-    owners = {owner.__name__: owner for owner in (PublishedPage, VisitorKernels, *jupyters)}
-    for owner, values in voila.settings(connect_seconds=5).items():
+    owners = {owner.__name__: owner for owner in (PublishedPage, *jupyters)}
+    for owner, values in voila.settings(silent_seconds=5).items():
         assert set(values) <= set(owners[owner].class_trait_names(config=True))
 
 
 def test_the_command_passes_the_settings_to_this_interpreter() -> None:
     command = voila.command(
-        Path("page.ipynb"), 8123, preheat=False, most_kernels=3, idle_seconds=60, host_names=["a.example"]
+        Path("page.ipynb"), 8123, preheat=False, silent_seconds=9, host_names=["a.example"]
     )
     assert command[:3] == [sys.executable, "-m", "workbench.publish.server"]
     assert command[-1] == "page.ipynb"
     assert "--port=8123" in command
     assert "--PublishedPage.prepare_page=False" in command
     assert "--PublishedPage.host_names=['a.example']" in command
-    assert "--VisitorKernels.most=3" in command
-    assert "--VisitorKernels.idle_seconds=60" in command
+    assert "--PublishedPage.silent_seconds=9" in command
     assert "--VoilaConfiguration.file_denylist=['.*']" in command
 
 
-def test_a_visitors_kernel_gets_only_the_environment_it_needs(tmp_path: Path) -> None:
+def test_the_pages_kernel_gets_only_the_environment_it_needs(tmp_path: Path) -> None:
     variables = {
         "PATH": "/bin",
         "HOME": "/h",
@@ -74,7 +72,7 @@ def test_a_visitors_kernel_gets_only_the_environment_it_needs(tmp_path: Path) ->
     )
     assert passed["WORKBENCH_HOME"] == str(tmp_path)
     assert passed["WORKBENCH_INDEX"] == "words"
-    # The search service that a visitor's kernel starts takes its limits from the environment.
+    # The search service that the page's kernel starts takes its limits from the environment.
     limits = {"WORKBENCH_SEARCH_LIMITS", "WORKBENCH_MAX_MEGAPIXELS"}
     assert {passed[name] for name in limits} == {"{}", "50"}
     assert limits <= KERNEL_VARIABLES
@@ -93,7 +91,7 @@ def test_the_page_is_in_this_package_and_its_kernel_runs_any_interpreter() -> No
     spec = json.loads((voila.SHARE / "kernels" / "python3" / "kernel.json").read_text())
     assert spec["argv"][0] == "python"  # Jupyter replaces it with its own interpreter
     template = voila.SHARE / "voila" / "templates" / "workbench"
-    assert json.loads((template / "conf.json").read_text()) == {"base_template": "lab"}
+    assert json.loads((template / "conf.json").read_text()) == {"base_template": "base"}
     assert "http" not in (template / "page.css").read_text()
 
 

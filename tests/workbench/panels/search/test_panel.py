@@ -15,9 +15,9 @@ from pydantic import Field
 
 import workbench as wb
 from tests.workbench.conftest import make_index
-from workbench.panels.search import panel as panel_module
 from workbench.panels.search.page import search_page
-from workbench.panels.search.panel import SearchPanel, shown
+from workbench.panels.search.panel import SearchPanel
+from workbench.search.answering import shown
 from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED, SHOW_PATHS, Searcher
 
 
@@ -141,14 +141,6 @@ def test_a_visitor_never_receives_a_path_unless_the_publisher_says_so(
     assert Sent().ask(by="item", item=first["id"])["note"] == first["id"]
     monkeypatch.setenv(SHOW_PATHS, "1")
     assert photos.ask(by="item", item="x")["hits"][0]["path"] == "/home/annika/photos/spring/kept.jpg"
-
-
-def test_a_page_forgets_the_oldest_stand_ins(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PUBLISHED, "1")
-    monkeypatch.setattr(panel_module, "KEPT_IDS", 3)
-    for number in range(10):
-        sent.panel._hide(wb.Hit(str(number), 1.0, path=f"/{number}").to_json())
-    assert list(sent.panel._ids.values()) == ["7", "8", "9"]
 
 
 def test_a_picture_comes_as_a_buffer_of_any_kind(sent: Sent) -> None:
@@ -424,7 +416,6 @@ def test_on_a_published_page_they_tell_no_file_and_can_still_be_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(PUBLISHED, "1")
-    monkeypatch.setattr(panel_module, "KEPT_IDS", 1)
     sent = Sent()
     sent.panel = SearchPanel(Searcher(Photos(), None, "photos"))
     sent.panel.send = lambda content, buffers=None: sent.messages.append((content, []))
