@@ -26,6 +26,7 @@ REQUIRED = [
         "tests/adapters/vlm_quantization/data/test_installed_stamps.py",
         "tuxpaint-stamps-default is not installed",
     ),
+    ("WORKBENCH_REQUIRE_NGINX", "tests/workbench/publish/test_proxy.py", "no nginx found"),
 ]
 
 #: These runs need no cache, and no schemathesis plugin, which is slow to import.
@@ -45,7 +46,8 @@ def test_a_missing_tool_skips_and_with_the_variable_fails(
     """Run with a PATH that has no programs."""
     for required in (False, True):
         environment = {**os.environ, "PATH": str(tmp_path), variable: "1" if required else ""}
-        environment |= {"WORKBENCH_TEST_STAMPS": str(tmp_path / "none"), second_try.VARIABLE: ""}
+        none = str(tmp_path / "none")
+        environment |= {"WORKBENCH_TEST_STAMPS": none, "WORKBENCH_TEST_NGINX": none, second_try.VARIABLE: ""}
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-n0", *_WITHOUT, str(ROOT / file)],
             cwd=ROOT,
@@ -171,6 +173,7 @@ def test_nothing_else_is_skipped_or_expected_to_fail() -> None:
         "tests/adapters/vlm_quantization/data/test_installed_stamps.py",
         "tests/browser/conftest.py",
         "tests/faults/conftest.py",
+        "tests/workbench/publish/test_proxy.py",
         "workbench/testing.py",
     }
 
@@ -205,7 +208,7 @@ def test_missing_system_packages_are_installed_by_root(tmp_path: Path, user: str
     assert update == f"{before}apt-get update -q"
     assert install.startswith(before)
     assert install.endswith(
-        "apt-get install -y -q chromium-headless-shell fonts-noto-cjk tuxpaint-stamps-default"
+        "apt-get install -y -q chromium-headless-shell fonts-noto-cjk tuxpaint-stamps-default nginx-light"
     )
 
 

@@ -58,19 +58,12 @@ _PATH = re.compile(r"[\w/.@+~ -]{1,500}")
 class Guarded(web.RequestHandler):
     """Base of every handler of the page: checks who asks, and says what is wrong in plain words.
 
-    Mixed in before a handler of Jupyter's or Voila's, it replaces their error pages, which name paths and
-    ask other servers, and their tracebacks in the log.
+    Its error pages replace Voila's, which name paths and ask other servers, and its log their tracebacks.
     """
 
-    def prepare(self, *arguments: Any, **more: Any) -> Any:
+    def prepare(self) -> None:
         """Refuse requests under a foreign name, and those that another site's page makes."""
         check_request(self.request, self.settings.get("host_names", ()))
-        return super().prepare(*arguments, **more)
-
-    def check_origin(self, origin: str = "") -> bool:
-        """Return whether a request comes from this page; one without an origin comes from no page."""
-        said = self.request.headers.get("Origin")
-        return said is None or own_origin(said, self.request.host, self.settings.get("host_names", ()))
 
     def set_default_headers(self) -> None:
         """Set the headers of every answer."""
@@ -108,9 +101,9 @@ def problem_page(settings: Mapping[str, Any], status: int) -> str:
 class NothingHere(Guarded):
     """Answers every address that nothing else answers."""
 
-    def prepare(self, *arguments: Any, **more: Any) -> Any:
+    def prepare(self) -> None:
         """Refuse."""
-        super().prepare(*arguments, **more)
+        super().prepare()
         raise web.HTTPError(404)
 
     def check_xsrf_cookie(self) -> None:
@@ -148,7 +141,9 @@ def check_request(request: httputil.HTTPServerRequest, names: Iterable[str]) -> 
         raise web.HTTPError(403)
     headers = request.headers
     changes = request.method not in ("GET", "HEAD")
-    if (changes or "Upgrade" in headers) and not own_origin(headers.get("Origin"), request.host, names):
+    # A browser says that a request is of the page's own site, whatever name a proxy gave it; no script can.
+    own = headers.get("Sec-Fetch-Site") == "same-origin"
+    if changes and not own and not own_origin(headers.get("Origin"), request.host, names):
         raise web.HTTPError(403)
     # Another site may link to the page, but not load it as a picture or a frame.
     if headers.get("Sec-Fetch-Site") == "cross-site" and headers.get("Sec-Fetch-Dest") != "document":
