@@ -3,9 +3,9 @@
     python tests/benchmarks/bench_visitors.py INDEX [--workspace DIR] [--visitors 200] [--seconds 300]
 
 publishes an index of a workspace (that of ``workbench demo``) and lets programs that speak the page's
-protocol search every five seconds, with two browsers among them. It prints failures, the times from question to
-thumbnails, and the memory of the server and the search service, first and last. Loads of the page follow, and
-what they leave.
+protocol search every five seconds, with two browsers among them. It prints failures, the times from question
+to thumbnails, and the memory of the server and the search service, first and last. Loads of the page follow,
+and what they leave.
 """
 
 from __future__ import annotations

@@ -172,6 +172,7 @@ DOCUMENTS: Mapping[str, Shape] = {
         "passed_over": "object",
         "notes": ["text"],
     },
+    "metrics": {"adapter": "text", "task": "text", "metrics": [{"name": "text", "better": "text"}]},
     "notebooks sync": {
         "adapter": "text",
         "notebooks": [{"type": "text", "path": "text", "changed": "true or false"}],

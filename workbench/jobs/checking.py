@@ -56,9 +56,10 @@ def check_beginning(
     checked = check_job(family, type, options)
     found = family.find_problems(type, checked, cast(WorkspaceView, home))
     problems = [(str(option), str(problem)) for option, problem in found]
-    if minimum:
-        problems += unknown_metrics(minimum, family.metric_names(type, checked))
+    mistyped = unknown_metrics(minimum, family.metric_names(type, checked)) if minimum else []
+    problems += mistyped
     if problems:
         said = "; ".join(f"{option}: {problem}" if option else problem for option, problem in problems)
-        raise BadOptions(f"{family.name} {type}: {said}", problems)
+        listed = f"List the metrics with: workbench metrics {family.name} {type}" if mistyped else ""
+        raise BadOptions(f"{family.name} {type}: {said}", problems, advice=listed)
     return checked, minimum
