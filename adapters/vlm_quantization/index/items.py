@@ -77,6 +77,10 @@ class ItemLines:
             reason = f"line {row + 1}: {where and f'{where}: '}{first['msg']}"
             raise wb.CorruptFile(self._path, reason, hint="Build the index again.") from None
 
+    def batches(self, columns: Any, every: int = 1) -> Any:
+        """Yield record batches."""
+        yield from self.table.select(columns).to_batches()[::every]
+
     @property
     def table(self) -> Any:
         """A throw-away table of the items, until the stored one is there."""

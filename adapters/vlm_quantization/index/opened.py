@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from adapters.vlm_quantization.index.names import Names
 from adapters.vlm_quantization.index.ranking import cosine_search
 from adapters.vlm_quantization.neighbours.prefix_codes import THREADS, PrefixCodes
 from adapters.vlm_quantization.search.filters import ItemFilters
+from adapters.vlm_quantization.search.item_fields import PRIVATE
 from adapters.vlm_quantization.search.languages import joined, names_of
 from adapters.vlm_quantization.search.options import METHODS
 
@@ -230,7 +231,7 @@ class Index:
     @cached_property
     def filters(self) -> ItemFilters:
         """Filters over the items; nothing is read before the first one."""
-        return ItemFilters({name: partial(getattr, side.items, "table") for name, side in self.sides.items()})
+        return ItemFilters({name: side.items for name, side in self.sides.items()})
 
     @property
     def words(self) -> str:
@@ -267,6 +268,7 @@ class Index:
             "languages": list(self.languages),
             "lead": "text" if self.words == "well" else "picture",
             "note": " ".join(filter(None, [_CODES.get(self._method), _WORDS.get(self.words)])),
+            "private_fields": sorted(PRIVATE) if self.manifest.provenance.get("root") else [],
             **({"by": ["image", "item"]} if self.words == NOT else {}),
             **({} if len(self.sides["captions"]) else {"choices": {"target": ["pictures"]}}),
         }

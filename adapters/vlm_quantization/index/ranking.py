@@ -87,25 +87,21 @@ def cosine_search(
         raise wb.BadInput(
             f"the query must be finite and have shape ({features.shape[1]},), not {query.shape}"
         )
-    chosen = among is not None and among.dtype != bool
-    if among is None:
-        items = len(features)
-    else:
-        items = len(among) if chosen else int(np.count_nonzero(among))
+    some = among.astype(np.int64, copy=False) if among is not None and among.dtype != bool else None
+    items = len(features) if among is None else int(np.count_nonzero(among)) if some is None else len(some)
     k = min(check_k(k), items)
     if not k:
         return np.empty(0, np.int64), np.empty(0, np.float64)
-    if chosen:
-        parts = range(0, items, _ROWS_AT_ONCE)
-        rough = np.concatenate([features[among[at : at + _ROWS_AT_ONCE]] @ query for at in parts])
+    if some is not None:
+        parts = (some[at : at + _ROWS_AT_ONCE] for at in range(0, items, _ROWS_AT_ONCE))
+        rough = np.concatenate([features[part] @ query for part in parts])
     else:
         rough = features @ query
         if among is not None:
             rough[~among] = -np.inf
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
-    rows = np.flatnonzero(rough >= kth - _ROUNDING)
-    if chosen:
-        rows = among[rows]
+    near = np.flatnonzero(rough >= kth - _ROUNDING)
+    rows = near if some is None else some[near]
     scores = (features[rows].astype(np.float64) * query).sum(axis=1)
     order = np.lexsort((rows, -scores))[:k]
     return rows[order], scores[order]
