@@ -31,10 +31,12 @@ import numpy as np
 
 import workbench as wb
 from adapters.vlm_quantization.search import item_fields
-from adapters.vlm_quantization.search.item_fields import ItemField, Items, Listing
+from adapters.vlm_quantization.search.item_fields import ItemField, Listing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from adapters.vlm_quantization.index.items import Items
 
 #: Bytes of the chosen items that are kept per index, for the next query with the same filter.
 KEPT_BYTES = 1 << 26
@@ -132,7 +134,7 @@ class ItemFilters:
             out = {}
             for side in ("images", "captions"):
                 for one in self._fields_of(side).values():
-                    if (name := one.name) in out:
+                    if (name := one.name) in out or not item_fields.is_used(self._items[side], one):
                         continue
                     known = self._listing(side, one) if one.listed else Listing({}, complete=False)
                     values = sorted(known.counts.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -10,19 +10,20 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 import workbench as wb
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
+
+    from adapters.vlm_quantization.index.items import Items
 
 #: Rows whose values are counted for suggestions; of more, record batches at equal distances are.
 ROWS_COUNTED = 1_000_000
@@ -82,20 +83,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-class Items(Protocol):
-    """The items of one side of an index."""
-
-    def __len__(self) -> int:
-        """Return the number of items."""
-
-    @property
-    def table(self) -> pa.Table:
-        """All items; only its schema is used here."""
-
-    def batches(self, columns: Sequence[str], every: int = 1) -> Iterator[Any]:
-        """Yield some columns as record batches in the order of rows, or only each ``every``-th of them."""
-
-
 @dataclass(frozen=True)
 class ItemField:
     """A field of one side's items.
@@ -141,7 +128,7 @@ class Listing(NamedTuple):
 def fields_of(items: Items) -> dict[str, ItemField]:
     """Return the fields of items that have a column, by name."""
     out: dict[str, ItemField] = {}
-    columns = {one.name: one.type for one in items.table.schema}
+    columns = {one.name: one.type for one in items.schema}
     if _is_mapping(columns.get("captions")):
         out["caption"] = ItemField("caption", "captions", "words", "values")
         out["language"] = ItemField("language", "captions", "text", "keys")
@@ -162,7 +149,7 @@ def other_fields(items: Items) -> dict[str, ItemField]:
     """
     import pyarrow as pa
 
-    if _OTHER not in items.table.schema.names:
+    if _OTHER not in items.schema.names:
         return {}
     kinds: dict[str, set[type]] = {}
     lists: set[str] = set()
@@ -275,6 +262,12 @@ def _leaves(array: Any, part: str) -> tuple[Any, NDArray[np.int64] | None]:
     if types.is_dictionary(array.type):
         array = array.dictionary_decode()
     return array, parents
+
+
+def is_used(items: Items, of: ItemField) -> bool:
+    """Return whether any item has a value, among those that :func:`listing` counts."""
+    every = -(-len(items) // ROWS_COUNTED) or 1
+    return any(part.values.null_count < len(part.values) for part in _parts(items, of, every))
 
 
 def listing(items: Items, of: ItemField) -> Listing:
