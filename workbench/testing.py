@@ -50,6 +50,7 @@ _OPTIONAL: Mapping[str, tuple[Any, ...]] = {
     "search_by_image": (None, b"a", 1, Options()),
     "search_by_item": (None, "a", 1, Options()),
     "explain": (None, Term("text", "a"), Term("text", "b"), Options()),
+    "filter_fields": (None,),
     "check_data": ("", None),
     "demo": (),
 }

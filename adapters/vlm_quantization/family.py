@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.index.opened import Index
     from adapters.vlm_quantization.options import FamilyEvalOptions, FamilyIndexOptions, FamilyTrainOptions
     from adapters.vlm_quantization.search.options import SearchOptions
-    from workbench import Explanation, Hit, JobContext, Run, Term, WorkspaceView
+    from workbench import Explanation, FilterField, Hit, JobContext, Run, Term, WorkspaceView
 
 
 class PictureTextFamily(BaseAdapter):
@@ -275,6 +275,10 @@ class PictureTextFamily(BaseAdapter):
         from adapters.vlm_quantization.search.queries import sample_pictures
 
         return sample_pictures(index, count)
+
+    def filter_fields(self, index: Index) -> Sequence[FilterField]:
+        """Return the fields of the index's items, with their most frequent values."""
+        return index.filters.describe()
 
     def item_file(self, index: Index, item_id: str) -> Path:
         """Return the file of a picture, if it is still the one that was indexed."""

@@ -20,7 +20,7 @@ from tornado import web
 from workbench.errors import BadInput, Busy, TooLarge, UnknownIndex, WorkbenchError
 from workbench.publish.answers import Guarded
 from workbench.publish.rendering import Page
-from workbench.search.answering import Answering, attempt, seq_of, shown
+from workbench.search.answering import KINDS, Answering, attempt, seq_of, shown
 from workbench.search.client import SearchClient
 from workbench.search.searcher import MAX_IMAGE_BYTES
 
@@ -212,8 +212,9 @@ def question_from(body: bytes, has_pictures: bool) -> tuple[dict[str, Any], list
         content = json.loads(text)
     except (ValueError, RecursionError):
         raise BadInput("the question is not JSON") from None
-    if not isinstance(content, dict) or content.get("type") != "search":
-        raise BadInput("the question is not a search")
+    kind = content.get("type") if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise BadInput(f"the question must be of type {' or '.join(KINDS)}")
     sizes = content.pop("sizes", []) if has_pictures else []
     if not isinstance(sizes, list) or not all(type(one) is int and one >= 0 for one in sizes):
         raise BadInput("the sizes of the pictures are not whole numbers")

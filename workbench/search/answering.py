@@ -7,14 +7,24 @@ A page asks by messages; pictures are sent along as binary buffers, written here
     page   -> {"type": "search", "seq": 7, "by": "text",  "query": "강아지", "k": 20, "options": {...}}
               {"type": "search", "seq": 8, "by": "image", "k": 20, "options": {...}} + [picture]
               {"type": "search", "seq": 9, "by": "item",  "item": "1F436", "k": 20, "options": {...}}
+              {"type": "search", "seq": 10, "by": "compose", "k": 20, "options": {...}, "terms": [
+               {"weight": 1, "by": "text", "query": "dog"}, {"weight": -1, "by": "item", "item": "1F431"},
+               {"weight": 0.5, "by": "image", "picture": index of a buffer}]} + pictures
     answer <- {"type": "answer", "seq": 7, "hits": [{"id", "score", "distance", "caption", "subtitle",
                "label", "meter", "path", "thumbnail": index of a buffer or null}, ...],
                "took_ms": {...}, "note": "", "cutoff": 8} + thumbnails
-              {"type": "error", "seq": 7, "message": "...", "hint": "..."}
+              {"type": "error", "seq": 7, "message": "...", "hint": "...",
+               "option": the option that is wrong, or empty}
+
+    page   -> {"type": "fields", "seq": 1}
+    answer <- {"type": "fields", "seq": 1, "fields": [{"name", "text", "kind", "help", "more",
+               "values": [{"value", "text", "count"}, ...]}, ...], "message": "", "hint": ""}
 
 Every question gets one answer with the same ``seq``; the page drops answers to older questions than its
 newest. A published page is not sent where a picture's file is, unless its publisher wants that shown; ids of
-such pictures may tell it too, so the page gets stand-ins for them.
+such pictures may tell it too, so the page gets stand-ins for them. The fields of filters and their values are
+asked for when the visitor wants to see them; ``text`` is how a name or value is typed. A published page neither
+lists nor accepts those that tell where files are.
 """
 
 from __future__ import annotations
@@ -22,7 +32,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from workbench.errors import (
@@ -41,8 +51,10 @@ from workbench.errors import (
     UnknownIndex,
     WorkbenchError,
 )
-from workbench.results.explanation import By
+from workbench.results.explanation import By, Term
 from workbench.results.hits import SearchResult
+from workbench.search.composition import MAX_TERMS
+from workbench.search.filters import Condition, FilterValue, parse_filter
 from workbench.search.searcher import PUBLISHED, SHOW_PATHS, Searcher
 from workbench.search.stand_ins import StandIns
 
@@ -61,6 +73,17 @@ MAX_ITEM_CHARACTERS = 1_000
 
 #: A path of the machine in an error's text.
 _FOLDER = re.compile(r"(?<![\w/:])/[\w.~-]+/|[A-Za-z]:\\|\bworkbench ")
+
+
+#: What a page may ask, and what is sent back if that fails.
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "search": {"type": "error", "option": ""},
+    "fields": {"type": "fields", "fields": []},
+}
+
+
+#: Maximum number of fields that are suggested, and of values of each.
+MOST_FIELDS, MOST_VALUES = 30, 12
 
 
 #: The adapter's method for each way to search.
@@ -85,18 +108,25 @@ class Answering:
     ) -> None:
         self.searcher = searcher
         self.option_names = frozenset(option_names)
+        self._filter = filter_option(searcher.schema, self.option_names)
+        self._private = frozenset(map(str.casefold, searcher.describe().get("private_fields", ())))
         self._stand_ins = stand_ins or StandIns()
 
     def answer(
         self, content: Mapping[str, Any], buffers: Sequence[Any] = ()
     ) -> tuple[dict[str, Any], list[bytes]]:
-        """Return the answer to a question, and its thumbnails; nothing that a page sends raises here."""
-        thumbnails: list[bytes] = []
-        answer, problem = attempt(lambda: packed(self.search(content, buffers), self.hide))
-        if answer is not None:
-            body, thumbnails = answer
+        """Return the answer to a question of :data:`KINDS`, and its thumbnails; nothing sent here raises."""
+        kind, thumbnails = KINDS[content["type"]], []
+        if content["type"] == "fields":
+            fields, problem = attempt(self.fields)
+            body = {**kind, "fields": fields or [], "message": "", "hint": "", **problem}
         else:
-            body = {"type": "error", **problem}
+            found, problem = attempt(lambda: packed(self.search(content, buffers), self.hide))
+            body, thumbnails = found or ({**kind, **problem}, [])
+        body.pop("options", None)
+        wrong = (name for name in problem.get("options", ()) if name in self.option_names)
+        if body["type"] == "error":
+            body["option"] = next(wrong, "")
         return {**body, "seq": seq_of(content)}, thumbnails
 
     def search(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> SearchResult:
@@ -107,15 +137,70 @@ class Answering:
         WorkbenchError
             The question is invalid, or the search failed.
         """
-        by, k = by_of(content), content.get("k", K_CHOICES[0])
+        by = "compose" if content.get("by") == "compose" else by_of(content)
+        k = content.get("k", K_CHOICES[0])
         if isinstance(k, bool) or k not in K_CHOICES:
             raise BadInput(f"k must be one of {', '.join(map(str, K_CHOICES))}, got {short(repr(k), 60)}")
         options = self.options_of(content)
+        if by == "compose":
+            return self.searcher.compose(self._terms(content, buffers), k, **options)
         if by == "image":
             return self.searcher.by_image(bytes(buffers[0]) if buffers else b"", k, **options)
         if by == "text":
             return self.searcher.by_text(text_of(content, "query"), k, **options)
-        return self.searcher.by_item(self._stand_ins.item_of(text_of(content, "item")), k, **options)
+        return self.searcher.by_item(self._item(content), k, **options)
+
+    def _item(self, content: Mapping[str, Any]) -> str:
+        """Return the id of an item of a question; a published page may have sent its stand-in."""
+        return self._stand_ins.item_of(text_of(content, "item"))
+
+    def _terms(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> list[tuple[Any, Term]]:
+        """Return the terms of a composed query; their number and weights are checked by the searcher."""
+        given = content.get("terms")
+        if not isinstance(given, Sequence) or isinstance(given, str) or len(given) > MAX_TERMS:
+            raise BadInput(f"the terms must be a list of at most {MAX_TERMS}, got {short(repr(given), 60)}")
+        terms: list[tuple[Any, Term]] = []
+        for term in given:
+            if not isinstance(term, Mapping):
+                raise BadInput(f"a term must be a mapping, got {type(term).__name__}")
+            by, place = by_of(term), term.get("picture")
+            if by == "text":
+                value: Any = text_of(term, "query")
+            elif by == "item":
+                value = self._item(term)
+            elif isinstance(place, int) and not isinstance(place, bool) and 0 <= place < len(buffers):
+                value = bytes(buffers[place])
+            else:
+                raise BadInput(f"picture must be one of {len(buffers)} buffers, got {short(repr(place), 60)}")
+            terms.append((weight_of(term), Term(by, value)))
+        return terms
+
+    def fields(self) -> list[dict[str, Any]]:
+        """Return the fields that a filter may use, with some values, each also as it is typed.
+
+        Raises
+        ------
+        NotSupported
+            There are no filters, or their fields are not listed.
+        """
+        if not self._filter or not self.searcher.adapter.offers("filter_fields"):
+            raise NotSupported(self.searcher.adapter.name, "filter_fields")
+        hidden = frozenset() if shows_paths() else self._private
+        known = [one for one in self.searcher.filter_fields() if one.name.casefold() not in hidden]
+        return [
+            {
+                "name": one.name,
+                "text": str(Condition(one.name, ":", (FilterValue("x"),))).removesuffix(":x"),
+                "kind": one.kind,
+                "help": one.help,
+                "more": one.more or len(one.values) > MOST_VALUES,
+                "values": [
+                    {"value": value, "text": str(FilterValue(value)), "count": count}
+                    for value, count in one.values[:MOST_VALUES]
+                ],
+            }
+            for one in known[:MOST_FIELDS]
+        ]
 
     def hide(self, hit: dict[str, Any]) -> dict[str, Any]:
         """Return a hit as it is sent: on a published page without its path, or an id that tells it."""
@@ -140,11 +225,17 @@ class Answering:
         if unknown:
             allowed = ", ".join(sorted(self.option_names)) or "none"
             raise BadOptions(f"unknown option {short(', '.join(unknown), 60)}; allowed: {allowed}")
+        if self._private and not shows_paths() and options.get(self._filter):
+            asked = parse_filter(options[self._filter])
+            for condition in asked.conditions():
+                if condition.field.casefold() in self._private:
+                    problem = f"'{short(condition.field, 60)}' is no field of this page"
+                    raise asked.refused(problem, condition.at)
         return options
 
 
 def attempt(work: Callable[[], _T]) -> tuple[_T | None, dict[str, Any]]:
-    """Return what a function returns, or None and the problem as a page shows it."""
+    """Return what a function returns, or None and the problem as a page shows it, with the wrong options."""
     try:
         return work(), {}
     except WorkbenchError as error:
@@ -156,8 +247,24 @@ def attempt(work: Callable[[], _T]) -> tuple[_T | None, dict[str, Any]]:
             "Internal error in the search.", hint="Try another query.", advice="The details are in the log."
         )
     message, hint = shown(known)
-    busy = {"retry_after": known.retry_after} if isinstance(known, Busy) else {}
-    return None, {"message": message, "hint": hint, **busy}
+    more: dict[str, Any] = {"retry_after": known.retry_after} if isinstance(known, Busy) else {}
+    if isinstance(known, BadOptions):
+        more["options"] = [name for name, _ in known.problems]
+    return None, {"message": message, "hint": hint, **more}
+
+
+def filter_option(schema: Mapping[str, Any], offered: Collection[str]) -> str:
+    """Return the search option that is a filter; empty if there is none."""
+    formats = {name: node.get("format") for name, node in schema.get("properties", {}).items()}
+    return next((name for name, kind in formats.items() if kind == "filter" and name in offered), "")
+
+
+def weight_of(term: Mapping[str, Any]) -> float:
+    """Return the weight of a term of a question."""
+    weight = term.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise BadInput(f"a weight must be a number, got {short(repr(weight), 60)}")
+    return weight
 
 
 def seq_of(content: Mapping[str, Any]) -> int:

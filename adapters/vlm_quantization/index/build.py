@@ -22,8 +22,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import workbench as wb
 from adapters.vlm_quantization.codes import Encoder, check_lengths
 from adapters.vlm_quantization.index import format as files
@@ -36,7 +34,7 @@ from adapters.vlm_quantization.index.entries import (
 )
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
-from adapters.vlm_quantization.index.thresholds import chance_thresholds
+from adapters.vlm_quantization.index.writer import IndexWriter, Written
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
@@ -165,17 +163,19 @@ def build_index(
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        seals = _merge(built, shards, sides, encoder, model_file)
+        written = _merge(built, shards, sides, encoder, model_file)
         skipped = tuple(Skipped(**problem) for problem in shards.problems())
-        counts = {side: shards.count(side) for side in files.SIDES}
+        counts = written.counts
         about = _about(collection, encoder, (adapter, name, title), model_file, provenance)
         manifest = files.Manifest(
             **about,
             counts={**counts, "skipped": len(skipped)},
-            thresholds=chance_thresholds(built, shards, cuts),
-            files=seals,
+            thresholds=written.thresholds,
+            files=written.files,
+            features=written.features,
+            block_bytes=written.block_bytes,
         )
-        with files.sealed(built / files.MANIFEST) as out:
+        with files.synced(built / files.MANIFEST) as out:
             out.write(files.manifest_text(manifest).encode())
         files.sync_folder(built)
         wb.crash_point("index:before-publish")
@@ -258,37 +258,18 @@ def _merge(
     sides: Mapping[str, Sequence[Entry]],
     encoder: Encoder,
     model_file: Path | None,
-) -> dict[str, files.FileSeal]:
+) -> Written:
     """Write the files of an index from its shards, one shard in memory at a time."""
-    seals: dict[str, files.FileSeal] = {}
-    for side in files.SIDES:
-        n = shards.count(side)
-        if not n and side == "images":
+    with IndexWriter(built, encoder.bits, encoder.dim) as writer:
+        for side in files.SIDES:
+            for part in shards.parts(side):
+                writer.add(side, part.items, part.codes, part.features, part.thumbnails)
+        if not writer.counts["images"]:
             reasons = "; ".join(f"{p['id']}: {p['reason']}" for p in shards.problems()[:3])
-            raise wb.BadInput(f"none of the {len(sides[side])} pictures is readable. {reasons}".strip())
-        for cut, name in files.column_files(side, encoder.bits).items():
-            columns = (codes[:, cut.first : cut.last] for codes in shards.read(side, "codes"))
-            seals[name] = files.write_rows(built / name, columns, (n, cut.width), np.uint8)
-        name = files.features_file(side)
-        seals[name] = files.write_rows(
-            built / name, shards.read(side, "features"), (n, encoder.dim), np.float32
-        )
-        name = files.items_file(side)
-        seals[name] = files.write_lines(built / name, shards.kept(side))
-    with files.sealed(built / files.THUMBNAILS) as out:
-        for part in shards.read("images", "thumbnails"):
-            out.write(part.tobytes())
-    seals[files.THUMBNAILS] = out.seal
-    lengths = np.concatenate(list(shards.read("images", "lengths")))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    seals[files.THUMBNAIL_OFFSETS] = files.write_rows(
-        built / files.THUMBNAIL_OFFSETS, [offsets], offsets.shape, np.int64
-    )
-    if model_file is not None and (model := _model_name(model_file)):
-        with model_file.open("rb") as source, files.sealed(built / model) as out:
-            shutil.copyfileobj(source, out)
-        seals[model] = out.seal
-    return seals
+            raise wb.BadInput(f"none of the {len(sides['images'])} pictures is readable. {reasons}".strip())
+        if model_file is not None and (model := _model_name(model_file)):
+            writer.add_file(model, model_file)
+        return writer.finish()
 
 
 def _model_name(model_file: Path | None) -> str | None:

@@ -11,6 +11,9 @@ from adapters.vlm_quantization.codes import CODE_LENGTHS
 
 METHODS = ("hamming", "cosine")
 
+#: The methods that compare float features, which an index need not have.
+NEED_FEATURES = ("cosine",)
+
 
 def _as_length(value: object) -> object:
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
@@ -36,4 +39,18 @@ class SearchOptions(wb.Options):
         title="Find",
         description="What to search for.",
         json_schema_extra={"x-labels": {"pictures": "Pictures", "captions": "Captions"}},
+    )
+    filter: str = Field(
+        "",
+        title="Filter",
+        description="Search only among items that match: label:animal and not style:plain, "
+        'label:(cat, dog), caption:"red heart", size>100000.',
+        json_schema_extra={"format": "filter"},
+    )
+    radius: int | None = Field(
+        None,
+        ge=0,
+        le=128,
+        title="Within",
+        description="Hamming: find only what differs in at most this many bits; empty: whatever is nearest.",
     )

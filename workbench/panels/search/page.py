@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
 from workbench.panels.base.assets import assets, page_script
-from workbench.panels.search.panel import STYLES, SearchPanel, set_up
+from workbench.panels.search.panel import SCRIPTS, STYLES, SearchPanel, set_up
 from workbench.search.answering import shown
 from workbench.search.client import SearchClient
 from workbench.search.indexes import index_adapter, newest_index
@@ -72,7 +72,7 @@ def visitors_page(searcher: Searcher) -> HTML:
     return HTML(  # type: ignore[no-untyped-call]
         f'<style>{assets(*STYLES)}</style>\n<div id="wb-search"></div>\n'
         f'<script type="application/json" id="wb-setup">{about}</script>\n'
-        f'<script type="module">{page_script("search/search.js", "search/visitors.js")}</script>'
+        f'<script type="module">{page_script(*SCRIPTS, "search/visitors.js")}</script>'
     )
 
 

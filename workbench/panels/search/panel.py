@@ -29,17 +29,22 @@ from workbench.panels.base.panel import Panel
 from workbench.results.explanation import Term
 from workbench.search.answering import (
     K_CHOICES,
+    KINDS,
     METHODS,
     Answering,
     attempt,
     by_of,
+    filter_option,
     seq_of,
     short,
     text_of,
 )
+from workbench.search.composition import MAX_PICTURES, MAX_TERMS
+from workbench.search.filters import MAX_FILTER_CHARACTERS
 from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, PUBLISHED, Searcher
 
-#: The style sheets of the panel.
+#: The scripts and the style sheets of the panel.
+SCRIPTS = ("search/filter.js", "search/search.js")
 STYLES = ("base/theme.css", "base/trophy.css", "results/results.css", "search/search.css")
 
 
@@ -54,7 +59,7 @@ class SearchPanel(Panel):
         The initial query.
     """
 
-    _esm = panel_script("search/search.js")
+    _esm = panel_script(*SCRIPTS)
     _css = assets(*STYLES)
 
     setup = traitlets.Dict().tag(sync=True)
@@ -83,7 +88,7 @@ class SearchPanel(Panel):
         """Answer one message from the page; nothing a visitor sends raises here."""
         if not isinstance(content, Mapping):
             return
-        if content.get("type") == "search":
+        if content.get("type") in KINDS:
             answer, thumbnails = self.answering.answer(content, buffers)
             self.send(answer, buffers=thumbnails)
         elif content.get("type") == "explain":
@@ -117,8 +122,8 @@ def _offered(
     """Return the fields to show, each with the choices that make sense here; none with only one of them."""
     out: list[Mapping[str, Any]] = []
     for field in fields:
-        if field["kind"] == "json":
-            continue
+        if field["kind"] in ("json", "list", "choices"):
+            continue  # for programs: a page has no room for them
         if field["kind"] == "choice" and field["name"] in choices:
             kept = [one for one in field["choices"] if one["value"] in choices[field["name"]]]
             if len(kept) < 2:
@@ -167,6 +172,10 @@ def _setup(
         "lead": "picture" if about.get("lead") == "picture" else "text",
         "by": {by: by in ways and searcher.adapter.offers(method) for by, method in METHODS.items()},
         "explain": _explains(searcher),
+        "compose": searcher.adapter.offers("compose"),
+        "maxTerms": MAX_TERMS,
+        "maxPictures": MAX_PICTURES,
+        "filter": _filter_setup(searcher, fields),
         "fields": list(fields),
         "options": initial_values(fields),
         "kChoices": list(K_CHOICES),
@@ -174,3 +183,10 @@ def _setup(
         "maxQueryCharacters": MAX_QUERY_CHARACTERS,
         "query": query,
     }
+
+
+def _filter_setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the option that is a filter, and whether its fields can be listed; None if there is none."""
+    option = filter_option(searcher.schema, {field["name"] for field in fields})
+    offered = searcher.adapter.offers("filter_fields")
+    return {"option": option, "listed": offered, "most": MAX_FILTER_CHARACTERS} if option else None

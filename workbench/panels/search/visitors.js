@@ -57,7 +57,7 @@ function connection() {
 function visitorsModel(setup) {
   const listeners = [];
   const say = connection();
-  let newest = 0;
+  const newest = {}; // the number of the newest question of each type
   let wake = () => {};
   const pause = (ms) =>
     new Promise((done) => {
@@ -68,13 +68,14 @@ function visitorsModel(setup) {
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake());
 
   async function ask(content, buffers) {
-    const turn = (newest += 1);
+    const { type } = content;
+    const turn = (newest[type] = (newest[type] ?? 0) + 1);
     let busy = 0;
-    for (let tries = 0; turn === newest; tries += 1) {
+    for (let tries = 0; turn === newest[type]; tries += 1) {
       try {
         const { answer, buffers: thumbnails } = await fetched("page/search", question(content, buffers));
         say(true);
-        if (answer.retry_after && (busy += 1) < BUSY_TRIES && turn === newest) {
+        if (answer.retry_after && (busy += 1) < BUSY_TRIES && turn === newest[type]) {
           await pause(1000 * answer.retry_after);
           continue;
         }
