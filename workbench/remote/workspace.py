@@ -346,8 +346,14 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         return RemoteSearcher(self.door.get(place), self._search, download)
 
     def _search(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        by = "explain" if question["op"] == "explain" else question["by"]
-        if by == "explain":
+        by = question["op"] if question["op"] in ("explain", "compose") else question["by"]
+        if by == "compose":
+            terms = [
+                {"weight": term["weight"], term["by"]: term["value"], "name": term["name"]}
+                for term in question["terms"]
+            ]
+            body = {"index": question["index"], "terms": terms, "k": question["k"]}
+        elif by == "explain":
             sides = {
                 side: {question[side]["by"]: question[side]["value"], "name": question[side]["name"]}
                 for side in SIDES
