@@ -21,14 +21,15 @@ What is added
     picture of A + word B (261)              .50       .50             .44          .39         .50
     ======================================  ====  ========  ==============  ===========  ==========
 
-    "A B" as one text finds its picture for .81 of the 400 (.93), so one text is better where there is one. Two
-    pictures of one kind find more of it than one: .37 of the first ten instead of .30 (cosine .39 and .31).
+    "A B" as one text finds its picture for .81 of the 400 (.93), so one text is better where there is one.
+    Two pictures of one kind find more of it than one: .37 of the first ten instead of .30 (cosine .39 and
+    .31).
 
 What is taken away
-    counts half (:data:`MINUS`). A whole minus takes the query out of the neighbourhood of what it should find:
-    of 261 pairs such as cat − black, the picture of "cat" stays among the first ten in .23 by cosine, and in
-    .47 with half (.53 without a minus), while that of "black cat" is among them in .03 and .24 (.48). Pictures
-    of "man X" − man + woman are found as often with either (.98, .97).
+    counts half (:data:`MINUS`). A whole minus takes the query out of the neighbourhood of what it should
+    find: of 261 pairs such as cat − black, the picture of "cat" stays among the first ten in .23 by cosine,
+    and in .47 with half (.53 without a minus), while that of "black cat" is among them in .03 and .24 (.48).
+    Pictures of "man X" − man + woman are found as often with either (.98, .97).
 """
 
 from __future__ import annotations
@@ -130,17 +131,11 @@ def composed_query(parts: Sequence[tuple[float, Query]]) -> Query:
         The terms cancel each other out.
     """
     weights = [weight if weight > 0 else MINUS * weight for weight, _ in parts]
-    features = sum(
-        (
-            weight * query.feature.astype(np.float64)
-            for weight, (_, query) in zip(weights, parts, strict=True)
-        ),
-        np.zeros(len(parts[0][1].feature)),
-    )
-    margins = sum(
-        (weight * _margins(query) for weight, (_, query) in zip(weights, parts, strict=True)),
-        np.zeros(8 * len(parts[0][1].code)),
-    )
+    features = np.zeros(len(parts[0][1].feature))
+    margins = np.zeros(8 * len(parts[0][1].code))
+    for weight, (_, query) in zip(weights, parts, strict=True):
+        features += weight * query.feature.astype(np.float64)
+        margins += weight * _margins(query)
     norm = np.linalg.norm(features)
     if not norm > _CANCELLED * max(map(abs, weights)):
         raise wb.BadInput(

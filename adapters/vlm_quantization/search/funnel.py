@@ -22,8 +22,8 @@ STAGES = (8, 32, 128)
 
 #: At the least, a stage leaves this share of the items, by how many code stages follow it. Short codes are so
 #: coarse that a multiple of k alone would lose what is looked for: of the ten nearest by float cosine among
-#: the demo's 3,828 pictures, a quarter by 8 bits holds 90 %, an eighth 80 % and a sixteenth 62 %; of these, a
-#: sixteenth by 32 bits holds 83 % (300 captions as queries). 200 by 128 bits hold 97 %.
+#: the demo's 3,828 pictures, a quarter by 8 bits holds 90 %, an eighth 80 % and a sixteenth 62 %; a sixteenth by 32 bits,
+#: of that quarter, holds 83 % (300 captions as queries).
 LEAST_SHARES = (0.0, 1 / 16, 1 / 4)
 
 
@@ -84,7 +84,7 @@ class Found(NamedTuple):
 
 
 def stage_lengths(lengths: Sequence[int], bits: int) -> tuple[int, ...]:
-    """Return the code lengths of a funnel that ends at ``bits``: those of :data:`STAGES` before it, and it."""
+    """Return the code lengths of a funnel that ends at ``bits``: shorter ones of :data:`STAGES`, and it."""
     return (*(one for one in STAGES if one < bits and one in lengths), bits)
 
 
@@ -182,9 +182,9 @@ def rescored(
 ) -> NDArray[np.float64]:
     """Return the score of some rows by the float query, float64, -1 to 1.
 
-    ``"features"`` is the cosine of the features. ``"bits"`` is the sum of the query's margins in the bits that
-    agree, minus those that do not, divided by the sum of all: 1 if the whole code agrees. It needs no features
-    of the items.
+    ``"features"`` is the cosine of the features. ``"bits"`` is the sum of the query's margins in the bits
+    that agree, minus those that do not, divided by the sum of all: 1 if the whole code agrees. It needs no
+    features of the items.
 
     Raises
     ------

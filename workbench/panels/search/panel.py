@@ -8,6 +8,9 @@ as ``+``.
     page -> kernel   {"type": "search", "seq": 7, "by": "text",  "query": "강아지", "k": 20, "options": {...}}
                      {"type": "search", "seq": 8, "by": "image", "k": 20, "options": {...}} + [picture]
                      {"type": "search", "seq": 9, "by": "item",  "item": "1F436", "k": 20, "options": {...}}
+                     {"type": "search", "seq": 10, "by": "compose", "k": 20, "options": {...}, "terms": [
+                      {"weight": 1, "by": "text", "query": "dog"}, {"weight": -1, "by": "item", "item": "1F431"},
+                      {"weight": 0.5, "by": "image", "picture": index of a buffer}]} + pictures
     kernel -> page   {"type": "answer", "seq": 7, "hits": [{"id", "score", "distance", "caption", "subtitle",
                       "label", "meter", "path", "thumbnail": index of a buffer or null}, ...],
                       "took_ms": {...}, "note": "", "cutoff": 8} + thumbnails
@@ -55,6 +58,7 @@ from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.panel import Panel
 from workbench.results.explanation import By, Term
 from workbench.results.hits import SearchResult
+from workbench.search.composition import MAX_PICTURES, MAX_TERMS
 from workbench.search.searcher import (
     MAX_IMAGE_BYTES,
     MAX_QUERY_CHARACTERS,
@@ -155,17 +159,46 @@ class SearchPanel(Panel):
         self.send({**answer, "seq": seq}, buffers=thumbnails)
 
     def _search(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> SearchResult:
-        by, k = _by(content), content.get("k", K_CHOICES[0])
+        by = "compose" if content.get("by") == "compose" else _by(content)
+        k = content.get("k", K_CHOICES[0])
         if isinstance(k, bool) or k not in K_CHOICES:
             raise BadInput(f"k must be one of {', '.join(map(str, K_CHOICES))}, got {_short(repr(k), 60)}")
         options = self._options(content)
+        if by == "compose":
+            return self.searcher.compose(self._terms(content, buffers), k, **options)
         if by == "image":
             return self.searcher.by_image(bytes(buffers[0]) if buffers else b"", k, **options)
         if by == "text":
             return self.searcher.by_text(_text(content, "query"), k, **options)
+        return self.searcher.by_item(self._item(content), k, **options)
+
+    def _item(self, content: Mapping[str, Any]) -> str:
+        """Return the id of an item of a message; a published page may have sent its stand-in."""
         item = _text(content, "item")
-        item = self._ids.get(item) or self._start_ids.get(item, item)
-        return self.searcher.by_item(item, k, **options)
+        return self._ids.get(item) or self._start_ids.get(item, item)
+
+    def _terms(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> list[tuple[Any, Term]]:
+        """Return the terms of a composed query; their number and weights are checked by the searcher."""
+        given = content.get("terms")
+        if not isinstance(given, Sequence) or isinstance(given, str) or len(given) > MAX_TERMS:
+            raise BadInput(f"the terms must be a list of at most {MAX_TERMS}, got {_short(repr(given), 60)}")
+        terms: list[tuple[Any, Term]] = []
+        for term in given:
+            if not isinstance(term, Mapping):
+                raise BadInput(f"a term must be a mapping, got {type(term).__name__}")
+            by, place = _by(term), term.get("picture")
+            if by == "text":
+                value: Any = _text(term, "query")
+            elif by == "item":
+                value = self._item(term)
+            elif isinstance(place, int) and not isinstance(place, bool) and 0 <= place < len(buffers):
+                value = bytes(buffers[place])
+            else:
+                raise BadInput(
+                    f"picture must be one of {len(buffers)} buffers, got {_short(repr(place), 60)}"
+                )
+            terms.append((_weight(term), Term(by, value)))
+        return terms
 
     def _hide(self, hit: dict[str, Any]) -> dict[str, Any]:
         """Return a hit as it is sent: on a published page without its path, or an id that tells it."""
@@ -211,6 +244,14 @@ def _by(content: Mapping[str, Any]) -> By:
     if not isinstance(by, str) or by not in _METHODS:
         raise BadInput(f"by must be one of {', '.join(_METHODS)}, got {_short(repr(by), 60)}")
     return cast("By", by)
+
+
+def _weight(term: Mapping[str, Any]) -> float:
+    """Return the weight of a term of a message."""
+    weight = term.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise BadInput(f"a weight must be a number, got {_short(repr(weight), 60)}")
+    return weight
 
 
 def _text(content: Mapping[str, Any], name: str) -> str:
@@ -264,8 +305,8 @@ def _offered(
     """Return the fields to show, each with the choices that make sense here; none with only one of them."""
     out: list[Mapping[str, Any]] = []
     for field in fields:
-        if field["kind"] == "json":
-            continue
+        if field["kind"] in ("json", "list", "choices"):
+            continue  # for programs: a page has no room for them
         if field["kind"] == "choice" and field["name"] in choices:
             kept = [one for one in field["choices"] if one["value"] in choices[field["name"]]]
             if len(kept) < 2:
@@ -306,6 +347,9 @@ def _setup(
         "lead": "picture" if about.get("lead") == "picture" else "text",
         "by": {by: by in ways and searcher.adapter.offers(method) for by, method in _METHODS.items()},
         "explain": _explains(searcher),
+        "compose": searcher.adapter.offers("compose"),
+        "maxTerms": MAX_TERMS,
+        "maxPictures": MAX_PICTURES,
         "fields": list(fields),
         "options": initial_values(fields),
         "kChoices": list(K_CHOICES),
