@@ -51,6 +51,7 @@ _OPTIONAL: Mapping[str, tuple[Any, ...]] = {
     "search_by_item": (None, "a", 1, Options()),
     "explain": (None, Term("text", "a"), Term("text", "b"), Options()),
     "filter_fields": (None,),
+    "compose": (None, [(1.0, Term("text", "a"))], 1, Options()),
     "check_data": ("", None),
     "demo": (),
 }
@@ -269,6 +270,29 @@ class AdapterContract:
             outcome.searcher.explain(query, Term("item", "\0 no such item"))
         with pytest.raises(BadInput, match="empty"):
             outcome.searcher.explain(" ", hit)
+
+    def test_it_composes_queries(self, outcome: Outcome) -> None:
+        """If the adapter composes: texts, pictures and items with weights; items are no hits of their own."""
+        if not outcome.adapter.offers("compose"):
+            return
+        searcher, query = outcome.searcher, self._query(outcome)
+        hit = searcher.by_text(query, k=1)[0]
+        terms: list[Any] = [(1, query), (0.5, hit)]
+        if outcome.adapter.offers("search_by_image"):
+            terms.append((-0.25, Term("image", type(self).picture or _red_square(), "a square")))
+        result = searcher.compose(terms, k=3)
+        assert 0 < len(result) <= 3
+        assert hit.id not in [one.id for one in result], "an item among the terms must not be a hit"
+        assert searcher.compose(terms, k=3).hits == result.hits
+        json.dumps(result.to_json())
+        everything = searcher.compose([query], k=10_000)
+        assert everything.hits[:2] == searcher.compose([query], k=2).hits
+        with pytest.raises(NotFound):
+            searcher.compose([query, (1, Term("item", "\0 no such item"))])
+        with pytest.raises(BadInput, match="cancel"):
+            searcher.compose([hit, (-2, hit)])
+        with pytest.raises(BadOptions, match=_NONSENSE):
+            searcher.compose([query], nonsense=1)
 
     def test_its_samples_find_something_and_it_says_what_it_is(self, outcome: Outcome) -> None:
         """Sample queries have hits, and the description is plain JSON."""

@@ -72,6 +72,26 @@ class Encoder(Protocol):
         """Encode texts in any supported language."""
 
 
+def margins_of(encoder: Encoder, encoded: Encoded, side: str) -> NDArray[np.float32] | None:
+    """Return the distance of each bit from its threshold, float32 (n, bits); the code is their signs.
+
+    None if that is not known: it is part of what was encoded, or the encoder computes it from the features by
+    a method ``margins_of(features, side)``, which it need not have.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    encoded : Encoded
+        What it encoded.
+    side : {"image", "text"}
+    """
+    if encoded.margins is not None:
+        return encoded.margins
+    computed = getattr(encoder, "margins_of", None)
+    margins: NDArray[np.float32] | None = computed(encoded.features, side) if computed else None
+    return margins
+
+
 def check_lengths(lengths: Sequence[int], what: str) -> tuple[int, ...]:
     """Return the code lengths of an encoder or an index.
 

@@ -251,6 +251,14 @@ class PictureTextFamily(BaseAdapter):
 
         return search_item(index, item_id, k, options)
 
+    def compose(
+        self, index: Index, terms: Sequence[tuple[float, Term]], k: int, options: SearchOptions
+    ) -> SearchResult:
+        """Find pictures or captions by weighted texts, pictures and items."""
+        from adapters.vlm_quantization.search.composition import search_composed
+
+        return search_composed(index, terms, k, options)
+
     def explain(self, index: Index, left: Term, right: Term, options: SearchOptions) -> Explanation:
         """Compare two texts, pictures or items: their codes, the distance at each length, and the cosine."""
         from adapters.vlm_quantization.search.explain import explain

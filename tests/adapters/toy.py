@@ -73,6 +73,20 @@ class Toy(wb.BaseAdapter):
     def search_by_image(self, index, data, k, options):
         return self.search_by_text(index, data.decode(errors="ignore"), k, options)
 
+    def compose(self, index, terms, k, options):
+        scores, left_out = dict.fromkeys(index, 0.0), set()
+        for weight, term in terms:
+            if term.by == "item" and term.value not in index:
+                raise wb.NotFound(f"no item {term.value!r}")
+            left_out |= {term.value} if term.by == "item" else set()
+            text = term.value.decode(errors="ignore") if term.by == "image" else term.value
+            for hit in self.search_by_text(index, text, len(index), options):
+                scores[hit.id] += weight * hit.score
+        if not any(scores.values()):
+            raise wb.BadInput("the terms cancel each other out")
+        best = sorted(set(index) - left_out, key=lambda word: (-scores[word], word))
+        return wb.SearchResult([wb.Hit(word, scores[word], caption=word) for word in best[:k]])
+
     def explain(self, index, left, right, options):
         sides = []
         for term in (left, right):

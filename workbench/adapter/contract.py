@@ -246,6 +246,30 @@ class BaseAdapter:
         """
         raise NotSupported(self.name, "explain")
 
+    def compose(self, index: Any, terms: Sequence[tuple[float, Term]], k: int, options: Any) -> SearchResult:
+        """Search with several texts, pictures and items at once.
+
+        Parameters
+        ----------
+        index : object
+            The index, as ``load_index`` returned it.
+        terms : sequence of (float, Term)
+            1 to 16 terms as for :meth:`explain`, each with its weight: finite, not 0, negative for what is
+            taken away; at least one is positive.
+        k : int
+            Number of hits, at least 1. Items among the terms are to be left out of them.
+        options : model
+            The search options.
+
+        Raises
+        ------
+        BadInput
+            The terms cancel each other out, or a text says nothing that the model could read.
+        NotFound
+            The index has no such item.
+        """
+        raise NotSupported(self.name, "compose")
+
     def sample_queries(self, index: Any) -> Sequence[SampleQuery]:
         """Return queries worth trying on an index."""
         return ()

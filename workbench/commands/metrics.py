@@ -38,7 +38,7 @@ def _metrics(args: argparse.Namespace) -> int:
             "metric_names",
             hint="It does not say which metrics its results have. Run one; jobs show lists its metrics.",
         )
-    directions = [(metric.name, metric.better) for metric in adapter.metrics]
+    directions = [(metric.name, metric.better) for metric in adapter.metrics if metric.better]
     kept = [name for name in names if fnmatch.fnmatchcase(name, args.like)]
     rows = [{"name": name, "better": direction_of(name, directions) or ""} for name in kept]
     if args.json:

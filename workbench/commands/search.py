@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +23,39 @@ from workbench.errors import BadInput
 from workbench.text import shortened
 
 if TYPE_CHECKING:
-    from workbench.results.hits import Hit
+    from workbench.results.hits import Hit, SearchResult
+    from workbench.search.searcher import Searcher
 
 #: A file's path, or an id, is shown with at most this many characters.
 _PLACE_CHARACTERS = 120
 
 
+#: A weight in front of a picture or an item, such as ``-0.5=cat.png``.
+_WEIGHED = re.compile(r"([+\-]?(?:\d+(?:\.\d*)?|\.\d+))=(.+)", re.DOTALL)
+
+
 def add(commands: Any) -> None:
     """Add the command."""
-    about = "Search an index with a text or a picture."
+    about = "Search an index with a text, a picture, or a query composed of several."
     search = command(commands, "search", _search, about)
-    search.add_argument("what", choices=("text", "image"), help="type of the query")
-    search.add_argument("query", metavar="QUERY", help="a text, or the path of a picture")
+    search.add_argument("what", choices=("text", "image", "compose"), help="type of the query")
+    search.add_argument(
+        "query",
+        metavar="QUERY",
+        nargs="?",
+        help="a text; the path of a picture; or, to compose, terms with signs and weights, such as "
+        "'+dog -cat', '0.5*dog water', '+\"police car\" -red'",
+    )
+    for what, meta in (("image", "FILE"), ("item", "ID")):
+        kind = "a picture" if what == "image" else "an item of the index"
+        search.add_argument(
+            f"--{what}",
+            action="append",
+            default=[],
+            metavar=f"[WEIGHT=]{meta}",
+            help=f"compose: {kind}, such as -0.5={meta}; repeatable",
+        )
+    search.set_defaults(parser=search)
     takes_index(search, "name of the index (default: the only one)")
     search.add_argument("-k", type=count, default=10, metavar="N", help="number of hits (default 10)")
     search.add_argument(
@@ -48,18 +70,15 @@ def _search(args: argparse.Namespace) -> int:
     # Without the database: an index can be searched whatever state that is in.
     from workbench.search.indexes import open_index
 
+    composes = args.what == "compose"
+    if args.query is None and not (composes and (args.image or args.item)):
+        args.parser.error("the following arguments are required: QUERY")
+    if not composes and (args.image or args.item):
+        args.parser.error("--image and --item are for search compose")
     folder = existing_folder(args) / "indexes"
     searcher = open_index(folder, chosen_index(folder, args.index))
     filtering = [] if args.filter is None else [f"filter={json.dumps(args.filter)}"]
-    search_options = options([*filtering, *args.option])
-    if args.what == "text":
-        result = searcher.by_text(args.query, args.k, **search_options)
-    else:
-        try:
-            data = Path(args.query).read_bytes()
-        except OSError as error:
-            raise BadInput(f"{args.query!r} cannot be read: {error.strerror or error}") from None
-        result = searcher.by_image(data, args.k, **search_options)
+    result = _result(searcher, args, options([*filtering, *args.option]))
     if args.json:
         hits = [
             {
@@ -84,6 +103,34 @@ def _search(args: argparse.Namespace) -> int:
         if text:
             show(text)
     return DONE
+
+
+def _result(searcher: Searcher, args: argparse.Namespace, search_options: dict[str, Any]) -> SearchResult:
+    from workbench.results.explanation import Term
+    from workbench.search.composition import parse_terms
+
+    if args.what == "text":
+        return searcher.by_text(args.query, args.k, **search_options)
+    if args.what == "image":
+        return searcher.by_image(_picture(args.query), args.k, **search_options)
+    terms: list[tuple[float, Term]] = parse_terms(args.query) if args.query is not None else []
+    for weight, path in map(_weighed, args.image):
+        terms.append((weight, Term("image", _picture(path), Path(path).name)))
+    terms += [(weight, Term("item", item)) for weight, item in map(_weighed, args.item)]
+    return searcher.compose(terms, args.k, **search_options)
+
+
+def _weighed(given: str) -> tuple[float, str]:
+    """Return the weight in front of a picture or an item, 1 if there is none, and what is behind it."""
+    found = _WEIGHED.fullmatch(given)
+    return (float(found[1]), found[2]) if found else (1.0, given)
+
+
+def _picture(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _place(hit: Hit) -> str:

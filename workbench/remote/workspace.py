@@ -349,8 +349,14 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         if question["op"] == "fields":
             known: Mapping[str, Any] = self.door.get(f"indexes/{quote(question['index'], safe='')}/fields")
             return known
-        by = "explain" if question["op"] == "explain" else question["by"]
-        if by == "explain":
+        by = question["op"] if question["op"] in ("explain", "compose") else question["by"]
+        if by == "compose":
+            terms = [
+                {"weight": term["weight"], term["by"]: term["value"], "name": term["name"]}
+                for term in question["terms"]
+            ]
+            body = {"index": question["index"], "terms": terms, "k": question["k"]}
+        elif by == "explain":
             sides = {
                 side: {question[side]["by"]: question[side]["value"], "name": question[side]["name"]}
                 for side in SIDES

@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.results.result import View
 
-#: What can be compared: a text, a picture, or an item of the index.
+#: What can be compared or composed: a text, a picture, or an item of the index.
 By = Literal["text", "image", "item"]
 
 
 @dataclass(frozen=True)
 class Term:
-    """One of the two things to compare.
+    """One of the two things to compare, or of those that a query is composed of.
 
     Attributes
     ----------

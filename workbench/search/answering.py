@@ -23,8 +23,8 @@ A page asks by messages; pictures are sent along as binary buffers, written here
 Every question gets one answer with the same ``seq``; the page drops answers to older questions than its
 newest. A published page is not sent where a picture's file is, unless its publisher wants that shown; ids of
 such pictures may tell it too, so the page gets stand-ins for them. The fields of filters and their values are
-asked for when the visitor wants to see them; ``text`` is how a name or value is typed. A published page neither
-lists nor accepts those that tell where files are.
+asked for when the visitor wants to see them; ``text`` is how a name or value is typed. A published page
+neither lists nor accepts those that tell where files are.
 """
 
 from __future__ import annotations
@@ -116,15 +116,15 @@ class Answering:
         self, content: Mapping[str, Any], buffers: Sequence[Any] = ()
     ) -> tuple[dict[str, Any], list[bytes]]:
         """Return the answer to a question of :data:`KINDS`, and its thumbnails; nothing sent here raises."""
-        kind, thumbnails = KINDS[content["type"]], []
+        kind = KINDS[content["type"]]
+        thumbnails: list[bytes] = []
         if content["type"] == "fields":
             fields, problem = attempt(self.fields)
             body = {**kind, "fields": fields or [], "message": "", "hint": "", **problem}
         else:
             found, problem = attempt(lambda: packed(self.search(content, buffers), self.hide))
             body, thumbnails = found or ({**kind, **problem}, [])
-        body.pop("options", None)
-        wrong = (name for name in problem.get("options", ()) if name in self.option_names)
+        wrong = (name for name in body.pop("options", ()) if name in self.option_names)
         if body["type"] == "error":
             body["option"] = next(wrong, "")
         return {**body, "seq": seq_of(content)}, thumbnails

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -102,6 +102,11 @@ class RemoteSearcher(Searcher):
         by = method.__name__.removeprefix("search_by_")
         value = query if by != "image" else messages.picture_text(query)
         request = {"op": "search", "index": self.name, "by": by, by: value, "k": k, "options": options}
+        return messages.result_from(self._send(request))
+
+    def _compose(self, terms: Sequence[tuple[float, Term]], k: int, options: Any) -> SearchResult:
+        weighted = messages.weighted_json(terms)
+        request = {"op": "compose", "index": self.name, "terms": weighted, "k": k, "options": options}
         return messages.result_from(self._send(request))
 
     def _explain(self, left: Term, right: Term, options: Any) -> Explanation:

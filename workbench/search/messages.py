@@ -8,12 +8,13 @@ import dataclasses
 import re
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench import errors
 from workbench.results.explanation import Term
 from workbench.results.hits import Hit, SearchResult
+from workbench.search.composition import MAX_TERMS
 from workbench.search.filters import FilterField
 from workbench.search.searcher import MAX_IMAGE_BYTES
 from workbench.wire import number_from
@@ -68,13 +69,13 @@ SIDES = ("left", "right")
 
 
 def term_json(term: Term) -> dict[str, str]:
-    """Return one side of a comparison as plain JSON: ``{"by", "value", "name"}``, a picture as base64."""
+    """Return a term as plain JSON: ``{"by", "value", "name"}``, a picture as base64."""
     value = picture_text(term.value) if term.by == "image" else term.value
     return {"by": term.by, "value": value, "name": term.name}
 
 
 def term_from(data: Any, side: str) -> Term:
-    """Return the side of a comparison that :func:`term_json` wrote; a picture stays encoded.
+    """Return the term that :func:`term_json` wrote; a picture stays encoded.
 
     Raises
     ------
@@ -85,21 +86,46 @@ def term_from(data: Any, side: str) -> Term:
         raise errors.BadInput(f"{side} must be a mapping, got {type(data).__name__}")
     by, value = data.get("by"), data.get("value")
     if by not in ("text", "image", "item"):
-        raise errors.BadInput(f"{side}: cannot compare {by!r}; allowed: text, image, item")
+        raise errors.BadInput(f"{side} cannot be {by!r}; allowed: text, image, item")
     if not isinstance(value, str):
         raise errors.BadInput(f"{side}: {by} must be text, got {type(value).__name__}")
     return Term(by, picture_from(value) if by == "image" else value, str(data.get("name", ""))[:200])
 
 
+def weighted_json(terms: Sequence[tuple[float, Term]]) -> list[dict[str, Any]]:
+    """Return the terms of a composed query as plain JSON, each as :func:`term_json` with its ``weight``."""
+    return [{"weight": weight, **term_json(term)} for weight, term in terms]
+
+
+def terms_of(question: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the terms of a comparison or of a composed query, unchecked, by what a message calls them.
+
+    Empty for any other request.
+
+    Raises
+    ------
+    BadInput
+        The terms of a composed query are no list, or are too many.
+    """
+    if question.get("op") == "explain":
+        return {side: question.get(side) for side in SIDES}
+    if question.get("op") != "compose":
+        return {}
+    terms = question.get("terms")
+    if not isinstance(terms, list):
+        raise errors.BadInput(f"the terms must be a list, got {type(terms).__name__}")
+    if len(terms) > MAX_TERMS:
+        raise errors.BadInput(f"a composed query must have 1 to {MAX_TERMS} terms, got {len(terms):,}")
+    return {f"term {place}": term for place, term in enumerate(terms, 1)}
+
+
 def pictured(question: Mapping[str, Any]) -> list[str]:
-    """Return the sides of a comparison that are pictures; none for any other request."""
-    return [
-        side
-        for side in SIDES
-        if question.get("op") == "explain"
-        and isinstance(question.get(side), Mapping)
-        and question[side].get("by") == "image"
-    ]
+    """Return which terms of a comparison or of a composed query are pictures; none for any other request."""
+    try:
+        terms = terms_of(question)
+    except errors.BadInput:  # the answer says so
+        return []
+    return [name for name, term in terms.items() if isinstance(term, Mapping) and term.get("by") == "image"]
 
 
 def picture_text(data: bytes) -> str:

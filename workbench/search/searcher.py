@@ -6,7 +6,7 @@ import io
 import operator
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from workbench.errors import BadInput, NotSupported, TooLarge
 from workbench.host.files import check_file_name, copy_stream
 from workbench.results.explanation import Explanation, Term
 from workbench.results.hits import Hit, SampleQuery, SearchResult
+from workbench.search.composition import weighted_terms
 from workbench.search.filters import FilterField
 
 #: Number of items that a page shows to start a search with.
@@ -187,6 +188,50 @@ class Searcher:
         """Search with an item of the index itself, by its id."""
         return self._ask(self.adapter.search_by_item, _checked_item(item_id), k, options)
 
+    def compose(self, terms: str | Sequence[Any], k: int = 20, **options: Any) -> SearchResult:
+        """Search with several texts, pictures and items at once, each with a weight, plus or minus.
+
+        Parameters
+        ----------
+        terms : sequence or str
+            Pairs of a weight and a value, such as ``[(1, "dog"), (-1, "cat"), (0.5, Path("red.png"))]``. A
+            value alone has the weight 1, so a list of pictures is their average. Values are those that
+            :meth:`explain` compares. Or a text with signs, such as ``'+dog -cat 0.5*"police car"'``.
+        k : int
+            Number of hits. Items among the terms are left out of them.
+        **options
+            The search options.
+
+        Raises
+        ------
+        BadInput
+            There are no terms or more than 16 (8 of them pictures), a weight is 0, not finite or beyond 100,
+            no weight is positive, or the terms cancel each other out; or a text or a picture is refused as
+            by :meth:`by_text` and :meth:`by_image`.
+        NotFound
+            The index has no such item.
+        NotSupported
+            The adapter does not compose.
+        """
+        if not self.adapter.offers("compose"):
+            raise NotSupported(self.adapter.name, "compose")
+        return self._compose(weighted_terms(terms, term_of), k, options)
+
+    def _compose(self, terms: Sequence[tuple[float, Term]], k: int, options: Any) -> SearchResult:
+        k, checked = _checked_k(k), check_options(self.adapter, "search", options)
+        start = time.perf_counter()
+        opened = [(weight, self._opened(term)) for weight, term in terms]
+        # Those that a service has opened took their time before.
+        earlier = sum(
+            term.value.decode_ms
+            for _, term in terms
+            if term.by == "image" and isinstance(term.value, OpenedPicture)
+        )
+        decode_ms = 0.0
+        if any(term.by == "image" for _, term in terms):
+            decode_ms = earlier + (time.perf_counter() - start) * 1e3
+        return _timed(self.adapter.compose, self.index, opened, k, checked, decode_ms)
+
     def explain(self, left: Any, right: Any, **options: Any) -> Explanation:
         """Explain why two things are near, or far from each other; ``wb.show`` draws the explanation.
 
@@ -225,25 +270,35 @@ class Searcher:
         return Term("image", picture.value, term.name)
 
     def _ask(self, method: Callable[..., SearchResult], query: Any, k: int, options: Any) -> SearchResult:
-        try:
-            number = operator.index(k)  # numpy's integers too
-        except TypeError:
-            number = 0
-        if isinstance(k, bool) or number < 1:
-            raise BadInput(f"k must be a whole number of at least 1, got {k!r}")
-        k = number
-        checked = check_options(self.adapter, "search", options)
+        k, checked = _checked_k(k), check_options(self.adapter, "search", options)
         decode_ms = 0.0
         if isinstance(query, bytes):
             query = self.open_picture(query)
         if isinstance(query, OpenedPicture):
             query, decode_ms = query
-        start = time.perf_counter()
-        result = method(self.index, query, k, checked)
-        result.took_ms.setdefault("total", decode_ms + (time.perf_counter() - start) * 1e3)
-        if decode_ms:
-            result.took_ms.setdefault("decode", decode_ms)
-        return result
+        return _timed(method, self.index, query, k, checked, decode_ms)
+
+
+def _checked_k(k: Any) -> int:
+    try:
+        number = operator.index(k)  # numpy's integers too
+    except TypeError:
+        number = 0
+    if isinstance(k, bool) or number < 1:
+        raise BadInput(f"k must be a whole number of at least 1, got {k!r}")
+    return number
+
+
+def _timed(
+    method: Callable[..., SearchResult], index: Any, query: Any, k: int, options: Any, decode_ms: float
+) -> SearchResult:
+    """Return an adapter's answer with the time that it took."""
+    start = time.perf_counter()
+    result = method(index, query, k, options)
+    result.took_ms.setdefault("total", decode_ms + (time.perf_counter() - start) * 1e3)
+    if decode_ms:
+        result.took_ms.setdefault("decode", decode_ms)
+    return result
 
 
 def target_of(target: str | os.PathLike[str], name: str) -> Path:
@@ -259,7 +314,7 @@ def target_of(target: str | os.PathLike[str], name: str) -> Path:
 
 
 def term_of(value: Any) -> Term:
-    """Return one side of a comparison from what Python programs hold; see :meth:`Searcher.explain`.
+    """Return something to compare or compose from what Python programs hold; see :meth:`Searcher.explain`.
 
     Raises
     ------
@@ -277,7 +332,7 @@ def term_of(value: Any) -> Term:
     if value.by == "item":
         return Term("item", _checked_item(value.value), value.name)
     if value.by != "image":
-        raise BadInput(f"cannot compare {value.by!r}; allowed: text, image, item")
+        raise BadInput(f"a term cannot be {value.by!r}; allowed: text, image, item")
     if isinstance(value.value, OpenedPicture):
         return value
     return Term("image", picture_bytes(value.value), value.name)

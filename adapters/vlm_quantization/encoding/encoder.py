@@ -217,6 +217,23 @@ class HashEncoder:
             parts.append(features @ self._tensors["text.projection"])
         return self._encode("text", np.concatenate(parts, axis=1))
 
+    def margins_of(self, features: NDArray[np.float32], side: str) -> NDArray[np.float32] | None:
+        """Return the distance of each bit from its threshold, float32 (n, 128); the code is their signs.
+
+        None if features of unit norm do not determine them.
+
+        Parameters
+        ----------
+        features : ndarray, float32, shape (n, dim)
+            As this encoder returned them.
+        side : {"image", "text"}
+        """
+        if self._takes_unscaled:
+            return None
+        margins: NDArray[np.float32] = features @ self._tensors[f"{side}.code.weight"].T
+        margins -= self._tensors[f"{side}.code.threshold"]
+        return margins
+
     @property
     def separate(self) -> tuple[int, ...]:
         """Code lengths with thresholds of their own, whose codes are not prefixes; empty for nested codes."""

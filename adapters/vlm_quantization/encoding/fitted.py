@@ -244,6 +244,19 @@ class FittedEncoder:
         self._check(tower.fingerprint, self.provenance.text_tower)
         return self._encode("text", tower.features(texts))
 
+    def margins_of(self, features: NDArray[np.float32], side: str) -> NDArray[np.float32]:
+        """Return the distance of each bit from its threshold, float32 (n, 128); the code is their signs.
+
+        Parameters
+        ----------
+        features : ndarray, float32, shape (n, dim)
+            As this encoder returned them.
+        side : {"image", "text"}
+        """
+        margins: NDArray[np.float32] = features @ self._tensors["code.weight"].T
+        margins -= self._tensors[f"{side}.threshold"]
+        return margins
+
     def _encode(self, side: str, features: NDArray[np.float32]) -> Encoded:
         vectors = _unit(features)
         return Encoded(

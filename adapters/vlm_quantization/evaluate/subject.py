@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded
+from adapters.vlm_quantization.codes import CODE_LENGTHS, Encoded, margins_of
 from adapters.vlm_quantization.data.pictures import opened_ahead
 from workbench import BadInput
 
@@ -114,14 +114,9 @@ class FromFeatures:
         """Encode pictures of the collection, by row."""
         return self._encoder.encode_features(self._features[rows])
 
-    def margins(self, encoded: Encoded, side: str) -> NDArray[np.float32]:
+    def margins(self, encoded: Encoded, side: str) -> NDArray[np.float32] | None:
         """Return the distance of each bit from its threshold, float32 (n, bits); the code is their signs."""
-        if encoded.margins is not None:
-            return encoded.margins
-        tensors = self._encoder.checkpoint.tensors
-        out: NDArray[np.float32] = encoded.features @ tensors[f"{side}.code.weight"].T
-        out -= tensors[f"{side}.code.threshold"]
-        return out
+        return margins_of(self._encoder, encoded, side)
 
 
 class FromPictures:

@@ -238,7 +238,7 @@ class ItemFilters:
         return self._listings[key]
 
 
-def words_of_choice(chosen: Chosen, side: str, items: int, itself: bool = False) -> str:
+def words_of_choice(chosen: Chosen, side: str, items: int, without: int = 0) -> str:
     """Return a note about how many items of a side a filter leaves.
 
     Parameters
@@ -247,12 +247,12 @@ def words_of_choice(chosen: Chosen, side: str, items: int, itself: bool = False)
     side : {"images", "captions"}
     items : int
         How many items the side has.
-    itself : bool
-        Whether the item that is searched with is one of those left, and not shown.
+    without : int
+        How many of those left are not shown, since the search is for what is like them.
     """
     text = chosen.text if len(chosen.text) <= _QUOTED else f"{chosen.text[:_QUOTED]}…"
     one, many = _NOUN[side]
-    if chosen.count == itself:
-        return f"no {'other ' if itself else ''}{one} matches the filter {text}"
+    if chosen.count == without:
+        return f"no {'other ' if without else ''}{one} matches the filter {text}"
     verb = "matches" if chosen.count == 1 else "match"
     return f"{chosen.count:,} of {items:,} {many} {verb} the filter"

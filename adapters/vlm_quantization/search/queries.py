@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
+from adapters.vlm_quantization.codes import Encoded, margins_of
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.opened import NOT, Index
 from adapters.vlm_quantization.neighbours.prefix_codes import check_k
 from adapters.vlm_quantization.search.filters import Chosen, words_of_choice
 from adapters.vlm_quantization.search.function_words import says_nothing
+from adapters.vlm_quantization.search.funnel import (
+    Query,
+    Stage,
+    funnel_search,
+    rescored,
+    stage_lengths,
+    survivors_of,
+)
 from adapters.vlm_quantization.search.languages import unknown_note, unknown_words
 from adapters.vlm_quantization.search.options import SearchOptions
 from adapters.vlm_quantization.search.wordless import searchable
@@ -27,10 +37,13 @@ from adapters.vlm_quantization.towers.ngrams import words_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SIDE_OF_TARGET = {"pictures": "images", "captions": "captions"}
+SIDE_OF_TARGET = {"pictures": "images", "captions": "captions"}
 
 
 _NONE = np.empty(0, np.int64)
+
+
+_NOTHING: Mapping[str, Sequence[int]] = {}
 
 
 _NO_WORDS = (
@@ -58,6 +71,54 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
     workbench.BadInput
         The query has no letter, digit or emoji, or ``k`` is below 1.
     """
+    read = read_text(index, query)
+    known = index.sides[SIDE_OF_TARGET[options.target]].names
+    named = np.unique(np.concatenate([known.rows(name) for name in read.names]))
+    return answer(
+        index,
+        one_query(index, read.encoded, "captions"),
+        "captions",
+        k,
+        options,
+        read.took_ms,
+        named=named,
+        note=read.note,
+        any_near=read.says_something,
+    )
+
+
+class ReadText(NamedTuple):
+    """A text as it was understood.
+
+    Attributes
+    ----------
+    encoded : Encoded
+        One row.
+    names : sequence of str
+        Names in it; see :func:`~adapters.vlm_quantization.search.wordless.searchable`.
+    note : str
+        What was left out or not understood; empty if nothing was.
+    says_something : bool
+        Whether it has a word that the model could know and that names something.
+    took_ms : float
+        Milliseconds of encoding.
+    """
+
+    encoded: Encoded
+    names: Sequence[str]
+    note: str
+    says_something: bool
+    took_ms: float
+
+
+def read_text(index: Index, query: str) -> ReadText:
+    """Encode a text, and say what of it was not understood.
+
+    Raises
+    ------
+    workbench.BadInput
+        The index knows no words, or the query has no letter, digit or emoji.
+    """
     if index.words == NOT:
         raise wb.BadInput("this index knows no words: its encoder reads pictures only", hint=_NO_WORDS)
     text, names, note = searchable(index, query)
@@ -68,23 +129,35 @@ def search_text(index: Index, query: str, k: int, options: SearchOptions) -> wb.
     cut, read = count([text]) if count else (0, 0)
     if cut:
         note = "; ".join(filter(None, [note, f"the query is long: only its first {read} tokens were read"]))
-    known = index.sides[_SIDE_OF_TARGET[options.target]].names
-    named = np.unique(np.concatenate([known.rows(name) for name in names]))
     foreign = unknown_words(text, index.languages) if getattr(index.encoder, "languages", ()) else {}
     if foreign:
         note = "; ".join(filter(None, (note, unknown_note(foreign, index.languages))))
-    return _answer(
-        index,
-        encoded.codes[0],
-        encoded.features[0],
-        "captions",
-        k,
-        options,
-        took,
-        named=named,
-        note=note,
-        any_near=not says_nothing(text) and not (foreign and set(words_of(text)) <= foreign.keys()),
+    something = not says_nothing(text) and not (foreign and set(words_of(text)) <= foreign.keys())
+    return ReadText(encoded, names, note, something, took)
+
+
+#: What an encoder calls each side of an index.
+ENCODER_SIDE = {"images": "image", "captions": "text"}
+
+
+def one_query(index: Index, encoded: Encoded, side: str, row: int = 0) -> Query:
+    """Return one row of what was encoded, like a side of the index, as a query."""
+    one = Encoded(
+        encoded.codes[row : row + 1],
+        encoded.features[row : row + 1],
+        None if encoded.margins is None else encoded.margins[row : row + 1],
     )
+    margins = margins_of(index.encoder, one, ENCODER_SIDE[side])
+    return Query(one.codes[0], one.features[0], None if margins is None else margins[0])
+
+
+def item_query(index: Index, side: str, row: int) -> Query:
+    """Return an item of the index as a query."""
+    code = index.sides[side].codes[row]
+    feature = index.feature(side, row)
+    if feature is None:
+        return Query(code, None)
+    return one_query(index, Encoded(code[None], np.asarray(feature, np.float32)[None]), side)
 
 
 def search_image(index: Index, data: bytes | Image, k: int, options: SearchOptions) -> wb.SearchResult:
@@ -100,7 +173,7 @@ def search_image(index: Index, data: bytes | Image, k: int, options: SearchOptio
     start = time.perf_counter()
     encoded = index.encoder.encode_images([decode_picture(data) if isinstance(data, bytes) else data])
     took = (time.perf_counter() - start) * 1e3
-    return _answer(index, encoded.codes[0], encoded.features[0], "images", k, options, took)
+    return answer(index, one_query(index, encoded, "images"), "images", k, options, took)
 
 
 def search_item(index: Index, item_id: str, k: int, options: SearchOptions) -> wb.SearchResult:
@@ -112,9 +185,7 @@ def search_item(index: Index, item_id: str, k: int, options: SearchOptions) -> w
         No item has that id.
     """
     name, row = find_item(index, item_id)
-    side = index.sides[name]
-    feature = index.feature(name, row)
-    return _answer(index, side.codes[row], feature, name, k, options, 0.0, leave_out=row)
+    return answer(index, item_query(index, name, row), name, k, options, 0.0, leave_out={name: [row]})
 
 
 def find_item(index: Index, item_id: str) -> tuple[str, int]:
@@ -134,43 +205,51 @@ def find_item(index: Index, item_id: str) -> tuple[str, int]:
     raise wb.NotFound(f"no item {item_id!r} in index {index.manifest.name!r}")
 
 
-def _answer(
+def answer(
     index: Index,
-    code: NDArray[np.uint8],
-    feature: NDArray[np.float32] | None,
+    query: Query,
     query_side: str,
     k: int,
     options: SearchOptions,
     encode_ms: float,
     *,
-    leave_out: int | None = None,
+    leave_out: Mapping[str, Sequence[int]] = _NOTHING,
     named: NDArray[np.int64] = _NONE,
     note: str = "",
     any_near: bool = True,
 ) -> wb.SearchResult:
-    """Rank, and convert rows to hits; without ``any_near`` only the named ones count as near."""
-    name = _SIDE_OF_TARGET[options.target]
+    """Rank, and convert rows to hits.
+
+    Parameters
+    ----------
+    index : Index
+    query : Query
+    query_side : str
+        The side of the index that the query is like, whose distances tell what is near; empty if it is like
+        none, so that nothing is known of that.
+    k : int
+    options : SearchOptions
+    encode_ms : float
+        Milliseconds that encoding took.
+    leave_out : mapping of str to sequence of int
+        Rows of each side that are not to be found.
+    named : ndarray, int64
+        Rows that come first.
+    note : str
+        What to tell the reader.
+    any_near : bool
+        If not, only the named ones count as near.
+    """
+    name = SIDE_OF_TARGET[options.target]
     side = index.sides[name]
-    if options.radius is not None and options.method != "hamming":
-        problem = f"a radius counts differing bits, which {options.method} does not compare"
-        raise wb.BadOptions(problem, [("radius", problem)], hint="Leave it empty, or choose Hamming.")
+    without = np.array(sorted(set(leave_out.get(name, ()))), np.int64)
     start = time.perf_counter()
     chosen = index.filters.chosen(options.filter, name)
-    itself = leave_out is not None and name == query_side
-    if itself and chosen is not None:
-        itself = bool(chosen.holds(np.array([leave_out]))[0])
-    rows, values = index.search(
-        code,
-        feature,
-        side=name,
-        bits=options.bits,
-        method=options.method,
-        k=check_k(k) + itself,
-        radius=options.radius,
-        among=None if chosen is None else chosen.among,
-    )
-    if itself:
-        kept = rows != leave_out
+    if chosen is not None:
+        without = without[chosen.holds(without)]
+    rows, values, stages = _ranked(index, query, name, check_k(k) + len(without), options, chosen)
+    if len(without):
+        kept = ~np.isin(rows, without)
         rows, values = rows[kept], values[kept]
     if options.radius is not None:
         named = named[np.isin(named, rows)]
@@ -180,9 +259,11 @@ def _answer(
     rows, values = rows[:k], values[:k]
     cutoff = _cutoff(index, query_side, name, values, options) if any_near else 0
     notes = [note] if note else []
+    if stages:
+        notes.append(_stages_note(len(side) if chosen is None else chosen.count, stages, name))
     if len(named):
         ranked = rows
-        rows, values = _named_first(index, code, feature, named, (rows, values), name, options)
+        rows, values = _named_first(index, query, named, (rows, values), name, options)
         if not np.array_equal(rows, ranked):
             notes.append("items that are named exactly so come first")
         if cutoff is not None:
@@ -195,29 +276,85 @@ def _answer(
         "encode": encode_ms,
         "search": (searched - start) * 1e3,
         "fetch": (time.perf_counter() - searched) * 1e3,
+        **{stage.name: stage.took_ms for stage in stages},
     }
-    notes += _counts(options, name, len(side), chosen, k, within, itself)
+    notes += _counts(options, name, len(side), chosen, k, within, len(without))
     return wb.SearchResult(hits, took, note="; ".join(notes), cutoff=cutoff)
 
 
 def _counts(
-    options: SearchOptions, side: str, items: int, chosen: Chosen | None, k: int, within: int, itself: bool
+    options: SearchOptions, side: str, items: int, chosen: Chosen | None, k: int, within: int, without: int
 ) -> list[str]:
     """Return what a visitor needs to know about how many items could be found and how many are shown."""
     notes = []
     one, many = _NOUN[side]
-    available = items - itself
+    available = items - without
     if chosen is not None:
-        notes.append(words_of_choice(chosen, side, items, itself))
+        notes.append(words_of_choice(chosen, side, items, without))
     elif k > available and options.radius is None:
-        other, verb = "other " if itself else "", "is" if available == 1 else "are"
+        other, verb = "other " if without else "", "is" if available == 1 else "are"
         noun = one if available == 1 else many
         notes.append(f"the index has {available:,} {other}{noun}, so only {available:,} {verb} shown")
-    if options.radius is not None and (chosen is None or chosen.count > itself):
+    if options.radius is not None and (chosen is None or chosen.count > without):
         found = f"{within:,} {many} are" if within > 1 else f"{within or 'no'} {one} is"
         cut = f", and the nearest {k:,} are shown" if within > k else ""
         notes.append(f"{found} within {options.radius} of {options.bits} bits{cut}")
     return notes
+
+
+def _ranked(
+    index: Index, query: Query, side: str, k: int, options: SearchOptions, chosen: Chosen | None
+) -> tuple[NDArray[Any], NDArray[Any], list[Stage]]:
+    """Return rows and values, best first, and the stages of a funnel or of rescoring."""
+    among = None if chosen is None else chosen.among
+    if options.radius is not None and (options.method != "hamming" or options.rescoring is not None):
+        what = options.method if options.method != "hamming" else "rescoring"
+        problem = f"a radius counts differing bits, which {what} does not rank by"
+        raise wb.BadOptions(problem, [("radius", problem)], hint="Leave it empty, or choose Hamming alone.")
+    if options.rescoring is None:
+        rows, values = index.search(
+            query.code,
+            query.feature,
+            side=side,
+            bits=options.bits,
+            method=options.method,
+            k=k,
+            radius=options.radius,
+            among=among,
+        )
+        return rows, values, []
+    one = index.sides[side]
+    if options.rescoring == "features":
+        one.features.query(query.feature)  # refused in words if there are none
+    lengths: tuple[int, ...] = (options.bits,)
+    if options.method == "funnel":
+        lengths = stage_lengths(one.prefixes.columns.lengths, options.bits)
+    count = len(one) if chosen is None else chosen.count
+    survivors = tuple(options.survivors) or survivors_of(k, options.oversampling, count, len(lengths))
+    if len(survivors) != len(lengths):
+        stages = ", ".join(map(str, lengths))
+        raise wb.BadInput(
+            f"survivors must be {len(lengths)} numbers, one for each of the stages of {stages} bits, "
+            f"got {len(survivors)}"
+        )
+    found = funnel_search(
+        one.prefixes,
+        one.features,
+        query,
+        lengths=lengths,
+        survivors=survivors,
+        k=k,
+        rescore=options.rescoring,
+        threads=index.threads,
+        among=among,
+    )
+    return found.rows, found.scores, found.stages
+
+
+def _stages_note(count: int, stages: Sequence[Stage], side: str) -> str:
+    """Return what the stages left, such as "3,828 pictures → 957 by 8 bits → … → 20 by float cosine"."""
+    parts = [f"{count:,} {_NOUN[side][count != 1]}"]
+    return " → ".join([*parts, *(f"{len(stage.rows):,} by {stage.name}" for stage in stages)])
 
 
 def sample_pictures(index: Index, count: int) -> list[wb.Hit]:
@@ -240,8 +377,7 @@ def sample_pictures(index: Index, count: int) -> list[wb.Hit]:
 
 def _named_first(
     index: Index,
-    code: NDArray[np.uint8],
-    feature: NDArray[np.float32] | None,
+    query: Query,
     named: NDArray[np.int64],
     ranked: tuple[NDArray[Any], NDArray[Any]],
     side: str,
@@ -249,8 +385,17 @@ def _named_first(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return as many rows as were ranked, with the named ones before the others, each in their own order."""
     rows, values = ranked
-    first = index.measure(code, feature, named, side=side, bits=options.bits, method=options.method)
-    order = np.lexsort((named, first if options.method == "hamming" else -first))
+    by_distance = options.rescoring is None and options.method == "hamming"
+    if options.rescoring is None:
+        first = index.measure(
+            query.code, query.feature, named, side=side, bits=options.bits, method=options.method
+        )
+    else:
+        one = index.sides[side]
+        first = rescored(
+            one.prefixes, one.features, query, named, bits=options.bits, rescore=options.rescoring
+        )
+    order = np.lexsort((named, first if by_distance else -first))
     others = ~np.isin(rows, named)
     return (
         np.concatenate([named[order], rows[others]])[: len(rows)],
@@ -260,7 +405,7 @@ def _named_first(
 
 def _hit(index: Index, side: str, row: int, value: float, options: SearchOptions) -> wb.Hit:
     item = index.sides[side].items[int(row)]
-    if options.method == "hamming":
+    if options.method == "hamming" and options.rescoring is None:
         score, distance = 1 - float(value) / options.bits, float(value)
         label = f"{int(value)}/{options.bits}"
     else:
@@ -283,8 +428,10 @@ def _cutoff(
     index: Index, query_side: str, side: str, values: NDArray[Any], options: SearchOptions
 ) -> int | None:
     """Count the leading hits that are nearer than all but one in a thousand unrelated pairs."""
+    if not query_side or options.rescoring == "bits":
+        return None  # nobody has measured how near unrelated pairs are by it
     tails = index.manifest.thresholds.get(files.pair_key(query_side, side), {})
-    if options.method == "hamming":
+    if not options.by_cosine:
         limit = tails.get(str(options.bits))
         return None if limit is None else int((values <= limit).sum())
     limit = tails.get("cosine")

@@ -28,7 +28,50 @@ const ICONS = {
   search: "M10.5 17a6.5 6.5 0 1 0 0-13 6.5 6.5 0 0 0 0 13ZM15.3 15.3 20 20",
   picture: "M4 5h16v14H4zM4 16l4.5-4.5 4 4L15 13l5 5M15.5 9.2h.01",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
+  plus: "M12 6v12M6 12h12",
+  minus: "M6 12h12",
 };
+
+// --- composed queries: {by: "compose", terms: [{weight, by, query | item | bytes, name, url, picture}]} ----------
+
+// The terms of a question; one that is not composed is a single term.
+const termsOf = (question) => question?.terms ?? (question ? [{ ...question, weight: 1 }] : []);
+
+// What a question asks if it is nothing but one thing, else null.
+function single(question) {
+  if (question?.by !== "compose") return question;
+  return question.terms.length === 1 && question.terms[0].weight === 1 ? question.terms[0] : null;
+}
+
+const termName = (term) => (term.by === "text" ? term.query : term.by === "item" ? `like “${term.name}”` : term.name);
+const weightText = ({ weight }) => (Math.abs(weight) === 1 ? "" : `${Math.abs(weight)} · `);
+const inWords = (terms) => terms.map((term) => `${term.weight < 0 ? "minus" : "plus"} ${weightText(term)}${termName(term)}`).join(", ");
+
+// A sign that stands before a word and behind a blank, or a weight and a star: this text is several terms.
+const COMPOSED = /(?:^|\s)(?:[+\-−](?=[^\s+\-−])|[+\-−]?(?:\d+(?:\.\d*)?|\.\d+)[*×·]\S)/;
+
+// The terms of a text such as: +dog -cat 0.5*"police car"; the grammar is that of parse_terms in composition.py, but
+// for items, which are chosen with the pointer here.
+function parsedTerms(text) {
+  const part = /([+\-−]\s*)?(?:((?:\d+(?:\.\d*)?|\.\d+))[*×·]\s*)?(?:"([^"]*)"|“([^”]*)”|(\S+))/gy;
+  const terms = [];
+  let joins = false; // whether a word without a sign continues the last term
+  let rest = text.trim();
+  while (rest) {
+    part.lastIndex = 0;
+    const [whole, sign, factor, plain, curly, word] = part.exec(rest);
+    const quoted = plain ?? curly;
+    if (!sign && !factor && quoted === undefined && joins) {
+      terms.at(-1).query += ` ${word}`;
+    } else {
+      const weight = (factor ? Number(factor) : 1) * (sign && sign[0] !== "+" ? -1 : 1);
+      terms.push({ by: "text", query: quoted ?? word, weight });
+      joins = quoted === undefined;
+    }
+    rest = rest.slice(whole.length).trimStart();
+  }
+  return terms;
+}
 
 const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 const milliseconds = (ms) => (ms < 0.05 ? "<0.1" : ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString());
@@ -61,7 +104,8 @@ function createStore(model) {
   const tab = savedQuery(setup);
 
   const state = {
-    question: null, // {by: "text", query} | {by: "image", bytes, name, url} | {by: "item", item, name, url}
+    question: null, // {by: "text", query} | {by: "image", bytes, name, url} | {by: "item", item, name, url} | composed
+    sign: 0, // 1 or -1: what is entered next is added to the query, or taken away from it
     options: { ...setup.options },
     k: setup.kChoices[0],
     seq: 0,
@@ -80,17 +124,28 @@ function createStore(model) {
   };
 
   function post() {
-    const { by, query, item, bytes } = state.question;
     inFlight = state.seq;
     sentAt = Date.now();
-    const content = { type: "search", seq: state.seq, by, query, item, k: state.k, options: state.options };
-    model.send(content, undefined, by === "image" ? [bytes] : []);
+    const content = { type: "search", seq: state.seq, k: state.k, options: state.options };
+    const one = single(state.question);
+    if (one) {
+      const { by, query, item, bytes } = one;
+      model.send({ ...content, by, query, item }, undefined, by === "image" ? [bytes] : []);
+      return;
+    }
+    const pictures = [];
+    const terms = state.question.terms.map(({ weight, by, query, item, bytes }) =>
+      by === "image" ? { weight, by, picture: pictures.push(bytes) - 1 } : { weight, by, query, item },
+    );
+    model.send({ ...content, by: "compose", terms }, undefined, pictures);
   }
 
   function ask(question) {
-    if (state.question && state.question.url !== question.url) URL.revokeObjectURL(state.question.url);
+    const kept = new Set(termsOf(question).map(({ url }) => url));
+    for (const { url } of termsOf(state.question)) if (url && !kept.has(url)) URL.revokeObjectURL(url);
     if (state.question !== question) before = null; // it answers another query
     state.question = question;
+    state.sign = 0;
     state.seq += 1;
     state.problem = null;
     state.optionProblem = null;
@@ -163,10 +218,35 @@ function createStore(model) {
     settle();
   });
 
+  const tooMany = (terms) => {
+    const pictures = terms.filter(({ by }) => by === "image").length;
+    if (terms.length > setup.maxTerms) return `A query may have at most ${setup.maxTerms} terms.`;
+    return pictures > setup.maxPictures ? `A query may have at most ${setup.maxPictures} pictures.` : "";
+  };
+
   return {
     setup,
     state,
     ask,
+    // Ask a composed query; without terms, ask nothing.
+    compose(terms) {
+      const problem = tooMany(terms);
+      if (problem) this.refuse(problem, "Remove one first.");
+      else if (terms.length) ask({ by: "compose", terms });
+      else this.clear();
+    },
+    // Add a term to the query, or take it away; an item that is in it already changes its sign.
+    add(term) {
+      const others = termsOf(state.question).filter((one) => one.by !== "item" || one.item !== term.item);
+      this.compose([...others, term]);
+    },
+    // What is entered next gets a sign; the query becomes terms.
+    sign(sign) {
+      const { question } = state;
+      if (question && question.by !== "compose") ask({ by: "compose", terms: termsOf(question) });
+      state.sign = sign;
+      emit();
+    },
     // Ask again what was asked before the page was loaded again; returns the question, if there was one.
     async restore() {
       const kept = await tab.kept();
@@ -200,7 +280,7 @@ function createStore(model) {
         emit();
         return;
       }
-      const { by, query, item, name, bytes } = state.answer.question;
+      const { by, query, item, name, bytes } = single(state.answer.question);
       whySeq += 1;
       state.why = { id: hit.id, name: hit.caption || hit.id, seq: whySeq, html: "", problem: null };
       const content = { type: "explain", seq: whySeq, by, query, item, name, hit: hit.id, options: state.options };
@@ -211,9 +291,9 @@ function createStore(model) {
       state.seq += 1; // any answer still on its way is ignored
       again = false;
       tab.forget();
-      if (state.question?.url) URL.revokeObjectURL(state.question.url);
+      for (const { url } of termsOf(state.question)) if (url) URL.revokeObjectURL(url);
       before = null;
-      Object.assign(state, { question: null, answer: null, problem: null, optionProblem: null, why: null });
+      Object.assign(state, { question: null, answer: null, problem: null, optionProblem: null, why: null, sign: 0 });
       settle();
     },
     subscribe(listener) {
@@ -247,13 +327,15 @@ function savedQuery(setup) {
     async keep({ question, options, k }) {
       if (!published) return;
       const turn = (newest += 1);
-      const { by, query, item, name: label, bytes, picture } = question;
-      const blob = by === "image" ? new Blob([bytes]) : picture;
-      const data = blob ? await asText(blob) : "";
+      const terms = [];
+      for (const { weight, by, query, item, name: label, bytes, picture } of termsOf(question)) {
+        const blob = by === "image" ? new Blob([bytes]) : picture;
+        terms.push({ weight, by, query, item, label, data: blob ? await asText(blob) : "" });
+      }
       if (turn !== newest) return;
-      const kept = { by, query, item, label, options, k };
       try {
-        sessionStorage.setItem(name, JSON.stringify({ ...kept, data }));
+        const composed = question.by === "compose";
+        sessionStorage.setItem(name, JSON.stringify({ composed, terms, options, k }));
       } catch {
         forget(); // a picture that is larger than what a tab may keep
       }
@@ -262,17 +344,21 @@ function savedQuery(setup) {
       const { type } = performance.getEntriesByType("navigation")[0] ?? {};
       if (!published || (type !== "reload" && type !== "back_forward")) return null;
       try {
-        const { by, query, item, label, options, k, data } = JSON.parse(sessionStorage.getItem(name) ?? "null") ?? {};
-        if (!by || !setup.by[by]) return null;
+        const { composed, terms, options, k } = JSON.parse(sessionStorage.getItem(name) ?? "null") ?? {};
+        if (!terms?.length || !terms.every(({ by }) => setup.by[by]) || (composed && !setup.compose)) return null;
         const known = setup.fields.map((field) => field.name);
         const allowed = Object.fromEntries(Object.entries(options).filter(([key]) => known.includes(key)));
-        const picture = data ? await (await fetch(data)).blob() : null;
-        const url = picture ? URL.createObjectURL(picture) : undefined;
-        const question =
-          by === "text" ? { by, query }
-          : by === "item" ? { by, item, name: label, url, picture }
-          : { by, bytes: await picture.arrayBuffer(), name: label, url };
-        return { question, options: allowed, k };
+        const restored = [];
+        for (const { weight, by, query, item, label, data } of terms) {
+          const picture = data ? await (await fetch(data)).blob() : null;
+          const url = picture ? URL.createObjectURL(picture) : undefined;
+          const term =
+            by === "text" ? { by, query }
+            : by === "item" ? { by, item, name: label, url, picture }
+            : { by, bytes: await picture.arrayBuffer(), name: label, url };
+          restored.push({ ...term, weight });
+        }
+        return { question: composed ? { by: "compose", terms: restored } : restored[0], options: allowed, k };
       } catch {
         forget();
         return null;
@@ -309,7 +395,10 @@ async function takePicture(store, file) {
   }
   try {
     const blob = file.size > SHRINK_OVER_BYTES ? await shrunk(file) : file;
-    store.ask({ by: "image", bytes: await blob.arrayBuffer(), name, url: URL.createObjectURL(file) });
+    const { sign, question } = store.state;
+    const picture = { by: "image", bytes: await blob.arrayBuffer(), name, url: URL.createObjectURL(file) };
+    if (question?.by === "compose") store.add({ ...picture, weight: sign || 1 });
+    else store.ask(picture);
   } catch {
     store.refuse(`“${name}” cannot be read as a picture.`, "It may be damaged; try another one.");
   }
@@ -378,6 +467,7 @@ function fieldTool(field, value, name, change) {
 
 function toolbar(store) {
   const tools = h("div", { class: "wb-tools" });
+  const rare = h("details", { class: "wb-rare" });
   const number = (views += 1);
   const show = { label: "Show", kind: "choice", choices: store.setup.kChoices.map((k) => ({ value: k, label: `${k}` })) };
   let drawn = "";
@@ -387,13 +477,17 @@ function toolbar(store) {
     const first = drawn === "";
     drawn = now;
     if (!first && tools.contains(document.activeElement)) return;
+    const draw = (field) =>
+      fieldTool(field, state.options[field.name], `wb-${number}-${field.name}`, (value) =>
+        store.set({ options: { ...store.state.options, [field.name]: value } }),
+      );
+    const { fields } = store.setup;
+    const more = fields.filter((field) => field.more);
+    rare.replaceChildren(h("summary", {}, "More options"), h("div", { class: "wb-tools" }, ...more.map(draw)));
     tools.replaceChildren(
-      ...store.setup.fields.filter((field) => field.name !== store.setup.filter?.option).map((field) =>
-        fieldTool(field, state.options[field.name], `wb-${number}-${field.name}`, (value) =>
-          store.set({ options: { ...store.state.options, [field.name]: value } }),
-        ),
-      ),
+      ...fields.filter((field) => !field.more && field.name !== store.setup.filter?.option).map(draw),
       fieldTool(show, state.k, `wb-${number}-k`, (k) => store.set({ k })),
+      ...(more.length ? [rare] : []),
     );
   });
   return tools;
@@ -412,7 +506,7 @@ function pictureChip(store) {
   store.subscribe(({ question }) => {
     if (question === drawn) return;
     drawn = question;
-    chip.hidden = !question || question.by === "text";
+    chip.hidden = !question || question.by === "text" || question.by === "compose";
     if (chip.hidden) return;
     const name = question.by === "item" ? `like “${question.name}”` : question.name;
     chip.replaceChildren(
@@ -422,6 +516,80 @@ function pictureChip(store) {
     );
   });
   return chip;
+}
+
+// The terms of a composed query, each with its sign, and a button to remove it.
+function queryTerms(store, focusInput) {
+  const list = h("ul", { class: "wb-terms", hidden: true });
+  let drawn = null;
+  const change = (place, term) => {
+    const terms = [...store.state.question.terms];
+    terms.splice(place, 1, ...(term ? [term] : []));
+    store.compose(terms);
+    // The chips are drawn anew: the focus stays where it was, or goes to the next chip, or to the box.
+    const button = term ? ".wb-sign" : ".wb-drop";
+    (list.children[Math.min(place, terms.length - 1)]?.querySelector(button) ?? { focus: focusInput }).focus();
+  };
+  const chip = (term, place) => {
+    const name = termName(term);
+    const [sign, other] = term.weight < 0 ? ["minus", "plus"] : ["plus", "minus"];
+    return h(
+      "li",
+      { class: term.weight < 0 ? "wb-term wb-away" : "wb-term" },
+      h("button", {
+        type: "button",
+        class: "wb-sign",
+        "aria-label": `${sign} ${name}: change to ${other}`,
+        title: `Change to ${other}`,
+        onclick: () => change(place, { ...term, weight: -term.weight }),
+      }, icon(ICONS[sign])),
+      term.url && h("img", { src: term.url, alt: "", onerror: (event) => event.target.remove() }),
+      h("span", { title: name }, `${weightText(term)}${name}`),
+      h("button", { type: "button", class: "wb-drop", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => change(place) }, "×"),
+    );
+  };
+  const clear = () => {
+    store.clear();
+    focusInput();
+  };
+  store.subscribe(({ question }) => {
+    if (question === drawn) return;
+    drawn = question;
+    list.hidden = question?.by !== "compose";
+    if (list.hidden) {
+      list.replaceChildren();
+      return;
+    }
+    list.setAttribute("aria-label", `Query: ${inWords(question.terms)}`);
+    const more = question.terms.length > 1 && h("li", {}, h("button", { type: "button", class: "wb-clear", onclick: clear }, "Clear"));
+    list.replaceChildren(...question.terms.map(chip), ...[more].filter(Boolean));
+  });
+  return list;
+}
+
+// Buttons by which what is typed, or entered next, is added to the query or taken away from it.
+function signButtons(store, input) {
+  if (!store.setup.compose || !store.setup.by.text) return null;
+  const press = (sign) => {
+    const text = input.value.trim();
+    const { question, sign: before } = store.state;
+    if (text && (question?.by !== "text" || text !== question.query)) {
+      store.add({ by: "text", query: text, weight: sign });
+      input.value = "";
+    } else {
+      if (text) input.value = "";
+      store.sign(before === sign ? 0 : sign);
+    }
+    input.focus();
+  };
+  const buttons = [["plus", 1, "Add to the query"], ["minus", -1, "Take away from the query"]].map(([name, sign, label]) =>
+    h("button", { type: "button", "aria-label": label, title: label, "aria-pressed": "false", onclick: () => press(sign) }, icon(ICONS[name])),
+  );
+  store.subscribe(({ sign }) => {
+    buttons[0].setAttribute("aria-pressed", String(sign === 1));
+    buttons[1].setAttribute("aria-pressed", String(sign === -1));
+  });
+  return h("span", { class: "wb-signs" }, ...buttons);
 }
 
 function searchForm(store, root, signal) {
@@ -461,23 +629,34 @@ function searchForm(store, root, signal) {
       role: "search",
       onsubmit: (event) => {
         event.preventDefault();
-        const { question } = store.state;
-        if (!input.value.trim() && question && question.by !== "text") store.ask(question);
+        const { question, sign } = store.state;
+        const text = input.value.trim();
+        const composing = question?.by === "compose";
+        const several = store.setup.compose && COMPOSED.test(text);
+        if (!text && question && question.by !== "text") store.ask(question);
+        else if (text && several) store.compose([...(composing ? question.terms : []), ...parsedTerms(text)]);
+        else if (text && composing) store.add({ by: "text", query: text, weight: sign || 1 });
         else askText(input.value);
       },
     },
+    queryTerms(store, () => (by.text ? input : root.querySelector(".wb-lead-drop"))?.focus()),
     icon(ICONS.search),
     pictureChip(store),
     input,
+    signButtons(store, input),
     by.image && h("button", { type: "button", onclick: () => file.click() }, icon(ICONS.picture), "Picture"),
     h("button", { type: "submit", class: "wb-primary" }, "Search"),
     file,
   );
-  store.subscribe(({ question }) => {
+  let drawn = null;
+  store.subscribe(({ question, sign }) => {
     // Without words there is nothing to type: the form only holds the picture that was searched with.
     form.hidden = !by.text && store.setup.lead === "picture" && !question;
-    if (question && question.by !== "text") input.value = "";
-    input.placeholder = question && question.by !== "text" ? "or type a word" : "Type a word or two";
+    if (question !== drawn && question && question.by !== "text") input.value = ""; // and not what is typed meanwhile
+    drawn = question;
+    const next = sign < 0 ? "Type what to take away" : "Type what to add";
+    const other = question && question.by !== "text" ? "or type a word" : "Type a word or two";
+    input.placeholder = sign || question?.by === "compose" ? next : other;
   });
   const chips = h(
     "div",
@@ -614,14 +793,27 @@ function acceptDrops(store, root, signal) {
   }, { signal });
 }
 
+// What a hit offers to go on with: more, and where queries can be composed, less like it.
+function likeButtons(store, hit, caption, focusResults) {
+  const { by, compose } = store.setup;
+  if (!by.item || (!hit.url && !compose)) return null;
+  const picture = () => (hit.blob ? { url: URL.createObjectURL(hit.blob), picture: hit.blob } : {});
+  const like = (weight) => {
+    const item = { by: "item", item: hit.id, name: caption, ...picture() };
+    if (compose) store.add({ ...item, weight });
+    else store.ask(item);
+    focusResults();
+  };
+  const button = (what, text, weight) =>
+    h("button", { type: "button", class: "wb-more", "aria-label": `${what} like this: ${caption}`, title: `${what} like this`, onclick: () => like(weight) }, text);
+  if (!compose) return button("more", "more like this", 1);
+  return h("div", { class: "wb-like" }, button("more", "+ more", 1), button("less", "− less", -1));
+}
+
 function hitPart(store, hit, weak, focusResults) {
   const caption = hit.caption || (hit.path ? hit.path.split(/[\\/]/).at(-1) : hit.id);
   const meter = h("i", {});
   meter.style.width = `${Math.round(100 * Math.min(1, Math.max(0, hit.meter)))}%`;
-  const more = () => {
-    store.ask({ by: "item", item: hit.id, name: caption, url: URL.createObjectURL(hit.blob), picture: hit.blob });
-    focusResults();
-  };
   return h(
     "li",
     { class: weak ? "wb-hit wb-weak" : "wb-hit", "data-id": hit.id },
@@ -629,8 +821,7 @@ function hitPart(store, hit, weak, focusResults) {
       "figure",
       {},
       hit.url && h("div", { class: "wb-pic" }, h("img", { src: hit.url, alt: caption, decoding: "async" })),
-      hit.url && store.setup.by.item &&
-        h("button", { type: "button", class: "wb-more", "aria-label": `more like this: ${caption}`, onclick: more }, "more like this"),
+      likeButtons(store, hit, caption, focusResults),
       h(
         "figcaption",
         {},
@@ -642,7 +833,7 @@ function hitPart(store, hit, weak, focusResults) {
           { class: "wb-score" },
           h("span", { class: "wb-meter", "aria-hidden": "true" }, meter),
           h("span", {}, hit.label || hit.score.toFixed(3)),
-          store.setup.explain &&
+          store.setup.explain && single(store.state.answer.question) &&
             h("button", { type: "button", class: "wb-ask-why", "aria-expanded": "false", "aria-label": `Why this result: ${caption}`, onclick: () => store.why(hit) }, "Why?"),
         ),
       ),
@@ -771,12 +962,13 @@ function resultsPart(store) {
 }
 
 function emptyText({ setup, state }, noHits) {
-  const { by, samples, filter } = setup;
+  const { by, samples, compose, filter } = setup;
   if (noHits && filter && state.options[filter.option]) return [h("b", {}, "No results"), "Try another filter."];
   if (noHits) return [h("b", {}, "No results"), "Try other words or another picture."];
   const ways = [by.text && "type a word or two", by.image && "drop or paste a picture", by.text && samples.length && "try a sample"];
   const hint = ways.filter(Boolean).join(", or ");
-  return [h("b", {}, "Start a search"), `${hint.charAt(0).toUpperCase()}${hint.slice(1)}.`];
+  const several = compose && by.text ? " Combine several with + and −." : "";
+  return [h("b", {}, "Start a search"), `${hint.charAt(0).toUpperCase()}${hint.slice(1)}.${several}`];
 }
 
 export default () => {

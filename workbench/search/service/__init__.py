@@ -22,6 +22,8 @@ Requests, as JSON::
     {"op": "explain", "index": name, "left": {"by": "text", "value": text, "name": ""}, "right": {…},
      "options": {…}}
     {"op": "fields", "index": name}
+    {"op": "compose", "index": name, "terms": [{"weight": 1, "by": "text", "value": text, "name": ""}, …],
+     "k": 20, "options": {…}}
     {"op": "adapter", "adapter": name}
     {"op": "check", "adapter": name, "type": job type, "options": {…}, "cwd": folder of relative paths,
      "fail_below": {…}, "workspace": {"path": folder, "database_url": URL}}

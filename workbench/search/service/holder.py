@@ -35,6 +35,7 @@ from workbench.errors import (
 )
 from workbench.results.explanation import Term
 from workbench.search import messages
+from workbench.search.composition import MAX_PICTURES
 from workbench.search.indexes import open_index
 from workbench.search.searcher import OpenedPicture, Searcher
 from workbench.text import shown
@@ -43,11 +44,15 @@ from workbench.values import plain
 _LOG = logging.getLogger(__name__)
 
 
-_METHODS = ("search_by_text", "search_by_image", "search_by_item", "explain", "item_file", "filter_fields")
+_METHODS = (
+    *("search_by_text", "search_by_image", "search_by_item", "explain", "compose"),
+    *("item_file", "filter_fields"),
+)
 
 
-#: Maximum number of decoded pictures that wait for their search; the oldest is dropped.
-_OPENED_PICTURES = 4
+#: Maximum number of decoded pictures that wait for their search; the oldest is dropped. A composed query may
+#: have as many.
+_OPENED_PICTURES = MAX_PICTURES
 
 
 class IndexDesk:
@@ -78,14 +83,28 @@ class IndexDesk:
     def open_picture(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Decode a picture, and return the number to search with it; runs beside :meth:`answer`.
 
-        Of a comparison, each side that is a picture is returned with its number.
+        Of a comparison, each side that is a picture is returned with its number; of a composed query, all
+        terms, so that the pictures are not sent again.
         """
-        if question.get("op") == "explain":
-            sides = messages.pictured(question)
-            terms = {side: messages.term_from(question[side], side) for side in sides}
+        if question.get("op") in ("explain", "compose"):
+            given = messages.terms_of(question)
+            pictures = messages.pictured(question)
+            if len(pictures) > MAX_PICTURES:
+                most = f"a composed query may have at most {MAX_PICTURES} pictures"
+                raise BadInput(f"{most}, got {len(pictures)}")
+            terms = {name: messages.term_from(given[name], name) for name in pictures}
+            opened = {
+                name: {"by": "image", "picture": self._ticket(term.value), "name": term.name}
+                for name, term in terms.items()
+            }
+            if question["op"] == "explain":
+                return opened
+            weights = {name: given[name].get("weight") for name in pictures}
             return {
-                side: {"by": "image", "picture": self._ticket(term.value), "name": term.name}
-                for side, term in terms.items()
+                "terms": [
+                    {**opened[name], "weight": weights[name]} if name in opened else term
+                    for name, term in given.items()
+                ]
             }
         image = question.get("image")
         if not isinstance(image, str):
@@ -109,7 +128,7 @@ class IndexDesk:
         return picture
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a search, or explain a comparison."""
+        """Answer a search, simple or composed, or explain a comparison."""
         if self._searcher is None:
             raise BadInput("the index is not open")
         if question.get("op") == "file":
@@ -120,8 +139,12 @@ class IndexDesk:
         if not isinstance(options, dict):
             raise BadInput(f"options must be a mapping, got {options!r}")
         if question.get("op") == "explain":
-            left, right = (self._term(question.get(side), side) for side in messages.SIDES)
+            left, right = (self._term(term, side) for side, term in messages.terms_of(question).items())
             return self._searcher.explain(left, right, **_named(options)).model_dump()
+        if question.get("op") == "compose":
+            given = messages.terms_of(question)
+            terms = [(_weight(term, name), self._term(term, name)) for name, term in given.items()]
+            return self._searcher.compose(terms, k, **_named(options)).to_json()
         if by == "image" and "picture" in question:
             picture = self._picture(question["picture"])
             return self._searcher.by_opened(picture, k, **_named(options)).to_json()
@@ -215,9 +238,16 @@ class AdapterDesk:
         return {"adapter": self._adapter.name, "options": plain(checked, "options"), "fail_below": floors}
 
 
+def _weight(term: Any, name: str) -> float:
+    weight = term.get("weight", 1.0) if isinstance(term, Mapping) else 1.0
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise BadInput(f"the weight of {name} must be a number, got {shown(weight)}")
+    return weight
+
+
 def _named(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as keyword arguments; the searcher's own parameters are not options of an adapter."""
-    wrong = sorted(set(options) & {"k", "query", "data", "item_id", "left", "right", "self"})
+    wrong = sorted(set(options) & {"k", "query", "data", "item_id", "left", "right", "terms", "self"})
     if wrong:
         raise BadOptions(f"unknown option: {', '.join(wrong)}", [(name, "unknown option") for name in wrong])
     return dict(options)
@@ -244,7 +274,8 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any], *, picture
     except Exception:
         # Visitors must not learn anything about the machine; the traceback goes to the publisher's log.
         _LOG.exception("%s could not answer %s", desk.what, question.get("op"))
-        where = "the search" if question.get("op") in ("search", "explain", "file", "fields") else desk.what
+        asked = ("search", "explain", "compose", "file", "fields")
+        where = "the search" if question.get("op") in asked else desk.what
         failed = SearchFailed(
             f"Internal error in {where}.", advice="The details are in the log, search-service.log."
         )

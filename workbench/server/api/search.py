@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from workbench.errors import NotFound, SearchFailed, TooLarge, WorkbenchError, WrongState
 from workbench.results.explanation import Side
 from workbench.results.result import View
+from workbench.search.composition import MAX_PICTURES, MAX_TERMS, MAX_WEIGHT
 from workbench.search.indexes import index_adapter
 from workbench.search.messages import SIDES, picture_characters
 from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS
@@ -52,7 +53,7 @@ class ItemSearchIn(SearchIn):
 
 
 class TermIn(Given):
-    """One of the two things to compare: exactly one of text, image and item."""
+    """Something to compare or to compose: exactly one of text, image and item."""
 
     text: str | None = Field(None, min_length=1, max_length=MAX_QUERY_CHARACTERS)
     image: str | None = Field(
@@ -71,6 +72,35 @@ class TermIn(Given):
     def by(self) -> str:
         """Which of them is given."""
         return "text" if self.text is not None else "image" if self.image is not None else "item"
+
+
+class WeightedTermIn(TermIn):
+    """One term of a composed query."""
+
+    weight: float = Field(
+        1.0,
+        ge=-MAX_WEIGHT,
+        le=MAX_WEIGHT,
+        allow_inf_nan=False,
+        description="Negative for what is taken away; not 0.",
+    )
+
+    @field_validator("weight")
+    @classmethod
+    def _not_zero(cls, weight: float) -> float:
+        if not weight:
+            raise ValueError("a weight must not be 0; leave the term out")
+        return weight
+
+
+class ComposeIn(SearchIn):
+    """A query composed of weighted texts, pictures and items."""
+
+    terms: list[WeightedTermIn] = Field(
+        min_length=1,
+        max_length=MAX_TERMS,
+        description=f"At most {MAX_PICTURES} pictures; at least one weight must be positive.",
+    )
 
 
 class ExplainIn(Given):
@@ -252,6 +282,21 @@ def searching(by: str, field: str) -> Callable[[WorkbenchServer, Call], Awaitabl
         return answer
 
     return search
+
+
+async def compose(desk: WorkbenchServer, call: Call) -> Any:
+    """Search with several weighted texts, pictures and items at once."""
+    body = call.body
+    terms = []
+    for term in body.terms:
+        value = getattr(term, term.by)
+        if term.by == "image":
+            _check_picture(value)
+        terms.append({"weight": term.weight, "by": term.by, "value": value, "name": term.name})
+    answer = await desk.ask(op="compose", index=body.index, terms=terms, k=body.k, options=body.options)
+    if not isinstance(answer.get("hits"), list):
+        raise SearchFailed(f"the search service returned a malformed answer for index {body.index!r}")
+    return answer
 
 
 async def explain(desk: WorkbenchServer, call: Call) -> Any:
