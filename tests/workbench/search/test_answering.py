@@ -39,6 +39,7 @@ def test_a_link_to_a_picture_works_on_the_next_page_too(monkeypatch: pytest.Monk
         "seq": 4,
         "message": "This picture is not in the collection.",
         "hint": "The link to it may be an old one.",
+        "option": "",
     }
 
 
