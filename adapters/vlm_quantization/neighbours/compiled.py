@@ -521,8 +521,48 @@ def _count(keys, histogram):
 
 
 @_compiled
+def _fold(joint, other, lengths, levels, counts):
+    """Sum a joint histogram over all digits but one length's, for each of its lengths.
+
+    Parameters
+    ----------
+    joint, other : ndarray, uint32, shape (bins,)
+        The joint histogram, which is overwritten, and as much room.
+    lengths : ndarray, int64, shape (lengths, 2)
+        Number of columns and bits of each length that it holds.
+    counts : ndarray, int64, shape (sum of levels * (bits + 1),)
+        Receives the counts by distance and grade, of one length after the other.
+    """
+    total = joint.shape[0]
+    inner = levels * (lengths[0, 1] + 1)
+    to = 0
+    for at in range(lengths.shape[0]):
+        if at > 0:  # what this length adds, and the distance at the one before, become its distance
+            steps = lengths[at, 1] - lengths[at - 1, 1] + 1
+            wider = inner + levels * (steps - 1)
+            outer = total // (inner * steps)
+            other[: outer * wider] = 0
+            for high in range(outer):
+                for step in range(steps):
+                    into = other[high * wider + levels * step :]
+                    values = joint[(high * steps + step) * inner :]
+                    for low in range(inner):
+                        into[low] += values[low]
+            joint, other = other, joint
+            inner = wider
+            total = outer * wider
+        here = counts[to : to + inner]
+        here[:] = 0
+        for high in range(0, total, inner):
+            values = joint[high : high + inner]
+            for low in range(inner):
+                here[low] += values[low]
+        to += inner
+
+
+@_compiled
 def count_pairs(columns, words, n, lengths, runs, grades, levels, histograms):
-    """Count the items at each distance and grade, for each query, in joint histograms of several lengths.
+    """Count the items at each distance and grade, for each query and length.
 
     Parameters
     ----------
@@ -532,19 +572,27 @@ def count_pairs(columns, words, n, lengths, runs, grades, levels, histograms):
         Number of items.
     lengths : ndarray, int64, shape (lengths, 2)
         The number of columns of each length, and its bits.
-    runs : ndarray, int64, shape (runs, 3)
-        First and last length of those that share a histogram, and where its bins begin. A bin is, last digit
-        first: the grade, the distance at the first length, and what each further length adds to it.
+    runs : ndarray, int64, shape (runs, 4)
+        First and last length of those that are counted in one joint histogram, where its bins begin, and where
+        the counts of its lengths begin. A bin is, last digit first: the grade, the distance at the first
+        length, and what each further length adds to it.
     grades : ndarray, uint8, shape (queries, n)
         Below ``levels``.
-    histograms : ndarray, int64, shape (queries, bins)
-        Receives the counts.
+    histograms : ndarray, int64, shape (queries, counts)
+        Receives the counts: for each length, a table (bits + 1, levels).
     """
     near = np.empty(BLOCK, np.uint8)
     more = np.empty(BLOCK, np.uint8)
-    bins = np.empty(BLOCK, np.uint16)
-    # Half as wide as the results, so that the bins of a run stay in the first-level cache.
-    counts = np.empty(histograms.shape[1], np.uint32)
+    digits = np.empty(BLOCK, np.uint16)
+    ends = np.empty(runs.shape[0], np.int64)
+    for run in range(runs.shape[0]):
+        ends[run] = levels * (lengths[runs[run, 0], 1] + 1)
+        for at in range(runs[run, 0] + 1, runs[run, 1]):
+            ends[run] *= lengths[at, 1] - lengths[at - 1, 1] + 1
+        ends[run] += runs[run, 2]
+    # As narrow as can be, so that the bins of a run stay in the first-level cache.
+    counts = np.empty(ends[-1], np.uint32)
+    other = np.empty(ends[-1], np.uint32)
     for query in range(words.shape[0]):
         counts[:] = 0
         for first in range(0, n, BLOCK):
@@ -552,7 +600,7 @@ def count_pairs(columns, words, n, lengths, runs, grades, levels, histograms):
             distances = near[:size]
             distances[:] = 0
             added = more[:size]
-            keys = bins[:size]
+            keys = digits[:size]
             done = 0
             for run in range(runs.shape[0]):
                 step = levels
@@ -569,7 +617,9 @@ def count_pairs(columns, words, n, lengths, runs, grades, levels, histograms):
                         _next_digit(keys, distances, added, np.uint16(step))
                         step *= length - lengths[at - 1, 1] + 1
                     done = until
-                begin = runs[run, 2]
-                _count(keys, counts[begin : begin + step])
-        for at in range(counts.shape[0]):
-            histograms[query, at] = counts[at]
+                _count(keys, counts[runs[run, 2] : ends[run]])
+        for run in range(runs.shape[0]):
+            begin = runs[run, 2]
+            end = ends[run]
+            of_run = lengths[runs[run, 0] : runs[run, 1]]
+            _fold(counts[begin:end], other[begin:end], of_run, levels, histograms[query, runs[run, 3] :])
