@@ -6,8 +6,8 @@ a second, compiling it for the first time on a machine some seconds more.
 A code is read as columns of 1, 2, 4 or 8 bytes, given by their addresses: so one compilation serves every
 length and every number of columns. The caller keeps the arrays alive.
 
-What touches every item works on 64 of them at once, as vectors of LLVM, which become the instructions that the
-processor has. Left to itself, LLVM spends most of the time on shortening counts of 2, 4 or 8 bytes to one byte.
+What touches every item works on 64 of them at once, as vectors of LLVM, which become the instructions that
+the processor has. Left to itself, LLVM spends most of the time on shortening counts of several bytes to one.
 """
 
 # mypy: ignore-errors
@@ -54,7 +54,7 @@ _FAR: Final = np.uint8(255)
 PATIENCE: Final = 15
 
 
-_INT8, _INT32, _INT64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_INT8, _INT16, _INT32, _INT64 = (ir.IntType(width) for width in (8, 16, 32, 64))
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
@@ -134,39 +134,62 @@ def _spread(builder: Any, value: Any, lanes: int) -> Any:
     return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes))
 
 
+def _differing(builder: Any, column: Any, word: Any) -> Any:
+    """Return the numbers of bits in which 64 values at an address differ from a word, as bytes."""
+    width = word.type.width // 8
+    lanes = LANES // 2 // width
+    kind, half = ir.VectorType(word.type, lanes), ir.VectorType(_INT8, LANES // 2)
+    count = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind]), f"llvm.ctpop.v{lanes}i{8 * width}"
+    )
+    words = _spread(builder, word, lanes)
+    halves = []
+    for first in range(0, LANES, LANES // 2):
+        # Counts of one byte in values of ``width`` bytes: that many vectors fit in one, byte beside byte.
+        packed = None
+        for at in range(width):
+            place = builder.add(column, _INT64((first + at * lanes) * width))
+            items = builder.load(builder.inttoptr(place, kind.as_pointer()), align=1)
+            counts = builder.call(count, [builder.xor(items, words)])
+            moved = builder.shl(counts, ir.Constant(kind, [8 * at] * lanes)) if at else counts
+            packed = builder.or_(packed, moved) if at else moved
+        halves.append(builder.bitcast(packed, half))
+    order = [lane * width + at for at in range(width) for lane in range(lanes)]
+    order += [LANES // 2 + place for place in order]
+    return builder.shuffle_vector(*halves, ir.Constant(ir.VectorType(_INT32, LANES), order))
+
+
+def _added(builder: Any, address: Any, values: Any) -> None:
+    """Add a vector to the one at an address."""
+    place = builder.inttoptr(address, values.type.as_pointer())
+    builder.store(builder.add(builder.load(place, align=1), values), place, align=1)
+
+
 @intrinsic
 def _add_lanes(context: Any, totals: Any, column: Any, word: Any) -> Any:
     """Add the numbers of bits in which 64 values at an address differ from a word to 64 bytes at another."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         totals, column, word = values
-        width = word.type.width // 8
-        lanes = 32 // width
-        kind, bytes_ = ir.VectorType(word.type, lanes), ir.VectorType(_INT8, 32)
-        count = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(kind, [kind]), f"llvm.ctpop.v{lanes}i{8 * width}"
-        )
-        words = _spread(builder, word, lanes)
-        for half in range(0, LANES, 32):
-            # Counts of one byte in values of ``width`` bytes: that many vectors fit in one, byte beside byte.
-            packed = None
-            for at in range(width):
-                place = builder.add(column, _INT64((half + at * lanes) * width))
-                items = builder.load(builder.inttoptr(place, kind.as_pointer()), align=1)
-                counts = builder.call(count, [builder.xor(items, words)])
-                moved = builder.shl(counts, ir.Constant(kind, [8 * at] * lanes)) if at else counts
-                packed = builder.or_(packed, moved) if at else moved
-            order = [lane * width + at for at in range(width) for lane in range(lanes)]
-            added = builder.shuffle_vector(
-                builder.bitcast(packed, bytes_),
-                ir.Constant(bytes_, ir.Undefined),
-                ir.Constant(ir.VectorType(_INT32, 32), order),
-            )
-            total = builder.inttoptr(builder.add(totals, _INT64(half)), bytes_.as_pointer())
-            builder.store(builder.add(builder.load(total, align=1), added), total, align=1)
+        _added(builder, totals, _differing(builder, column, word))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, word), generate
+
+
+@intrinsic
+def _add_digits(context: Any, totals: Any, keys: Any, column: Any, word: Any, step: Any) -> Any:
+    """Do as :func:`_add_lanes`, and add the same numbers times ``step`` to 64 keys of two bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        totals, keys, column, word, step = values
+        differing = _differing(builder, column, word)
+        _added(builder, totals, differing)
+        wide = builder.zext(differing, ir.VectorType(_INT16, LANES))
+        _added(builder, keys, builder.mul(wide, _spread(builder, step, LANES)))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, word, types.uint16), generate
 
 
 @intrinsic
@@ -508,10 +531,30 @@ def _first_digits(keys, distances, grades, levels):
 
 
 @_compiled
-def _next_digit(keys, distances, added, step):
-    for item in range(keys.shape[0]):
-        distances[item] += added[item]
-        keys[item] += np.uint16(added[item]) * step
+def _next_digits(addresses, widths, words, first, last, start, distances, keys, step):
+    """Do as :func:`_measure`, and add what is added to the distances, times ``step``, to the keys."""
+    size = distances.shape[0]
+    whole = size // LANES * LANES
+    totals = distances.ctypes.data
+    digits = keys.ctypes.data
+    for at in range(first, last):
+        width = widths[at]
+        column = addresses[at] + start * width
+        for item in range(0, whole, LANES):
+            if width == 8:
+                _add_digits(totals + item, digits + 2 * item, column + 8 * item, words[at], step)
+            elif width == 4:
+                _add_digits(totals + item, digits + 2 * item, column + 4 * item, np.uint32(words[at]), step)
+            elif width == 2:
+                _add_digits(totals + item, digits + 2 * item, column + 2 * item, np.uint16(words[at]), step)
+            else:
+                _add_digits(totals + item, digits + 2 * item, column + item, np.uint8(words[at]), step)
+    if whole < size:
+        added = np.zeros(size - whole, np.uint8)
+        _measure(addresses, widths, words, first, last, start + whole, added, False)
+        for item in range(size - whole):
+            distances[whole + item] += added[item]
+            keys[whole + item] += np.uint16(added[item]) * step
 
 
 @_compiled
@@ -573,16 +616,15 @@ def count_pairs(columns, words, n, lengths, runs, grades, levels, histograms):
     lengths : ndarray, int64, shape (lengths, 2)
         The number of columns of each length, and its bits.
     runs : ndarray, int64, shape (runs, 4)
-        First and last length of those that are counted in one joint histogram, where its bins begin, and where
-        the counts of its lengths begin. A bin is, last digit first: the grade, the distance at the first
-        length, and what each further length adds to it.
+        First and last length of those that are counted in one joint histogram, where its bins begin, and
+        where the counts of its lengths begin. A bin is, last digit first: the grade, the distance at the
+        first length, and what each further length adds to it.
     grades : ndarray, uint8, shape (queries, n)
         Below ``levels``.
     histograms : ndarray, int64, shape (queries, counts)
         Receives the counts: for each length, a table (bits + 1, levels).
     """
     near = np.empty(BLOCK, np.uint8)
-    more = np.empty(BLOCK, np.uint8)
     digits = np.empty(BLOCK, np.uint16)
     ends = np.empty(runs.shape[0], np.int64)
     for run in range(runs.shape[0]):
@@ -599,7 +641,6 @@ def count_pairs(columns, words, n, lengths, runs, grades, levels, histograms):
             size = min(BLOCK, n - first)
             distances = near[:size]
             distances[:] = 0
-            added = more[:size]
             keys = digits[:size]
             done = 0
             for run in range(runs.shape[0]):
@@ -612,9 +653,17 @@ def count_pairs(columns, words, n, lengths, runs, grades, levels, histograms):
                         _first_digits(keys, distances, grades[query, first : first + size], np.uint16(levels))
                         step *= length + 1
                     else:
-                        added[:] = 0
-                        _measure(columns[0], columns[1], words[query], done, until, first, added, False)
-                        _next_digit(keys, distances, added, np.uint16(step))
+                        _next_digits(
+                            columns[0],
+                            columns[1],
+                            words[query],
+                            done,
+                            until,
+                            first,
+                            distances,
+                            keys,
+                            np.uint16(step),
+                        )
                         step *= length - lengths[at - 1, 1] + 1
                     done = until
                 _count(keys, counts[runs[run, 2] : ends[run]])
