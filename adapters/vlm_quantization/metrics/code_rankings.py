@@ -24,6 +24,9 @@ from adapters.vlm_quantization.neighbours.columns import Columns
 #: queries at 128 bits and two grades.
 BINS_PER_BLOCK = 1 << 18
 
+#: Query-gallery pairs per call of the compiled count: their grades, a byte per pair, are what it takes.
+PAIRS_PER_CALL = 1 << 21
+
 #: From this number of query-gallery pairs on (a quarter of a second), the compiled count is loaded.
 COMPILED_PAIRS = 1 << 25
 
@@ -92,7 +95,6 @@ def code_groups(
     n_gallery, levels = len(gallery_codes), relevance.levels
     runs = _counted_together(lengths, n_gallery, levels)
     query_words, gallery_words = _words(query_codes, lengths), _words(gallery_codes, lengths)
-    rows = max(1, PAIRS_PER_CHUNK // n_gallery)
     counter: NumbaCounts | None = None
     if len(query_codes) * n_gallery >= COMPILED_PAIRS and NumbaCounts.can_count(runs, levels):
         prepare()
@@ -100,23 +102,26 @@ def code_groups(
     for first, last in index_ranges(len(query_codes), block):
         counts = {length: np.empty((last - first, length + 1, levels), np.intp) for length in lengths}
         own = np.zeros(last - first, np.uint8)
-        for start, stop in index_ranges(last, rows, first):
-            grades = relevance.block(start, stop)
+        start = first
+        while start < last:
             if counter is None and is_ready() and NumbaCounts.can_count(runs, levels):
                 counter = NumbaCounts(Columns.of_table(gallery_codes, lengths), runs, levels)
+            pairs = PAIRS_PER_CALL if counter else PAIRS_PER_CHUNK
+            stop = min(last, start + max(1, pairs // n_gallery))
+            grades = relevance.block(start, stop)
             if counter is None:  # numpy counts, too, until the compiled code is loaded
                 added = (
                     _differing([word[start:stop] for word in of_queries], of_gallery)
                     for of_queries, of_gallery in zip(query_words, gallery_words, strict=True)
                 )
-                joints = _joint_histograms(added, grades, runs, levels)
+                parts = _by_length(_joint_histograms(added, grades, runs, levels), runs, levels)
             else:
-                joints = iter(counter.count(query_codes[start:stop], grades))
-            for run, joint in zip(runs, joints, strict=True):
-                for length, histogram in _by_length(joint, run, levels):
-                    counts[length][start - first : stop - first] = histogram
+                parts = iter(counter.count(query_codes[start:stop], grades))
+            for length, part in zip(lengths, parts, strict=True):
+                counts[length][start - first : stop - first] = part
             if itself is not None:
                 own[start - first : stop - first] = grades[np.arange(stop - start), itself[start:stop]]
+            start = stop
         for length in lengths:
             if itself is not None:
                 inside = np.flatnonzero(itself[first:last] >= 0)
@@ -170,20 +175,21 @@ def _joint_histograms(
 
 
 def _by_length(
-    joint: NDArray[np.intp], run: Sequence[int], levels: int
-) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Yield each length of a run with its counts (queries, distances, grades), of their joint histogram."""
-    rows = len(joint)
-    digits = [longer - shorter + 1 for shorter, longer in itertools.pairwise(run)]
-    joint = joint.reshape(rows, *digits[::-1], levels * (run[0] + 1))
-    for at, length in enumerate(run):
-        if at:  # fold this length's part into the distance
-            folded = np.zeros((*joint.shape[:-2], levels * (length + 1)), np.intp)
-            for step in range(joint.shape[-2]):
-                folded[..., levels * step : levels * step + joint.shape[-1]] += joint[..., step, :]
-            joint = folded
-        counts = joint.reshape(rows, -1, levels * (length + 1)).sum(axis=1)
-        yield length, counts.reshape(rows, length + 1, levels)
+    joints: Iterator[NDArray[np.intp]], runs: Sequence[Sequence[int]], levels: int
+) -> Iterator[NDArray[np.intp]]:
+    """Yield the counts of each length, (queries, distances, grades), of the joint histograms of the runs."""
+    for run, joint in zip(runs, joints, strict=True):
+        rows = len(joint)
+        digits = [longer - shorter + 1 for shorter, longer in itertools.pairwise(run)]
+        joint = joint.reshape(rows, *digits[::-1], levels * (run[0] + 1))
+        for at, length in enumerate(run):
+            if at:  # fold this length's part into the distance
+                folded = np.zeros((*joint.shape[:-2], levels * (length + 1)), np.intp)
+                for step in range(joint.shape[-2]):
+                    folded[..., levels * step : levels * step + joint.shape[-1]] += joint[..., step, :]
+                joint = folded
+            counts = joint.reshape(rows, -1, levels * (length + 1)).sum(axis=1)
+            yield counts.reshape(rows, length + 1, levels)
 
 
 def _from_histogram(counts: NDArray[np.intp]) -> TieGroups:

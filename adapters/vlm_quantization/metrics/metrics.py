@@ -298,10 +298,14 @@ def first_relevant(groups: TieGroups, n_queries: int, n_gallery: int) -> tuple[T
     # No relevant item among the first i has a probability of at most exp(-i r / n).
     last = np.minimum(n - r + 1, np.ceil(_NOTHING * n / r))[many]
     sums = np.zeros(len(many))
-    for rows, place in _ragged(np.ones(len(many)), last):
-        of = many[rows]
-        log_chance = _log_choose(n[of] - place, r[of] - 1, n_gallery) - _log_choose(n[of], r[of], n_gallery)
-        sums += np.bincount(rows, np.exp(log_chance) / (before[of] + place), minlength=len(many))
+    table = _log_factorial(n_gallery + 1)
+    size, others = n[many].astype(np.int64), r[many].astype(np.int64) - 1
+    log_ways = _log_choose(size, others + 1, n_gallery)
+    for rows, value in _ragged(np.ones(len(many)), last):
+        place = value.astype(np.int64)
+        left, taken = size[rows] - place, others[rows]  # never fewer left than taken
+        log_chance = table[left] - table[taken] - table[left - taken] - log_ways[rows]
+        sums += np.bincount(rows, np.exp(log_chance) / (before[many[rows]] + place), minlength=len(many))
     reciprocal[0, query[many]] = sums
     return reciprocal, rank
 

@@ -98,14 +98,18 @@ class SharedLabel:
     def __init__(self, query_labels: ArrayLike, gallery_labels: ArrayLike) -> None:
         self._queries, self._gallery = _multi_hot(query_labels, gallery_labels)
         self.n_queries, self.n_gallery = len(self._queries), len(self._gallery)
-        self._words = _words(self._queries), _words(self._gallery)
+        # One bit per item for each label: a query has few labels, and reads the rows of those.
+        packed = np.packbits(self._gallery.T, axis=1)
+        rows = np.zeros((len(packed), -(-self.n_gallery // 64) * 8), np.uint8)
+        rows[:, : packed.shape[1]] = packed
+        self._items = rows.view(np.uint64)
 
     def block(self, start: int, stop: int) -> NDArray[np.bool_]:
         """Return which items are relevant to the queries of a range, bool (stop - start, n_gallery)."""
-        shared = np.zeros((stop - start, self.n_gallery), bool)
-        for query, gallery in zip(*self._words, strict=True):
-            shared |= (query[start:stop, None] & gallery) != 0
-        return shared
+        shared = np.zeros((stop - start, self._items.shape[1]), np.uint64)
+        for row, labels in zip(shared, self._queries[start:stop], strict=True):
+            np.bitwise_or.reduce(self._items[np.flatnonzero(labels)], axis=0, out=row)
+        return np.unpackbits(shared.view(np.uint8), axis=1, count=self.n_gallery).view(bool)
 
     def reordered(self, order: NDArray[np.int64]) -> SharedLabel:
         """Return the same with the gallery in another order."""

@@ -190,8 +190,8 @@ class NumbaCounts:
         self._lengths = np.array([(columns.count(length), length) for length in columns.lengths], np.int64)
         firsts = np.cumsum([0, *map(len, runs)])
         begins = np.cumsum([0, *(_bins(run, levels) for run in runs)])
-        self._runs = np.column_stack([firsts[:-1], firsts[1:], begins[:-1]]).astype(np.int64)
-        self._begins = begins
+        self._begins = np.cumsum([0, *(levels * (length + 1) for length in columns.lengths)])
+        self._runs = np.column_stack([firsts[:-1], firsts[1:], begins[:-1], self._begins[firsts[:-1]]])
 
     @staticmethod
     def can_count(runs: Sequence[Sequence[int]], levels: int) -> bool:
@@ -201,7 +201,7 @@ class NumbaCounts:
     def count(
         self, queries: NDArray[np.uint8], grades: NDArray[np.bool_] | NDArray[np.uint8]
     ) -> list[NDArray[np.int64]]:
-        """Return the joint histogram of each run, int64 (queries, bins).
+        """Return the items at each distance by grade, int64 (queries, length + 1, levels) for each length.
 
         Parameters
         ----------
@@ -211,7 +211,7 @@ class NumbaCounts:
             The grade of each item.
         """
         words = self._columns.query_words(queries, len(self._parts))
-        histograms = np.empty((len(queries), self._begins[-1]), np.int64)
+        counts = np.empty((len(queries), self._begins[-1]), np.int64)
         values = np.ascontiguousarray(grades).view(np.uint8)
         self._compiled.count_pairs(
             self._place,
@@ -221,9 +221,10 @@ class NumbaCounts:
             self._runs,
             values,
             self._levels,
-            histograms,
+            counts,
         )
-        return np.split(histograms, self._begins[1:-1], axis=1)
+        parts = np.split(counts, self._begins[1:-1], axis=1)
+        return [part.reshape(len(queries), -1, self._levels) for part in parts]
 
 
 def _bins(run: Sequence[int], levels: int) -> int:
