@@ -265,7 +265,7 @@ class DemoResults:
 
 
 #: The whole way on the real collection and the real picture network, with fewer steps: a minute and a half.
-SHORT_DEMO = ("train.steps=90", "train.validate_every=30", "train.refit_steps=150")
+SHORT_DEMO = ("train.steps=90", "train.validate_every=30", "train.refit_steps=150", "eval.stability=15")
 
 
 @pytest.fixture(scope="session")

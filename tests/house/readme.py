@@ -21,10 +21,10 @@ SHORTER = {
     '"text_tower": "ngrams",',
     "--option steps=300": "--option steps=60 --option validate_every=20 --option refit_steps=10 "
     "--option encoder=random --option text_tower=ngrams --option threads=1",
-    "--option protocol=djsrh": "--option protocol=djsrh --option baselines=false",
-    'ws.submit("eval")': 'ws.submit("eval", options={"baselines": False})',
-    "--option run=1 --wait": "--option run=1 --option baselines=false --wait",
-    "-p run 1 ": "-p run 1 -p baselines False ",
+    "--option protocol=djsrh": "--option protocol=djsrh --option baselines=false --option stability=0",
+    'ws.submit("eval")': 'ws.submit("eval", options={"baselines": False, "stability": 0})',
+    "--option run=1 --wait": "--option run=1 --option baselines=false --option stability=0 --wait",
+    "-p run 1 ": "-p run 1 -p baselines False -p stability 0 ",
     "--option experiment=photos --wait": "--option experiment=photos --option steps=20 "
     "--option validate_every=10 --option refit_steps=10 --option encoder=random "
     "--option text_tower=ngrams --wait",
