@@ -314,12 +314,14 @@ def wheel_environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def _run_demo(environment: Environment, folder: Path) -> dict[str, Any]:
-    """Run the demo in an empty folder, and leave a copy of its workspace beside it."""
+    """Run the demo in an empty folder, and leave a copy of its workspace beside that folder."""
+    empty = folder / "empty"
+    empty.mkdir()
     command = [str(environment.folder / "bin" / "workbench"), "demo", "--no-serve", "--json"]
     options = [word for option in SHORT_DEMO for word in ("--option", option)]
     done = subprocess.run(
         [*command, *options],
-        cwd=folder,
+        cwd=empty,
         env=environment.variables,
         capture_output=True,
         text=True,
@@ -327,11 +329,21 @@ def _run_demo(environment: Environment, folder: Path) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    with workspace_in(folder / "results") as home:
-        lock = workers.worker_lock(home)
-    until(lambda: not locks.is_locked(lock), "its worker has ended, and writes no more")
-    shutil.copytree(folder / "results", folder.with_name("demo-copy"))
+    with workspace_in(empty / "results") as home:
+        worker = int(workers.worker_lock(home).read_text())
+    # It gives back the lock before it closes the database, whose files come and go until then.
+    until(lambda: not _is_worker(worker), "the worker has ended")
+    shutil.copytree(empty / "results", folder / "copy")
     return {"said": json.loads(done.stdout), "progress": done.stderr}
+
+
+def _is_worker(pid: int) -> bool:
+    import psutil
+
+    try:
+        return "workbench.jobs.worker.background" in psutil.Process(pid).cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
 
 
 def _demo(request: pytest.FixtureRequest, base: Path) -> tuple[Path, dict[str, Any]]:
@@ -349,7 +361,7 @@ def demo_results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     shows of the wheel.
     """
     folder, made = _demo(request, tmp_path_factory.getbasetemp())
-    return DemoResults(folder / "results", **made)
+    return DemoResults(folder / "empty" / "results", **made)
 
 
 @pytest.fixture(scope="module")
@@ -357,5 +369,5 @@ def demo_copy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """A copy of the demo's workspace, for tests that go on with it."""
     folder, _ = _demo(request, tmp_path_factory.getbasetemp())
     own = tmp_path_factory.mktemp("demo-copy") / "results"
-    shutil.copytree(folder.with_name("demo-copy"), own)
+    shutil.copytree(folder / "copy", own)
     return own

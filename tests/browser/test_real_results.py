@@ -21,7 +21,7 @@ expect.set_options(timeout=PATIENCE)
 
 @pytest.fixture(scope="module")
 def demo_page(demo_copy: Path) -> Iterator[str]:
-    with published(demo_copy) as url:
+    with published(demo_copy, preheat=False) as url:
         yield url
 
 
@@ -72,7 +72,7 @@ def test_the_tour_shows_the_results_of_the_demo(
     visit: Callable[..., Visit], demo_copy: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folders = tmp_path_factory.mktemp("root"), demo_copy, tmp_path_factory.mktemp("state")
-    with jupyter_lab(*folders, everything=True) as url:
+    with jupyter_lab(*folders) as url:
         seen = visit(url("start_here.ipynb"), viewport={"width": 1400, "height": 4200})
         page = seen.page
         run_all(page)

@@ -25,6 +25,8 @@ SHORTER = {
     'ws.submit("eval")': 'ws.submit("eval", options={"baselines": False, "stability": 0})',
     "--option run=1 --wait": "--option run=1 --option baselines=false --option stability=0 --wait",
     "-p run 1 ": "-p run 1 -p baselines False -p stability 0 ",
+    "jobs submit eval --wait --fail-below": "jobs submit eval --wait --option baselines=false "
+    "--option stability=0 --fail-below",
     "--option experiment=photos --wait": "--option experiment=photos --option steps=20 "
     "--option validate_every=10 --option refit_steps=10 --option encoder=random "
     "--option text_tower=ngrams --wait",
