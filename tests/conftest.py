@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,9 +25,10 @@ import hypothesis
 import pytest
 
 import workbench as wb
-from tests import second_try
+from tests import order, second_try
 from tests.faults.report import REPORT
 from tests.tiers import is_slow
+from tests.waiting import until
 from workbench.host import locks
 from workbench.jobs import workers
 
@@ -82,25 +84,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the tests of a file to one worker, and all files that look at the demo's results to one.
-
-    A fixture of a module, or of the demo, is then made once, and tests that share a workspace run one by one.
-    """
-    from xdist.scheduler import LoadFileScheduling
-
-    here = Path(__file__).parent
-    shared = {
-        path.relative_to(here.parent).as_posix()
-        for path in here.rglob("test_*.py")
-        if "demo_results" in path.read_text(encoding="utf-8")
-    }
-
-    class ByFile(LoadFileScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::", 1)[0]
-            return "the demo's results" if file in shared else file
-
-    return ByFile(config, log)
+    """Give the tests of a file to one worker, the longest files first, see tests/order.py."""
+    return order.scheduler(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -280,7 +265,7 @@ class DemoResults:
 
 
 #: The whole way on the real collection and the real picture network, with fewer steps: a minute and a half.
-SHORT_DEMO = ("train.steps=90", "train.validate_every=30", "train.refit_steps=150")
+SHORT_DEMO = ("train.steps=90", "train.validate_every=30", "train.refit_steps=150", "eval.stability=15")
 
 
 @pytest.fixture(scope="session")
@@ -328,23 +313,61 @@ def wheel_environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return Environment(folder, packages, {**kept, "PYTHONPATH": python_path(), "WORKBENCH_WORKER_IDLE": "5"})
 
 
-@pytest.fixture(scope="session")
-def demo_results(wheel_environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> DemoResults:
-    """The main job, run once per session as who installed the wheel runs it, in an empty folder.
-
-    Tests that need real results share it; tests/house/test_wheel.py says what it shows of the wheel.
-    """
-    empty = tmp_path_factory.mktemp("demo")
-    command = [str(wheel_environment.folder / "bin" / "workbench"), "demo", "--no-serve", "--json"]
+def _run_demo(environment: Environment, folder: Path) -> dict[str, Any]:
+    """Run the demo in an empty folder, and leave a copy of its workspace beside that folder."""
+    empty = folder / "empty"
+    empty.mkdir()
+    command = [str(environment.folder / "bin" / "workbench"), "demo", "--no-serve", "--json"]
     options = [word for option in SHORT_DEMO for word in ("--option", option)]
     done = subprocess.run(
         [*command, *options],
         cwd=empty,
-        env=wheel_environment.variables,
+        env=environment.variables,
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return DemoResults(empty / "results", json.loads(done.stdout), done.stderr)
+    with workspace_in(empty / "results") as home:
+        worker = int(workers.worker_lock(home).read_text())
+    # It gives back the lock before it closes the database, whose files come and go until then.
+    until(lambda: not _is_worker(worker), "the worker has ended")
+    shutil.copytree(empty / "results", folder / "copy")
+    return {"said": json.loads(done.stdout), "progress": done.stderr}
+
+
+def _is_worker(pid: int) -> bool:
+    import psutil
+
+    try:
+        return "workbench.jobs.worker.background" in psutil.Process(pid).cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+
+
+def _demo(request: pytest.FixtureRequest, base: Path) -> tuple[Path, dict[str, Any]]:
+    return order.made_once(
+        order.shared_folder(base) / "demo",
+        lambda folder: _run_demo(request.getfixturevalue("wheel_environment"), folder),
+    )
+
+
+@pytest.fixture(scope="session")
+def demo_results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DemoResults:
+    """The main job, run once per session as who installed the wheel runs it, in an empty folder.
+
+    Tests that look at what it left share it, and leave it as it is; tests/house/test_wheel.py says what it
+    shows of the wheel.
+    """
+    folder, made = _demo(request, tmp_path_factory.getbasetemp())
+    return DemoResults(folder / "empty" / "results", **made)
+
+
+@pytest.fixture(scope="module")
+def demo_copy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo's workspace, for tests that go on with it."""
+    folder, _ = _demo(request, tmp_path_factory.getbasetemp())
+    own = tmp_path_factory.mktemp("demo-copy") / "results"
+    shutil.copytree(folder / "copy", own)
+    return own

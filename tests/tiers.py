@@ -30,6 +30,7 @@ SLOW_FILES = frozenset(
         "adapters/vlm_quantization/train/tuning/test_tuning.py",
         "house/test_ci.py",
         "house/test_readme.py",
+        "house/test_readme_gate.py",
         "house/test_ready_made.py",
         "house/test_wheel.py",
         "workbench/adapter/test_loading.py",
@@ -56,8 +57,30 @@ SLOW_FILES = frozenset(
     }
 )
 
+#: The slow files that take longest, the longest first: those that begin last would end long after all others.
+LONG_FILES = (
+    "house/test_readme.py",
+    "faults/test_postgres.py",
+    "faults/test_kills.py",
+    "browser/test_lab.py",
+    "browser/test_jobs_panel.py",
+    "workbench/server/test_schema.py",
+    "workbench/publish/test_server.py",
+    "browser/test_real_results.py",
+    "house/test_readme_gate.py",
+    "faults/test_resumed_training.py",
+    "workbench/commands/test_cli.py",
+    "workbench/adapter/test_scaffold.py",
+    "browser/test_start_here.py",
+    "browser/test_compare_page.py",
+    "browser/test_saved_panels.py",
+    "faults/test_io_errors.py",
+    "faults/test_disk.py",
+    "faults/test_import_kills.py",
+)
+
 #: Fixtures that cost a minute or more the first time.
-SLOW_FIXTURES = frozenset({"demo_results", "postgres"})
+SLOW_FIXTURES = frozenset({"demo_copy", "demo_results", "postgres"})
 
 
 def is_slow(file: str, fixtures: frozenset[str]) -> bool:

@@ -87,7 +87,7 @@ def test_it_is_searched_and_explained_over_http_until_its_files_change(made: Mad
 def test_a_visitor_searches_it_and_is_told_when_its_encoder_is_gone(
     made: Made, visit: Callable[..., Visit]
 ) -> None:
-    with published(made.home, index="own") as url:
+    with published(made.home, index="own", preheat=False) as url:
         page = visit(url).page
         ask(page, "red")
         expect(page.locator(".wb-hit")).to_have_count(4)

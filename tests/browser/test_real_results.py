@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -20,8 +20,8 @@ expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
-def demo_page(demo_results: Any) -> Iterator[str]:
-    with published(demo_results.home) as url:
+def demo_page(demo_copy: Path) -> Iterator[str]:
+    with published(demo_copy, preheat=False) as url:
         yield url
 
 
@@ -30,7 +30,7 @@ def captions(page: Page) -> list[str]:
 
 
 def test_the_page_of_the_demo_finds_pictures_and_captions(
-    visit: Callable[..., Visit], demo_page: str, demo_results: Any
+    visit: Callable[..., Visit], demo_page: str, demo_copy: Path
 ) -> None:
     seen = visit(demo_page)
     page = seen.page
@@ -51,7 +51,7 @@ def test_the_page_of_the_demo_finds_pictures_and_captions(
     assert captions(page) != long
 
     # A picture of the index itself finds its own name among the captions.
-    with wb.Workspace(demo_results.home) as home:
+    with wb.Workspace(demo_copy) as home:
         hit = home.open_search("emoji").by_text("pizza", k=1)[0]
     assert hit.thumbnail is not None
     page.get_by_role("radio", name=re.compile(r"^128\b")).check(force=True)
@@ -69,10 +69,10 @@ def test_the_page_of_the_demo_finds_pictures_and_captions(
 
 
 def test_the_tour_shows_the_results_of_the_demo(
-    visit: Callable[..., Visit], demo_results: Any, tmp_path_factory: pytest.TempPathFactory
+    visit: Callable[..., Visit], demo_copy: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folders = tmp_path_factory.mktemp("root"), demo_results.home, tmp_path_factory.mktemp("state")
-    with jupyter_lab(*folders, everything=True) as url:
+    folders = tmp_path_factory.mktemp("root"), demo_copy, tmp_path_factory.mktemp("state")
+    with jupyter_lab(*folders) as url:
         seen = visit(url("start_here.ipynb"), viewport={"width": 1400, "height": 4200})
         page = seen.page
         run_all(page)

@@ -28,9 +28,9 @@ def test_a_training_whose_worker_is_killed_goes_on_to_the_same_weights(tmp_path:
         "collection": str(write_dummy_collection(tmp_path / "shapes", 24)),
         "encoder": "random",
         "text_tower": "ngrams",
-        "steps": 400,
+        "steps": 240,
         "refit_steps": 10,
-        "validate_every": 100,
+        "validate_every": 60,
         "batch": 16,
         "hidden": 64,
         "dim": 32,
@@ -45,7 +45,7 @@ def test_a_training_whose_worker_is_killed_goes_on_to_the_same_weights(tmp_path:
         def is_under_way() -> bool:
             for run in saved_runs(home.path):
                 try:
-                    return int(read_state(state_path(home.path, run)).about["step"]) >= 50
+                    return int(read_state(state_path(home.path, run)).about["step"]) >= 30
                 except CorruptFile:  # it is replaced just now
                     return False
             return False
@@ -62,11 +62,11 @@ def test_a_training_whose_worker_is_killed_goes_on_to_the_same_weights(tmp_path:
         assert (first.status, second.status) == ("lost", "succeeded")
         resumed = second.config[RESUMED]
         assert resumed["run"] == first.id
-        assert 50 <= resumed["step"] < 400
+        assert 30 <= resumed["step"] < 240
         assert saved_runs(home.path) == []
         with wb.job_scope("train", "vlm_quantization", settings, workspace=home) as undisturbed:
             undisturbed.finish(undisturbed.adapter.train(undisturbed.options, undisturbed))
         whole = home.runs()[0]
         for name in ("best.safetensors", "last.safetensors", "refit.safetensors"):
             assert Path(second.checkpoint(name)).read_bytes() == Path(whole.checkpoint(name)).read_bytes()
-        assert second.metric_points("val/R@10")[0][0] == 100
+        assert second.metric_points("val/R@10")[0][0] == 60

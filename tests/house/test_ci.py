@@ -208,7 +208,8 @@ def test_missing_system_packages_are_installed_by_root(tmp_path: Path, user: str
     assert update == f"{before}apt-get update -q"
     assert install.startswith(before)
     assert install.endswith(
-        "apt-get install -y -q chromium-headless-shell fonts-noto-cjk tuxpaint-stamps-default nginx-light"
+        "apt-get install -y -q --no-install-recommends "
+        "chromium-headless-shell fonts-noto-cjk tuxpaint-stamps-default nginx-light"
     )
 
 

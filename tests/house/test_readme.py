@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,147 +19,49 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from PIL import Image
 
-import workbench as wb
-from adapters.vlm_quantization.dummy import write_dummy_collection
 from tests.conftest import workspace_in
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+from tests.house.readme import (
+    BLOCKS,
+    PATIENCE,
+    README,
+    ROOT,
+    SHORTER,
+    Block,
+    checkout,
+    environment,
+    run,
+    shorter,
+)
 
 #: Programs whose commands are run, wherever the text contains one.
 PROGRAMS = ("workbench", "papermill", "jupyter", "pip", "python", "python3", "pytest", "pre-commit", "source")
-
-#: Replacements that shorten jobs; each must occur in the README.
-SHORTER = {
-    'options={"steps": 300,': 'options={"steps": 20, "validate_every": 10, "refit_steps": 10, '
-    '"text_tower": "ngrams",',
-    "--option steps=300": "--option steps=60 --option validate_every=20 --option refit_steps=10 "
-    "--option encoder=random --option text_tower=ngrams --option threads=1",
-    "--option protocol=djsrh": "--option protocol=djsrh --option baselines=false",
-    'ws.submit("eval")': 'ws.submit("eval", options={"baselines": False})',
-    "--option run=1 --wait": "--option run=1 --option baselines=false --wait",
-    "-p run 1 ": "-p run 1 -p baselines False ",
-    "--option experiment=photos --wait": "--option experiment=photos --option steps=20 "
-    "--option validate_every=10 --option refit_steps=10 --option encoder=random "
-    "--option text_tower=ngrams --wait",
-}
 
 #: The only commands that are not run: they create an environment, and `.ci/run` runs the second.
 SETUP = {
     'python3 -m venv .venv && .venv/bin/pip install -e ".[demo]" && .venv/bin/workbench demo',
     'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest',
 }
-PATIENCE = 240
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its language, its text, and the line it begins at."""
-
-    language: str
-    text: str
-    line: int
-
-    @property
-    def serves(self) -> bool:
-        """Whether it runs until it is stopped."""
-        return bool(re.match(r"workbench (serve|worker)|jupyter lab", self.text))
-
-
-def _blocks() -> list[Block]:
-    matches = re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return [Block(one[1], one[2], README[: one.start()].count("\n") + 1) for one in matches]
-
-
-BLOCKS = _blocks()
 
 
 def of(*languages: str) -> list[Any]:
     return [pytest.param(block, id=f"line-{block.line}") for block in BLOCKS if block.language in languages]
 
 
-def shorter(text: str) -> str:
-    for long, short in SHORTER.items():
-        text = text.replace(long, short)
-    return text
-
-
-def checkout(folder: Path) -> Path:
-    """Copy the files that git does not ignore, and link to this environment."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith("results/"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    (folder / ".venv").symlink_to(sys.prefix)
-    # As the section on your own pictures describes: a file of captions, with the pictures next to it.
-    write_dummy_collection(folder / "photos").rename(folder / "photos" / "captions.jsonl")
-    write_foreign_runs(folder)
-    return folder
-
-
-def write_foreign_runs(folder: Path) -> None:
-    """Write runs to import: an MLflow folder and a TensorBoard folder."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder / "runs" / "first")) as writer:
-        writer.add_scalar("loss", 0.5, 1)
-    run = folder / "mlruns" / "0" / "r1"
-    run.mkdir(parents=True)
-    (run.parent / "meta.yaml").write_text("name: Default\nlifecycle_stage: active\n")
-    (run / "meta.yaml").write_text("run_id: r1\nstatus: 3\nstart_time: 1000\nend_time: 2000\n")
-
-
 @pytest.fixture(scope="module")
-def project(demo_results: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(demo_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkout after ``workbench demo``, with a second run to compare with."""
     folder = checkout(tmp_path_factory.mktemp("readme") / "project")
-    shutil.copytree(demo_results.home, folder / "results")
+    demo_copy.rename(folder / "results")
     with workspace_in(folder / "results") as home:
         with home.start_run("emoji", name="second", config={"steps": 1}) as run:
             run.log({"train/loss": 1.0}, step=1)
         yield folder
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a reader without our variables."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("WORKBENCH", "JUPYTER"))
-    }
-    path = os.pathsep.join([str(Path(sys.prefix, "bin")), kept.get("PATH", os.defpath)])
-    home = folder.parent / "home"
-    home.mkdir(exist_ok=True)
-    return {**kept, "PATH": path, "HOME": str(home), "WORKBENCH_WORKER_IDLE": "5", "PYTHONUNBUFFERED": "1"}
-
-
-def run(folder: Path, script: str, *, code: int = 0) -> str:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env=environment(folder),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == code, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
 
 
 def _free_port() -> int:
@@ -311,61 +212,3 @@ def test_the_collection_is_read_as_shown(tmp_path: Path) -> None:
     (item,) = open_collection(tmp_path / "captions.jsonl").items
     assert item.captions == {name: tuple(texts) for name, texts in shown["captions"].items()}
     assert list(item.labels) == shown["labels"]
-
-
-# The gate ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def workflow() -> dict[str, Any]:
-    (block,) = (block for block in BLOCKS if block.language == "yaml")
-    return yaml.safe_load(shorter(block.text))
-
-
-def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
-    (job,) = workflow["jobs"].values()
-    return job["steps"]
-
-
-def test_the_workflow_is_valid(workflow: dict[str, Any]) -> None:
-    assert workflow[True] == ["pull_request"]  # YAML 1.1 reads `on` as a truth value
-    (job,) = workflow["jobs"].values()
-    assert job["runs-on"] == "ubuntu-latest"
-    used = [step["uses"] for step in steps(workflow) if "uses" in step]
-    assert [name.partition("@")[0] for name in used] == [
-        "actions/checkout",
-        "actions/setup-python",
-        "actions/upload-artifact",
-    ]
-    assert all("run" in step or "uses" in step for step in steps(workflow))
-    assert [step["run"] for step in steps(workflow) if "pip" in step.get("run", "")] == [
-        'pip install -e ".[demo]"'
-    ]
-
-
-def test_its_steps_run_and_its_artifacts_exist(
-    workflow: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = checkout(tmp_path_factory.mktemp("ci") / "project")
-    scripts = [step["run"] for step in steps(workflow) if "run" in step and "pip" not in step["run"]]
-    with workspace_in(folder / "results"):
-        for script in scripts:
-            run(folder, script)
-        kept = steps(workflow)[-1]["with"]["path"].split()
-        assert [pattern for pattern in kept if not list(folder.glob(pattern))] == []
-        assert (
-            json.loads((folder / "runs.json").read_text(encoding="utf-8"))["runs"][0]["experiment"]
-            == "photos"
-        )
-
-        # The same gate a little too high: the step fails, reports by how much, and its report is kept.
-        (gate,) = (script for script in scripts if "--fail-below" in script)
-        high = re.sub(r"\{.*\}", '{"t2i/R@10@128": 1.01}', gate)
-        assert high != gate
-        run(folder, high, code=1)
-    with wb.Workspace(folder / "results") as home:
-        failed, passed = home.jobs(type="eval")
-        assert (failed.status, passed.status) == ("failed", "succeeded")
-        assert re.search(r"t2i/R@10@128.*1\.01", failed.error["message"])
-        assert failed.notebook is not None
-        assert failed.result == passed.result

@@ -9,6 +9,6 @@ Nearly all that they make while they start is there to stay, so the collector lo
 import gc
 import sys
 
-gc.set_threshold(50_000)
+gc.set_threshold(200_000)
 for _name in ("rfc3987_syntax", "debugpy"):
     sys.modules.setdefault(_name, None)

@@ -50,6 +50,11 @@ LOOK_SECONDS = 0.05
 SPARE_IDLE_SECONDS, SPARE_BUSY_SECONDS = 1.0, 10.0
 
 
+#: A worker that exits after fewer seconds without a job starts no runner before a job is in the queue: most of
+#: them would end unused, and each takes most of a second of processor time.
+SPARE_FROM_SECONDS = 60.0
+
+
 #: Seconds that a cancelled notebook has to stop at its cell before all its processes are killed.
 GRACE_SECONDS = 5.0
 
@@ -222,9 +227,10 @@ class Worker:
         Not while a worker that has run its only job exits, and not at the cost of a job that has just begun.
         """
         now = time.monotonic()
+        stays = self.idle_seconds is None or self.idle_seconds >= SPARE_FROM_SECONDS
         if not self._running:
-            return now - self._busy_at > SPARE_IDLE_SECONDS
-        if now - self._claimed_at > SPARE_BUSY_SECONDS:
+            return stays and now - self._busy_at > SPARE_IDLE_SECONDS
+        if stays and now - self._claimed_at > SPARE_BUSY_SECONDS:
             return True
         return changed and self.home.store.count_jobs("queued") > 0
 

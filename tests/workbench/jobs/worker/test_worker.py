@@ -291,6 +291,23 @@ def test_the_next_runner_starts_when_there_is_time_or_work_for_it(
         assert worker._wants_spare(changed=False)
 
 
+def test_a_worker_that_leaves_soon_starts_no_runner_before_there_is_work(
+    workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.idle_seconds = 20.0
+    worker._busy_at -= worker_module.SPARE_IDLE_SECONDS
+    worker._claimed_at = time.monotonic() - worker_module.SPARE_BUSY_SECONDS
+    assert not worker._wants_spare(changed=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_running", {1: "a job that takes its time"})
+        assert not worker._wants_spare(changed=False)
+        assert not worker._wants_spare(changed=True)
+        workspace.store.add_job(records.JobRecord(type="dance"))
+        assert worker._wants_spare(changed=True)
+        worker.idle_seconds = worker_module.IDLE_SECONDS  # as without a setting
+        assert worker._wants_spare(changed=False)
+
+
 def test_a_claim_that_is_refused_costs_no_process(
     workspace: wb.Workspace, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
