@@ -224,21 +224,18 @@ def caption_entries(collection: Collection, folder: Path) -> Iterator[Entry]:
                 for text in item.captions.get(language, ())
             ]
             if texts:
-                names = {
-                    language: next(
-                        iter(
-                            _first_names(item, [other for other in collection.languages if other != language])
-                        ),
-                        "",
-                    )
-                    for language in dict(texts)
-                }
+                names = {language: _name_but(item, collection.languages, language) for language, _ in texts}
                 sort.add(_bytes(item.concept), _bytes(json.dumps([texts, names], ensure_ascii=False)))
         for concept, rows in groupby(sort, key=lambda record: record[0]):
             yield from _of_concept(
                 concept.decode("utf-8", "surrogatepass"),
                 (json.loads(row.decode("utf-8", "surrogatepass")) for _, row in rows),
             )
+
+
+def _name_but(item: CollectionItem, languages: Sequence[str], language: str) -> str:
+    """Return the item's name in the first other language that has one; empty if none has."""
+    return next(iter(_first_names(item, [other for other in languages if other != language])), "")
 
 
 def _of_concept(

@@ -1,4 +1,4 @@
-"""Shards that are encoded in another process: their pictures and their encoder, as values that can be sent."""
+"""Shards that are encoded in another process: what they need, as values that can be sent."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def portable(task: ShardTask, encoder: EncoderFile) -> ShardTask:
         )
     places = range(len(task.sources))
     pictures = [None if place in task.made else stored(task.sources[place]) for place in places]
-    names = [
-        "" if isinstance(picture, Path) else name for picture, name in zip(pictures, task.ids, strict=True)
-    ]
-    return replace(
-        task, encoder=encoder, sources=tuple(places), pictures=StoredPictures(tuple(pictures), tuple(names))
-    )
+    # A file is named by its path in messages, as in this process.
+    names = ["" if isinstance(one, Path) else name for one, name in zip(pictures, task.ids, strict=True)]
+    opener = StoredPictures(tuple(pictures), tuple(names))
+    return replace(task, encoder=encoder, sources=tuple(places), pictures=opener)

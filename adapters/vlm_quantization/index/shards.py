@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -139,9 +140,10 @@ def encode_shard(task: ShardTask, on_batch: Callable[[int], None] | None = None)
     new = [place for place in range(len(task.sources)) if place not in task.made]
     rows: dict[int, Made] = dict(task.made)
     problems: list[tuple[int, str]] = []
-    numbers = [task.sources[place] for place in new] if task.pictures is not None else []
     encoder: Encoder | None = None
-    with closing(opened_ahead(lambda number: _opened(task.pictures, number), numbers)) as opened:
+    numbers = [] if task.pictures is None else [task.sources[place] for place in new]
+    open_one = partial(_opened, cast("Pictures", task.pictures))
+    with closing(opened_ahead(open_one, numbers)) as opened:
         for at in range(0, len(new), task.batch_size):
             if on_batch is not None:
                 on_batch(len(task.made) + at)
@@ -164,12 +166,11 @@ def encode_shard(task: ShardTask, on_batch: Callable[[int], None] | None = None)
 def _encoder_of(task: ShardTask) -> Encoder:
     if hasattr(task.encoder, "encode_texts"):
         return cast("Encoder", task.encoder)
-    return cast("Callable[[], Encoder]", task.encoder)()
+    return task.encoder()
 
 
-def _opened(pictures: Pictures | None, number: int) -> tuple[Image, bytes]:
+def _opened(pictures: Pictures, number: int) -> tuple[Image, bytes]:
     """Open a picture and make its thumbnail, in another thread than the one that encodes."""
-    assert pictures is not None
     picture = pictures.open(number)
     return picture, thumbnail_of(picture)
 
