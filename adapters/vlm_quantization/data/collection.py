@@ -174,6 +174,10 @@ class CaptionedImages:
         item = self.items[index]
         return decode_picture(item.image, name="" if isinstance(item.image, Path) else item.id)
 
+    def stored(self, index: int) -> Picture:
+        """Return where the picture of an item is kept, for another process to decode."""
+        return self.items[index].image
+
     def digest(self, index: int) -> str:
         """Return the digest of an item's pixels, decoding the picture if the item has no digest."""
         return self.items[index].digest or picture_digest(self.open(index))

@@ -67,13 +67,20 @@ class KnownCollection:
 
     def open(self, index: int) -> Any:
         """Return a picture of the collection: a KnownPicture, or its pixels in mode RGB."""
+        return self._known(index) or self._collection.open(index)
+
+    def stored(self, index: int) -> Any:
+        """Return a picture for another process: a KnownPicture, or where the picture is kept."""
+        return self._known(index) or self._collection.stored(index)
+
+    def _known(self, index: int) -> KnownPicture | None:
         key = key_of(self.items[index].digest)
         thumbnail = self._thumbnails.get([key]).get(key)
         if thumbnail is not None:
             features = features_of_record(self._features.get([key]).get(key, b""), self._dim)
             if features is not None:
                 return KnownPicture(features, thumbnail)
-        return self._collection.open(index)
+        return None
 
 
 class KnownPictures:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import re
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from adapters.vlm_quantization.codes import Encoder, check_lengths
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.entries import (
     Collection,
-    Entry,
+    SortedEntries,
     caption_entries,
     common_root,
     picture_entries,
@@ -149,16 +150,22 @@ def build_index(
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
         raise wb.WrongState(f"{final} exists and is not an index", hint="Choose another name, or move it.")
-    sides = {
-        "images": picture_entries(collection),
-        "captions": caption_entries(collection) if captions else [],
-    }
-    fingerprint = _fingerprint(collection, encoder, model_file, batch_size, sides)
+    settings = _fingerprint(encoder, batch_size)
+    fingerprint = _digest(
+        settings, collection.fingerprint, model_file and files.sha256_of(model_file), captions
+    )
 
     Path(indexes).mkdir(parents=True, exist_ok=True)
-    work = final.with_name(f".{name}.building-{fingerprint[:12]}")
-    with _name_locked(final, fingerprint, progress), _locked(work), gives_space_back(work):
-        _clear_leftovers(final, keep=fingerprint)
+    work = final.with_name(f".{name}.building-{settings[:12]}")
+    with (
+        SortedEntries(picture_entries(collection), Path(indexes)) as pictures,
+        SortedEntries(caption_entries(collection, Path(indexes)) if captions else (), Path(indexes)) as texts,
+        _name_locked(final, fingerprint, progress),
+        _locked(work),
+        gives_space_back(work),
+    ):
+        sides = {"images": pictures, "captions": texts}
+        _clear_leftovers(final, keep=settings)
         check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.complete()
@@ -166,7 +173,7 @@ def build_index(
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
         seals = _merge(built, shards, sides, encoder, model_file)
-        skipped = tuple(Skipped(**problem) for problem in shards.problems())
+        skipped = tuple(Skipped(entry.item["id"], reason) for entry, reason in shards.problems())
         counts = {side: shards.count(side) for side in files.SIDES}
         about = _about(collection, encoder, (adapter, name, title), model_file, provenance)
         manifest = files.Manifest(
@@ -226,25 +233,21 @@ def _about(
     }
 
 
-def _fingerprint(
-    collection: Collection,
-    encoder: Encoder,
-    model_file: Path | None,
-    batch_size: int,
-    sides: Mapping[str, Sequence[Entry]],
-) -> str:
-    """Return a digest of everything that determines the contents of the shards."""
-    digest = hashlib.sha256()
-    for part in (
+def _fingerprint(encoder: Encoder, batch_size: int) -> str:
+    """Return a digest of all that determines what is made of an item: shards of another are of no use."""
+    return _digest(
         files.FORMAT,
-        collection.fingerprint,
         encoder.fingerprint,
         *encoder.bits,
-        model_file and files.sha256_of(model_file),
+        encoder.dim,
         shard_items(batch_size),
         THUMBNAIL_PIXELS,
-        *(len(entries) for entries in sides.values()),
-    ):
+    )
+
+
+def _digest(*parts: object) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
         digest.update(f"{part}\n".encode())
     return digest.hexdigest()
 
@@ -255,7 +258,7 @@ def _fingerprint(
 def _merge(
     built: Path,
     shards: Shards,
-    sides: Mapping[str, Sequence[Entry]],
+    sides: Mapping[str, SortedEntries],
     encoder: Encoder,
     model_file: Path | None,
 ) -> dict[str, files.FileSeal]:
@@ -264,23 +267,26 @@ def _merge(
     for side in files.SIDES:
         n = shards.count(side)
         if not n and side == "images":
-            reasons = "; ".join(f"{p['id']}: {p['reason']}" for p in shards.problems()[:3])
+            first = itertools.islice(shards.problems(), 3)
+            reasons = "; ".join(f"{entry.item['id']}: {reason}" for entry, reason in first)
             raise wb.BadInput(f"none of the {len(sides[side])} pictures is readable. {reasons}".strip())
         for cut, name in files.column_files(side, encoder.bits).items():
-            columns = (codes[:, cut.first : cut.last] for codes in shards.read(side, "codes"))
+            columns = (rows.codes[:, cut.first : cut.last] for rows in shards.read(side))
             seals[name] = files.write_rows(built / name, columns, (n, cut.width), np.uint8)
         name = files.features_file(side)
         seals[name] = files.write_rows(
-            built / name, shards.read(side, "features"), (n, encoder.dim), np.float32
+            built / name, (rows.features for rows in shards.read(side)), (n, encoder.dim), np.float32
         )
         name = files.items_file(side)
         seals[name] = files.write_lines(built / name, shards.kept(side))
     with files.sealed(built / files.THUMBNAILS) as out:
-        for part in shards.read("images", "thumbnails"):
-            out.write(part.tobytes())
+        lengths = [0]
+        for rows in shards.read("images"):
+            for thumbnail in rows.thumbnails:
+                out.write(thumbnail)
+                lengths.append(len(thumbnail))
     seals[files.THUMBNAILS] = out.seal
-    lengths = np.concatenate(list(shards.read("images", "lengths")))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = np.cumsum(lengths)
     seals[files.THUMBNAIL_OFFSETS] = files.write_rows(
         built / files.THUMBNAIL_OFFSETS, [offsets], offsets.shape, np.int64
     )
