@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from workbench.engine import storage
 from workbench.engine.engine import Engine
@@ -75,6 +76,12 @@ class TasksProgress:
         text = f"{self.tasks:,} of {self.tasks_total:,} parts, {people}"
         return f"{text}; {self.waiting}" if self.waiting else text
 
+    def was_there(self, tasks: int, items: int) -> None:
+        """Count tasks that were done before, and are not among those to run."""
+        self.tasks += tasks
+        self.present += tasks
+        self.items += items
+
     def ended(self, task: Task, *, present: bool) -> None:
         """Count a task as done."""
         self.tasks += 1
@@ -86,7 +93,10 @@ class TasksProgress:
 
 
 def run_tasks(
-    tasks: Sequence[Task], engine: Engine, progress: Callable[[TasksProgress], None] | None = None
+    tasks: Iterable[Task],
+    engine: Engine,
+    progress: Callable[[TasksProgress], None] | None = None,
+    state: TasksProgress | None = None,
 ) -> TasksProgress:
     """Perform all tasks whose files are missing.
 
@@ -95,67 +105,104 @@ def run_tasks(
 
     Parameters
     ----------
-    tasks : sequence of Task
-        Their names and outputs differ.
+    tasks : iterable of Task
+        Their names differ. Taken as they are needed, so that few of many are in memory.
     engine : Engine
-        Performs them; whatever ends this call cancels them.
+        Performs them; an error ends all of them.
     progress : callable, optional
-        Called with the same :class:`TasksProgress` at least twice per second; an exception cancels all tasks.
+        Called with the state at least twice per second; an exception cancels all tasks.
+    state : TasksProgress, optional
+        Counts the tasks, and has the totals; needed where ``tasks`` is no list.
 
     Returns
     -------
     TasksProgress
-        At its end.
+        The state at the end.
 
     Raises
     ------
     workbench.BadInput
-        Two tasks have the same name or output, a task cannot be sent, or one refused its input.
+        Two tasks have the same name, a task cannot be sent, or one refused its input.
     workbench.TaskFailed
         A task raised an error, or failed too often; the message has its reason.
     workbench.EngineLost
         The scheduler is gone, and was waited for in vain.
     """
-    by_name = {task.name: task for task in tasks}
-    if len(by_name) < len(tasks) or len({task.output for task in tasks}) < len(tasks):
-        raise BadInput("two tasks have the same name or the same output")
-    state = TasksProgress(len(tasks), sum(task.size for task in tasks))
+    if state is None:
+        tasks = list(tasks)
+        state = TasksProgress(len(tasks), sum(task.size for task in tasks))
     tell = progress or (lambda state: None)
-    missing: deque[Task] = deque()
-    for task in tasks:
-        if storage.holds(task.output):
-            state.ended(task, present=True)
-        else:
-            missing.append(task)
-    failures: Counter[tuple[str, str]] = Counter()
-    at_work = 0
     try:
-        while missing or at_work:
-            state.workers, state.waiting = engine.workers, engine.waiting
-            tell(state)
-            while missing and at_work < max(_AHEAD * state.workers, _LEAST_AHEAD):
-                engine.submit(missing.popleft())
-                at_work += 1
-            for outcome in engine.as_completed(_TELL_SECONDS):
-                at_work -= 1
-                task = by_name[outcome.name]
-                if _is_done(task, outcome, failures):
-                    state.ended(task, present=False)
-                else:
-                    state.again += 1
-                    missing.append(task)
-                if not at_work or len(missing) > at_work:
-                    break
-                state.workers, state.waiting = engine.workers, engine.waiting
-                tell(state)
+        _Work(tasks, engine, state, tell).finish()
     except BaseException:
         engine.cancel()
         raise
-    for folder in {path.parent for task in tasks if (path := storage.local_path(task.output)) is not None}:
-        storage.clear_parts(folder)
-    state.waiting = ""
+    state.workers, state.waiting = engine.workers, ""
     tell(state)
     return state
+
+
+class _Work:
+    """What is left to do, and what is being done."""
+
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        engine: Engine,
+        state: TasksProgress,
+        tell: Callable[[TasksProgress], None],
+    ) -> None:
+        self._left = iter(tasks)
+        self._engine = engine
+        self._state = state
+        self._tell = tell
+        self._again: deque[Task] = deque()
+        self._at_work: dict[str, Task] = {}
+        self._failures: Counter[tuple[str, str]] = Counter()
+        self._folders: set[Path] = set()
+
+    def finish(self) -> None:
+        """Do all of it."""
+        while self._submit_some() or self._at_work:
+            self._look()
+            for outcome in self._engine.as_completed(_TELL_SECONDS):
+                task = self._at_work.pop(outcome.name)
+                if _is_done(task, outcome, self._failures):
+                    self._state.ended(task, present=False)
+                else:
+                    self._state.again += 1
+                    self._again.append(task)
+                self._look()
+                self._submit_some()
+        for folder in self._folders:
+            storage.clear_parts(folder)
+
+    def _look(self) -> None:
+        self._state.workers, self._state.waiting = self._engine.workers, self._engine.waiting
+        self._tell(self._state)
+
+    def _submit_some(self) -> bool:
+        """Submit as many tasks as the engine has use for; return whether there was any."""
+        before = len(self._at_work)
+        while len(self._at_work) < max(_AHEAD * self._state.workers, _LEAST_AHEAD):
+            task = self._again.popleft() if self._again else self._next()
+            if task is None:
+                break
+            if task.name in self._at_work:
+                raise BadInput(f"two tasks have the name {task.name!r}")
+            self._engine.submit(task)
+            self._at_work[task.name] = task
+        return len(self._at_work) > before
+
+    def _next(self) -> Task | None:
+        """Return the next task whose file is missing."""
+        for task in self._left:
+            if (path := storage.local_path(task.output)) is not None:
+                self._folders.add(path.parent)
+            if not storage.holds(task.output):
+                return task
+            self._state.ended(task, present=True)
+        return None
 
 
 def _is_done(task: Task, outcome: Outcome, failures: Counter[tuple[str, str]]) -> bool:

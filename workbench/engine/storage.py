@@ -166,7 +166,7 @@ def remove(place: str) -> None:
 
 def clear_parts(folder: Path) -> None:
     """Delete what killed workers have left half written in a folder; call it when none is at work."""
-    for left in folder.glob(f".*{_PART}"):
+    for left in folder.glob(f".*{_PART}*"):
         with suppress(OSError):
             left.unlink(missing_ok=True)
 

@@ -40,4 +40,5 @@ def engine(request: pytest.FixtureRequest, task_path: None) -> Iterator[Engine]:
     else:
         with open_engine(request.getfixturevalue("cluster").address) as dask:
             until(lambda: dask.workers == 2)
+            until(lambda: dask.workers == 2)
             yield dask

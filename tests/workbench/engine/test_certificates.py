@@ -25,7 +25,7 @@ def test_a_pair_is_made_and_its_key_is_for_its_owner_only(tmp_path: Path) -> Non
 
 def test_a_pair_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     before = make_certificates(tmp_path).key.read_bytes()
-    with pytest.raises(wb.WrongState, match="already has cluster.crt and cluster.key"):
+    with pytest.raises(wb.WrongState, match=r"already has cluster\.crt and cluster\.key"):
         make_certificates(tmp_path)
     assert (tmp_path / "cluster.key").read_bytes() == before
 

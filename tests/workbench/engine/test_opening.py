@@ -105,5 +105,5 @@ def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_is_no_client_is_refused() -> None:
-    with pytest.raises(wb.BadInput, match="an engine is an address or a dask.distributed.Client, got int"):
+    with pytest.raises(wb.BadInput, match=r"an engine is an address or a dask\.distributed\.Client, got int"):
         open_engine(3)  # type: ignore[arg-type]

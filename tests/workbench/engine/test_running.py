@@ -114,8 +114,8 @@ def test_an_error_of_the_one_who_watches_cancels_everything(tmp_path: Path) -> N
     assert engine.cancelled == 1
 
 
-def test_two_tasks_must_not_write_one_file(tmp_path: Path) -> None:
-    with pytest.raises(wb.BadInput, match="the same name or the same output"):
+def test_two_tasks_must_not_have_one_name(tmp_path: Path) -> None:
+    with pytest.raises(wb.BadInput, match="two tasks have the name 'part 0'"):
         run_tasks([*tasks_in(tmp_path, 1), *tasks_in(tmp_path, 1)], ByHand())
 
 
@@ -130,8 +130,26 @@ def test_progress_says_what_is_waited_for() -> None:
     assert state.words == "1 of 4 parts, 1 worker; waiting for workers"
     assert state.per_second is None
     assert state.seconds_left is None
+    state.was_there(2, 200)
+    assert (state.tasks, state.items, state.present) == (3, 300, 2)
+
+
+def test_tasks_are_taken_as_they_are_needed(tmp_path: Path) -> None:
+    taken: list[Task] = []
+
+    def endless() -> Iterator[Task]:
+        for task in tasks_in(tmp_path, 40):
+            taken.append(task)
+            yield task
+
     engine = ByHand()
-    engine.waits = "waiting for the scheduler, for 3 s so far"
+    state = TasksProgress(40, 40)
+
+    def look(state: TasksProgress) -> None:
+        assert len(taken) <= state.tasks + 17
+
+    assert run_tasks(endless(), engine, look, state) is state
+    assert (state.tasks, state.items) == (40, 40)
 
 
 def test_progress_says_that_workers_are_missing(tmp_path: Path) -> None:
