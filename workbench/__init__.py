@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workbench.engine.engine import Engine
     from workbench.engine.opening import check_engine, open_engine
     from workbench.engine.running import TasksProgress, run_tasks
-    from workbench.engine.storage import check_storage, fetch_result
+    from workbench.engine.storage import check_storage, delete_result, fetch_result
     from workbench.engine.task import Task
     from workbench.errors import (
         AccessDenied,
@@ -129,6 +129,7 @@ _HOMES = {
     "check_storage": "engine.storage",
     "connect": "remote.workspace",
     "crash_point": "host.processes",
+    "delete_result": "engine.storage",
     "fetch_result": "engine.storage",
     "get_adapter": "adapter.registry",
     "job_scope": "scope",
@@ -202,6 +203,7 @@ __all__ = [
     "check_storage",
     "connect",
     "crash_point",
+    "delete_result",
     "fetch_result",
     "get_adapter",
     "job_scope",

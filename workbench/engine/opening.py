@@ -13,6 +13,7 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,7 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 from workbench.engine.certificates import Certificates
 from workbench.engine.engine import Engine
 from workbench.engine.storage import cores
-from workbench.errors import BadInput
+from workbench.errors import BadInput, MissingExtra
 from workbench.text import shown
 
 if TYPE_CHECKING:
@@ -106,9 +107,11 @@ def check_engine(address: str) -> None:
     ------
     workbench.BadInput
         As :func:`read_address`.
+    workbench.MissingExtra
+        It is a scheduler, and dask.distributed is not installed.
     """
-    if address.strip():
-        read_address(address)
+    if address.strip() and read_address(address).scheduler and find_spec("distributed") is None:
+        raise MissingExtra("dask.distributed", "dask")
 
 
 def open_engine(engine: str | Client) -> Engine:

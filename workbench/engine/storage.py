@@ -146,13 +146,13 @@ def fetch_result(place: str, target: Path) -> None:
     def download(beside: Path) -> None:
         _patiently(lambda: files.get_file(inner, str(beside)))
         if (beside.stat().st_size, _digest(beside)) != sealed:
-            remove(place)
+            delete_result(place)
             raise CorruptFile(place, "is not what was written", hint="Run the job again: it is made anew.")
 
     put(str(target), download)
 
 
-def remove(place: str) -> None:
+def delete_result(place: str) -> None:
     """Delete a file and its seal; what is not there needs no deleting."""
     path = local_path(place)
     if path is not None:

@@ -35,6 +35,8 @@ from adapters.vlm_quantization.index.entries import (
     common_root,
     picture_entries,
 )
+from adapters.vlm_quantization.index.on_engine import encode_on_engine, forget_stored
+from adapters.vlm_quantization.index.portable import EncoderFile
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
 from adapters.vlm_quantization.index.thresholds import chance_thresholds
@@ -100,6 +102,9 @@ def build_index(
     batch_size: int = 64,
     progress: OnProgress | None = None,
     provenance: Mapping[str, Any] | None = None,
+    engine: str | wb.Engine = "",
+    storage: str = "",
+    device: str = "",
 ) -> IndexReport:
     """Build ``indexes / name``, replacing an index of that name only when the new one is complete.
 
@@ -128,6 +133,14 @@ def build_index(
         Called as ``progress(done, total, message)``; an exception stops the build, which can be resumed.
     provenance : mapping, optional
         JSON data to store, such as the job and the run.
+    engine : str or workbench.Engine
+        What encodes the shards: empty for this process, or an address of :func:`workbench.open_engine`. The
+        bytes are the same, where processors and packages are.
+    storage : str
+        With an engine: a folder or URL that all workers see, where shards are kept until the index is
+        complete; empty: beside the index.
+    device : str
+        With an engine: what workers compute on; empty: as the model is opened.
 
     Raises
     ------
@@ -135,7 +148,12 @@ def build_index(
         The name is not a valid folder name.
     workbench.BadInput
         Two items have the same id, the encoder's code lengths are invalid, it returns invalid output (shape,
-        unit norm, NaN), or no picture is readable.
+        unit norm, NaN), or no picture is readable; or with an engine, its address or storage is none, or
+        there is no ``model_file``.
+    workbench.TaskFailed
+        A shard failed on the engine, or its workers died too often.
+    workbench.EngineLost
+        The engine cannot be reached.
     workbench.WrongState
         The folder of that name exists and is not an index, or the disk has no room for this one.
     workbench.Busy
@@ -168,7 +186,11 @@ def build_index(
         _clear_leftovers(final, keep=settings)
         check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
-        shards.complete()
+        if engine:
+            opener = EncoderFile(str(_model_for(engine, model_file)), adapter, encoder.fingerprint, device)
+            encode_on_engine(shards, engine, opener, progress, storage=storage)
+        else:
+            shards.complete()
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
@@ -188,6 +210,8 @@ def build_index(
         wb.crash_point("index:before-publish")
         files.publish(built, final)
         wb.crash_point("index:after-publish")
+        if engine and storage:
+            forget_stored(shards, storage)
     with suppress(wb.Busy), _name_locked(final):
         _clear_leftovers(final, keep="")
     return IndexReport(
@@ -295,6 +319,15 @@ def _merge(
             shutil.copyfileobj(source, out)
         seals[model] = out.seal
     return seals
+
+
+def _model_for(engine: str | wb.Engine, model_file: Path | None) -> Path:
+    if model_file is None:
+        raise wb.BadInput(
+            f"an engine ({engine!r}) needs the file of the model, which workers open",
+            hint="Give model_file, or build without an engine.",
+        )
+    return model_file.absolute()
 
 
 def _model_name(model_file: Path | None) -> str | None:

@@ -50,6 +50,8 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
         model_file=Path(run.checkpoint(checkpoint)),
         progress=job.progress,
         provenance={"job": job.id, "run": run.id, "collection": collection.name},
+        engine=options.engine,
+        storage=options.engine_storage,
     )
     return index_result(
         collection,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import workbench as wb
 from adapters.vlm_quantization.data.pictures import decode_picture
+from adapters.vlm_quantization.towers.device import chosen_device
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.codes import Encoder
@@ -26,21 +27,40 @@ class EncoderFile:
         The checkpoint.
     family : str
         Name of the adapter that opens it.
+    fingerprint : str
+        The encoder's, which is checked; empty: it is not.
+    device : str
+        What it computes on, see :mod:`adapters.vlm_quantization.towers.device`; empty: as it was opened.
     """
 
     path: str
     family: str
+    fingerprint: str = ""
+    device: str = ""
 
     def __call__(self) -> Encoder:
-        """Open it."""
-        return _encoder(self.path, self.family)
+        """Open it.
+
+        Raises
+        ------
+        workbench.BadInput
+            It is another model than the build's, or there is no such device.
+        """
+        return _encoder(self)
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(path: str, family: str) -> Encoder:
+def _encoder(file: EncoderFile) -> Encoder:
     from adapters.vlm_quantization.encoding.known_pictures import KnownPictures
 
-    encoder: Any = wb.get_adapter(family).load_model(Path(path))
+    encoder: Any = wb.get_adapter(file.family).load_model(Path(file.path))
+    if file.fingerprint and encoder.fingerprint != file.fingerprint:
+        raise wb.BadInput(
+            f"{file.path} is another model on a worker than in this build",
+            hint="Let workers see the same folder under the same path, with the same packages installed.",
+        )
+    if file.device and hasattr(encoder, "device"):
+        encoder.device = chosen_device(file.device)
     return KnownPictures(encoder) if hasattr(encoder, "encode_features") else encoder
 
 

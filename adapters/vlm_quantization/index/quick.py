@@ -144,8 +144,11 @@ def open_items(options: IndexOptions, job: JobContext, family: Family) -> IndexI
     how = Encoding(batch_size=options.batch_size, progress=job.progress, say=_print)
     space = _space_check(job, options.name, trained, chosen)
     with OnePass(tower, cache, how, space) as one:
-        collection = open_collection(chosen.source, cache_dir=cache, progress=job.progress, onlooker=one)
-        one.fill(collection)
+        # Workers of an engine encode shards, and decode the pictures for it; here, both is done in one pass.
+        watches = None if options.engine else one
+        collection = open_collection(chosen.source, cache_dir=cache, progress=job.progress, onlooker=watches)
+        if watches is not None:
+            one.fill(collection)
     return IndexItems(chosen, collection, one.known(collection), trained, how, one.words)
 
 
@@ -195,6 +198,9 @@ def write_index(
             "codes": chosen.method,
             "words": model.words,
         },
+        engine=options.engine,
+        storage=options.engine_storage,
+        device=options.device,
     )
 
 

@@ -304,8 +304,8 @@ class Shards:
 
     Attributes
     ----------
-    resumed : int
-        Number of shards that a killed build had finished.
+    resumed, resumed_items : int
+        Number of shards that a killed build had finished, and of items in them.
     reused : int
         Number of items that were made before.
     """
@@ -327,7 +327,7 @@ class Shards:
         self._batch_size = batch_size
         self._progress = progress or (lambda done, total, message: None)
         self._before = before
-        self.resumed = 0
+        self.resumed = self.resumed_items = 0
         self.reused = 0
 
     def _plan(self, side: str) -> Iterator[_Planned]:
@@ -346,6 +346,10 @@ class Shards:
             digest.update(entry.key)
         return f"{side}-{digest.hexdigest()[:32]}"
 
+    def files(self) -> Iterator[Path]:
+        """Yield the path of each shard's file."""
+        return (planned.path for side in self._sides for planned in self._plan(side))
+
     def missing(self) -> Iterator[ShardTask]:
         """Yield a task for each shard that is not there; their order does not matter.
 
@@ -355,9 +359,15 @@ class Shards:
         for planned, done in self._with_done():
             if _is_whole(planned.path):
                 self.resumed += 1
+                self.resumed_items += len(planned.entries)
                 self._progress(done + len(planned.entries), self.total, f"{planned.side} already encoded")
             else:
                 yield self._task(planned)
+
+    @property
+    def planned(self) -> int:
+        """Number of shards of all sides."""
+        return sum(-(-len(entries) // shard_items(self._batch_size)) for entries in self._sides.values())
 
     @property
     def total(self) -> int:

@@ -36,8 +36,8 @@ def test_a_file_is_kept_and_read_back(folder: str, tmp_path: Path) -> None:
     storage.put(place, lambda path: path.write_bytes(b"one") and None)  # twice is no harm
     storage.fetch_result(place, tmp_path / "copy" / "part-1")
     assert (tmp_path / "copy" / "part-1").read_bytes() == b"one"
-    storage.remove(place)
-    storage.remove(place)
+    storage.delete_result(place)
+    storage.delete_result(place)
     assert not storage.holds(place)
     with pytest.raises(FileNotFoundError):
         storage.fetch_result(place, tmp_path / "none")
