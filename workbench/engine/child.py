@@ -168,7 +168,8 @@ def perform(task: Task) -> Outcome:
     try:
         if storage.holds(task.output):
             return Outcome(task.name, "present")
-        storage.put(task.output, lambda path: task.function(task.input, path))
+        # A second copy of a task, after a scheduler was lost, leaves the first one's file alone.
+        storage.put(task.output, lambda path: task.function(task.input, path), again=False)
     except WorkbenchError as error:
         return Outcome(task.name, "refused", error.message, error.help)
     except OSError as error:

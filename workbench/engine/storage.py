@@ -91,8 +91,17 @@ def holds(place: str) -> bool:
         return False
 
 
-def put(place: str, write: Callable[[Path], None]) -> None:
+def put(place: str, write: Callable[[Path], None], *, again: bool = True) -> None:
     """Let ``write(path)`` make a file, and keep it at its place, whole or not at all.
+
+    Parameters
+    ----------
+    place : str
+        A path or URL.
+    write : callable
+        Writes a file at the path that it is given.
+    again : bool
+        Whether a file that has appeared there meanwhile is replaced.
 
     Raises
     ------
@@ -107,7 +116,8 @@ def put(place: str, write: Callable[[Path], None]) -> None:
         beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}{_PART}")
         try:
             _write(write, beside)
-            move_whole(beside, path)
+            if again or not path.is_file():
+                move_whole(beside, path)
         finally:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
@@ -116,6 +126,8 @@ def put(place: str, write: Callable[[Path], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="workbench-task-") as folder:
         beside = Path(folder, "result")
         _write(write, beside)
+        if not again and holds(place):
+            return
         seal = f"{beside.stat().st_size} {_digest(beside)}\n".encode()
         with suppress(OSError, NotImplementedError):  # many have no folders
             files.makedirs(files._parent(inner), exist_ok=True)

@@ -55,6 +55,18 @@ def test_what_failed_half_way_is_not_there(folder: str, tmp_path: Path) -> None:
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_a_file_that_another_has_finished_meanwhile_may_stay(folder: str, tmp_path: Path) -> None:
+    place = f"{folder}/part-1"
+
+    def slowly(path: Path) -> None:
+        storage.put(place, lambda quick: quick.write_bytes(b"first") and None)
+        path.write_bytes(b"later")
+
+    storage.put(place, slowly, again=False)
+    storage.fetch_result(place, tmp_path / "copy" / "part-1")
+    assert (tmp_path / "copy" / "part-1").read_bytes() == b"first"
+
+
 def test_a_file_without_its_seal_does_not_count() -> None:
     place = f"memory://{uuid.uuid4().hex}/part"
     files, inner = fsspec.core.url_to_fs(place)
