@@ -8,6 +8,7 @@ scheduler is how it ended, some hundred bytes; its file goes to storage.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 PATIENCE = 300.0
 
 #: One try to connect, and one question, take at most this long, in seconds.
-_CONNECT_SECONDS, _ASK_SECONDS = 5.0, 3.0
+_CONNECT_SECONDS, _ASK_SECONDS = 2.0, 3.0
 
 #: Workers are counted at most this often, in seconds.
 _COUNT_SECONDS = 1.0
@@ -75,8 +76,9 @@ class DaskEngine(Engine):
         self._number = 0
         self._futures: dict[str, tuple[str, Future]] = {}
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._lost: list[str] = []
+        self._unsent: list[tuple[str, bytes]] = []
         self._counted: tuple[float, int] = (float("-inf"), 0)
+        self._quiet = _Quiet()
 
     @classmethod
     def of_client(cls, client: Client, *, patience: float = PATIENCE) -> Self:
@@ -97,29 +99,20 @@ class DaskEngine(Engine):
         return engine
 
     def submit(self, task: Task) -> None:
-        """Send a task."""
-        data = pickled(task)
-        client = self._connected()
-        if client is None:  # as_completed says so, and waits
-            self._lost.append(task.name)
-            return
-        self._number += 1
-        key = f"{self._prefix}-{self._number}"
-        try:
-            future = client.submit(perform_on_worker, task.name, data, key=key, pure=False)
-        except Exception:  # the connection broke just now
-            self._lost.append(task.name)
-            return
-        self._futures[key] = (task.name, future)
-        future.add_done_callback(lambda ended, key=key: self._ended.put(key))
+        """Send a task, or keep it until the scheduler is there."""
+        self._unsent.append((task.name, pickled(task)))
+        if self._lost_at is None:
+            self._send()
 
     def as_completed(self, seconds: float) -> Iterator[Outcome]:
         """Yield each task as it ends; those whose scheduler is gone end as lost, and it is waited for."""
         deadline = time.monotonic() + seconds
-        while self._futures or self._lost:
-            if self._connected() is None or self._lost:
-                self._lose_all()
-                yield from self._take_lost()
+        while self._futures or self._unsent:
+            if not self._send():
+                lost = [name for name, _ in self._futures.values()]
+                self._futures.clear()
+                for name in lost:
+                    yield Outcome(name, "lost", "the scheduler is gone")
                 self._wait_for_scheduler(seconds)
                 return
             try:
@@ -138,7 +131,7 @@ class DaskEngine(Engine):
         """Drop all tasks; workers kill those that they perform."""
         futures = [future for _, future in self._futures.values()]
         self._futures.clear()
-        self._lost.clear()
+        self._unsent.clear()
         client = self._client
         if futures and client is not None and client.status == "running":
             with contextlib.suppress(Exception):  # gone: its workers drop the tasks of a client that is, too
@@ -149,10 +142,13 @@ class DaskEngine(Engine):
         self.cancel()
         if not self._borrowed:
             self._disconnect()
+        self._quiet.end()
 
     @property
     def workers(self) -> int:
         """The number of threads of all workers; 0 while nobody answers."""
+        if self._lost_at is not None:
+            return 0
         when, count = self._counted
         if time.monotonic() - when >= _COUNT_SECONDS:
             count = self._count()
@@ -167,14 +163,32 @@ class DaskEngine(Engine):
         return "" if self.workers else "waiting for workers"
 
     def _count(self) -> int:
-        client = self._connected()
-        if client is None:
+        client = self._client
+        if client is None or client.status != "running":
             return 0
         try:
             threads = client.sync(client.scheduler.ncores, callback_timeout=_ASK_SECONDS)
         except Exception:  # the connection breaks while it is asked: the next look says so
             return 0
         return sum(threads.values())
+
+    def _send(self) -> bool:
+        """Send what is unsent; return whether the scheduler is there."""
+        client = self._connected()
+        if client is None:
+            return False
+        while self._unsent:
+            name, data = self._unsent[0]
+            self._number += 1
+            key = f"{self._prefix}-{self._number}"
+            try:
+                future = client.submit(perform_on_worker, name, data, key=key, pure=False)
+            except Exception:  # the connection broke just now
+                return False
+            del self._unsent[0]
+            self._futures[key] = (name, future)
+            future.add_done_callback(lambda ended, key=key: self._ended.put(key))
+        return True
 
     def _connected(self) -> Client | None:
         """Return a client that is connected; None if the scheduler does not answer now."""
@@ -184,23 +198,16 @@ class DaskEngine(Engine):
             return client
         if self._lost_at is None:
             self._lost_at = time.monotonic()
+            if client is not None:  # lost just now: this is said before anybody waits
+                return None
         if self._borrowed:
             return None
-        self._lose_all()
         self._disconnect()
+        self._quiet.begin()
         self._client = _connect(self._address, self._security)
         if self._client is not None:
             self._lost_at = None
         return self._client
-
-    def _lose_all(self) -> None:
-        self._lost += [name for name, _ in self._futures.values()]
-        self._futures.clear()
-
-    def _take_lost(self) -> Iterator[Outcome]:
-        lost, self._lost = self._lost, []
-        for name in lost:
-            yield Outcome(name, "lost", "the scheduler is gone")
 
     def _wait_for_scheduler(self, seconds: float) -> None:
         """Wait a little; a caller that is to show progress comes back for more."""
@@ -213,13 +220,35 @@ class DaskEngine(Engine):
                 hint="Start it again and run the job again: what was finished is not done again.",
             )
         if self._lost_at is not None:
-            time.sleep(min(seconds, 0.5))
+            time.sleep(min(seconds, 0.2))
 
     def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):  # nobody is there to say goodbye to
                 client.close(timeout=_ASK_SECONDS)
+
+
+class _Quiet:
+    """Keeps Dask from printing the tracebacks of connections that break: progress and errors say it."""
+
+    _NAMES = ("distributed.client", "distributed.utils", "distributed.core", "distributed.comm")
+
+    def __init__(self) -> None:
+        self._levels: dict[str, int] = {}
+
+    def begin(self) -> None:
+        import distributed  # noqa: F401  # which sets its own levels when it is imported
+
+        for name in self._NAMES:
+            logger = logging.getLogger(name)
+            self._levels.setdefault(name, logger.level)
+            logger.setLevel(logging.CRITICAL + 1)
+
+    def end(self) -> None:
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+        self._levels.clear()
 
 
 def _connect(address: str, security: Any) -> Client | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -13,8 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+import workbench as wb
 from tests.waiting import until
 from workbench import cli
+from workbench.engine.certificates import make_certificates
+from workbench.engine.dask import DaskEngine
+from workbench.engine.opening import open_engine
+from workbench.engine.task import Task
+
+_copy = shutil.copyfile
 
 
 def test_a_pair_is_made_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,10 +80,14 @@ def test_a_cluster_of_ours_with_tls_is_this_machines_only_and_ends_whole(tmp_pat
     assert engine.startswith("tls://127.0.0.1:")
     join = subprocess.Popen([*command, "join", engine, "--workers", "1"], stderr=subprocess.DEVNULL)
     try:
-        from workbench.engine.opening import open_engine
-
         with open_engine(engine) as opened:
+            opened.submit(Task("part", _copy, "", str(tmp_path / "part")))
             until(lambda: opened.workers == 2)
+        stranger = make_certificates(tmp_path / "others")
+        address = engine.partition("?")[0]
+        with DaskEngine(address, stranger, patience=0.1) as refused, pytest.raises(wb.EngineLost):
+            refused.submit(Task("part", _copy, "", str(tmp_path / "part")))
+            until(lambda: list(refused.as_completed(0.1)))
         nodes = [child.pid for one in (start, join) for child in psutil.Process(one.pid).children()]
         assert len(nodes) == 3
         assert {ip for pid in nodes for ip in listening(pid)} == {"127.0.0.1"}

@@ -69,3 +69,12 @@ def write_nothing(given: dict[str, Any], path: Path) -> None:
 def sleep_long(given: dict[str, Any], path: Path) -> None:
     note(given["folder"], f"began {os.getpid()}")
     time.sleep(600)
+
+
+def complain_and_exit(given: dict[str, Any], path: Path) -> None:
+    print("out of luck", flush=True)
+    os._exit(7)
+
+
+def fill_the_disk(given: dict[str, Any], path: Path) -> None:
+    raise OSError(28, "No space left on device")
