@@ -163,8 +163,8 @@ class DaskEngine(Engine):
         return "" if self.workers else "waiting for workers"
 
     def _count(self) -> int:
-        client = self._client
-        if client is None or client.status != "running":
+        client = self._connected()
+        if client is None:
             return 0
         try:
             threads = client.sync(client.scheduler.ncores, callback_timeout=_ASK_SECONDS)

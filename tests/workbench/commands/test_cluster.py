@@ -20,9 +20,8 @@ from workbench import cli
 from workbench.engine.certificates import make_certificates
 from workbench.engine.dask import DaskEngine
 from workbench.engine.opening import open_engine
+from workbench.engine.running import run_tasks
 from workbench.engine.task import Task
-
-_copy = shutil.copyfile
 
 
 def test_a_pair_is_made_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,13 +80,12 @@ def test_a_cluster_of_ours_with_tls_is_this_machines_only_and_ends_whole(tmp_pat
     join = subprocess.Popen([*command, "join", engine, "--workers", "1"], stderr=subprocess.DEVNULL)
     try:
         with open_engine(engine) as opened:
-            opened.submit(Task("part", _copy, "", str(tmp_path / "part")))
             until(lambda: opened.workers == 2)
         stranger = make_certificates(tmp_path / "others")
         address = engine.partition("?")[0]
-        with DaskEngine(address, stranger, patience=0.1) as refused, pytest.raises(wb.EngineLost):
-            refused.submit(Task("part", _copy, "", str(tmp_path / "part")))
-            until(lambda: list(refused.as_completed(0.1)))
+        refused = DaskEngine(address, stranger, patience=0.1)
+        with refused, pytest.raises(wb.EngineLost):
+            run_tasks([Task("part", shutil.copyfile, "", str(tmp_path / "part"))], refused)
         nodes = [child.pid for one in (start, join) for child in psutil.Process(one.pid).children()]
         assert len(nodes) == 3
         assert {ip for pid in nodes for ip in listening(pid)} == {"127.0.0.1"}

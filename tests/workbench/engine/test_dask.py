@@ -45,9 +45,13 @@ def tasks_in(folder: Path, function: Any, count: int, **given: Any) -> list[Task
 
 def test_a_scheduler_that_does_not_answer_is_waited_for_a_while(tmp_path: Path, work: Any) -> None:
     words: list[str] = []
-    with DaskEngine(f"tcp://127.0.0.1:{nobody()}", patience=0.5) as engine:
-        with pytest.raises(wb.EngineLost, match=r"has not answered for 0 s\nStart it again and run the job"):
-            run_tasks(tasks_in(tmp_path, work.square, 2), engine, lambda state: words.append(state.words))
+    tasks, lost = (
+        tasks_in(tmp_path, work.square, 2),
+        r"has not answered for 0 s\nStart it again and run the job",
+    )
+    engine = DaskEngine(f"tcp://127.0.0.1:{nobody()}", patience=0.5)
+    with engine, pytest.raises(wb.EngineLost, match=lost):
+        run_tasks(tasks, engine, lambda state: words.append(state.words))
     assert any("0 workers; waiting for the scheduler, for" in one for one in words)
 
 
