@@ -26,7 +26,7 @@ from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.index.format import read_manifest
 from tests.conftest import python_path
 from tests.faults.report import Report
-from tests.faults.slow_family import NOTES, PAUSE, SlowEncoder
+from tests.faults.slow_family import PAUSE, SlowEncoder
 from tests.waiting import until
 from workbench.engine.cluster import Cluster
 from workbench.engine.opening import open_engine
@@ -70,8 +70,8 @@ def surroundings(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(shards, "SHARD_ITEMS", ITEMS)
     monkeypatch.setenv("PYTHONPATH", python_path(packages))
     monkeypatch.setenv("SABOTAGE", str(tmp_path / "sabotage"))
-    monkeypatch.setenv(NOTES, str(tmp_path / "notes.txt"))
-    monkeypatch.setenv(PAUSE, "0.2")
+    monkeypatch.setenv(PAUSE, str(tmp_path / "pause"))
+    (tmp_path / "pause").write_text("0.5")
     (tmp_path / "sabotage").mkdir()
     return tmp_path / "sabotage"
 
@@ -121,9 +121,10 @@ class Watch:
 
 
 class Faults:
-    """Breaks things in a thread while a build goes on."""
+    """Breaks things in a thread while a build goes on; when all is broken, the rest of the build is quick."""
 
-    def __init__(self, *faults: Callable[[], bool], pause: float = 0.3) -> None:
+    def __init__(self, folder: Path, *faults: Callable[[], bool], pause: float = 0.3) -> None:
+        self._slow = folder / "pause"
         self._faults = list(faults)
         self._pause = pause
         self._over = threading.Event()
@@ -142,6 +143,8 @@ class Faults:
         try:
             while not self._over.wait(self._pause) and self._faults:
                 self._faults = [fault for fault in self._faults if not fault()]
+            self._slow.with_name("quick").write_text("0")
+            self._slow.with_name("quick").replace(self._slow)
         except BaseException as error:
             self.failed = error
 
@@ -212,7 +215,7 @@ def test_an_index_is_whole_whatever_fails(
     with Cluster(2) as cluster:
         workers, scheduler = Kills(cluster, "worker", 3), Kills(cluster, "scheduler", 1)
         with (
-            Faults(lambda: len(watch.finished) > 5 and scheduler(), workers),
+            Faults(tmp_path, lambda: len(watch.finished) > 5 and scheduler(), workers),
             open_engine(cluster.address) as on,
         ):
             made = build(tmp_path, pictures, engine=on, progress=watch)
@@ -228,13 +231,12 @@ def test_fifty_workers_are_killed(
     surroundings: Path,
     tmp_path: Path,
     report: Report,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(PAUSE, "2")
+    (tmp_path / "pause").write_text("2")
     watch = Watch(tmp_path)
     with Cluster(2) as cluster:
         kills = Kills(cluster, "worker", 50)
-        with Faults(kills), open_engine(cluster.address) as engine:
+        with Faults(tmp_path, kills), open_engine(cluster.address) as engine:
             made = build(tmp_path, pictures, engine=engine, progress=watch)
     check(watch, made, alone)
     assert kills.made == 50
@@ -248,18 +250,17 @@ def test_fifty_local_processes_are_killed(
     surroundings: Path,
     tmp_path: Path,
     report: Report,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(PAUSE, "2")
+    (tmp_path / "pause").write_text("2")
     watch, killed = Watch(tmp_path), []
 
     def kill() -> bool:
-        if victims := _children(os.getpid()):
+        if victims := [pid for pid in _children(os.getpid()) if _lives(pid)]:
             os.kill(random.choice(victims), signal.SIGKILL)
             killed.append(1)
         return len(killed) >= 50
 
-    with Faults(kill, pause=0.6):
+    with Faults(tmp_path, kill, pause=0.6):
         made = build(tmp_path, pictures, engine="local:2", progress=watch)
     check(watch, made, alone)
     assert len(killed) == 50
@@ -280,7 +281,7 @@ def test_the_scheduler_is_killed_ten_times(
             seen[0] = len(watch.finished)
             return kills()
 
-        with Faults(kill_after_some_work), open_engine(cluster.address) as engine:
+        with Faults(tmp_path, kill_after_some_work), open_engine(cluster.address) as engine:
             made = build(tmp_path, pictures, engine=engine, progress=watch)
     check(watch, made, alone)
     assert kills.made == 10
@@ -308,7 +309,7 @@ def test_all_workers_are_gone_for_a_minute(
                 return True
             return False
 
-        with Faults(leave_and_come_back), open_engine(scheduler.address) as engine:
+        with Faults(tmp_path, leave_and_come_back), open_engine(scheduler.address) as engine:
             made = build(tmp_path, pictures, engine=engine, progress=watch)
         for group in groups:
             group.close()
@@ -326,10 +327,9 @@ def test_storage_fails_one_write_in_twenty(
     surroundings: Path,
     tmp_path: Path,
     report: Report,
-    monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
-    monkeypatch.setenv(PAUSE, "0")
+    (tmp_path / "pause").write_text("0")
     watch = Watch(tmp_path)
     for call in ("fsync", "replace"):
         (surroundings / call).write_text("0.05")
