@@ -23,8 +23,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import workbench as wb
 from adapters.vlm_quantization.codes import Encoder, check_lengths
 from adapters.vlm_quantization.index import format as files
@@ -37,7 +35,7 @@ from adapters.vlm_quantization.index.entries import (
 )
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
-from adapters.vlm_quantization.index.thresholds import chance_thresholds
+from adapters.vlm_quantization.index.writer import IndexWriter, Written
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
@@ -172,17 +170,19 @@ def build_index(
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        seals = _merge(built, shards, sides, encoder, model_file)
+        written = _merge(built, shards, sides, encoder, model_file)
         skipped = tuple(Skipped(entry.item["id"], reason) for entry, reason in shards.problems())
-        counts = {side: shards.count(side) for side in files.SIDES}
+        counts = written.counts
         about = _about(collection, encoder, (adapter, name, title), model_file, provenance)
         manifest = files.Manifest(
             **about,
             counts={**counts, "skipped": len(skipped)},
-            thresholds=chance_thresholds(built, shards, cuts),
-            files=seals,
+            thresholds=written.thresholds,
+            files=written.files,
+            features=written.features,
+            block_bytes=written.block_bytes,
         )
-        with files.sealed(built / files.MANIFEST) as out:
+        with files.synced(built / files.MANIFEST) as out:
             out.write(files.manifest_text(manifest).encode())
         files.sync_folder(built)
         wb.crash_point("index:before-publish")
@@ -261,40 +261,20 @@ def _merge(
     sides: Mapping[str, SortedEntries],
     encoder: Encoder,
     model_file: Path | None,
-) -> dict[str, files.FileSeal]:
+) -> Written:
     """Write the files of an index from its shards, one shard in memory at a time."""
-    seals: dict[str, files.FileSeal] = {}
-    for side in files.SIDES:
-        n = shards.count(side)
-        if not n and side == "images":
+    with IndexWriter(built, encoder.bits, encoder.dim) as writer:
+        for side in files.SIDES:
+            for rows in shards.read(side):
+                thumbnails = rows.thumbnails if side == "images" else ()
+                writer.add(side, rows.items, rows.codes, rows.features, thumbnails)
+        if not writer.counts["images"]:
             first = itertools.islice(shards.problems(), 3)
             reasons = "; ".join(f"{entry.item['id']}: {reason}" for entry, reason in first)
-            raise wb.BadInput(f"none of the {len(sides[side])} pictures is readable. {reasons}".strip())
-        for cut, name in files.column_files(side, encoder.bits).items():
-            columns = (rows.codes[:, cut.first : cut.last] for rows in shards.read(side))
-            seals[name] = files.write_rows(built / name, columns, (n, cut.width), np.uint8)
-        name = files.features_file(side)
-        seals[name] = files.write_rows(
-            built / name, (rows.features for rows in shards.read(side)), (n, encoder.dim), np.float32
-        )
-        name = files.items_file(side)
-        seals[name] = files.write_lines(built / name, shards.kept(side))
-    with files.sealed(built / files.THUMBNAILS) as out:
-        lengths = [0]
-        for rows in shards.read("images"):
-            for thumbnail in rows.thumbnails:
-                out.write(thumbnail)
-                lengths.append(len(thumbnail))
-    seals[files.THUMBNAILS] = out.seal
-    offsets = np.cumsum(lengths)
-    seals[files.THUMBNAIL_OFFSETS] = files.write_rows(
-        built / files.THUMBNAIL_OFFSETS, [offsets], offsets.shape, np.int64
-    )
-    if model_file is not None and (model := _model_name(model_file)):
-        with model_file.open("rb") as source, files.sealed(built / model) as out:
-            shutil.copyfileobj(source, out)
-        seals[model] = out.seal
-    return seals
+            raise wb.BadInput(f"none of the {len(sides['images'])} pictures is readable. {reasons}".strip())
+        if model_file is not None and (model := _model_name(model_file)):
+            writer.add_file(model, model_file)
+        return writer.finish()
 
 
 def _model_name(model_file: Path | None) -> str | None:

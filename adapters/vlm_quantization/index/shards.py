@@ -429,16 +429,6 @@ class Shards:
                     ],
                 )
 
-    def kept(self, side: str) -> Iterator[dict[str, Any]]:
-        """Yield the encoded items of a side, in order of ids."""
-        for planned in self._plan(side):
-            for place in self._part(planned, "kept"):
-                yield planned.entries[place].item
-
-    def count(self, side: str) -> int:
-        """Return the number of encoded items of a side."""
-        return sum(len(self._part(planned, "kept")) for planned in self._plan(side))
-
     def problems(self) -> Iterator[tuple[Entry, str]]:
         """Yield the pictures that were left out, with reasons."""
         for planned in self._plan("images"):
