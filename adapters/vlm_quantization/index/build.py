@@ -9,6 +9,7 @@ settings are the same. At the end the shards are merged into the files described
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import itertools
 import os
@@ -33,6 +34,7 @@ from adapters.vlm_quantization.index.entries import (
     common_root,
     picture_entries,
 )
+from adapters.vlm_quantization.index.made_before import MADE, Chain, LeftShards, old_index
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
 from adapters.vlm_quantization.index.writer import IndexWriter, Written
@@ -71,6 +73,8 @@ class IndexReport:
         Bytes on disk.
     resumed : int
         Number of shards reused from a killed build.
+    reused : int
+        Number of items of other shards that were made before: they were copied, and not encoded.
     seconds : float
         Duration of the build.
     """
@@ -82,6 +86,7 @@ class IndexReport:
     skipped: tuple[Skipped, ...]
     size: int
     resumed: int
+    reused: int
     seconds: float
 
 
@@ -166,6 +171,7 @@ def build_index(
         _clear_leftovers(final, keep=settings)
         check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
+        shards.before = _made_before(final, adapter, encoder, settings, shards)
         shards.complete()
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
@@ -173,7 +179,8 @@ def build_index(
         written = _merge(built, shards, sides, encoder, model_file)
         skipped = tuple(Skipped(entry.item["id"], reason) for entry, reason in shards.problems())
         counts = written.counts
-        about = _about(collection, encoder, (adapter, name, title), model_file, provenance)
+        made = {**(provenance or {}), MADE: settings}
+        about = _about(collection, encoder, (adapter, name, title), model_file, made)
         manifest = files.Manifest(
             **about,
             counts={**counts, "skipped": len(skipped)},
@@ -198,6 +205,7 @@ def build_index(
         skipped=skipped,
         size=sum(path.stat().st_size for path in final.iterdir()),
         resumed=shards.resumed,
+        reused=shards.reused,
         seconds=time.perf_counter() - started,
     )
 
@@ -233,6 +241,13 @@ def _about(
     }
 
 
+def _made_before(final: Path, adapter: str, encoder: Encoder, settings: str, shards: Shards) -> Chain:
+    """Return what was made before: rows of the old index, and shards of a killed build of other items."""
+    left = shards.left()
+    old = old_index(final, adapter, encoder, settings, final.parent)
+    return Chain([*([old] if old else []), *([LeftShards(left, final.parent)] if left else [])])
+
+
 def _fingerprint(encoder: Encoder, batch_size: int) -> str:
     """Return a digest of all that determines what is made of an item: shards of another are of no use."""
     return _digest(
@@ -242,6 +257,7 @@ def _fingerprint(encoder: Encoder, batch_size: int) -> str:
         encoder.dim,
         shard_items(batch_size),
         THUMBNAIL_PIXELS,
+        importlib.metadata.version("Pillow"),
     )
 
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 KEY_BYTES = 16
 
 
+#: The field of a stored picture with the key of its pixels, in hexadecimal.
+PIXELS = "pixels"
+
+
 class CollectionItem(Protocol):
     """The attributes that an index reads from an item of a collection."""
 
@@ -188,6 +192,7 @@ def picture_entries(collection: Collection) -> Iterator[Entry]:
         caption, subtitle, *_ = [*(names or [item.id.rpartition("/")[2]]), "", ""]
         path = _path_of(item)
         digest = getattr(item, "digest", "")
+        key = key_of(digest or f"{collection.fingerprint} {i}")
         yield Entry(
             {
                 **({"path": os.path.relpath(path, root)} if path else {}),
@@ -201,9 +206,10 @@ def picture_entries(collection: Collection) -> Iterator[Entry]:
                 "style": item.style,
                 "group": item.group,
                 "flag": bool(item.flag),
+                **({PIXELS: key.hex()} if digest else {}),
             },
             i,
-            key_of(digest or f"{collection.fingerprint} {i}"),
+            key,
         )
 
 
