@@ -219,6 +219,11 @@ class CaptionedImages:
             digest.update(item.content.encode())
         return digest.hexdigest()
 
+    @cached_property
+    def concepts(self) -> int:
+        """Number of concepts."""
+        return len({item.concept for item in self.items})
+
     @property
     def problem_summary(self) -> str:
         """One sentence about the skipped lines; empty if no line was skipped."""

@@ -13,6 +13,7 @@ import itertools
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,18 +55,34 @@ class ReadLine:
 class StreamedItems(CaptionedImages):
     """A collection whose items and problems are in files; memory does not grow with their number.
 
-    Attributes
+    Parameters
     ----------
+    name : str
+        Display name of the collection.
+    items, problems : StoredRows
+    concepts : int
+        Number of concepts.
     repeats : int
         Number of lines that list a picture again.
     """
 
     def __init__(
-        self, name: str, items: StoredRows[Item], problems: StoredRows[UnusableLine], repeats: int
+        self,
+        name: str,
+        items: StoredRows[Item],
+        problems: StoredRows[UnusableLine],
+        concepts: int,
+        repeats: int,
     ) -> None:
         super().__init__(name, ())
         self.items, self.problems = items, problems
+        self._concepts = concepts
         self.repeats = repeats
+
+    @cached_property
+    def concepts(self) -> int:
+        """Number of concepts."""
+        return self._concepts
 
 
 #: Where an item is in the order of a collection: its line, or its place.
@@ -137,12 +154,12 @@ class Streaming:
                     kept.add(_bytes(key), _PLACE.pack(place) + self._codec.encode(item))
             with ExternalSort(self._folder) as single:
                 self._without_copies(kept, single, joined=joined)
-                items = self._with_concepts(single)
+                items, concepts = self._with_concepts(single)
             problems = StoredRows(self._folder, encode_problem, decode_problem)
             for _, value in self._problems:
                 problems.append(decode_problem(value))
             problems.flush()
-        return StreamedItems(name, items, problems, self._repeats)
+        return StreamedItems(name, items, problems, concepts, self._repeats)
 
     # --- lines to items ---------------------------------------------------------------------------------
 
@@ -238,20 +255,23 @@ class Streaming:
             key = b"" if not item.captions else _digest(self._concept_key(item))
             single.add(key + _PLACE.pack(place), self._codec.encode(item))
 
-    def _with_concepts(self, single: ExternalSort) -> StoredRows[Item]:
-        """Give each item its concept, the id of the first one with its captions, and put them in order."""
+    def _with_concepts(self, single: ExternalSort) -> tuple[StoredRows[Item], int]:
+        """Give each item its concept, the id of the first with its captions, and put them in order; count."""
         rows = StoredRows(self._folder, self._codec.encode, self._codec.decode)
+        concepts = 0
         with ExternalSort(self._folder) as ordered:
             for key, group in itertools.groupby(single, key=lambda record: record[0][:-8]):
                 concept = ""
                 for place, value in group:
                     item = self._codec.decode(value)
-                    concept = item.id if not key else concept or item.id
+                    if not key or not concept:
+                        concept = item.id
+                        concepts += 1
                     ordered.add(place[-8:], self._codec.encode(replace(item, concept=concept)))
             for _, value in ordered:
                 rows.append_encoded(value)
         rows.flush()
-        return rows
+        return rows, concepts
 
 
 def _digest(value: object) -> bytes:

@@ -49,10 +49,11 @@ _WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be read, and why."""
+    """A picture that could not be read, and why; ``path`` is empty if it is not in a file."""
 
     id: str
     reason: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,11 @@ def build_index(
         settings, collection.fingerprint, model_file and files.sha256_of(model_file), captions
     )
 
+    root = common_root(collection)
     Path(indexes).mkdir(parents=True, exist_ok=True)
     work = final.with_name(f".{name}.building-{settings[:12]}")
     with (
-        SortedEntries(picture_entries(collection), Path(indexes)) as pictures,
+        SortedEntries(picture_entries(collection, root), Path(indexes)) as pictures,
         SortedEntries(caption_entries(collection, Path(indexes)) if captions else (), Path(indexes)) as texts,
         _name_locked(final, fingerprint, progress),
         _locked(work),
@@ -177,9 +179,12 @@ def build_index(
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
         written = _merge(built, shards, sides, encoder, model_file)
-        skipped = tuple(Skipped(entry.item["id"], reason) for entry, reason in shards.problems())
+        skipped = tuple(
+            Skipped(one.item["id"], reason, str(Path(root, path)) if (path := one.item.get("path")) else "")
+            for one, reason in shards.problems()
+        )
         counts = written.counts
-        made = {**(provenance or {}), MADE: settings}
+        made = {**(provenance or {}), MADE: settings, **({"root": root} if root else {})}
         about = _about(collection, encoder, (adapter, name, title), model_file, made)
         manifest = files.Manifest(
             **about,
@@ -215,11 +220,10 @@ def _about(
     encoder: Encoder,
     names: tuple[str, str, str],
     model_file: Path | None,
-    provenance: Mapping[str, Any] | None,
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the part of the manifest that is known before anything is encoded."""
     adapter, name, title = names
-    root = common_root(collection)
     return {
         "format": files.FORMAT,
         "adapter": adapter,
@@ -237,7 +241,7 @@ def _about(
         },
         "data": {"name": collection.name, "fingerprint": collection.fingerprint},
         "credits": list(collection.credits),
-        "provenance": {**(provenance or {}), **({"root": root} if root else {})},
+        "provenance": dict(provenance),
     }
 
 

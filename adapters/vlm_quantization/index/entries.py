@@ -183,9 +183,16 @@ def common_root(collection: Collection) -> str:
     return os.path.normpath(root) if root else ""
 
 
-def picture_entries(collection: Collection) -> Iterator[Entry]:
-    """Yield the pictures of a collection in its order; paths are relative to :func:`common_root`."""
-    root = common_root(collection)
+def picture_entries(collection: Collection, root: str | None = None) -> Iterator[Entry]:
+    """Yield the pictures of a collection in its order; paths are relative to a root.
+
+    Parameters
+    ----------
+    collection : Collection
+    root : str, optional
+        Default: its :func:`common_root`.
+    """
+    root = common_root(collection) if root is None else root
     for i, item in enumerate(collection.items):
         names = _first_names(item, collection.languages)
         # Without captions a picture is shown with its file's name.

@@ -51,7 +51,7 @@ def assert_same(source: str, spill: Path) -> CaptionedImages:
     ]
     assert list(streamed.problems) == list(in_memory.problems)
     assert streamed.problem_summary == in_memory.problem_summary
-    for what in ("name", "notes", "credits", "languages", "fingerprint"):
+    for what in ("name", "notes", "credits", "languages", "fingerprint", "concepts"):
         assert getattr(streamed, what) == getattr(in_memory, what), what
     assert streamed.open(0).tobytes() == in_memory.open(0).tobytes()
     assert list(spill.iterdir()) == []  # the files have no names
