@@ -270,7 +270,10 @@ def _connect(address: str, security: Any) -> Client | None:
 
 def _outcome_of(name: str, future: Future) -> Outcome:
     if future.status == "finished":
-        outcome = future.result()
+        try:
+            outcome = future.result(timeout=_ASK_SECONDS)
+        except Exception:  # its worker or the scheduler has died since; its file says whether it is done
+            return Outcome(name, "lost", "the worker that had performed it is gone")
         if isinstance(outcome, Outcome):
             return outcome
         return Outcome(name, "failed", "a worker of another version has answered")

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, cast
 
 Record = tuple[bytes, bytes]
 
@@ -103,7 +103,7 @@ class ExternalSort:
         for record in records:
             write_record(file, *record)
         file.flush()
-        return file
+        return cast("IO[bytes]", file.detach())  # type: ignore[attr-defined]  # gives its buffer back
 
 
 def write_record(file: IO[bytes], key: bytes, value: bytes) -> None:

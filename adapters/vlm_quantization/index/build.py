@@ -9,6 +9,7 @@ settings are the same. At the end the shards are merged into the files described
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import itertools
 import os
@@ -23,8 +24,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import workbench as wb
 from adapters.vlm_quantization.codes import Encoder, check_lengths
 from adapters.vlm_quantization.index import format as files
@@ -35,11 +34,12 @@ from adapters.vlm_quantization.index.entries import (
     common_root,
     picture_entries,
 )
+from adapters.vlm_quantization.index.made_before import MADE, Chain, LeftShards, old_index
 from adapters.vlm_quantization.index.on_engine import encode_on_engine, forget_stored
 from adapters.vlm_quantization.index.portable import EncoderFile
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
-from adapters.vlm_quantization.index.thresholds import chance_thresholds
+from adapters.vlm_quantization.index.writer import IndexWriter, Written
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
@@ -51,10 +51,11 @@ _WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be read, and why."""
+    """A picture that could not be read, and why; ``path`` is empty if it is not in a file."""
 
     id: str
     reason: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class IndexReport:
         Bytes on disk.
     resumed : int
         Number of shards reused from a killed build.
+    reused : int
+        Number of items of other shards that were made before: they were copied, and not encoded.
     seconds : float
         Duration of the build.
     """
@@ -86,6 +89,7 @@ class IndexReport:
     skipped: tuple[Skipped, ...]
     size: int
     resumed: int
+    reused: int
     seconds: float
 
 
@@ -173,10 +177,11 @@ def build_index(
         settings, collection.fingerprint, model_file and files.sha256_of(model_file), captions
     )
 
+    root = common_root(collection)
     Path(indexes).mkdir(parents=True, exist_ok=True)
     work = final.with_name(f".{name}.building-{settings[:12]}")
     with (
-        SortedEntries(picture_entries(collection), Path(indexes)) as pictures,
+        SortedEntries(picture_entries(collection, root), Path(indexes)) as pictures,
         SortedEntries(caption_entries(collection, Path(indexes)) if captions else (), Path(indexes)) as texts,
         _name_locked(final, fingerprint, progress),
         _locked(work),
@@ -186,6 +191,7 @@ def build_index(
         _clear_leftovers(final, keep=settings)
         check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
+        shards.before = _made_before(final, adapter, encoder, settings, shards)
         if engine:
             opener = EncoderFile(str(_model_for(engine, model_file)), adapter, encoder.fingerprint, device)
             encode_on_engine(shards, engine, opener, progress, storage=storage)
@@ -194,17 +200,23 @@ def build_index(
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        seals = _merge(built, shards, sides, encoder, model_file)
-        skipped = tuple(Skipped(entry.item["id"], reason) for entry, reason in shards.problems())
-        counts = {side: shards.count(side) for side in files.SIDES}
-        about = _about(collection, encoder, (adapter, name, title), model_file, provenance)
+        written = _merge(built, shards, sides, encoder, model_file)
+        skipped = tuple(
+            Skipped(one.item["id"], reason, str(Path(root, path)) if (path := one.item.get("path")) else "")
+            for one, reason in shards.problems()
+        )
+        counts = written.counts
+        made = {**(provenance or {}), MADE: settings, **({"root": root} if root else {})}
+        about = _about(collection, encoder, (adapter, name, title), model_file, made)
         manifest = files.Manifest(
             **about,
             counts={**counts, "skipped": len(skipped)},
-            thresholds=chance_thresholds(built, shards, cuts),
-            files=seals,
+            thresholds=written.thresholds,
+            files=written.files,
+            features=written.features,
+            block_bytes=written.block_bytes,
         )
-        with files.sealed(built / files.MANIFEST) as out:
+        with files.synced(built / files.MANIFEST) as out:
             out.write(files.manifest_text(manifest).encode())
         files.sync_folder(built)
         wb.crash_point("index:before-publish")
@@ -222,6 +234,7 @@ def build_index(
         skipped=skipped,
         size=sum(path.stat().st_size for path in final.iterdir()),
         resumed=shards.resumed,
+        reused=shards.reused,
         seconds=time.perf_counter() - started,
     )
 
@@ -231,11 +244,10 @@ def _about(
     encoder: Encoder,
     names: tuple[str, str, str],
     model_file: Path | None,
-    provenance: Mapping[str, Any] | None,
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the part of the manifest that is known before anything is encoded."""
     adapter, name, title = names
-    root = common_root(collection)
     return {
         "format": files.FORMAT,
         "adapter": adapter,
@@ -253,8 +265,15 @@ def _about(
         },
         "data": {"name": collection.name, "fingerprint": collection.fingerprint},
         "credits": list(collection.credits),
-        "provenance": {**(provenance or {}), **({"root": root} if root else {})},
+        "provenance": dict(provenance),
     }
+
+
+def _made_before(final: Path, adapter: str, encoder: Encoder, settings: str, shards: Shards) -> Chain:
+    """Return what was made before: rows of the old index, and shards of a killed build of other items."""
+    left = shards.left()
+    old = old_index(final, adapter, encoder, settings, final.parent)
+    return Chain([*([old] if old else []), *([LeftShards(left, final.parent)] if left else [])])
 
 
 def _fingerprint(encoder: Encoder, batch_size: int) -> str:
@@ -266,6 +285,7 @@ def _fingerprint(encoder: Encoder, batch_size: int) -> str:
         encoder.dim,
         shard_items(batch_size),
         THUMBNAIL_PIXELS,
+        importlib.metadata.version("Pillow"),
     )
 
 
@@ -285,40 +305,20 @@ def _merge(
     sides: Mapping[str, SortedEntries],
     encoder: Encoder,
     model_file: Path | None,
-) -> dict[str, files.FileSeal]:
+) -> Written:
     """Write the files of an index from its shards, one shard in memory at a time."""
-    seals: dict[str, files.FileSeal] = {}
-    for side in files.SIDES:
-        n = shards.count(side)
-        if not n and side == "images":
+    with IndexWriter(built, encoder.bits, encoder.dim) as writer:
+        for side in files.SIDES:
+            for rows in shards.read(side):
+                thumbnails = rows.thumbnails if side == "images" else ()
+                writer.add(side, rows.items, rows.codes, rows.features, thumbnails)
+        if not writer.counts["images"]:
             first = itertools.islice(shards.problems(), 3)
             reasons = "; ".join(f"{entry.item['id']}: {reason}" for entry, reason in first)
-            raise wb.BadInput(f"none of the {len(sides[side])} pictures is readable. {reasons}".strip())
-        for cut, name in files.column_files(side, encoder.bits).items():
-            columns = (rows.codes[:, cut.first : cut.last] for rows in shards.read(side))
-            seals[name] = files.write_rows(built / name, columns, (n, cut.width), np.uint8)
-        name = files.features_file(side)
-        seals[name] = files.write_rows(
-            built / name, (rows.features for rows in shards.read(side)), (n, encoder.dim), np.float32
-        )
-        name = files.items_file(side)
-        seals[name] = files.write_lines(built / name, shards.kept(side))
-    with files.sealed(built / files.THUMBNAILS) as out:
-        lengths = [0]
-        for rows in shards.read("images"):
-            for thumbnail in rows.thumbnails:
-                out.write(thumbnail)
-                lengths.append(len(thumbnail))
-    seals[files.THUMBNAILS] = out.seal
-    offsets = np.cumsum(lengths)
-    seals[files.THUMBNAIL_OFFSETS] = files.write_rows(
-        built / files.THUMBNAIL_OFFSETS, [offsets], offsets.shape, np.int64
-    )
-    if model_file is not None and (model := _model_name(model_file)):
-        with model_file.open("rb") as source, files.sealed(built / model) as out:
-            shutil.copyfileobj(source, out)
-        seals[model] = out.seal
-    return seals
+            raise wb.BadInput(f"none of the {len(sides['images'])} pictures is readable. {reasons}".strip())
+        if model_file is not None and (model := _model_name(model_file)):
+            writer.add_file(model, model_file)
+        return writer.finish()
 
 
 def _model_for(engine: str | wb.Engine, model_file: Path | None) -> Path:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 KEY_BYTES = 16
 
 
+#: The field of a stored picture with the key of its pixels, in hexadecimal.
+PIXELS = "pixels"
+
+
 class CollectionItem(Protocol):
     """The attributes that an index reads from an item of a collection."""
 
@@ -179,15 +183,23 @@ def common_root(collection: Collection) -> str:
     return os.path.normpath(root) if root else ""
 
 
-def picture_entries(collection: Collection) -> Iterator[Entry]:
-    """Yield the pictures of a collection in its order; paths are relative to :func:`common_root`."""
-    root = common_root(collection)
+def picture_entries(collection: Collection, root: str | None = None) -> Iterator[Entry]:
+    """Yield the pictures of a collection in its order; paths are relative to a root.
+
+    Parameters
+    ----------
+    collection : Collection
+    root : str, optional
+        Default: its :func:`common_root`.
+    """
+    root = common_root(collection) if root is None else root
     for i, item in enumerate(collection.items):
         names = _first_names(item, collection.languages)
         # Without captions a picture is shown with its file's name.
         caption, subtitle, *_ = [*(names or [item.id.rpartition("/")[2]]), "", ""]
         path = _path_of(item)
         digest = getattr(item, "digest", "")
+        key = key_of(digest or f"{collection.fingerprint} {i}")
         yield Entry(
             {
                 **({"path": os.path.relpath(path, root)} if path else {}),
@@ -201,9 +213,10 @@ def picture_entries(collection: Collection) -> Iterator[Entry]:
                 "style": item.style,
                 "group": item.group,
                 "flag": bool(item.flag),
+                **({PIXELS: key.hex()} if digest else {}),
             },
             i,
-            key_of(digest or f"{collection.fingerprint} {i}"),
+            key,
         )
 
 

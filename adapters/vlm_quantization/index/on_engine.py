@@ -60,6 +60,10 @@ def encode_on_engine(
             now = (shards.resumed, shards.resumed_items)
             state.was_there(now[0] - before[0], now[1] - before[1])
             before = now
+            if len(task.made) == len(task.sources):  # only to be copied, which no worker need do
+                encode_shard(task)
+                state.was_there(1, len(task.sources))
+                continue
             file = Path(task.output).absolute()
             output = f"{storage.rstrip('/')}/{file.name}" if storage else str(file)
             if storage:

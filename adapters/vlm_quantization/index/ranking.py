@@ -6,11 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
+from adapters.vlm_quantization.index.features import Features
 from adapters.vlm_quantization.neighbours.prefix_codes import THREADS, PrefixCodes, check_k
 
 #: Cosines are computed in float32 by a matrix product, whose rounding depends on the position of a row. Rows
 #: within this of the k-th score are scored again, so that equal rows tie and are ordered by id.
 _ROUNDING = np.float32(1e-5)
+
+#: Bytes of features, as float32, that are multiplied at a time.
+_BLOCK_BYTES = 1 << 26
 
 
 def hamming_search(
@@ -45,14 +49,14 @@ def hamming_search(
 
 
 def cosine_search(
-    features: NDArray[np.float32], query: NDArray[np.float32], *, k: int
+    features: NDArray[np.float32] | Features, query: NDArray[np.float32], *, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Find the rows of greatest cosine similarity, exactly.
 
     Parameters
     ----------
-    features : ndarray, float32, shape (n, d)
-        Rows of unit norm; may be a memory map.
+    features : ndarray or Features, float32, shape (n, d)
+        Rows of unit norm; may be memory-mapped, and are read in blocks.
     query : ndarray, float, shape (d,)
         A vector of unit norm.
     k : int
@@ -70,7 +74,9 @@ def cosine_search(
     workbench.BadInput
         The features, the query or k is invalid.
     """
-    if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or features.ndim != 2:
+    if not isinstance(features, Features) and (
+        not isinstance(features, np.ndarray) or features.dtype.kind != "f" or features.ndim != 2
+    ):
         raise wb.BadInput("features must be a float array of shape (n, d)")
     query = np.asarray(query, np.float32)
     if query.shape != (features.shape[1],) or not np.isfinite(query).all():
@@ -80,7 +86,10 @@ def cosine_search(
     k = min(check_k(k), len(features))
     if not k:
         return np.empty(0, np.int64), np.empty(0, np.float64)
-    rough = features @ query
+    rough = np.empty(len(features), np.float32)
+    at_once = max(1, _BLOCK_BYTES // (4 * features.shape[1]))
+    for start in range(0, len(features), at_once):
+        np.dot(features[start : start + at_once], query, out=rough[start : start + at_once])
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
     rows = np.flatnonzero(rough >= kth - _ROUNDING)
     scores = (features[rows].astype(np.float64) * query).sum(axis=1)

@@ -299,11 +299,11 @@ class Shards:
         Items encoded at a time.
     progress : callable or None
         ``progress(done, total, message)``.
-    before : MadeBefore, optional
-        What was made before, which is not encoded again.
 
     Attributes
     ----------
+    before : MadeBefore or None
+        What was made before, which is not encoded again.
     resumed, resumed_items : int
         Number of shards that a killed build had finished, and of items in them.
     reused : int
@@ -318,7 +318,6 @@ class Shards:
         sides: Mapping[str, SortedEntries],
         batch_size: int,
         progress: OnProgress | None,
-        before: MadeBefore | None = None,
     ) -> None:
         self._folder = folder
         self._pictures = pictures
@@ -326,7 +325,7 @@ class Shards:
         self._sides = sides
         self._batch_size = batch_size
         self._progress = progress or (lambda done, total, message: None)
-        self._before = before
+        self.before: MadeBefore | None = None
         self.resumed = self.resumed_items = 0
         self.reused = 0
 
@@ -349,6 +348,13 @@ class Shards:
     def files(self) -> Iterator[Path]:
         """Yield the path of each shard's file."""
         return (planned.path for side in self._sides for planned in self._plan(side))
+
+    def left(self) -> list[Path]:
+        """Return the finished shards that are not in the plan: a killed build made them of other items."""
+        planned = {planned.path.name for planned, _ in self._with_done()}
+        if not self._folder.is_dir():
+            return []
+        return [path for path in sorted(self._folder.glob("*.npz")) if path.name not in planned]
 
     def missing(self) -> Iterator[ShardTask]:
         """Yield a task for each shard that is not there; their order does not matter.
@@ -384,9 +390,9 @@ class Shards:
 
     def _task(self, planned: _Planned) -> ShardTask:
         made = {}
-        if self._before is not None:
+        if self.before is not None:
             for place, entry in enumerate(planned.entries):
-                if (known := self._before.get(planned.side, entry.key)) is not None:
+                if (known := self.before.get(planned.side, entry.key)) is not None:
                     made[place] = known
         self.reused += len(made)
         return ShardTask(
@@ -438,16 +444,6 @@ class Shards:
                         for end, length in zip(ends, shard["lengths"], strict=True)
                     ],
                 )
-
-    def kept(self, side: str) -> Iterator[dict[str, Any]]:
-        """Yield the encoded items of a side, in order of ids."""
-        for planned in self._plan(side):
-            for place in self._part(planned, "kept"):
-                yield planned.entries[place].item
-
-    def count(self, side: str) -> int:
-        """Return the number of encoded items of a side."""
-        return sum(len(self._part(planned, "kept")) for planned in self._plan(side))
 
     def problems(self) -> Iterator[tuple[Entry, str]]:
         """Yield the pictures that were left out, with reasons."""
