@@ -23,7 +23,7 @@ FORBIDDEN = re.compile(
 TEXTS = {".py", ".js", ".css", ".html", ".j2", ".mako", ".json", ".ipynb", ".toml", ".md", ".svg", ""}
 
 #: The rooms, floor by floor: a module imports from its own floor and from those below, never upward.
-GROUND = {"home", "store", "host", "wire", "values", "text", "errors"}
+GROUND = {"home", "store", "engine", "host", "wire", "values", "text", "errors"}
 NOUNS = {
     *("workspace", "base_workspace", "scope", "runs", "jobs"),
     *("notebooks", "adapter", "results", "search", "compare"),

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 # Only what the parser needs; heavy modules are imported by the commands that use them.
 from workbench.commands import (
     cache,
+    cluster,
     completion,
     data,
     demo,
@@ -61,6 +62,7 @@ FAMILIES = (
     explain,
     index,
     serve,
+    cluster,
     cache,
     metrics,
     doctor,

@@ -28,6 +28,8 @@
     │   ├── NewerDatabase              upgraded by a newer version              HTTP 503
     │   ├── ReadOnly                   a workspace that can only be read        HTTP 409
     │   └── StoreUnavailable           temporarily unreachable or locked        HTTP 503
+    ├── EngineLost                     no scheduler or no worker answers        HTTP 503
+    ├── TaskFailed                     a task on an engine did not succeed      HTTP 409
     ├── BelowFloor                     a result below its required minimum
     └── JobError                       a job did not succeed; raised by a wait  HTTP 409
         ├── JobFailed
@@ -275,6 +277,14 @@ class StoreUnavailable(StoreError):
     """
 
     undone = False
+
+
+class EngineLost(WorkbenchError):
+    """The scheduler of an engine cannot be reached, and was waited for in vain; what was finished stays."""
+
+
+class TaskFailed(WorkbenchError):
+    """A task on an engine failed, or its workers died too often; the message names it with the reason."""
 
 
 class BelowFloor(WorkbenchError):

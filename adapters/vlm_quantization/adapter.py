@@ -89,6 +89,8 @@ class VlmQuantization(PictureTextFamily):
             "encoder": options.encoder,
             "codes": options.codes,
             "batch_size": options.batch_size,
+            "engine": options.engine,
+            "engine_storage": options.engine_storage,
         }
 
     def load_model(self, path: Path) -> HashEncoder | FittedEncoder:

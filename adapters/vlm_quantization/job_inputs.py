@@ -13,7 +13,7 @@ from adapters.vlm_quantization.data.split_names import VAL_SHARE
 from adapters.vlm_quantization.encoding.checkpoint import BEST, SEPARATE
 from adapters.vlm_quantization.index.format import check_name
 from adapters.vlm_quantization.towers.registry import TUNABLE, check_encoder, why_not_tunable
-from workbench import BadInput, MissingExtra, UnknownCheckpoint, UnknownRun
+from workbench import BadInput, MissingExtra, UnknownCheckpoint, UnknownRun, check_engine, check_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -138,14 +138,28 @@ def _problems_of_source(task: str, options: Any) -> Iterator[tuple[str, str]]:
         if problem := _refused(lambda: check_source(options.source)):
             yield "source", problem
         return
-    if task == "index_build" and (problem := _refused(lambda: check_name(options.name))):
-        yield "name", problem
+    if task == "index_build":
+        yield from _problems_of_engine(options)
+        if problem := _refused(lambda: check_name(options.name)):
+            yield "name", problem
     if options.collection:
         problem = _refused(lambda: check_source(options.collection))
         if task != "index_build" and not problem:
             problem = why_no_captions(options.collection)
         if problem:
             yield "collection", problem
+
+
+def _problems_of_engine(options: Any) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with where the parts of a job are to run, and to be kept."""
+    if problem := _in_words(lambda: check_engine(options.engine)):
+        yield "engine", problem
+    if not options.engine_storage:
+        return
+    if not options.engine.strip():
+        yield "engine_storage", "is for an engine, and none is named: leave it out, or name an engine"
+    elif problem := _in_words(lambda: check_storage(options.engine_storage)):
+        yield "engine_storage", problem
 
 
 def _problems_of_run(
@@ -182,8 +196,13 @@ def _refused(check: Callable[[], object]) -> str:
 
 def _unusable(encoder: str) -> str:
     """Return why an encoder cannot be used, and what to do; empty if nothing is known against it."""
+    return _in_words(lambda: check_encoder(encoder))
+
+
+def _in_words(check: Callable[[], object]) -> str:
+    """Return why a check fails, and what to do; empty if it passes."""
     try:
-        check_encoder(encoder)
+        check()
     except (BadInput, MissingExtra) as error:
         return f"{error.message}. {error.help}".rstrip(". ")
     return ""

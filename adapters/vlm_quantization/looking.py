@@ -46,7 +46,7 @@ def look_at_data(collection: CaptionedImages, splits: Splits | None = None) -> l
         for language in collection.languages
     }
     counts: list[tuple[str, Any]] = [("Pictures", len(collection))]
-    counts += [("Concepts", len({item.concept for item in collection.items}))]
+    counts += [("Concepts", collection.concepts)]
     counts += [(f"Captions, {language}", count) for language, count in captions.items()]
     counts += [("Lines left out", len(collection.problems))] if collection.problems else []
     grid = wb.View(kind="image_grid", title=f"{len(items)} of {collection.name}", data={"items": items})

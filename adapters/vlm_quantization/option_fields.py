@@ -75,6 +75,29 @@ def _tags(value: object) -> object:
 Languages = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_tags)]
 
 
+#: Where the parts of a job run.
+EngineAddress = Annotated[
+    str,
+    Field(
+        title="Engine",
+        description="Where parts of the job run. Empty: in the job's process; 'local:2': in two processes of "
+        "this machine; 'tls://HOST:PORT?certs=DIR' or 'dask://127.0.0.1:PORT': on a Dask cluster, whose "
+        "workers see the same files",
+    ),
+]
+
+
+#: Where the parts of a job are kept meanwhile.
+EngineStorage = Annotated[
+    str,
+    Field(
+        title="Engine storage",
+        description="With an engine: a folder or URL (s3://…) that all workers see, for parts until the job "
+        "is done. Empty: the workspace",
+    ),
+]
+
+
 #: How many pictures, or texts, pass through an encoder at once.
 EncodingBatch = Annotated[
     int,

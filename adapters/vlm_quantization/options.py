@@ -13,6 +13,8 @@ from adapters.vlm_quantization.option_fields import (
     CollectionSource,
     EncoderName,
     EncodingBatch,
+    EngineAddress,
+    EngineStorage,
     FilePath,
     Languages,
     Lengths,
@@ -484,6 +486,8 @@ class EvalOptions(FamilyEvalOptions):
 class FamilyIndexOptions(Options):
     """Build a searchable index of a collection with a checkpoint."""
 
+    model_config = ConfigDict(json_schema_extra={"x-more": ["engine", "engine_storage"]})
+
     name: str = Field("pictures", title="Index name", min_length=1)
     run: int | None = Field(None, title="Run", description="Empty: the newest run that has a checkpoint")
     checkpoint: str = Field(
@@ -497,6 +501,8 @@ class FamilyIndexOptions(Options):
         description="Empty: the collection the run was trained on; else any that training takes, or a folder "
         "of pictures without captions",
     )
+    engine: EngineAddress = ""
+    engine_storage: EngineStorage = ""
 
 
 Codes = Literal["auto", "trained", "itq", "sign"]
@@ -532,3 +538,5 @@ class QuickIndexOptions(Options):
         "with this encoder that was trained on these pictures, else 'itq'",
     )
     batch_size: EncodingBatch = 0
+    engine: EngineAddress = ""
+    engine_storage: EngineStorage = ""

@@ -97,6 +97,9 @@ DOCUMENTS: Mapping[str, Shape] = {
     },
     "cache show": _CACHE,
     "cache clear": _CACHE,
+    "cluster certs": {"certificate": "text", "key": "text"},
+    "cluster start": {"engine": "text", "workers": "whole number"},
+    "cluster join": {"engine": "text", "workers": "whole number"},
     "worker": {"worker": "text", "workspace": "text"},
     "runs": {
         "runs": [

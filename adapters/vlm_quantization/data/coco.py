@@ -88,6 +88,7 @@ def _read(path: Path, root: Path, rows: Iterator[tuple[int, bytes]], opening: Op
         cache_dir=opening.cache_dir,
         progress=opening.progress,
         decode=opening.decode,
+        spill=opening.spill,
         hint=f"Is {root} the folder of the pictures? If not, add ?images=FOLDER to the path.",
     )
     if collection.problems:

@@ -152,9 +152,9 @@ class CaptionedImages:
         notes: Sequence[str] = (),
     ) -> None:
         self.name = name
-        self.items = tuple(items)
+        self.items: Sequence[Item] = tuple(items)
         self.credits = list(credits)
-        self.problems = list(problems)
+        self.problems: Sequence[UnusableLine] = list(problems)
         self.notes = list(notes)
 
     def __len__(self) -> int:
@@ -173,6 +173,10 @@ class CaptionedImages:
         """
         item = self.items[index]
         return decode_picture(item.image, name="" if isinstance(item.image, Path) else item.id)
+
+    def stored(self, index: int) -> Picture:
+        """Return where the picture of an item is kept, for another process to decode."""
+        return self.items[index].image
 
     def digest(self, index: int) -> str:
         """Return the digest of an item's pixels, decoding the picture if the item has no digest."""
@@ -210,7 +214,15 @@ class CaptionedImages:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of every item's texts and pixels: equal only for equal collections."""
-        return hashlib.sha256("".join(item.content for item in self.items).encode()).hexdigest()
+        digest = hashlib.sha256()
+        for item in self.items:
+            digest.update(item.content.encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def concepts(self) -> int:
+        """Number of concepts."""
+        return len({item.concept for item in self.items})
 
     @property
     def problem_summary(self) -> str:

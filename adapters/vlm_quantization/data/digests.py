@@ -6,16 +6,18 @@ They tell broken pictures when a collection is opened, and copies by their pixel
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
 
 import workbench as wb
 from adapters.vlm_quantization.data.collection import Item, UnusableLine
+from adapters.vlm_quantization.data.digest_cache import DigestCache
 from adapters.vlm_quantization.data.heads import fault_in_head
 from adapters.vlm_quantization.data.pictures import decode_with_digest, opened_ahead, picture_file_digest
 from adapters.vlm_quantization.data.stored import Picture
@@ -65,43 +67,84 @@ def decoded(
     items, problems
         The items that can be used, and the others' lines.
     """
+    captions = sum(bool(item.captions) for _, item in items)
+    total = captions or len(items)
+    kept: list[Item] = []
     problems: list[UnusableLine] = []
-    if any(item.captions for _, item in items):
-        problems = [UnusableLine(number, NO_CAPTIONS) for number, item in items if not item.captions]
-        items = [(number, item) for number, item in items if item.captions]
+    for _, one in each_decoded(items, total, path, cache_dir, progress, decode=decode, captions=captions > 0):
+        if isinstance(one, UnusableLine):
+            problems.append(one)
+        else:
+            kept.append(one)
+    return kept, problems
+
+
+def each_decoded(
+    items: Iterable[tuple[int, Item]],
+    total: int,
+    path: Path,
+    cache_dir: Path | None,
+    progress: OnProgress | None,
+    *,
+    decode: bool | Onlooker,
+    captions: bool,
+) -> Iterator[tuple[int, Item | UnusableLine]]:
+    """Yield the items as :func:`decoded` returns them, each with its line; some are decoded ahead.
+
+    Parameters
+    ----------
+    items : iterable of (int, Item)
+    total : int
+        Number of items that are decoded, for the progress.
+    path, cache_dir, progress, decode
+        As in :func:`decoded`.
+    captions : bool
+        Whether items without captions are problems.
+    """
+    usable: deque[tuple[int, Item | UnusableLine]] = deque()
     if not decode:
-        faults = [fault_in_head(item.image) for _, item in items]
-        problems += [
-            UnusableLine(number, f"{item.id}: {fault}")
-            for (number, item), fault in zip(items, faults, strict=True)
-            if fault
-        ]
-        return [item for (_, item), fault in zip(items, faults, strict=True) if not fault], problems
+        for number, item in items:
+            if captions and not item.captions:
+                yield number, UnusableLine(number, NO_CAPTIONS)
+            elif fault := fault_in_head(item.image):
+                yield number, UnusableLine(number, f"{item.id}: {fault}")
+            else:
+                yield number, item
+        return
     onlooker = None if isinstance(decode, bool) else decode
     if onlooker:
-        onlooker.begin(len(items))
-    cache = _Digests(path, cache_dir, onlooker)
-    kept: list[Item] = []
-    try:
-        with closing(opened_ahead(cache.look, (item.image for _, item in items), ahead=_AHEAD)) as opened:
-            for done, ((number, item), look) in enumerate(zip(items, opened, strict=True)):
-                if progress and done % 25 == 0:
-                    progress(done, len(items), "opening pictures")
-                if isinstance(look, wb.BadInput):
-                    problems.append(UnusableLine(number, str(look.message)))
-                elif isinstance(look, Exception):
-                    raise look
-                else:
-                    kept.append(replace(item, digest=look.digest))
-                    if onlooker and look.picture is not None:
-                        onlooker.show(look.digest, look.picture)
-    except BaseException:
-        cache.save(whole=False)  # the next opening goes on
-        raise
-    cache.save()
+        onlooker.begin(total)
+
+    def images() -> Iterator[Picture]:
+        for number, item in items:
+            if captions and not item.captions:
+                usable.append((number, UnusableLine(number, NO_CAPTIONS)))
+            else:
+                usable.append((number, item))
+                yield item.image
+
+    with (
+        _Digests(path, cache_dir, onlooker) as cache,
+        closing(opened_ahead(cache.look, images(), ahead=_AHEAD)) as opened,
+    ):
+        for done, look in enumerate(opened):
+            if progress and done % 25 == 0:
+                progress(done, total, "opening pictures")
+            number, item = usable.popleft()
+            while isinstance(item, UnusableLine):
+                yield number, item
+                number, item = usable.popleft()
+            if isinstance(look, wb.BadInput):
+                yield number, UnusableLine(number, str(look.message))
+            elif isinstance(look, Exception):
+                raise look
+            else:
+                yield number, replace(item, digest=look.digest)
+                if onlooker and look.picture is not None:
+                    onlooker.show(look.digest, look.picture)
+    yield from usable
     if progress:
-        progress(len(items), len(items), "opening pictures")
-    return kept, problems
+        progress(total, total, "opening pictures")
 
 
 #: Pictures that are decoded ahead of the one that is used; bounds those in memory.
@@ -116,7 +159,7 @@ class _Look(NamedTuple):
 
 
 class _Digests:
-    """Digests of pictures decoded before, by path, size and modification time.
+    """Digests of pictures, decoded now or before; a context manager, which keeps them.
 
     Parameters
     ----------
@@ -131,16 +174,21 @@ class _Digests:
     def __init__(self, path: Path, cache_dir: Path | None, onlooker: Onlooker | None = None) -> None:
         self._onlooker = onlooker
         key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-        self._file = cache_dir / f"pictures-{key}.json" if cache_dir else None
+        self._cache = DigestCache(cache_dir / f"pictures-{key}.sqlite" if cache_dir else None)
+        if cache_dir:
+            with suppress(OSError):  # of versions before this one
+                (cache_dir / f"pictures-{key}.json").unlink(missing_ok=True)
         self._folder = path.parent
         self._opened_ns = time.time_ns()
-        self._new: dict[str, list[Any]] = {}
-        self._old: dict[str, list[Any]] = {}
-        if self._file is not None:
-            try:
-                self._old = dict(json.loads(self._file.read_bytes()))
-            except (OSError, ValueError, TypeError):
-                self._old = {}  # no cache, or a damaged one: decode again
+
+    def __enter__(self) -> _Digests:
+        self._cache.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cache.__exit__(kind, error, trace)
 
     def look(self, image: Picture) -> _Look:
         """Return the digest of a picture's pixels, and the picture if the onlooker is to see it.
@@ -160,14 +208,12 @@ class _Digests:
             status = file.stat()
         except OSError as error:
             raise wb.BadInput(f"{name}: cannot be read ({error.strerror})") from None
-        entry = [status.st_size, status.st_mtime_ns]
-        old = self._old.get(name)
-        known = str(old[2]) if isinstance(old, list) and len(old) == 3 and old[:2] == entry else ""
+        known = self._cache.get(name, status.st_size, status.st_mtime_ns)
         wanted = not known or (self._onlooker is not None and self._onlooker.wants(known))
         look = self._decoded(image, name) if wanted else _Look(known)
         # A file modified just now may change again within one clock tick, at the same size.
-        if self._opened_ns - status.st_mtime_ns > SETTLED_NS:
-            self._new[name] = [*entry, look.digest]
+        if look.digest != known and self._opened_ns - status.st_mtime_ns > SETTLED_NS:
+            self._cache.put(name, status.st_size, status.st_mtime_ns, look.digest)
         return look
 
     def _decoded(self, image: Picture, name: str) -> _Look:
@@ -175,10 +221,3 @@ class _Digests:
             return _Look(picture_file_digest(image, name=name))
         picture, digest = decode_with_digest(image, name=name)
         return _Look(digest, picture)
-
-    def save(self, *, whole: bool = True) -> None:
-        """Save the digests for the next opening; of one that was not whole, with those known before."""
-        known = self._new if whole else self._old | self._new
-        if self._file is not None and known != self._old:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            wb.write_whole(self._file, json.dumps(known, ensure_ascii=False).encode())

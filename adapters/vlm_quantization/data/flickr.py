@@ -53,6 +53,7 @@ def read_flickr(path: Path, opening: Opening) -> CaptionedImages:
         cache_dir=opening.cache_dir,
         progress=opening.progress,
         decode=opening.decode,
+        spill=opening.spill,
         hint=f"Is {root} the folder of the pictures? If not, add ?images=FOLDER to the path.",
     )
 

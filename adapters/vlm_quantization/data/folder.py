@@ -88,6 +88,7 @@ def read_folder(folder: Path, opening: Opening) -> CaptionedImages:
         cache_dir=opening.cache_dir,
         progress=opening.progress,
         decode=opening.decode,
+        spill=opening.spill,
         hint="Pictures end in " + ", ".join(sorted(PICTURE_ENDINGS)) + ".",
     )
     if listing := listing_in(folder):

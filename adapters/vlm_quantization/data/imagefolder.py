@@ -51,6 +51,7 @@ def read_imagefolder(folder: Path, opening: Opening) -> CaptionedImages:
         cache_dir=opening.cache_dir,
         progress=opening.progress,
         decode=opening.decode,
+        spill=opening.spill,
         hint="Each row of the metadata names a picture as file_name, relative to its folder.",
     )
     if len(files) > 1 and collection.problems:

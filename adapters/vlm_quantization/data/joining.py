@@ -34,7 +34,8 @@ class JoinedItems:
         self._items: dict[str, tuple[int, Item]] = {}
         self._owner: dict[str, tuple[int, str]] = {}
         self._split_line: dict[str, int] = {}
-        self._conflicts: list[str] = []
+        #: Pictures that lines put in two splits, in words, each with the line that did.
+        self.conflicts: list[tuple[int, str]] = []
 
     def add(self, line: int, picture: str, item: Item) -> None:
         """Add the item of a line, or join it with the item of the same picture.
@@ -66,7 +67,8 @@ class JoinedItems:
             split = joined_split(before.split, item.split)
         except ValueError as reason:
             split = before.split
-            self._conflicts.append(f"{before.id}: {reason} (lines {self._split_line[picture]} and {line})")
+            both = f"(lines {self._split_line[picture]} and {line})"
+            self.conflicts.append((line, f"{before.id}: {reason} {both}"))
         if item.split and not before.split:
             self._split_line[picture] = line
         self._items[picture] = (first, replace(joined(before, item, annotators=True), split=split))
@@ -79,14 +81,26 @@ class JoinedItems:
         BadInput
             Lines put one picture in two splits; the message names the pictures and the lines.
         """
-        if self._conflicts:
-            more = len(self._conflicts) - SHOWN_CONFLICTS
-            shown = "; ".join(self._conflicts[:SHOWN_CONFLICTS])
-            raise wb.BadInput(
-                f"one picture is in two splits: {shown}{f'; and {more:,} more' if more > 0 else ''}",
-                hint="Put all lines of a picture in one split.",
-            )
+        refuse_conflicts([words for _, words in self.conflicts[:SHOWN_CONFLICTS]], len(self.conflicts))
         return list(self._items.values())
+
+
+def refuse_conflicts(shown: Sequence[str], count: int) -> None:
+    """Raise if lines put pictures in two splits.
+
+    Parameters
+    ----------
+    shown : sequence of str
+        The first of them in words, at most :data:`SHOWN_CONFLICTS`.
+    count : int
+        Number of all.
+    """
+    if count:
+        more = count - len(shown)
+        raise wb.BadInput(
+            f"one picture is in two splits: {'; '.join(shown)}{f'; and {more:,} more' if more > 0 else ''}",
+            hint="Put all lines of a picture in one split.",
+        )
 
 
 def joined(item: Item, other: Item, *, annotators: bool = False) -> Item:
@@ -126,22 +140,47 @@ def without_copies(items: Sequence[Item]) -> tuple[list[Item], int]:
     Copies in different splits stay apart, since a picture in train and in test is a leak to report, not to
     repair. One that names no split is in that of its copy.
     """
-    kept: list[Item] = []
-    places: dict[str, dict[str, int]] = {}  # of equal pixels, by split
-    for item in items:
-        known = places.setdefault(item.digest or f"id {item.id}", {})
+    kept: dict[int, Item] = {}
+    same: dict[str, Copies] = {}  # of equal pixels
+    for place, item in enumerate(items):
+        same.setdefault(copy_key(item), Copies()).add(place, item)
+    for copies in same.values():
+        kept.update(copies.kept)
+    return [kept[place] for place in sorted(kept)], len(items) - len(kept)
+
+
+def copy_key(item: Item) -> str:
+    """Return what items with equal pixels have in common; without a digest each is by itself."""
+    return item.digest or f"id {item.id}"
+
+
+class Copies:
+    """Items with equal pixels, joined into the first of each split.
+
+    Attributes
+    ----------
+    kept : dict of int to Item
+        The joined items by the place of the first of them.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[int, Item] = {}
+        self._places: dict[str, int] = {}  # by split
+
+    def add(self, place: int, item: Item) -> None:
+        """Take the next item; places ascend."""
+        known = self._places
         split = item.split
         if split not in known and known:
             split = "" if "" in known else split or next(iter(known))
         if split in known:
             place = known.pop(split)
             split = split or item.split
-            kept[place] = replace(joined(kept[place], item), split=split)
+            self.kept[place] = replace(joined(self.kept[place], item), split=split)
             known[split] = place
         else:
-            known[split] = len(kept)
-            kept.append(item)
-    return kept, len(items) - len(kept)
+            known[split] = place
+            self.kept[place] = item
 
 
 def repeats_note(repeats: int) -> str:

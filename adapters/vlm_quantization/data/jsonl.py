@@ -28,7 +28,7 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from adapters.vlm_quantization.data.joining import JoinedItems, ignored_note, re
 from adapters.vlm_quantization.data.parquet_rows import ParquetPicture
 from adapters.vlm_quantization.data.split_names import split_name
 from adapters.vlm_quantization.data.stored import Picture
+from adapters.vlm_quantization.data.streaming import ReadLine, Streaming
 from adapters.vlm_quantization.towers.ngrams import words_of
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def read_jsonl(
     cache_dir: Path | None = None,
     progress: OnProgress | None = None,
     decode: bool | Onlooker = True,
+    spill: Path | None = None,
 ) -> CaptionedImages:
     """Read a user's own collection.
 
@@ -102,13 +104,17 @@ def read_jsonl(
     decode : bool or Onlooker
         Whether to decode every picture once, which finds broken ones and copies; an onlooker is shown the
         pictures then. If not, items have no digest.
+    spill : Path, optional
+        An existing folder for files, if the collection is not to be in memory.
 
     Raises
     ------
     BadInput
         No line is valid, or lines put one picture in two splits; the message names the first problems.
     """
-    return read_lines(path, numbered_lines(path), cache_dir=cache_dir, progress=progress, decode=decode)
+    return read_lines(
+        path, numbered_lines(path), cache_dir=cache_dir, progress=progress, decode=decode, spill=spill
+    )
 
 
 def read_lines(
@@ -119,6 +125,7 @@ def read_lines(
     progress: OnProgress | None = None,
     decode: bool | Onlooker = True,
     hint: str = "",
+    spill: Path | None = None,
 ) -> CaptionedImages:
     """Read numbered lines, of a JSONL file or as :func:`as_line` makes them of another form.
 
@@ -129,7 +136,7 @@ def read_lines(
     lines : iterable of (int, bytes)
         Number, for messages, and a line of JSON; as a third, the line's picture if its ``image`` is not to be
         read, or why the line cannot be.
-    cache_dir, progress, decode
+    cache_dir, progress, decode, spill
         As in :func:`read_jsonl`.
     hint : str
         What to do if no line is valid. Default: an example of a line.
@@ -140,15 +147,16 @@ def read_lines(
         As :func:`read_jsonl`.
     """
     reading = _Reading(path)
-    for number, line, *picture in lines:
-        reading.add(number, line, *picture)
-    kept, broken = decoded(reading.items.numbered(), path, cache_dir, progress, decode=decode)
-    kept, copies = without_copies(kept)
-    problems = sorted([*reading.problems, *broken], key=lambda problem: problem.line)
-    notes = [repeats_note(reading.items.repeats + copies), ignored_note(reading.ignored, _FIELDS)]
-    notes = [*filter(None, notes), *_wordless(kept)]
-    collection = CaptionedImages(path.stem, with_concepts(kept), problems=problems, notes=notes)
-    if not kept:
+    each = (reading.line(number, line, *picture) for number, line, *picture in lines)
+    if spill is not None:
+        steps = Streaming(spill, path, cache_dir, progress, decode=decode, concept_key=caption_key)
+        streamed = steps.read(path.stem, each)
+        collection, repeats = streamed, streamed.repeats
+    else:
+        collection, repeats = _read_in_memory(path, each, cache_dir, progress, decode)
+    notes = [repeats_note(repeats), ignored_note(reading.ignored, _FIELDS)]
+    collection.notes += [*filter(None, notes), *_wordless(collection.items)]
+    if not collection.items:
         summary = collection.problem_summary or "the file has no lines"
         raise wb.BadInput(f"no usable picture in {path}: {summary}", hint=hint or _EXAMPLE)
     return collection
@@ -159,44 +167,76 @@ def as_line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=True).encode()
 
 
+def _read_in_memory(
+    path: Path,
+    lines: Iterable[ReadLine | UnusableLine],
+    cache_dir: Path | None,
+    progress: OnProgress | None,
+    decode: bool | Onlooker,
+) -> tuple[CaptionedImages, int]:
+    """Return the collection of some lines, and the number of those that list a picture again."""
+    items = JoinedItems()
+    problems: list[UnusableLine] = []
+    for line in lines:
+        if isinstance(line, UnusableLine):
+            problems.append(line)
+            continue
+        try:
+            items.add(line.number, line.picture, line.item)
+        except wb.BadInput as error:
+            problems.append(UnusableLine(line.number, error.message))
+    kept, broken = decoded(items.numbered(), path, cache_dir, progress, decode=decode)
+    kept, copies = without_copies(kept)
+    problems = sorted([*problems, *broken], key=lambda problem: problem.line)
+    return CaptionedImages(path.stem, with_concepts(kept), problems=problems), items.repeats + copies
+
+
 class _Reading:
-    """The lines of a file, as items by the file of their picture."""
+    """Reads the lines of a file."""
 
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
-        self.items = JoinedItems()
-        self.problems: list[UnusableLine] = []
         #: The fields that were ignored, each with its number of lines.
         self.ignored: Counter[str] = Counter()
 
-    def add(self, number: int, line: bytes, image: Picture | wb.BadInput | None = None) -> None:
-        """Read a line; one that is invalid becomes a problem."""
+    def line(
+        self, number: int, line: bytes, image: Picture | wb.BadInput | None = None
+    ) -> ReadLine | UnusableLine:
+        """Read a line, or say why it is invalid."""
         try:
             if isinstance(image, wb.BadInput):
                 raise image
             item, ignored = _item(line, self._folder, image)
-            picture = os.path.realpath(item.image) if isinstance(item.image, Path) else ""
-            if isinstance(item.image, ParquetPicture):  # equal bytes in another split are for the checks
-                picture = f"{item.split} {item.image.content.hex()}"
-            self.items.add(number, picture, item)
         except _Refused as reason:
-            self.problems.append(UnusableLine(number, str(reason)))
+            return UnusableLine(number, str(reason))
         except wb.BadInput as error:
-            self.problems.append(UnusableLine(number, error.message))
-        else:
-            self.ignored.update(ignored)
+            return UnusableLine(number, error.message)
+        self.ignored.update(ignored)
+        picture = os.path.realpath(item.image) if isinstance(item.image, Path) else ""
+        if isinstance(item.image, ParquetPicture):  # equal bytes in another split are for the checks
+            picture = f"{item.split} {item.image.content.hex()}"
+        return ReadLine(number, picture, item)
 
 
-def _wordless(items: Sequence[Item]) -> list[str]:
+def _wordless(items: Iterable[Item]) -> list[str]:
     """Return a sentence on captions that a model cannot tell apart, if there are any."""
-    texts = [
-        text for item in items for texts in item.captions.values() for text in texts if not words_of(text)
-    ]
-    if not texts:
+    count, different = 0, dict[str, None]()
+    for item in items:
+        for texts in item.captions.values():
+            for text in texts:
+                if not words_of(text):
+                    count += 1
+                    if len(different) < SHOWN_WORDLESS:
+                        different[text] = None
+    if not count:
         return []
-    shown = ", ".join(map(_shown, list(dict.fromkeys(texts))[:3]))
-    captions = "1 caption has" if len(texts) == 1 else f"{len(texts):,} captions have"
+    shown = ", ".join(map(_shown, different))
+    captions = "1 caption has" if count == 1 else f"{count:,} captions have"
     return [f"{captions} no letter or digit ({shown}): such captions all look the same to a model."]
+
+
+#: Captions without a letter that a note shows.
+SHOWN_WORDLESS = 3
 
 
 _EXAMPLE = 'A line looks like {"image": "a.jpg", "captions": {"en": ["a red kite"]}, "labels": ["kite"]}'
@@ -425,16 +465,16 @@ def with_concepts(items: list[Item]) -> list[Item]:
 
     Each picture without captions is a concept of its own.
     """
-    first: dict[tuple[tuple[str, frozenset[str]], ...], str] = {}
+    first: dict[tuple[tuple[str, tuple[str, ...]], ...], str] = {}
     return [
-        replace(item, concept=first.setdefault(_caption_key(item), item.id) if item.captions else item.id)
+        replace(item, concept=first.setdefault(caption_key(item), item.id) if item.captions else item.id)
         for item in items
     ]
 
 
-def _caption_key(item: Item) -> tuple[tuple[str, frozenset[str]], ...]:
+def caption_key(item: Item) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return an item's captions as a model sees them: without case, width, spaces and punctuation."""
     return tuple(
-        (language, frozenset(" ".join(words_of(text)) or text for text in texts))
+        (language, tuple(sorted({" ".join(words_of(text)) or text for text in texts})))
         for language, texts in sorted(item.captions.items())
     )

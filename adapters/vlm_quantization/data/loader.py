@@ -43,12 +43,16 @@ class Opening:
     decode : bool or Onlooker
         Whether to decode every picture once, which finds broken ones and gives each item its digest; an
         onlooker is shown the pictures then.
+    spill : Path or None
+        An existing folder for files, so that the collection need not be in memory; loaders that cannot read
+        like this do without.
     """
 
     options: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
     progress: OnProgress | None = None
     decode: bool | Onlooker = True
+    spill: Path | None = None
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         """Return the value of an option with a few allowed values, the first of which is the default.

@@ -58,6 +58,7 @@ def read_parquet(path: Path, opening: Opening) -> CaptionedImages:
         cache_dir=opening.cache_dir,
         progress=opening.progress,
         decode=opening.decode,
+        spill=opening.spill,
         hint="Each row has a picture, as bytes or as {bytes, path}, and its texts.",
     )
     if len(files) > 1 and collection.problems:

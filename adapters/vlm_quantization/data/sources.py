@@ -46,6 +46,7 @@ def open_collection(
     cache_dir: Path | None = None,
     progress: OnProgress | None = None,
     onlooker: Onlooker | None = None,
+    spill: Path | None = None,
 ) -> CaptionedImages:
     """Open a collection, or several joined.
 
@@ -64,6 +65,10 @@ def open_collection(
         Called as ``progress(done, total, message)`` while pictures are drawn or decoded.
     onlooker : Onlooker, optional
         Is shown the pictures that are decoded; those of a collection whose digests come with it are not.
+    spill : Path, optional
+        An existing folder. The items are kept in files there instead of in memory, for any number of them,
+        if the collection is a folder, JSONL, a table, Parquet, an imagefolder or a WebDataset; others and
+        joined ones are in memory.
 
     Raises
     ------
@@ -73,7 +78,7 @@ def open_collection(
     MissingExtra
         The packages that hold the drawings, or that read the form, are not installed.
     """
-    return _read(source, cache_dir, progress, decode=onlooker or True)
+    return _read(source, cache_dir, progress, decode=onlooker or True, spill=spill)
 
 
 def list_collection(
@@ -95,6 +100,7 @@ def _read(
     progress: OnProgress | None,
     *,
     decode: bool | Onlooker,
+    spill: Path | None = None,
 ) -> CaptionedImages:
     sources = parse_sources(source_text(source))
     collections = []
@@ -105,7 +111,8 @@ def _read(
             raise BadInput(
                 f"{one}: unknown option {unknown[0]!r} for {known.about.split(' (')[0]}; options: {options}"
             )
-        opening = Opening(one.options, cache_dir, progress, decode)
+        # Several are joined in memory.
+        opening = Opening(one.options, cache_dir, progress, decode, spill if len(sources) == 1 else None)
         collections.append(known.read(one.place, opening))
     return collections[0] if len(collections) == 1 else _joined(collections)
 
@@ -310,7 +317,13 @@ def _is_jsonl(path: Path) -> bool:
 
 
 def _read_jsonl(path: Path, opening: Opening) -> CaptionedImages:
-    return read_jsonl(path, cache_dir=opening.cache_dir, progress=opening.progress, decode=opening.decode)
+    return read_jsonl(
+        path,
+        cache_dir=opening.cache_dir,
+        progress=opening.progress,
+        decode=opening.decode,
+        spill=opening.spill,
+    )
 
 
 JSONL = Loader(

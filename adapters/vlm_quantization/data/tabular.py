@@ -73,6 +73,7 @@ def read_table(path: Path, opening: Opening) -> CaptionedImages:
         cache_dir=opening.cache_dir,
         progress=opening.progress,
         decode=opening.decode,
+        spill=opening.spill,
         hint=f"The pictures are read from column {columns.image!r}, relative to {root}.",
     )
 

@@ -8,12 +8,13 @@ A tar named after a split, such as ``val-0000.tar``, belongs to it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import posixpath
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from typing import Any
 import workbench as wb
 from adapters.vlm_quantization.data.collection import CaptionedImages, Item, UnusableLine
 from adapters.vlm_quantization.data.digests import decoded
+from adapters.vlm_quantization.data.external_sort import ExternalSort
 from adapters.vlm_quantization.data.folder import PICTURE_ENDINGS, split_of_folder
-from adapters.vlm_quantization.data.jsonl import as_line, line_item, with_concepts
+from adapters.vlm_quantization.data.jsonl import as_line, caption_key, line_item, with_concepts
 from adapters.vlm_quantization.data.loader import Loader, Opening, first_bytes
 from adapters.vlm_quantization.data.stored import ArchiveMember
+from adapters.vlm_quantization.data.streaming import ReadLine, Streaming
 
 #: Maximum number of tars that a pattern stands for.
 MOST_TARS = 10_000
@@ -61,36 +64,92 @@ def read_webdataset(path: Path, opening: Opening) -> CaptionedImages:
     """
     tars = tar_files(path)
     root = Path(os.path.commonpath([tar.parent for tar in tars]))
+    if opening.spill is not None:
+        steps = Streaming(
+            opening.spill,
+            root / path.name,
+            opening.cache_dir,
+            opening.progress,
+            decode=opening.decode,
+            concept_key=caption_key,
+        )
+        streamed = steps.read(_display_name(path), _sorted_lines(tars, opening), joined=False)
+        return _usable(streamed, path)
     items: list[tuple[int, Item]] = []
     problems: list[UnusableLine] = []
     keys: dict[str, str] = {}
+    for number, tar, sample in _numbered(tars, opening):
+        # Only where two tars use one key do ids need the tar's name.
+        item_id = sample.key
+        if keys.setdefault(sample.key, tar.name) != tar.name:
+            item_id = f"{tar.name}/{sample.key}"
+        one = _line(number, tar, sample, item_id)
+        if isinstance(one, UnusableLine):
+            problems.append(one)
+        else:
+            items.append((number, one.item))
+    kept, broken = decoded(
+        items, root / path.name, opening.cache_dir, opening.progress, decode=opening.decode
+    )
+    problems = sorted([*problems, *broken], key=lambda problem: problem.line)
+    return _usable(CaptionedImages(_display_name(path), with_concepts(kept), problems=problems), path)
+
+
+def _usable(collection: CaptionedImages, path: Path) -> CaptionedImages:
+    """Return a collection with its notes, if any sample can be used."""
+    if collection.problems:
+        collection.notes.append("Lines are numbered by the samples of all tars.")
+    if not collection.items:
+        summary = collection.problem_summary or "the tar has no samples"
+        hint = "A sample is a picture and its texts with one name before the dot: 0001.jpg, 0001.txt."
+        raise wb.BadInput(f"no usable picture in {path}: {summary}", hint=hint)
+    return collection
+
+
+def _numbered(tars: Sequence[Path], opening: Opening) -> Iterator[tuple[int, Path, _Sample]]:
+    """Yield the samples of all tars, numbered from 1."""
     before = last = 0
     for done, tar in enumerate(tars):
         if opening.progress:
             opening.progress(done, len(tars), "reading tar files")
         for sample in _samples(tar):
-            number = before + sample.number
-            name = f"{tar.name}/{sample.key}"
-            # Only where two tars use one key do ids need the tar's name.
-            item_id = name if keys.setdefault(sample.key, tar.name) != tar.name else sample.key
-            try:
-                items.append((number, _item(sample, item_id, split_of_folder(tar.stem))))
-            except wb.BadInput as error:
-                problems.append(UnusableLine(number, f"{name}: {error.message}"))
-            last = number
+            last = before + sample.number
+            yield last, tar, sample
         before = last
-    kept, broken = decoded(
-        items, root / path.name, opening.cache_dir, opening.progress, decode=opening.decode
-    )
-    problems = sorted([*problems, *broken], key=lambda problem: problem.line)
-    name = _display_name(path)
-    notes = ["Lines are numbered by the samples of all tars."] if problems else []
-    collection = CaptionedImages(name, with_concepts(kept), problems=problems, notes=notes)
-    if not kept:
-        summary = collection.problem_summary or "the tar has no samples"
-        hint = "A sample is a picture and its texts with one name before the dot: 0001.jpg, 0001.txt."
-        raise wb.BadInput(f"no usable picture in {path}: {summary}", hint=hint)
-    return collection
+
+
+def _line(number: int, tar: Path, sample: _Sample, item_id: str) -> ReadLine | UnusableLine:
+    try:
+        return ReadLine(number, "", _item(sample, item_id, split_of_folder(tar.stem)))
+    except wb.BadInput as error:
+        return UnusableLine(number, f"{tar.name}/{sample.key}: {error.message}")
+
+
+def _sorted_lines(tars: Sequence[Path], opening: Opening) -> Iterator[ReadLine | UnusableLine]:
+    """Yield the samples as lines; those whose key another tar has already get the tar's name in front.
+
+    The keys are not in memory: where one occurs again is found by sorting them, before the tars are read for
+    their items.
+    """
+    spill = opening.spill or Path()
+    with ExternalSort(spill) as again:
+        with ExternalSort(spill) as keys:
+            for number, tar, sample in _numbered(tars, opening):
+                keys.add(sample.key.encode("utf-8", "surrogatepass"), f"{number} {tar.name}".encode())
+            for _, group in itertools.groupby(keys, key=lambda record: record[0]):
+                first = b""
+                for _, value in group:
+                    number_text, name = value.split(b" ", 1)
+                    first = first or name
+                    if name != first:
+                        again.add(int(number_text).to_bytes(8, "big"))
+        renamed = iter(again)
+        place = next(renamed, None)
+        for number, tar, sample in _numbered(tars, opening):
+            item_id = sample.key
+            if place is not None and int.from_bytes(place[0], "big") == number:
+                item_id, place = f"{tar.name}/{sample.key}", next(renamed, None)
+            yield _line(number, tar, sample, item_id)
 
 
 def _display_name(path: Path) -> str:

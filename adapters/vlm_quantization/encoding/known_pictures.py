@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adapters.vlm_quantization.towers.feature_cache import key_of
-from adapters.vlm_quantization.towers.features import features_of_record, known_texts
+from adapters.vlm_quantization.towers.features import ShelvedTexts, features_of_record, known_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,13 +67,20 @@ class KnownCollection:
 
     def open(self, index: int) -> Any:
         """Return a picture of the collection: a KnownPicture, or its pixels in mode RGB."""
+        return self._known(index) or self._collection.open(index)
+
+    def stored(self, index: int) -> Any:
+        """Return a picture for another process: a KnownPicture, or where the picture is kept."""
+        return self._known(index) or self._collection.stored(index)
+
+    def _known(self, index: int) -> KnownPicture | None:
         key = key_of(self.items[index].digest)
         thumbnail = self._thumbnails.get([key]).get(key)
         if thumbnail is not None:
             features = features_of_record(self._features.get([key]).get(key, b""), self._dim)
             if features is not None:
                 return KnownPicture(features, thumbnail)
-        return self._collection.open(index)
+        return None
 
 
 class KnownPictures:
@@ -83,7 +90,7 @@ class KnownPictures:
     ----------
     encoder : HashEncoder or FittedEncoder
     encode_texts : callable, optional
-        Encodes texts in place of the encoder, see :func:`with_known_texts`.
+        Encodes texts in place of the encoder, see :class:`KnownTexts`.
     """
 
     def __init__(
@@ -103,6 +110,35 @@ class KnownPictures:
         made = iter(self._encoder.tower.features(new) if new else ())
         rows = [picture.features if isinstance(picture, KnownPicture) else next(made) for picture in images]
         return self._encoder.encode_features(np.stack(rows))
+
+
+class KnownTexts:
+    """Encodes texts with features from the feature cache, of any number of texts; new ones are kept there.
+
+    Parameters
+    ----------
+    encoder : HashEncoder
+    cache : Path
+        The workspace's cache.
+    """
+
+    def __init__(self, encoder: HashEncoder, cache: Path) -> None:
+        self._encoder = encoder
+        self._cache = cache
+
+    @functools.cached_property
+    def _tower(self) -> ShelvedTexts | None:
+        own = self._encoder.text_tower
+        return None if own is None else ShelvedTexts(own, self._cache)
+
+    def __call__(self, texts: Sequence[str]) -> Encoded:
+        """Encode texts."""
+        return self._encoder.encode_texts(texts, self._tower)
+
+    def keep(self) -> None:
+        """Write the features that are new and not written yet."""
+        if (tower := self.__dict__.get("_tower")) is not None:
+            tower.keep()
 
 
 def with_known_texts(

@@ -9,13 +9,15 @@ settings are the same. At the end the shards are merged into the files described
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
+import itertools
 import os
 import re
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,11 +29,14 @@ from adapters.vlm_quantization.codes import Encoder, check_lengths
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.entries import (
     Collection,
-    Entry,
+    SortedEntries,
     caption_entries,
     common_root,
     picture_entries,
 )
+from adapters.vlm_quantization.index.made_before import MADE, Chain, LeftShards, old_index
+from adapters.vlm_quantization.index.on_engine import encode_on_engine, forget_stored
+from adapters.vlm_quantization.index.portable import EncoderFile
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
 from adapters.vlm_quantization.index.writer import IndexWriter, Written
@@ -46,10 +51,11 @@ _WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be read, and why."""
+    """A picture that could not be read, and why; ``path`` is empty if it is not in a file."""
 
     id: str
     reason: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ class IndexReport:
         Bytes on disk.
     resumed : int
         Number of shards reused from a killed build.
+    reused : int
+        Number of items of other shards that were made before: they were copied, and not encoded.
     seconds : float
         Duration of the build.
     """
@@ -81,6 +89,7 @@ class IndexReport:
     skipped: tuple[Skipped, ...]
     size: int
     resumed: int
+    reused: int
     seconds: float
 
 
@@ -97,6 +106,9 @@ def build_index(
     batch_size: int = 64,
     progress: OnProgress | None = None,
     provenance: Mapping[str, Any] | None = None,
+    engine: str | wb.Engine = "",
+    storage: str = "",
+    device: str = "",
 ) -> IndexReport:
     """Build ``indexes / name``, replacing an index of that name only when the new one is complete.
 
@@ -125,6 +137,14 @@ def build_index(
         Called as ``progress(done, total, message)``; an exception stops the build, which can be resumed.
     provenance : mapping, optional
         JSON data to store, such as the job and the run.
+    engine : str or workbench.Engine
+        What encodes the shards: empty for this process, or an address of :func:`workbench.open_engine`. The
+        bytes are the same, where processors and packages are.
+    storage : str
+        With an engine: a folder or URL that all workers see, where shards are kept until the index is
+        complete; empty: beside the index.
+    device : str
+        With an engine: what workers compute on; empty: as the model is opened.
 
     Raises
     ------
@@ -132,7 +152,12 @@ def build_index(
         The name is not a valid folder name.
     workbench.BadInput
         Two items have the same id, the encoder's code lengths are invalid, it returns invalid output (shape,
-        unit norm, NaN), or no picture is readable.
+        unit norm, NaN), or no picture is readable; or with an engine, its address or storage is none, or
+        there is no ``model_file``.
+    workbench.TaskFailed
+        A shard failed on the engine, or its workers died too often.
+    workbench.EngineLost
+        The engine cannot be reached.
     workbench.WrongState
         The folder of that name exists and is not an index, or the disk has no room for this one.
     workbench.Busy
@@ -147,26 +172,42 @@ def build_index(
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
         raise wb.WrongState(f"{final} exists and is not an index", hint="Choose another name, or move it.")
-    sides = {
-        "images": picture_entries(collection),
-        "captions": caption_entries(collection) if captions else [],
-    }
-    fingerprint = _fingerprint(collection, encoder, model_file, batch_size, sides)
+    settings = _fingerprint(encoder, batch_size)
+    fingerprint = _digest(
+        settings, collection.fingerprint, model_file and files.sha256_of(model_file), captions
+    )
 
+    root = common_root(collection)
     Path(indexes).mkdir(parents=True, exist_ok=True)
-    work = final.with_name(f".{name}.building-{fingerprint[:12]}")
-    with _name_locked(final, fingerprint, progress), _locked(work), gives_space_back(work):
-        _clear_leftovers(final, keep=fingerprint)
+    work = final.with_name(f".{name}.building-{settings[:12]}")
+    with (
+        SortedEntries(picture_entries(collection, root), Path(indexes)) as pictures,
+        SortedEntries(caption_entries(collection, Path(indexes)) if captions else (), Path(indexes)) as texts,
+        _name_locked(final, fingerprint, progress),
+        _locked(work),
+        gives_space_back(work),
+    ):
+        sides = {"images": pictures, "captions": texts}
+        _clear_leftovers(final, keep=settings)
         check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
-        shards.complete()
+        shards.before = _made_before(final, adapter, encoder, settings, shards)
+        if engine:
+            opener = EncoderFile(str(_model_for(engine, model_file)), adapter, encoder.fingerprint, device)
+            encode_on_engine(shards, engine, opener, progress, storage=storage)
+        else:
+            shards.complete()
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
         written = _merge(built, shards, sides, encoder, model_file)
-        skipped = tuple(Skipped(**problem) for problem in shards.problems())
+        skipped = tuple(
+            Skipped(one.item["id"], reason, str(Path(root, path)) if (path := one.item.get("path")) else "")
+            for one, reason in shards.problems()
+        )
         counts = written.counts
-        about = _about(collection, encoder, (adapter, name, title), model_file, provenance)
+        made = {**(provenance or {}), MADE: settings, **({"root": root} if root else {})}
+        about = _about(collection, encoder, (adapter, name, title), model_file, made)
         manifest = files.Manifest(
             **about,
             counts={**counts, "skipped": len(skipped)},
@@ -181,6 +222,8 @@ def build_index(
         wb.crash_point("index:before-publish")
         files.publish(built, final)
         wb.crash_point("index:after-publish")
+        if engine and storage:
+            forget_stored(shards, storage)
     with suppress(wb.Busy), _name_locked(final):
         _clear_leftovers(final, keep="")
     return IndexReport(
@@ -191,6 +234,7 @@ def build_index(
         skipped=skipped,
         size=sum(path.stat().st_size for path in final.iterdir()),
         resumed=shards.resumed,
+        reused=shards.reused,
         seconds=time.perf_counter() - started,
     )
 
@@ -200,11 +244,10 @@ def _about(
     encoder: Encoder,
     names: tuple[str, str, str],
     model_file: Path | None,
-    provenance: Mapping[str, Any] | None,
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the part of the manifest that is known before anything is encoded."""
     adapter, name, title = names
-    root = common_root(collection)
     return {
         "format": files.FORMAT,
         "adapter": adapter,
@@ -222,29 +265,33 @@ def _about(
         },
         "data": {"name": collection.name, "fingerprint": collection.fingerprint},
         "credits": list(collection.credits),
-        "provenance": {**(provenance or {}), **({"root": root} if root else {})},
+        "provenance": dict(provenance),
     }
 
 
-def _fingerprint(
-    collection: Collection,
-    encoder: Encoder,
-    model_file: Path | None,
-    batch_size: int,
-    sides: Mapping[str, Sequence[Entry]],
-) -> str:
-    """Return a digest of everything that determines the contents of the shards."""
-    digest = hashlib.sha256()
-    for part in (
+def _made_before(final: Path, adapter: str, encoder: Encoder, settings: str, shards: Shards) -> Chain:
+    """Return what was made before: rows of the old index, and shards of a killed build of other items."""
+    left = shards.left()
+    old = old_index(final, adapter, encoder, settings, final.parent)
+    return Chain([*([old] if old else []), *([LeftShards(left, final.parent)] if left else [])])
+
+
+def _fingerprint(encoder: Encoder, batch_size: int) -> str:
+    """Return a digest of all that determines what is made of an item: shards of another are of no use."""
+    return _digest(
         files.FORMAT,
-        collection.fingerprint,
         encoder.fingerprint,
         *encoder.bits,
-        model_file and files.sha256_of(model_file),
+        encoder.dim,
         shard_items(batch_size),
         THUMBNAIL_PIXELS,
-        *(len(entries) for entries in sides.values()),
-    ):
+        importlib.metadata.version("Pillow"),
+    )
+
+
+def _digest(*parts: object) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
         digest.update(f"{part}\n".encode())
     return digest.hexdigest()
 
@@ -255,21 +302,32 @@ def _fingerprint(
 def _merge(
     built: Path,
     shards: Shards,
-    sides: Mapping[str, Sequence[Entry]],
+    sides: Mapping[str, SortedEntries],
     encoder: Encoder,
     model_file: Path | None,
 ) -> Written:
     """Write the files of an index from its shards, one shard in memory at a time."""
     with IndexWriter(built, encoder.bits, encoder.dim) as writer:
         for side in files.SIDES:
-            for part in shards.parts(side):
-                writer.add(side, part.items, part.codes, part.features, part.thumbnails)
+            for rows in shards.read(side):
+                thumbnails = rows.thumbnails if side == "images" else ()
+                writer.add(side, rows.items, rows.codes, rows.features, thumbnails)
         if not writer.counts["images"]:
-            reasons = "; ".join(f"{p['id']}: {p['reason']}" for p in shards.problems()[:3])
+            first = itertools.islice(shards.problems(), 3)
+            reasons = "; ".join(f"{entry.item['id']}: {reason}" for entry, reason in first)
             raise wb.BadInput(f"none of the {len(sides['images'])} pictures is readable. {reasons}".strip())
         if model_file is not None and (model := _model_name(model_file)):
             writer.add_file(model, model_file)
         return writer.finish()
+
+
+def _model_for(engine: str | wb.Engine, model_file: Path | None) -> Path:
+    if model_file is None:
+        raise wb.BadInput(
+            f"an engine ({engine!r}) needs the file of the model, which workers open",
+            hint="Give model_file, or build without an engine.",
+        )
+    return model_file.absolute()
 
 
 def _model_name(model_file: Path | None) -> str | None:

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.options import FamilyIndexOptions
     from workbench import JobContext, Run, WorkspaceView
 
-#: Skipped pictures that a job's result lists by path; its warnings name all of them.
+#: Skipped pictures that a job's result lists by path.
 LISTED = 200
+
+#: Unreadable pictures that a job's warnings name; more are in :data:`UNREAD_FILE` beside its notebook.
+SHOWN_UNREAD = 20
+
+UNREAD_FILE = "unreadable-pictures.txt"
 
 
 def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family) -> Result:
@@ -50,6 +55,8 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
         model_file=Path(run.checkpoint(checkpoint)),
         progress=job.progress,
         provenance={"job": job.id, "run": run.id, "collection": collection.name},
+        engine=options.engine,
+        storage=options.engine_storage,
     )
     return index_result(
         collection,
@@ -102,21 +109,30 @@ def index_result(
                 notes=list(notes),
             )
         ],
-        made={"index": report.name, **made, "skipped": _skipped(collection, report.skipped)[:LISTED]},
+        made={"index": report.name, **made, "skipped": _skipped(collection, report.skipped)},
         warnings=[
             *problems_of(collection, job),
-            *(f"{skipped.id}: {skipped.reason}" for skipped in report.skipped),
+            *_unread_words(report.skipped, job),
         ],
     )
 
 
+def _unread_words(unread: Sequence[Skipped], job: JobContext) -> list[str]:
+    """Return warnings on pictures that could not be read; many are in a file beside the job."""
+    words = [f"{one.id}: {one.reason}" for one in unread[:SHOWN_UNREAD]]
+    if len(unread) > SHOWN_UNREAD:
+        lines = "".join(f"{one.path or one.id}: {one.reason}\n" for one in unread)
+        file = job.write_file(UNREAD_FILE, lines)
+        words.append(f"{len(unread) - SHOWN_UNREAD:,} more pictures could not be read. All of them: {file}")
+    return words
+
+
 def _skipped(collection: CaptionedImages, unread: Sequence[Skipped]) -> list[dict[str, str]]:
     """Return what was left out, each with the reason: unusable lines, and pictures that became unreadable."""
-    paths = {item.id: item.path or item.id for item in collection.items} if unread else {}
     return [
-        *({"path": f"line {one.line}", "reason": one.message} for one in collection.problems),
-        *({"path": paths.get(one.id, one.id), "reason": one.reason} for one in unread),
-    ]
+        *({"path": f"line {one.line}", "reason": one.message} for one in collection.problems[:LISTED]),
+        *({"path": one.path or one.id, "reason": one.reason} for one in unread[:LISTED]),
+    ][:LISTED]
 
 
 def choose_published(

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: Thumbnails that are made while others are written; bounds the decoded pictures in memory.
 _AHEAD = 32
 
+#: Pictures that were shown, among which those are looked for that are not kept yet; bounds their number.
+_SEEN = 8_192
+
 #: Bytes of a thumbnail, roughly, for estimates.
 _THUMBNAIL_BYTES = 4_000
 
@@ -107,13 +110,18 @@ class OnePass:
         key = key_of(digest)
         if self.features.full or key in self._seen:
             return False
-        return key not in self.features or key not in self.thumbnails
+        return not self._is_kept(key)
+
+    def _is_kept(self, key: bytes) -> bool:
+        return key in self.features and key in self.thumbnails
 
     def show(self, digest: str, picture: Image) -> None:
         """Encode a picture and make its thumbnail, where they are missing."""
         key = key_of(digest)
         if key in self._seen or self.features.full:
             return
+        if len(self._seen) >= _SEEN:  # those that are kept by now are known without it
+            self._seen = {one for one in self._seen if not self._is_kept(one)}
         self._seen.add(key)
         if key not in self.thumbnails:
             self._small.append((key, self._threads.submit(thumbnail_of, picture)))

@@ -13,7 +13,7 @@ from adapters.vlm_quantization.codes import CODE_BITS
 from adapters.vlm_quantization.data.collection import CaptionedImages
 from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.encoding.fitted import COMPONENTS, FIT_SAMPLE, FittedEncoder, fit_codes
-from adapters.vlm_quantization.encoding.known_pictures import KnownPictures, with_known_texts
+from adapters.vlm_quantization.encoding.known_pictures import KnownPictures, KnownTexts
 from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.index.chosen import Chosen, choose_codes, covers
 from adapters.vlm_quantization.index.job import index_result
@@ -26,7 +26,7 @@ from adapters.vlm_quantization.towers.device import chosen_device, place, use_de
 from adapters.vlm_quantization.towers.features import Encoding, picture_features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from adapters.vlm_quantization.encoding.encoder import HashEncoder
     from adapters.vlm_quantization.encoding.known_pictures import KnownCollection
@@ -143,9 +143,15 @@ def open_items(options: IndexOptions, job: JobContext, family: Family) -> IndexI
     place(tower, device)
     how = Encoding(batch_size=options.batch_size, progress=job.progress, say=_print)
     space = _space_check(job, options.name, trained, chosen)
+    cache.mkdir(parents=True, exist_ok=True)
     with OnePass(tower, cache, how, space) as one:
-        collection = open_collection(chosen.source, cache_dir=cache, progress=job.progress, onlooker=one)
-        one.fill(collection)
+        # Workers of an engine encode shards, and decode the pictures for it; here, both is done in one pass.
+        watches = None if options.engine else one
+        collection = open_collection(
+            chosen.source, cache_dir=cache, progress=job.progress, onlooker=watches, spill=cache
+        )
+        if watches is not None:
+            one.fill(collection)
     return IndexItems(chosen, collection, one.known(collection), trained, how, one.words)
 
 
@@ -176,8 +182,8 @@ def write_index(
     """
     chosen, texts = items.chosen, None
     if not isinstance(model.encoder, FittedEncoder):
-        texts = with_known_texts(model.encoder, items.collection, job.workspace.cache)
-    return build_index(
+        texts = KnownTexts(model.encoder, job.workspace.cache)
+    report = build_index(
         job.workspace.indexes,
         items.known,
         KnownPictures(model.encoder, texts),
@@ -195,7 +201,13 @@ def write_index(
             "codes": chosen.method,
             "words": model.words,
         },
+        engine=options.engine,
+        storage=options.engine_storage,
+        device=options.device,
     )
+    if texts is not None:
+        texts.keep()
+    return report
 
 
 def build_result(items: IndexItems, model: IndexModel, report: IndexReport, job: JobContext) -> Result:
@@ -249,7 +261,7 @@ def _fit(file: Path, items: IndexItems, job: JobContext) -> FittedEncoder:
         features,
         method="sign" if chosen.method == "sign" else "itq",
         texts=_sampled(
-            [text for item in collection.items for texts in item.captions.values() for text in texts]
+            text for item in collection.items for texts in item.captions.values() for text in texts
         ),
         data=collection.fingerprint,
         seed=SEED,
@@ -262,15 +274,21 @@ def _sample(collection: CaptionedImages) -> CaptionedImages:
     n = len(collection)
     rows: Sequence[int] = range(n)
     if n > FIT_SAMPLE:
-        rows = np.sort(np.random.default_rng(SEED).permutation(n)[:FIT_SAMPLE]).tolist()
+        random = np.random.default_rng(SEED)
+        rows = np.sort(random.choice(n, FIT_SAMPLE, replace=False, shuffle=False)).tolist()
     return CaptionedImages(collection.name, [collection.items[row] for row in rows])
 
 
-def _sampled(texts: list[str]) -> list[str]:
-    if len(texts) <= FIT_TEXTS:
-        return texts
-    rows = np.sort(np.random.default_rng(SEED).permutation(len(texts))[:FIT_TEXTS])
-    return [texts[row] for row in rows]
+def _sampled(texts: Iterable[str]) -> list[str]:
+    """Return at most :data:`FIT_TEXTS` texts, each with the same chance, in their order; always the same."""
+    random = np.random.default_rng(SEED)
+    kept: list[tuple[int, str]] = []
+    for number, text in enumerate(texts):
+        if number < FIT_TEXTS:
+            kept.append((number, text))
+        elif (place := int(random.integers(number + 1))) < FIT_TEXTS:
+            kept[place] = number, text
+    return [text for _, text in sorted(kept)]
 
 
 def _words(chosen: Chosen, encoder: HashEncoder | FittedEncoder) -> str:

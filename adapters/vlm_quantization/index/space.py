@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import workbench as wb
 
@@ -20,7 +19,7 @@ _LEAST_FREE = 32 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def least_bytes(sides: Mapping[str, Sequence[Any]], dim: int, bits: int, model_file: Path | None) -> int:
+def least_bytes(sides: Mapping[str, Sized], dim: int, bits: int, model_file: Path | None) -> int:
     """Return the bytes that a build takes at the least, while its parts are merged.
 
     The parts and the files merged from them are on the disk at the same time.

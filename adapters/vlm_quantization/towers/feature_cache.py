@@ -16,11 +16,15 @@ import os
 import shutil
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import workbench as wb
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Maximum size of the cache in bytes, unless :data:`LIMIT` says otherwise; a million pictures of a base-size
 #: encoder take 3 GB.
@@ -154,13 +158,47 @@ class FeatureCache:
 _ABOUT = "about.json"
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a record is: its shard, the first byte, and the number of bytes."""
+#: Where a record is: its key, the number of its shard, its first byte there, and the number of bytes. In
+#: objects of Python it would take ten times the memory.
+_PLACE = np.dtype([("key", f"S{_KEY_BYTES}"), ("shard", "<u4"), ("start", "<u8"), ("size", "<u4")])
 
-    shard: Path
-    start: int
-    size: int
+
+class _Places:
+    """Where records are, by key: sorted blocks, each larger than all that are newer."""
+
+    def __init__(self) -> None:
+        self._blocks: list[NDArray[Any]] = []
+        #: Numbers of shards that are gone.
+        self.gone: set[int] = set()
+
+    def add(self, places: NDArray[Any]) -> None:
+        """Add the places of one shard; they count before older ones of the same keys."""
+        block = places[np.argsort(places["key"], kind="stable")]
+        while self._blocks and len(self._blocks[-1]) <= 2 * len(block):
+            block = np.concatenate([block, self._blocks.pop()])
+            block = block[np.argsort(block["key"], kind="stable")]  # of equal keys the newer stays first
+        self._blocks.append(block)
+
+    def find(self, keys: Sequence[bytes]) -> NDArray[Any]:
+        """Return shard, start and size of each key as int64; -1 where it is unknown."""
+        out = np.full(len(keys), -1, [("shard", "<i8"), ("start", "<i8"), ("size", "<i8")])
+        wanted = np.array(keys, f"S{_KEY_BYTES}")
+        missing = np.arange(len(keys))
+        for block in reversed(self._blocks):
+            if not len(missing):
+                break
+            at = np.searchsorted(block["key"], wanted[missing])
+            inside = np.minimum(at, len(block) - 1)
+            same = (at < len(block)) & (block["key"][inside] == wanted[missing])
+            if self.gone:
+                same &= ~np.isin(block["shard"][inside], [*self.gone])
+            for field in ("shard", "start", "size"):
+                out[field][missing[same]] = block[field][inside[same]]
+            missing = missing[~same]
+        return out
+
+    def __contains__(self, key: bytes) -> bool:
+        return bool(self.find([key])["shard"][0] >= 0)
 
 
 class Shelf:
@@ -172,7 +210,9 @@ class Shelf:
         self._about = about
         self._listed: set[str] = set()
         self._sound: set[Path] = set()
-        self._places: dict[bytes, _Place] = {}
+        self._places = _Places()
+        self._paths: list[Path] = []
+        self._numbers: dict[Path, int] = {}
         #: Whether the last shard did not fit.
         self.full = False
         self.refresh()
@@ -213,18 +253,26 @@ class Shelf:
         if magic != _MAGIC or len(lengths) != count or start + sum(lengths) != size:
             self._drop(shard)
             return
-        for number, length in enumerate(lengths):
-            key = lists[number * _KEY_BYTES : (number + 1) * _KEY_BYTES]
-            self._places[key] = _Place(shard, start, length)
-            start += length
+        if not count:
+            self._listed.add(shard.name)
+            return
+        places = np.empty(count, _PLACE)
+        places["key"] = np.frombuffer(lists, f"S{_KEY_BYTES}", count)
+        places["size"] = lengths
+        places["start"] = start + np.cumsum(places["size"], dtype=np.uint64) - places["size"]
+        places["shard"] = len(self._paths)
+        self._numbers[shard] = len(self._paths)
+        self._paths.append(shard)
+        self._places.add(places)
         self._listed.add(shard.name)
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the records of some keys; those that are missing or damaged are left out."""
-        by_shard: dict[Path, list[tuple[bytes, _Place]]] = {}
-        for key in keys:
-            if (place := self._places.get(key)) is not None:
-                by_shard.setdefault(place.shard, []).append((key, place))
+        keys = list(keys)
+        by_shard: dict[Path, list[tuple[bytes, int, int]]] = {}
+        for key, (number, start, size) in zip(keys, self._places.find(keys).tolist(), strict=True):
+            if number >= 0:
+                by_shard.setdefault(self._paths[number], []).append((key, start, size))
         out: dict[bytes, bytes] = {}
         for shard, wanted in by_shard.items():
             try:
@@ -232,8 +280,8 @@ class Shelf:
                     if not self._is_sound(shard, file):
                         self._drop(shard)
                         continue
-                    for key, place in wanted:
-                        out[key] = os.pread(file.fileno(), place.size, place.start)
+                    for key, start, size in wanted:
+                        out[key] = os.pread(file.fileno(), size, start)
             except OSError:  # deleted to make room, or not readable
                 self._forget(shard)
         return out
@@ -292,7 +340,8 @@ class Shelf:
     def _forget(self, shard: Path) -> None:
         self._listed.discard(shard.name)
         self._sound.discard(shard)
-        self._places = {key: place for key, place in self._places.items() if place.shard != shard}
+        if (number := self._numbers.pop(shard, None)) is not None:
+            self._places.gone.add(number)
 
 
 def _digest(data: bytes) -> bytes:

@@ -19,7 +19,7 @@ from adapters.vlm_quantization.data.pictures import AT_ONCE, opened_ahead
 from adapters.vlm_quantization.towers.batch_size import BatchSize
 from adapters.vlm_quantization.towers.encoding_pass import GROUP, EncodingPass
 from adapters.vlm_quantization.towers.estimates import Estimate
-from adapters.vlm_quantization.towers.feature_cache import FeatureCache, Shelf, key_of
+from adapters.vlm_quantization.towers.feature_cache import SHARD_RECORDS, FeatureCache, Shelf, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -260,6 +260,42 @@ class RememberedTexts:
         if new:
             out[new] = self._tower.features([texts[place] for place in new])
         return out
+
+
+class ShelvedTexts:
+    """A text tower that finds features in the feature cache, and keeps those that it has to compute.
+
+    Nothing is read before it is asked for, so that the texts need not fit in memory.
+
+    Parameters
+    ----------
+    tower : TextTower
+    cache : Path
+        Cache folder.
+    """
+
+    def __init__(self, tower: TextTower, cache: Path) -> None:
+        self.name, self.dim, self.fingerprint = tower.name, tower.dim, tower.fingerprint
+        self.languages = tower.languages
+        self._tower = tower
+        self._shelf = _shelf(FeatureCache(cache), "texts", tower)
+        self._new: list[tuple[bytes, bytes]] = []
+
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one row per text, float32, shape (n, dim)."""
+        out = np.empty((len(texts), self.dim), np.float32)
+        keys = [key_of(text) for text in texts]
+        if missing := _read(self._shelf, keys, out):
+            out[missing] = self._tower.features([texts[row] for row in missing])
+            self._new += [(keys[row], out[row].tobytes()) for row in missing]
+            if len(self._new) >= SHARD_RECORDS:
+                self.keep()
+        return out
+
+    def keep(self) -> None:
+        """Write the features that were computed since the last time."""
+        new, self._new = self._new, []
+        self._shelf.put(new)
 
 
 def remembered_texts(

@@ -126,7 +126,7 @@ def test_the_manifest_describes_contents_and_origin(tmp_path):
     }
     assert manifest.data == {"name": "small things", "fingerprint": SmallCollection.fingerprint}
     assert manifest.credits == ["Drawn by a random generator."]
-    assert manifest.provenance == {"job": 3}
+    assert manifest.provenance == {"job": 3, "made": manifest.provenance["made"]}
     assert set(manifest.files) == set(names_in(path)) - {"manifest.json"}
     assert (path / "model.bin").read_bytes() == model.read_bytes()
     loaded = []

@@ -246,6 +246,7 @@ def test_paths_are_kept_relative_to_the_folder_of_all_pictures() -> None:
     class Pictures:
         items = tuple(map(Item, ("/a/b/1.jpg", "/a/b/c/2.jpg", "/a/b/x.tar/3.jpg", "")))
         languages = ()
+        fingerprint = ""
 
     pictures: Any = Pictures()
     assert common_root(pictures) == "/a/b"

@@ -59,16 +59,16 @@ def test_the_estimate_is_no_more_than_a_build_takes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("left", "kept"), [(10**5, False), (10**9, True)])
 def test_a_disk_that_fills_up_is_said_and_given_back(tmp_path, free, monkeypatch, left, kept):
     monkeypatch.setattr(shards, "SHARD_ITEMS", 16)
-    write, written = files.write_atomically, []
+    write, written = wb.write_whole, []
 
-    def fills(path, data):
+    def fills(path, data, **options):
         if len(written) == 2:
             free(left)
             raise OSError(errno.ENOSPC, "No space left on device")
         written.append(path)
         write(path, data)
 
-    monkeypatch.setattr(files, "write_atomically", fills)
+    monkeypatch.setattr(shards.wb, "write_whole", fills)
     with pytest.raises(wb.WrongState, match="the disk is full") as caught:
         build(tmp_path)
     assert all(path.exists() == kept for path in written)
@@ -79,10 +79,10 @@ def test_a_disk_that_fills_up_is_said_and_given_back(tmp_path, free, monkeypatch
 
 
 def test_another_error_keeps_what_was_done(tmp_path, monkeypatch):
-    def breaks(path, data):
+    def breaks(path, data, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(files, "write_atomically", breaks)
+    monkeypatch.setattr(shards.wb, "write_whole", breaks)
     with pytest.raises(PermissionError):
         build(tmp_path)
     assert shutil.disk_usage(tmp_path).free > 0
