@@ -26,6 +26,7 @@ from workbench.errors import BadInput, WorkbenchError, WrongState
 from workbench.runs.description import (
     check_metric_name,
     direction_of,
+    flat,
 )
 from workbench.runs.fixed import fixed
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, check_ranking, named
@@ -43,6 +44,11 @@ from workbench.values import (
     as_step,
     as_times,
 )
+
+
+def _is_flat(metrics: Mapping[str, Any]) -> bool:
+    """Return whether no value of a call is a dictionary; most are floats, which takes no time to see."""
+    return not any(type(value) is not float and isinstance(value, Mapping) for value in metrics.values())
 
 
 class Run(ABC):
@@ -199,7 +205,8 @@ class Run(ABC):
         ----------
         metrics : mapping of str to number
             Real numbers, or arrays of one number. NaN and infinity are kept and shown, and are never a
-            metric's minimum, maximum or best. Either all values are logged or none.
+            metric's minimum, maximum or best. A dictionary in it is a group: ``{"val": {"mAP": 0.6}}`` logs
+            ``val/mAP``. Either all values are logged or none.
         step : int, optional
             The step; default: this handle's last step + 1. Steps may go back.
 
@@ -217,7 +224,7 @@ class Run(ABC):
             as_step(step)
         known = self._known
         pairs = []
-        for name, value in metrics.items():
+        for name, value in metrics.items() if _is_flat(metrics) else flat(metrics).items():
             if name not in known:
                 self._meet(name)
             pairs.append((name, value if type(value) is float else as_number(name, value)))
@@ -235,7 +242,8 @@ class Run(ABC):
         Parameters
         ----------
         metrics : mapping of str to sequence or array of float, shape (n,)
-            Real numbers, including NaN and infinity. Either all values are logged or none.
+            Real numbers, including NaN and infinity; a dictionary in it is a group, as for :meth:`log`.
+            Either all values are logged or none.
         steps : sequence or array of int, shape (n,), optional
             The steps; default: counting from this handle's last step + 1.
         times : sequence or array of float, shape (n,), optional
@@ -254,7 +262,7 @@ class Run(ABC):
         if self._over:
             self._refuse()
         columns = {}
-        for name, values in metrics.items():
+        for name, values in flat(metrics).items():
             if name not in self._known:
                 self._meet(name)
             columns[name] = as_column(f"metric {name!r}", values, np.float64)
