@@ -18,7 +18,9 @@ from workbench.host.files import move_whole
 from workbench.results.result import Better, Metric
 from workbench.runs.description import check_experiment, check_notes, check_tags, new_row, said_of
 from workbench.runs.fixed import summary_of
-from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFiles
+from workbench.runs.kept_files import ArtifactFile, CheckpointFile
+from workbench.runs.files import KeptFiles
+from workbench.runs.media import MediaFile
 from workbench.runs.run import Run
 from workbench.runs.settling import settle_runs
 from workbench.store import records
@@ -168,6 +170,14 @@ class LocalRun(Run):
     @override
     def artifacts(self) -> list[ArtifactFile]:
         return self._files.artifacts()
+
+    @override
+    def _keep_media(self, kind: str, label: str, data: bytes, step: int, caption: str) -> bool:
+        return self._files.keep_media(kind, label, data, step, caption)
+
+    @override
+    def _media(self, kind: str | None, label: str | None) -> list[MediaFile]:
+        return self._files.media(kind, label)
 
     # Ending ------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from workbench.runs.description import (
 )
 from workbench.runs.fixed import fixed
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, check_ranking, named
+from workbench.runs.media_log import MediaLog
 from workbench.store import records
 from workbench.store.outcome import seconds_of
 from workbench.store.points import Batch
@@ -51,7 +52,7 @@ def _is_flat(metrics: Mapping[str, Any]) -> bool:
     return not any(type(value) is not float and isinstance(value, Mapping) for value in metrics.values())
 
 
-class Run(ABC):
+class Run(MediaLog, ABC):
     """One attempt at an experiment: its config, its metrics, its checkpoints.
 
     Returned by ``workspace.start_run`` and ``workspace.run``. As a context manager it finishes at the end of
@@ -71,6 +72,7 @@ class Run(ABC):
         self._id = row.id or 0
         self._over = row.status != "running"
         self._known: set[str] = set()
+        self._full_labels: set[str] = set()
         self._auto_step: int | None = None
         self._fixed: tuple[records.RunRecord, dict[str, Any], dict[str, Any]] | None = None
         self.experiment = experiment

@@ -85,7 +85,7 @@ class RunQueries(MetricQueries):
     def _add_run(self, connection: Connection, run: RunRecord, experiment: str) -> RunRecord:
         # JSON columns escape any text; text columns do not.
         texts = {name: storable(value) for name, value in new_values(run).items() if isinstance(value, str)}
-        experiment_id = _experiment_id(connection, experiment, run.created_at)
+        experiment_id = experiment_id_of(connection, experiment, run.created_at)
         row = {**new_values(run), **texts, "experiment_id": experiment_id}
         run_id = new_id(connection, insert(RUNS).values(row), RUNS)
         row["name"] = run.name or f"run-{run_id}"
@@ -278,7 +278,7 @@ def _light(row: RunRow) -> RunRow:
     return row._replace(created_at=known_time(row.created_at), finished_at=known_time(row.finished_at))
 
 
-def _experiment_id(connection: Connection, name: str, created_at: float) -> int:
+def experiment_id_of(connection: Connection, name: str, created_at: float) -> int:
     """Return the id of an experiment, created if new."""
     existing = connection.execute(select(EXPERIMENTS.c.id).where(EXPERIMENTS.c.name == name)).scalar()
     if existing is not None:
@@ -291,4 +291,4 @@ def _experiment_id(connection: Connection, name: str, created_at: float) -> int:
     added = connection.execute(
         adding.on_conflict_do_nothing(index_elements=["name"]).returning(EXPERIMENTS.c.id)
     ).scalar()
-    return int(added) if added is not None else _experiment_id(connection, name, created_at)
+    return int(added) if added is not None else experiment_id_of(connection, name, created_at)
