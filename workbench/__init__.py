@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from workbench.results.result import Metric, Result, Samples, View
     from workbench.runs.run import Run
     from workbench.scope import JobScope, job_scope, start_job
+    from workbench.search.filters import Condition, Filter, FilterField, FilterValue, parse_filter
     from workbench.search.searcher import Searcher
     from workbench.workspace import Workspace
 
@@ -70,8 +71,12 @@ _HOMES = {
     "BaseWorkspace": "base_workspace",
     "BelowFloor": "errors",
     "Busy": "errors",
+    "Condition": "search.filters",
     "CorruptFile": "errors",
     "Explanation": "results.explanation",
+    "Filter": "search.filters",
+    "FilterField": "search.filters",
+    "FilterValue": "search.filters",
     "Hit": "results.hits",
     "Job": "jobs.job",
     "JobCancelled": "errors",
@@ -118,6 +123,7 @@ _HOMES = {
     "get_adapter": "adapter.registry",
     "job_scope": "scope",
     "panels": "",
+    "parse_filter": "search.filters",
     "show": "panels.results.show",
     "start_job": "scope",
     "write_whole": "host.files",
@@ -133,8 +139,12 @@ __all__ = [
     "BaseWorkspace",
     "BelowFloor",
     "Busy",
+    "Condition",
     "CorruptFile",
     "Explanation",
+    "Filter",
+    "FilterField",
+    "FilterValue",
     "Hit",
     "Job",
     "JobCancelled",
@@ -181,6 +191,7 @@ __all__ = [
     "get_adapter",
     "job_scope",
     "panels",
+    "parse_filter",
     "show",
     "start_job",
     "write_whole",

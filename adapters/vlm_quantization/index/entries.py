@@ -121,6 +121,7 @@ def picture_entries(collection: Collection) -> list[Entry]:
                     "style": item.style,
                     "group": item.group,
                     "flag": bool(item.flag),
+                    **({"split": split} if (split := str(getattr(item, "split", ""))) else {}),
                 },
                 i,
             )

@@ -77,6 +77,28 @@ class ItemLines:
             reason = f"line {row + 1}: {where and f'{where}: '}{first['msg']}"
             raise wb.CorruptFile(self._path, reason, hint="Build the index again.") from None
 
+    @property
+    def table(self) -> Any:
+        """A throw-away table of the items, until the stored one is there."""
+        import pyarrow as pa
+
+        rows = [self[row] for row in range(len(self))]
+        kinds = {
+            "captions": pa.map_(pa.string(), pa.list_(pa.string())),
+            "labels": pa.list_(pa.string()),
+        }
+        names = dict.fromkeys(name for row in rows for name in row if name != "file")
+        columns: dict[str, Any] = {}
+        for name in names:
+            values = [row.get(name) for row in rows]
+            if name == "captions":
+                values = [None if one is None else list(one.items()) for one in values]
+            columns[name] = pa.array(values, kinds.get(name))
+        if any("file" in row for row in rows):
+            columns["size"] = pa.array([(row.get("file") or [None, None])[0] for row in rows], pa.int64())
+            columns["modified"] = pa.array([(row.get("file") or [None, None])[1] for row in rows], pa.int64())
+        return pa.table(columns)
+
     def find(self, item_id: str) -> int | None:
         """Return the row of an item by bisection, or None; rows are sorted by id."""
         row = bisect.bisect_left(range(len(self)), item_id, key=lambda row: self[row]["id"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from adapters.vlm_quantization.index.items import ItemLines
 from adapters.vlm_quantization.index.names import Names
 from adapters.vlm_quantization.index.ranking import cosine_search
 from adapters.vlm_quantization.neighbours.prefix_codes import THREADS, PrefixCodes
+from adapters.vlm_quantization.search.filters import ItemFilters
 from adapters.vlm_quantization.search.languages import joined, names_of
 from adapters.vlm_quantization.search.options import METHODS
 
@@ -226,6 +227,11 @@ class Index:
             )
         return real
 
+    @cached_property
+    def filters(self) -> ItemFilters:
+        """Filters over the items; nothing is read before the first one."""
+        return ItemFilters({name: partial(getattr, side.items, "table") for name, side in self.sides.items()})
+
     @property
     def words(self) -> str:
         """How well words find pictures: ``"well"``, ``"hardly"`` or, if texts are not encoded, ``"not"``."""
@@ -278,6 +284,8 @@ class Index:
         bits: int = 64,
         method: str = "hamming",
         k: int = 20,
+        radius: int | None = None,
+        among: NDArray[np.bool_] | NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64] | NDArray[np.float64]]:
         """Rank one side for one encoded query.
 
@@ -289,8 +297,11 @@ class Index:
             Used by ``"cosine"``.
         side : {"images", "captions"}
             What to search for.
-        bits, method, k
-            As in :class:`adapters.vlm_quantization.search.options.SearchOptions`.
+        bits, method, k, radius
+            As in :class:`adapters.vlm_quantization.search.options.SearchOptions`; with a radius, all within
+            it are returned, whatever ``k`` is.
+        among : ndarray, bool (n,) or int64 (m,), optional
+            The items that may be found: True for each, or their rows in ascending order. All if not given.
 
         Returns
         -------
@@ -305,9 +316,12 @@ class Index:
         if side not in self.sides:
             raise wb.BadInput(f"unknown side {side!r}. Allowed: {', '.join(files.SIDES)}")
         if method == "hamming":
-            return self.sides[side].prefixes.search(code, bits=bits, k=k, threads=self.threads)
+            prefixes = self.sides[side].prefixes
+            if radius is not None:
+                return prefixes.within(code, bits=bits, radius=radius, among=among)
+            return prefixes.search(code, bits=bits, k=k, threads=self.threads, among=among)
         if method == "cosine":
-            return cosine_search(self.sides[side].features, feature, k=k)
+            return cosine_search(self.sides[side].features, feature, k=k, among=among)
         raise wb.BadInput(f"unknown method {method!r}. Allowed: {', '.join(METHODS)}")
 
     def measure(

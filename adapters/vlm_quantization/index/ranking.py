@@ -13,6 +13,10 @@ from adapters.vlm_quantization.neighbours.prefix_codes import THREADS, PrefixCod
 _ROUNDING = np.float32(1e-5)
 
 
+#: Rows of features that are fetched at once.
+_ROWS_AT_ONCE = 65_536
+
+
 def hamming_search(
     codes: NDArray[np.uint8], query: NDArray[np.uint8], *, bits: int, k: int, threads: int = THREADS
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -45,7 +49,11 @@ def hamming_search(
 
 
 def cosine_search(
-    features: NDArray[np.float32], query: NDArray[np.float32], *, k: int
+    features: NDArray[np.float32],
+    query: NDArray[np.float32],
+    *,
+    k: int,
+    among: NDArray[np.bool_] | NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Find the rows of greatest cosine similarity, exactly.
 
@@ -57,10 +65,12 @@ def cosine_search(
         A vector of unit norm.
     k : int
         Number of hits, at least 1; all rows if there are fewer.
+    among : ndarray, bool (n,) or int64 (m,), optional
+        The rows that may be found: True for each, or their numbers in ascending order. All if not given.
 
     Returns
     -------
-    rows : ndarray, int64, shape (min(k, n),)
+    rows : ndarray, int64, shape (min(k, rows that may be found),)
         Ordered by (-score, row).
     scores : ndarray, float64
         Their cosines.
@@ -77,12 +87,25 @@ def cosine_search(
         raise wb.BadInput(
             f"the query must be finite and have shape ({features.shape[1]},), not {query.shape}"
         )
-    k = min(check_k(k), len(features))
+    chosen = among is not None and among.dtype != bool
+    if among is None:
+        items = len(features)
+    else:
+        items = len(among) if chosen else int(np.count_nonzero(among))
+    k = min(check_k(k), items)
     if not k:
         return np.empty(0, np.int64), np.empty(0, np.float64)
-    rough = features @ query
+    if chosen:
+        parts = range(0, items, _ROWS_AT_ONCE)
+        rough = np.concatenate([features[among[at : at + _ROWS_AT_ONCE]] @ query for at in parts])
+    else:
+        rough = features @ query
+        if among is not None:
+            rough[~among] = -np.inf
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
     rows = np.flatnonzero(rough >= kth - _ROUNDING)
+    if chosen:
+        rows = among[rows]
     scores = (features[rows].astype(np.float64) * query).sum(axis=1)
     order = np.lexsort((rows, -scores))[:k]
     return rows[order], scores[order]

@@ -37,3 +37,17 @@ class SearchOptions(wb.Options):
         description="What to search for.",
         json_schema_extra={"x-labels": {"pictures": "Pictures", "captions": "Captions"}},
     )
+    filter: str = Field(
+        "",
+        title="Filter",
+        description="Search only among items that match: label:animal and not style:plain, "
+        'label:(cat, dog), caption:"red heart", size>100000.',
+        json_schema_extra={"format": "filter"},
+    )
+    radius: int | None = Field(
+        None,
+        ge=0,
+        le=128,
+        title="Within",
+        description="Hamming: find only what differs in at most this many bits; empty: whatever is nearest.",
+    )

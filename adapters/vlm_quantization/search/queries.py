@@ -17,6 +17,7 @@ import workbench as wb
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index.opened import NOT, Index
 from adapters.vlm_quantization.neighbours.prefix_codes import check_k
+from adapters.vlm_quantization.search.filters import Chosen, words_of_choice
 from adapters.vlm_quantization.search.function_words import says_nothing
 from adapters.vlm_quantization.search.languages import unknown_note, unknown_words
 from adapters.vlm_quantization.search.options import SearchOptions
@@ -149,14 +150,33 @@ def _answer(
     """Rank, and convert rows to hits; without ``any_near`` only the named ones count as near."""
     name = _SIDE_OF_TARGET[options.target]
     side = index.sides[name]
-    itself = leave_out is not None and name == query_side
+    if options.radius is not None and options.method != "hamming":
+        problem = f"a radius counts differing bits, which {options.method} does not compare"
+        raise wb.BadOptions(problem, [("radius", problem)], hint="Leave it empty, or choose Hamming.")
     start = time.perf_counter()
+    chosen = index.filters.chosen(options.filter, name)
+    itself = leave_out is not None and name == query_side
+    if itself and chosen is not None:
+        itself = bool(chosen.holds(np.array([leave_out]))[0])
     rows, values = index.search(
-        code, feature, side=name, bits=options.bits, method=options.method, k=check_k(k) + itself
+        code,
+        feature,
+        side=name,
+        bits=options.bits,
+        method=options.method,
+        k=check_k(k) + itself,
+        radius=options.radius,
+        among=None if chosen is None else chosen.among,
     )
     if itself:
         kept = rows != leave_out
-        rows, values = rows[kept][:k], values[kept][:k]
+        rows, values = rows[kept], values[kept]
+    if options.radius is not None:
+        named = named[np.isin(named, rows)]
+    elif chosen is not None:
+        named = named[chosen.holds(named)]
+    within = len(rows)
+    rows, values = rows[:k], values[:k]
     cutoff = _cutoff(index, query_side, name, values, options) if any_near else 0
     notes = [note] if note else []
     if len(named):
@@ -175,13 +195,28 @@ def _answer(
         "search": (searched - start) * 1e3,
         "fetch": (time.perf_counter() - searched) * 1e3,
     }
-    available = len(side) - itself
-    if k > available:
-        noun = _NOUN[name][available != 1]
-        other = "other " if itself else ""
-        verb = "is" if available == 1 else "are"
-        notes.append(f"the index has {available:,} {other}{noun}, so only {available:,} {verb} shown")
+    notes += _counts(options, name, len(side), chosen, k, within, itself)
     return wb.SearchResult(hits, took, note="; ".join(notes), cutoff=cutoff)
+
+
+def _counts(
+    options: SearchOptions, side: str, items: int, chosen: Chosen | None, k: int, within: int, itself: bool
+) -> list[str]:
+    """Return what a visitor needs to know about how many items could be found and how many are shown."""
+    notes = []
+    one, many = _NOUN[side]
+    available = items - itself
+    if chosen is not None:
+        notes.append(words_of_choice(chosen, side, items, itself))
+    elif k > available and options.radius is None:
+        other, verb = "other " if itself else "", "is" if available == 1 else "are"
+        noun = one if available == 1 else many
+        notes.append(f"the index has {available:,} {other}{noun}, so only {available:,} {verb} shown")
+    if options.radius is not None and (chosen is None or chosen.count > itself):
+        found = f"{within:,} {many} are" if within > 1 else f"{within or 'no'} {one} is"
+        cut = f", and the nearest {k:,} are shown" if within > k else ""
+        notes.append(f"{found} within {options.radius} of {options.bits} bits{cut}")
+    return notes
 
 
 def sample_pictures(index: Index, count: int) -> list[wb.Hit]:
