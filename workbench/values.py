@@ -191,9 +191,7 @@ def _text_of(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
-def _plain(
-    value: Any, what: str, levels: int, *, texts: list[str] | None = None, tag: bool = False
-) -> Any:
+def _plain(value: Any, what: str, levels: int, *, texts: list[str] | None = None, tag: bool = False) -> Any:
     """Return a value as plain JSON; with ``texts``, anything else becomes text, and its place is added."""
     if isinstance(value, Enum):
         value = value.value
@@ -272,7 +270,7 @@ def _plain_array(value: Any, what: str, levels: int, texts: list[str]) -> Any:
 
 
 def _dumped(value: BaseModel, texts: list[str] | None) -> Any:
-    """Return the fields of a pydantic model; in a description those that JSON has no form for stay objects."""
+    """Return the fields of a pydantic model; in a description, values without a JSON form stay objects."""
     try:
         return value.model_dump(mode="json")
     except Exception:  # pydantic's, or that of a field's own serializer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import multiprocessing.util
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,20 +15,21 @@ from typing_extensions import override
 from workbench.errors import BadInput, UnknownRun
 from workbench.home import Home
 from workbench.host import processes
-from workbench.host.files import move_whole
+from workbench.host.files import delete_folder, move_whole
 from workbench.results.result import Better, Metric
 from workbench.runs.description import check_experiment, check_notes, check_tags, new_row, said_of
+from workbench.runs.files import KeptFiles
 from workbench.runs.fixed import summary_of
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile
-from workbench.runs.files import KeptFiles
 from workbench.runs.media import MediaFile
+from workbench.runs.order import check_new_name
 from workbench.runs.run import Run
 from workbench.runs.settling import settle_runs
 from workbench.store import records
 from workbench.store.database import patiently
 from workbench.store.store import Store
 from workbench.store.writer import Writer
-from workbench.values import Settings, Tags
+from workbench.values import Settings, Tags, as_step
 
 
 class LocalRun(Run):
@@ -94,6 +96,38 @@ class LocalRun(Run):
         if change:
             self._store.change_run(self._id, **change)
         return self.refresh()
+
+    # Order -------------------------------------------------------------------------------------
+
+    @override
+    def rename(self, name: str) -> Self:
+        self._store.change_run(self._id, name=check_new_name(name, "a run"))
+        return self.refresh()
+
+    @override
+    def move(self, experiment: str) -> Self:
+        self._read()
+        self.experiment = check_experiment(experiment)
+        self._store.move_run(self._id, self.experiment, time.time())
+        return self.refresh()
+
+    @override
+    def archive(self) -> Self:
+        if self._read().archived_at is None:
+            self._store.change_run(self._id, archived_at=time.time())
+        return self.refresh()
+
+    @override
+    def restore(self) -> Self:
+        self._store.change_run(self._id, archived_at=None)
+        return self.refresh()
+
+    @override
+    def delete(self) -> dict[str, int]:
+        self.refresh()  # a run whose process is gone is not running
+        counts = self._store.delete_runs([self._id])
+        self._over = True
+        return {**counts, "bytes": delete_folder(self.folder.parent, self.folder.name)}
 
     @override
     def flush(self) -> None:
@@ -173,6 +207,10 @@ class LocalRun(Run):
 
     @override
     def _keep_media(self, kind: str, label: str, data: bytes, step: int, caption: str) -> bool:
+        return self.keep_media(kind, label, data, step, caption)
+
+    def keep_media(self, kind: str, label: str, data: bytes, step: int, caption: str) -> bool:
+        """Keep a file whose content is checked; see :func:`workbench.runs.media.checked`."""
         return self._files.keep_media(kind, label, data, step, caption)
 
     @override
@@ -193,6 +231,20 @@ class LocalRun(Run):
             patiently(lambda: self._store.end_run(self.id, status, said_of(error)))
             self._writer.ended(self.id)
             self.refresh()
+
+
+def resume(run: LocalRun, writer: Writer, step: int | None) -> LocalRun:
+    """Let a run that has ended go on in this process; see ``BaseWorkspace.resume_run``."""
+    step = None if step is None else as_step(step)
+    pid, started = processes.this_process()
+    process = {"host": processes.host(), "pid": pid, "pid_started": started}
+    store = run._store
+    row, _ = store.resume_run(run.id, step, process)
+    store.unwritten_runs.pop(run.id, None)
+    resumed = LocalRun(store, writer, run.folder, row, run.experiment)
+    resumed._auto_step = step
+    writer.begin(run.id)
+    return resumed
 
 
 @functools.cache

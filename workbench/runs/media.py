@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,7 @@ def _table_view(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _histogram_view(histogram: Mapping[str, Any]) -> dict[str, Any]:
     edges = histogram["edges"]
-    middles = [(low + high) / 2 for low, high in zip(edges, edges[1:], strict=False)]
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
     return {
         "x_label": "value",
         "y_label": "count",
@@ -232,7 +233,7 @@ def _is_histogram(value: Any) -> bool:
         and 0 < len(counts) <= MOST_BINS
         and len(edges) == len(counts) + 1
         and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in (*edges, *counts))
-        and all(low <= high for low, high in zip(edges, edges[1:], strict=False))
+        and all(low <= high for low, high in pairwise(edges))
     )
 
 
@@ -259,7 +260,7 @@ def image_bytes(value: Any) -> bytes:
         picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
     out = io.BytesIO()
     picture.save(out, format="PNG")
-    if out.tell() > PNG_BYTES and picture.mode in ("L", "RGB") or out.tell() > MEDIA_BYTES:
+    if (out.tell() > PNG_BYTES and picture.mode in ("L", "RGB")) or out.tell() > MEDIA_BYTES:
         out = io.BytesIO()
         picture.convert("RGB").save(out, format="JPEG", quality=90)
     return out.getvalue()
@@ -274,7 +275,8 @@ def _opened(value: Any) -> Image:
         return Image.fromarray(_pixels(value))
     if not isinstance(value, (str, os.PathLike, bytes, bytearray)):
         raise BadInput(
-            f"an image must be a PIL image, an array, a path or the bytes of a file, got a {type(value).__name__}"
+            "an image must be a PIL image, an array, a path or the bytes of a file, "
+            f"got a {type(value).__name__}"
         )
     file = io.BytesIO(value) if isinstance(value, (bytes, bytearray)) else Path(value)
     try:
@@ -317,7 +319,7 @@ def figure_bytes(value: Any) -> bytes:
     BadInput
         It is something else.
     """
-    figure = value if hasattr(value, "savefig") else getattr(value, "figure", None)
+    figure: Any = value if hasattr(value, "savefig") else getattr(value, "figure", None)
     if not hasattr(figure, "savefig") or not hasattr(figure, "get_size_inches"):
         raise BadInput(
             f"a figure must be a matplotlib figure, got a {type(value).__name__}",
@@ -362,7 +364,11 @@ def _rows_of(data: Any, columns: Sequence[str] | None) -> tuple[list[str], Itera
         names, lists = [str(name) for name in data], [list(column) for column in data.values()]
         if len({len(column) for column in lists}) > 1:
             raise BadInput("the columns of a table must have equal length")
-        return names, list(zip(*(column[:MOST_ROWS] for column in lists), strict=True)), len(lists[0]) if lists else 0
+        return (
+            names,
+            list(zip(*(column[:MOST_ROWS] for column in lists), strict=True)),
+            len(lists[0]) if lists else 0,
+        )
     try:
         rows = data if isinstance(data, Sequence) and not isinstance(data, str) else list(data)
     except TypeError:
@@ -401,8 +407,11 @@ def text_bytes(value: Any) -> bytes:
     if not isinstance(value, str):
         raise BadInput(f"a text must be a string, got a {type(value).__name__}")
     if len(value) > TEXT_CHARACTERS:
-        value = f"{value[:TEXT_CHARACTERS]}\n… ({len(value) - TEXT_CHARACTERS:,} more characters were not kept)"
-    return value.encode("utf-8", "replace")
+        value = (
+            f"{value[:TEXT_CHARACTERS]}\n… ({len(value) - TEXT_CHARACTERS:,} more characters were not kept)"
+        )
+    text: str = value
+    return text.encode("utf-8", "replace")
 
 
 def histogram_bytes(values: Any, bins: int = 64) -> bytes:
@@ -436,7 +445,7 @@ def histogram_bytes(values: Any, bins: int = 64) -> bytes:
     except (TypeError, ValueError) as error:
         raise BadInput(f"a histogram must be of real numbers: {error}") from None
     document = {"edges": edges.tolist(), "counts": counts.tolist(), "nonfinite": odd}
-    data = json.dumps(document).encode()
+    data: bytes = json.dumps(document).encode()
     checked("histogram", data)
     return data
 

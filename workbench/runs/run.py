@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import os
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
+
+from typing_extensions import override
 
 from workbench.errors import BadInput, WorkbenchError, WrongState
 from workbench.runs.description import (
@@ -31,6 +33,7 @@ from workbench.runs.description import (
 from workbench.runs.fixed import fixed
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, check_ranking, named
 from workbench.runs.media_log import MediaLog
+from workbench.runs.order import RunOrder
 from workbench.store import records
 from workbench.store.outcome import seconds_of
 from workbench.store.points import Batch
@@ -52,7 +55,7 @@ def _is_flat(metrics: Mapping[str, Any]) -> bool:
     return not any(type(value) is not float and isinstance(value, Mapping) for value in metrics.values())
 
 
-class Run(MediaLog, ABC):
+class Run(MediaLog, RunOrder):
     """One attempt at an experiment: its config, its metrics, its checkpoints.
 
     Returned by ``workspace.start_run`` and ``workspace.run``. As a context manager it finishes at the end of
@@ -171,6 +174,11 @@ class Run(MediaLog, ABC):
     def finished_at(self) -> datetime | None:
         """When the run ended; None while it is running, or if the time is unknown."""
         return as_moment(self._row.finished_at)
+
+    @property
+    @override
+    def archived_at(self) -> datetime | None:
+        return as_moment(self._row.archived_at)
 
     @property
     def seconds(self) -> float | None:

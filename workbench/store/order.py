@@ -70,12 +70,13 @@ class OrderQueries(JobQueries, RunQueries):
     def delete_runs(self, run_ids: Collection[int]) -> dict[str, int]:
         """Delete runs with their points and the records of their files, all or none.
 
-        Jobs keep their results; they only no longer name the run. Files are deleted by the caller, afterwards.
+        Jobs keep their results; they only no longer name the run. The caller deletes the files, afterwards.
 
         Returns
         -------
         dict of str to int
-            How many ``runs``, ``metrics``, ``points``, ``checkpoints``, ``artifacts`` and ``media`` there were.
+            How many ``runs``, ``metrics``, ``points``, ``checkpoints``, ``artifacts`` and ``media`` there
+            were.
 
         Raises
         ------
@@ -169,9 +170,14 @@ class OrderQueries(JobQueries, RunQueries):
         with self._writing() as connection:
             row = connection.execute(select(RUNS).where(RUNS.c.id == run_id).with_for_update()).one()
             run = as_record(RunRecord, row)
+            if key and run.status == "running":  # the answer to the first request was lost
+                mine = (SENDERS.c.key == key) & (SENDERS.c.run_id == run_id)
+                if connection.execute(select(SENDERS.c.key).where(mine)).first():
+                    return run, None
             if run.status == "running":
                 raise WrongState(
-                    f"run {run_id} is running", hint="Log to it with ws.run(id), or end it before you resume it."
+                    f"run {run_id} is running",
+                    hint="Log to it with ws.run(id), or end it before you resume it.",
                 )
             aside = None if step is None else self._set_aside(connection, run, step)
             how = {"step": step, "at": self._clock(connection), "status": run.status, "set_aside": aside}
