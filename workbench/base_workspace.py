@@ -193,7 +193,7 @@ class BaseWorkspace(ABC):
             The run.
         step : int, optional
             The step of the checkpoint that the training goes on from. Points behind it are set aside: they
-            move to a new, archived run with the tag ``set aside``. Files stay. Default: keep all points.
+            move to a new, archived run with the tag ``set_aside``. Files stay. Default: keep all points.
 
         Returns
         -------

@@ -22,6 +22,7 @@ from workbench.adapter.contract import BaseAdapter
 from workbench.base_workspace import BaseWorkspace, check_page
 from workbench.errors import BadInput, BadOptions, UnknownExperiment, UnknownJob, UnknownRun
 from workbench.home import as_id
+from workbench.host.files import check_file_name
 from workbench.jobs import floors, submission
 from workbench.remote.door import ANSWER_SECONDS, Door, OnServer, parse_address
 from workbench.remote.jobs import RemoteJob
@@ -410,7 +411,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
 
     @override
     def rename_index(self, name: str, new: str) -> str:
-        return self._order_index(name, "rename", {"name": new})
+        return self._order_index(name, "rename", {"name": check_file_name(new, "index")})
 
     @override
     def archive_index(self, name: str) -> str:

@@ -302,7 +302,7 @@ def _pixels(value: Any) -> Any:
             f"an image must have shape (height, width) or (height, width, 1, 3 or 4), got {array.shape}"
         )
     if array.dtype.kind == "f":
-        array = np.nan_to_num(array, nan=0.0).clip(0, 1) * 255
+        array = np.minimum(np.maximum(np.nan_to_num(array, nan=0.0), 0), 1) * 255
         array = array.round()
     elif array.dtype.kind == "b":
         array = array * 255

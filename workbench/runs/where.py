@@ -4,7 +4,7 @@
 
     config.lr < 0.01 and tag:baseline         a setting (nested: config.model.width), a tag
     metric.val/mAP > 0.5                      the last value; .best, .min, .max or .count for another one
-    status:(failed, lost) or not experiment:emoji
+    status:(failed, lost) or not experiment:old
     name:nested*   created >= 2026-05         begins with; dates, as short as a year
     tag.owner:kim  seed:3  seconds > 3600     the value of a tag; what else a run has
 
@@ -58,6 +58,9 @@ _NUMBERS: Mapping[str, Any] = {"id": RUNS.c.id, "job": RUNS.c.job_id, "seconds":
 _TIMES: Mapping[str, Any] = {"created": RUNS.c.created_at, "finished": RUNS.c.finished_at}
 
 _FIELDS = (*_TEXTS, *_NUMBERS, *_TIMES, "seed", "tag", "archived", *(f"{name}.…" for name in _PREFIXES))
+
+#: What a path into JSON cannot hold in SQLite.
+_UNSAFE = re.compile(r'["\\]')
 
 _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2}))?)?)?)?Z?")
 
@@ -354,8 +357,9 @@ class _Json:
 
 def _places(one: Filter, condition: Condition, name: str, offset: int) -> list[tuple[str, ...]]:
     """Return where a setting may be: in nested dictionaries, or under the whole name."""
-    if '"' in name:
-        raise one.refused("the name of a setting cannot contain a quote here", condition.at + offset)
+    if _UNSAFE.search(name):
+        problem = "the name of a setting cannot contain a quote or a backslash here"
+        raise one.refused(problem, condition.at + offset)
     nested = tuple(name.split("."))
     return [nested] if len(nested) == 1 or "" in nested else [nested, (name,)]
 
@@ -382,7 +386,9 @@ def _tagged(one: Filter, condition: Condition, value: FilterValue, sqlite: bool)
     """Return whether a run has a tag; one that is false does not count."""
     if value.prefix:
         raise one.refused("'tag' takes a whole name", value.at, hint="The value of a tag: tag.owner:k*")
-    reads = [_Json(RUNS.c.tags, (form,), sqlite) for form in _forms(value.text.replace('"', ""))]
+    if _UNSAFE.search(value.text):
+        raise one.refused("the name of a tag cannot contain a quote or a backslash here", value.at)
+    reads = [_Json(RUNS.c.tags, (form,), sqlite) for form in _forms(value.text)]
     return or_(*(and_(read.present(), ~func.coalesce(read.is_word("false"), false())) for read in reads))
 
 
@@ -393,7 +399,7 @@ def _sorted_by(field: str, sqlite: bool) -> list[ColumnElement[Any]]:
     first, dot, rest = field.partition(".")
     if dot and first == "metric" and rest:
         return [_summary(*_metric(rest))]
-    if dot and first in ("config", "tag") and rest and '"' not in rest:
+    if dot and first in ("config", "tag") and rest and not _UNSAFE.search(rest):
         column = RUNS.c.config if first == "config" else RUNS.c.tags
         nested = _Json(column, tuple(rest.split(".")), sqlite)
         whole = _Json(column, (rest,), sqlite)

@@ -144,7 +144,7 @@ class OrderQueries(JobQueries, RunQueries):
     ) -> tuple[RunRecord, int | None]:
         """Let a run that has ended go on, from a step, in one transaction.
 
-        Points behind the step move to a new run, which is archived and tagged ``set aside``.
+        Points behind the step move to a new run, which is archived and tagged ``set_aside``.
 
         Parameters
         ----------
@@ -235,7 +235,7 @@ def _new_aside(connection: Connection, run: RunRecord, step: int) -> int:
         name=f"{run.name}, set aside behind step {step}",
         status=run.status,
         config=run.config,
-        tags={**run.tags, "set aside": run.id},
+        tags={**run.tags, "set_aside": run.id},
         directions=run.directions,
         error=run.error,
         created_at=run.created_at,
