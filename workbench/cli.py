@@ -25,6 +25,7 @@ from workbench.commands import (
     jobs,
     new,
     notebooks,
+    order,
     runs,
     search,
     serve,
@@ -64,6 +65,7 @@ FAMILIES = (
     doctor,
     new,
     notebooks,
+    order,
     completion,
 )
 

@@ -20,14 +20,15 @@ NFD = unicodedata.normalize("NFD", "강아지")
 
 #: name, experiment, and what else a run has.
 RUNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("a1", "old", {"config": {"lr": 0.1, "model": {"width": 64, "name": "resnet50"}, "amp": True, "x": None}}),
+    ("a1", "old", {"config": {"lr": 0.1, "model": {"width": 64, "name": "resnet50"}, "amp": True,
+                          "x": None}}),
     ("a2", "old", {"config": {"lr": 0.001, "model": {"width": 128, "name": "vit"}, "amp": False},
                    "tags": {"baseline": True, "owner": "kim"}, "status": "failed", "seed": 3}),
     ("b1", "new", {"config": {"lr": "auto", "model.width": 256, "deep": {"a": {"b": 1}}},
                    "tags": {"baseline": False, "size": 3}, "created_at": MAY, "finished_at": MAY + 7200,
                    "notes": "with new data"}),
-    (NFD, "new", {"config": {"lr": 1e-5, "words": ["a"]}, "tags": {"강": True}, "created_at": MAY - 86400.0 * 31,
-                  "archived_at": 1.0}),
+    (NFD, "new", {"config": {"lr": 1e-5, "words": ["a"]}, "tags": {"강": True}, "archived_at": 1.0,
+                  "created_at": MAY - 86400.0 * 31}),
 )  # fmt: skip
 
 METRICS = {"a1": {"loss": [3.0, 1.0, 2.0], "f1[macro].x": [0.5]}, "a2": {"loss": [0.5]}}
@@ -127,7 +128,7 @@ def test_orders_are_the_same_everywhere_and_what_lacks_the_value_comes_last(stor
     assert found(store, "id:*", sort="-created") == ["b1", "강아지", "a2", "a1"]
     assert store.run_ids(**selection(store, sort="experiment", archived=False)) == [3, 2, 1]
     assert store.count_runs(**selection(store, "new", archived=None)) == 2
-    with pytest.raises(wb.BadInput, match="'metrics.loss'; did you mean|sorted by 'metrics.loss'"):
+    with pytest.raises(wb.BadInput, match=r"sorted by 'metrics\.loss'"):
         selection(store, sort="metrics.loss")
 
 
