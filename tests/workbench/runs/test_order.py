@@ -265,3 +265,26 @@ def test_an_unknown_experiment_names_the_known(workspace: wb.Workspace) -> None:
 
 def test_a_new_name_is_trimmed() -> None:
     assert check_new_name(" 강 ", "a run") == "강"
+
+
+def test_media_and_nested_metrics_are_the_same_everywhere(ws: wb.BaseWorkspace, tmp_path: Path) -> None:
+    with ws.start_run("media") as run:
+        run.log({"val": {"mAP": {"t2i": 0.5}}, "loss": 1.0}, step=4)
+        run.log_table("강/tab le", [{"a": 1.5, "b": None}], caption="c")
+        run.log_text("t", "words", step=2)
+    assert set(run.summary) == {"val/mAP/t2i", "loss"}
+    text, table = ws.run(run.id).media()
+    assert (text.kind, text.label, text.step, text.value()) == ("text", "t", 2, "words")
+    assert (table.label, table.step, table.caption) == ("강/tab le", 4, "c")
+    assert table.value() == {"columns": ["a", "b"], "rows": [[1.5, None]], "left_out": 0}
+    assert table.save(tmp_path).read_bytes().startswith(b"{")
+    assert [one.label for one in run.media("table")] == ["강/tab le"]
+    assert run.media(name="none") == []
+
+
+def test_a_server_takes_no_file_that_is_not_what_it_says(remote: wb.RemoteWorkspace) -> None:
+    run = remote.start_run("media")
+    with pytest.raises(wb.BadInput, match="must be a PNG"):
+        run._keep_media("image", "x", b"<script>", 0, "")
+    assert run.media() == []
+    run.finish()
