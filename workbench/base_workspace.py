@@ -75,6 +75,7 @@ class BaseWorkspace(ABC):
         notes: str = "",
         seed: int | None = None,
         better: Mapping[str, Better] | Sequence[Metric] | None = None,
+        system: bool | None = None,
     ) -> Run:
         """Start a run; use it in a ``with`` statement, or call its ``finish``.
 
@@ -99,6 +100,9 @@ class BaseWorkspace(ABC):
         better : mapping of str to {"higher", "lower"}, or sequence of Metric, optional
             Direction by metric name or glob pattern (``{"val/*": "higher"}``). A metric without one has no
             best value.
+        system : bool, optional
+            Whether to log what the machine does every ten seconds, as ``run.system``; default: yes, unless
+            ``WORKBENCH_SYSTEM_METRICS`` is ``0``.
         """
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from workbench.results.result import Better, Metric
 from workbench.runs import experiments
 from workbench.runs.local import LocalRun, resume, start
 from workbench.runs.settling import settle_runs
+from workbench.runs.system import Sampler, switched_on
 from workbench.search import index_order, indexes
 from workbench.search.searcher import Searcher
 from workbench.store import records
@@ -56,6 +58,12 @@ class Workspace(Home, BaseWorkspace):
     def location(self) -> str:
         return str(self.path)
 
+    @override
+    def close(self) -> None:
+        if "_sampler" in self.__dict__:
+            self._sampler.stop()
+        super().close()
+
     # Runs --------------------------------------------------------------------------------------
 
     @override
@@ -70,8 +78,9 @@ class Workspace(Home, BaseWorkspace):
         notes: str = "",
         seed: int | None = None,
         better: Mapping[str, Better] | Sequence[Metric] | None = None,
+        system: bool | None = None,
     ) -> LocalRun:
-        return start(
+        run = start(
             self.store,
             self._writer,
             self.runs_dir,
@@ -84,6 +93,11 @@ class Workspace(Home, BaseWorkspace):
             job_id=job_id,
             better=better,
         )
+        return run.sample(self._sampler) if switched_on(system) else run
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        return Sampler()
 
     @override
     def run(self, run_id: int) -> LocalRun:
@@ -131,7 +145,8 @@ class Workspace(Home, BaseWorkspace):
 
     @override
     def resume_run(self, run_id: int, step: int | None = None) -> LocalRun:
-        return resume(self.run(run_id), self._writer, step)
+        run = resume(self.run(run_id), self._writer, step)
+        return run.sample(self._sampler) if switched_on(None) else run
 
     @override
     def experiments(self, *, archived: bool | None = False) -> list[str]:

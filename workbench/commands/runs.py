@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands import order
@@ -14,6 +14,7 @@ from workbench.commands.output import few_lines, print_document, print_table, sh
 from workbench.text import short, short_number
 
 if TYPE_CHECKING:
+    from workbench.runs.kept_files import KeptFile
     from workbench.runs.run import Run
     from workbench.workspace import Workspace
 
@@ -89,6 +90,7 @@ def _to_json(run: Run) -> dict[str, Any]:
 
 def _show(home: Workspace, args: argparse.Namespace) -> int:
     run = home.run(args.id)
+    files: dict[str, Sequence[KeptFile]]
     files = {"checkpoints": run.checkpoints(), "artifacts": run.artifacts(), "media": run.media()}
     if args.json:
         same = ("notes", "seed", "git", "environment", "origin", "tags", "error", "archived", "seconds")

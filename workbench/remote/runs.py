@@ -31,6 +31,7 @@ from workbench.runs.kept_files import ArtifactFile, CheckpointFile
 from workbench.runs.media import MediaFile, check_kind
 from workbench.runs.order import check_new_name
 from workbench.runs.run import Run
+from workbench.runs.system import Sampler
 from workbench.store import records
 from workbench.store.writer import Writer
 from workbench.values import Tags
@@ -69,6 +70,7 @@ class RemoteRun(OnServer, Run):
         self._door = door
         self._sender = sender
         self._refusal: WorkbenchError | None = None
+        self._sampler: Sampler | None = None
         super().__init__(_run_row(reply), reply["experiment"])
         self._whole = "git" in reply
 
@@ -111,6 +113,7 @@ class RemoteRun(OnServer, Run):
 
     def _note_end(self) -> None:
         if self._over:
+            self._end_samples()
             self._sender.ended(self.id)
 
     @override
@@ -120,13 +123,29 @@ class RemoteRun(OnServer, Run):
     @property
     @override
     def summary(self) -> dict[str, dict[str, Any]]:
+        return summary_of(self.id, self._summary("summary"))
+
+    @property
+    @override
+    def system(self) -> dict[str, dict[str, Any]]:
+        return self._summary("system")
+
+    def _summary(self, which: str) -> dict[str, dict[str, Any]]:
         self._sender.flush()
-        reply = self._door.get(f"runs/{self.id}/summary")["summary"]
-        summary = {
+        return {
             name: {key: float(value) if value in _INFINITE else value for key, value in row.items()}
-            for name, row in reply.items()
+            for name, row in self._door.get(f"runs/{self.id}/{which}")["summary"].items()
         }
-        return summary_of(self.id, summary)
+
+    def sample(self, sampler: Sampler) -> Self:
+        """Log what this machine does, until the run ends; return this handle."""
+        self._sampler = sampler
+        sampler.begin(self.id, self._writer, self._row.created_at)
+        return self
+
+    def _end_samples(self) -> None:
+        if self._sampler is not None:
+            self._sampler.end(self.id)
 
     @property
     @override
@@ -222,6 +241,7 @@ class RemoteRun(OnServer, Run):
         WrongState
             Points arrived after the run had ended, for example because it was marked as lost.
         """
+        self._end_samples()
         try:
             self.flush()
         finally:

@@ -31,6 +31,7 @@ from workbench.remote.runs import RemoteRun
 from workbench.remote.sending import Sender, better_of, sendable, waiting_for_server
 from workbench.results.result import Better, Metric
 from workbench.runs import description
+from workbench.runs.system import Sampler, switched_on
 from workbench.search.elsewhere import RemoteSearcher
 from workbench.search.indexes import stored_name
 from workbench.search.messages import SIDES
@@ -113,6 +114,8 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
     @override
     def close(self) -> None:
         """Send queued points and close the connections; jobs keep running."""
+        if "_sampler" in self.__dict__:
+            self._sampler.stop()
         try:
             self._sender.close()
         finally:
@@ -132,6 +135,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         notes: str = "",
         seed: int | None = None,
         better: Mapping[str, Better] | Sequence[Metric] | None = None,
+        system: bool | None = None,
     ) -> RemoteRun:
         """Start a run on the server, logged from this process; see :meth:`BaseWorkspace.start_run`.
 
@@ -150,7 +154,11 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         reply = waiting_for_server(lambda: self.door.post("runs", body, again=True))
         run = self._run(reply)
         self._sender.begin(run.id, key)
-        return run
+        return run.sample(self._sampler) if switched_on(system) else run
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        return Sampler()
 
     def _run(self, reply: Mapping[str, Any]) -> RemoteRun:
         return RemoteRun(self.door, self._sender, reply)
@@ -205,7 +213,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         run = self._run(reply)
         run._auto_step = step
         self._sender.begin(run.id, key)
-        return run
+        return run.sample(self._sampler) if switched_on(None) else run
 
     @override
     def experiments(self, *, archived: bool | None = False) -> list[str]:

@@ -25,8 +25,10 @@ from workbench.runs.media import MediaFile
 from workbench.runs.order import check_new_name
 from workbench.runs.run import Run
 from workbench.runs.settling import settle_runs
+from workbench.runs.system import Sampler
 from workbench.store import records
 from workbench.store.database import patiently
+from workbench.store.outcome import SYSTEM
 from workbench.store.store import Store
 from workbench.store.writer import Writer
 from workbench.values import Settings, Tags, as_step
@@ -56,6 +58,7 @@ class LocalRun(Run):
         self._store = store
         self._points = writer
         self._files = KeptFiles(store, folder)
+        self._sampler: Sampler | None = None
         self.folder = folder
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -77,7 +80,18 @@ class LocalRun(Run):
         self._row, self._over = row, row.status != "running"
         if self._over:
             self._writer.ended(self._id)
+            self._end_samples()
         return self
+
+    def sample(self, sampler: Sampler) -> Self:
+        """Log what the machine does, until the run ends; return this handle."""
+        self._sampler = sampler
+        sampler.begin(self._id, self._writer, self._row.created_at)
+        return self
+
+    def _end_samples(self) -> None:
+        if self._sampler is not None:
+            self._sampler.end(self._id)
 
     def _read(self) -> records.RunRecord:
         row = self._store.run(self._id)
@@ -140,6 +154,13 @@ class LocalRun(Run):
     def summary(self) -> dict[str, dict[str, Any]]:
         self._writer.flush()
         return summary_of(self._id, self._store.summary_table([self._id])[self._id])
+
+    @property
+    @override
+    def system(self) -> dict[str, dict[str, Any]]:
+        self._writer.flush()
+        table = self._store.summary_table([self._id])[self._id]
+        return {name: row for name, row in table.items() if name.startswith(SYSTEM)}
 
     @property
     @override
@@ -225,6 +246,7 @@ class LocalRun(Run):
         status: Literal["succeeded", "failed", "cancelled"] = "succeeded",
         error: BaseException | None = None,
     ) -> None:
+        self._end_samples()
         try:
             patiently(self._writer.flush)
         finally:

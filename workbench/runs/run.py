@@ -329,6 +329,15 @@ class Run(MediaLog, RunOrder):
 
     @property
     @abstractmethod
+    def system(self) -> dict[str, dict[str, Any]]:
+        """The summary of what the machine did, as :attr:`summary`: ``system/cpu``, ``system/memory``, ….
+
+        Their points are ``run.metric_points("system/cpu")``, by seconds since the run began; see
+        :mod:`workbench.runs.system`.
+        """
+
+    @property
+    @abstractmethod
     def outcome(self) -> dict[str, Any]:
         """The outcome of the run, as plain JSON: collected when it ended, or its current state.
 

@@ -11,6 +11,7 @@ from workbench.errors import WrongState
 from workbench.store import points as series
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.jobs import JobQueries
+from workbench.store.outcome import of_training
 from workbench.store.points import Batch
 from workbench.store.records import FINAL_STATUSES, JobRecord, RunRecord, Sender
 from workbench.store.runs import RunQueries, experiment_id_of
@@ -205,7 +206,9 @@ class OrderQueries(JobQueries, RunQueries):
     def _set_aside(self, connection: Connection, run: RunRecord, step: int) -> int | None:
         """Move a run's points behind a step to a new run; return its id, or None if there are none."""
         run_id, made = run.id or 0, None
-        for name, summary in self._summary_table(connection, [run_id])[run_id].items():
+        summaries = self._summary_table(connection, [run_id])[run_id]
+        for name in of_training(summaries):  # the machine's are by seconds
+            summary = summaries[name]
             key = (run_id, name)
             curve = series.read(connection, [key])[key]
             behind = curve.step > step

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import sqlite
 from workbench.store.damage import RowCheck
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.metrics import IDS, MetricQueries
-from workbench.store.outcome import collect
+from workbench.store.outcome import collect, of_training
 from workbench.store.records import DAMAGED, Checkpoint, Experiment, Json, RunRecord
 from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS, SUMMARIES
 from workbench.values import known_time, storable
@@ -319,7 +319,7 @@ class RunQueries(MetricQueries):
         )
         checkpoints = [as_record(Checkpoint, row) for row in rows]
         steps = {one.step for one in checkpoints if one.step is not None}
-        values = self._at_steps(connection, run_id, summaries, steps)
+        values = self._at_steps(connection, run_id, of_training(summaries), steps)
         return collect(run, summaries, checkpoints, values)
 
 

@@ -205,7 +205,8 @@ def test_media_are_read_by_name_and_step_and_shown(workspace: wb.Workspace) -> N
         run.log_image("val/worst", np.zeros((5, 5)), step=9)  # replaces the other
     kept = run.media()
     assert [(one.label, one.kind, one.step) for one in kept] == [
-        ("note", "text", 7), ("t", "table", 7), ("val/worst", "image", 7), ("val/worst", "image", 9), ("w", "histogram", 7),
+        ("note", "text", 7), ("t", "table", 7), ("val/worst", "image", 7), ("val/worst", "image", 9),
+        ("w", "histogram", 7),
     ]  # fmt: skip
     assert kept[0].value() == "one\ntwo"
     assert size_of(run.media("image", "val/worst")[1].value()) == (5, 5)
@@ -226,6 +227,11 @@ def test_media_are_read_by_name_and_step_and_shown(workspace: wb.Workspace) -> N
     assert len(run.media()) == 4
 
 
+def _log_five(run: wb.Run) -> None:
+    for step in range(5):
+        run.log_text("t", "y", step)
+
+
 def test_a_name_with_very_many_files_is_full_and_the_training_goes_on(
     workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,8 +240,7 @@ def test_a_name_with_very_many_files_is_full_and_the_training_goes_on(
     for step in range(3):
         run.log_text("t", "x", step)
     with pytest.warns(UserWarning, match="keeps 3 files of 't'") as warned:
-        for step in range(5):
-            run.log_text("t", "y", step)
+        _log_five(run)
     assert len(warned) == 1
     assert warned[0].filename == __file__
     assert [one.value() for one in run.media()] == ["y", "y", "y"]

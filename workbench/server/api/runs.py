@@ -17,7 +17,7 @@ from workbench.server.api import fields
 from workbench.server.api.fields import Asked, Given, Number, Page, from_text
 from workbench.server.api.route import Call, id_in_path
 from workbench.server.desk import WorkbenchServer
-from workbench.store.outcome import STATISTICS
+from workbench.store.outcome import STATISTICS, of_training
 from workbench.values import as_moment
 from workbench.workspace import Workspace
 
@@ -251,7 +251,11 @@ async def experiment_metrics(desk: WorkbenchServer, call: Call) -> Any:
             raise UnknownExperiment(call.path["experiment_id"], [one.id for one in home.store.experiments()])
         runs, more = _some_runs(home, row.name, query)
         summaries = home.store.summaries([run.id for run in runs])
-        rows = [summary_json(run, {one.name: one.model_dump() for one in summaries[run.id]}) for run in runs]
+        tables = {run.id: {one.name: one.model_dump() for one in summaries[run.id]} for run in runs}
+        rows = [
+            summary_json(run, {name: tables[run.id][name] for name in of_training(tables[run.id])})
+            for run in runs
+        ]
         return {"experiment": experiment_json(row), "runs": rows, "more": more, **_page(query)}
 
     return await desk.run(look)
@@ -263,6 +267,16 @@ async def run_summary(desk: WorkbenchServer, call: Call) -> Any:
     def look(home: Workspace) -> Any:
         run = home.run(id_in_path(call, "run_id"))
         return summary_json(run, run.summary)
+
+    return await desk.run(look)
+
+
+async def run_system(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the summaries of what the machine of a run did."""
+
+    def look(home: Workspace) -> Any:
+        run = home.run(id_in_path(call, "run_id"))
+        return summary_json(run, run.system)
 
     return await desk.run(look)
 

@@ -61,6 +61,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "runs/{run_id}", "read", "Get a run.", runs.get_run, runs.RunWholeOut),
     Route("GET", "runs/{run_id}/summary", "read", "Read a run's metric summaries.", runs.run_summary,
           runs.SummaryOut),
+    Route("GET", "runs/{run_id}/system", "read", "Read the summaries of what the machine of a run did.",
+          runs.run_system, runs.SummaryOut),
     Route("GET", "runs/{run_id}/metrics", "read", "Read the points of one metric.", runs.run_points,
           runs.PointsOut, query=runs.PointsQuery, errors=(413,)),
     Route("GET", "runs/{run_id}/checkpoints", "read", "List a run's checkpoints.",
