@@ -40,6 +40,10 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 
+# No thread beside each workspace, for tests that do not ask for one.
+os.environ.setdefault("WORKBENCH_SYSTEM_METRICS", "0")
+
+
 # And quicker to start: compiled files are kept even where the environment says that they are not, since each
 # of a thousand processes would compile both packages again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

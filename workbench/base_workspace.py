@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
-from workbench.errors import WrongState
+from workbench.errors import BadInput, WrongState
 
 if TYPE_CHECKING:
     from workbench.adapter.contract import BaseAdapter
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from workbench.runs.run import Run
     from workbench.search.searcher import Searcher
     from workbench.values import Settings, Tags
+
+
+def check_page(limit: Any, offset: Any) -> None:
+    """Raise unless the limit and offset of a list are whole numbers of at least 0; a limit may be None.
+
+    Raises
+    ------
+    BadInput
+        One of them is not.
+    """
+    for value in (offset if limit is None else limit, offset):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise BadInput(f"limit and offset must be at least 0, got limit={limit!r}, offset={offset!r}")
 
 
 class BaseWorkspace(ABC):
@@ -62,6 +75,7 @@ class BaseWorkspace(ABC):
         notes: str = "",
         seed: int | None = None,
         better: Mapping[str, Better] | Sequence[Metric] | None = None,
+        system: bool | None = None,
     ) -> Run:
         """Start a run; use it in a ``with`` statement, or call its ``finish``.
 
@@ -86,6 +100,9 @@ class BaseWorkspace(ABC):
         better : mapping of str to {"higher", "lower"}, or sequence of Metric, optional
             Direction by metric name or glob pattern (``{"val/*": "higher"}``). A metric without one has no
             best value.
+        system : bool, optional
+            Whether to log what the machine does every ten seconds, as ``run.system``; default: yes, unless
+            ``WORKBENCH_SYSTEM_METRICS`` is ``0``.
         """
 
     @abstractmethod
@@ -99,18 +116,135 @@ class BaseWorkspace(ABC):
         """
 
     @abstractmethod
-    def runs(self, experiment: str | None = None) -> Sequence[Run]:
-        """Return runs, newest first; of one experiment if given.
+    def runs(
+        self,
+        experiment: str | None = None,
+        *,
+        where: str | None = None,
+        sort: str | Sequence[str] | None = None,
+        archived: bool | None = False,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Sequence[Run]:
+        """Return runs, newest first.
+
+        Parameters
+        ----------
+        experiment : str, optional
+            Only of this experiment.
+        where : str, optional
+            A condition, such as ``"config.lr < 0.01 and tag:baseline"``. Fields are ``config.…`` (settings),
+            ``metric.…`` (last values; ``.best``, ``.min``, ``.max`` and ``.count`` for others), ``tag``,
+            ``tag.…``, ``name``, ``experiment``, ``status``, ``notes``, ``origin``, ``id``, ``job``, ``seed``,
+            ``created``, ``finished``, ``seconds`` and ``archived``. Conditions are joined by ``and``, ``or``
+            and ``not``; a value may end in ``*``, and several are ``status:(failed, lost)``.
+        sort : str or sequence of str, optional
+            Fields to sort by, such as ``"-metric.val/mAP"``; ``-`` means descending. Runs without the value
+            come last.
+        archived : bool or None
+            Whether to return only archived runs, instead of only others; None for all.
+        limit : int or None
+            Maximum number; None for all.
+        offset : int
+            Skip the first N.
 
         Raises
         ------
         UnknownExperiment
             There is no experiment with that name.
+        BadInput
+            The condition or the order cannot be read; the message shows where.
         """
 
     @abstractmethod
-    def experiments(self) -> list[str]:
-        """Return the names of the experiments, sorted."""
+    def count_runs(
+        self, experiment: str | None = None, *, where: str | None = None, archived: bool | None = False
+    ) -> int:
+        """Return the number of runs that :meth:`runs` returns."""
+
+    def group_runs(self, by: str, runs: Sequence[Run]) -> dict[Any, list[Run]]:
+        """Return runs in groups: by the value of a setting or tag, or by experiment, status, name or seed.
+
+        Parameters
+        ----------
+        by : str
+            Such as ``"config.model.width"``, ``"tag.owner"`` or ``"status"``.
+        runs : sequence of Run
+            What :meth:`runs` returned.
+
+        Returns
+        -------
+        dict
+            Lists of runs by value, in order of first appearance; None for runs without one. Lists and
+            dictionaries are JSON text.
+
+        Raises
+        ------
+        BadInput
+            Runs have no such field.
+        """
+        from workbench.runs.groups import grouped
+
+        return grouped(by, runs)
+
+    @abstractmethod
+    def resume_run(self, run_id: int, step: int | None = None) -> Run:
+        """Let a run that has ended go on in this process, as after a crash.
+
+        Parameters
+        ----------
+        run_id : int
+            The run.
+        step : int, optional
+            The step of the checkpoint that the training goes on from. Points behind it are set aside: they
+            move to a new, archived run with the tag ``set_aside``. Files stay. Default: keep all points.
+
+        Returns
+        -------
+        Run
+            The run, which is running; its next automatic step is ``step`` + 1.
+
+        Raises
+        ------
+        UnknownRun
+            Not found.
+        WrongState
+            It is running.
+        """
+
+    @abstractmethod
+    def experiments(self, *, archived: bool | None = False) -> list[str]:
+        """Return the names of the experiments, sorted: those not archived, only archived ones, or all."""
+
+    @abstractmethod
+    def rename_experiment(self, name: str, new: str) -> None:
+        """Give an experiment another name.
+
+        Raises
+        ------
+        UnknownExperiment, BadInput
+            There is no such experiment, or the new name is invalid.
+        WrongState
+            Another experiment has the new name.
+        """
+
+    @abstractmethod
+    def archive_experiment(self, name: str) -> None:
+        """Hide an experiment and its runs from lists."""
+
+    @abstractmethod
+    def restore_experiment(self, name: str) -> None:
+        """Show an archived experiment in lists again."""
+
+    @abstractmethod
+    def delete_experiment(self, name: str) -> dict[str, int]:
+        """Delete an experiment with its runs and their files; see ``Run.delete``.
+
+        Raises
+        ------
+        WrongState
+            One of its runs is running, or used by a job that is queued or running; nothing is deleted.
+        """
 
     # Comparing ---------------------------------------------------------------------------------
 
@@ -277,6 +411,8 @@ class BaseWorkspace(ABC):
         status: str | Collection[str] | None = None,
         limit: int | None = 100,
         offset: int = 0,
+        *,
+        archived: bool | None = False,
     ) -> Sequence[Job]:
         """Return jobs, newest first, one page at a time.
 
@@ -290,6 +426,8 @@ class BaseWorkspace(ABC):
             Maximum number; None for all.
         offset : int
             Skip the newest N.
+        archived : bool or None
+            Whether to return only archived jobs, instead of only others; None for all.
         """
 
     @abstractmethod
@@ -297,6 +435,8 @@ class BaseWorkspace(ABC):
         self,
         type: str | None = None,  # noqa: A002
         status: str | Collection[str] | None = None,
+        *,
+        archived: bool | None = False,
     ) -> int:
         """Return the number of jobs, optionally only of a type or in some states."""
 
@@ -307,8 +447,40 @@ class BaseWorkspace(ABC):
     # Indexes -----------------------------------------------------------------------------------
 
     @abstractmethod
-    def index_names(self) -> list[str]:
-        """Return the names of the complete indexes, sorted."""
+    def index_names(self, *, archived: bool = False) -> list[str]:
+        """Return the names of the complete indexes, or of the archived ones, sorted."""
+
+    @abstractmethod
+    def rename_index(self, name: str, new: str) -> str:
+        """Give an index another name, under which it is searched from then on; return it.
+
+        Raises
+        ------
+        UnknownIndex, BadName
+            There is no such index, or the new name could refer to another place.
+        WrongState
+            The new name is taken, or a job that is queued or running builds one of the two.
+        """
+
+    @abstractmethod
+    def archive_index(self, name: str) -> str:
+        """Hide an index from lists and searches; return its name."""
+
+    @abstractmethod
+    def restore_index(self, name: str) -> str:
+        """Show an archived index in lists and searches again; return its name."""
+
+    @abstractmethod
+    def delete_index(self, name: str) -> dict[str, int]:
+        """Delete an index, archived or not, with its files; return how many ``indexes`` and ``bytes``.
+
+        Raises
+        ------
+        UnknownIndex
+            There is no such index.
+        WrongState
+            A job that is queued or running builds it.
+        """
 
     @abstractmethod
     def newest_index(self) -> str | None:

@@ -27,6 +27,7 @@ from workbench.commands import (
     metrics,
     new,
     notebooks,
+    order,
     runs,
     search,
     serve,
@@ -68,6 +69,7 @@ FAMILIES = (
     doctor,
     new,
     notebooks,
+    order,
     completion,
 )
 

@@ -7,6 +7,7 @@ import math
 import operator
 import os
 import re
+import warnings
 from argparse import Namespace
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -38,6 +39,19 @@ _NOT_FINITE = ("nan", "inf", "-inf")
 
 #: Maximum number of characters of a value that is kept as text, and of one in an error message.
 _TEXT_CHARACTERS = 1000
+
+#: Maximum number of places that a warning names, and of characters of each.
+_PLACES, _PLACE_CHARACTERS = 5, 80
+
+#: Maximum number of elements of an array in a description; a larger one is described by shape and type.
+_ARRAY_NUMBERS = 1000
+
+#: Packages, and kinds of their objects, whose text is all there is to say: ``float32``, ``cuda:0``.
+_FAMILIES = frozenset({"numpy", "torch", "jax", "jaxlib", "ml_dtypes"})
+_NAMED_KINDS = frozenset({"dtype", "device", "layout", "memory_format", "Size"})
+
+#: Where the warning points at: the caller of ``start_run``.
+_CALLER = 5
 
 
 #: Seconds from 1970 to the end of the year 9999, the last that dates can show.
@@ -119,21 +133,21 @@ def restored(value: Any) -> Any:
 def described(value: Any, what: str) -> dict[str, Any]:
     """Return the description of a run, its settings or tags, as plain JSON that any database stores.
 
-    A description must not keep a training from starting, so that what has no plain JSON form (a function, a
-    device, a type) is kept as text.
+    No value in a description keeps a training from starting. What has no plain JSON form (a function, an
+    object of one's own), what is nested too deeply and what holds itself are kept as text, and one warning
+    names the places.
 
     Parameters
     ----------
     value : mapping, pydantic model, dataclass or argparse.Namespace; None for an empty description
         The description.
     what : str
-        Its name in error messages.
+        Its name in messages.
 
     Raises
     ------
     BadInput
-        It is something else, two of its keys have the same text, or it is nested more than
-        :data:`MOST_NESTED` levels.
+        It is something else, such as a list.
     """
     value = {} if value is None else _fields(value)
     if not isinstance(value, (Mapping, BaseModel)):
@@ -141,7 +155,15 @@ def described(value: Any, what: str) -> dict[str, Any]:
             f"{what} must be a dictionary, a dataclass, a pydantic model or an argparse.Namespace, "
             f"got {_shortened(repr(value))}"
         )
-    document: dict[str, Any] = storable(_plain(value, what, MOST_NESTED, as_text=True))
+    texts: list[str] = []
+    document: dict[str, Any] = storable(_plain(value, what, MOST_NESTED, texts=texts))
+    if texts:
+        more = f" and {len(texts) - _PLACES} more" if len(texts) > _PLACES else ""
+        warnings.warn(
+            f"kept as text, since there is no plain JSON form: {', '.join(texts[:_PLACES])}{more}",
+            UserWarning,
+            stacklevel=_CALLER,
+        )
     return document
 
 
@@ -150,12 +172,12 @@ def _fields(value: Any) -> Any:
     if isinstance(value, type):
         return value
     if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     return vars(value) if isinstance(value, (Namespace, SimpleNamespace)) else value
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _TEXT_CHARACTERS else f"{text[:_TEXT_CHARACTERS]}…"
+def _shortened(text: str, characters: int = _TEXT_CHARACTERS) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}…"
 
 
 def _text_of(value: Any) -> str:
@@ -169,7 +191,8 @@ def _text_of(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
-def _plain(value: Any, what: str, levels: int, *, as_text: bool = False, tag: bool = False) -> Any:
+def _plain(value: Any, what: str, levels: int, *, texts: list[str] | None = None, tag: bool = False) -> Any:
+    """Return a value as plain JSON; with ``texts``, anything else becomes text, and its place is added."""
     if isinstance(value, Enum):
         value = value.value
     if tag and isinstance(value, str) and storable(value) != value:
@@ -182,37 +205,78 @@ def _plain(value: Any, what: str, levels: int, *, as_text: bool = False, tag: bo
     if isinstance(value, float):
         return value if math.isfinite(value) else {NUMBER: str(value)} if tag else str(value)
     if isinstance(value, BaseModel):
-        return _plain(value.model_dump(mode="json"), what, levels, as_text=as_text, tag=tag)
+        return _plain(_dumped(value, texts), what, levels, texts=texts, tag=tag)
     value = _fields(value)
     if not levels and isinstance(value, (Mapping, list, tuple, set, frozenset, deque)):
+        if texts is not None:
+            texts.append(_shortened(what, _PLACE_CHARACTERS))
+            return _shortened(_text_of(value))
         whole = re.split(r"[.\[]", what, maxsplit=1)[0]
         raise BadInput(
             f"{whole}: lists and dictionaries must be nested at most {MOST_NESTED} levels",
             hint="Use fewer levels.",
         )
     if isinstance(value, Mapping):
-        out: dict[str, Any] = {}
-        for key, item in value.items():
-            if (name := str(key)) in out:
-                raise BadInput(f"{what} has two keys with the text {name!r}", hint="Use strings as keys.")
-            out[name] = _plain(item, f"{what}.{name}", levels - 1, as_text=as_text, tag=tag)
-        return out
+        return _plain_mapping(value, what, levels, texts, tag)
     if isinstance(value, (list, tuple, set, frozenset, deque, range)):
         items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
         return [
-            _plain(item, f"{what}[{at}]", levels - 1, as_text=as_text, tag=tag)
-            for at, item in enumerate(items)
+            _plain(item, f"{what}[{at}]", levels - 1, texts=texts, tag=tag) for at, item in enumerate(items)
         ]
     if isinstance(value, (os.PathLike, date, clock_time, timedelta, Decimal, UUID)):  # a datetime is a date
         return str(value)
+    if texts is not None:
+        return _plain_array(value, what, levels, texts)
     if hasattr(value, "tolist") and not isinstance(value, type):  # numpy and torch: scalars and arrays
-        return _plain(value.tolist(), what, levels, as_text=as_text, tag=tag)
-    if as_text:
-        return _text_of(value)
+        return _plain(value.tolist(), what, levels, tag=tag)
     raise BadInput(
         f"{what} is a {type(value).__name__}, which has no plain JSON form",
         hint="Use numbers, strings, lists and dictionaries.",
     )
+
+
+def _plain_mapping(
+    value: Mapping[Any, Any], what: str, levels: int, texts: list[str] | None, tag: bool
+) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, item in value.items():
+        if (name := str(key)) in out:
+            if texts is None:
+                raise BadInput(f"{what} has two keys with the text {name!r}", hint="Use strings as keys.")
+            texts.append(_shortened(f"{what}.{key!r}", _PLACE_CHARACTERS))
+            name = f"{name} ({type(key).__name__})"
+        out[name] = _plain(item, f"{what}.{name}", levels - 1, texts=texts, tag=tag)
+    return out
+
+
+def _plain_array(value: Any, what: str, levels: int, texts: list[str]) -> Any:
+    """Return a scalar or a small array as plain JSON, and anything else as text."""
+    kind = type(value)
+    try:
+        # Scalars and arrays of numpy and torch. Large ones, and those without data, are only described.
+        if not isinstance(value, type) and getattr(value, "size", None) is not None:
+            count = math.prod(value.shape)
+            if count <= _ARRAY_NUMBERS:
+                return _plain(value.tolist(), what, levels, texts=texts)
+            return f"{kind.__name__} of shape {tuple(value.shape)}, {value.dtype}"
+    except Exception:  # noqa: S110  # an object of the user's own may raise anything: it is kept as text
+        pass
+    # A data type or a device is its name; for anything else its text is only the best there is.
+    family = (value if isinstance(value, type) else kind).__module__.partition(".")[0]
+    named = isinstance(value, type) or any(base.__name__ in _NAMED_KINDS for base in kind.__mro__)
+    if family not in _FAMILIES or not named:
+        texts.append(_shortened(what, _PLACE_CHARACTERS))
+    return _text_of(value)
+
+
+def _dumped(value: BaseModel, texts: list[str] | None) -> Any:
+    """Return the fields of a pydantic model; in a description, values without a JSON form stay objects."""
+    try:
+        return value.model_dump(mode="json")
+    except Exception:  # pydantic's, or that of a field's own serializer
+        if texts is None:
+            raise
+        return dict(value)
 
 
 def as_number(name: str, value: Any) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,15 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from workbench.adapter.contract import BaseAdapter
-from workbench.base_workspace import BaseWorkspace
-from workbench.errors import UnknownExperiment, UnknownRun
+from workbench.base_workspace import BaseWorkspace, check_page
+from workbench.errors import UnknownRun
 from workbench.home import Home, as_id
 from workbench.results.result import Better, Metric
-from workbench.runs.local import LocalRun, start
+from workbench.runs import experiments
+from workbench.runs.local import LocalRun, resume, start
 from workbench.runs.settling import settle_runs
-from workbench.search import indexes
+from workbench.runs.system import Sampler, switched_on
+from workbench.search import index_order, indexes
 from workbench.search.searcher import Searcher
 from workbench.store import records
 from workbench.store.runs import RunRow
@@ -55,6 +58,12 @@ class Workspace(Home, BaseWorkspace):
     def location(self) -> str:
         return str(self.path)
 
+    @override
+    def close(self) -> None:
+        if "_sampler" in self.__dict__:
+            self._sampler.stop()
+        super().close()
+
     # Runs --------------------------------------------------------------------------------------
 
     @override
@@ -69,8 +78,9 @@ class Workspace(Home, BaseWorkspace):
         notes: str = "",
         seed: int | None = None,
         better: Mapping[str, Better] | Sequence[Metric] | None = None,
+        system: bool | None = None,
     ) -> LocalRun:
-        return start(
+        run = start(
             self.store,
             self._writer,
             self.runs_dir,
@@ -83,6 +93,11 @@ class Workspace(Home, BaseWorkspace):
             job_id=job_id,
             better=better,
         )
+        return run.sample(self._sampler) if switched_on(system) else run
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        return Sampler()
 
     @override
     def run(self, run_id: int) -> LocalRun:
@@ -95,21 +110,65 @@ class Workspace(Home, BaseWorkspace):
         return self.handles([row])[0]
 
     @override
-    def runs(self, experiment: str | None = None) -> list[LocalRun]:
-        experiment_id = None
-        if experiment is not None:
-            names = self._experiment_names()
-            experiment_id = next((key for key, name in names.items() if name == experiment), None)
-            if experiment_id is None:
-                raise UnknownExperiment(experiment, names.values())
-        rows = self.store.runs(experiment_id=experiment_id)
+    def runs(
+        self,
+        experiment: str | None = None,
+        *,
+        where: str | None = None,
+        sort: str | Sequence[str] | None = None,
+        archived: bool | None = False,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[LocalRun]:
+        from workbench.runs.selection import check_settings, selection
+
+        check_page(limit, offset)
+        if where is not None:
+            self._writer.flush()  # what this process logged is compared too
+            settle_runs(self.store, hearing=self.hearing)
+        chosen = selection(self.store, experiment, where=where, sort=sort, archived=archived)
+        chosen |= {"limit": limit, "offset": offset}
+        rows = self.store.runs(**chosen)
         if settle_runs(self.store, rows, hearing=self.hearing):
-            rows = self.store.runs(experiment_id=experiment_id)
+            rows = self.store.runs(**chosen)
+        if where is not None and not rows and not offset:
+            check_settings(self.store, where)
         return self.handles(rows)
 
     @override
-    def experiments(self) -> list[str]:
-        return sorted(self._experiment_names().values())
+    def count_runs(
+        self, experiment: str | None = None, *, where: str | None = None, archived: bool | None = False
+    ) -> int:
+        from workbench.runs.selection import selection
+
+        return self.store.count_runs(**selection(self.store, experiment, where=where, archived=archived))
+
+    @override
+    def resume_run(self, run_id: int, step: int | None = None) -> LocalRun:
+        run = resume(self.run(run_id), self._writer, step)
+        return run.sample(self._sampler) if switched_on(None) else run
+
+    @override
+    def experiments(self, *, archived: bool | None = False) -> list[str]:
+        rows = self.store.experiments()
+        return [row.name for row in rows if archived in (None, row.archived_at is not None)]
+
+    @override
+    def rename_experiment(self, name: str, new: str) -> None:
+        experiments.rename_experiment(self.store, name, new)
+
+    @override
+    def archive_experiment(self, name: str) -> None:
+        experiments.archive_experiment(self.store, name)
+
+    @override
+    def restore_experiment(self, name: str) -> None:
+        experiments.archive_experiment(self.store, name, archived=False)
+
+    @override
+    def delete_experiment(self, name: str) -> dict[str, int]:
+        settle_runs(self.store, hearing=self.hearing)
+        return experiments.delete_experiment(self.store, name, self.runs_dir)
 
     @override
     def compare(
@@ -280,18 +339,22 @@ class Workspace(Home, BaseWorkspace):
         status: str | Collection[str] | None = None,
         limit: int | None = 100,
         offset: int = 0,
+        *,
+        archived: bool | None = False,
     ) -> list[LocalJob]:
         from workbench.jobs import submission
 
-        return submission.listed(self, type, status, limit, offset)
+        return submission.listed(self, type, status, limit, offset, archived=archived)
 
     @override
     def count_jobs(
         self,
         type: str | None = None,
         status: str | Collection[str] | None = None,
+        *,
+        archived: bool | None = False,
     ) -> int:
-        return self.store.count_jobs(status, type=type)
+        return self.store.count_jobs(status, type=type, archived=archived)
 
     @override
     def job_types(self) -> list[str]:
@@ -300,8 +363,31 @@ class Workspace(Home, BaseWorkspace):
     # Indexes -----------------------------------------------------------------------------------
 
     @override
-    def index_names(self) -> list[str]:
+    def index_names(self, *, archived: bool = False) -> list[str]:
+        if archived:
+            return index_order.archived_names(self.indexes)
         return indexes.index_names(self.indexes)
+
+    @override
+    def rename_index(self, name: str, new: str) -> str:
+        return index_order.rename_index(self.indexes, name, new, self._indexes_of_jobs())
+
+    @override
+    def archive_index(self, name: str) -> str:
+        return index_order.archive_index(self.indexes, name, self._indexes_of_jobs())
+
+    @override
+    def restore_index(self, name: str) -> str:
+        return index_order.restore_index(self.indexes, name)
+
+    @override
+    def delete_index(self, name: str) -> dict[str, int]:
+        return index_order.delete_index(self.indexes, name, self._indexes_of_jobs())
+
+    def _indexes_of_jobs(self) -> set[str]:
+        """Return the names of the indexes that jobs are about to build."""
+        jobs = self.store.active_jobs()
+        return {str(job.options.get("name")) for job in jobs if job.type == "index_build"}
 
     @override
     def newest_index(self) -> str | None:

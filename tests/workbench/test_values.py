@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import pytest
+import torch
 
 import workbench as wb
 from workbench.values import (
@@ -77,7 +79,7 @@ class Unprintable:
     ("value", "kept"),
     [
         (Optim(), {"lr": 1e-3, "betas": [0.9, 0.999]}),
-        (argparse.Namespace(a=1, b=Optim), {"a": 1, "b": f"{__name__}.Optim"}),
+        (argparse.Namespace(a=1, b="x"), {"a": 1, "b": "x"}),
         (types.SimpleNamespace(a=[1]), {"a": [1]}),
         (Mode.FAST, "fast"),
         (Level.HIGH, 3),
@@ -90,13 +92,13 @@ class Unprintable:
         (range(3), [0, 1, 2]),
         (np.float32, "numpy.float32"),
         (np.dtype("f4"), "float32"),
-        (len, "builtins.len"),
-        ((one for one in "ab"), "<genexpr>"),
-        (b"ab", "b'ab'"),
-        (1j, "1j"),
+        (torch.float16, "torch.float16"),
+        (torch.device("cuda", 1), "cuda:1"),
+        (torch.tensor([1.5]), [1.5]),
+        (np.int64(3), 3),
+        (np.zeros((2, 600)), "ndarray of shape (2, 600), float64"),
         (math.nan, "nan"),
         (2**80, 2**80),
-        (Unprintable(), "<Unprintable>"),
         ("x" * 5000, "x" * 5000),
         ("caf\udce9.csv", "caf\\udce9.csv"),
         ("a\0b", "a\N{REPLACEMENT CHARACTER}b"),
@@ -104,8 +106,43 @@ class Unprintable:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_no_setting_keeps_a_training_from_starting(value: Any, kept: Any) -> None:
+def test_usual_settings_are_kept_without_a_word(value: Any, kept: Any) -> None:
     assert described({"v": value}, "config") == {"v": kept}
+
+
+class Odd(pydantic.BaseModel):
+    """A model whose field pydantic cannot write as JSON."""
+
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    lr: float = 0.5
+    thing: Any = None
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (len, "builtins.len"),
+        (Optim, f"{__name__}.Optim"),
+        ((one for one in "ab"), "<genexpr>"),
+        (b"ab", "b'ab'"),
+        (1j, "1j"),
+        (torch.empty(2, device="meta"), "tensor(..., device='meta', size=(2,))"),
+        (Unprintable(), "<Unprintable>"),
+        (Odd(thing=Unprintable()), {"lr": 0.5, "thing": "<Unprintable>"}),
+        ({1: "a", "1": "b"}, {"1": "a", "1 (str)": "b"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_setting_keeps_a_training_from_starting(value: Any, kept: Any) -> None:
+    with pytest.warns(UserWarning, match=r"kept as text.*: config\.v"):
+        assert described({"v": value}, "config") == {"v": kept}
+
+
+def test_one_warning_names_the_first_places(workspace: wb.Workspace) -> None:
+    with pytest.warns(UserWarning, match=r"config\.f0, .*config\.f4 and 3 more") as warned:
+        run = workspace.start_run("e", config={f"f{at}": len for at in range(8)})
+    run.finish()
+    assert [one.filename for one in warned] == [__file__]
 
 
 def test_the_whole_description_may_be_any_of_the_usual_kinds() -> None:
@@ -118,14 +155,15 @@ def test_the_whole_description_may_be_any_of_the_usual_kinds() -> None:
     assert described(None, "config") == {}
 
 
-@pytest.mark.parametrize("value", [[1, 2], "x", 5, Optim, {1: "a", "1": "b"}])
+@pytest.mark.parametrize("value", [[1, 2], "x", 5, Optim])
 def test_what_is_no_description_is_refused(value: Any) -> None:
     with pytest.raises(wb.BadInput, match="config"):
         described(value, "config")
 
 
 def test_a_long_text_of_an_object_is_cut() -> None:
-    assert len(described({"v": bytes(10_000)}, "config")["v"]) == 1001
+    with pytest.warns(UserWarning, match="kept as text"):
+        assert len(described({"v": bytes(10_000)}, "config")["v"]) == 1001
 
 
 def test_numbers_that_json_lacks_come_back_where_they_must() -> None:
@@ -192,10 +230,15 @@ def test_a_value_that_holds_itself_is_refused() -> None:
         plain(value, "options")
 
 
-def test_a_run_with_such_a_config_is_not_begun(workspace: wb.Workspace) -> None:
-    with pytest.raises(wb.BadInput, match="nested at most"):
-        workspace.start_run("e", config=nested(700))
-    assert workspace.runs() == []
+def test_a_run_with_such_a_config_begins(workspace: wb.Workspace) -> None:
+    """It did not: a training stopped because of what described it."""
+    itself: dict[str, Any] = {"lr": 1}
+    itself["all"] = itself
+    for config in (nested(700), itself):
+        with pytest.warns(UserWarning, match="kept as text"):
+            workspace.start_run("e", config=config).finish()
+    kept = workspace.runs()[0].config
+    assert (kept["lr"], kept["all"]["all"]["lr"]) == (1, 1)
 
 
 @pytest.mark.parametrize("at", [1e-3, 1.7e9, 253_402_300_799.0])

@@ -29,6 +29,7 @@ _PROGRESS: Shape = {
 _LISTED_JOB: Mapping[str, Any] = {
     "id": "whole number",
     "type": "text",
+    "name": "text",
     "adapter": "text",
     "status": "text",
     "progress": _PROGRESS,
@@ -45,6 +46,7 @@ _LISTED_JOB: Mapping[str, Any] = {
     "created_at": "text",
     "started_at": _TEXT,
     "finished_at": _TEXT,
+    "archived_at": _TEXT,
     "seconds": _NUMBER,
 }
 
@@ -63,6 +65,20 @@ _RESULT: Shape = {
 _SIDE: Shape = {"by": "text", "caption": "text", "subtitle": "text", "id": "text"}
 
 _JOB: Shape = {**_LISTED_JOB, "result": (_RESULT, None)}
+
+_RUN: Mapping[str, Any] = {
+    "id": "whole number",
+    "name": "text",
+    "experiment": "text",
+    "status": "text",
+    "job_id": _WHOLE,
+    "created_at": _TEXT,
+    "notes": "text",
+    "config": "object",
+    "summary": "object",
+}
+
+_FILE: Shape = {"name": "text", "size": "whole number"}
 
 #: Parts of the cache that are there, or that were deleted.
 _CACHE: Shape = {
@@ -101,21 +117,34 @@ DOCUMENTS: Mapping[str, Shape] = {
     "cluster start": {"engine": "text", "workers": "whole number"},
     "cluster join": {"engine": "text", "workers": "whole number"},
     "worker": {"worker": "text", "workspace": "text"},
-    "runs": {
-        "runs": [
-            {
-                "id": "whole number",
-                "name": "text",
-                "experiment": "text",
-                "status": "text",
-                "job_id": _WHOLE,
-                "created_at": _TEXT,
-                "notes": "text",
-                "config": "object",
-                "summary": "object",
-            }
-        ]
+    "runs": {"runs": [_RUN]},
+    "runs show": {
+        **_RUN,
+        "seed": _WHOLE,
+        "git": "object",
+        "environment": "object",
+        "origin": _TEXT,
+        "tags": "object",
+        "error": ("object", None),
+        "archived": "true or false",
+        "seconds": _NUMBER,
+        "finished_at": _TEXT,
+        "checkpoints": [_FILE],
+        "artifacts": [_FILE],
+        "media": [_FILE],
     },
+    **{
+        f"{many} {verb}": shape
+        for many in ("runs", "jobs", "experiments", "indexes")
+        for verb, shape in (
+            ("rename", {"renamed": "text", "name": "text"}),
+            ("archive", {"archived": ["text"]}),
+            ("restore", {"restored": ["text"]}),
+            ("delete", {"deleted": "object"}),
+        )
+    },
+    "experiments list": {"experiments": [{"name": "text", "runs": "whole number"}]},
+    "indexes list": {"indexes": [{"name": "text"}]},
     "compare": {
         "statistic": "text",
         "baseline": _WHOLE,

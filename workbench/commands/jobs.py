@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.commands import order
 from workbench.commands.arguments import (
     command,
     completed_by,
@@ -44,6 +45,7 @@ def add(commands: Any) -> None:
     completed_by(status, lambda _: _statuses())
     listed.add_argument("--limit", type=count, default=20, metavar="N", help="at most N (default 20)")
     listed.add_argument("--offset", type=count, default=0, metavar="N", help="skip the newest N")
+    listed.add_argument("--archived", action="store_true", help="only archived jobs")
     for name, call, about in (
         ("show", _show, "Show one job: its options, status and result."),
         ("logs", _logs, "Print the end of a job's log."),
@@ -58,6 +60,7 @@ def add(commands: Any) -> None:
                 "--tail", type=count, default=200, metavar="LINES", help="number of lines (default 200)"
             )
             one.add_argument("--follow", action="store_true", help="follow the log until the job has ended")
+    order.add_jobs(jobs)
 
 
 def _add_submit(jobs: Any) -> None:
@@ -140,7 +143,8 @@ def _follow(job: Job) -> int:
 
 
 def _list(home: Workspace, args: argparse.Namespace) -> int:
-    jobs = home.jobs(type=args.type, status=args.status, limit=args.limit, offset=args.offset)
+    page = {"limit": args.limit, "offset": args.offset}
+    jobs = home.jobs(type=args.type, status=args.status, archived=args.archived, **page)
     if args.json:
         print_document({"jobs": [job.to_json(result=False) for job in jobs]})
         return DONE
@@ -156,7 +160,7 @@ def _list(home: Workspace, args: argparse.Namespace) -> int:
         )
         for job in jobs
     ]
-    filtered = args.type or args.status or args.offset
+    filtered = args.type or args.status or args.offset or args.archived
     empty = "No matching jobs." if filtered else "No jobs yet. Submit one with: workbench jobs submit TYPE"
     print_table(("id", "type", "adapter", "status", "done", "took", ""), rows, empty=empty, one_line=True)
     return DONE
@@ -170,6 +174,7 @@ def _show(home: Workspace, args: argparse.Namespace) -> int:
     options = json.dumps(job.options, ensure_ascii=False)
     error = _outcome(job, whole=True) if job.error else ""
     about = {
+        "name": job.name,
         "job": f"{job.id}, {job.type} ({job.adapter or job.source})",
         "status": f"{job.status} {_share(job)}".strip(),
         "submitted": job.created_at.astimezone().strftime("%F %T"),

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from workbench.errors import BadInput
 from workbench.results.result import Better, fits
+from workbench.store.outcome import of_training
 
 #: Choices for the value of a metric's summary to show.
 STATISTICS = ("last", "best", "min", "max")
@@ -180,7 +181,9 @@ def final_rows(
         raise BadInput(f"unknown statistic {statistic!r}; allowed: {', '.join(STATISTICS)}")
     families = _by_family(metrics, len(summaries))
     rows = []
-    for name in sorted({name for summary in summaries for name in summary}, key=metric_order):
+    # What the machines did is no result.
+    names = of_training({name for summary in summaries for name in summary})
+    for name in sorted(names, key=metric_order):
         entries = [summary.get(name) for summary in summaries]
         metric, ways = None, set()
         for family, places in families:

@@ -157,6 +157,42 @@ def delete_file(root: Path, *names: str) -> None:
         os.fsync(folder)
 
 
+def delete_folder(root: Path, name: str) -> int:
+    """Delete a folder with everything in it, and return the bytes of its files; 0 if there is none.
+
+    It gets another name first, so that it is gone at once or not at all. A link is deleted, and not followed.
+
+    Parameters
+    ----------
+    root : Path
+        The trusted folder that holds it.
+    name : str
+        Its name, which the caller has checked.
+
+    Raises
+    ------
+    WrongState
+        It cannot be deleted.
+    """
+    path, aside = root / name, root / f"{_ASIDE}{secrets.token_hex(8)}"
+    try:
+        if path.is_symlink():
+            path.unlink()
+            return 0
+        if not path.is_dir():
+            return 0
+        path.rename(aside)
+        sizes = (one.lstat().st_size for one in aside.rglob("*") if not one.is_dir() and not one.is_symlink())
+        total = sum(sizes)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise WrongState(
+            f"{path} could not be deleted completely: {error.strerror or error}",
+            hint="Delete what is left of the folder by hand.",
+        ) from None
+    return total
+
+
 @contextmanager
 def _folder(root: Path, names: tuple[str, ...]) -> Iterator[int]:
     """Open a folder below ``root`` without following links."""

@@ -115,6 +115,16 @@ class Job(ABC):
         return self._row.type
 
     @property
+    def name(self) -> str:
+        """The name that a person gave it; empty without one."""
+        return self._now().name
+
+    @property
+    def archived(self) -> bool:
+        """Whether it is archived: lists omit it, and everything else works as before."""
+        return self._now().archived_at is not None
+
+    @property
     def adapter(self) -> str:
         """Name of the adapter."""
         return self._row.adapter
@@ -239,6 +249,7 @@ class Job(ABC):
         out: dict[str, Any] = {
             "id": self.id,
             "type": row.type,
+            "name": row.name,
             "adapter": row.adapter,
             "status": row.status,
             "progress": {
@@ -260,6 +271,8 @@ class Job(ABC):
         for name in ("created_at", "started_at", "finished_at"):
             at: datetime | None = getattr(self, name)
             out[name] = None if at is None else at.isoformat()
+        hidden = row.archived_at
+        out["archived_at"] = None if hidden is None else datetime.fromtimestamp(hidden, UTC).isoformat()
         out["seconds"] = self.seconds
         if result:
             out["result"] = None if self.result is None else self.result.model_dump()
@@ -343,6 +356,49 @@ class Job(ABC):
     @abstractmethod
     def cancel(self) -> Self:
         """Request the job to stop. A queued job is cancelled at once; a job that has ended is unchanged."""
+
+    # Order -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def rename(self, name: str) -> Self:
+        """Give the job a name, or another one.
+
+        Raises
+        ------
+        BadInput
+            The name is empty, too long, or no text that a database can store.
+        """
+
+    @abstractmethod
+    def archive(self) -> Self:
+        """Hide a job that has ended from lists; :meth:`restore` undoes it. Nothing is deleted.
+
+        Raises
+        ------
+        WrongState
+            It has not ended.
+        """
+
+    @abstractmethod
+    def restore(self) -> Self:
+        """Show an archived job in lists again."""
+
+    @abstractmethod
+    def delete(self) -> dict[str, int]:
+        """Delete a job that has ended, with its result, log and executed notebook. It cannot be undone.
+
+        The runs and indexes that it made stay.
+
+        Returns
+        -------
+        dict of str to int
+            How many ``jobs`` and ``results``, and ``bytes`` of files, were deleted.
+
+        Raises
+        ------
+        WrongState
+            It has not ended.
+        """
 
     def _raise_unless_succeeded(self) -> None:
         if self._row.status == "cancelled":

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from workbench.adapter.registry import get_adapter
-from workbench.errors import BadInput, StoreError, UnknownJob
+from workbench.errors import BadInput, StoreError, UnknownJob, WrongState
 from workbench.home import Home
+from workbench.host.files import delete_folder
 from workbench.host.log import LogReader
 from workbench.jobs import workers
 from workbench.jobs.checking import check_beginning
@@ -28,6 +29,7 @@ from workbench.jobs.settling import look_after
 from workbench.notebooks.output import NOTE_FILE, OUTPUT_FILE
 from workbench.results.result import Result
 from workbench.runs.kept_files import KeptFile
+from workbench.runs.order import check_new_name
 from workbench.store import records
 from workbench.store.database import Changes
 from workbench.values import plain
@@ -208,6 +210,32 @@ class LocalJob(Job):
             with contextlib.suppress(StoreError):
                 workers.ensure_worker(self._home)  # if the worker is dead, a new one settles it
         return self.refresh()
+
+    # Order -------------------------------------------------------------------------------------
+
+    @override
+    def rename(self, name: str) -> Self:
+        self._home.store.change_job(self.id, name=check_new_name(name, "a job"))
+        return self.refresh()
+
+    @override
+    def archive(self) -> Self:
+        if not self.refresh().done:
+            raise WrongState(f"job {self.id} is {self._row.status}", hint="Cancel it, or wait for its end.")
+        if self._row.archived_at is None:
+            self._home.store.change_job(self.id, archived_at=time.time())
+        return self.refresh()
+
+    @override
+    def restore(self) -> Self:
+        self._home.store.change_job(self.id, archived_at=None)
+        return self.refresh()
+
+    @override
+    def delete(self) -> dict[str, int]:
+        self.refresh()
+        counts = self._home.store.delete_job(self.id)
+        return {**counts, "bytes": delete_folder(self._home.jobs_dir, str(self.id))}
 
 
 def _result(job_id: int, data: Any) -> Result:

@@ -163,6 +163,8 @@ def listed(
     status: str | Collection[str] | None,
     limit: int | None,
     offset: int,
+    *,
+    archived: bool | None = False,
 ) -> list[LocalJob]:
     """Return one page of jobs; see ``Workspace.jobs``."""
     statuses = () if status is None else (status,) if isinstance(status, str) else tuple(status)
@@ -170,7 +172,8 @@ def listed(
         raise BadInput(f"unknown job status {unknown[0]!r}; allowed: {', '.join(records.JOB_STATUSES)}")
     if (limit is not None and limit < 0) or offset < 0:
         raise BadInput(f"limit and offset must be at least 0 (got limit={limit}, offset={offset})")
-    read = partial(home.store.job_rows, type=type, status=status, limit=limit, offset=offset)
+    which = partial(home.store.job_rows, type=type, status=status, archived=archived)
+    read = partial(which, limit=limit, offset=offset)
     rows = read()
     if look_after(home, rows):
         rows = read()

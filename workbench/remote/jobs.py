@@ -17,6 +17,7 @@ from workbench.jobs.job import Job
 from workbench.remote.door import Door, OnServer, seconds_of
 from workbench.remote.kept_files import RemoteOutput, Source
 from workbench.results.result import Result
+from workbench.runs.order import check_new_name
 from workbench.store import records
 
 #: Seconds of silence after which the client reconnects; the server sends something every ten seconds.
@@ -33,6 +34,8 @@ def _job_row(reply: Mapping[str, Any]) -> records.JobRecord:
     columns = {name: reply[name] for name in (*same, "attempt")}
     columns |= {f"progress_{name}": progress[name] for name in _PROGRESS}
     columns |= {name: seconds_of(reply[name]) for name in ("created_at", "started_at", "finished_at")}
+    # Servers of version 0.2.0 know neither.
+    columns |= {"name": reply.get("name", ""), "archived_at": seconds_of(reply.get("archived_at"))}
     return records.JobRecord(**columns, notebook=reply["notebook"] or "")
 
 
@@ -109,6 +112,29 @@ class RemoteJob(OnServer, Job):
     @override
     def retry(self) -> RemoteJob:
         return RemoteJob(self._door, self._door.post(f"jobs/{self.id}/retry"))
+
+    # Order -------------------------------------------------------------------------------------
+
+    @override
+    def rename(self, name: str) -> Self:
+        return self._ordered("rename", {"name": check_new_name(name, "a job")})
+
+    @override
+    def archive(self) -> Self:
+        return self._ordered("archive")
+
+    @override
+    def restore(self) -> Self:
+        return self._ordered("restore")
+
+    def _ordered(self, verb: str, body: Mapping[str, Any] | None = None) -> Self:
+        self._take(self._door.post(f"jobs/{self.id}/{verb}", body, again=True))
+        return self
+
+    @override
+    def delete(self) -> dict[str, int]:
+        counts: dict[str, int] = self._door.delete(f"jobs/{self.id}")["deleted"]
+        return counts
 
     @override
     def logs(self, tail: int = 200) -> str:

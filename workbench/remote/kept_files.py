@@ -15,6 +15,7 @@ from workbench.errors import BadName
 from workbench.host.files import check_file_name
 from workbench.remote.door import not_here
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFile
+from workbench.runs.media import MediaFile
 
 if TYPE_CHECKING:
     from workbench.remote.door import Door
@@ -74,6 +75,11 @@ class RemoteCheckpoint(_RemoteFile, CheckpointFile):
 @dataclass(frozen=True)
 class RemoteArtifact(_RemoteFile, ArtifactFile):
     """One artifact of a run on a server."""
+
+
+@dataclass(frozen=True)
+class RemoteMedia(_RemoteFile, MediaFile):
+    """One picture, figure, table, text or histogram of a run on a server."""
 
 
 @dataclass(frozen=True)

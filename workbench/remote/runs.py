@@ -6,7 +6,9 @@ handle whose run has been marked as lost raises ``WrongState``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,12 +23,15 @@ from workbench import wire
 from workbench.errors import BadInput, TooLarge, WorkbenchError
 from workbench.host import files
 from workbench.remote.door import Door, OnServer, seconds_of
-from workbench.remote.kept_files import RemoteArtifact, RemoteCheckpoint, Source, sent_name
+from workbench.remote.kept_files import RemoteArtifact, RemoteCheckpoint, RemoteMedia, Source, sent_name
 from workbench.remote.sending import Sender, end, waiting_for_server
 from workbench.runs import description
 from workbench.runs.fixed import summary_of
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile
+from workbench.runs.media import MediaFile, check_kind
+from workbench.runs.order import check_new_name
 from workbench.runs.run import Run
+from workbench.runs.system import Sampler
 from workbench.store import records
 from workbench.store.writer import Writer
 from workbench.values import Tags
@@ -36,13 +41,16 @@ _INFINITE = ("Infinity", "-Infinity")
 #: Columns that a list of runs omits.
 _WHOLE = ("notes", "seed", "git", "environment", "origin")
 
+#: Times; servers of version 0.2.0 do not know the last one.
+_TIMES = ("created_at", "finished_at", "archived_at")
+
 
 def _run_row(reply: Mapping[str, Any]) -> records.RunRecord:
     """Return a run's row from its JSON."""
     same = ("id", "name", "status", "config", "tags", "directions", "job_id", "error")
     columns = {name: reply[name] for name in same}
     columns |= {name: reply[name] for name in _WHOLE if name in reply}
-    columns |= {name: seconds_of(reply[name]) for name in ("created_at", "finished_at")}
+    columns |= {name: seconds_of(reply.get(name)) for name in _TIMES}
     return records.RunRecord(experiment_id=0, **columns)
 
 
@@ -62,6 +70,7 @@ class RemoteRun(OnServer, Run):
         self._door = door
         self._sender = sender
         self._refusal: WorkbenchError | None = None
+        self._sampler: Sampler | None = None
         super().__init__(_run_row(reply), reply["experiment"])
         self._whole = "git" in reply
 
@@ -104,6 +113,7 @@ class RemoteRun(OnServer, Run):
 
     def _note_end(self) -> None:
         if self._over:
+            self._end_samples()
             self._sender.ended(self.id)
 
     @override
@@ -113,13 +123,29 @@ class RemoteRun(OnServer, Run):
     @property
     @override
     def summary(self) -> dict[str, dict[str, Any]]:
+        return summary_of(self.id, self._summary("summary"))
+
+    @property
+    @override
+    def system(self) -> dict[str, dict[str, Any]]:
+        return self._summary("system")
+
+    def _summary(self, which: str) -> dict[str, dict[str, Any]]:
         self._sender.flush()
-        reply = self._door.get(f"runs/{self.id}/summary")["summary"]
-        summary = {
+        return {
             name: {key: float(value) if value in _INFINITE else value for key, value in row.items()}
-            for name, row in reply.items()
+            for name, row in self._door.get(f"runs/{self.id}/{which}")["summary"].items()
         }
-        return summary_of(self.id, summary)
+
+    def sample(self, sampler: Sampler) -> Self:
+        """Log what this machine does, until the run ends; return this handle."""
+        self._sampler = sampler
+        sampler.begin(self.id, self._writer, self._row.created_at)
+        return self
+
+    def _end_samples(self) -> None:
+        if self._sampler is not None:
+            self._sampler.end(self.id)
 
     @property
     @override
@@ -157,6 +183,34 @@ class RemoteRun(OnServer, Run):
         self._take(waiting_for_server(lambda: self._door.patch(f"runs/{self.id}", body)))
         return self
 
+    # Order -------------------------------------------------------------------------------------
+
+    @override
+    def rename(self, name: str) -> Self:
+        return self._ordered("rename", {"name": check_new_name(name, "a run")})
+
+    @override
+    def move(self, experiment: str) -> Self:
+        return self._ordered("move", {"experiment": description.check_experiment(experiment)})
+
+    @override
+    def archive(self) -> Self:
+        return self._ordered("archive")
+
+    @override
+    def restore(self) -> Self:
+        return self._ordered("restore")
+
+    def _ordered(self, verb: str, body: Mapping[str, Any] | None = None) -> Self:
+        self._take(self._door.post(f"runs/{self.id}/{verb}", body, again=True))
+        return self
+
+    @override
+    def delete(self) -> dict[str, int]:
+        counts: dict[str, int] = self._door.delete(f"runs/{self.id}")["deleted"]
+        self._over = True
+        return counts
+
     # Logging -----------------------------------------------------------------------------------
 
     @override
@@ -187,6 +241,7 @@ class RemoteRun(OnServer, Run):
         WrongState
             Points arrived after the run had ended, for example because it was marked as lost.
         """
+        self._end_samples()
         try:
             self.flush()
         finally:
@@ -231,6 +286,31 @@ class RemoteRun(OnServer, Run):
 
             reply: dict[str, Any] = waiting_for_server(send)
         return reply
+
+    @override
+    def _keep_media(self, kind: str, label: str, data: bytes, step: int, caption: str) -> bool:
+        digest = hashlib.sha256(data).hexdigest()
+        query = {"kind": kind, "name": label, "step": step, "caption": caption, "sha256": digest}
+        send = functools.partial(self._door.send_file, f"runs/{self.id}/media", query=query)
+        return bool(waiting_for_server(lambda: send(io.BytesIO(data)))["kept"])
+
+    @override
+    def _media(self, kind: str | None, label: str | None) -> list[MediaFile]:
+        place = f"runs/{self.id}/media"
+        return [
+            RemoteMedia(
+                name=(name := sent_name({"name": reply["file"]}, "artifact")),
+                path=Path(name),
+                size=reply["size"],
+                created_at=datetime.fromisoformat(reply["created_at"]),
+                kind=check_kind(reply["kind"]),
+                label=reply["name"],
+                step=reply["step"],
+                caption=reply["caption"],
+                source=Source(self._door, f"{place}/{quote(name, safe='')}"),
+            )
+            for reply in self._door.get(place, kind=kind, name=label)["media"]
+        ]
 
     def _place(self, kind: str) -> str:
         return f"runs/{self.id}/{kind}s"

@@ -19,9 +19,10 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from workbench.adapter.contract import BaseAdapter
-from workbench.base_workspace import BaseWorkspace
-from workbench.errors import BadInput, BadOptions, UnknownJob, UnknownRun
+from workbench.base_workspace import BaseWorkspace, check_page
+from workbench.errors import BadInput, BadOptions, UnknownExperiment, UnknownJob, UnknownRun
 from workbench.home import as_id
+from workbench.host.files import check_file_name
 from workbench.jobs import floors, submission
 from workbench.remote.door import ANSWER_SECONDS, Door, OnServer, parse_address
 from workbench.remote.jobs import RemoteJob
@@ -30,10 +31,11 @@ from workbench.remote.runs import RemoteRun
 from workbench.remote.sending import Sender, better_of, sendable, waiting_for_server
 from workbench.results.result import Better, Metric
 from workbench.runs import description
+from workbench.runs.system import Sampler, switched_on
 from workbench.search.elsewhere import RemoteSearcher
 from workbench.search.indexes import stored_name
 from workbench.search.messages import SIDES
-from workbench.values import Settings, Tags, exact, plain
+from workbench.values import Settings, Tags, as_step, exact, plain
 
 if TYPE_CHECKING:
     from workbench.compare import Comparison
@@ -81,6 +83,14 @@ def connect(url: str, token: str | None = None, *, timeout: float = ANSWER_SECON
     return RemoteWorkspace(door)
 
 
+def _selection(experiment: str | None, where: str | None, archived: bool | None) -> dict[str, Any]:
+    """Return the query for a choice of runs; what is the default is left out, for older servers."""
+    if archived is not None and not isinstance(archived, bool):
+        raise BadInput(f"archived must be True, False or None, got {archived!r}")
+    hidden = {True: {"archived": "true"}, False: {}, None: {"archived": "any"}}[archived]
+    return {"experiment": experiment, "where": where, **hidden}
+
+
 class RemoteWorkspace(OnServer, BaseWorkspace):
     """A workspace on a server; make one with :func:`connect`."""
 
@@ -104,6 +114,8 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
     @override
     def close(self) -> None:
         """Send queued points and close the connections; jobs keep running."""
+        if "_sampler" in self.__dict__:
+            self._sampler.stop()
         try:
             self._sender.close()
         finally:
@@ -123,6 +135,7 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         notes: str = "",
         seed: int | None = None,
         better: Mapping[str, Better] | Sequence[Metric] | None = None,
+        system: bool | None = None,
     ) -> RemoteRun:
         """Start a run on the server, logged from this process; see :meth:`BaseWorkspace.start_run`.
 
@@ -141,7 +154,11 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         reply = waiting_for_server(lambda: self.door.post("runs", body, again=True))
         run = self._run(reply)
         self._sender.begin(run.id, key)
-        return run
+        return run.sample(self._sampler) if switched_on(system) else run
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        return Sampler()
 
     def _run(self, reply: Mapping[str, Any]) -> RemoteRun:
         return RemoteRun(self.door, self._sender, reply)
@@ -155,17 +172,78 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         return self._run(self.door.get(f"runs/{number}"))
 
     @override
-    def runs(self, experiment: str | None = None) -> list[RemoteRun]:
+    def runs(
+        self,
+        experiment: str | None = None,
+        *,
+        where: str | None = None,
+        sort: str | Sequence[str] | None = None,
+        archived: bool | None = False,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[RemoteRun]:
+        check_page(limit, offset)
+        if where is not None:
+            self._sender.flush()  # what this process logged is compared too
+        query = _selection(experiment, where, archived)
+        query["sort"] = sort if sort is None or isinstance(sort, str) else ",".join(sort)
         runs: list[RemoteRun] = []
-        while True:
-            page = self.door.get("runs", experiment=experiment, limit=_PAGE, offset=len(runs))
+        while limit is None or len(runs) < limit:
+            most = _PAGE if limit is None else min(limit - len(runs), _PAGE)
+            page = self.door.get("runs", **query, limit=most, offset=offset + len(runs))
             runs += [self._run(reply) for reply in page["runs"]]
-            if not page["more"]:
-                return runs
+            if not page["more"] or not page["runs"]:
+                break
+        return runs
 
     @override
-    def experiments(self) -> list[str]:
-        return [reply["name"] for reply in self.door.get("experiments")["experiments"]]
+    def count_runs(
+        self, experiment: str | None = None, *, where: str | None = None, archived: bool | None = False
+    ) -> int:
+        return int(self.door.get("runs", **_selection(experiment, where, archived), limit=1)["total"])
+
+    @override
+    def resume_run(self, run_id: int, step: int | None = None) -> RemoteRun:
+        number = self.run(run_id).id
+        step = None if step is None else as_step(step)
+        key = secrets.token_hex(16)
+        # Idempotent: the same key always resumes once.
+        body = {"key": key, "step": step}
+        reply = waiting_for_server(lambda: self.door.post(f"runs/{number}/resume", body, again=True))
+        run = self._run(reply)
+        run._auto_step = step
+        self._sender.begin(run.id, key)
+        return run.sample(self._sampler) if switched_on(None) else run
+
+    @override
+    def experiments(self, *, archived: bool | None = False) -> list[str]:
+        rows = self.door.get("experiments")["experiments"]
+        # Servers of version 0.2.0 archive nothing.
+        return [row["name"] for row in rows if archived in (None, row.get("archived_at") is not None)]
+
+    @override
+    def rename_experiment(self, name: str, new: str) -> None:
+        body = {"name": description.check_experiment(new)}
+        self.door.post(f"experiments/{self._experiment_id(name)}/rename", body, again=True)
+
+    @override
+    def archive_experiment(self, name: str) -> None:
+        self.door.post(f"experiments/{self._experiment_id(name)}/archive", again=True)
+
+    @override
+    def restore_experiment(self, name: str) -> None:
+        self.door.post(f"experiments/{self._experiment_id(name)}/restore", again=True)
+
+    @override
+    def delete_experiment(self, name: str) -> dict[str, int]:
+        counts: dict[str, int] = self.door.delete(f"experiments/{self._experiment_id(name)}")["deleted"]
+        return counts
+
+    def _experiment_id(self, name: str) -> int:
+        ids = {row["name"]: int(row["id"]) for row in self.door.get("experiments")["experiments"]}
+        if name not in ids:
+            raise UnknownExperiment(name, ids)
+        return ids[name]
 
     # Comparing ---------------------------------------------------------------------------------
 
@@ -293,17 +371,21 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         status: str | Collection[str] | None = None,
         limit: int | None = 100,
         offset: int = 0,
+        *,
+        archived: bool | None = False,
     ) -> list[RemoteJob]:
         if (limit is not None and limit < 0) or offset < 0:
             raise BadInput(f"limit and offset must be at least 0, got limit={limit}, offset={offset}")
         if status is not None and not isinstance(status, str):  # one request per status
             end = None if limit is None else offset + limit
-            several = [job for one in status for job in self.jobs(type, one, end)]
+            several = [job for one in status for job in self.jobs(type, one, end, archived=archived)]
             return sorted(several, key=lambda job: -job.id)[offset:end]
+        hidden = {} if archived is False else {"archived": "any" if archived is None else "true"}
         jobs: list[RemoteJob] = []
         while limit is None or len(jobs) < limit:
             most = _PAGE if limit is None else min(limit - len(jobs), _PAGE)
-            page = self.door.polled("jobs", type=type, status=status, limit=most, offset=offset + len(jobs))
+            at = {"limit": most, "offset": offset + len(jobs)}
+            page = self.door.polled("jobs", type=type, status=status, **at, **hidden)
             jobs += [RemoteJob(self.door, reply) for reply in page["jobs"]]
             if len(page["jobs"]) < most:
                 break
@@ -314,9 +396,13 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         self,
         type: str | None = None,
         status: str | Collection[str] | None = None,
+        *,
+        archived: bool | None = False,
     ) -> int:
         states = (status,) if status is None or isinstance(status, str) else tuple(status)
-        return sum(int(self.door.get("jobs", type=type, status=one, limit=1)["total"]) for one in states)
+        hidden = {} if archived is False else {"archived": "any" if archived is None else "true"}
+        query = {"type": type, "limit": 1, **hidden}
+        return sum(int(self.door.get("jobs", status=one, **query)["total"]) for one in states)
 
     @override
     def job_types(self) -> list[str]:
@@ -327,8 +413,29 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
     # Indexes -----------------------------------------------------------------------------------
 
     @override
-    def index_names(self) -> list[str]:
-        return [reply["name"] for reply in self.door.get("indexes")["indexes"]]
+    def index_names(self, *, archived: bool = False) -> list[str]:
+        hidden = {"archived": "true"} if archived else {}
+        return [reply["name"] for reply in self.door.get("indexes", **hidden)["indexes"]]
+
+    @override
+    def rename_index(self, name: str, new: str) -> str:
+        return self._order_index(name, "rename", {"name": check_file_name(new, "index")})
+
+    @override
+    def archive_index(self, name: str) -> str:
+        return self._order_index(name, "archive")
+
+    @override
+    def restore_index(self, name: str) -> str:
+        return self._order_index(name, "restore")
+
+    @override
+    def delete_index(self, name: str) -> dict[str, int]:
+        counts: dict[str, int] = self.door.delete(f"indexes/{quote(name, safe='')}")["deleted"]
+        return counts
+
+    def _order_index(self, name: str, verb: str, body: Mapping[str, Any] | None = None) -> str:
+        return str(self.door.post(f"indexes/{quote(name, safe='')}/{verb}", body)["name"])
 
     @override
     def newest_index(self) -> str | None:

@@ -14,7 +14,7 @@ from workbench.results.result import Better, Metric, fits
 from workbench.runs import provenance
 from workbench.store import records
 from workbench.text import shown
-from workbench.values import Settings, Tags, described, storable
+from workbench.values import MOST_NESTED, Settings, Tags, described, storable
 from workbench.values import plain as plain
 
 #: Maximum number of characters of a metric's name.
@@ -93,6 +93,34 @@ def check_metric_name(name: Any) -> None:
             f"metric name {shown(name)} must be a string of 1 to {NAME_CHARACTERS} characters",
             hint='For example "val/loss".',
         )
+
+
+def flat(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested metrics by their whole names: ``{"val": {"mAP": 0.6}}`` as ``{"val/mAP": 0.6}``.
+
+    Raises
+    ------
+    BadInput
+        Two of them have the same name, or they are nested more than :data:`MOST_NESTED` levels.
+    """
+    out: dict[str, Any] = {}
+    for name, value in _parts_of(metrics, MOST_NESTED):
+        if name in out:
+            raise BadInput(f"metric {name!r} is given twice", hint="No value of this call was logged.")
+        out[name] = value
+    return out
+
+
+def _parts_of(metrics: Mapping[str, Any], levels: int) -> Iterator[tuple[str, Any]]:
+    if not levels:
+        raise BadInput(
+            f"metrics must be nested at most {MOST_NESTED} levels", hint="No value of this call was logged."
+        )
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}/{inner}", part) for inner, part in _parts_of(value, levels - 1))
+        else:
+            yield name, value
 
 
 def direction_of(name: str, directions: Sequence[Sequence[str]]) -> str | None:

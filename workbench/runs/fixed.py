@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from workbench.errors import WrongState
+from workbench.store.outcome import of_training
 
 
 def fixed(value: Any, what: str, hint: str) -> Any:
@@ -29,7 +30,9 @@ def fixed(value: Any, what: str, hint: str) -> Any:
 def summary_of(run_id: int, summary: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the summary of a run's metrics; values that are set in it would not be stored."""
     made: dict[str, dict[str, Any]] = fixed(
-        summary, f"the summary of run {run_id}", 'Log a metric instead: run.log({"name": value}).'
+        {name: summary[name] for name in of_training(summary)},
+        f"the summary of run {run_id}",
+        'Log a metric instead: run.log({"name": value}).',
     )
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import multiprocessing.util
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,18 +15,23 @@ from typing_extensions import override
 from workbench.errors import BadInput, UnknownRun
 from workbench.home import Home
 from workbench.host import processes
-from workbench.host.files import move_whole
+from workbench.host.files import delete_folder, move_whole
 from workbench.results.result import Better, Metric
 from workbench.runs.description import check_experiment, check_notes, check_tags, new_row, said_of
+from workbench.runs.files import KeptFiles
 from workbench.runs.fixed import summary_of
-from workbench.runs.kept_files import ArtifactFile, CheckpointFile, KeptFiles
+from workbench.runs.kept_files import ArtifactFile, CheckpointFile
+from workbench.runs.media import MediaFile
+from workbench.runs.order import check_new_name
 from workbench.runs.run import Run
 from workbench.runs.settling import settle_runs
+from workbench.runs.system import Sampler
 from workbench.store import records
 from workbench.store.database import patiently
+from workbench.store.outcome import SYSTEM
 from workbench.store.store import Store
 from workbench.store.writer import Writer
-from workbench.values import Settings, Tags
+from workbench.values import Settings, Tags, as_step
 
 
 class LocalRun(Run):
@@ -52,6 +58,7 @@ class LocalRun(Run):
         self._store = store
         self._points = writer
         self._files = KeptFiles(store, folder)
+        self._sampler: Sampler | None = None
         self.folder = folder
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -73,7 +80,18 @@ class LocalRun(Run):
         self._row, self._over = row, row.status != "running"
         if self._over:
             self._writer.ended(self._id)
+            self._end_samples()
         return self
+
+    def sample(self, sampler: Sampler) -> Self:
+        """Log what the machine does, until the run ends; return this handle."""
+        self._sampler = sampler
+        sampler.begin(self._id, self._writer, self._row.created_at)
+        return self
+
+    def _end_samples(self) -> None:
+        if self._sampler is not None:
+            self._sampler.end(self._id)
 
     def _read(self) -> records.RunRecord:
         row = self._store.run(self._id)
@@ -93,6 +111,38 @@ class LocalRun(Run):
             self._store.change_run(self._id, **change)
         return self.refresh()
 
+    # Order -------------------------------------------------------------------------------------
+
+    @override
+    def rename(self, name: str) -> Self:
+        self._store.change_run(self._id, name=check_new_name(name, "a run"))
+        return self.refresh()
+
+    @override
+    def move(self, experiment: str) -> Self:
+        self._read()
+        self.experiment = check_experiment(experiment)
+        self._store.move_run(self._id, self.experiment, time.time())
+        return self.refresh()
+
+    @override
+    def archive(self) -> Self:
+        if self._read().archived_at is None:
+            self._store.change_run(self._id, archived_at=time.time())
+        return self.refresh()
+
+    @override
+    def restore(self) -> Self:
+        self._store.change_run(self._id, archived_at=None)
+        return self.refresh()
+
+    @override
+    def delete(self) -> dict[str, int]:
+        self.refresh()  # a run whose process is gone is not running
+        counts = self._store.delete_runs([self._id])
+        self._over = True
+        return {**counts, "bytes": delete_folder(self.folder.parent, self.folder.name)}
+
     @override
     def flush(self) -> None:
         self._writer.flush()
@@ -104,6 +154,13 @@ class LocalRun(Run):
     def summary(self) -> dict[str, dict[str, Any]]:
         self._writer.flush()
         return summary_of(self._id, self._store.summary_table([self._id])[self._id])
+
+    @property
+    @override
+    def system(self) -> dict[str, dict[str, Any]]:
+        self._writer.flush()
+        table = self._store.summary_table([self._id])[self._id]
+        return {name: row for name, row in table.items() if name.startswith(SYSTEM)}
 
     @property
     @override
@@ -169,6 +226,18 @@ class LocalRun(Run):
     def artifacts(self) -> list[ArtifactFile]:
         return self._files.artifacts()
 
+    @override
+    def _keep_media(self, kind: str, label: str, data: bytes, step: int, caption: str) -> bool:
+        return self.keep_media(kind, label, data, step, caption)
+
+    def keep_media(self, kind: str, label: str, data: bytes, step: int, caption: str) -> bool:
+        """Keep a file whose content is checked; see :func:`workbench.runs.media.checked`."""
+        return self._files.keep_media(kind, label, data, step, caption)
+
+    @override
+    def _media(self, kind: str | None, label: str | None) -> list[MediaFile]:
+        return self._files.media(kind, label)
+
     # Ending ------------------------------------------------------------------------------------
 
     @override
@@ -177,12 +246,27 @@ class LocalRun(Run):
         status: Literal["succeeded", "failed", "cancelled"] = "succeeded",
         error: BaseException | None = None,
     ) -> None:
+        self._end_samples()
         try:
             patiently(self._writer.flush)
         finally:
             patiently(lambda: self._store.end_run(self.id, status, said_of(error)))
             self._writer.ended(self.id)
             self.refresh()
+
+
+def resume(run: LocalRun, writer: Writer, step: int | None) -> LocalRun:
+    """Let a run that has ended go on in this process; see ``BaseWorkspace.resume_run``."""
+    step = None if step is None else as_step(step)
+    pid, started = processes.this_process()
+    process = {"host": processes.host(), "pid": pid, "pid_started": started}
+    store = run._store
+    row, _ = store.resume_run(run.id, step, process)
+    store.unwritten_runs.pop(run.id, None)
+    resumed = LocalRun(store, writer, run.folder, row, run.experiment)
+    resumed._auto_step = step
+    writer.begin(run.id)
+    return resumed
 
 
 @functools.cache

@@ -15,20 +15,25 @@ from __future__ import annotations
 
 import os
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
+from typing_extensions import override
+
 from workbench.errors import BadInput, WorkbenchError, WrongState
 from workbench.runs.description import (
     check_metric_name,
     direction_of,
+    flat,
 )
 from workbench.runs.fixed import fixed
 from workbench.runs.kept_files import ArtifactFile, CheckpointFile, check_ranking, named
+from workbench.runs.media_log import MediaLog
+from workbench.runs.order import RunOrder
 from workbench.store import records
 from workbench.store.outcome import seconds_of
 from workbench.store.points import Batch
@@ -45,7 +50,12 @@ from workbench.values import (
 )
 
 
-class Run(ABC):
+def _is_flat(metrics: Mapping[str, Any]) -> bool:
+    """Return whether no value of a call is a dictionary; most are floats, which takes no time to see."""
+    return not any(type(value) is not float and isinstance(value, Mapping) for value in metrics.values())
+
+
+class Run(MediaLog, RunOrder):
     """One attempt at an experiment: its config, its metrics, its checkpoints.
 
     Returned by ``workspace.start_run`` and ``workspace.run``. As a context manager it finishes at the end of
@@ -65,6 +75,7 @@ class Run(ABC):
         self._id = row.id or 0
         self._over = row.status != "running"
         self._known: set[str] = set()
+        self._full_labels: set[str] = set()
         self._auto_step: int | None = None
         self._fixed: tuple[records.RunRecord, dict[str, Any], dict[str, Any]] | None = None
         self.experiment = experiment
@@ -165,6 +176,11 @@ class Run(ABC):
         return as_moment(self._row.finished_at)
 
     @property
+    @override
+    def archived_at(self) -> datetime | None:
+        return as_moment(self._row.archived_at)
+
+    @property
     def seconds(self) -> float | None:
         """Its duration in seconds; so far, if it is running. None if it is unknown when it began or ended."""
         return seconds_of(self._row)
@@ -199,7 +215,8 @@ class Run(ABC):
         ----------
         metrics : mapping of str to number
             Real numbers, or arrays of one number. NaN and infinity are kept and shown, and are never a
-            metric's minimum, maximum or best. Either all values are logged or none.
+            metric's minimum, maximum or best. A dictionary in it is a group: ``{"val": {"mAP": 0.6}}`` logs
+            ``val/mAP``. Either all values are logged or none.
         step : int, optional
             The step; default: this handle's last step + 1. Steps may go back.
 
@@ -217,7 +234,7 @@ class Run(ABC):
             as_step(step)
         known = self._known
         pairs = []
-        for name, value in metrics.items():
+        for name, value in metrics.items() if _is_flat(metrics) else flat(metrics).items():
             if name not in known:
                 self._meet(name)
             pairs.append((name, value if type(value) is float else as_number(name, value)))
@@ -235,7 +252,8 @@ class Run(ABC):
         Parameters
         ----------
         metrics : mapping of str to sequence or array of float, shape (n,)
-            Real numbers, including NaN and infinity. Either all values are logged or none.
+            Real numbers, including NaN and infinity; a dictionary in it is a group, as for :meth:`log`.
+            Either all values are logged or none.
         steps : sequence or array of int, shape (n,), optional
             The steps; default: counting from this handle's last step + 1.
         times : sequence or array of float, shape (n,), optional
@@ -254,7 +272,7 @@ class Run(ABC):
         if self._over:
             self._refuse()
         columns = {}
-        for name, values in metrics.items():
+        for name, values in flat(metrics).items():
             if name not in self._known:
                 self._meet(name)
             columns[name] = as_column(f"metric {name!r}", values, np.float64)
@@ -307,6 +325,15 @@ class Run(ABC):
         By name: ``last``, ``min``, ``max``, ``best`` (None if no direction is declared), ``best_step``,
         ``last_step``, ``count``, ``nonfinite`` (number of NaN or infinite values) and ``better``. ``last`` is
         None if it was NaN.
+        """
+
+    @property
+    @abstractmethod
+    def system(self) -> dict[str, dict[str, Any]]:
+        """The summary of what the machine did, as :attr:`summary`: ``system/cpu``, ``system/memory``, ….
+
+        Their points are ``run.metric_points("system/cpu")``, by seconds since the run began; see
+        :mod:`workbench.runs.system`.
         """
 
     @property

@@ -12,6 +12,7 @@ from workbench.errors import StoreError
 from workbench.store import points as series
 from workbench.store.damage import RowCheck
 from workbench.store.database import Database
+from workbench.store.outcome import of_training
 from workbench.store.points import Key, Series
 from workbench.store.records import MetricSummary
 from workbench.store.tables import SUMMARIES
@@ -109,7 +110,7 @@ class MetricQueries(Database):
     def at_steps(self, run_id: int, steps: Collection[int]) -> dict[int, dict[str, float]]:
         """Return the metrics of a run logged at each step; the last value of each metric counts."""
         with self._reading() as connection:
-            names = self._summary_table(connection, [run_id])[run_id]
+            names = of_training(self._summary_table(connection, [run_id])[run_id])
             return self._at_steps(connection, run_id, names, steps)
 
     def _at_steps(

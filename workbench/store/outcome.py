@@ -14,6 +14,9 @@ from typing import Any
 from workbench.store.records import Checkpoint, RunRecord
 from workbench.values import known_time
 
+#: How the names of metrics begin that say what the machine did; see :mod:`workbench.runs.system`.
+SYSTEM = "system/"
+
 #: The statistics of each metric.
 STATISTICS = (
     "last",
@@ -56,6 +59,7 @@ def collect(
         ``metrics`` and ``checkpoints``. JSON has neither NaN nor infinity: they are the strings ``"nan"``,
         ``"inf"`` and ``"-inf"``.
     """
+    summaries = {name: summaries[name] for name in of_training(summaries)}
     steps = [row["last_step"] for row in summaries.values() if row["last_step"] is not None]
     return {
         "status": run.status,
@@ -80,6 +84,11 @@ def collect(
             for one in checkpoints
         ],
     }
+
+
+def of_training(names: Iterable[str]) -> list[str]:
+    """Return the names of the metrics that a training logged, without those of the machine."""
+    return [name for name in names if not name.startswith(SYSTEM)]
 
 
 def seconds_of(run: RunRecord) -> float | None:

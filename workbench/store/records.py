@@ -102,6 +102,8 @@ class Experiment(Record, table=True):
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, index=True)
     created_at: float = Field(default_factory=time.time, sa_type=Float)
+    #: When it was archived: then lists omit it and its runs. None if it is not.
+    archived_at: float | None = Field(default=None, sa_type=Float)
 
 
 class RunRecord(Record, table=True):
@@ -148,6 +150,8 @@ class RunRecord(Record, table=True):
     outcome: dict[str, Any] | None = Field(default=None, sa_column=Column(Json(dict, none_as_null=True)))
     #: The tool and run that it was imported from (``mlflow:<id>``); importing again finds the same run.
     origin: str | None = Field(default=None, unique=True, index=True)
+    #: When it was archived: then lists omit it. None if it is not.
+    archived_at: float | None = Field(default=None, sa_type=Float)
 
 
 class Sender(Record, table=True):
@@ -251,6 +255,23 @@ class Artifact(Record, table=True):
     created_at: float = Field(default_factory=time.time, sa_type=Float)
 
 
+class Media(Record, table=True):
+    """One picture, figure, table, text or histogram of a run, at ``runs/<run id>/media/<file>``."""
+
+    __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "file"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(sa_column=Column(ForeignKey("run.id"), nullable=False))
+    kind: str
+    #: What it was logged as: ``val/worst queries``.
+    label: str
+    step: int = Field(sa_type=BigInteger)
+    file: str
+    caption: str = Field(default="", sa_type=Text)
+    size: int = Field(default=0, sa_type=BigInteger)
+    created_at: float = Field(default_factory=time.time, sa_type=Float)
+
+
 class JobRecord(Record, table=True):
     """One execution of a job notebook."""
 
@@ -312,6 +333,10 @@ class JobRecord(Record, table=True):
     lease_until: float | None = Field(default=None, sa_type=Float)
     #: Schema version of the worker's code and the attempt that it claimed, ``0005/1``; a trigger checks it.
     claim: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
+    #: The name that a person gave it; empty without one.
+    name: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    #: When it was archived: then lists omit it. None if it is not.
+    archived_at: float | None = Field(default=None, sa_type=Float)
 
 
 class EvalResult(Record, table=True):

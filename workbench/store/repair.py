@@ -19,15 +19,16 @@ from workbench.store.damage import LAST_MOMENT, RowCheck
 from workbench.store.engines import sqlite_module
 from workbench.store.records import DAMAGED, Json
 from workbench.store.store import Store
-from workbench.store.tables import ARTIFACTS, CHECKPOINTS, EXPERIMENTS, JOBS, RESULTS, RUNS, SUMMARIES
+from workbench.store.tables import ARTIFACTS, CHECKPOINTS, EXPERIMENTS, JOBS, MEDIA, RESULTS, RUNS, SUMMARIES
 
-_TABLES = (EXPERIMENTS, RUNS, SUMMARIES, CHECKPOINTS, ARTIFACTS, JOBS, RESULTS)
+_TABLES = (EXPERIMENTS, RUNS, SUMMARIES, CHECKPOINTS, ARTIFACTS, MEDIA, JOBS, RESULTS)
 
 #: Maximum number of damaged pages that are listed, and characters of a value in a finding.
 _PAGES, _CHARACTERS = 5, 60
 
 #: Tables and columns by which a schema version is known, newest first.
 _MARKS = (
+    ("0006", "media", "label"),
     ("0005", "job", "claim"),
     ("0004", "sender", "heard_at"),
     ("0003", "run", "origin"),

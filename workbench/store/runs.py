@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, Connection, Text, func, insert, select, update
+from sqlalchemy import JSON, Connection, Select, Text, func, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from workbench.store.damage import RowCheck
 from workbench.store.database import as_record, new_id, new_values
 from workbench.store.metrics import IDS, MetricQueries
-from workbench.store.outcome import collect
+from workbench.store.outcome import collect, of_training
 from workbench.store.records import DAMAGED, Checkpoint, Experiment, Json, RunRecord
 from workbench.store.tables import CHECKPOINTS, EXPERIMENTS, JOBS, RUNS, SENDERS, SUMMARIES
 from workbench.values import known_time, storable
@@ -85,7 +85,7 @@ class RunQueries(MetricQueries):
     def _add_run(self, connection: Connection, run: RunRecord, experiment: str) -> RunRecord:
         # JSON columns escape any text; text columns do not.
         texts = {name: storable(value) for name, value in new_values(run).items() if isinstance(value, str)}
-        experiment_id = _experiment_id(connection, experiment, run.created_at)
+        experiment_id = experiment_id_of(connection, experiment, run.created_at)
         row = {**new_values(run), **texts, "experiment_id": experiment_id}
         run_id = new_id(connection, insert(RUNS).values(row), RUNS)
         row["name"] = run.name or f"run-{run_id}"
@@ -140,13 +140,62 @@ class RunQueries(MetricQueries):
         experiment_id: int | None = None,
         limit: int | None = None,
         offset: int = 0,
+        archived: bool | None = None,
+        where: Any = None,
+        order: Sequence[Any] = (),
     ) -> list[RunRecord]:
-        """Return runs, newest first; of one experiment if given."""
-        query = select(RUNS).order_by(RUNS.c.id.desc()).limit(limit).offset(offset)
-        if experiment_id is not None:
-            query = query.where(RUNS.c.experiment_id == experiment_id)
+        """Return runs, newest first.
+
+        Parameters
+        ----------
+        experiment_id : int, optional
+            Only of this experiment.
+        limit, offset : int
+            At most this many, after the first ones.
+        archived : bool, optional
+            Only runs that are archived, themselves or by their experiment, or only others; None for all.
+        where : SQL clause, optional
+            A condition on ``run`` and ``experiment``; see :mod:`workbench.runs.where`.
+        order : sequence of SQL clauses
+            Another order.
+        """
+        query = _selected(select(RUNS), experiment_id, archived, where, joined=bool(order))
+        query = query.order_by(*(order or [RUNS.c.id.desc()])).limit(limit).offset(offset)
         rows = self._all(RunRecord, query)
         return [self._with_end(row) for row in rows] if self.unwritten_runs else rows
+
+    def run_ids(
+        self,
+        *,
+        experiment_id: int | None = None,
+        limit: int | None = None,
+        archived: bool | None = None,
+        where: Any = None,
+        order: Sequence[Any] = (),
+    ) -> list[int]:
+        """Return the ids of runs; see :meth:`runs`."""
+        query = _selected(select(RUNS.c.id), experiment_id, archived, where, joined=bool(order))
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(*(order or [RUNS.c.id.desc()])).limit(limit))
+            return [int(row.id) for row in rows]
+
+    def count_runs(
+        self, *, experiment_id: int | None = None, archived: bool | None = None, where: Any = None
+    ) -> int:
+        """Return the number of runs; see :meth:`runs`."""
+        query = _selected(select(func.count()).select_from(RUNS), experiment_id, archived, where)
+        with self._reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def metric_names(self) -> list[str]:
+        """Return the names of all metrics, sorted."""
+        with self._reading() as connection:
+            return sorted(connection.execute(select(SUMMARIES.c.name).distinct()).scalars())
+
+    def configs(self) -> Iterator[dict[str, Any]]:
+        """Yield the settings of all runs."""
+        with self._reading() as connection:
+            yield from connection.execute(select(RUNS.c.config)).scalars()
 
     def run_table(self, run_ids: Collection[int] | None = None) -> dict[int, RunRow]:
         """Return runs by id, newest first, without the columns of a run's own page; all runs if None."""
@@ -270,15 +319,34 @@ class RunQueries(MetricQueries):
         )
         checkpoints = [as_record(Checkpoint, row) for row in rows]
         steps = {one.step for one in checkpoints if one.step is not None}
-        values = self._at_steps(connection, run_id, summaries, steps)
+        values = self._at_steps(connection, run_id, of_training(summaries), steps)
         return collect(run, summaries, checkpoints, values)
+
+
+def _selected(
+    query: Select[Any],
+    experiment_id: int | None,
+    archived: bool | None,
+    where: Any,
+    *,
+    joined: bool = False,
+) -> Select[Any]:
+    """Return a query of runs with conditions."""
+    if joined or archived is not None or where is not None:
+        query = query.join(EXPERIMENTS, EXPERIMENTS.c.id == RUNS.c.experiment_id, isouter=True)
+    if experiment_id is not None:
+        query = query.where(RUNS.c.experiment_id == experiment_id)
+    if archived is not None:
+        hidden = RUNS.c.archived_at.is_not(None) | EXPERIMENTS.c.archived_at.is_not(None)
+        query = query.where(hidden if archived else ~hidden)
+    return query if where is None else query.where(where)
 
 
 def _light(row: RunRow) -> RunRow:
     return row._replace(created_at=known_time(row.created_at), finished_at=known_time(row.finished_at))
 
 
-def _experiment_id(connection: Connection, name: str, created_at: float) -> int:
+def experiment_id_of(connection: Connection, name: str, created_at: float) -> int:
     """Return the id of an experiment, created if new."""
     existing = connection.execute(select(EXPERIMENTS.c.id).where(EXPERIMENTS.c.name == name)).scalar()
     if existing is not None:
@@ -291,4 +359,4 @@ def _experiment_id(connection: Connection, name: str, created_at: float) -> int:
     added = connection.execute(
         adding.on_conflict_do_nothing(index_elements=["name"]).returning(EXPERIMENTS.c.id)
     ).scalar()
-    return int(added) if added is not None else _experiment_id(connection, name, created_at)
+    return int(added) if added is not None else experiment_id_of(connection, name, created_at)

@@ -14,11 +14,11 @@ whether the job moved.
 from __future__ import annotations
 
 from workbench.store.ingest import Ingest
-from workbench.store.jobs import JobQueries
 from workbench.store.kept_files import KeptFileQueries
+from workbench.store.order import OrderQueries
 
 
-class Store(Ingest, KeptFileQueries, JobQueries):
+class Store(Ingest, KeptFileQueries, OrderQueries):
     """One database of experiments, runs, metrics, jobs and results.
 
     Parameters

@@ -12,6 +12,9 @@ from workbench.store.records import (
     EvalResult,
     Experiment,
     JobRecord,
+    Media,
+    MetricChunk,
+    MetricPoint,
     MetricSummary,
     Record,
     RunRecord,
@@ -26,7 +29,10 @@ def _table(record: type[Record]) -> Table:
 EXPERIMENTS, RUNS, SUMMARIES = _table(Experiment), _table(RunRecord), _table(MetricSummary)
 
 
-CHECKPOINTS, ARTIFACTS = _table(Checkpoint), _table(Artifact)
+CHECKPOINTS, ARTIFACTS, MEDIA = _table(Checkpoint), _table(Artifact), _table(Media)
+
+
+POINTS, CHUNKS = _table(MetricPoint), _table(MetricChunk)
 
 
 SENDERS = _table(Sender)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.runs.description import check_experiment, check_metric_name, direction_of, new_row
+from workbench.runs.description import check_experiment, check_metric_name, direction_of, flat, new_row
 
 ABSENT: dict[str, Any] = {"tags": None, "notes": "", "seed": None, "better": None}
 
@@ -55,3 +55,14 @@ def test_an_experiment_needs_a_name() -> None:
     for name in ("", " ", None, 3):
         with pytest.raises(wb.BadInput, match="experiment"):
             check_experiment(name)
+
+
+def test_nested_metrics_have_the_names_of_their_groups() -> None:
+    nested = {"a": 1, "val": {"mAP": {"t2i": 0.5}, "loss": 2}, "b": 3, "none": {}}
+    assert list(flat(nested).items()) == [("a", 1), ("val/mAP/t2i", 0.5), ("val/loss", 2), ("b", 3)]
+    with pytest.raises(wb.BadInput, match="'a/b' is given twice"):
+        flat({"a/b": 1, "a": {"b": 2}})
+    deep: dict[str, Any] = {}
+    deep["x"] = deep
+    with pytest.raises(wb.BadInput, match="nested at most"):
+        flat(deep)

@@ -12,7 +12,7 @@ import pytest
 
 import workbench as wb
 from workbench.host import files
-from workbench.runs.kept_files import KeptFiles
+from workbench.runs.files import KeptFiles
 
 
 @pytest.fixture

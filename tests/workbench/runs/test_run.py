@@ -33,7 +33,8 @@ def test_a_run_keeps_what_it_was_started_with(workspace: wb.Workspace) -> None:
 
 
 def test_a_setting_without_a_plain_form_is_kept_as_text(workspace: wb.Workspace) -> None:
-    run = workspace.start_run("e", config={"model": {"fn": len, "kind": Path}})
+    with pytest.warns(UserWarning, match=r"config\.model\.fn, config\.model\.kind"):
+        run = workspace.start_run("e", config={"model": {"fn": len, "kind": Path}})
     assert run.config == {"model": {"fn": "builtins.len", "kind": "pathlib.Path"}}
     run.finish()
 
@@ -92,7 +93,7 @@ def test_anything_that_is_one_real_number_can_be_logged(workspace: wb.Workspace,
 
 
 @pytest.mark.parametrize(
-    "value", ["0.5", None, True, 1j, [1.0], np.array([1.0, 2.0]), {}, object(), 10**400, b"1"]
+    "value", ["0.5", None, True, 1j, [1.0], np.array([1.0, 2.0]), object(), 10**400, b"1"]
 )
 def test_anything_else_is_refused_and_nothing_of_the_call_is_logged(
     workspace: wb.Workspace, value: object

@@ -152,7 +152,14 @@ def test_the_table_has_the_routes_of_the_design() -> None:
     assert {route.action for route in ROUTES if route.verb in ("PUT", "PATCH")} == {"write"}
     assert {route.action for route in ROUTES if route.verb == "GET"} == {"read"}
     logging = {route.path for route in ROUTES if route.verb == "POST" and route.action == "write"}
-    assert logging == {"runs", "runs/{run_id}/points", "runs/{run_id}/end"}
+    assert logging == {
+        "runs", "runs/{run_id}/points", "runs/{run_id}/end", "runs/{run_id}/resume", "runs/{run_id}/move",
+        *(
+            f"{thing}/{verb}"
+            for thing in ("runs/{run_id}", "experiments/{experiment_id}", "jobs/{job_id}", "indexes/{name}")
+            for verb in ("rename", "archive", "restore")
+        ),
+    }  # fmt: skip
     assert {route.action for route in ROUTES if route.verb == "DELETE"} == {"write"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from workbench.compare import Better, Comparison, ConfigRow, FinalRow, best_marks, number_text, setting_text
 from workbench.compare.curves import Line
 from workbench.panels.compare.view import Display, is_number
+from workbench.store.outcome import SYSTEM
 from workbench.store.runs import RunRow
 
 #: Maximum number of characters of a run's notes in its tooltip.
@@ -121,10 +122,15 @@ def listed_runs(
             }
             for row, text, value, mark in zip(shown, texts, values, marks, strict=True)
         ],
-        "metrics": [row.name for row in rows],
+        "metrics": [row.name for row in rows] + _system(summaries[row.id] for row in shown),
         "column": column.name if column is not None else None,
         "column_better": column.better if column is not None else None,
     }
+
+
+def _system(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the metrics of the machines, of which charts can be made too."""
+    return sorted({name for summary in summaries for name in summary if name.startswith(SYSTEM)})
 
 
 def _best(entry: Mapping[str, Any] | None, better: Better | None, statistic: str) -> float | None:

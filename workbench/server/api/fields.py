@@ -24,6 +24,15 @@ def from_text(value: Any) -> Any:
     )
 
 
+#: Which of archived things and others a list has.
+Archived = Literal["false", "true", "any"]
+
+
+def archived_of(value: Archived) -> bool | None:
+    """Return what a list has: only others, only what is archived, or all (None)."""
+    return {"false": False, "true": True, "any": None}[value]
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
 
 

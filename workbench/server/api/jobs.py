@@ -14,6 +14,7 @@ from workbench.errors import BadInput, BadName, NotFound, TooLarge
 from workbench.host import files
 from workbench.jobs import submission
 from workbench.jobs.floors import check_floors
+from workbench.server.api import fields
 from workbench.server.api.adapters import only_adapter
 from workbench.server.api.fields import Given, Name, Number, Page, from_text
 from workbench.server.api.kept_files import opened
@@ -32,6 +33,7 @@ class JobsQuery(Page):
 
     type: Name | None = Field(None, description="Only jobs of this type.")
     status: JobStatus | None = Field(None, description="Only jobs with this status.")
+    archived: fields.Archived = Field("false", description="Only archived jobs, or only others, or all.")
 
 
 class LogsQuery(Given):
@@ -91,6 +93,7 @@ class JobRowOut(BaseModel):
 
     id: int
     type: str
+    name: str = Field(description="The name that a person gave it; empty without one.")
     adapter: str
     status: JobStatus
     progress: ProgressOut
@@ -107,6 +110,7 @@ class JobRowOut(BaseModel):
     created_at: str
     started_at: str | None
     finished_at: str | None
+    archived_at: str | None
     seconds: float | None = Field(description="Running time so far, or in total; not part of the ETag.")
 
 
@@ -188,10 +192,11 @@ async def list_jobs(desk: WorkbenchServer, call: Call) -> Any:
     query: JobsQuery = call.query
 
     def look(home: Workspace) -> Any:
-        jobs = home.jobs(type=query.type, status=query.status, limit=query.limit, offset=query.offset)
+        archived = fields.archived_of(query.archived)
+        jobs = home.jobs(query.type, query.status, query.limit, query.offset, archived=archived)
         return {
             "jobs": [job.to_json(result=False) for job in jobs],
-            "total": home.store.count_jobs(query.status, type=query.type),
+            "total": home.store.count_jobs(query.status, type=query.type, archived=archived),
             "limit": query.limit,
             "offset": query.offset,
         }

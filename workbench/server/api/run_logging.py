@@ -29,10 +29,10 @@ RUN_BYTES, POINTS_BYTES = 2**20, 2**21
 _Moment = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]
 
 
-_Key = Annotated[str, Field(pattern="^[0-9a-zA-Z]{16,64}$", description="Unique key of the sender.")]
+Key = Annotated[str, Field(pattern="^[0-9a-zA-Z]{16,64}$", description="Unique key of the sender.")]
 
 
-_Step = Annotated[int, Field(ge=LOWEST_STEP, le=HIGHEST_STEP)]
+Step = Annotated[int, Field(ge=LOWEST_STEP, le=HIGHEST_STEP)]
 
 
 # Requests --------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ _Step = Annotated[int, Field(ge=LOWEST_STEP, le=HIGHEST_STEP)]
 class RunIn(Given):
     """A run that is logged remotely."""
 
-    key: _Key
+    key: Key
     experiment: Annotated[str, Field(min_length=1, max_length=1000)]
     name: Name = Field("", description="Default: `run-<id>`.")
     config: dict[str, Any] = Field({}, description="Settings of the run.")
@@ -62,7 +62,7 @@ class RunIn(Given):
 class ColumnsIn(Given):
     """New points of one metric, in the order they were logged: three lists of equal length."""
 
-    steps: list[_Step]
+    steps: list[Step]
     times: list[_Moment] = Field(description="Seconds since 1970.")
     values: list[Number]
 
@@ -70,7 +70,7 @@ class ColumnsIn(Given):
 class PointsIn(Given):
     """A numbered batch of points; without points, a heartbeat."""
 
-    key: _Key
+    key: Key
     number: int = Field(
         ge=0,
         lt=2**53,
@@ -122,13 +122,14 @@ async def start_run(desk: WorkbenchServer, call: Call) -> Any:
         if body.created_at is not None:
             row.created_at = body.created_at
         row = home.store.add_sent_run(row, experiment, body.key)
-        _heard(home, row.id or 0)
+        heard(home, row.id or 0)
         return whole_json(home.handles([row])[0])
 
     return await desk.run(start)
 
 
-def _heard(home: Workspace, run_id: int) -> None:
+def heard(home: Workspace, run_id: int) -> None:
+    """Note that the process that logs a run is alive."""
     if home.hearing is not None:
         home.hearing.heard(run_id)
 
@@ -142,7 +143,7 @@ async def add_points(desk: WorkbenchServer, call: Call) -> Any:
         run = run_in_path(home, call)
         better = {(run.id, name): direction_of(name, run.directions) for name in batches}
         received = home.store.take_batch(run.id, body.key, body.number, batches, better)
-        _heard(home, run.id)
+        heard(home, run.id)
         return {"run_id": run.id, "received": received}
 
     return await desk.run(add)

@@ -17,7 +17,7 @@ from workbench.server.api import fields
 from workbench.server.api.fields import Asked, Given, Number, Page, from_text
 from workbench.server.api.route import Call, id_in_path
 from workbench.server.desk import WorkbenchServer
-from workbench.store.outcome import STATISTICS
+from workbench.store.outcome import STATISTICS, of_training
 from workbench.values import as_moment
 from workbench.workspace import Workspace
 
@@ -26,6 +26,13 @@ class RunsQuery(Page):
     """A filter of runs."""
 
     experiment: Asked | None = Field(None, description="Only runs of this experiment.")
+    where: Asked | None = Field(
+        None, description="A condition, such as `config.lr < 0.01 and tag:baseline`; see the README."
+    )
+    sort: Annotated[str, Field(max_length=1000)] | None = Field(
+        None, description="A field to sort by, such as `-metric.val/mAP`; several are separated by commas."
+    )
+    archived: fields.Archived = Field("false", description="Only archived runs, or only others, or all.")
 
 
 #: Maximum number of points of a metric in one answer.
@@ -53,6 +60,7 @@ class ExperimentOut(BaseModel):
     id: int
     name: str
     created_at: str | None = Field(description="Null if unknown.")
+    archived_at: str | None
 
 
 class ExperimentsOut(BaseModel):
@@ -80,6 +88,7 @@ class RunOut(RunHead):
 
     created_at: str | None = Field(description="Null if unknown, as after an import without usable times.")
     finished_at: str | None
+    archived_at: str | None
 
 
 class RunsOut(BaseModel):
@@ -87,6 +96,7 @@ class RunsOut(BaseModel):
 
     runs: list[RunOut]
     more: bool = Field(description="Whether there are older runs.")
+    total: int = Field(description="Number of runs that match.")
     limit: int
     offset: int
 
@@ -188,12 +198,14 @@ def number_out(value: Any) -> Any:
 async def list_experiments(desk: WorkbenchServer, call: Call) -> Any:
     """Return the experiments by name."""
     return await desk.run(
-        lambda home: {"experiments": [_experiment(row) for row in home.store.experiments()]}
+        lambda home: {"experiments": [experiment_json(row) for row in home.store.experiments()]}
     )
 
 
-def _experiment(row: Any) -> dict[str, Any]:
-    return {"id": row.id, "name": row.name, "created_at": moment_json(as_moment(row.created_at))}
+def experiment_json(row: Any) -> dict[str, Any]:
+    """Return an experiment as plain JSON."""
+    times = {name: moment_json(as_moment(getattr(row, name))) for name in ("created_at", "archived_at")}
+    return {"id": row.id, "name": row.name, **times}
 
 
 def moment_json(moment: datetime | None) -> str | None:
@@ -201,17 +213,10 @@ def moment_json(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _some_runs(home: Workspace, experiment: str | None, page: fields.Page) -> tuple[list[LocalRun], bool]:
-    """Return one page of runs, newest first, and whether there are older ones."""
-    names = {row.name: row.id for row in home.store.experiments()}
-    if experiment is not None and experiment not in names:
-        raise UnknownExperiment(experiment, names)
-    rows = home.store.runs(
-        experiment_id=None if experiment is None else names[experiment],
-        limit=page.limit + 1,
-        offset=page.offset,
-    )
-    return home.handles(rows[: page.limit]), len(rows) > page.limit
+def _some_runs(home: Workspace, experiment: str, page: fields.Page) -> tuple[list[LocalRun], bool]:
+    """Return one page of an experiment's runs, newest first, and whether there are older ones."""
+    runs = home.runs(experiment, limit=page.limit + 1, offset=page.offset)
+    return runs[: page.limit], len(runs) > page.limit
 
 
 async def list_runs(desk: WorkbenchServer, call: Call) -> Any:
@@ -219,8 +224,14 @@ async def list_runs(desk: WorkbenchServer, call: Call) -> Any:
     query: RunsQuery = call.query
 
     def look(home: Workspace) -> Any:
-        runs, more = _some_runs(home, query.experiment, query)
-        return {"runs": [run_json(run) for run in runs], "more": more, **_page(query)}
+        sort = None if query.sort is None else [name.strip() for name in query.sort.split(",")]
+        chosen = {"where": query.where, "sort": sort, "archived": fields.archived_of(query.archived)}
+        runs = home.runs(query.experiment, **chosen, limit=query.limit, offset=query.offset)  # type: ignore[arg-type]
+        total = home.count_runs(
+            query.experiment, where=query.where, archived=fields.archived_of(query.archived)
+        )
+        more = query.offset + len(runs) < total
+        return {"runs": [run_json(run) for run in runs], "more": more, "total": total, **_page(query)}
 
     return await desk.run(look)
 
@@ -240,8 +251,12 @@ async def experiment_metrics(desk: WorkbenchServer, call: Call) -> Any:
             raise UnknownExperiment(call.path["experiment_id"], [one.id for one in home.store.experiments()])
         runs, more = _some_runs(home, row.name, query)
         summaries = home.store.summaries([run.id for run in runs])
-        rows = [summary_json(run, {one.name: one.model_dump() for one in summaries[run.id]}) for run in runs]
-        return {"experiment": _experiment(row), "runs": rows, "more": more, **_page(query)}
+        tables = {run.id: {one.name: one.model_dump() for one in summaries[run.id]} for run in runs}
+        rows = [
+            summary_json(run, {name: tables[run.id][name] for name in of_training(tables[run.id])})
+            for run in runs
+        ]
+        return {"experiment": experiment_json(row), "runs": rows, "more": more, **_page(query)}
 
     return await desk.run(look)
 
@@ -252,6 +267,16 @@ async def run_summary(desk: WorkbenchServer, call: Call) -> Any:
     def look(home: Workspace) -> Any:
         run = home.run(id_in_path(call, "run_id"))
         return summary_json(run, run.summary)
+
+    return await desk.run(look)
+
+
+async def run_system(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the summaries of what the machine of a run did."""
+
+    def look(home: Workspace) -> Any:
+        run = home.run(id_in_path(call, "run_id"))
+        return summary_json(run, run.system)
 
     return await desk.run(look)
 
@@ -298,6 +323,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "error": run.error,
         "created_at": moment_json(run.created_at),
         "finished_at": moment_json(run.finished_at),
+        "archived_at": moment_json(run.archived_at),
     }
 
 

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -14,6 +14,7 @@ from workbench.errors import NotFound, SearchFailed, TooLarge, WorkbenchError, W
 from workbench.results.explanation import Side
 from workbench.results.result import View
 from workbench.search.composition import MAX_PICTURES, MAX_TERMS, MAX_WEIGHT
+from workbench.search.index_order import ARCHIVED
 from workbench.search.indexes import index_adapter
 from workbench.search.messages import SIDES, picture_characters
 from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS
@@ -119,6 +120,14 @@ class IndexRowOut(BaseModel):
     adapter: str = Field(description="The adapter that built it; empty if its manifest names none.")
 
 
+class IndexesQuery(Given):
+    """Which indexes to list."""
+
+    archived: Literal["false", "true"] = Field(
+        "false", description="Only archived indexes, instead of only others."
+    )
+
+
 class IndexesOut(BaseModel):
     """The indexes, sorted by name."""
 
@@ -205,12 +214,14 @@ class ExplanationOut(BaseModel):
 
 async def list_indexes(desk: WorkbenchServer, call: Call) -> Any:
     """Return the indexes by name."""
+    archived = call.query.archived == "true"
 
     def look(home: Workspace) -> Any:
         rows = []
-        for name in home.index_names():
+        folder = home.indexes / ARCHIVED if archived else home.indexes
+        for name in home.index_names(archived=archived):
             try:
-                rows.append({"name": name, "adapter": index_adapter(home.indexes, name)})
+                rows.append({"name": name, "adapter": index_adapter(folder, name)})
             except WorkbenchError:
                 rows.append({"name": name, "adapter": ""})
         return {"indexes": rows}

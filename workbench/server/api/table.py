@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from workbench.search import messages
-from workbench.server.api import adapters, comparing, fields, jobs, kept_files, run_logging, runs, search
+from workbench.server.api import (
+    adapters,
+    comparing,
+    fields,
+    jobs,
+    kept_files,
+    media,
+    order,
+    run_logging,
+    runs,
+    search,
+)
 from workbench.server.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -50,6 +61,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "runs/{run_id}", "read", "Get a run.", runs.get_run, runs.RunWholeOut),
     Route("GET", "runs/{run_id}/summary", "read", "Read a run's metric summaries.", runs.run_summary,
           runs.SummaryOut),
+    Route("GET", "runs/{run_id}/system", "read", "Read the summaries of what the machine of a run did.",
+          runs.run_system, runs.SummaryOut),
     Route("GET", "runs/{run_id}/metrics", "read", "Read the points of one metric.", runs.run_points,
           runs.PointsOut, query=runs.PointsQuery, errors=(413,)),
     Route("GET", "runs/{run_id}/checkpoints", "read", "List a run's checkpoints.",
@@ -81,12 +94,69 @@ ROUTES: tuple[Route, ...] = (
           polled=False, before=kept_files.expect_file),
     Route("GET", "runs/{run_id}/artifacts/{name}", "read", "Download an artifact.",
           kept_files.get_artifact, kept_files.FileOut, errors=(409,), polled=False, gives_file=True),
+    Route("GET", "runs/{run_id}/media", "read",
+          "List a run's pictures, figures, tables, texts and histograms.", media.list_media,
+          media.MediaListOut, query=media.MediaListQuery),
+    Route("PUT", "runs/{run_id}/media", "write", "Upload a picture, figure, table, text or histogram.",
+          media.put_media, media.MediaKeptOut, query=media.MediaQuery, errors=(409, 413), polled=False,
+          before=media.expect_media),
+    Route("GET", "runs/{run_id}/media/{name}", "read",
+          "Download a picture, figure, table, text or histogram.", media.get_media, kept_files.FileOut,
+          errors=(409,), polled=False, gives_file=True),
+    # Order.
+    Route("POST", "runs/{run_id}/rename", "write", "Rename a run.", order.rename_run, runs.RunWholeOut,
+          body=order.NameIn, polled=False),
+    Route("POST", "runs/{run_id}/move", "write", "Move a run to another experiment.", order.move_run,
+          runs.RunWholeOut, body=order.ExperimentIn, polled=False),
+    Route("POST", "runs/{run_id}/archive", "write", "Hide a run from lists.", order.archive_run,
+          runs.RunWholeOut, polled=False),
+    Route("POST", "runs/{run_id}/restore", "write", "Show an archived run in lists again.",
+          order.restore_run, runs.RunWholeOut, polled=False),
+    Route("POST", "runs/{run_id}/resume", "write",
+          "Let a run that has ended go on, logged from another machine.", order.resume_run,
+          runs.RunWholeOut, body=order.ResumeIn, errors=(409,), polled=False),
+    Route("DELETE", "runs/{run_id}", "write", "Delete a run with its points and files.", order.delete_run,
+          order.DeletedOut, errors=(409,), polled=False),
+    *(
+        Route("POST", f"experiments/{{experiment_id}}/{verb}", "write", does, call, runs.ExperimentOut,
+              body=body, errors=errors, polled=False)
+        for verb, does, call, body, errors in (
+            ("rename", "Rename an experiment.", order.rename_experiment, order.NameIn, (409,)),
+            ("archive", "Hide an experiment and its runs from lists.", order.archive_experiment, None, ()),
+            ("restore", "Show an archived experiment in lists again.", order.restore_experiment, None, ()),
+        )
+    ),
+    Route("DELETE", "experiments/{experiment_id}", "write", "Delete an experiment with its runs.",
+          order.delete_experiment, order.DeletedOut, errors=(409,), polled=False),
+    *(
+        Route("POST", f"jobs/{{job_id}}/{verb}", "write", does, call, jobs.JobOut, body=body, errors=errors,
+              polled=False)
+        for verb, does, call, body, errors in (
+            ("rename", "Name a job.", order.rename_job, order.NameIn, ()),
+            ("archive", "Hide a job that has ended from lists.", order.archive_job, None, (409,)),
+            ("restore", "Show an archived job in lists again.", order.restore_job, None, ()),
+        )
+    ),
+    Route("DELETE", "jobs/{job_id}", "write", "Delete a job that has ended, with its result and files.",
+          order.delete_job, order.DeletedOut, errors=(409,), polled=False),
+    *(
+        Route("POST", f"indexes/{{name}}/{verb}", "write", does, call, order.IndexNameOut, body=body,
+              errors=(409,), polled=False)
+        for verb, does, call, body in (
+            ("rename", "Rename an index.", order.rename_index, order.NameIn),
+            ("archive", "Hide an index from lists and searches.", order.archive_index, None),
+            ("restore", "Show an archived index in lists and searches again.", order.restore_index, None),
+        )
+    ),
+    Route("DELETE", "indexes/{name}", "write", "Delete an index, archived or not, with its files.",
+          order.delete_index, order.DeletedOut, errors=(409,), polled=False),
     Route("POST", "jobs/notebook", "execute", "Upload a notebook and queue it as a job.",
           jobs.submit_notebook, jobs.JobOut, body=jobs.NotebookIn, status=201, polled=False,
           body_bytes=2 * jobs.NOTEBOOK_BYTES),
     Route("POST", "jobs/{job_id}/retry", "execute", "Queue a finished job again.",
           jobs.retry_job, jobs.JobOut, status=201, errors=(409, 422, 501), polled=False),
-    Route("GET", "indexes", "read", "List the indexes.", search.list_indexes, search.IndexesOut),
+    Route("GET", "indexes", "read", "List the indexes.", search.list_indexes, search.IndexesOut,
+          query=search.IndexesQuery),
     Route("GET", "indexes/{name}", "read", "Describe an index and its search options.", search.get_index,
           search.IndexOut, errors=(409, 501)),
     Route("GET", "indexes/{name}/fields", "read", "List the fields that searches can be filtered by.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 #: The newest version.
-HEAD = "0005"
+HEAD = "0006"
 
 #: All versions, oldest first.
 KNOWN = tuple(f"{number:04d}" for number in range(1, int(HEAD) + 1))
