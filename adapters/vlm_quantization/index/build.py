@@ -17,7 +17,7 @@ import re
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -104,6 +104,7 @@ def build_index(
     batch_size: int = 64,
     progress: OnProgress | None = None,
     provenance: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> IndexReport:
     """Build ``indexes / name``, replacing an index of that name only when the new one is complete.
 
@@ -132,6 +133,8 @@ def build_index(
         Called as ``progress(done, total, message)``; an exception stops the build, which can be resumed.
     provenance : mapping, optional
         JSON data to store, such as the job and the run.
+    say : callable, optional
+        Takes sentences on what the build needs: a job prints them.
 
     Raises
     ------
@@ -171,10 +174,11 @@ def build_index(
     ):
         sides = {"images": pictures, "captions": texts}
         _clear_leftovers(final, keep=settings)
-        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
+        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file), say)
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.before = _made_before(final, adapter, encoder, settings, shards)
-        shards.complete()
+        wb.crash_point("index:listed")
+        shards.complete(say)
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
@@ -185,6 +189,7 @@ def build_index(
         )
         counts = written.counts
         made = {**(provenance or {}), MADE: settings, **({"root": root} if root else {})}
+        wb.crash_point("index:merged")
         about = _about(collection, encoder, (adapter, name, title), model_file, made)
         manifest = files.Manifest(
             **about,

@@ -19,7 +19,7 @@ from adapters.vlm_quantization.index.chosen import Chosen, choose_codes, covers
 from adapters.vlm_quantization.index.job import index_result
 from adapters.vlm_quantization.index.one_pass import OnePass
 from adapters.vlm_quantization.index.opened import HARDLY, NOT
-from adapters.vlm_quantization.index.space import check_space, least_bytes
+from adapters.vlm_quantization.index.space import check_pictures
 from adapters.vlm_quantization.job_inputs import open_encoder
 from adapters.vlm_quantization.towers import registry
 from adapters.vlm_quantization.towers.device import chosen_device, place, use_device
@@ -190,6 +190,7 @@ def write_index(
         model_file=model.file,
         captions=model.words != NOT,
         progress=job.progress,
+        say=_print,
         provenance={
             "job": job.id,
             "run": chosen.run and chosen.run.id,
@@ -234,13 +235,7 @@ def _space_check(
         dim = pair.image.dim if pair.aligned else min(pair.image.dim, COMPONENTS)
 
     indexes = job.workspace.indexes
-    begun = next(indexes.glob(f".{name}.building-*"), indexes / f".{name}.building")
-
-    def check(pictures: int) -> None:
-        sides = {"images": range(pictures), "captions": range(0)}
-        check_space(begun, least_bytes(sides, dim, CODE_BITS, None))
-
-    return check
+    return lambda pictures: check_pictures(indexes, name, pictures, dim, CODE_BITS)
 
 
 def _fit(file: Path, items: IndexItems, job: JobContext) -> FittedEncoder:

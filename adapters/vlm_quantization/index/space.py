@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,9 @@ import workbench as wb
 
 #: Bytes of a thumbnail and of an item's description, at the least: no build that fits may be refused.
 _THUMBNAIL_BYTES, _ITEM_BYTES = 400, 60
+
+#: A build that needs fewer bytes than this does not announce it.
+_MUCH = 100_000_000
 
 #: Below this many free bytes, finished parts are deleted: the failure itself must be recorded somewhere.
 _LEAST_FREE = 32 * 2**20
@@ -42,7 +45,7 @@ def least_bytes(sides: Mapping[str, Sized], dim: int, bits: int, model_file: Pat
     return 2 * parts + (images + captions) * _ITEM_BYTES + model
 
 
-def check_space(work: Path, needed: int) -> None:
+def check_space(work: Path, needed: int, say: Callable[[str], None] | None = None) -> None:
     """Raise if an index cannot fit on the disk.
 
     Parameters
@@ -51,6 +54,8 @@ def check_space(work: Path, needed: int) -> None:
         The folder of the build, whose finished parts are counted as done.
     needed : int
         See :func:`least_bytes`.
+    say : callable, optional
+        Takes a sentence on what is needed, if it is much.
 
     Raises
     ------
@@ -59,12 +64,37 @@ def check_space(work: Path, needed: int) -> None:
     """
     done = _size(work)
     free = shutil.disk_usage(work.parent).free
+    if say is not None and needed - done > _MUCH:
+        say(f"The index needs at least {_megabytes(needed - done)} on its disk; {_megabytes(free)} are free.")
     if needed - done > free:
         raise wb.WrongState(
             f"the index needs at least {_megabytes(needed - done)} more on its disk, "
             f"and {_megabytes(free)} are free",
             hint=f"Free some space on the disk of {work.parent}, or index fewer pictures.",
         )
+
+
+def check_pictures(indexes: Path, name: str, pictures: int, dim: int, bits: int) -> None:
+    """Raise if an index of a number of pictures cannot fit on the disk, before any is decoded.
+
+    Parameters
+    ----------
+    indexes, name
+        The folder of indexes, and the name of this one.
+    pictures : int
+    dim : int
+        Width of the features.
+    bits : int
+        Length of the stored code.
+
+    Raises
+    ------
+    workbench.WrongState
+        Too little space is free.
+    """
+    begun = next(indexes.glob(f".{name}.building-*"), indexes / f".{name}.building")
+    sides = {"images": range(pictures), "captions": range(0)}
+    check_space(begun, least_bytes(sides, dim, bits, None))
 
 
 @contextmanager

@@ -274,6 +274,38 @@ def test_a_killed_build_leaves_no_index_and_is_resumed(tmp_path):
     assert contents(report.path) == contents(build(tmp_path / "fresh").path)
 
 
+#: Where a build may be killed, and whether there is an index afterwards.
+CRASH_POINTS = {
+    "index:listed": False,
+    "index:shard-written": False,
+    "index:shard:1": False,
+    "index:shard:5": False,
+    "index:merged": False,
+    "index:before-publish": False,
+    "index:after-publish": True,
+}
+
+
+def test_wherever_a_build_is_killed_the_next_one_has_the_same_bytes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, small_index.__file__, tmp_path, "small", "--each", *CRASH_POINTS],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    fresh = contents(build(tmp_path / "fresh").path)
+    for point, there in CRASH_POINTS.items():
+        folder = tmp_path / point
+        assert (folder / "small").exists() == there, point
+        if there:
+            load_index(folder / "small", lambda file: SmallEncoder()).check()
+            assert contents(folder / "small") == fresh
+        report = build(folder)
+        assert contents(report.path) == fresh, point
+        assert names_in(folder) == ["small"], point
+
+
 def test_a_build_with_another_model_starts_over(tmp_path):
     killed_build(tmp_path, "index:shard:2")
     other = SmallEncoder()

@@ -50,7 +50,7 @@ def test_the_estimate_is_no_more_than_a_build_takes(tmp_path, monkeypatch):
     check = space.check_space
     monkeypatch.setattr(
         "adapters.vlm_quantization.index.build.check_space",
-        lambda work, needed: (estimates.append(needed), check(work, needed)),
+        lambda work, needed, say: (estimates.append(needed), check(work, needed)),
     )
     build(tmp_path)
     assert 0 < estimates[0] <= sizes[0] <= 4 * estimates[0]
