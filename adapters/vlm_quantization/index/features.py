@@ -22,8 +22,8 @@ KINDS: tuple[FeatureKind, ...] = ("float32", "float16", "int8", "none")
 #: Rows that are looked at once more when they are read: the score of a query shows those of many.
 _FEW = 1_024
 
-#: Bytes that a feature takes per dimension, and per row.
-BYTES = {"float32": (4, 0), "float16": (2, 0), "int8": (1, 4), "none": (0, 0)}
+#: Bytes of a stored feature: per dimension, and per row.
+_BYTES = {"float32": (4, 0), "float16": (2, 0), "int8": (1, 4), "none": (0, 0)}
 
 
 def check_kind(kind: str) -> FeatureKind:
@@ -38,6 +38,12 @@ def check_kind(kind: str) -> FeatureKind:
         if kind == known:
             return known
     raise wb.BadInput(f"unknown features {kind!r}. Allowed: {', '.join(KINDS)}")
+
+
+def row_bytes(kind: FeatureKind, dim: int) -> int:
+    """Return the bytes of one stored feature of ``dim`` dimensions."""
+    per_dimension, per_row = _BYTES[kind]
+    return per_dimension * dim + per_row
 
 
 def stored(features: NDArray[Any], kind: FeatureKind) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
