@@ -223,9 +223,7 @@ def test_features_that_are_not_of_unit_norm_are_found_when_all_is_verified(folde
     name = f"{side}.features.npy"
     array(folder, name, lambda a: np.where(np.arange(len(a))[:, None] == 5, np.float32(value), a))
     seal_again(folder)
-    with pytest.raises(
-        wb.CorruptFile, match=f"{side}.features.npy: (row 5 is not of unit norm|some rows are not finite)"
-    ):
+    with pytest.raises(wb.CorruptFile, match=r"row 5 is not of unit norm|rows are not finite") as refused:
         load_index(folder, lambda file: SmallEncoder(), verify=True)
     assert refused.value.path == folder / name
 
