@@ -34,6 +34,7 @@ from adapters.vlm_quantization.index.entries import (
     common_root,
     picture_entries,
 )
+from adapters.vlm_quantization.index.features import FeatureKind, check_kind
 from adapters.vlm_quantization.index.made_before import MADE, Chain, LeftShards, old_index
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
@@ -102,6 +103,7 @@ def build_index(
     model_file: Path | None = None,
     captions: bool = True,
     batch_size: int = 64,
+    features: FeatureKind = "float32",
     progress: OnProgress | None = None,
     provenance: Mapping[str, Any] | None = None,
     say: Callable[[str], None] | None = None,
@@ -129,6 +131,8 @@ def build_index(
         pictures in any case.
     batch_size : int
         Items encoded at a time.
+    features : {"float32", "float16", "int8", "none"}
+        How float features are stored; without any, there is no cosine.
     progress : callable, optional
         Called as ``progress(done, total, message)``; an exception stops the build, which can be resumed.
     provenance : mapping, optional
@@ -159,7 +163,7 @@ def build_index(
         raise wb.WrongState(f"{final} exists and is not an index", hint="Choose another name, or move it.")
     settings = _fingerprint(encoder, batch_size)
     fingerprint = _digest(
-        settings, collection.fingerprint, model_file and files.sha256_of(model_file), captions
+        settings, collection.fingerprint, model_file and files.sha256_of(model_file), captions, features
     )
 
     root = common_root(collection)
@@ -174,7 +178,7 @@ def build_index(
     ):
         sides = {"images": pictures, "captions": texts}
         _clear_leftovers(final, keep=settings)
-        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file), say)
+        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, check_kind(features)), say)
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.before = _made_before(final, adapter, encoder, settings, shards)
         wb.crash_point("index:listed")
@@ -182,7 +186,7 @@ def build_index(
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        written = _merge(built, shards, sides, encoder, model_file)
+        written = _merge(built, shards, sides, encoder, model_file, features)
         skipped = tuple(
             Skipped(one.item["id"], reason, str(Path(root, path)) if (path := one.item.get("path")) else "")
             for one, reason in shards.problems()
@@ -286,9 +290,10 @@ def _merge(
     sides: Mapping[str, SortedEntries],
     encoder: Encoder,
     model_file: Path | None,
+    features: FeatureKind,
 ) -> Written:
     """Write the files of an index from its shards, one shard in memory at a time."""
-    with IndexWriter(built, encoder.bits, encoder.dim) as writer:
+    with IndexWriter(built, encoder.bits, encoder.dim, features=features) as writer:
         for side in files.SIDES:
             for rows in shards.read(side):
                 thumbnails = rows.thumbnails if side == "images" else ()

@@ -59,6 +59,7 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
         title=collection.name,
         adapter=family.name,
         model_file=Path(run.checkpoint(checkpoint)),
+        features=options.features,
         progress=job.progress,
         say=lambda words: print(words, flush=True),  # into the job's notebook and log
         provenance={"job": job.id, "run": run.id, "collection": collection.name},

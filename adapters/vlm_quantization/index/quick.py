@@ -142,7 +142,7 @@ def open_items(options: IndexOptions, job: JobContext, family: Family) -> IndexI
     tower = registry.encoder_pair(chosen.encoder).image if trained is None else trained.tower
     place(tower, device)
     how = Encoding(batch_size=options.batch_size, progress=job.progress, say=_print)
-    space = _space_check(job, options.name, trained, chosen)
+    space = _space_check(job, options, trained, chosen)
     cache.mkdir(parents=True, exist_ok=True)
     with OnePass(tower, cache, how, space) as one:
         collection = open_collection(
@@ -189,6 +189,7 @@ def write_index(
         adapter=family.name,
         model_file=model.file,
         captions=model.words != NOT,
+        features=options.features,
         progress=job.progress,
         say=_print,
         provenance={
@@ -225,7 +226,7 @@ def _print(words: str) -> None:
 
 
 def _space_check(
-    job: JobContext, name: str, trained: HashEncoder | FittedEncoder | None, chosen: Chosen
+    job: JobContext, options: IndexOptions, trained: HashEncoder | FittedEncoder | None, chosen: Chosen
 ) -> Callable[[int], None]:
     """Return a check that the disk holds the index of a number of pictures, before any is encoded."""
     if trained is not None:
@@ -235,7 +236,7 @@ def _space_check(
         dim = pair.image.dim if pair.aligned else min(pair.image.dim, COMPONENTS)
 
     indexes = job.workspace.indexes
-    return lambda pictures: check_pictures(indexes, name, pictures, dim, CODE_BITS)
+    return lambda pictures: check_pictures(indexes, options.name, pictures, dim, CODE_BITS, options.features)
 
 
 def _fit(file: Path, items: IndexItems, job: JobContext) -> FittedEncoder:

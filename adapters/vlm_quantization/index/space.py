@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import workbench as wb
+from adapters.vlm_quantization.index.features import FeatureKind, row_bytes
 
 #: Bytes of a thumbnail and of an item's description, at the least: no build that fits may be refused.
 _THUMBNAIL_BYTES, _ITEM_BYTES = 400, 60
@@ -22,7 +23,13 @@ _LEAST_FREE = 32 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def least_bytes(sides: Mapping[str, Sized], dim: int, bits: int, model_file: Path | None) -> int:
+def least_bytes(
+    sides: Mapping[str, Sized],
+    dim: int,
+    bits: int,
+    model_file: Path | None,
+    features: FeatureKind = "float32",
+) -> int:
     """Return the bytes that a build takes at the least, while its parts are merged.
 
     The parts and the files merged from them are on the disk at the same time.
@@ -37,12 +44,13 @@ def least_bytes(sides: Mapping[str, Sized], dim: int, bits: int, model_file: Pat
         Length of the stored code.
     model_file : Path or None
         The checkpoint that is copied into the index.
+    features : {"float32", "float16", "int8", "none"}
+        How the index stores features; the parts have float32.
     """
-    row = bits // 8 + 4 * dim
     images, captions = len(sides["images"]), len(sides["captions"])
-    parts = (images + captions) * row + images * _THUMBNAIL_BYTES
+    both = bits // 8 * 2 + 4 * dim + row_bytes(features, dim)
     model = 0 if model_file is None else model_file.stat().st_size
-    return 2 * parts + (images + captions) * _ITEM_BYTES + model
+    return (images + captions) * (both + _ITEM_BYTES) + 2 * images * _THUMBNAIL_BYTES + model
 
 
 def check_space(work: Path, needed: int, say: Callable[[str], None] | None = None) -> None:
@@ -74,7 +82,9 @@ def check_space(work: Path, needed: int, say: Callable[[str], None] | None = Non
         )
 
 
-def check_pictures(indexes: Path, name: str, pictures: int, dim: int, bits: int) -> None:
+def check_pictures(
+    indexes: Path, name: str, pictures: int, dim: int, bits: int, features: FeatureKind = "float32"
+) -> None:
     """Raise if an index of a number of pictures cannot fit on the disk, before any is decoded.
 
     Parameters
@@ -86,6 +96,8 @@ def check_pictures(indexes: Path, name: str, pictures: int, dim: int, bits: int)
         Width of the features.
     bits : int
         Length of the stored code.
+    features : {"float32", "float16", "int8", "none"}
+        How the index stores features.
 
     Raises
     ------
@@ -94,7 +106,7 @@ def check_pictures(indexes: Path, name: str, pictures: int, dim: int, bits: int)
     """
     begun = next(indexes.glob(f".{name}.building-*"), indexes / f".{name}.building")
     sides = {"images": range(pictures), "captions": range(0)}
-    check_space(begun, least_bytes(sides, dim, bits, None))
+    check_space(begun, least_bytes(sides, dim, bits, None, features))
 
 
 @contextmanager
