@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
 
 
+#: The message of the progress while the files of the index are written from its shards.
+WRITING = "writing the index"
+
 #: Seconds between two looks whether another build of the same index has ended.
 _WAIT_SECONDS = 0.5
 
@@ -186,7 +189,7 @@ def build_index(
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        written = _merge(built, shards, sides, encoder, model_file, features)
+        written = _merge(built, shards, sides, encoder, model_file, features, progress)
         skipped = tuple(
             Skipped(one.item["id"], reason, str(Path(root, path)) if (path := one.item.get("path")) else "")
             for one, reason in shards.problems()
@@ -291,11 +294,14 @@ def _merge(
     encoder: Encoder,
     model_file: Path | None,
     features: FeatureKind,
+    progress: OnProgress | None,
 ) -> Written:
     """Write the files of an index from its shards, one shard in memory at a time."""
     with IndexWriter(built, encoder.bits, encoder.dim, features=features) as writer:
         for side in files.SIDES:
             for rows in shards.read(side):
+                if progress is not None:  # also so that it can be cancelled
+                    progress(shards.total, shards.total, WRITING)
                 thumbnails = rows.thumbnails if side == "images" else ()
                 writer.add(side, rows.items, rows.codes, rows.features, thumbnails)
         if not writer.counts["images"]:

@@ -48,7 +48,7 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
     collection = open_collection(
         options.collection or collection_of(run),
         cache_dir=cache,
-        progress=_checking_space(job, options.name, encoder),
+        progress=checking_space(job, options.name, encoder),
         spill=cache,
     )
     report = build_index(
@@ -73,7 +73,7 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
     )
 
 
-def _checking_space(job: JobContext, name: str, encoder: Encoder) -> OnProgress:
+def checking_space(job: JobContext, name: str, encoder: Encoder) -> OnProgress:
     """Return the job's progress; it fails before any picture is decoded if the disk cannot hold the index."""
     checked = False
 
