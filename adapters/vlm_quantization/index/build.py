@@ -37,7 +37,7 @@ from adapters.vlm_quantization.index.entries import (
 from adapters.vlm_quantization.index.features import FeatureKind, check_kind
 from adapters.vlm_quantization.index.made_before import MADE, Chain, LeftShards, old_index
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
-from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
+from adapters.vlm_quantization.index.space import check_space, full_disk_named, gives_space_back, least_bytes
 from adapters.vlm_quantization.index.writer import IndexWriter, Written
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def build_index(
     Path(indexes).mkdir(parents=True, exist_ok=True)
     work = final.with_name(f".{name}.building-{settings[:12]}")
     with (
+        full_disk_named(Path(indexes)),
         SortedEntries(picture_entries(collection, root), Path(indexes)) as pictures,
         SortedEntries(caption_entries(collection, Path(indexes)) if captions else (), Path(indexes)) as texts,
         _name_locked(final, fingerprint, progress),

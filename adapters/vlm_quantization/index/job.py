@@ -9,7 +9,7 @@ from adapters.vlm_quantization.data.digests import OPENING
 from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.encoding.checkpoint import BEST, REFIT
 from adapters.vlm_quantization.index.build import build_index
-from adapters.vlm_quantization.index.space import check_pictures
+from adapters.vlm_quantization.index.space import check_pictures, full_disk_named
 from adapters.vlm_quantization.job_inputs import (
     checkpoint_names,
     choose_run,
@@ -45,12 +45,13 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
     encoder = open_encoder(run, checkpoint, family)
     cache = job.workspace.cache
     cache.mkdir(parents=True, exist_ok=True)
-    collection = open_collection(
-        options.collection or collection_of(run),
-        cache_dir=cache,
-        progress=checking_space(job, options.name, encoder),
-        spill=cache,
-    )
+    with full_disk_named(cache):
+        collection = open_collection(
+            options.collection or collection_of(run),
+            cache_dir=cache,
+            progress=checking_space(job, options.name, encoder),
+            spill=cache,
+        )
     report = build_index(
         job.workspace.indexes,
         collection,

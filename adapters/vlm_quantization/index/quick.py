@@ -19,7 +19,7 @@ from adapters.vlm_quantization.index.chosen import Chosen, choose_codes, covers
 from adapters.vlm_quantization.index.job import index_result
 from adapters.vlm_quantization.index.one_pass import OnePass
 from adapters.vlm_quantization.index.opened import HARDLY, NOT
-from adapters.vlm_quantization.index.space import check_pictures
+from adapters.vlm_quantization.index.space import check_pictures, full_disk_named
 from adapters.vlm_quantization.job_inputs import open_encoder
 from adapters.vlm_quantization.towers import registry
 from adapters.vlm_quantization.towers.device import chosen_device, place, use_device
@@ -144,7 +144,7 @@ def open_items(options: IndexOptions, job: JobContext, family: Family) -> IndexI
     how = Encoding(batch_size=options.batch_size, progress=job.progress, say=_print)
     space = _space_check(job, options, trained, chosen)
     cache.mkdir(parents=True, exist_ok=True)
-    with OnePass(tower, cache, how, space) as one:
+    with full_disk_named(cache), OnePass(tower, cache, how, space) as one:
         collection = open_collection(
             chosen.source, cache_dir=cache, progress=job.progress, onlooker=one, spill=cache
         )

@@ -110,6 +110,26 @@ def check_pictures(
 
 
 @contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Say in words that the disk of a folder is full, while files are written that are gone with the process.
+
+    Raises
+    ------
+    workbench.WrongState
+        The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise wb.WrongState(
+            f"the disk of {folder} is full: the collection cannot be sorted there",
+            hint="Free some space, and build the index again.",
+        ) from error
+
+
+@contextmanager
 def gives_space_back(work: Path) -> Iterator[None]:
     """Delete the finished parts of a build that the disk has no room for, and say so.
 
