@@ -136,7 +136,7 @@ def build_index(
         The name is not a valid folder name.
     workbench.BadInput
         Two items have the same id, the encoder's code lengths are invalid, it returns invalid output (shape,
-        unit norm, NaN), or no picture is readable.
+        unit norm, NaN), no picture is readable, or the kind of features is unknown.
     workbench.WrongState
         The folder of that name exists and is not an index, or the disk has no room for this one.
     workbench.Busy
@@ -147,6 +147,7 @@ def build_index(
     name = _name_in(Path(indexes), files.check_name(name))
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise wb.BadInput(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    check_kind(features)
     cuts = check_lengths(encoder.bits, f"the code lengths of {encoder.name!r}")
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
@@ -161,7 +162,7 @@ def build_index(
     work = final.with_name(f".{name}.building-{fingerprint[:12]}")
     with _name_locked(final, fingerprint, progress), _locked(work), gives_space_back(work):
         _clear_leftovers(final, keep=fingerprint)
-        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, check_kind(features)))
+        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, features))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.complete()
         built = work / "index"
