@@ -32,6 +32,7 @@ from adapters.vlm_quantization.index.entries import (
     common_root,
     picture_entries,
 )
+from adapters.vlm_quantization.index.features import FeatureKind, check_kind
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
 from adapters.vlm_quantization.index.writer import IndexWriter, Written
@@ -95,6 +96,7 @@ def build_index(
     model_file: Path | None = None,
     captions: bool = True,
     batch_size: int = 64,
+    features: FeatureKind = "float32",
     progress: OnProgress | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> IndexReport:
@@ -121,6 +123,8 @@ def build_index(
         pictures in any case.
     batch_size : int
         Items encoded at a time.
+    features : {"float32", "float16", "int8", "none"}
+        How float features are stored; without any, there is no cosine.
     progress : callable, optional
         Called as ``progress(done, total, message)``; an exception stops the build, which can be resumed.
     provenance : mapping, optional
@@ -132,7 +136,7 @@ def build_index(
         The name is not a valid folder name.
     workbench.BadInput
         Two items have the same id, the encoder's code lengths are invalid, it returns invalid output (shape,
-        unit norm, NaN), or no picture is readable.
+        unit norm, NaN), no picture is readable, or the kind of features is unknown.
     workbench.WrongState
         The folder of that name exists and is not an index, or the disk has no room for this one.
     workbench.Busy
@@ -143,6 +147,7 @@ def build_index(
     name = _name_in(Path(indexes), files.check_name(name))
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise wb.BadInput(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    check_kind(features)
     cuts = check_lengths(encoder.bits, f"the code lengths of {encoder.name!r}")
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
@@ -157,13 +162,13 @@ def build_index(
     work = final.with_name(f".{name}.building-{fingerprint[:12]}")
     with _name_locked(final, fingerprint, progress), _locked(work), gives_space_back(work):
         _clear_leftovers(final, keep=fingerprint)
-        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
+        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, features))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.complete()
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        written = _merge(built, shards, sides, encoder, model_file)
+        written = _merge(built, shards, sides, encoder, model_file, features)
         skipped = tuple(Skipped(**problem) for problem in shards.problems())
         counts = written.counts
         about = _about(collection, encoder, (adapter, name, title), model_file, provenance)
@@ -258,9 +263,10 @@ def _merge(
     sides: Mapping[str, Sequence[Entry]],
     encoder: Encoder,
     model_file: Path | None,
+    features: FeatureKind,
 ) -> Written:
     """Write the files of an index from its shards, one shard in memory at a time."""
-    with IndexWriter(built, encoder.bits, encoder.dim) as writer:
+    with IndexWriter(built, encoder.bits, encoder.dim, features=features) as writer:
         for side in files.SIDES:
             for part in shards.parts(side):
                 writer.add(side, part.items, part.codes, part.features, part.thumbnails)

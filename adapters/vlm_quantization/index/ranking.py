@@ -98,10 +98,12 @@ def cosine_search(
     at_once = max(1, _BLOCK_BYTES // (4 * features.shape[1]))
     for start in range(0, len(rough), at_once):
         part = slice(start, start + at_once)
-        if some is not None:
-            rough[part] = features[some[part]] @ query
-        elif among is None or among[part].any():
-            np.dot(features[part], query, out=rough[part])
+        if some is None and among is not None and not among[part].any():
+            continue
+        with np.errstate(invalid="ignore"):
+            rough[part] = features[part if some is None else some[part]] @ query
+        if isinstance(features, Features) and not np.isfinite(rough[part]).all():
+            raise features.not_finite()
     if among is not None and some is None:
         rough[~among] = -np.inf
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
