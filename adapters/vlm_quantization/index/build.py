@@ -162,7 +162,7 @@ def build_index(
         The name is not a valid folder name.
     workbench.BadInput
         Two items have the same id, the encoder's code lengths are invalid, it returns invalid output (shape,
-        unit norm, NaN), or no picture is readable; or with an engine, its address or storage is none, or
+        unit norm, NaN), or no picture is readable, the kind of features is unknown; or with an engine, its address or storage is none, or
         there is no ``model_file``.
     workbench.TaskFailed
         A shard failed on the engine, or its workers died too often.
@@ -178,6 +178,7 @@ def build_index(
     name = _name_in(Path(indexes), files.check_name(name))
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise wb.BadInput(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    check_kind(features)
     cuts = check_lengths(encoder.bits, f"the code lengths of {encoder.name!r}")
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():

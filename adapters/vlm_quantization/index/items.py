@@ -302,6 +302,9 @@ def _places(file: CheckedFile) -> np.ndarray[Any, Any]:
         raise ValueError("a record batch lies outside the file")
     if count and (ends.max() > start or ends.min() < 0):
         raise ValueError("a record batch lies outside the file")
+    # What lies before and after the record batches is not needed, but an altered byte is one.
+    file.check(0, int(places["offset"].min()) if count else start)
+    file.check(int(ends.max()) if count else start, size)
     return places
 
 

@@ -147,7 +147,7 @@ class ItemFilters:
                         values[:SUGGESTED],
                         more=len(values) > SUGGESTED or not known.complete,
                     )
-            return sorted(out.values(), key=lambda one: (not one.values, one.name))
+            return sorted(out.values(), key=lambda one: (not one.values, one.kind == "flag", one.name))
 
     # --- one condition --------------------------------------------------------------------------------------
 
@@ -193,11 +193,10 @@ class ItemFilters:
         wanted: list[Any] = []
 
         def look_up() -> None:
-            at, concepts = 0, pc.unique(pa.chunked_array(wanted, pa.string()))
-            for batch in self._items[side].batches(["concept"]):
-                one = batch.column(0)
-                out[at : at + len(one)] |= np.asarray(pc.is_in(one, value_set=concepts))
-                at += len(one)
+            # In one call, which makes its table of the concepts once; the parts are views of the file.
+            parts = (batch.column(0) for batch in self._items[side].batches(["concept"]))
+            column = pa.chunked_array(parts, pa.string())
+            out[:] |= np.asarray(pc.is_in(column, value_set=pc.unique(pa.chunked_array(wanted, pa.string()))))
 
         row = 0
         for batch in self._items[there].batches(["concept"]):

@@ -88,7 +88,7 @@ class SearchOptions(wb.Options):
         None,
         ge=0,
         le=128,
-        title="Within",
+        title="Within (bits)",
         description="Hamming: find only what differs in at most this many bits; empty: whatever is nearest.",
     )
 

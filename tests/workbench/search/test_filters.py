@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
@@ -9,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
+from tests.workbench.conftest import make_index
 from workbench.search import filters
+from workbench.search.elsewhere import RemoteSearcher
 from workbench.search.filters import AllOf, AnyOf, Condition, Filter, FilterValue, Not, Part, parse_filter
+from workbench.search.service.holder import IndexDesk
 
 
 @pytest.mark.parametrize(
@@ -137,6 +141,29 @@ def test_conditions_are_combined_as_they_are_joined() -> None:
         # numbers of one bit have the operators that sets and arrays have
         value = tree.combine(lambda condition, has=has: -int(has[condition.field]))  # type: ignore[misc]
         assert bool(value) == ((has["a"] and not (has["b"] or has["c"])) or has["d"])
+
+
+# --- searchers ----------------------------------------------------------------------------------------------
+
+
+def test_a_searcher_lists_fields_here_and_through_a_service(
+    workspace: wb.Workspace, toy: wb.BaseAdapter
+) -> None:
+    make_index(workspace.path, "words")
+    here = workspace.open_search("words")
+    assert [(one.name, one.values, one.more) for one in here.filter_fields()] == [
+        ("letter", [("d", 2), ("강", 2)], True)
+    ]
+    assert sorted(hit.id for hit in here.by_text("dog", filter="letter:d")) == ["dog", "dot"]
+    desk = IndexDesk(workspace.indexes, "words")
+    told = desk.open()
+    assert "filter_fields" in told["offers"]
+    there = RemoteSearcher(told, lambda request: json.loads(json.dumps(desk.answer(request))))
+    assert there.filter_fields() == here.filter_fields()
+    silent = RemoteSearcher({**told, "offers": []}, desk.answer)
+    for searcher in (silent, wb.Searcher(wb.BaseAdapter(), None, "x")):
+        with pytest.raises(wb.NotSupported, match="filter_fields"):
+            searcher.filter_fields()
 
 
 # --- properties ---------------------------------------------------------------------------------------------

@@ -2,6 +2,17 @@
 
 let filterBoxes = 0;
 
+// Show what is wrong: a sentence, and the filter with a caret below the place.
+function showProblem(part, wrong) {
+  const [sentence = "", ...lines] = (wrong?.message ?? "").split("\n");
+  const place = h("code", { hidden: !lines.length, "aria-hidden": "true" }, lines.join("\n"));
+  part.replaceChildren(...(wrong ? [h("b", {}, sentence), place, h("span", {}, wrong.hint)] : []));
+  if (!lines.length) return;
+  // The caret, which the last line ends with, comes into view on a narrow page.
+  const longest = Math.max(...lines.map((line) => line.length));
+  place.scrollLeft = (place.scrollWidth * lines.at(-1).length) / longest - place.clientWidth / 2;
+}
+
 function filterBox(store) {
   const { filter, fields } = store.setup;
   if (!filter) return null;
@@ -141,6 +152,8 @@ function filterBox(store) {
         ". Several values: ", h("code", {}, "label:(cat, dog)"), ". Beginnings: ", h("code", {}, "label:ca*"), ".",
       ),
     );
+    const examples = listed.slice(0, 2).map((one) => `${one.text}:${one.values[0].text}`);
+    if (examples.length) input.placeholder = `such as ${examples.join(" and ")}`;
     drawPicked();
   };
 
@@ -166,7 +179,7 @@ function filterBox(store) {
       drawnProblem = wrong;
       input.toggleAttribute("aria-invalid", Boolean(wrong));
       if (wrong) input.setAttribute("aria-invalid", "true");
-      problem.replaceChildren(...(wrong ? [h("b", {}, wrong.message), h("span", {}, wrong.hint)] : []));
+      showProblem(problem, wrong);
     }
   });
   drawPicked();
