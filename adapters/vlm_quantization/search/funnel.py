@@ -22,8 +22,8 @@ STAGES = (8, 32, 128)
 
 #: At the least, a stage leaves this share of the items, by how many code stages follow it. Short codes are so
 #: coarse that a multiple of k alone would lose what is looked for: of the ten nearest by float cosine among
-#: the demo's 3,828 pictures, a quarter by 8 bits holds 90 %, an eighth 80 % and a sixteenth 62 %; a sixteenth by 32 bits,
-#: of that quarter, holds 83 % (300 captions as queries).
+#: the demo's 3,828 pictures, a quarter by 8 bits holds 90 %, an eighth 80 % and a sixteenth 62 %; a sixteenth
+#: by 32 bits, of that quarter, holds 83 % (300 captions as queries).
 LEAST_SHARES = (0.0, 1 / 16, 1 / 4)
 
 

@@ -9,7 +9,8 @@ as ``+``.
                      {"type": "search", "seq": 8, "by": "image", "k": 20, "options": {...}} + [picture]
                      {"type": "search", "seq": 9, "by": "item",  "item": "1F436", "k": 20, "options": {...}}
                      {"type": "search", "seq": 10, "by": "compose", "k": 20, "options": {...}, "terms": [
-                      {"weight": 1, "by": "text", "query": "dog"}, {"weight": -1, "by": "item", "item": "1F431"},
+                      {"weight": 1, "by": "text", "query": "dog"},
+                      {"weight": -1, "by": "item", "item": "1F431"},
                       {"weight": 0.5, "by": "image", "picture": index of a buffer}]} + pictures
     kernel -> page   {"type": "answer", "seq": 7, "hits": [{"id", "score", "distance", "caption", "subtitle",
                       "label", "meter", "path", "thumbnail": index of a buffer or null}, ...],

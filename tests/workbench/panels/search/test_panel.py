@@ -466,3 +466,81 @@ def test_choices_that_an_index_does_not_have_are_not_offered(
     if shown:
         assert [one["value"] for one in fields["length"]["choices"]] == shown
     assert ("length" in panel.setup["options"]) == (shown is not None)
+
+
+def composing(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[float, wb.Term]]]:
+    """Let the adapter compose; return the list of what it is asked."""
+    asked: list[list[tuple[float, wb.Term]]] = []
+
+    def compose(self: Any, index: Any, terms: Any, k: int, options: Options) -> wb.SearchResult:
+        asked.append(list(terms))
+        hit = wb.Hit("spring/kept.jpg", 1.0, caption="kept.jpg", path="/home/annika/photos/spring/kept.jpg")
+        return wb.SearchResult([hit], note=f"at {options.length}")
+
+    monkeypatch.setattr(Pictures, "compose", compose)
+    return asked
+
+
+def test_a_composed_query_has_words_pictures_and_items_with_weights(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sent.panel.setup["compose"] is False
+    text = {"weight": 1, "by": "text", "query": "dog"}
+    assert "does not offer compose" in sent.ask(by="compose", terms=[text])["message"]
+    asked = composing(monkeypatch)
+    setup = SearchPanel(Searcher(Pictures(), None, "index")).setup
+    assert (setup["compose"], setup["maxTerms"], setup["maxPictures"]) == (True, 16, 8)
+    terms = [
+        text,
+        {"weight": -0.5, "by": "image", "picture": 1},
+        {"by": "image", "picture": 0},
+        {"weight": 2, "by": "item", "item": "a"},
+    ]
+    answer = sent.ask([b"first", memoryview(b"second")], by="compose", terms=terms, options={"length": 8})
+    assert (answer["type"], answer["note"]) == ("answer", "at 8")
+    assert asked == [
+        [
+            (1.0, wb.Term("text", "dog")),
+            (-0.5, wb.Term("image", b"second")),
+            (1.0, wb.Term("image", b"first")),
+            (2.0, wb.Term("item", "a")),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("terms", "says"),
+    [
+        (None, "the terms must be a list"),
+        ("dog", "the terms must be a list"),
+        ([], "1 to 16 terms, got 0"),
+        ([{"by": "text", "query": "a"}] * 17, "a list of at most 16"),
+        (["dog"], "a term must be a mapping, got str"),
+        ([{"by": "smell"}], "by must be one of text, image, item"),
+        ([{"by": "compose"}], "by must be one of text, image, item"),
+        ([{"by": "text", "query": 5}], "the query must be text"),
+        ([{"by": "text", "query": "a", "weight": "1"}], "a weight must be a number"),
+        ([{"by": "text", "query": "a", "weight": 0}], "must not be 0"),
+        ([{"by": "image", "picture": 0}], "picture must be one of 0 buffers"),
+        ([{"by": "image", "picture": -1}], "picture must be one of 0 buffers"),
+    ],
+)
+def test_terms_that_are_none_are_refused(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch, terms: Any, says: str
+) -> None:
+    composing(monkeypatch)
+    answer = sent.ask(by="compose", terms=terms)
+    assert answer["type"] == "error"
+    assert says in answer["message"]
+
+
+def test_an_item_of_a_published_page_is_a_term_by_its_stand_in(
+    photos: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = composing(monkeypatch)
+    monkeypatch.setenv(PUBLISHED, "1")
+    stand_in = photos.ask(by="item", item="x")["hits"][0]["id"]
+    assert "kept" not in stand_in
+    again = photos.ask(by="compose", terms=[{"by": "item", "item": stand_in}])["hits"][0]
+    assert asked == [[(1.0, wb.Term("item", "spring/kept.jpg"))]]
+    assert (again["id"], again["path"]) == (stand_in, "")
