@@ -46,6 +46,10 @@ def funnel_views(measured: Funnel) -> list[wb.View]:
 def _over(measured: Funnel, what: str, label: str, title: str) -> wb.View:
     """Return a chart of one value of each stage over oversampling."""
     names = [*(f"{length} bits" for length in LENGTHS), "float cosine"]
+    last = len(LENGTHS) - 1
+    hidden: list[int] = []
+    if what == "recall":  # ranking by float cosine loses nothing of its own top, so one line is both
+        names[-1], hidden = f"{names[last]}, then float cosine", [last]
     series = [
         {
             "name": name,
@@ -53,6 +57,7 @@ def _over(measured: Funnel, what: str, label: str, title: str) -> wb.View:
             "dashed": place < len(LENGTHS),
         }
         for place, name in enumerate(names)
+        if place not in hidden
     ]
     data = {
         "x_label": "Oversampling",

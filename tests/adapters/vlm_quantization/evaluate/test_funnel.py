@@ -87,7 +87,8 @@ def test_the_section_has_a_table_and_two_plots() -> None:
         *("128 bits alone", "float cosine of all (exact)"),
     ]
     assert table.data["rows"][3]["recall"] == measured.metrics["funnel/recall@10"]
-    assert [len(view.data["series"]) for view in (recall, times)] == [4, 4]
+    assert [len(view.data["series"]) for view in (recall, times)] == [3, 4]
+    assert recall.data["series"][-1]["name"] == "128 bits, then float cosine"
     assert recall.data["x"] == list(OVERSAMPLINGS)
     assert "Oversampling 20" in table.notes[0]
     for view in (table, recall, times):
