@@ -290,8 +290,6 @@ class AdapterContract:
         assert everything.hits[:2] == searcher.compose([query], k=2).hits
         with pytest.raises(NotFound):
             searcher.compose([query, (1, Term("item", "\0 no such item"))])
-        with pytest.raises(BadInput, match="cancel"):
-            searcher.compose([hit, (-2, hit)])
         with pytest.raises(BadOptions, match=_NONSENSE):
             searcher.compose([query], nonsense=1)
 

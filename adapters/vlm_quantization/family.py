@@ -52,6 +52,7 @@ class PictureTextFamily(BaseAdapter):
         Metric("*NDCG@*", "higher", ".3f", "discounted gain of the first k, relative to the ideal ranking"),
         Metric("stability/*/flips@*", "lower", ".1%", "mean share of bits that differ after a change"),
         Metric("stability/*/kept@*", "higher", ".1%", "share of right answers in the top 10 that stay there"),
+        Metric("funnel/*", "higher", ".3f", "share of the ten nearest by float cosine that a funnel keeps"),
         Metric("*retention@*", "higher", ".1%", "R@k of a code divided by that of the float features"),
         Metric(
             "*R@*",

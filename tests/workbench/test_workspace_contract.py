@@ -748,6 +748,11 @@ def test_an_index_is_searched(ws: wb.BaseWorkspace) -> None:
     assert (why.left.by, why.right.id, why.views[0].kind) == ("image", "강아지", "cells")
     with pytest.raises(wb.NotFound, match="no item 'x'"):
         searcher.explain("dog", wb.Term("item", "x"))
+    terms = [(1, "dot"), (-0.5, b"pizza"), (1, wb.Term("item", "dog"))]
+    assert [hit.id for hit in searcher.compose(terms, k=2)] == ["dot", "강"]
+    assert [hit.id for hit in searcher.compose("강아지 -강", k=1)] == ["강아지"]
+    with pytest.raises(wb.BadInput, match="nothing is left to search for"):
+        searcher.compose("-dog")
 
 
 def test_the_file_of_a_hit_is_saved_from_wherever_it_is(ws: wb.BaseWorkspace, tmp_path: Path) -> None:

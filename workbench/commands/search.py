@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
             metavar=f"[WEIGHT=]{meta}",
             help=f"compose: {kind}, such as -0.5={meta}; repeatable",
         )
-    search.set_defaults(parser=search)
+    search.set_defaults(check=lambda args: _check(search, args))
     takes_index(search, "name of the index (default: the only one)")
     search.add_argument("-k", type=count, default=10, metavar="N", help="number of hits (default 10)")
     search.add_argument(
@@ -66,15 +66,19 @@ def add(commands: Any) -> None:
     takes_options(search, lambda _: "search")
 
 
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse a search without a query, and terms beside one that is not composed."""
+    composes, terms = args.what == "compose", bool(args.image or args.item)
+    if args.query is None and not (composes and terms):
+        parser.error("the following arguments are required: QUERY")
+    if terms and not composes:
+        parser.error("--image and --item are for search compose")
+
+
 def _search(args: argparse.Namespace) -> int:
     # Without the database: an index can be searched whatever state that is in.
     from workbench.search.indexes import open_index
 
-    composes = args.what == "compose"
-    if args.query is None and not (composes and (args.image or args.item)):
-        args.parser.error("the following arguments are required: QUERY")
-    if not composes and (args.image or args.item):
-        args.parser.error("--image and --item are for search compose")
     folder = existing_folder(args) / "indexes"
     searcher = open_index(folder, chosen_index(folder, args.index))
     filtering = [] if args.filter is None else [f"filter={json.dumps(args.filter)}"]

@@ -11,10 +11,12 @@ from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.data.leakage import check_leakage
 from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.evaluate import measuring, metric_names, tasks
+from adapters.vlm_quantization.evaluate.funnel import Funnel, measure_funnel
 from adapters.vlm_quantization.evaluate.overlap import find_overlap
 from adapters.vlm_quantization.evaluate.report import against_baselines, curves, health, tables
 from adapters.vlm_quantization.evaluate.report.card import leakage_view, overlap_rows, run_card
 from adapters.vlm_quantization.evaluate.report.duplicates import duplicate_views, duplicate_warnings
+from adapters.vlm_quantization.evaluate.report.funnel import funnel_views
 from adapters.vlm_quantization.evaluate.report.stability import stability_views
 from adapters.vlm_quantization.evaluate.report.worst import worst_views
 from adapters.vlm_quantization.evaluate.seeds import metrics_of_run, refuse_other_data
@@ -136,6 +138,8 @@ class Measured:
         Descriptions of the methods.
     stability : Stability
         What changes of pictures and texts do to their codes.
+    funnel : Funnel
+        What a search in stages finds of an exact one.
     """
 
     tasks: list[Task]
@@ -143,6 +147,7 @@ class Measured:
     by_seed: Mapping[int, Mapping[str, float]]
     words: Mapping[str, str]
     stability: Stability
+    funnel: Funnel
 
 
 def run_evaluation(options: FamilyEvalOptions, job: JobContext, family: Family) -> Result:
@@ -232,6 +237,7 @@ def measure(
         measured = measuring.evaluate(data.tested, fitted, data.asked, options, job)
     with stage("stability"):
         stability = measure_stability(data.tested.collection, measured, data.asked, options, job.progress)
+        funnel = measure_funnel(measured)
     words = dict(WORDS)
     if options.baselines:
         words |= {one.name: one.words for one in measuring.fitted_on(measured)}
@@ -255,7 +261,7 @@ def measure(
             by_seed[seed] = metrics_of_run(
                 other, options, data.collection, data.splits, data.measured_on, data.tested, job, family
             )
-    return Measured(measured, metrics, by_seed, words, stability)
+    return Measured(measured, metrics, by_seed, words, stability, funnel)
 
 
 def write_report(
@@ -277,6 +283,7 @@ def write_report(
             options,
             job.progress,
         )
+        sections["funnel"] = funnel_views(measured.funnel)
         sections["stability"] = stability_views(measured.stability)
         sections["run card"] = duplicate_views(collection, tested.collection, overlap)
     sections["run card"] += [
@@ -311,7 +318,7 @@ def evaluation_result(
     where = _where(tested, options, is_own=data.is_own)
     return Result(
         summary=f"{_summary(at, metrics)} (run {run.id}{where}){left_out(tested.collection)}",
-        metrics={**metrics, **measured.stability.metrics},
+        metrics={**metrics, **measured.stability.metrics, **measured.funnel.metrics},
         headline=[name for name in metrics if name.startswith(starts) and not name.startswith("i2t/mAP")],
         views=[view for views in report.values() for view in views],
         made={"run": run.id, "checkpoint": options.checkpoint},

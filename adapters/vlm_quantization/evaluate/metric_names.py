@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS
-from adapters.vlm_quantization.evaluate import baselines, stability
+from adapters.vlm_quantization.evaluate import baselines, funnel, stability
 from adapters.vlm_quantization.evaluate.tasks import FLOAT, LEARNED, Task
 from adapters.vlm_quantization.evaluate.tested import DRAWN, GIVEN, NAMES
 
@@ -57,6 +57,7 @@ def possible_names(options: FamilyEvalOptions) -> list[str]:
         *headline,
         *(f"{part}/*/{name}" for part in _possible_parts(options) for name in headline),
         *stability.possible_names(options),
+        *funnel.possible_names(),
     ]
 
 

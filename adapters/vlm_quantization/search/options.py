@@ -50,10 +50,10 @@ class SearchOptions(wb.Options):
         "against the bits, which needs no features. 'auto': by features in a funnel, not otherwise",
         json_schema_extra={
             "x-labels": {
-                "auto": "Automatic",
+                "auto": "Auto",
                 "none": "No",
-                "features": "By float features",
-                "bits": "By float query against bits",
+                "features": "By features",
+                "bits": "By bits",
             }
         },
     )

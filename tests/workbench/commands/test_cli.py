@@ -365,6 +365,31 @@ def test_why_two_things_are_near(command: Cli, tmp_path: Path) -> None:
         assert re.search(says, command.err)
 
 
+def test_a_query_is_composed_of_words_pictures_and_items(command: Cli, tmp_path: Path) -> None:
+    make_index(command.home.path, "words")
+    (picture := tmp_path / "a.png").write_bytes(b"pizza")
+
+    def found(*arguments: str) -> list[str]:
+        return [hit["id"] for hit in command.json("search", "compose", *arguments, "-k", "2")["hits"]]
+
+    assert found("dot -pizza") == ["dot", "dog"]
+    assert found("-2*pizza +dot") == ["dot", "dog"]  # a minus in front is no option
+    assert found("dot", f"--image=-0.5={picture}", "--item", "dog") == ["dot", "강"]
+    assert found("--item", "0.5=dog", "--item", "dot")[0] == "pizza"
+    assert found("dot item:dog")[0] == "dot"
+    assert "dot" in command("search", "compose", "+dot -dog")
+    for arguments, says in (
+        (("dog +",), r"nothing is behind '\+'"),
+        (("0*dog",), "the weight of term 1 must not be 0"),
+        (("--item=-1=dog",), "every term is taken away"),
+        (("dog", "--item=cat"), "no item 'cat'"),
+        (("dog", "--image=cat.png"), "'cat.png' cannot be read: No such file"),
+        (("dog", "-o", "colour=red"), "unknown option"),
+    ):
+        command("search", "compose", *arguments, code=2)
+        assert re.search(says, command.err)
+
+
 def test_several_indexes_need_a_choice(command: Cli) -> None:
     for name in ("a", "b"):
         (command.home.indexes / name).mkdir()

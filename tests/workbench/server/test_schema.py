@@ -164,6 +164,12 @@ ANSWERS: list[tuple[str, str, str, Any]] = [
     ("POST", "search/item", "search/item", {"index": "words", "item": "dog"}),
     (
         "POST",
+        "search/compose",
+        "search/compose",
+        {"index": "words", "terms": [{"text": "dog"}, {"item": "dot", "weight": -0.5}]},
+    ),
+    (
+        "POST",
         "search/explain",
         "search/explain",
         {"index": "words", "left": {"text": "dog"}, "right": {"item": "dot"}},

@@ -319,6 +319,13 @@ WRONG_TYPES = [
     ("search/image", {"index": "words", "image": 5}),
     ("search/image", {"index": "words", "image": ""}),
     ("search/item", {"index": "words", "item": None}),
+    ("search/compose", {"index": "words", "terms": []}),
+    ("search/compose", {"index": "words", "terms": [{"text": "a"}] * 17}),
+    ("search/compose", {"index": "words", "terms": [{"text": "a", "weight": 0}]}),
+    ("search/compose", {"index": "words", "terms": [{"text": "a", "weight": 101}]}),
+    ("search/compose", {"index": "words", "terms": [{"text": "a", "weight": "1"}]}),
+    ("search/compose", {"index": "words", "terms": [{"text": "a", "item": "b"}]}),
+    ("search/compose", {"index": "words", "terms": ["a"]}),
     ("search/explain", {"index": "words", "left": {"text": "a"}}),
     ("search/explain", {"index": "words", "left": {"text": "a"}, "right": {}}),
     ("search/explain", {"index": "words", "left": {"text": "a"}, "right": {"text": "a", "item": "b"}}),
@@ -387,6 +394,12 @@ for _ in range(700):
         ("search/image", {"index": "words", "image": "A" * (28 * 2**20 - 100)}, 413, "TooLarge"),
         ("search/image", {"index": "words", "image": "A" * (29 * 2**20)}, 413, "TooLarge"),
         ("search/item", {"index": "words", "item": "dog"}, 501, "NotSupported"),
+        ("search/compose", {"index": "wrds", "terms": [{"text": "dog"}]}, 404, "UnknownIndex"),
+        ("search/compose", {"index": "words", "terms": [{"item": "no such item"}]}, 404, "NotFound"),
+        ("search/compose", {"index": "words", "terms": [{"text": " "}]}, 400, "BadInput"),
+        ("search/compose", {"index": "words", "terms": [{"text": "dog", "weight": -1}]}, 400, "BadInput"),
+        ("search/compose", {"index": "words", "terms": [{"image": "ZG9n"}] * 9}, 400, "BadInput"),
+        ("search/compose", {"index": "words", "terms": [{"image": "%%%"}]}, 400, "BadInput"),
         ("search/explain", {"index": "wrds", **_TWO}, 404, "UnknownIndex"),
         ("search/explain", {"index": "words", **_TWO}, 404, "NotFound"),
         ("search/explain", {"index": "words", **_TWO, "right": {"text": " "}}, 400, "BadInput"),
@@ -873,7 +886,7 @@ def test_an_index_is_described_and_searched(live: Live) -> None:
     about = live.get("indexes/words").json()
     assert (about["adapter"], about["offers"]) == (
         "toy",
-        ["search_by_text", "search_by_image", "explain", "item_file"],
+        ["search_by_text", "search_by_image", "explain", "compose", "item_file"],
     )
     assert about["samples"][1] == {"text": "강아지", "language": "ko"}
     answer = live.post("search/text", {"index": "words", "query": "강아지", "k": 2}).json()
@@ -883,6 +896,9 @@ def test_an_index_is_described_and_searched(live: Live) -> None:
     picture = base64.b64encode(b"pizza").decode()
     answer = live.post("search/image", {"index": "words", "image": picture, "k": 1}).json()
     assert answer["hits"][0]["id"] == "pizza"
+    terms = [{"text": "dot"}, {"image": picture, "weight": -0.5, "name": "a.png"}, {"item": "dog"}]
+    answer = live.post("search/compose", {"index": "words", "terms": terms, "k": 2}).json()
+    assert [hit["id"] for hit in answer["hits"]] == ["dot", "강"]
     sides = {"left": {"image": picture, "name": "a.png"}, "right": {"item": "dog"}}
     why = live.post("search/explain", {"index": "words", **sides}).json()
     assert (why["left"]["by"], why["right"]["id"]) == ("image", "dog")

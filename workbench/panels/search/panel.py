@@ -56,7 +56,7 @@ class SearchPanel(Panel):
     searcher : Searcher
         An open index.
     query : str
-        The initial query.
+        The initial query; signs in it compose, as in the box: ``+dog -cat``.
     """
 
     _esm = panel_script(*SCRIPTS)

@@ -623,20 +623,25 @@ function searchForm(store, root, signal) {
       input.focus();
     }
   };
+  // What is typed is a new query, or one or several terms of one that is composed.
+  const enter = (typed) => {
+    const { question, sign } = store.state;
+    const text = typed.trim();
+    const composing = question?.by === "compose";
+    const several = store.setup.compose && COMPOSED.test(text);
+    if (several) store.compose([...(composing ? question.terms : []), ...parsedTerms(text)]);
+    else if (text && composing) store.add({ by: "text", query: text, weight: sign || 1 });
+    else askText(typed);
+  };
   const form = h(
     "form",
     {
       role: "search",
       onsubmit: (event) => {
         event.preventDefault();
-        const { question, sign } = store.state;
-        const text = input.value.trim();
-        const composing = question?.by === "compose";
-        const several = store.setup.compose && COMPOSED.test(text);
-        if (!text && question && question.by !== "text") store.ask(question);
-        else if (text && several) store.compose([...(composing ? question.terms : []), ...parsedTerms(text)]);
-        else if (text && composing) store.add({ by: "text", query: text, weight: sign || 1 });
-        else askText(input.value);
+        const { question } = store.state;
+        if (!input.value.trim() && question && question.by !== "text") store.ask(question);
+        else enter(input.value);
       },
     },
     queryTerms(store, () => (by.text ? input : root.querySelector(".wb-lead-drop"))?.focus()),
@@ -674,7 +679,7 @@ function searchForm(store, root, signal) {
   const fill = (text) => {
     input.value = text;
   };
-  return { form, chips, askText, fill };
+  return { form, chips, enter, fill };
 }
 
 // Where pictures find more than words do, they come first: a large place to drop or choose one.
@@ -985,7 +990,7 @@ export default () => {
       const { setup } = view;
       const title = h(document.body.dataset.voila ? "h1" : "h2", { class: "wb-title" }, setup.title);
       const root = h("div", { class: "wb wb-search", "data-lm-suppress-shortcuts": "true" });
-      const { form, chips, askText, fill } = searchForm(view, root, gone.signal);
+      const { form, chips, enter, fill } = searchForm(view, root, gone.signal);
       const { starts, parts, draw } = resultsPart(view);
       root.prepend(
         title,
@@ -1001,7 +1006,7 @@ export default () => {
       );
       el.append(root);
       view.subscribe(draw);
-      if (setup.query && !view.state.question) askText(setup.query);
+      if (setup.query && !view.state.question) enter(setup.query);
       else if (!view.state.question) view.restore().then((question) => question?.by === "text" && fill(question.query));
       return () => {
         gone.abort();

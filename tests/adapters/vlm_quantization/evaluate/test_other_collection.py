@@ -176,7 +176,7 @@ def test_a_refit_has_seen_every_picture_of_the_run(home: wb.Workspace) -> None:
 @pytest.mark.parametrize(("split", "name"), [("val", "val"), ("test", "test")])
 def test_another_split_of_the_run_is_measured(home: wb.Workspace, split: str, name: str) -> None:
     result = evaluated(home, split=split)
-    assert {key.partition("/")[0] for key in result.metrics} == {name, "t2i", "i2t", "stability"}
+    assert {key.partition("/")[0] for key in result.metrics} == {name, "t2i", "i2t", "stability", "funnel"}
 
 
 def test_the_training_split_itself_is_refused_unless_accepted(home: wb.Workspace) -> None:

@@ -357,9 +357,9 @@ def test_options_from_outside_are_checked(index):
     assert searcher.by_text("thing", k=3, bits="32")[0].label.endswith("/32")
     for options, message in (
         ({"bits": 63}, "bits: Input should be 8, 16, 32, 64 or 128 .*63"),
-        ({"method": "dot"}, "method: Input should be 'hamming' or 'cosine'"),
+        ({"method": "dot"}, "method: Input should be 'hamming', 'cosine' or 'funnel'"),
         ({"target": "videos"}, "target"),
-        ({"length": 64}, "unknown option; allowed: bits, method, target"),
+        ({"length": 64}, "unknown option; allowed: bits, method, rescore, oversampling, survivors, target"),
     ):
         with pytest.raises(wb.BadOptions, match=message):
             searcher.by_text("thing", **options)
@@ -370,9 +370,12 @@ def test_the_schema_carries_titles_and_labels_for_forms():
     assert {name: field["title"] for name, field in fields.items()} == {
         "bits": "Code length",
         "method": "Method",
+        "rescore": "Rescore",
+        "oversampling": "Oversampling",
+        "survivors": "Survivors",
         "target": "Find",
     }
-    for field in fields.values():
+    for field in (fields[name] for name in ("bits", "method", "rescore", "target")):
         assert field["x-labels"].keys() == {str(choice) for choice in field["enum"]}
     assert (fields["bits"]["default"], fields["method"]["default"]) == (128, "hamming")
 

@@ -17,6 +17,7 @@ import workbench as wb
 from tests.workbench.conftest import make_index
 from workbench.panels.search.page import search_page
 from workbench.panels.search.panel import SearchPanel
+from workbench.search import answering
 from workbench.search.answering import shown
 from workbench.search.searcher import MAX_IMAGE_BYTES, PUBLISHED, SHOW_PATHS, Searcher
 
@@ -519,8 +520,8 @@ def test_fields_come_with_what_is_typed_for_them(filtered: Sent) -> None:
 
 
 def test_suggestions_are_bounded(filtered: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panel_module, "MOST_VALUES", 1)
-    monkeypatch.setattr(panel_module, "MOST_FIELDS", 1)
+    monkeypatch.setattr(answering, "MOST_VALUES", 1)
+    monkeypatch.setattr(answering, "MOST_FIELDS", 1)
     (label,) = fields_of(filtered)["fields"]
     assert (len(label["values"]), label["more"]) == (1, True)
 
@@ -552,3 +553,84 @@ def test_a_published_page_does_not_filter_by_where_files_are(
     assert [one["name"] for one in fields_of(filtered)["fields"]] == ["label"]
     monkeypatch.setenv(SHOW_PATHS, "1")
     assert filtered.ask(by="text", query="dog", options={"filter": probes[0]})["type"] == "answer"
+
+
+# --- composed queries ---------------------------------------------------------------------------------------
+
+
+def composing(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[float, wb.Term]]]:
+    """Let the adapter compose; return the list of what it is asked."""
+    asked: list[list[tuple[float, wb.Term]]] = []
+
+    def compose(self: Any, index: Any, terms: Any, k: int, options: Options) -> wb.SearchResult:
+        asked.append(list(terms))
+        hit = wb.Hit("spring/kept.jpg", 1.0, caption="kept.jpg", path="/home/annika/photos/spring/kept.jpg")
+        return wb.SearchResult([hit], note=f"at {options.length}")
+
+    monkeypatch.setattr(Pictures, "compose", compose)
+    return asked
+
+
+def test_a_composed_query_has_words_pictures_and_items_with_weights(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sent.panel.setup["compose"] is False
+    text = {"weight": 1, "by": "text", "query": "dog"}
+    assert "does not offer compose" in sent.ask(by="compose", terms=[text])["message"]
+    asked = composing(monkeypatch)
+    setup = SearchPanel(Searcher(Pictures(), None, "index")).setup
+    assert (setup["compose"], setup["maxTerms"], setup["maxPictures"]) == (True, 16, 8)
+    terms = [
+        text,
+        {"weight": -0.5, "by": "image", "picture": 1},
+        {"by": "image", "picture": 0},
+        {"weight": 2, "by": "item", "item": "a"},
+    ]
+    answer = sent.ask([b"first", memoryview(b"second")], by="compose", terms=terms, options={"length": 8})
+    assert (answer["type"], answer["note"]) == ("answer", "at 8")
+    assert asked == [
+        [
+            (1.0, wb.Term("text", "dog")),
+            (-0.5, wb.Term("image", b"second")),
+            (1.0, wb.Term("image", b"first")),
+            (2.0, wb.Term("item", "a")),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("terms", "says"),
+    [
+        (None, "the terms must be a list"),
+        ("dog", "the terms must be a list"),
+        ([], "1 to 16 terms, got 0"),
+        ([{"by": "text", "query": "a"}] * 17, "a list of at most 16"),
+        (["dog"], "a term must be a mapping, got str"),
+        ([{"by": "smell"}], "by must be one of text, image, item"),
+        ([{"by": "compose"}], "by must be one of text, image, item"),
+        ([{"by": "text", "query": 5}], "the query must be text"),
+        ([{"by": "text", "query": "a", "weight": "1"}], "a weight must be a number"),
+        ([{"by": "text", "query": "a", "weight": 0}], "must not be 0"),
+        ([{"by": "image", "picture": 0}], "picture must be one of 0 buffers"),
+        ([{"by": "image", "picture": -1}], "picture must be one of 0 buffers"),
+    ],
+)
+def test_terms_that_are_none_are_refused(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch, terms: Any, says: str
+) -> None:
+    composing(monkeypatch)
+    answer = sent.ask(by="compose", terms=terms)
+    assert answer["type"] == "error"
+    assert says in answer["message"]
+
+
+def test_an_item_of_a_published_page_is_a_term_by_its_stand_in(
+    photos: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = composing(monkeypatch)
+    monkeypatch.setenv(PUBLISHED, "1")
+    stand_in = photos.ask(by="item", item="x")["hits"][0]["id"]
+    assert "kept" not in stand_in
+    again = photos.ask(by="compose", terms=[{"by": "item", "item": stand_in}])["hits"][0]
+    assert asked == [[(1.0, wb.Term("item", "spring/kept.jpg"))]]
+    assert (again["id"], again["path"]) == (stand_in, "")
