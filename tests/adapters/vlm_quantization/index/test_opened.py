@@ -93,7 +93,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("where", [0, 0.02, 0.37, 0.5, 0.93, 1])
+@pytest.mark.parametrize("where", [0, 0.5, 1])
 @pytest.mark.parametrize("name", NAMES)
 def test_an_altered_byte_is_an_error_when_it_is_used(opened_copy, name, where):
     with pytest.raises(wb.CorruptFile) as refused:
