@@ -24,7 +24,9 @@ from workbench.search.searcher import PUBLISHED, SHOW_PATHS
 from workbench.search.stand_ins import PAGE_KEY
 
 if TYPE_CHECKING:
-    from workbench.publish.server import PublishedPage
+    from collections.abc import Callable
+
+    from voila.app import Voila
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,12 +92,15 @@ class Page:
 
     Parameters
     ----------
-    app : PublishedPage
+    app : Voila
         The server.
+    problem_page : callable
+        Returns the error page of a status, for a page that cannot be made.
     """
 
-    def __init__(self, app: PublishedPage) -> None:
+    def __init__(self, app: Voila, problem_page: Callable[[int], str]) -> None:
         self._app = app
+        self._problem_page = problem_page
         self._indexes = Path(os.environ.get("WORKBENCH_HOME") or "results").expanduser() / "indexes"
         self._rendered: Rendered | None = None
         self._making: asyncio.Task[Rendered] | None = None
@@ -148,7 +153,7 @@ class Page:
         former = self._rendered
         if _PANEL not in html and former is not None and former.usable and stamp is None:
             return former  # its index is being replaced, or gone for a moment
-        data = (html or self._app.problem_page(500)).encode()
+        data = (html or self._problem_page(500)).encode()
         self._rendered = Rendered(
             html=data,
             compressed=gzip.compress(data, 6, mtime=0),

@@ -93,7 +93,7 @@ class PublishedPage(Voila):  # type: ignore[misc]
         # It warns once per page that the notebook is not signed; its code is the publisher's own.
         self.contents_manager.log = logging.getLogger(f"{__name__}.notebook")
         self.contents_manager.log.setLevel(logging.ERROR)
-        page = Page(self)
+        page = Page(self, self.problem_page)
         home = Path(os.environ.get("WORKBENCH_HOME") or "results").expanduser()
         return settings | {
             "host_names": tuple(name.lower() for name in self.host_names),

@@ -162,8 +162,8 @@ def build_index(
         The name is not a valid folder name.
     workbench.BadInput
         Two items have the same id, the encoder's code lengths are invalid, it returns invalid output (shape,
-        unit norm, NaN), or no picture is readable, the kind of features is unknown; or with an engine, its address or storage is none, or
-        there is no ``model_file``.
+        unit norm, NaN), no picture is readable, or the kind of features is unknown; or with an engine, its
+        address or storage is none, or there is no ``model_file``.
     workbench.TaskFailed
         A shard failed on the engine, or its workers died too often.
     workbench.EngineLost

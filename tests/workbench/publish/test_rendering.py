@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ class Made(Page):
     """A page whose kernel is a list of texts; an exception among them is raised."""
 
     def __init__(self, *texts: str | Exception) -> None:
-        app: Any = SimpleNamespace(problem_page=lambda status: f"problem {status}")
-        super().__init__(app)
+        app: Any = None
+        super().__init__(app, lambda status: f"problem {status}")
         self.texts = list(texts)
 
     async def _render(self) -> str:
