@@ -108,11 +108,11 @@ def test_a_word_is_added_to_a_search_or_taken_away_by_keyboard(bridge: Bridge, a
     box = page.get_by_label("Query", exact=True)
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="Take away from the query")).to_be_focused()
+    expect(page.get_by_role("button", name="Take away from the search")).to_be_focused()
     page.keyboard.press("Enter")
     expect(box).to_be_focused()
     expect(box).to_have_attribute("placeholder", "Type what to take away")
-    expect(page.get_by_role("button", name="Take away from the query")).to_have_attribute(
+    expect(page.get_by_role("button", name="Take away from the search")).to_have_attribute(
         "aria-pressed", "true"
     )
     assert chips(page) == "Query: plus dog"
@@ -123,7 +123,7 @@ def test_a_word_is_added_to_a_search_or_taken_away_by_keyboard(bridge: Bridge, a
     enter(bridge, "피자")  # more words are added
     assert adapter.asked[-1] == [(1, "dog"), (-1, "heart"), (1, "피자")]
     box.fill("rain")
-    click(bridge, "Take away from the query")
+    click(bridge, "Take away from the search")
     assert adapter.asked[-1][-1] == (-1, "rain")
     click(bridge, "Clear")
     expect(page.locator(".wb-hit")).to_have_count(0)
@@ -185,7 +185,7 @@ def test_where_nothing_is_composed_all_is_as_it_was(chromium: Browser) -> None:
     bridge = Bridge(chromium, panel)
     page = enter(bridge, "dog -heart")
     assert (asked[-1]["by"], asked[-1]["query"]) == ("text", "dog -heart")
-    expect(page.get_by_role("button", name="Add to the query")).to_have_count(0)
+    expect(page.get_by_role("button", name="Add to the search")).to_have_count(0)
     page.locator(".wb-hit").first.hover()
     click(bridge, "more like this: dog")
     assert (asked[-1]["by"], asked[-1]["item"]) == ("item", "dog")

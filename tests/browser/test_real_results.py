@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 import workbench as wb
 from tests.browser.conftest import PATIENCE, Visit, jupyter_lab, published, run_all
+from tests.browser.test_search_page import open_options
 
 pytestmark = pytest.mark.browser
 
@@ -46,6 +47,7 @@ def test_the_page_of_the_demo_finds_pictures_and_captions(
     long = captions(page)
     expect(page.locator("footer")).to_contain_text("CC BY")
 
+    open_options(page)
     page.get_by_role("radio", name=re.compile(r"^8\b")).check(force=True)
     expect(page.locator(".wb-score").first).to_contain_text("/8")
     assert captions(page) != long

@@ -66,8 +66,11 @@ def test_a_visitor_finds_pictures_with_korean_words_a_picture_and_another_length
     )
     expect(page.locator(".wb-score").first).to_contain_text("0/64")
 
+    expect(page.get_by_text("8", exact=True)).to_be_hidden()  # visitors see one box
+    open_options(page)
     page.get_by_text("8", exact=True).click()
     expect(page.locator(".wb-score").first).to_contain_text("0/8")
+    expect(page.locator(".wb-chosen")).to_have_text("Code length: 8")
     assert captions(page) == ["dog"]
 
     page.get_by_text("Captions", exact=True).click()
@@ -116,21 +119,24 @@ def test_the_page_can_be_used_by_keyboard_alone(visit: Callable[..., Visit], sea
     page.keyboard.press("Enter")
     first_is(page, "dog")
     reached = []
-    for _ in range(9):
+    for place in range(10):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.innerText || document.activeElement.value"))
         assert page.evaluate(FOCUS_STYLE) == "solid"
-    assert [text.split("\n")[0] for text in reached[:8]] == [
+        if place == 5:
+            page.keyboard.press("Enter")
+    assert [text.split("\n")[0] for text in reached[:9]] == [
         "Picture",
         "Search",
         "dog",
         "강아지",
         "피자",
+        "Options",
         "64",
         "pictures",
         "20",
     ]
-    assert reached[8] == "more like this"
+    assert reached[9] == "more like this"
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Shift+Tab")

@@ -493,6 +493,38 @@ function toolbar(store) {
   return tools;
 }
 
+// What a value of an option is called.
+function choiceText(field, value) {
+  if (field.kind === "choice") return field.choices.find((choice) => choice.value === value)?.label ?? `${value}`;
+  return field.kind === "flag" ? (value ? "on" : "off") : `${value}`;
+}
+
+// The options, which visitors of a page unfold. What differs from the beginning stands beside the word, so that a
+// folded list hides no choice.
+function optionsPart(store) {
+  const published = Boolean(document.body.dataset.voila);
+  const kept = "workbench-options";
+  const chosen = h("span", { class: "wb-chosen" });
+  const open = published ? sessionStorage.getItem(kept) === "open" : true;
+  const part = h(
+    "details",
+    { class: "wb-options", open, ontoggle: () => published && sessionStorage.setItem(kept, part.open ? "open" : "") },
+    h("summary", {}, "Options", chosen),
+    toolbar(store),
+    ...[filterBox(store)].filter(Boolean),
+  );
+  store.subscribe(({ options, k }) => {
+    const { fields, kChoices } = store.setup;
+    const empty = (value) => value === null || value === undefined || value === "";
+    const texts = fields
+      .filter(({ name }) => options[name] !== store.setup.options[name] && !(empty(options[name]) && empty(store.setup.options[name])))
+      .map((field) => `${field.label}: ${empty(options[field.name]) ? "none" : choiceText(field, options[field.name])}`);
+    if (k !== kChoices[0]) texts.push(`Show: ${k}`);
+    setText(chosen, texts.join(" · "));
+  });
+  return part;
+}
+
 // The picture or item that is searched with, and a button to remove it.
 function pictureChip(store) {
   const chip = h("span", { class: "wb-given", hidden: true });
@@ -582,7 +614,7 @@ function signButtons(store, input) {
     }
     input.focus();
   };
-  const buttons = [["plus", 1, "Add to the query"], ["minus", -1, "Take away from the query"]].map(([name, sign, label]) =>
+  const buttons = [["plus", 1, "Add to the search"], ["minus", -1, "Take away from the search"]].map(([name, sign, label]) =>
     h("button", { type: "button", "aria-label": label, title: label, "aria-pressed": "false", onclick: () => press(sign) }, icon(ICONS[name])),
   );
   store.subscribe(({ sign }) => {
@@ -999,8 +1031,7 @@ export default () => {
         form,
         chips,
         ...[starts].filter(Boolean),
-        toolbar(view),
-        ...[filterBox(view)].filter(Boolean),
+        optionsPart(view),
         ...parts,
         h("footer", { hidden: !setup.credits.length }, ...setup.credits.map((credit) => h("p", {}, credit))),
       );
