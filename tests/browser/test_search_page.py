@@ -41,6 +41,11 @@ def ask(page: Page, query: str) -> None:
     page.keyboard.press("Enter")
 
 
+def open_options(page: Page) -> None:
+    """Unfold the options of a published page."""
+    page.locator("summary", has_text="Options").first.click()
+
+
 def upload(page: Page, name: str, data: bytes) -> None:
     with page.expect_file_chooser() as chosen:
         page.get_by_role("button", name="Picture").click()
