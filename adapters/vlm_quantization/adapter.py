@@ -91,6 +91,7 @@ class VlmQuantization(PictureTextFamily):
             "batch_size": options.batch_size,
             "engine": options.engine,
             "engine_storage": options.engine_storage,
+            "features": options.features,
         }
 
     def load_model(self, path: Path) -> HashEncoder | FittedEncoder:

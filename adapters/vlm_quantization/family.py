@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.search.options import SearchOptions
     from workbench import Explanation, Hit, JobContext, Run, Term, WorkspaceView
 
+#: Captions that are looked at for one sample query; an index may have very many, and few in a language.
+_SAMPLED_ROWS = 1_000
+
 
 class PictureTextFamily(BaseAdapter):
     """A family whose models encode pictures and texts into nested codes and float features.
@@ -263,8 +266,9 @@ class PictureTextFamily(BaseAdapter):
         chosen = {}
         for place in range(min(8, len(captions))):
             language = languages[place % len(languages)]
-            # starting at evenly spaced rows, take the next caption in this language
-            for row in range(place * len(captions) // 8, len(captions)):
+            # starting at evenly spaced rows, take the next caption in this language, if it is not far
+            first = place * len(captions) // 8
+            for row in range(first, min(first + _SAMPLED_ROWS, len(captions))):
                 if captions[row]["language"] == language:
                     chosen[captions[row]["caption"]] = language
                     break

@@ -80,9 +80,8 @@ class DigestCache:
                 row = self._row(name)
                 if row is None:
                     return ""
-                number, *entry = row
-                self._see(number)
-                new = entry[0], entry[1], entry[2]
+                self._see(row[0])
+                new = row[1:]
             return new[2] if new[:2] == (size, modified) else ""
 
     def put(self, name: str, size: int, modified: int, digest: str) -> None:

@@ -37,6 +37,10 @@ SETTLED_NS = 2_000_000_000
 NO_CAPTIONS = "no captions: 'captions' must map a language to at least one text"
 
 
+#: The message of the progress while pictures are decoded.
+OPENING = "opening pictures"
+
+
 def decoded(
     items: Sequence[tuple[int, Item]],
     path: Path,
@@ -129,22 +133,22 @@ def each_decoded(
     ):
         for done, look in enumerate(opened):
             if progress and done % 25 == 0:
-                progress(done, total, "opening pictures")
-            number, item = usable.popleft()
-            while isinstance(item, UnusableLine):
-                yield number, item
-                number, item = usable.popleft()
+                progress(done, total, OPENING)
+            number, one = usable.popleft()
+            while isinstance(one, UnusableLine):
+                yield number, one
+                number, one = usable.popleft()
             if isinstance(look, wb.BadInput):
                 yield number, UnusableLine(number, str(look.message))
             elif isinstance(look, Exception):
                 raise look
             else:
-                yield number, replace(item, digest=look.digest)
+                yield number, replace(one, digest=look.digest)
                 if onlooker and look.picture is not None:
                     onlooker.show(look.digest, look.picture)
     yield from usable
     if progress:
-        progress(total, total, "opening pictures")
+        progress(total, total, OPENING)
 
 
 #: Pictures that are decoded ahead of the one that is used; bounds those in memory.

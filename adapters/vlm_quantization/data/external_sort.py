@@ -103,7 +103,7 @@ class ExternalSort:
         for record in records:
             write_record(file, *record)
         file.flush()
-        return cast("IO[bytes]", file.detach())  # type: ignore[attr-defined]  # gives its buffer back
+        return cast("IO[bytes]", file.detach())  # which gives its buffer back
 
 
 def write_record(file: IO[bytes], key: bytes, value: bytes) -> None:

@@ -88,9 +88,16 @@ class ItemCodec:
         if kind == "member":
             return ArchiveMember(Path(rest[0]), *rest[1:])
         if kind == "row":
-            path, *place, start, content, rows = rest
+            path, row, group, place, size, start, content, rows = rest
             return ParquetPicture(
-                Path(path), *place, b64decode(start), bytes.fromhex(content), self._shared[rows]
+                Path(path),
+                row,
+                group,
+                place,
+                size,
+                b64decode(start),
+                bytes.fromhex(content),
+                self._shared[rows],
             )
         picture: Picture = self._shared[rest[0]]
         return picture

@@ -150,8 +150,8 @@ def read_lines(
     each = (reading.line(number, line, *picture) for number, line, *picture in lines)
     if spill is not None:
         steps = Streaming(spill, path, cache_dir, progress, decode=decode, concept_key=caption_key)
-        streamed = steps.read(path.stem, each)
-        collection, repeats = streamed, streamed.repeats
+        collection: CaptionedImages = (streamed := steps.read(path.stem, each))
+        repeats = streamed.repeats
     else:
         collection, repeats = _read_in_memory(path, each, cache_dir, progress, decode)
     notes = [repeats_note(repeats), ignored_note(reading.ignored, _FIELDS)]

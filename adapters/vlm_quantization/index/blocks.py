@@ -28,6 +28,9 @@ BLOCK = 1 << 16
 #: Fewest bytes of a block: the header of an array must fit in one.
 LEAST_BLOCK = 256
 
+#: Most bytes of a block.
+MOST_BLOCK = 1 << 30
+
 #: Bytes of the checksum of a block.
 CHECKSUM = 16
 

@@ -17,7 +17,7 @@ import re
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,16 +34,20 @@ from adapters.vlm_quantization.index.entries import (
     common_root,
     picture_entries,
 )
+from adapters.vlm_quantization.index.features import FeatureKind, check_kind
 from adapters.vlm_quantization.index.made_before import MADE, Chain, LeftShards, old_index
 from adapters.vlm_quantization.index.on_engine import encode_on_engine, forget_stored
 from adapters.vlm_quantization.index.portable import EncoderFile
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
-from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
+from adapters.vlm_quantization.index.space import check_space, full_disk_named, gives_space_back, least_bytes
 from adapters.vlm_quantization.index.writer import IndexWriter, Written
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
 
+
+#: The message of the progress while the files of the index are written from its shards.
+WRITING = "writing the index"
 
 #: Seconds between two looks whether another build of the same index has ended.
 _WAIT_SECONDS = 0.5
@@ -104,11 +108,13 @@ def build_index(
     model_file: Path | None = None,
     captions: bool = True,
     batch_size: int = 64,
+    features: FeatureKind = "float32",
     progress: OnProgress | None = None,
     provenance: Mapping[str, Any] | None = None,
     engine: str | wb.Engine = "",
     storage: str = "",
     device: str = "",
+    say: Callable[[str], None] | None = None,
 ) -> IndexReport:
     """Build ``indexes / name``, replacing an index of that name only when the new one is complete.
 
@@ -133,6 +139,8 @@ def build_index(
         pictures in any case.
     batch_size : int
         Items encoded at a time.
+    features : {"float32", "float16", "int8", "none"}
+        How float features are stored; without any, there is no cosine.
     progress : callable, optional
         Called as ``progress(done, total, message)``; an exception stops the build, which can be resumed.
     provenance : mapping, optional
@@ -145,6 +153,8 @@ def build_index(
         complete; empty: beside the index.
     device : str
         With an engine: what workers compute on; empty: as the model is opened.
+    say : callable, optional
+        Takes sentences on what the build needs: a job prints them.
 
     Raises
     ------
@@ -174,13 +184,14 @@ def build_index(
         raise wb.WrongState(f"{final} exists and is not an index", hint="Choose another name, or move it.")
     settings = _fingerprint(encoder, batch_size)
     fingerprint = _digest(
-        settings, collection.fingerprint, model_file and files.sha256_of(model_file), captions
+        settings, collection.fingerprint, model_file and files.sha256_of(model_file), captions, features
     )
 
     root = common_root(collection)
     Path(indexes).mkdir(parents=True, exist_ok=True)
     work = final.with_name(f".{name}.building-{settings[:12]}")
     with (
+        full_disk_named(Path(indexes)),
         SortedEntries(picture_entries(collection, root), Path(indexes)) as pictures,
         SortedEntries(caption_entries(collection, Path(indexes)) if captions else (), Path(indexes)) as texts,
         _name_locked(final, fingerprint, progress),
@@ -189,24 +200,26 @@ def build_index(
     ):
         sides = {"images": pictures, "captions": texts}
         _clear_leftovers(final, keep=settings)
-        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
+        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, check_kind(features)), say)
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.before = _made_before(final, adapter, encoder, settings, shards)
+        wb.crash_point("index:listed")
         if engine:
             opener = EncoderFile(str(_model_for(engine, model_file)), adapter, encoder.fingerprint, device)
             encode_on_engine(shards, engine, opener, progress, storage=storage)
         else:
-            shards.complete()
+            shards.complete(say)
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        written = _merge(built, shards, sides, encoder, model_file)
+        written = _merge(built, shards, sides, encoder, model_file, features, progress)
         skipped = tuple(
             Skipped(one.item["id"], reason, str(Path(root, path)) if (path := one.item.get("path")) else "")
             for one, reason in shards.problems()
         )
         counts = written.counts
         made = {**(provenance or {}), MADE: settings, **({"root": root} if root else {})}
+        wb.crash_point("index:merged")
         about = _about(collection, encoder, (adapter, name, title), model_file, made)
         manifest = files.Manifest(
             **about,
@@ -305,11 +318,15 @@ def _merge(
     sides: Mapping[str, SortedEntries],
     encoder: Encoder,
     model_file: Path | None,
+    features: FeatureKind,
+    progress: OnProgress | None,
 ) -> Written:
     """Write the files of an index from its shards, one shard in memory at a time."""
-    with IndexWriter(built, encoder.bits, encoder.dim) as writer:
+    with IndexWriter(built, encoder.bits, encoder.dim, features=features) as writer:
         for side in files.SIDES:
             for rows in shards.read(side):
+                if progress is not None:  # also so that it can be cancelled
+                    progress(shards.total, shards.total, WRITING)
                 thumbnails = rows.thumbnails if side == "images" else ()
                 writer.add(side, rows.items, rows.codes, rows.features, thumbnails)
         if not writer.counts["images"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,8 +19,11 @@ FeatureKind = Literal["float32", "float16", "int8", "none"]
 
 KINDS: tuple[FeatureKind, ...] = ("float32", "float16", "int8", "none")
 
-#: Bytes that a feature takes per dimension, and per row.
-BYTES = {"float32": (4, 0), "float16": (2, 0), "int8": (1, 4), "none": (0, 0)}
+#: Rows that are looked at once more when they are read: the score of a query shows those of many.
+_FEW = 1_024
+
+#: Bytes of a stored feature: per dimension, and per row.
+_BYTES = {"float32": (4, 0), "float16": (2, 0), "int8": (1, 4), "none": (0, 0)}
 
 
 def check_kind(kind: str) -> FeatureKind:
@@ -34,6 +38,12 @@ def check_kind(kind: str) -> FeatureKind:
         if kind == known:
             return known
     raise wb.BadInput(f"unknown features {kind!r}. Allowed: {', '.join(KINDS)}")
+
+
+def row_bytes(kind: FeatureKind, dim: int) -> int:
+    """Return the bytes of one stored feature of ``dim`` dimensions."""
+    per_dimension, per_row = _BYTES[kind]
+    return per_dimension * dim + per_row
 
 
 def stored(features: NDArray[Any], kind: FeatureKind) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
@@ -103,10 +113,18 @@ class Features:
         if self._rows is None:
             raise self._missing()
         found = self._rows[rows]
-        if self._scales is None:
-            return found if found.dtype == np.float32 else found.astype(np.float32)
-        scales = self._scales[rows]
-        return np.asarray(found.astype(np.float32) * scales[..., None], np.float32)
+        if self._scales is not None:
+            found = found.astype(np.float32) * self._scales[rows][..., None]
+        elif found.dtype != np.float32:
+            found = found.astype(np.float32)
+        if found.size <= _FEW * self.shape[1] and not np.isfinite(found).all():
+            raise self.not_finite()
+        return found
+
+    def not_finite(self) -> wb.CorruptFile:
+        """Return the error for rows that are no vectors, which somebody else must have written."""
+        path = Path() if self._rows is None else self._rows.file.path
+        return wb.CorruptFile(path, "some rows are not finite", hint="Build the index again.")
 
     def query(self, feature: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """Return the feature of a query, if it can be compared with these.

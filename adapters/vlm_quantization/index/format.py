@@ -48,7 +48,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import workbench as wb
 from adapters.vlm_quantization.codes import check_lengths
-from adapters.vlm_quantization.index.blocks import LEAST_BLOCK, CheckedRows, Checks
+from adapters.vlm_quantization.index.blocks import LEAST_BLOCK, MOST_BLOCK, CheckedRows, Checks
 from adapters.vlm_quantization.index.features import FeatureKind, Features
 from adapters.vlm_quantization.neighbours.columns import Columns, Cut, cuts_of
 
@@ -343,8 +343,9 @@ def _wrong_fields(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if is_old(manifest):
         if manifest.block_bytes or manifest.features != "float32":
             yield "block_bytes", f"must be 0, and features float32, in format {manifest.format}"
-    elif manifest.block_bytes < LEAST_BLOCK:
-        yield "block_bytes", f"must be at least {LEAST_BLOCK}, not {manifest.block_bytes}"
+    elif not LEAST_BLOCK <= manifest.block_bytes <= MOST_BLOCK:
+        limits = f"{LEAST_BLOCK} to {MOST_BLOCK:,}"
+        yield "block_bytes", f"must be from {limits}, not {manifest.block_bytes}"
     sizes = [manifest.files[name].size for name in shards_of(manifest) if name in manifest.files]
     if any(size != sizes[0] for size in sizes[:-1]) or sizes[-1:] > sizes[:1]:
         yield "files", f"all files of thumbnails but the last must have {sizes[0]:,} bytes"

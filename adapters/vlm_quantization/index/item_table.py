@@ -84,11 +84,20 @@ def _value(item: Mapping[str, Any], name: str, known: set[str]) -> Any:
         return json.dumps(others, ensure_ascii=False, sort_keys=True) if others else None
     if name == "captions":
         captions = item.get(name)
-        return None if captions is None else [*captions.items()]
+        return None if captions is None else [(one, _list(texts)) for one, texts in captions.items()]
+    if name == "labels":
+        return _list(item.get(name))
     if name in ("file_size", "file_mtime"):
         file = item.get("file")
         return file[name == "file_mtime"] if file else None
     return item.get(name)
+
+
+def _list(texts: Any) -> Any:
+    """Return a list of texts; one text would be taken for a list of its letters."""
+    if isinstance(texts, str):
+        raise TypeError(f"{texts[:60]!r} is one text, not a list")
+    return texts
 
 
 def item_of(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.vlm_quantization.data.digests import OPENING
 from adapters.vlm_quantization.data.sources import open_collection
 from adapters.vlm_quantization.encoding.checkpoint import BEST, REFIT
 from adapters.vlm_quantization.index.build import build_index
+from adapters.vlm_quantization.index.space import check_pictures, full_disk_named
 from adapters.vlm_quantization.job_inputs import (
     checkpoint_names,
     choose_run,
@@ -21,7 +23,8 @@ from workbench import Result, View
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adapters.vlm_quantization.data.collection import CaptionedImages
+    from adapters.vlm_quantization.codes import Encoder
+    from adapters.vlm_quantization.data.collection import CaptionedImages, OnProgress
     from adapters.vlm_quantization.index.build import IndexReport, Skipped
     from adapters.vlm_quantization.job_inputs import Family
     from adapters.vlm_quantization.options import FamilyIndexOptions
@@ -40,11 +43,15 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
     """Build an index of a collection with a checkpoint; it is published atomically."""
     run, checkpoint = choose_published(job.workspace, options.run, options.checkpoint, family)
     encoder = open_encoder(run, checkpoint, family)
-    collection = open_collection(
-        options.collection or collection_of(run),
-        cache_dir=job.workspace.cache,
-        progress=job.progress,
-    )
+    cache = job.workspace.cache
+    cache.mkdir(parents=True, exist_ok=True)
+    with full_disk_named(cache):
+        collection = open_collection(
+            options.collection or collection_of(run),
+            cache_dir=cache,
+            progress=checking_space(job, options.name, encoder),
+            spill=cache,
+        )
     report = build_index(
         job.workspace.indexes,
         collection,
@@ -53,7 +60,9 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
         title=collection.name,
         adapter=family.name,
         model_file=Path(run.checkpoint(checkpoint)),
+        features=options.features,
         progress=job.progress,
+        say=lambda words: print(words, flush=True),  # into the job's notebook and log
         provenance={"job": job.id, "run": run.id, "collection": collection.name},
         engine=options.engine,
         storage=options.engine_storage,
@@ -65,6 +74,20 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
         made={"run": run.id, "checkpoint": checkpoint},
         notes=[f"Model: {checkpoint} of run {run.id} ({run.name})."],
     )
+
+
+def checking_space(job: JobContext, name: str, encoder: Encoder) -> OnProgress:
+    """Return the job's progress; it fails before any picture is decoded if the disk cannot hold the index."""
+    checked = False
+
+    def progress(done: float, total: float | None, message: str) -> None:
+        nonlocal checked
+        if not checked and total and message == OPENING:
+            checked = True
+            check_pictures(job.workspace.indexes, name, int(total), encoder.dim, encoder.bits[-1])
+        job.progress(done, total, message)
+
+    return progress
 
 
 def index_result(

@@ -410,6 +410,40 @@ def load_index(
         The encoder is not the one that made the index.
     """
     path = Path(path)
+    for _ in range(_REPLACED_AT_MOST):
+        before = _inode(path)
+        try:
+            index = _load(path, encoder_loader, adapter, verify, threads)
+        except (wb.WorkbenchError, OSError):
+            if _inode(path) == before:
+                raise
+        else:
+            if _inode(path) == before:
+                return index
+        # It was replaced meanwhile, so that files of both may have been opened.
+    return _load(path, encoder_loader, adapter, verify, threads)
+
+
+#: How often an index may be replaced while it is opened, which takes milliseconds.
+_REPLACED_AT_MOST = 5
+
+
+def _inode(path: Path) -> int:
+    """Return what tells a folder from the one that replaces it; 0 if there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
+def _load(
+    path: Path,
+    encoder_loader: Callable[[Path | None], Encoder],
+    adapter: str,
+    verify: bool | None,
+    threads: int,
+) -> Index:
+    """Open an index folder that is not replaced meanwhile; see :func:`load_index`."""
     if not path.exists() and files.aside(path).exists():
         path = files.aside(path)  # a crash while the index was being replaced; the next build restores it
     if not path.is_dir():

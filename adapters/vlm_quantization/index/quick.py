@@ -19,7 +19,7 @@ from adapters.vlm_quantization.index.chosen import Chosen, choose_codes, covers
 from adapters.vlm_quantization.index.job import index_result
 from adapters.vlm_quantization.index.one_pass import OnePass
 from adapters.vlm_quantization.index.opened import HARDLY, NOT
-from adapters.vlm_quantization.index.space import check_space, least_bytes
+from adapters.vlm_quantization.index.space import check_pictures, full_disk_named
 from adapters.vlm_quantization.job_inputs import open_encoder
 from adapters.vlm_quantization.towers import registry
 from adapters.vlm_quantization.towers.device import chosen_device, place, use_device
@@ -142,9 +142,9 @@ def open_items(options: IndexOptions, job: JobContext, family: Family) -> IndexI
     tower = registry.encoder_pair(chosen.encoder).image if trained is None else trained.tower
     place(tower, device)
     how = Encoding(batch_size=options.batch_size, progress=job.progress, say=_print)
-    space = _space_check(job, options.name, trained, chosen)
+    space = _space_check(job, options, trained, chosen)
     cache.mkdir(parents=True, exist_ok=True)
-    with OnePass(tower, cache, how, space) as one:
+    with full_disk_named(cache), OnePass(tower, cache, how, space) as one:
         # Workers of an engine encode shards, and decode the pictures for it; here, both is done in one pass.
         watches = None if options.engine else one
         collection = open_collection(
@@ -192,7 +192,9 @@ def write_index(
         adapter=family.name,
         model_file=model.file,
         captions=model.words != NOT,
+        features=options.features,
         progress=job.progress,
+        say=_print,
         provenance={
             "job": job.id,
             "run": chosen.run and chosen.run.id,
@@ -230,7 +232,7 @@ def _print(words: str) -> None:
 
 
 def _space_check(
-    job: JobContext, name: str, trained: HashEncoder | FittedEncoder | None, chosen: Chosen
+    job: JobContext, options: IndexOptions, trained: HashEncoder | FittedEncoder | None, chosen: Chosen
 ) -> Callable[[int], None]:
     """Return a check that the disk holds the index of a number of pictures, before any is encoded."""
     if trained is not None:
@@ -240,13 +242,7 @@ def _space_check(
         dim = pair.image.dim if pair.aligned else min(pair.image.dim, COMPONENTS)
 
     indexes = job.workspace.indexes
-    begun = next(indexes.glob(f".{name}.building-*"), indexes / f".{name}.building")
-
-    def check(pictures: int) -> None:
-        sides = {"images": range(pictures), "captions": range(0)}
-        check_space(begun, least_bytes(sides, dim, CODE_BITS, None))
-
-    return check
+    return lambda pictures: check_pictures(indexes, options.name, pictures, dim, CODE_BITS, options.features)
 
 
 def _fit(file: Path, items: IndexItems, job: JobContext) -> FittedEncoder:

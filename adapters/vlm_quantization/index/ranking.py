@@ -89,7 +89,10 @@ def cosine_search(
     rough = np.empty(len(features), np.float32)
     at_once = max(1, _BLOCK_BYTES // (4 * features.shape[1]))
     for start in range(0, len(features), at_once):
-        np.dot(features[start : start + at_once], query, out=rough[start : start + at_once])
+        with np.errstate(invalid="ignore"):
+            np.dot(features[start : start + at_once], query, out=rough[start : start + at_once])
+    if isinstance(features, Features) and not np.isfinite(rough).all():
+        raise features.not_finite()
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
     rows = np.flatnonzero(rough >= kth - _ROUNDING)
     scores = (features[rows].astype(np.float64) * query).sum(axis=1)

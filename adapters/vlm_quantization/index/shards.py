@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import json
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -27,6 +28,7 @@ import workbench as wb
 from adapters.vlm_quantization.codes import Encoded, Encoder
 from adapters.vlm_quantization.data.pictures import opened_ahead
 from adapters.vlm_quantization.index.entries import KEY_BYTES, Entry, SortedEntries
+from adapters.vlm_quantization.towers.estimates import SAMPLE_SECONDS, duration
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,6 +42,10 @@ THUMBNAIL_PIXELS = 128
 
 #: Minimum number of items per shard: enough to amortise its fsync, few enough to lose little work.
 SHARD_ITEMS = 256
+
+
+#: A rest of fewer seconds than this is not announced.
+WORTH_SAYING = 20.0
 
 
 #: Version of a shard's file; part of its name.
@@ -409,10 +415,17 @@ class Shards:
             made=made,
         )
 
-    def complete(self) -> None:
-        """Encode the missing shards in this process, one after another."""
+    def complete(self, say: Callable[[str], None] | None = None) -> None:
+        """Encode the missing shards in this process, one after another.
+
+        Parameters
+        ----------
+        say : callable, optional
+            Takes a sentence on how long the rest takes, once that is known and worth saying.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         made = 0
+        pace = _Pace(self.total, say)
         for planned, done in self._with_done():
             message = f"encoding {planned.side}"
             if _is_whole(planned.path):
@@ -427,6 +440,7 @@ class Shards:
                 )
                 made += 1
                 wb.crash_point(f"index:shard:{made}")
+                pace.made(done + len(planned.entries), len(planned.entries))
             self._progress(done + len(planned.entries), self.total, message)
 
     def read(self, side: str) -> Iterator[ShardRows]:
@@ -456,6 +470,30 @@ class Shards:
         with np.load(planned.path, allow_pickle=False) as shard:
             part: NDArray[Any] = shard[name]
         return part
+
+
+class _Pace:
+    """Says once how long the rest takes, from a timed sample."""
+
+    def __init__(self, total: int, say: Callable[[str], None] | None) -> None:
+        self._total = total
+        self._say = say
+        self._started = time.perf_counter()
+        self._count = 0
+
+    def made(self, done: int, count: int) -> None:
+        """Take the number of items that are done, and that were made just now."""
+        self._count += count
+        seconds = time.perf_counter() - self._started
+        if self._say is None or seconds < SAMPLE_SECONDS:
+            return
+        rest = (self._total - done) * seconds / self._count
+        if rest >= WORTH_SAYING:
+            self._say(
+                f"{self._total - done:,} of {self._total:,} pictures and captions are left: "
+                f"about {duration(rest)} more, {self._count / seconds:,.1f} per second."
+            )
+        self._say = None
 
 
 def _is_whole(path: Path) -> bool:

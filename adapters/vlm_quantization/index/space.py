@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 
 import workbench as wb
+from adapters.vlm_quantization.index.features import FeatureKind, row_bytes
 
 #: Bytes of a thumbnail and of an item's description, at the least: no build that fits may be refused.
 _THUMBNAIL_BYTES, _ITEM_BYTES = 400, 60
+
+#: A build that needs fewer bytes than this does not announce it.
+_MUCH = 100_000_000
 
 #: Below this many free bytes, finished parts are deleted: the failure itself must be recorded somewhere.
 _LEAST_FREE = 32 * 2**20
@@ -19,7 +23,13 @@ _LEAST_FREE = 32 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def least_bytes(sides: Mapping[str, Sized], dim: int, bits: int, model_file: Path | None) -> int:
+def least_bytes(
+    sides: Mapping[str, Sized],
+    dim: int,
+    bits: int,
+    model_file: Path | None,
+    features: FeatureKind = "float32",
+) -> int:
     """Return the bytes that a build takes at the least, while its parts are merged.
 
     The parts and the files merged from them are on the disk at the same time.
@@ -34,15 +44,16 @@ def least_bytes(sides: Mapping[str, Sized], dim: int, bits: int, model_file: Pat
         Length of the stored code.
     model_file : Path or None
         The checkpoint that is copied into the index.
+    features : {"float32", "float16", "int8", "none"}
+        How the index stores features; the parts have float32.
     """
-    row = bits // 8 + 4 * dim
     images, captions = len(sides["images"]), len(sides["captions"])
-    parts = (images + captions) * row + images * _THUMBNAIL_BYTES
+    both = bits // 8 * 2 + 4 * dim + row_bytes(features, dim)
     model = 0 if model_file is None else model_file.stat().st_size
-    return 2 * parts + (images + captions) * _ITEM_BYTES + model
+    return (images + captions) * (both + _ITEM_BYTES) + 2 * images * _THUMBNAIL_BYTES + model
 
 
-def check_space(work: Path, needed: int) -> None:
+def check_space(work: Path, needed: int, say: Callable[[str], None] | None = None) -> None:
     """Raise if an index cannot fit on the disk.
 
     Parameters
@@ -51,6 +62,8 @@ def check_space(work: Path, needed: int) -> None:
         The folder of the build, whose finished parts are counted as done.
     needed : int
         See :func:`least_bytes`.
+    say : callable, optional
+        Takes a sentence on what is needed, if it is much.
 
     Raises
     ------
@@ -59,12 +72,61 @@ def check_space(work: Path, needed: int) -> None:
     """
     done = _size(work)
     free = shutil.disk_usage(work.parent).free
+    if say is not None and needed - done > _MUCH:
+        say(f"The index needs at least {_megabytes(needed - done)} on its disk; {_megabytes(free)} are free.")
     if needed - done > free:
         raise wb.WrongState(
             f"the index needs at least {_megabytes(needed - done)} more on its disk, "
             f"and {_megabytes(free)} are free",
             hint=f"Free some space on the disk of {work.parent}, or index fewer pictures.",
         )
+
+
+def check_pictures(
+    indexes: Path, name: str, pictures: int, dim: int, bits: int, features: FeatureKind = "float32"
+) -> None:
+    """Raise if an index of a number of pictures cannot fit on the disk, before any is decoded.
+
+    Parameters
+    ----------
+    indexes, name
+        The folder of indexes, and the name of this one.
+    pictures : int
+    dim : int
+        Width of the features.
+    bits : int
+        Length of the stored code.
+    features : {"float32", "float16", "int8", "none"}
+        How the index stores features.
+
+    Raises
+    ------
+    workbench.WrongState
+        Too little space is free.
+    """
+    begun = next(indexes.glob(f".{name}.building-*"), indexes / f".{name}.building")
+    sides = {"images": range(pictures), "captions": range(0)}
+    check_space(begun, least_bytes(sides, dim, bits, None, features))
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Say in words that the disk of a folder is full, while files are written that are gone with the process.
+
+    Raises
+    ------
+    workbench.WrongState
+        The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise wb.WrongState(
+            f"the disk of {folder} is full: the collection cannot be sorted there",
+            hint="Free some space, and build the index again.",
+        ) from error
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """A small collection and an untrained encoder, for tests of the index and the search.
 
 As a script, ``small_index.py FOLDER NAME [--no-exchange]`` builds their index in a separate process, which a
-test can kill.
+test can kill. With ``--each POINT…`` it builds in a folder per crash point, and is killed at each.
 """
 
 import hashlib
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +117,22 @@ def build(folder, name="small", *, collection=None, encoder=None, **options):
     )
 
 
+def kill_at_each(folder, name, points):
+    """Build in a folder per crash point, each in a process of its own that is killed there."""
+    for point in points:
+        if not (child := os.fork()):
+            os.environ["WORKBENCH_CRASH_AT"] = point
+            build(folder / point, name)
+            os._exit(0)
+        if os.waitpid(child, 0)[1] != signal.SIGKILL:
+            raise SystemExit(f"not killed at {point}")
+
+
 if __name__ == "__main__":
     shards.SHARD_ITEMS = 16
     if "--no-exchange" in sys.argv:
         files._exchange = lambda one, other: False
-    build(sys.argv[1], sys.argv[2])
+    if "--each" in sys.argv:
+        kill_at_each(Path(sys.argv[1]), sys.argv[2], sys.argv[sys.argv.index("--each") + 1 :])
+    else:
+        build(sys.argv[1], sys.argv[2])

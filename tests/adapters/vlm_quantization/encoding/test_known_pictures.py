@@ -12,6 +12,7 @@ from adapters.vlm_quantization.encoding.known_pictures import (
     KnownCollection,
     KnownPicture,
     KnownPictures,
+    KnownTexts,
     with_known_texts,
 )
 from adapters.vlm_quantization.towers.feature_cache import FeatureCache, key_of
@@ -122,3 +123,17 @@ def test_texts_that_a_training_has_asked_for_do_not_reach_the_network(tmp_path: 
     assert LETTERS.asked == []
     assert encode(["a cow", "a dog"]) == [5.0, 5.0]
     assert LETTERS.asked == ["a cow"]
+
+
+def test_texts_of_an_index_are_encoded_once_however_many_there_are(tmp_path: Path) -> None:
+    LETTERS.asked.clear()
+    first = KnownTexts(reader := Reader(), tmp_path)
+    first.keep()  # nothing yet
+    assert reader.opened == 0
+    assert first(["a dog", "cats"]) == [5.0, 4.0]
+    assert first(["a cow", "cats"]) == [5.0, 4.0]
+    first.keep()
+    LETTERS.asked.clear()
+    again = KnownTexts(reader, tmp_path)
+    assert again(["a cow", "a dog", "cats", "new"]) == [5.0, 5.0, 4.0, 3.0]
+    assert LETTERS.asked == ["new"]

@@ -21,6 +21,7 @@ from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.index.format import read_manifest
 from adapters.vlm_quantization.index.opened import load_index
 from tests.adapters.vlm_quantization import small_index
+from tests.adapters.vlm_quantization.resealing import make_old
 from tests.adapters.vlm_quantization.small_index import (
     N_CONCEPTS,
     SmallCollection,
@@ -29,6 +30,7 @@ from tests.adapters.vlm_quantization.small_index import (
     picture,
 )
 from tests.waiting import GUARD, until
+from workbench.search.indexes import index_stamp
 
 #: Pictures and captions: per concept two English names and one new Korean one ("thing 3" is in both).
 N_IMAGES, N_CAPTIONS = 2 * N_CONCEPTS, 3 * N_CONCEPTS
@@ -116,7 +118,7 @@ def test_the_manifest_describes_contents_and_origin(tmp_path):
     model.write_bytes(b"weights" * 100)
     path = build(tmp_path / "indexes", title="Little things", model_file=model, provenance={"job": 3}).path
     manifest = read_manifest(path)
-    assert (manifest.format, manifest.adapter, manifest.name) == (2, "vlm_quantization", "small")
+    assert (manifest.format, manifest.adapter, manifest.name) == (3, "vlm_quantization", "small")
     assert manifest.title == "Little things"
     assert manifest.counts == {"images": N_IMAGES, "captions": N_CAPTIONS, "skipped": 0}
     assert manifest.model == {
@@ -168,26 +170,32 @@ def test_code_lengths_that_no_index_can_have_are_refused(tmp_path, bits):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_index_of_the_first_format_is_still_read(tmp_path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_index_of_an_earlier_format_is_still_read(tmp_path, version):
     path = build(tmp_path).path
-    body = json.loads((path / "manifest.json").read_text())
-    del body["checksum"]
-    body |= {"format": 1, "code_lengths": body.pop("code_cuts")}
-    codes = {side: np.asarray(open_small(path).sides[side].codes) for side in files.SIDES}
-    for side, table in codes.items():  # all bits of a code stood in one file
-        for name in files.column_files(side, CODE_LENGTHS).values():
-            (path / name).unlink()
-            del body["files"][name]
-        name = files.codes_file(side)
-        body["files"][name] = files.write_rows(path / name, [table], table.shape, np.uint8).model_dump()
-    (path / "manifest.json").write_text(json.dumps({**body, "checksum": files._checksum(body)}))
-    index = open_small(path)
-    for side, table in codes.items():
-        assert np.array_equal(index.sides[side].codes, table)
-        rows, distances = index.search(table[7], index.sides[side].features[7], side=side, bits=16, k=3)
+    new = open_small(path)
+    answers = {}
+    for side in files.SIDES:
+        one = new.sides[side]
+        answers[side] = np.array(one.codes), [one.items[row] for row in range(len(one))], one.items.table
+    pictures = [new.thumbnail(row) for row in range(N_IMAGES)]
+    index = open_small(make_old(path, version))
+    for side, (codes, items, table) in answers.items():
+        old = index.sides[side]
+        assert np.array_equal(old.codes, codes)
+        assert [old.items[row] for row in range(len(old))] == items
+        assert old.items.table.equals(table)
+        assert [batch.num_rows for batch in old.items.batches(["caption"])] == [len(items)]
+        rows, distances = index.search(codes[7], old.features[7], side=side, bits=16, k=3)
         assert (rows[0], distances[0]) == (7, 0)
+        assert old.items.find(items[11]["id"]) == 11
+        assert old.names.rows("Thing 3!").tolist() == new.sides[side].names.rows("Thing 3!").tolist() != []
+    assert [index.thumbnail(row) for row in range(N_IMAGES)] == pictures
     assert index.manifest.code_cuts == [8, 16, 32, 64, 128]
     assert len(index) == N_IMAGES
+    (path / "captions.features.npy").write_bytes(bytes((path / "captions.features.npy").stat().st_size))
+    with pytest.raises(wb.CorruptFile, match="SHA-256"):  # at once: its blocks have no checksums
+        open_small(path)
 
 
 def test_thresholds_are_where_one_unrelated_pair_in_a_thousand_lies(tmp_path, monkeypatch):
@@ -218,7 +226,8 @@ def test_progress_goes_from_zero_to_the_total(tmp_path):
     build(tmp_path, progress=lambda done, total, message: seen.append((done, total, message)))
     total = N_IMAGES + N_CAPTIONS
     assert seen[0] == (0, total, "encoding images")
-    assert seen[-1] == (total, total, "encoding captions")
+    assert (total, total, "encoding captions") in seen
+    assert seen[-1] == (total, total, "writing the index")
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
 
 
@@ -274,6 +283,38 @@ def test_a_killed_build_leaves_no_index_and_is_resumed(tmp_path):
     assert contents(report.path) == contents(build(tmp_path / "fresh").path)
 
 
+#: Where a build may be killed, and whether there is an index afterwards.
+CRASH_POINTS = {
+    "index:listed": False,
+    "index:shard-written": False,
+    "index:shard:1": False,
+    "index:shard:5": False,
+    "index:merged": False,
+    "index:before-publish": False,
+    "index:after-publish": True,
+}
+
+
+def test_wherever_a_build_is_killed_the_next_one_has_the_same_bytes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, small_index.__file__, tmp_path, "small", "--each", *CRASH_POINTS],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    fresh = contents(build(tmp_path / "fresh").path)
+    for point, there in CRASH_POINTS.items():
+        folder = tmp_path / point
+        assert (folder / "small").exists() == there, point
+        if there:
+            load_index(folder / "small", lambda file: SmallEncoder()).check()
+            assert contents(folder / "small") == fresh
+        report = build(folder)
+        assert contents(report.path) == fresh, point
+        assert names_in(folder) == ["small"], point
+
+
 def test_a_build_with_another_model_starts_over(tmp_path):
     killed_build(tmp_path, "index:shard:2")
     other = SmallEncoder()
@@ -326,10 +367,63 @@ def test_an_index_is_replaced_only_by_a_complete_one(tmp_path):
     assert opened.sides["images"].items[0]["id"] == "framed:000"
 
 
+def test_a_reader_of_the_old_index_is_not_disturbed(tmp_path):
+    """What it opened stays: every file, also those it has not read yet; a new reader gets the new index."""
+    build(tmp_path, collection=SmallCollection(broken=["framed:000"]))
+    reader, checker = open_small(tmp_path / "small"), open_small(tmp_path / "small")
+    before = index_stamp(tmp_path, "small")
+    build(tmp_path)
+    assert index_stamp(tmp_path, "small") != before  # by which the search service knows to open it anew
+    assert (len(reader), len(open_small(tmp_path / "small"))) == (N_IMAGES - 1, N_IMAGES)
+    side = reader.sides["images"]
+    for method in ("hamming", "cosine"):
+        for bits in CODE_LENGTHS:
+            rows, _ = reader.search(side.codes[5], side.features[5], bits=bits, method=method, k=N_IMAGES)
+            assert len(rows) == N_IMAGES - 1
+    assert [side.items[row]["id"] for row in range(2)] == ["framed:001", "framed:002"]
+    assert all(reader.thumbnail(row) for row in range(len(reader)))
+    assert reader.sides["captions"].items.find("007:en:0") is not None
+    checker.sides["captions"].items.check()
+
+
+def test_an_index_that_is_replaced_while_it_is_opened_is_opened_again(tmp_path):
+    build(tmp_path, collection=SmallCollection(broken=["framed:000"]))
+    opened = []
+
+    def encoder(file):  # between the reading of the manifest and the opening of the files
+        if not opened:
+            build(tmp_path)
+        opened.append(file)
+        return SmallEncoder()
+
+    index = load_index(tmp_path / "small", encoder)
+    assert (len(index), len(opened)) == (N_IMAGES, 2)
+    index.check()
+
+
 def test_a_kill_after_the_rename_leaves_the_new_index(tmp_path):
     build(tmp_path, collection=SmallCollection(broken=["plain:000"]))
     killed_build(tmp_path, "index:after-publish")
     assert len(open_small(tmp_path / "small")) == N_IMAGES
+    build(tmp_path)
+    assert names_in(tmp_path) == ["small"]
+
+
+@pytest.mark.parametrize("message", ["encoding images", "encoding captions", "writing the index"])
+def test_a_build_that_is_cancelled_leaves_the_old_index_and_no_half_one(tmp_path, message):
+    old = contents(build(tmp_path, collection=SmallCollection(broken=["plain:000"])).path)
+
+    class Cancelled(Exception):
+        pass
+
+    def cancel(done, total, now):
+        if now == message:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        build(tmp_path, progress=cancel)
+    assert contents(tmp_path / "small") == old
+    assert [name for name in names_in(tmp_path) if not name.startswith(".")] == ["small"]
     build(tmp_path)
     assert names_in(tmp_path) == ["small"]
 

@@ -7,6 +7,7 @@ from collections import namedtuple
 import pytest
 
 import workbench as wb
+from adapters.vlm_quantization.data import external_sort
 from adapters.vlm_quantization.index import format as files
 from adapters.vlm_quantization.index import shards, space
 from tests.adapters.vlm_quantization.small_index import SmallEncoder, build
@@ -50,7 +51,7 @@ def test_the_estimate_is_no_more_than_a_build_takes(tmp_path, monkeypatch):
     check = space.check_space
     monkeypatch.setattr(
         "adapters.vlm_quantization.index.build.check_space",
-        lambda work, needed: (estimates.append(needed), check(work, needed)),
+        lambda work, needed, say: (estimates.append(needed), check(work, needed)),
     )
     build(tmp_path)
     assert 0 < estimates[0] <= sizes[0] <= 4 * estimates[0]
@@ -76,6 +77,17 @@ def test_a_disk_that_fills_up_is_said_and_given_back(tmp_path, free, monkeypatch
     monkeypatch.undo()
     assert build(tmp_path).resumed == 0  # the size of a shard is another one now
     assert work_folders(tmp_path) == []
+
+
+def test_a_disk_that_is_full_while_entries_are_sorted_is_said(tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(external_sort, "RUN_BYTES", 1)
+    monkeypatch.setattr(external_sort.tempfile, "TemporaryFile", full)
+    with pytest.raises(wb.WrongState, match=r"the disk of .* is full: the collection cannot be sorted there"):
+        build(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_error_keeps_what_was_done(tmp_path, monkeypatch):

@@ -158,3 +158,18 @@ def test_the_limit_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(feature_cache.LIMIT, wrong)
         with pytest.raises(wb.BadInput, match="in GB, such as 20"):
             FeatureCache(tmp_path)
+
+
+def test_records_are_found_among_many_shards_in_little_memory(tmp_path: Path) -> None:
+    shelf = FeatureCache(tmp_path, limit=10**9).shelf("pictures", {"tower": "one"})
+    keys = [key_of(str(number)) for number in range(2_000)]
+    for start in range(0, 2_000, 50):
+        shelf.put([(key, key[:4]) for key in keys[start : start + 50]])
+    shelf.put([(keys[7], b"newer")])
+    again = FeatureCache(tmp_path, limit=10**9).shelf("pictures", {"tower": "one"})
+    assert all(key in again for key in keys)
+    assert key_of("another") not in again
+    found = shelf.get([*keys, key_of("another")])
+    assert found == {key: key[:4] for key in keys} | {keys[7]: b"newer"}
+    assert sum(block.nbytes for block in shelf._places._blocks) == 32 * 2_001
+    assert len(shelf._places._blocks) < 12
