@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 THROUGH: dict[str, tuple[str, str]] = {
     "workbench.adapter.loading": ("tests/workbench/adapter/test_loading.py", "AdapterBroken"),
     "workbench.remote.kept_files": ("tests/workbench/remote/test_runs.py", "kept.save("),
+    "workbench.commands.cluster": ("tests/workbench/commands/test_cluster.py", '"cluster", "certs"'),
     "workbench.commands.doctor": ("tests/workbench/commands/test_examination.py", "doctor"),
     "workbench.commands.explain": ("tests/workbench/commands/test_cli.py", '"explain"'),
     "workbench.commands.imports": ("tests/workbench/commands/test_commands.py", "import mlflow"),
