@@ -122,17 +122,18 @@ function filterBox(store) {
         "data-field": one.text,
         "data-value": text,
         "aria-pressed": "false",
-        "aria-label": `${one.name}: ${value}, ${count.toLocaleString()}`,
+        "aria-label": `${one.name}: ${value} ${count.toLocaleString()}`,
         onclick: () => pick(one.text, text),
       },
       h("span", {}, value),
+      " ",
       h("small", {}, count.toLocaleString()),
     );
-  const begins = ({ name, text, kind, help }) => {
+  const begins = ({ text, kind, help }) => {
     const sign = kind === "number" || kind === "date" ? ">" : ":";
     return h(
       "button",
-      { type: "button", title: help || null, "aria-label": `Begin a condition: ${name}`, onclick: () => begin(`${text}${sign}`) },
+      { type: "button", title: help || null, "aria-label": `Begin a condition: ${text}${sign}`, onclick: () => begin(`${text}${sign}`) },
       `${text}${sign}`,
     );
   };

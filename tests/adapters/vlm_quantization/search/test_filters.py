@@ -1,6 +1,7 @@
 """Filters of an index: exact at every selectivity, length, k and side, against a second opinion by hand."""
 
 import copy
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from adapters.vlm_quantization.codes import CODE_LENGTHS
+from adapters.vlm_quantization.index import blocks
 from adapters.vlm_quantization.index import format as files
+from adapters.vlm_quantization.index.items import ItemLines
 from adapters.vlm_quantization.index.opened import load_index
 from adapters.vlm_quantization.search import filters
 from adapters.vlm_quantization.search.filters import ItemFilters, words_of_choice
@@ -326,6 +329,56 @@ def test_unknown_fields_and_values_are_refused_with_the_known_ones(index, text, 
 
 def test_names_of_fields_may_be_in_any_case(index):
     assert found(index, "Style:plain").hits == found(index, "style:plain").hits
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    text=st.one_of(
+        st.text(max_size=20),
+        st.lists(
+            st.sampled_from(
+                [*_VALUES, ":", "(", ")", "and ", "or ", "not ", "red", "*", ",", '"', ">", "2024", "id"]
+            ),
+            max_size=9,
+        ).map("".join),
+    ),
+    side=st.sampled_from(["images", "captions"]),
+)
+def test_whatever_is_typed_is_a_filter_or_an_error_of_the_option(index, text, side):
+    try:
+        chosen = index.filters.chosen(text, side)
+    except wb.BadOptions as error:
+        names = [name for name, _ in error.problems]
+    else:
+        names = ["filter"] if chosen is None or 0 <= chosen.count <= 84 else []
+    assert names == ["filter"]
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_an_altered_byte_of_the_items_ends_in_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 256)
+    folder = build(tmp_path, collection=Varied()).path
+    path = folder / files.items_file("images")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"plain:003")] ^= 1
+    path.write_bytes(data)
+    altered = load_index(folder, lambda file: SmallEncoder(), verify=False)
+    assert altered.filters.chosen("style:plain", "images").count == 30  # another column
+    with pytest.raises(wb.CorruptFile, match="the file was altered"):
+        altered.filters.chosen("id:plain:004", "images")
+
+
+def test_the_items_of_an_earlier_format_are_filtered_too(items, tmp_path):
+    sides = {}
+    for side, rows in items.items():
+        (path := tmp_path / side).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        sides[side] = ItemLines(path, side)
+    old = ItemFilters(sides)
+    for side, text in (("images", "label:red and language:ko"), ("captions", "split:test or caption:*")):
+        mask = expected(items, side, text)
+        assert np.array_equal(old.chosen(text, side).holds(np.arange(len(mask))), mask)
 
 
 # --- kept ---------------------------------------------------------------------------------------------------
