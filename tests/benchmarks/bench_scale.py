@@ -239,8 +239,8 @@ def leave(workspace: str, rows: list[Row]) -> list[int]:
     """Log a run per engine, with its ratios as metrics and the whole table beside them; return their ids.
 
     A metric is named ``codes/items/bits/what``, for example ``random/1000000/32 bits/ratio``; what is the
-    median ``ratio``, its quartiles ``ratio 25 %`` and ``ratio 75 %``, and ``recall``. Two threads are measured
-    by one, so their ratios have another name, ``beside one thread``.
+    median ``ratio``, its quartiles ``ratio 25 %`` and ``ratio 75 %``, and ``recall``. Two threads are
+    measured by one, so their ratios have another name, ``beside one thread``.
     """
     import workbench as wb
 
