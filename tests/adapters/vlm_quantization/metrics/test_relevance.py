@@ -29,6 +29,17 @@ def test_packed_labels_agree_with_a_matrix_product(width, seed):
         assert (moved.levels, moved.n_gallery, moved.words) == (relevance.levels, 11, relevance.words)
 
 
+@pytest.mark.parametrize("items", [1, 8, 63, 64, 65, 130])
+def test_shared_labels_are_those_of_a_matrix_product_for_any_number_of_items(items):
+    random = np.random.default_rng(items)
+    queries, gallery = random.random((6, 30)) < 0.1, random.random((items, 30)) < 0.1
+    queries[2], queries[3] = False, True  # no label at all, and every label
+    expected = queries.astype(int) @ gallery.T.astype(int) > 0
+    block = SharedLabel(queries, gallery).block(0, 6)
+    assert block.dtype == bool
+    assert np.array_equal(block, expected)
+
+
 @pytest.mark.parametrize("highest", [1, 100])
 def test_the_highest_grade_bounds_the_levels(highest):
     ones = np.ones((2, 4))

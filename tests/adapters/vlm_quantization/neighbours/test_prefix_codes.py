@@ -30,16 +30,18 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(prefix_codes, "_processors", lambda: 4)
 
 
+ONES = np.array([f"{value:b}".count("1") for value in range(256)])
+
+
 def distances(codes, query, bits):
-    differing = np.unpackbits(codes ^ query, axis=1)[:, :bits]
-    return differing.sum(axis=1, dtype=np.int64)
+    return ONES[codes[:, : bits // 8] ^ query[: bits // 8]].sum(axis=1)
 
 
 def oracle(codes, query, bits, allowed):
     """Return all allowed rows by (distance, row), and their distances."""
     far = distances(codes, query, bits)
-    order = sorted(allowed.tolist(), key=lambda row: (far[row], row))
-    return order, far[order].tolist()
+    order = allowed[np.lexsort((allowed, far[allowed]))]
+    return order.tolist(), far[order].tolist()
 
 
 def some_codes(kind, n):
@@ -115,8 +117,9 @@ def test_all_within_a_radius_are_found(engine, kind):
             assert (got[0].tolist(), got[1].tolist()) == (rows[:near], far[:near])
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 7])
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("engine", "threads"), [("numba", 1), ("numba", 2), ("numba", 3), ("numba", 7), ("numpy", 7)]
+)
 def test_many_queries_and_threads_find_what_one_finds(engine, threads, monkeypatch):
     monkeypatch.setattr(prefix_codes, "_GATHERED", 16 * 3 * 84)  # three queries in a turn
     n = 5 * BLOCK - 3
