@@ -50,8 +50,8 @@ LOOK_SECONDS = 0.05
 SPARE_IDLE_SECONDS, SPARE_BUSY_SECONDS = 1.0, 10.0
 
 
-#: A worker that exits after fewer seconds without a job starts no runner before a job is in the queue: most of
-#: them would end unused, and each takes most of a second of processor time.
+#: A worker that exits after fewer seconds without a job starts no runner before a job is in the queue: most
+#: of them would end unused, and each takes most of a second of processor time.
 SPARE_FROM_SECONDS = 60.0
 
 
