@@ -324,3 +324,50 @@ def test_a_lost_server_is_reported_and_choices_made_meanwhile_are_applied(
         assert one.errors == []
         one.close()
     remote.close()
+
+
+def test_chosen_runs_are_put_in_order_and_any_run_is_found(
+    show: Show, workspace: wb.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs(workspace, 6, "run")
+    monkeypatch.setattr(panel, "LISTED_RUNS", 4)
+    bridge = show(6)
+    page = bridge.page
+    where = page.get_by_role("textbox", name="Filter all runs by a condition")
+    where.fill("config.seed < 2")  # those that the list of the newest does not have
+    where.press("Enter")
+    bridge.deliver()
+    expect(page.locator("tr[data-run-row]")).to_have_count(3)  # and the chosen one
+    where.fill("confg.seed < 2")
+    where.press("Enter")
+    bridge.deliver()
+    expect(page.locator(".wb-wrong")).to_contain_text("'confg.seed' is no field of a run")
+    where.fill("")
+    where.press("Enter")
+    bridge.deliver()
+    expect(page.locator(".wb-wrong")).to_be_hidden()
+    expect(page.locator("tr[data-run-row]")).to_have_count(4)
+    page.locator("button[data-verb=rename]").click()
+    page.get_by_role("textbox", name="New name").fill("다른 이름")
+    page.get_by_role("textbox", name="New name").press("Enter")
+    bridge.deliver()
+    expect(page.locator("tr[data-run-row='6']")).to_contain_text("다른 이름")
+    page.locator("button[data-verb=archive]").click()
+    bridge.deliver()
+    expect(page.locator(".wb-said")).to_contain_text("Archived 1 run")
+    expect(page.locator("tr[data-run-row='6']")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    bridge.deliver()
+    expect(page.locator("tr[data-run-row='6']")).to_be_visible()
+    page.locator("input[data-run='6']").click()
+    bridge.deliver()
+    page.locator("button[data-verb=delete]").click()
+    expect(page.get_by_role("group", name="Confirm")).to_contain_text("It cannot be undone")
+    page.get_by_role("button", name="Cancel").click()
+    assert workspace.run(6).status == "succeeded"
+    page.locator("button[data-verb=delete]").click()
+    page.get_by_role("button", name="Delete for good").click()
+    bridge.deliver()
+    expect(page.locator(".wb-said")).to_contain_text("Deleted 1 run")
+    with pytest.raises(wb.UnknownRun):
+        workspace.run(6)

@@ -40,6 +40,13 @@ THROUGH: dict[str, tuple[str, str]] = {
         "tests/workbench/runs/imports/test_tensorboard.py",
         "import_tensorboard",
     ),
+    "workbench.commands.order": ("tests/workbench/commands/test_order.py", '"runs", "delete"'),
+    "workbench.runs.files": ("tests/workbench/runs/test_kept_files.py", "KeptFiles("),
+    "workbench.runs.media_log": ("tests/workbench/runs/test_media.py", ".log_histogram("),
+    "workbench.search.index_order": ("tests/workbench/runs/test_order.py", ".rename_index("),
+    "workbench.server.api.media": ("tests/workbench/runs/test_order.py", "must be a PNG"),
+    "workbench.server.api.order": ("tests/workbench/runs/test_order.py", ".resume_run("),
+    "workbench.store.order": ("tests/workbench/runs/test_order.py", ".delete_experiment("),
     "workbench.runs.kept_files": ("tests/workbench/runs/test_kept_files.py", "log_artifact"),
     "workbench.search.service.__main__": (
         "tests/workbench/search/test_service.py",

@@ -164,7 +164,8 @@ class RemotePoints:
 
 
 def _row(reply: Mapping[str, Any]) -> RunRow:
-    return RunRow(**{name: reply[name] for name in RunRow._fields})
+    # Servers of version 0.2.0 archive nothing.
+    return RunRow(**{name: reply[name] for name in RunRow._fields if name in reply})
 
 
 def _summary(columns: Sequence[str], reply: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:

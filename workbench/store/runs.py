@@ -34,6 +34,7 @@ class RunRow(NamedTuple):
     created_at: float | None
     finished_at: float | None
     notes: str
+    archived_at: float | None = None
 
 
 _RUN_TABLE = (

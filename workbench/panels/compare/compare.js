@@ -57,7 +57,12 @@ function layOut(panel, status, { savePicture, act, highlight }) {
   const problem = h("div", { class: "wb-problem", role: "alert", hidden: true });
   const empty = h("div", { class: "wb-empty" });
   const tools = makeTools(panel, savePicture);
-  const list = makeRunList(({ choose: ids, column }) => (ids ? panel.choose(ids) : panel.set({ column })));
+  const list = makeRunList(({ choose: ids, column, order, find }) => {
+    if (ids) panel.choose(ids);
+    else if (order) panel.send({ type: "order", ...order });
+    else if (find !== undefined) panel.send({ type: "find", where: find });
+    else panel.set({ column });
+  });
   const fold = h("details", { class: "wb-fold", open: true }, h("summary", {}, "Runs"), list.el);
   const chips = makeChips(panel);
   const controls = makeControls(panel);
@@ -84,7 +89,7 @@ function drawFrame(page, panel) {
   setText(page.title, count > 1 ? `Compare ${count} runs` : count ? "One run" : "Compare runs");
   page.problem.hidden = !failure;
   page.problem.replaceChildren(...(failure ? [h("b", {}, failure.message), h("span", {}, failure.hint)] : []));
-  page.fold.hidden = !runs.length;
+  page.fold.hidden = !runs.length && !now.found && !now.ordered;
   page.list.draw({ ...now, runs, chosen: panel.chosen() });
   page.tools.show(count);
   page.body.hidden = !comparison;

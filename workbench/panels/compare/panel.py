@@ -10,18 +10,24 @@
                       "comparison": null or {"base": place, "config": [...], "final": [...]},
                       "view": how it is shown (see Display), "heard": {view: number},
                       "no_metrics": the text in place of final values,
-                      "problem": null or {"message", "hint"}}
+                      "problem": null or {"message", "hint"},
+                      "found": null or {"where", "count", "problem"}: what a condition found in all runs,
+                      "ordered": null or {"text", "hint", "undo": null or [id, ...]}: the last change}
     curves, live     {"lines": [{"metric", "runs", "at", "count", "band", "x0"}, ...], "data": float32}
                       of finished runs, and of running ones; "at" and "count" are in numbers; each line holds
                       x - x0, then y, then the low and high of its band if it has one
     page -> kernel   {"type": "choose", "runs": [id, ...], "view", "number"}
                      {"type": "set", "change": {...}, "view", "number"}   {"type": "view", "view", "open"}
                      {"type": "export", "kind": "csv" | "md" | "tex"}
+                     {"type": "find", "where": condition on all runs, or empty, "view", "number"}
+                     {"type": "order", "verb": "archive" | "restore" | "delete", "runs": [id, ...]}
+                     {"type": "order", "verb": "rename", "runs": [id], "name"}
     kernel -> page   {"type": "file", "name", "mime", "text"}
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -58,6 +64,14 @@ _PIXELS_PER_BUCKET, _POINTS_PER_BUCKET, _MIN_BUCKETS = 2, 4, 24
 T = TypeVar("T")
 
 
+#: Seconds after which a condition is looked up again.
+FIND_SECONDS = 5.0
+
+
+#: What can be done to runs, and how it is reported.
+_VERBS = {"archive": "Archived", "restore": "Restored", "delete": "Deleted", "rename": "Renamed"}
+
+
 _KINDS = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
 
 
@@ -90,6 +104,11 @@ class ComparePanel(LivePanel):
         self._curves = workspace.curve_reader()
         self._drawn: dict[tuple[str, tuple[int, ...]], tuple[Any, Line]] = {}
         self._sent: dict[str, Any] = {}
+        self._where = ""
+        self._found: dict[str, Any] | None = None
+        self._found_ids: list[int] = []
+        self._found_at = 0.0
+        self._ordered: dict[str, Any] | None = None
         self._unread: StoreError | None = None
         self._comparison: Comparison | None = None
         self._lines: list[tuple[str, Line]] = []
@@ -97,6 +116,7 @@ class ComparePanel(LivePanel):
         nothing = {"runs": [], "more": False, "chosen": [], "slots": [], "metrics": [], "comparison": None}
         column = {"column": self._view.column, "column_better": None}
         rest = {"view": asdict(self._view), "heard": {}, "problem": None, "no_metrics": NO_METRICS}
+        rest |= {"found": None, "ordered": None}
         super().__init__(state={**nothing, **column, **rest})
 
     # Requests from Python and from the page ------------------------------------------------------
@@ -119,6 +139,51 @@ class ComparePanel(LivePanel):
         """
         with self._refreshing:
             self._view = changed(self._view, change)
+            self.look_now()
+
+    def find(self, where: str) -> None:
+        """List the runs that match a condition, of all runs; an empty one lists the newest again.
+
+        Parameters
+        ----------
+        where : str
+            As for ``workspace.runs``: ``"config.lr < 0.01 and tag:baseline"``.
+        """
+        with self._refreshing:
+            self._where, self._found_at = where.strip(), 0.0
+            self.look_now()
+
+    def order(self, verb: str, runs: Sequence[int], name: str = "") -> None:
+        """Archive, restore, delete or rename runs; what was done, or why not, is in ``state["ordered"]``.
+
+        Parameters
+        ----------
+        verb : {"archive", "restore", "delete", "rename"}
+            What to do.
+        runs : sequence of int
+            Ids of the runs; one, to rename it.
+        name : str
+            Its new name.
+        """
+        done: list[int] = []
+        hint, problem = "", ""
+        with self._refreshing:
+            try:
+                for run_id in runs:
+                    run = self.workspace.run(run_id)
+                    getattr(run, verb)(*([name] if verb == "rename" else []))
+                    done.append(run_id)
+            except WorkbenchError as error:
+                problem, hint = error.message, error.help
+            said = _said(verb, len(done)) if done else ""
+            undo = done if verb == "archive" and done else None
+            text = ". ".join(filter(None, (said, problem)))
+            self._ordered = {"text": text, "hint": hint, "undo": undo}
+            if verb in ("archive", "delete") and self._chosen is not None:
+                self._chosen = [run_id for run_id in self._chosen if run_id not in done]
+            if self._view.baseline in done:
+                self._view = replace(self._view, baseline=None)
+            self._found_at = 0.0
             self.look_now()
 
     @property
@@ -144,6 +209,12 @@ class ComparePanel(LivePanel):
                 self.set(**{str(name): value for name, value in change.items()})
             except BadInput:
                 self.look_now()
+        elif kind == "find" and isinstance(where := content.get("where"), str):
+            self.find(where)
+        elif kind == "order" and content.get("verb") in _VERBS and isinstance(runs, list):
+            name = content.get("name", "")
+            ids = [run for run in runs if isinstance(run, int) and not isinstance(run, bool)]
+            self.order(str(content["verb"]), ids, name if isinstance(name, str) else "")
         elif kind == "export" and content.get("kind") in _KINDS:
             self._export(str(content["kind"]))
 
@@ -181,8 +252,15 @@ class ComparePanel(LivePanel):
     def look(self) -> tuple[dict[str, Any], float]:
         """Return the listed runs and the comparison of the chosen ones."""
         self._unread = None
-        listed, rows = self._reader.look(LISTED_RUNS, self._chosen or ())
-        shown = sorted(rows.values(), key=lambda row: -row.id)
+        found = self._find()
+        limit = LISTED_RUNS if found is None else 0
+        listed, rows = self._reader.look(limit, [*(self._chosen or ()), *(found or ())])
+        wanted = {*(self._chosen or ()), *(found or ())}
+        shown = [
+            row
+            for row in sorted(rows.values(), key=lambda row: -row.id)
+            if row.archived_at is None or row.id in wanted
+        ]
         # Until runs are chosen by hand, the newest few are compared.
         newest = sorted(row.id for row in shown[:CHOSEN_AT_START])
         chosen = newest if self._chosen is None else self._chosen
@@ -191,7 +269,9 @@ class ComparePanel(LivePanel):
         undeclared: Mapping[int, Any] = {}
         declared = self._readable(lambda: self._reader.declared(shown), undeclared)
         state: dict[str, Any] = {
-            "more": listed.start > 1,
+            "more": listed.start > 1 and found is None,
+            "found": self._found,
+            "ordered": self._ordered,
             "chosen": chosen,
             "comparison": None,
             "heard": self._heard,
@@ -224,6 +304,26 @@ class ComparePanel(LivePanel):
         state["view"] = asdict(view)
         state |= listed_runs(shown, summaries, declared, view)
         return state, LOOK_SECONDS
+
+    def _find(self) -> list[int] | None:
+        """Return the ids of the runs that the condition matches, looked up every few seconds; None without."""
+        if not self._where:
+            self._found = None
+            return None
+        if time.monotonic() - self._found_at > FIND_SECONDS:
+            self._found_at = time.monotonic()
+            problem = ""
+            try:
+                runs = self.workspace.runs(where=self._where, limit=LISTED_RUNS)
+                count = len(runs)
+                if count == LISTED_RUNS:
+                    count = self.workspace.count_runs(where=self._where)
+                self._found_ids = [run.id for run in runs]
+            except BadInput as error:
+                self._found_ids, count = [], 0
+                problem = f"{error.message}\n{error.hint}".strip()
+            self._found = {"where": self._where, "count": count, "problem": problem}
+        return self._found_ids
 
     def _readable(self, read: Callable[[], T], nothing: T) -> T:
         """Return what is read; of a part of the database that is damaged nothing, and remember why.
@@ -315,6 +415,12 @@ class ComparePanel(LivePanel):
             if self._sent.get(trait) != marks:
                 self._sent[trait] = marks
                 setattr(self, trait, packed([(name, line) for (name, _), (_, line) in part.items()]))
+
+
+def _said(verb: str, count: int) -> str:
+    """Return what was done, as a sentence without its full stop."""
+    runs = "1 run" if count == 1 else f"{count} runs"
+    return f"{_VERBS[verb]} {runs}"
 
 
 def _count(summaries: Mapping[int, Mapping[str, Any]], row: RunRow, metric: str) -> int:

@@ -116,6 +116,7 @@ def listed_runs(
                 "reason": _reason(row.error),
                 "began": row.created_at,
                 "ended": row.finished_at,
+                "archived": row.archived_at is not None,
                 "value": text,
                 "number": value if value is not None and math.isfinite(value) else None,
                 "best": mark,

@@ -104,6 +104,11 @@ function makeRunList(act) {
   const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads, h("th", { scope: "col", class: "wb-end" }, which, column))), body);
   const scroll = h("div", { class: "wb-scroll wb-run-scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, table);
   const el = h("div", { class: "wb-runs" }, h("div", { class: "wb-run-tools" }, search, sort, all, none, note), scroll);
+  // A condition on all runs, evaluated by the database; the box above searches only in the list.
+  const where = h("input", { type: "text", class: "wb-where", placeholder: "Filter all runs: config.lr < 0.01 and tag:baseline", "aria-label": "Filter all runs by a condition", spellcheck: "false", autocomplete: "off", onkeydown: (event) => event.key === "Enter" && act({ find: where.value }), onchange: () => act({ find: where.value }) });
+  const wrong = h("pre", { class: "wb-wrong", role: "alert", hidden: true });
+  const order = makeOrder(act);
+  el.querySelector(".wb-run-tools").after(h("div", { class: "wb-run-tools" }, where, order.el), wrong, order.said);
   let last = null;
   let shown = [];
   let drawn = "";
@@ -119,7 +124,7 @@ function makeRunList(act) {
       h("td", {}, box),
       h("td", { title: run.notes ? `${run.name}\n${run.notes}` : run.name }, h("label", { class: "wb-name", for: box.id }, slot === undefined ? h("span", { class: "wb-swatch" }) : swatch(slot), runName(run)), h("span", { class: "wb-muted" }, ` #${run.id}`)),
       h("td", { class: "wb-muted", title: run.experiment }, h("span", { class: "wb-name" }, run.experiment)),
-      h("td", { class: "wb-tags" }, ...tags),
+      h("td", { class: "wb-tags" }, ...tags, run.archived && h("span", { class: "wb-tag wb-muted" }, "archived")),
       h("td", {}, h("span", { class: `wb-pill wb-${run.status}` }, run.status), run.reason && h("span", { class: "wb-name wb-reason", title: run.reason }, run.reason)),
       h("td", { class: "wb-muted wb-num", "data-began": run.status === "running" && !run.ended ? run.began : null }, durationOf(run)),
       h("td", { class: run.best ? "wb-end wb-best" : "wb-end" }, run.best && trophy(), run.value || h("span", { class: "wb-muted" }, "–")),
@@ -129,6 +134,10 @@ function makeRunList(act) {
   function draw(state = last) {
     last = state;
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    order.draw(state);
+    wrong.hidden = !state.found?.problem;
+    setText(wrong, state.found?.problem ?? "");
+    where.setAttribute("aria-invalid", String(!wrong.hidden));
     shown = state.runs.filter((run) => matches(run, words)).sort(SORTS[sort.value] ?? byMetric(state.column_better));
     sayCount(words);
     const now = JSON.stringify([shown, state.chosen, state.slots, state.metrics, state.column, state.column_better, state.more]);
@@ -150,7 +159,9 @@ function makeRunList(act) {
   function sayCount(words) {
     const { runs, more, chosen } = last;
     const listed = runs.length.toLocaleString("en-US");
-    const pool = more ? `the ${listed} newest runs` : runs.length === 1 ? "1 run" : `${listed} runs`;
+    const { found: condition } = last;
+    const beyond = condition && condition.count > runs.length ? ` of ${condition.count.toLocaleString("en-US")} that match` : "";
+    const pool = beyond ? `${listed}${beyond}` : more ? `the ${listed} newest runs` : runs.length === 1 ? "1 run" : `${listed} runs`;
     const found = words.length ? (shown.length ? `${shown.length} of ${pool}` : `None of ${pool.replace(/^1 run$/, "the runs")} matches “${search.value.trim()}”`) : pool.charAt(0).toUpperCase() + pool.slice(1);
     const older = more && words.length ? "older runs are not searched" : "";
     note.title = more ? "wb.panels.ComparePanel(ws, runs=[…]) shows older runs by their ids" : "";
@@ -162,6 +173,65 @@ function makeRunList(act) {
   };
   el.dataset.name = `wb-runs-${Math.random().toString(36).slice(2)}`;
   return { el, draw, tick };
+}
+
+// What can be done to the selected runs: rename one; archive, restore and delete, each confirmed or undone.
+function makeOrder(act) {
+  const button = (text, verb, key) => h("button", { type: "button", "data-verb": verb, "data-key": `order ${key}`, onclick: () => begin(verb) }, text);
+  const buttons = { rename: button("Rename…", "rename", "rename"), archive: button("Archive", "archive", "archive"), restore: button("Restore", "restore", "restore"), delete: button("Delete…", "delete", "delete") };
+  const name = h("input", { type: "text", "aria-label": "New name", maxlength: "255", onkeydown: (event) => { if (event.key === "Enter") go(); if (event.key === "Escape") ask(null); } });
+  const question = h("span", {});
+  const yes = h("button", { type: "button", class: "wb-yes", onclick: () => go() });
+  const no = h("button", { type: "button", onclick: () => ask(null) }, "Cancel");
+  const confirm = h("span", { class: "wb-confirm", role: "group", "aria-label": "Confirm", hidden: true }, question, name, yes, no);
+  const el = h("span", { class: "wb-order" }, ...Object.values(buttons), confirm);
+  const text = h("span", {});
+  const undo = h("button", { type: "button", hidden: true, onclick: () => act({ order: { verb: "restore", runs: undoable } }) }, "Undo");
+  const said = h("p", { class: "wb-said wb-muted", role: "status", hidden: true }, text, " ", undo);
+  let last = null;
+  let undoable = [];
+  let asked = null;
+
+  function begin(verb) {
+    if (verb === "rename" || verb === "delete") ask({ verb, runs: [...last.chosen] });
+    else act({ order: { verb, runs: [...last.chosen] } });
+  }
+
+  // Show the question of a verb, or none.
+  function ask(what) {
+    const back = asked && buttons[asked.verb];
+    asked = what;
+    confirm.hidden = !what;
+    if (!what) return back?.focus();
+    const renames = what.verb === "rename";
+    const count = what.runs.length;
+    question.textContent = renames ? `New name of #${what.runs[0]}:` : `Delete ${count === 1 ? `#${what.runs[0]}` : `${count} runs`} with all points and files? It cannot be undone.`;
+    name.hidden = !renames;
+    name.value = renames ? (last.runs.find((run) => run.id === what.runs[0])?.name ?? "") : "";
+    yes.textContent = renames ? "Rename" : "Delete for good";
+    (renames ? name : no).focus();
+  }
+
+  function go() {
+    const what = asked;
+    ask(null);
+    if (what) act({ order: what.verb === "rename" ? { ...what, name: name.value } : what });
+  }
+
+  function draw(state) {
+    last = state;
+    const rows = state.runs.filter((run) => state.chosen.includes(run.id));
+    buttons.rename.disabled = state.chosen.length !== 1;
+    buttons.archive.disabled = !rows.some((run) => !run.archived);
+    buttons.restore.hidden = !rows.some((run) => run.archived);
+    buttons.delete.disabled = !rows.length;
+    if (asked && asked.runs.some((id) => !state.chosen.includes(id))) ask(null);
+    undoable = state.ordered?.undo ?? [];
+    said.hidden = !state.ordered;
+    setText(text, [state.ordered?.text, state.ordered?.hint].filter(Boolean).join(" "));
+    undo.hidden = !undoable.length;
+  }
+  return { el, said, draw };
 }
 
 // Rebuild a part of the page, then restore its focus and scroll positions.

@@ -126,6 +126,7 @@ class RunRowOut(RunHead):
     created_at: float | None = Field(description="Seconds since 1970; null if unknown.")
     finished_at: float | None
     notes: str
+    archived_at: float | None = Field(description="Null if it is not archived.")
     adapter: str = Field(description="Adapter of the job that made the run; empty without a job.")
     summary: dict[str, list[Number | str]] = Field(
         description="Lists of statistics, as named by `columns`, by metric in order of first appearance."

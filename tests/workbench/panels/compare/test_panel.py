@@ -514,3 +514,46 @@ def test_twenty_curves_of_many_points_are_thinned_to_what_a_chart_can_show(
     assert len(drawn) == 20
     assert all(max(line["arrays"][1]) == 50.0 for line in drawn)  # no outlier is lost
     assert len(opened[0].curves["data"]) <= 8 * module.MAX_SENT_POINTS
+
+
+def test_runs_are_found_archived_restored_renamed_and_deleted(workspace: wb.Workspace) -> None:
+    for number in range(3):
+        with workspace.start_run("e", f"r{number}", config={"lr": number}) as run:
+            run.log({"m": 1.0})
+    panel = wb.panels.ComparePanel(workspace, runs=[1, 2])
+
+    def listed() -> list[int]:
+        return [row["id"] for row in panel.state["runs"]]
+
+    panel.answer({"type": "find", "where": "config.lr >= 2", "view": "v", "number": 1})
+    assert listed() == [3, 2, 1]  # those that match, and the chosen ones
+    assert panel.state["found"] == {"where": "config.lr >= 2", "count": 1, "problem": ""}
+    panel.find("config.lr >")
+    assert "column 12" in panel.state["found"]["problem"]
+    panel.find("")
+    assert panel.state["found"] is None
+    panel.answer({"type": "order", "verb": "archive", "runs": [2, 3]})
+    assert listed() == [1]
+    assert panel.state["ordered"] == {"text": "Archived 2 runs", "hint": "", "undo": [2, 3]}
+    assert panel.state["chosen"] == [1]
+    panel.find("archived:true")
+    assert [row["archived"] for row in panel.state["runs"]] == [True, True, False]
+    panel.find("")
+    panel.answer({"type": "order", "verb": "restore", "runs": [2, 3]})
+    assert listed() == [3, 2, 1]
+    panel.answer({"type": "order", "verb": "rename", "runs": [3], "name": "new"})
+    assert panel.state["runs"][0]["name"] == "new"
+    panel.order("rename", [3], "")
+    assert "name of a run" in panel.state["ordered"]["text"]
+    with workspace.start_run("e"):
+        panel.order("delete", [3, 4])
+    assert panel.state["ordered"]["text"] == "Deleted 1 run. run 4 is running"
+    assert panel.state["ordered"]["undo"] is None
+    for wrong in (
+        {"verb": "close", "runs": [1]},
+        {"verb": "delete", "runs": "all"},
+        {"verb": "delete", "runs": [True, "1"]},
+    ):
+        panel.answer({"type": "order", **wrong})
+    assert workspace.run(1).status == "succeeded"
+    panel.close()
