@@ -245,9 +245,9 @@ def test_the_run_card_has_everything_needed_to_reproduce_the_metrics(
     assert card["Tie order of the examples"] == ["(distance, item id)"]
     again = evaluated(home, run=run.id)
     assert again.metrics == result.metrics
-    assert again.views == result.views or [
-        view.title for view in again.views if view not in result.views
-    ] == ["Run card"]
+    timed = {"Search by funnel", "Search by funnel: time of each stage by oversampling"}
+    others = {view.title for view in again.views if view not in result.views}
+    assert others - timed <= {"Run card"}
 
 
 def evaluation_encoder(run: wb.Run) -> Any:
