@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import expect
@@ -10,7 +12,7 @@ from playwright.sync_api import expect
 import workbench as wb
 from tests.browser.conftest import PATIENCE, Visit, published
 from tests.browser.shapes import draw
-from tests.browser.test_search_page import ask, first_is, upload
+from tests.browser.test_search_page import ask, first_is, open_options, upload
 from tests.waiting import GUARD
 from workbench.publish import page as voila
 
@@ -66,6 +68,57 @@ def test_a_page_whose_server_was_started_again_goes_on(
     finally:
         process.terminate()
         process.wait(GUARD)
+
+
+def test_a_search_has_an_address_and_back_and_forward_walk_through_searches(
+    visit: Callable[..., Visit], search_url: str
+) -> None:
+    seen = visit(search_url)
+    page = seen.page
+    expect(page.get_by_label("Query")).to_be_focused()
+    ask(page, "강아지")
+    first_is(page, "dog")
+    expect(page).to_have_url(f"{search_url}?q={quote('강아지')}")
+    expect(page).to_have_title("강아지 · Image search")
+    open_options(page)
+    page.get_by_text("8", exact=True).click()
+    expect(page.locator(".wb-score").first).to_contain_text("0/8")
+    expect(page).to_have_url(f"{search_url}?q={quote('강아지')}&length=8")
+    page.get_by_role("button", name="피자").click()
+    first_is(page, "pizza")
+    page.locator(".wb-hit").first.hover()
+    page.locator(".wb-more").first.click()
+    expect(page).to_have_url(re.compile(r"\?item=\w+&length=8$"))
+    liked = page.url
+    expect(page.locator(".wb-given")).to_be_visible()
+
+    page.go_back()
+    first_is(page, "pizza")
+    expect(page.get_by_label("Query")).to_have_value("피자")
+    page.go_back()
+    page.go_back()
+    first_is(page, "dog")
+    expect(page.locator(".wb-score").first).to_contain_text("0/64")
+    expect(page.get_by_role("radio", name="64", exact=True)).to_be_checked()
+    page.go_back()
+    expect(page.get_by_text("Start a search")).to_be_visible()
+    expect(page.get_by_label("Query")).to_have_value("")
+    page.go_forward()
+    first_is(page, "dog")
+    page.reload()
+    first_is(page, "dog")
+    page.locator("body").press("/")
+    expect(page.get_by_label("Query")).to_be_focused()
+
+    # Somebody else opens the links; what the page does not know is left out.
+    other = visit(f"{search_url}?q=%20heart&length=8&find=nothing&length2=5&k=7").page
+    first_is(other, "heart")
+    expect(other.locator(".wb-chosen")).to_have_text("Code length: 8")
+    expect(other.get_by_label("Query")).to_have_value("heart")
+    linked = visit(liked).page
+    expect(linked.locator(".wb-hit").first).to_be_visible()
+    expect(linked.locator(".wb-given")).to_contain_text("this picture")
+    assert seen.errors == []
 
 
 def test_many_tabs_are_open_at_once(visit: Callable[..., Visit], search_url: str) -> None:

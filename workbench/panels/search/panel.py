@@ -44,7 +44,7 @@ from workbench.search.filters import MAX_FILTER_CHARACTERS
 from workbench.search.searcher import MAX_IMAGE_BYTES, MAX_QUERY_CHARACTERS, PUBLISHED, Searcher
 
 #: The scripts and the style sheets of the panel.
-SCRIPTS = ("search/filter.js", "search/search.js")
+SCRIPTS = ("search/filter.js", "search/address.js", "search/search.js")
 STYLES = ("base/theme.css", "base/trophy.css", "results/results.css", "search/search.css")
 
 

@@ -102,6 +102,7 @@ function createStore(model) {
   let again = false; // a newer question waits for the kernel's answer
   let timers = [];
   const tab = savedQuery(setup);
+  const address = searchAddress(setup, (found) => (found ? take(found) : leave()));
 
   const state = {
     question: null, // {by: "text", query} | {by: "image", bytes, name, url} | {by: "item", item, name, url} | composed
@@ -155,9 +156,28 @@ function createStore(model) {
     timers.push(setTimeout(() => { state.answer = null; emit(); }, STALE_AFTER_MS));
     timers.push(setTimeout(() => { state.slow = true; emit(); }, SLOW_AFTER_MS));
     tab.keep(state);
+    address.keep(state);
     if (inFlight === null || Date.now() - sentAt > SLOW_AFTER_MS) post();
     else again = true;
     emit();
+  }
+
+  // Ask what was asked before: what an address says, or what the tab has kept.
+  function take({ question, options, k }) {
+    state.options = { ...state.options, ...options };
+    if (setup.kChoices.includes(k)) state.k = k;
+    ask({ ...question, returned: true });
+  }
+
+  // Ask nothing any more.
+  function leave() {
+    state.seq += 1; // any answer still on its way is ignored
+    again = false;
+    tab.forget();
+    for (const { url } of termsOf(state.question)) if (url) URL.revokeObjectURL(url);
+    before = null;
+    Object.assign(state, { question: null, answer: null, problem: null, optionProblem: null, why: null, sign: 0 });
+    settle();
   }
 
   function settle() {
@@ -247,14 +267,10 @@ function createStore(model) {
       state.sign = sign;
       emit();
     },
-    // Ask again what was asked before the page was loaded again; returns the question, if there was one.
+    // Ask what the address says, or again what was asked before the page was loaded again.
     async restore() {
-      const kept = await tab.kept();
-      if (!kept || state.question) return null;
-      state.options = { ...state.options, ...kept.options };
-      if (setup.kChoices.includes(kept.k)) state.k = kept.k;
-      ask(kept.question);
-      return kept.question;
+      const found = address.read() ?? (await tab.kept());
+      if (found && !state.question) take(found);
     },
     set(change) {
       Object.assign(state, change);
@@ -288,13 +304,8 @@ function createStore(model) {
       emit();
     },
     clear() {
-      state.seq += 1; // any answer still on its way is ignored
-      again = false;
-      tab.forget();
-      for (const { url } of termsOf(state.question)) if (url) URL.revokeObjectURL(url);
-      before = null;
-      Object.assign(state, { question: null, answer: null, problem: null, optionProblem: null, why: null, sign: 0 });
-      settle();
+      leave();
+      address.forget();
     },
     subscribe(listener) {
       listeners.add(listener);
@@ -303,6 +314,7 @@ function createStore(model) {
     },
     dispose() {
       stopTimers();
+      address.leave();
       urls.forEach((url) => URL.revokeObjectURL(url));
     },
   };
@@ -690,6 +702,8 @@ function searchForm(store, root, signal) {
     // Without words there is nothing to type: the form only holds the picture that was searched with.
     form.hidden = !by.text && store.setup.lead === "picture" && !question;
     if (question !== drawn && question && question.by !== "text") input.value = ""; // and not what is typed meanwhile
+    if (question !== drawn && question?.returned && question.by === "text") input.value = question.query;
+    if (!question && drawn?.by === "text") input.value = "";
     drawn = question;
     const next = sign < 0 ? "Type what to take away" : "Type what to add";
     const other = question && question.by !== "text" ? "or type a word" : "Type a word or two";
@@ -708,10 +722,22 @@ function searchForm(store, root, signal) {
     ),
   );
   if (by.image) acceptDrops(store, root, signal);
-  const fill = (text) => {
-    input.value = text;
+  if (document.body.dataset.voila) focusBox(input, signal);
+  return { form, chips, enter };
+}
+
+// A published page is there to search: its box has the focus, and "/" gives it back. Not where that would open a
+// keyboard on the screen.
+function focusBox(input, signal) {
+  if (matchMedia("(hover: hover)").matches) requestAnimationFrame(() => input.focus({ preventScroll: true }));
+  const onKey = (event) => {
+    const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    input.focus();
+    input.select();
   };
-  return { form, chips, enter, fill };
+  document.addEventListener("keydown", onKey, { signal });
 }
 
 // Where pictures find more than words do, they come first: a large place to drop or choose one.
@@ -1022,7 +1048,7 @@ export default () => {
       const { setup } = view;
       const title = h(document.body.dataset.voila ? "h1" : "h2", { class: "wb-title" }, setup.title);
       const root = h("div", { class: "wb wb-search", "data-lm-suppress-shortcuts": "true" });
-      const { form, chips, enter, fill } = searchForm(view, root, gone.signal);
+      const { form, chips, enter } = searchForm(view, root, gone.signal);
       const { starts, parts, draw } = resultsPart(view);
       root.prepend(
         title,
@@ -1038,7 +1064,7 @@ export default () => {
       el.append(root);
       view.subscribe(draw);
       if (setup.query && !view.state.question) enter(setup.query);
-      else if (!view.state.question) view.restore().then((question) => question?.by === "text" && fill(question.query));
+      else if (!view.state.question) view.restore();
       return () => {
         gone.abort();
         leaves.forEach((leave) => leave());
