@@ -76,7 +76,7 @@ class Items(Protocol):
 
     @property
     def table(self) -> Any:
-        """All items as a ``pyarrow.Table``; see :func:`~.item_table.schema_of`."""
+        """All items as a ``pyarrow.Table``, with the columns of ``item_table.schema_of``."""
 
     @property
     def schema(self) -> Any:
@@ -210,7 +210,7 @@ class ItemFile:
 
     @cached_property
     def table(self) -> Any:
-        """All items as a ``pyarrow.Table``, memory-mapped; see :func:`~.item_table.schema_of`.
+        """All items as a ``pyarrow.Table``, memory-mapped, with the columns of ``item_table.schema_of``.
 
         No more than the headers of its record batches is read. Its values are not checked: :meth:`batches`
         gives checked ones.

@@ -371,8 +371,12 @@ def test_the_schema_carries_titles_and_labels_for_forms():
         "bits": "Code length",
         "method": "Method",
         "target": "Find",
+        "filter": "Filter",
+        "radius": "Within (bits)",
     }
-    for field in fields.values():
+    assert fields["filter"]["format"] == "filter"
+    for name in ("bits", "method", "target"):
+        field = fields[name]
         assert field["x-labels"].keys() == {str(choice) for choice in field["enum"]}
     assert (fields["bits"]["default"], fields["method"]["default"]) == (128, "hamming")
 
