@@ -295,7 +295,7 @@ class Index:
             "languages": list(self.languages),
             "lead": "text" if self.words == "well" else "picture",
             "note": " ".join(filter(None, [_CODES.get(self._method), _WORDS.get(self.words)])),
-            "private_fields": sorted(PRIVATE) if self.manifest.provenance.get("root") else [],
+            **({"private_fields": sorted(PRIVATE)} if self.manifest.provenance.get("root") else {}),
             **({"by": ["image", "item"]} if self.words == NOT else {}),
             **({"choices": choices} if (choices := self._choices()) else {}),
         }

@@ -374,7 +374,10 @@ def test_the_schema_carries_titles_and_labels_for_forms():
         "oversampling": "Oversampling",
         "survivors": "Survivors",
         "target": "Find",
+        "filter": "Filter",
+        "radius": "Within (bits)",
     }
+    assert fields["filter"]["format"] == "filter"
     for field in (fields[name] for name in ("bits", "method", "rescore", "target")):
         assert field["x-labels"].keys() == {str(choice) for choice in field["enum"]}
     assert (fields["bits"]["default"], fields["method"]["default"]) == (128, "hamming")
