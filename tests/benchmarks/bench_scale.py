@@ -240,7 +240,7 @@ def leave(workspace: str, rows: list[Row]) -> list[int]:
 
     A metric is named ``codes/items/bits/what``, for example ``random/1000000/32 bits/ratio``; what is the
     median ``ratio``, its quartiles ``ratio 25 %`` and ``ratio 75 %``, and ``recall``. Two threads are
-    measured by one, so their ratios have another name, ``beside one thread``.
+    measured by one, so their ratios have another name, ``two threads beside one``.
     """
     import workbench as wb
 
@@ -251,7 +251,7 @@ def leave(workspace: str, rows: list[Row]) -> list[int]:
     ids = []
     for engine in dict.fromkeys(row.engine for row in rows):
         settings = {**versions, "k": K, "measure": ALONE if engine == TWO else FLAT}
-        ratio = "beside one thread" if engine == TWO else "ratio"  # another measure, in a row of its own
+        ratio = "two threads beside one" if engine == TWO else "ratio"  # another measure, in a row of its own
         better = {f"*/{ratio}*": "lower", "*/recall": "higher"}
         with wb.Workspace(workspace).start_run("code search", engine, settings, better=better) as run:
             for row in rows:

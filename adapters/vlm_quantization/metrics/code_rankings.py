@@ -25,7 +25,7 @@ from adapters.vlm_quantization.neighbours.columns import Columns
 BINS_PER_BLOCK = 1 << 18
 
 #: Query-gallery pairs per call of the compiled count: their grades, a byte per pair, are what it takes.
-PAIRS_PER_CALL = 1 << 21
+PAIRS_PER_CALL = 1 << 20
 
 #: From this number of query-gallery pairs on (a quarter of a second), the compiled count is loaded.
 COMPILED_PAIRS = 1 << 25

@@ -58,7 +58,7 @@ def test_the_table_is_printed_and_each_engine_is_a_run_that_can_be_compared(tmp_
     assert "| index small, text | 60 |" in table
     row = next(row for row in comparison.final if row.name == "random/300/128 bits/ratio")
     assert row.better == "lower"
-    assert "random/300/8 bits/beside one thread" in shown  # by another measure, so in another row
+    assert "random/300/8 bits/two threads beside one" in shown  # by another measure, so in another row
 
 
 def test_missing_packages_are_named_with_what_to_do(monkeypatch):
