@@ -201,7 +201,7 @@ def build_index(
     ):
         sides = {"images": pictures, "captions": texts}
         _clear_leftovers(final, keep=settings)
-        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, check_kind(features)), say)
+        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, features), say)
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.before = _made_before(final, adapter, encoder, settings, shards)
         wb.crash_point("index:listed")
