@@ -25,6 +25,7 @@ import os
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ import workbench as wb  # noqa: E402
 from adapters.vlm_quantization.data.sources import open_collection  # noqa: E402
 from adapters.vlm_quantization.encoding.fitted import fit_codes, open_model  # noqa: E402
 from adapters.vlm_quantization.encoding.known_pictures import KnownPictures  # noqa: E402
+from adapters.vlm_quantization.index import shards  # noqa: E402
 from adapters.vlm_quantization.index.build import build_index  # noqa: E402
 from adapters.vlm_quantization.towers import registry  # noqa: E402
 from workbench.engine.cluster import Cluster  # noqa: E402
@@ -82,29 +84,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", choices=("local", "dask"), default=["local", "dask"])
     args = parser.parse_args()
     before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder, Cluster(1) as one, Cluster(2) as two:
-        home = Path(folder)
+    shards.SHARD_ITEMS = 1  # a batch each, so that few pictures are many shards
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_photographs(home / "photographs", args.pictures)
         began = time.perf_counter()
         collection = open_collection(home / "photographs", cache_dir=home / "cache")
         opening = time.perf_counter() - began
         model = fitted(home / "fitted.safetensors", collection)
-        engines = {
-            ("local", 1): wb.open_engine("local:1"),
-            ("local", 2): wb.open_engine("local:2"),
-            ("dask", 1): wb.open_engine(one.address),
-            ("dask", 2): wb.open_engine(two.address),
-        }
+        engines: dict[tuple[str, int], Engine] = {}
+        for kind in args.kinds:
+            for n in (1, 2):
+                address = f"local:{n}" if kind == "local" else stack.enter_context(Cluster(n)).address
+                engines[kind, n] = stack.enter_context(wb.open_engine(address))
         runs: dict[tuple[str, int], list[dict[str, float]]] = {which: [] for which in engines}
         for number in range(args.rounds + 1):
             for which, engine in engines.items():
                 measured = build(home / f"{which[0]}-{which[1]}-{number}", collection, model, engine)
                 if number:
                     runs[which].append(measured)
-        for engine in engines.values():
-            engine.close()
     report(args, runs, opening, (before, os.getloadavg()[0]))
 
 
@@ -149,7 +150,7 @@ def report(
     print(f"{args.pictures} pictures, {cores} processors, load {load[0]:.1f} to {load[1]:.1f} ({quiet})")
     print(f"opening the collection: {opening:.1f} s, in one process")
     document: dict[str, Any] = {"pictures": args.pictures, "load": load, "opening": opening}
-    for kind in ("local", "dask"):
+    for kind in args.kinds:
         times = {n: [one["seconds"] for one in runs[kind, n]] for n in (1, 2)}
         ratios = [a / b for a, b in zip(times[1], times[2], strict=True)]
         single = {key: statistics.median(one[key] for one in runs[kind, 1]) for key in runs[kind, 1][0]}
