@@ -306,7 +306,7 @@ class ComparePanel(LivePanel):
         return state, LOOK_SECONDS
 
     def _find(self) -> list[int] | None:
-        """Return the ids of the runs that the condition matches, looked up every few seconds; None without."""
+        """Return the ids of the runs that match the condition, looked up every few seconds; None without."""
         if not self._where:
             self._found = None
             return None
