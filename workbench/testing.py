@@ -33,6 +33,7 @@ from workbench.panels.results.show import render_html
 from workbench.results.explanation import Explanation, Term
 from workbench.results.result import Result
 from workbench.scope import job_scope
+from workbench.search.filters import Condition, FilterValue
 from workbench.search.searcher import Searcher
 from workbench.workspace import Workspace
 
@@ -50,6 +51,7 @@ _OPTIONAL: Mapping[str, tuple[Any, ...]] = {
     "search_by_image": (None, b"a", 1, Options()),
     "search_by_item": (None, "a", 1, Options()),
     "explain": (None, Term("text", "a"), Term("text", "b"), Options()),
+    "filter_fields": (None,),
     "check_data": ("", None),
     "demo": (),
 }
@@ -268,6 +270,29 @@ class AdapterContract:
             outcome.searcher.explain(query, Term("item", "\0 no such item"))
         with pytest.raises(BadInput, match="empty"):
             outcome.searcher.explain(" ", hit)
+
+    def test_its_filters_leave_what_matches(self, outcome: Outcome) -> None:
+        """If the adapter filters: each value that it suggests is found, and an unknown field is refused."""
+        if not outcome.adapter.offers("filter_fields"):
+            return  # no part of searching, so nothing is missing without it
+        query = self._query(outcome)
+        everything = outcome.searcher.by_text(query, k=10_000)
+        fields = outcome.searcher.filter_fields()
+        assert fields, "an index must have fields to filter by"
+        for field in fields:
+            for value, count in field.values[:2]:
+                assert count > 0
+                text = str(Condition(field.name, ":", (FilterValue(value),)))
+                found = outcome.searcher.by_text(query, k=10_000, filter=text)
+                others = outcome.searcher.by_text(query, k=10_000, filter=f"not {text}")
+                assert found.hits, f"{text} must leave something"
+                assert {hit.id for hit in found} <= {hit.id for hit in everything}
+                assert not {hit.id for hit in found} & {hit.id for hit in others}
+                assert len(found) + len(others) == len(everything)
+        for wrong in (f"{_NONSENSE}:1", "(", "label:"):
+            with pytest.raises(BadOptions, match="filter, column") as caught:
+                outcome.searcher.by_text(query, filter=wrong)
+            assert [name for name, _ in caught.value.problems] == ["filter"]
 
     def test_its_samples_find_something_and_it_says_what_it_is(self, outcome: Outcome) -> None:
         """Sample queries have hits, and the description is plain JSON."""

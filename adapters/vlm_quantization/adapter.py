@@ -89,6 +89,7 @@ class VlmQuantization(PictureTextFamily):
             "encoder": options.encoder,
             "codes": options.codes,
             "batch_size": options.batch_size,
+            "features": options.features,
         }
 
     def load_model(self, path: Path) -> HashEncoder | FittedEncoder:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from adapters.vlm_quantization.index.opened import Index
     from adapters.vlm_quantization.options import FamilyEvalOptions, FamilyIndexOptions, FamilyTrainOptions
     from adapters.vlm_quantization.search.options import SearchOptions
-    from workbench import Explanation, Hit, JobContext, Run, Term, WorkspaceView
+    from workbench import Explanation, FilterField, Hit, JobContext, Run, Term, WorkspaceView
+
+#: Captions that are looked at for one sample query; an index may have very many, and few in a language.
+_SAMPLED_ROWS = 1_000
 
 
 class PictureTextFamily(BaseAdapter):
@@ -263,8 +266,9 @@ class PictureTextFamily(BaseAdapter):
         chosen = {}
         for place in range(min(8, len(captions))):
             language = languages[place % len(languages)]
-            # starting at evenly spaced rows, take the next caption in this language
-            for row in range(place * len(captions) // 8, len(captions)):
+            # starting at evenly spaced rows, take the next caption in this language, if it is not far
+            first = place * len(captions) // 8
+            for row in range(first, min(first + _SAMPLED_ROWS, len(captions))):
                 if captions[row]["language"] == language:
                     chosen[captions[row]["caption"]] = language
                     break
@@ -275,6 +279,10 @@ class PictureTextFamily(BaseAdapter):
         from adapters.vlm_quantization.search.queries import sample_pictures
 
         return sample_pictures(index, count)
+
+    def filter_fields(self, index: Index) -> Sequence[FilterField]:
+        """Return the fields of the index's items, with their most frequent values."""
+        return index.filters.describe()
 
     def item_file(self, index: Index, item_id: str) -> Path:
         """Return the file of a picture, if it is still the one that was indexed."""

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from adapters.vlm_quantization.codes import CODE_LENGTHS
 from adapters.vlm_quantization.data.sources import forms_in_words
 from adapters.vlm_quantization.data.split_names import VAL_SHARE
+from adapters.vlm_quantization.index.features import FeatureKind
 from adapters.vlm_quantization.option_fields import (
     CollectionSource,
     EncoderName,
@@ -481,6 +482,17 @@ class EvalOptions(FamilyEvalOptions):
     device: Device = Field("auto", title="Device", description="'auto': cuda, else mps, else cpu")
 
 
+#: The float features that an index stores beside the codes.
+StoredFeatures = Annotated[
+    FeatureKind,
+    Field(
+        title="Features",
+        description="Float features to store, for search by cosine: float16 takes half and int8 a quarter of "
+        "the space of float32, and finds nearly the same; 'none': the index is searched by its codes only",
+    ),
+]
+
+
 class FamilyIndexOptions(Options):
     """Build a searchable index of a collection with a checkpoint."""
 
@@ -497,6 +509,7 @@ class FamilyIndexOptions(Options):
         description="Empty: the collection the run was trained on; else any that training takes, or a folder "
         "of pictures without captions",
     )
+    features: StoredFeatures = "float32"
 
 
 Codes = Literal["auto", "trained", "itq", "sign"]
@@ -532,3 +545,4 @@ class QuickIndexOptions(Options):
         "with this encoder that was trained on these pictures, else 'itq'",
     )
     batch_size: EncodingBatch = 0
+    features: StoredFeatures = "float32"

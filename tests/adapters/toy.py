@@ -4,6 +4,8 @@ import json
 import time
 from pathlib import Path
 
+from pydantic import Field
+
 import workbench as wb
 
 
@@ -16,12 +18,16 @@ class Options(wb.Options):
     seconds: float = 0
 
 
+class SearchOptions(wb.Options):
+    filter: str = Field("", title="Filter", json_schema_extra={"format": "filter"})
+
+
 class Toy(wb.BaseAdapter):
     name, title = "toy", "A toy that counts"
     metrics = (wb.Metric("loss", better="lower"), wb.Metric("R@*", better="higher", format=".2f"))
 
     def options(self, task):
-        schemas = {**dict.fromkeys((*self.job_types(), "quick_index"), Options), "search": wb.Options}
+        schemas = {**dict.fromkeys((*self.job_types(), "quick_index"), Options), "search": SearchOptions}
         return schemas.get(task) or super().options(task)
 
     def train(self, options, job):
@@ -64,7 +70,26 @@ class Toy(wb.BaseAdapter):
         self.files = path / "files"
         return json.loads((path / "manifest.json").read_text())["words"]
 
+    def filter_fields(self, index):
+        return [wb.FilterField("letter", values=[("d", 2), ("강", 2)], more=True)]
+
+    def filtered(self, index, text):
+        if not text:
+            return index
+        tree = wb.parse_filter(text)
+        for one in tree.conditions():
+            if one.field != "letter":
+                problem = f"unknown field {one.field!r}"
+                raise tree.unknown(problem, one.field, one.at, what="Fields", known=["letter"])
+        # numbers of one binary digit have the operators of sets
+        return [
+            word
+            for word in index
+            if tree.combine(lambda one, word=word: -any(value.text in word for value in one.values))
+        ]
+
     def search_by_text(self, index, query, k, options):
+        index = self.filtered(index, options.filter)
         scores = {word: len(set(word) & set(query)) / len(set(word) | set(query)) for word in index}
         best = sorted(index, key=lambda word: (-scores[word], word))
         hits = [wb.Hit(word, scores[word], caption=word, path=f"/words/{word}.txt") for word in best[:k]]

@@ -19,6 +19,7 @@ from workbench.errors import NotSupported
 from workbench.results.explanation import Explanation, Term
 from workbench.results.hits import Hit, SampleQuery, SearchResult
 from workbench.results.result import Metric, Result
+from workbench.search.filters import FilterField
 
 if TYPE_CHECKING:
     from workbench.runs.run import Run
@@ -199,7 +200,8 @@ class BaseAdapter:
         "picture"``, if pictures find more than words do; and ``"by"``, the ways the index can be searched, of
         ``"text"``, ``"image"`` and ``"item"``, if they are fewer than the adapter's; and ``"choices"``, by
         search option the values that make sense on this index, such as ``{"target": ["pictures"]}``: a page
-        offers no others, and leaves out an option that has only one.
+        offers no others, and leaves out an option that has only one; and ``"private_fields"``, the fields of
+        :meth:`filter_fields` that tell where files are, which a published page refuses.
         """
         return {}
 
@@ -268,6 +270,15 @@ class BaseAdapter:
             The file has changed since it was indexed, or its path leads elsewhere by now.
         """
         raise NotSupported(self.name, "item_file")
+
+    def filter_fields(self, index: Any) -> Sequence[FilterField]:
+        """Return the fields that a search of an index can be filtered by, with their most frequent values.
+
+        An adapter that has them has a search option ``filter``, a text of schema format ``"filter"`` in the
+        language of :func:`workbench.parse_filter`. Called when somebody asks for suggestions, so the values
+        may take a moment; of very many items, count a part.
+        """
+        raise NotSupported(self.name, "filter_fields")
 
     def demo(self, collection: str = "") -> Mapping[str, Mapping[str, Any]]:
         """Return the options that ``workbench demo`` submits, by job type, in the order of submission.

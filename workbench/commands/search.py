@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,11 @@ def add(commands: Any) -> None:
     search.add_argument("query", metavar="QUERY", help="a text, or the path of a picture")
     takes_index(search, "name of the index (default: the only one)")
     search.add_argument("-k", type=count, default=10, metavar="N", help="number of hits (default 10)")
+    search.add_argument(
+        "--filter",
+        metavar="FILTER",
+        help="search only among items that match, such as 'label:animal and not style:plain'",
+    )
     takes_options(search, lambda _: "search")
 
 
@@ -44,7 +50,8 @@ def _search(args: argparse.Namespace) -> int:
 
     folder = existing_folder(args) / "indexes"
     searcher = open_index(folder, chosen_index(folder, args.index))
-    search_options = options(args.option)
+    filtering = [] if args.filter is None else [f"filter={json.dumps(args.filter)}"]
+    search_options = options([*filtering, *args.option])
     if args.what == "text":
         result = searcher.by_text(args.query, args.k, **search_options)
     else:

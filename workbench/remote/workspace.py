@@ -453,6 +453,9 @@ class RemoteWorkspace(OnServer, BaseWorkspace):
         return RemoteSearcher(self.door.get(place), self._search, download)
 
     def _search(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        if question["op"] == "fields":
+            known: Mapping[str, Any] = self.door.get(f"indexes/{quote(question['index'], safe='')}/fields")
+            return known
         by = "explain" if question["op"] == "explain" else question["by"]
         if by == "explain":
             sides = {

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from workbench.adapter.contract import BaseAdapter
-from workbench.errors import BadInput
+from workbench.errors import BadInput, NotSupported
 from workbench.host.files import copy_stream
 from workbench.results.explanation import Explanation, Term
 from workbench.results.hits import Hit, SampleQuery, SearchResult
 from workbench.search import messages
+from workbench.search.filters import FilterField
 from workbench.search.searcher import Searcher, target_of
 
 
@@ -69,6 +70,13 @@ class RemoteSearcher(Searcher):
     def sample_items(self) -> list[Hit]:
         """Return items to start a search with, with thumbnails."""
         return [messages.hit_from(one) for one in self._told.get("items", ())]
+
+    def filter_fields(self) -> list[FilterField]:
+        """Return the fields for the search option ``filter``, with their most frequent values."""
+        if not self.adapter.offers("filter_fields"):
+            raise NotSupported(self.adapter.name, "filter_fields")
+        answer = self._send({"op": "fields", "index": self.name})
+        return [messages.field_from(one) for one in answer["fields"]]
 
     def item_file(self, item: str | Hit) -> Path:
         """Return the path of an item's file; on another machine there is none here."""

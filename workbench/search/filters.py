@@ -1,10 +1,10 @@
-"""Filters of a search as text: which items may be found, in a small language.
+r"""Filters of a search as text: which items may be found, in a small language.
 
 ::
 
     label:animal and language:ko              both; ``and`` may be left out
     label:(cat, dog) or not style:plain       one of several values; either; the opposite
-    caption:"red heart"                       quoted: with blanks, or a word such as ``and``; \\" is a quote
+    caption:"red heart"                       quoted: with blanks, or a word such as ``and``; \" is a quote
     label:ani*   label:*                      begins with; has any value
     size>100000  date<=2024-05                numbers and dates: > >= < <=
     (label:cat or label:dog) and size>10      parentheses
@@ -15,11 +15,12 @@ the adapter's to say. Texts are in Unicode's form NFC.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from workbench.errors import BadInput, BadOptions
 from workbench.text import listed, nearest
@@ -31,6 +32,12 @@ MAX_FILTER_CHARACTERS, MAX_VALUES, MAX_CONDITIONS, MAX_DEPTH = 10_000, 1_000, 50
 
 #: How a condition compares: ``:`` is for equal, or whatever else a field's values are looked up by.
 Comparison = Literal[":", "<", "<=", ">", ">="]
+
+
+_COMPARISONS: tuple[tuple[str, Comparison], ...] = (
+    *(("<=", "<="), (">=", ">="), ("<", "<"), (">", ">")),
+    *((":", ":"), ("=", ":")),
+)
 
 
 _WORDS = ("and", "or", "not")
@@ -76,14 +83,13 @@ class FilterValue:
 
     text: str
     prefix: bool = False
-    at: int = field(default=0, compare=False)
+    at: int = dataclasses.field(default=0, compare=False)
 
     def __str__(self) -> str:
+        plain = bool(_PLAIN_VALUE.fullmatch(self.text))
         if self.prefix:
-            plain = not self.text or _PLAIN_VALUE.fullmatch(self.text)
-            return f"{self.text}*" if plain else f"{_quoted(self.text)}*"
-        plain = _PLAIN_VALUE.fullmatch(self.text) and self.text.casefold() not in _WORDS
-        return self.text if plain else _quoted(self.text)
+            return f"{self.text}*" if plain or not self.text else f"{_quoted(self.text)}*"
+        return self.text if plain and self.text.casefold() not in _WORDS else _quoted(self.text)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Condition:
     field: str
     comparison: Comparison
     values: tuple[FilterValue, ...]
-    at: int = field(default=0, compare=False)
+    at: int = dataclasses.field(default=0, compare=False)
 
     def __str__(self) -> str:
         plain = _PLAIN_NAME.fullmatch(self.field) and self.field.casefold() not in _WORDS
@@ -163,7 +169,7 @@ class Filter:
     """
 
     part: Part
-    text: str = field(default="", compare=False)
+    text: str = dataclasses.field(default="", compare=False)
 
     def __str__(self) -> str:
         return str(self.part)
@@ -234,8 +240,6 @@ class FilterField:
         The most frequent values and how many items have each; empty if the values are too many to list.
     more : bool
         Whether there are further values.
-    private : bool
-        Whether it tells where files are, so that a published page does not offer it.
     """
 
     name: str
@@ -243,7 +247,6 @@ class FilterField:
     help: str = ""
     values: Sequence[tuple[str, int]] = ()
     more: bool = False
-    private: bool = False
 
 
 def parse_filter(text: str) -> Filter:
@@ -280,10 +283,10 @@ class _Reader:
 
     def read(self) -> Part:
         if (half := re.search("[\ud800-\udfff]", self._text)) is not None:
-            self._refuse("the text contains an unpaired surrogate", half.start())
+            raise self._refused("the text contains an unpaired surrogate", half.start())
         part = self._any_of()
         if self._next():
-            self._refuse(f"unexpected {self._found()}", hint="Join conditions by and, or and not.")
+            raise self._refused(f"unexpected {self._found()}", hint="Join conditions by and, or and not.")
         return part
 
     def _any_of(self) -> Part:
@@ -312,7 +315,7 @@ class _Reader:
             self._at += 1
             part = self._deeper(start, self._any_of)
             if self._next() != ")":
-                self._refuse(f"expected ')' for the '(' at column {start + 1}, found {self._found()}")
+                raise self._refused(f"expected ')' for the '(' at column {start + 1}, found {self._found()}")
             self._at += 1
             return part
         return self._condition()
@@ -320,7 +323,7 @@ class _Reader:
     def _deeper(self, start: int, read: Callable[[], Part]) -> Part:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            self._refuse(f"more than {MAX_DEPTH} levels of parentheses and not", start)
+            raise self._refused(f"more than {MAX_DEPTH} levels of parentheses and not", start)
         part = read()
         self._depth -= 1
         return part
@@ -333,13 +336,13 @@ class _Reader:
         elif match := _PLAIN_NAME.match(self._text, start):
             name = match[0]
             if name.casefold() in _WORDS:
-                self._refuse(f"expected a condition, found '{name}'", hint=_CONDITION)
+                raise self._refused(f"expected a condition, found '{name}'", hint=_CONDITION)
             self._at = match.end()
         else:
-            self._refuse(f"expected a condition, found {self._found()}", hint=_CONDITION)
+            raise self._refused(f"expected a condition, found {self._found()}", hint=_CONDITION)
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
-            self._refuse(
+            raise self._refused(
                 f"more than {MAX_CONDITIONS} conditions",
                 start,
                 hint="Several values of a field are one condition: label:(cat, dog).",
@@ -349,7 +352,7 @@ class _Reader:
         if self._next() != "(":
             return Condition(name, comparison, (self._value(name, comparison),), start)
         if comparison != ":":
-            self._refuse(f"'{comparison}' takes one value, not several")
+            raise self._refused(f"'{comparison}' takes one value, not several")
         opened = self._at
         self._at += 1
         values = [self._value(name, comparison)]
@@ -357,7 +360,7 @@ class _Reader:
             self._at += 1
             values.append(self._value(name, comparison))
         if self._next() != ")":
-            self._refuse(
+            raise self._refused(
                 f"expected ',' or ')' for the '(' at column {opened + 1}, found {self._found()}",
                 hint=f'Several values: {name}:(one, "the other").',
             )
@@ -366,13 +369,13 @@ class _Reader:
 
     def _comparison(self, name: str, start: int) -> Comparison:
         self._skipped()
-        for one in ("<=", ">=", "<", ">", ":", "="):
-            if self._text.startswith(one, self._at):
-                self._at += len(one)
-                return ":" if one == "=" else one
+        for text, comparison in _COMPARISONS:
+            if self._text.startswith(text, self._at):
+                self._at += len(text)
+                return comparison
         if self._text.startswith("!", self._at):
-            self._refuse(f"'!' is not known after '{name}'", hint=f"not {name}:value is the opposite.")
-        self._refuse(f"'{_cut(name)}' is no condition: ':' is missing", start, hint=_CONDITION)
+            raise self._refused(f"'!' is not known after '{name}'", hint=f"not {name}:value is the opposite.")
+        raise self._refused(f"'{_cut(name)}' is no condition: ':' is missing", start, hint=_CONDITION)
 
     def _value(self, name: str, comparison: Comparison) -> FilterValue:
         start = self._skipped()
@@ -380,41 +383,41 @@ class _Reader:
         before = f"{_cut(name)}{comparison}"
         self._values += 1
         if self._values > MAX_VALUES:
-            self._refuse(f"more than {MAX_VALUES:,} values")
+            raise self._refused(f"more than {MAX_VALUES:,} values")
         if one and one in _QUOTES:
             text = self._quoted()
             prefix = self._text.startswith("*", self._at)
             self._at += prefix
         else:
             end = start
-            while end < len(self._text) and not (
-                self._text[end].isspace() or self._text[end] in _ENDS_VALUE
-            ):
+            while end < len(self._text) and not (self._text[end].isspace() or self._text[end] in _ENDS_VALUE):
                 end += 1
             text = self._text[start:end]
             if not text:
-                self._refuse(f"expected a value after '{before}', found {self._found()}", hint=_CONDITION)
+                raise self._refused(
+                    f"expected a value after '{before}', found {self._found()}", hint=_CONDITION
+                )
             if text[0] in _ENDS_NAME:
-                self._refuse(
+                raise self._refused(
                     f"expected a value after '{before}', found '{text[0]}'",
                     hint="A value that begins with such a character is quoted.",
                 )
             if text.casefold() in _WORDS:
-                self._refuse(
+                raise self._refused(
                     f"expected a value after '{before}', found '{text}'",
                     hint=f'If it is the value: {before}"{text}".',
                 )
             prefix = text.endswith("*")
             text = text.removesuffix("*")
             if "*" in text:
-                self._refuse(
+                raise self._refused(
                     "'*' is allowed only at the end of a value",
                     start + text.index("*"),
                     hint='A "*" inside quotes stands for itself.',
                 )
             self._at = end
         if prefix and comparison != ":":
-            self._refuse(f"'{comparison}' takes a value without '*'", start)
+            raise self._refused(f"'{comparison}' takes a value without '*'", start)
         return FilterValue(unicodedata.normalize("NFC", text), prefix, start)
 
     def _quoted(self) -> str:
@@ -428,7 +431,7 @@ class _Reader:
             out.append(self._text[at : at + 1])
             at += 1
         if at >= len(self._text):
-            self._refuse(f"the quote is not closed by {closing}", start)
+            raise self._refused(f"the quote is not closed by {closing}", start)
         self._at = at + 1
         return "".join(out)
 
@@ -461,8 +464,8 @@ class _Reader:
         match = _PLAIN_NAME.match(self._text, self._at)
         return f"'{_cut(match[0] if match else one)}'"
 
-    def _refuse(self, problem: str, at: int | None = None, *, hint: str = "") -> NoReturn:
-        raise _refusal(self._text, problem, self._skipped() if at is None else at, hint)
+    def _refused(self, problem: str, at: int | None = None, *, hint: str = "") -> BadOptions:
+        return _refusal(self._text, problem, self._skipped() if at is None else at, hint)
 
 
 def _refusal(text: str, problem: str, at: int, hint: str) -> BadOptions:

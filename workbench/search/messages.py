@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import re
 import socket
 import struct
@@ -13,6 +14,7 @@ from typing import Any
 from workbench import errors
 from workbench.results.explanation import Term
 from workbench.results.hits import Hit, SearchResult
+from workbench.search.filters import FilterField
 from workbench.search.searcher import MAX_IMAGE_BYTES
 from workbench.wire import number_from
 
@@ -45,6 +47,20 @@ def hit_from(row: Mapping[str, Any]) -> Hit:
         fields["thumbnail"] = base64.b64decode(fields["thumbnail"])
     fields["score"] = number_from(fields["score"])
     return Hit(**fields)
+
+
+def field_json(field: FilterField) -> dict[str, Any]:
+    """Return a field of filters as plain JSON."""
+    values = [{"value": value, "count": count} for value, count in field.values]
+    return {**dataclasses.asdict(field), "values": values}
+
+
+def field_from(data: Mapping[str, Any]) -> FilterField:
+    """Return the field that :func:`field_json` wrote."""
+    known = {name: value for name, value in data.items() if name in FilterField.__dataclass_fields__}
+    return FilterField(
+        **{**known, "values": [(str(one["value"]), int(one["count"])) for one in data["values"]]}
+    )
 
 
 #: The two sides of a comparison.

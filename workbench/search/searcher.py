@@ -16,6 +16,7 @@ from workbench.errors import BadInput, NotSupported, TooLarge
 from workbench.host.files import check_file_name, copy_stream
 from workbench.results.explanation import Explanation, Term
 from workbench.results.hits import Hit, SampleQuery, SearchResult
+from workbench.search.filters import FilterField
 
 #: Number of items that a page shows to start a search with.
 SAMPLE_ITEMS = 12
@@ -86,6 +87,16 @@ class Searcher:
     def sample_items(self) -> list[Hit]:
         """Return items to start a search with, with thumbnails; none if the adapter offers none."""
         return list(self.adapter.sample_items(self.index, SAMPLE_ITEMS))
+
+    def filter_fields(self) -> list[FilterField]:
+        """Return the fields for the search option ``filter``, with their most frequent values.
+
+        Raises
+        ------
+        NotSupported
+            The adapter does not filter.
+        """
+        return list(self.adapter.filter_fields(self.index))
 
     def item_file(self, item: str | Hit) -> Path:
         """Return the path of an item's file, once it is known to be the one that was indexed.

@@ -22,8 +22,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import workbench as wb
 from adapters.vlm_quantization.codes import Encoder, check_lengths
 from adapters.vlm_quantization.index import format as files
@@ -34,9 +32,10 @@ from adapters.vlm_quantization.index.entries import (
     common_root,
     picture_entries,
 )
+from adapters.vlm_quantization.index.features import FeatureKind, check_kind
 from adapters.vlm_quantization.index.shards import THUMBNAIL_PIXELS, Shards, shard_items
 from adapters.vlm_quantization.index.space import check_space, gives_space_back, least_bytes
-from adapters.vlm_quantization.index.thresholds import chance_thresholds
+from adapters.vlm_quantization.index.writer import IndexWriter, Written
 
 if TYPE_CHECKING:
     from adapters.vlm_quantization.data.collection import OnProgress
@@ -97,6 +96,7 @@ def build_index(
     model_file: Path | None = None,
     captions: bool = True,
     batch_size: int = 64,
+    features: FeatureKind = "float32",
     progress: OnProgress | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> IndexReport:
@@ -123,6 +123,8 @@ def build_index(
         pictures in any case.
     batch_size : int
         Items encoded at a time.
+    features : {"float32", "float16", "int8", "none"}
+        How float features are stored; without any, there is no cosine.
     progress : callable, optional
         Called as ``progress(done, total, message)``; an exception stops the build, which can be resumed.
     provenance : mapping, optional
@@ -134,7 +136,7 @@ def build_index(
         The name is not a valid folder name.
     workbench.BadInput
         Two items have the same id, the encoder's code lengths are invalid, it returns invalid output (shape,
-        unit norm, NaN), or no picture is readable.
+        unit norm, NaN), no picture is readable, or the kind of features is unknown.
     workbench.WrongState
         The folder of that name exists and is not an index, or the disk has no room for this one.
     workbench.Busy
@@ -145,6 +147,7 @@ def build_index(
     name = _name_in(Path(indexes), files.check_name(name))
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise wb.BadInput(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    check_kind(features)
     cuts = check_lengths(encoder.bits, f"the code lengths of {encoder.name!r}")
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
@@ -159,23 +162,25 @@ def build_index(
     work = final.with_name(f".{name}.building-{fingerprint[:12]}")
     with _name_locked(final, fingerprint, progress), _locked(work), gives_space_back(work):
         _clear_leftovers(final, keep=fingerprint)
-        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file))
+        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, features))
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.complete()
         built = work / "index"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
-        seals = _merge(built, shards, sides, encoder, model_file)
+        written = _merge(built, shards, sides, encoder, model_file, features)
         skipped = tuple(Skipped(**problem) for problem in shards.problems())
-        counts = {side: shards.count(side) for side in files.SIDES}
+        counts = written.counts
         about = _about(collection, encoder, (adapter, name, title), model_file, provenance)
         manifest = files.Manifest(
             **about,
             counts={**counts, "skipped": len(skipped)},
-            thresholds=chance_thresholds(built, shards, cuts),
-            files=seals,
+            thresholds=written.thresholds,
+            files=written.files,
+            features=written.features,
+            block_bytes=written.block_bytes,
         )
-        with files.sealed(built / files.MANIFEST) as out:
+        with files.synced(built / files.MANIFEST) as out:
             out.write(files.manifest_text(manifest).encode())
         files.sync_folder(built)
         wb.crash_point("index:before-publish")
@@ -258,37 +263,19 @@ def _merge(
     sides: Mapping[str, Sequence[Entry]],
     encoder: Encoder,
     model_file: Path | None,
-) -> dict[str, files.FileSeal]:
+    features: FeatureKind,
+) -> Written:
     """Write the files of an index from its shards, one shard in memory at a time."""
-    seals: dict[str, files.FileSeal] = {}
-    for side in files.SIDES:
-        n = shards.count(side)
-        if not n and side == "images":
+    with IndexWriter(built, encoder.bits, encoder.dim, features=features) as writer:
+        for side in files.SIDES:
+            for part in shards.parts(side):
+                writer.add(side, part.items, part.codes, part.features, part.thumbnails)
+        if not writer.counts["images"]:
             reasons = "; ".join(f"{p['id']}: {p['reason']}" for p in shards.problems()[:3])
-            raise wb.BadInput(f"none of the {len(sides[side])} pictures is readable. {reasons}".strip())
-        for cut, name in files.column_files(side, encoder.bits).items():
-            columns = (codes[:, cut.first : cut.last] for codes in shards.read(side, "codes"))
-            seals[name] = files.write_rows(built / name, columns, (n, cut.width), np.uint8)
-        name = files.features_file(side)
-        seals[name] = files.write_rows(
-            built / name, shards.read(side, "features"), (n, encoder.dim), np.float32
-        )
-        name = files.items_file(side)
-        seals[name] = files.write_lines(built / name, shards.kept(side))
-    with files.sealed(built / files.THUMBNAILS) as out:
-        for part in shards.read("images", "thumbnails"):
-            out.write(part.tobytes())
-    seals[files.THUMBNAILS] = out.seal
-    lengths = np.concatenate(list(shards.read("images", "lengths")))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    seals[files.THUMBNAIL_OFFSETS] = files.write_rows(
-        built / files.THUMBNAIL_OFFSETS, [offsets], offsets.shape, np.int64
-    )
-    if model_file is not None and (model := _model_name(model_file)):
-        with model_file.open("rb") as source, files.sealed(built / model) as out:
-            shutil.copyfileobj(source, out)
-        seals[model] = out.seal
-    return seals
+            raise wb.BadInput(f"none of the {len(sides['images'])} pictures is readable. {reasons}".strip())
+        if model_file is not None and (model := _model_name(model_file)):
+            writer.add_file(model, model_file)
+        return writer.finish()
 
 
 def _model_name(model_file: Path | None) -> str | None:

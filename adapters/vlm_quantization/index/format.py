@@ -1,32 +1,43 @@
-"""The layout of an index folder, and how its files are written, sealed and checked.
+"""The layout of an index folder, and how its files are sealed and checked.
 
 ::
 
-    manifest.json               lists every other file with its size and SHA-256, and has its own checksum
+    manifest.json               lists every other file with its size and its seal, and has its own checksum
+    checksums.bin               16 bytes for each block of the other files, which are in the order of names
     images.codes.1-8.npy        uint8 (n, 1), the first 8 bits of each code; rows are in the order of item ids
     images.codes.9-16.npy       uint8 (n, 1), the bits from 9 to 16: a file for what each length adds
     images.codes.17-32.npy …    uint8 (n, 2), and so on; what has more than 64 bits is cut into several files
-    images.features.npy         float32 (n, d), rows of unit norm
-    images.jsonl                one item per line, sorted by id
-    captions.codes.npy …        the same for captions
-    thumbnails.bin              encoded pictures, one after the other
-    thumbnails.offsets.npy      int64 (n + 1,), the offset of each
+    images.features.npy         float32, float16 or int8 (n, d), rows of unit norm; there may be none
+    images.scales.npy           float32 (n,), what a row of int8 is multiplied by
+    images.items.arrow          the items, sorted by id, in record batches of one number of rows
+    images.names.npy            uint64 (m,), numbers of the names of items, ascending
+    images.named.npy            uint32 (m,), the row that has each name
+    captions.codes.1-8.npy …    the same for captions
+    thumbnails.00000.bin …      encoded pictures, one after the other, cut into files of one size
+    thumbnails.offsets.npy      int64 (n + 1,), the offset of each in all of them
     model.safetensors           the checkpoint that made the codes, so that queries can be encoded
 
-Rows are sorted by item id (by code point), so a tie broken by row is a tie broken by id. Indexes
-of 0.2.0 hold all bits of the codes in one file, ``images.codes.npy``, uint8 (n, bytes); they are still read.
+Rows are sorted by item id (by code point), so a tie broken by row is a tie broken by id. The seal of a file
+is the SHA-256 of the checksums of its blocks, see :mod:`adapters.vlm_quantization.index.blocks`.
+
+Indexes of format 2 have the items in ``images.jsonl``, one JSON object per line, all thumbnails in one
+``thumbnails.bin``, float32 features, neither names nor checksums of blocks, and as seals the SHA-256 of whole
+files. Those of 0.2.0, format 1, also hold all bits of the codes in one file, ``images.codes.npy``, uint8
+(n, bytes). Both are still read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import json
 import math
 import os
 import re
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -37,10 +48,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import workbench as wb
 from adapters.vlm_quantization.codes import check_lengths
+from adapters.vlm_quantization.index.blocks import LEAST_BLOCK, MOST_BLOCK, CheckedRows, Checks
+from adapters.vlm_quantization.index.features import FeatureKind, Features
 from adapters.vlm_quantization.neighbours.columns import Columns, Cut, cuts_of
 
-#: Version of this layout. Version 1, of 0.2.0, is still read; an index with another version is refused.
-FORMAT = 2
+#: Version of this layout. Versions 1, of 0.2.0, and 2 are still read; an index with another one is refused.
+FORMAT = 3
+
+
+#: The versions before, which have checksums of whole files only.
+OLD_FORMATS = (1, 2)
 
 
 #: The adapter that an index belongs to, unless another is named.
@@ -54,6 +71,11 @@ MANIFEST = "manifest.json"
 MODEL = "model"
 
 
+#: The file with the checksums of all blocks.
+CHECKSUMS = "checksums.bin"
+
+
+#: The thumbnails of an index before format 3.
 THUMBNAILS = "thumbnails.bin"
 
 
@@ -79,21 +101,34 @@ def features_file(side: str) -> str:
     return f"{side}.features.npy"
 
 
+def scales_file(side: str) -> str:
+    """Return the name of the file with the scales of a side's features."""
+    return f"{side}.scales.npy"
+
+
 def items_file(side: str) -> str:
     """Return the name of a side's items file."""
+    return f"{side}.items.arrow"
+
+
+def lines_file(side: str) -> str:
+    """Return the name of a side's items file before format 3."""
     return f"{side}.jsonl"
+
+
+def names_files(side: str) -> tuple[str, str]:
+    """Return the names of the files with the numbers of a side's names, and with their rows."""
+    return f"{side}.names.npy", f"{side}.named.npy"
+
+
+def shard_file(number: int) -> str:
+    """Return the name of a file of thumbnails."""
+    return f"thumbnails.{number:05d}.bin"
 
 
 def pair_key(one: str, other: str) -> str:
     """Return the key of the thresholds of two sides, in either order."""
     return "-".join(sorted((one, other)))
-
-
-REQUIRED = (
-    *(name(side) for side in SIDES for name in (features_file, items_file)),
-    THUMBNAILS,
-    THUMBNAIL_OFFSETS,
-)
 
 
 _NAME = re.compile(r"\w[\w.\-]*")
@@ -120,7 +155,7 @@ def check_name(name: str) -> str:
 
 
 class FileSeal(BaseModel):
-    """Size in bytes and SHA-256 of one file."""
+    """Size in bytes and seal of one file: the SHA-256 of its blocks' checksums; of the file if it is old."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -148,6 +183,10 @@ class Manifest(BaseModel):
         score that only one unrelated pair in a thousand reaches; None if there were too few pairs.
     provenance : dict
         Data stored by the job that built it.
+    features : {"float32", "float16", "int8", "none"}
+        How features are stored.
+    block_bytes : int
+        Bytes of a block that has its own checksum; 0 before format 3.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -168,6 +207,8 @@ class Manifest(BaseModel):
     thresholds: dict[str, dict[str, float | None]]
     provenance: dict[str, Any]
     files: dict[str, FileSeal]
+    features: FeatureKind = "float32"
+    block_bytes: int = 0
 
 
 def manifest_text(manifest: Manifest) -> str:
@@ -208,11 +249,11 @@ def read_manifest(folder: Path, adapter: str = ADAPTER) -> Manifest:
         raise wb.CorruptFile(path, f"not JSON: {error}", hint=rebuild) from None
     if not isinstance(body, dict):
         raise wb.CorruptFile(path, "not a JSON object", hint=rebuild)
-    if body.get("format") not in (1, FORMAT) or body.get("adapter") != adapter:
+    if body.get("format") not in (*OLD_FORMATS, FORMAT) or body.get("adapter") != adapter:
         raise wb.CorruptFile(
             path,
             f"format {body.get('format')!r} of adapter {body.get('adapter')!r}; "
-            f"this version reads formats 1 and {FORMAT} of {adapter!r}",
+            f"this version reads formats {', '.join(map(str, OLD_FORMATS))} and {FORMAT} of {adapter!r}",
             hint=rebuild,
         )
     if body.pop("checksum", None) != _checksum(body):
@@ -230,7 +271,7 @@ def read_manifest(folder: Path, adapter: str = ADAPTER) -> Manifest:
             raise wb.CorruptFile(path, f"lists a file outside the index folder: {name!r}", hint=rebuild)
     for field, problem in _wrong_fields(manifest):
         raise wb.CorruptFile(path, f"invalid fields: {field}: {problem}", hint=rebuild)
-    if missing := [name for name in (*REQUIRED, *_codes_files(manifest)) if name not in manifest.files]:
+    if missing := [name for name in _required(manifest) if name not in manifest.files]:
         raise wb.CorruptFile(path, f"missing files in the manifest: {', '.join(missing)}", hint=rebuild)
     return manifest
 
@@ -240,11 +281,38 @@ def has_columns(manifest: Manifest, side: str) -> bool:
     return codes_file(side) not in manifest.files
 
 
-def _codes_files(manifest: Manifest) -> Iterator[str]:
-    """Yield the files of codes that an index must have."""
+def is_old(manifest: Manifest) -> bool:
+    """Say whether an index is of a format before 3."""
+    return manifest.format in OLD_FORMATS
+
+
+def shards_of(manifest: Manifest) -> list[str]:
+    """Return the names of an index's files of thumbnails, in order."""
+    if is_old(manifest):
+        return [THUMBNAILS]
+    return list(itertools.takewhile(manifest.files.__contains__, map(shard_file, itertools.count())))
+
+
+def _required(manifest: Manifest) -> Iterator[str]:
+    """Yield the files that an index must have."""
     for side in SIDES:
         if has_columns(manifest, side):
             yield from column_files(side, manifest.code_cuts).values()
+        if manifest.features != "none":
+            yield features_file(side)
+        if manifest.features == "int8":
+            yield scales_file(side)
+        if is_old(manifest):
+            yield lines_file(side)
+        else:
+            yield items_file(side)
+            yield from names_files(side)
+    yield THUMBNAIL_OFFSETS
+    if is_old(manifest):
+        yield THUMBNAILS
+    else:
+        yield CHECKSUMS
+        yield shard_file(0)
 
 
 def _wrong_fields(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -272,6 +340,15 @@ def _wrong_fields(manifest: Manifest) -> Iterator[tuple[str, str]]:
         for name in ("name", "fingerprint"):
             if not isinstance(value.get(name), str):
                 yield f"{field}.{name}", f"must be text, not {value.get(name)!r}"
+    if is_old(manifest):
+        if manifest.block_bytes or manifest.features != "float32":
+            yield "block_bytes", f"must be 0, and features float32, in format {manifest.format}"
+    elif not LEAST_BLOCK <= manifest.block_bytes <= MOST_BLOCK:
+        limits = f"{LEAST_BLOCK} to {MOST_BLOCK:,}"
+        yield "block_bytes", f"must be from {limits}, not {manifest.block_bytes}"
+    sizes = [manifest.files[name].size for name in shards_of(manifest) if name in manifest.files]
+    if any(size != sizes[0] for size in sizes[:-1]) or sizes[-1:] > sizes[:1]:
+        yield "files", f"all files of thumbnails but the last must have {sizes[0]:,} bytes"
     for pair, tails in manifest.thresholds.items():
         for name, limit in tails.items():
             if limit is not None and not math.isfinite(limit):
@@ -283,7 +360,7 @@ def _unreadable(path: Path, error: OSError) -> wb.CorruptFile:
     return wb.CorruptFile(path, f"cannot be read ({reason})", hint="See who may read it.")
 
 
-def check_files(folder: Path, manifest: Manifest, *, checksums: bool = True) -> None:
+def check_files(folder: Path, manifest: Manifest, *, checksums: bool = False) -> None:
     """Check that every file is present and complete.
 
     Parameters
@@ -293,7 +370,7 @@ def check_files(folder: Path, manifest: Manifest, *, checksums: bool = True) -> 
     manifest : Manifest
         Its manifest.
     checksums : bool
-        Compare the SHA-256 of every file; otherwise only sizes are compared.
+        Compare the SHA-256 of every file of an old index, too; otherwise only sizes are compared.
 
     Raises
     ------
@@ -309,13 +386,20 @@ def check_files(folder: Path, manifest: Manifest, *, checksums: bool = True) -> 
                 path, f"must have {seal.size:,} bytes, not {size:,}", hint="Build the index again."
             )
         try:
-            same = not checksums or sha256_of(path) == seal.sha256
+            same = not (checksums and is_old(manifest)) or sha256_of(path) == seal.sha256
+            path.open("rb").close()
         except OSError as error:
             raise _unreadable(path, error) from None
         if not same:
             raise wb.CorruptFile(
                 path, "SHA-256 mismatch: the file was altered", hint="Build the index again."
             )
+
+
+def checks_of(folder: Path, manifest: Manifest) -> Checks:
+    """Return the checksums of the blocks of an index; an old one has none, and nothing is compared."""
+    seals = {name: (seal.size, seal.sha256) for name, seal in manifest.files.items()}
+    return Checks(folder, seals, CHECKSUMS, manifest.block_bytes)
 
 
 def sha256_of(path: Path) -> str:
@@ -342,7 +426,7 @@ def open_rows(path: Path) -> NDArray[Any]:
     return rows
 
 
-def open_codes(folder: Path, manifest: Manifest, side: str) -> Columns:
+def open_codes(folder: Path, manifest: Manifest, side: str, checks: Checks) -> Columns:
     """Open a side's codes, memory-mapped; nothing is read but the headers of the files.
 
     Raises
@@ -353,14 +437,36 @@ def open_codes(folder: Path, manifest: Manifest, side: str) -> Columns:
     n, cuts = manifest.counts[side], manifest.code_cuts
     if has_columns(manifest, side):
         parts = [
-            open_shaped(folder / name, np.uint8, (n, cut.width))
+            open_checked(folder / name, np.uint8, (n, cut.width), checks)
             for cut, name in column_files(side, cuts).items()
         ]
-        return Columns(cuts, parts)
+        return Columns(cuts, [part.rows for part in parts], lambda at, rows: parts[at].check(rows))
     return Columns.of_table(open_shaped(folder / codes_file(side), np.uint8, (n, cuts[-1] // 8)), cuts)
 
 
-def open_shaped(path: Path, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+def open_checked(path: Path, dtype: DTypeLike, shape: tuple[int, ...], checks: Checks) -> CheckedRows:
+    """Open an array as :func:`open_shaped` does, whose rows are checked before they are used."""
+    return CheckedRows(checks.file(path.name), open_shaped(path, dtype, shape))
+
+
+def open_features(folder: Path, manifest: Manifest, side: str, checks: Checks) -> Features:
+    """Open a side's features, memory-mapped.
+
+    Raises
+    ------
+    workbench.CorruptFile
+        A file is not an array of the shape that the manifest says.
+    """
+    kind, shape = manifest.features, (manifest.counts[side], manifest.feature_dim)
+    rows = scales = None
+    if kind != "none":
+        rows = open_checked(folder / features_file(side), kind, shape, checks)
+    if kind == "int8":
+        scales = open_checked(folder / scales_file(side), np.float32, shape[:1], checks)
+    return Features(kind, rows, scales, shape, manifest.name)
+
+
+def open_shaped(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
     """Open an array as :func:`open_rows` does, which must have a dtype and a shape.
 
     Raises
@@ -380,61 +486,31 @@ def open_shaped(path: Path, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]
 # --- writing ------------------------------------------------------------------------------------------------
 
 
-class SealedWriter:
-    """Counts and digests the written bytes, so that sealing a file does not require reading it again."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        """Append bytes."""
-        self._digest.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-    @property
-    def seal(self) -> FileSeal:
-        """Size and digest of the bytes written so far."""
-        return FileSeal(size=self.size, sha256=self._digest.hexdigest())
-
-
 @contextmanager
-def sealed(path: Path) -> Iterator[SealedWriter]:
+def synced(path: Path) -> Iterator[IO[bytes]]:
     """Open a new file for writing; on exit, it is synced to disk."""
     with path.open("wb") as file:
-        yield SealedWriter(file)
+        yield file
         file.flush()
         os.fsync(file.fileno())
 
 
-def write_rows(path: Path, parts: Iterable[NDArray[Any]], shape: Sequence[int], dtype: DTypeLike) -> FileSeal:
-    """Write an array given in parts as one ``.npy`` file."""
-    with sealed(path) as out:
-        header = {
-            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-            "fortran_order": False,
-            "shape": tuple(shape),
-        }
-        np.lib.format.write_array_header_1_0(out, header)
-        for part in parts:
-            out.write(np.ascontiguousarray(part, dtype).tobytes())
-    return out.seal
-
-
-def write_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> FileSeal:
-    """Write one JSON object per line."""
-    with sealed(path) as out:
-        for item in items:
-            out.write(json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-    return out.seal
+def array_header(shape: Sequence[int], dtype: DTypeLike) -> bytes:
+    """Return the header of a ``.npy`` file, which has one length whatever the number of rows."""
+    out = io.BytesIO()
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": tuple(shape),
+    }
+    np.lib.format.write_array_header_1_0(out, header)
+    return out.getvalue()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file atomically."""
     temporary = path.with_name(f"{path.name}.partial")
-    with sealed(temporary) as out:
+    with synced(temporary) as out:
         out.write(data)
     temporary.replace(path)
     sync_folder(path.parent)

@@ -48,6 +48,7 @@ def run_index_build(options: FamilyIndexOptions, job: JobContext, family: Family
         title=collection.name,
         adapter=family.name,
         model_file=Path(run.checkpoint(checkpoint)),
+        features=options.features,
         progress=job.progress,
         provenance={"job": job.id, "run": run.id, "collection": collection.name},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 import workbench as wb
 from adapters.vlm_quantization.codes import Encoder
 from adapters.vlm_quantization.index import format as files
-from adapters.vlm_quantization.index.items import ItemLines
-from adapters.vlm_quantization.index.names import Names
+from adapters.vlm_quantization.index.blocks import Checks
+from adapters.vlm_quantization.index.items import ItemFile, ItemLines, Items
+from adapters.vlm_quantization.index.names import KEY, ROW, Named, NameFile, Names
 from adapters.vlm_quantization.index.ranking import cosine_search
+from adapters.vlm_quantization.index.thumbnails import Thumbnails
 from adapters.vlm_quantization.neighbours.prefix_codes import THREADS, PrefixCodes
 from adapters.vlm_quantization.search.filters import ItemFilters
+from adapters.vlm_quantization.search.item_fields import PRIVATE
 from adapters.vlm_quantization.search.languages import joined, names_of
-from adapters.vlm_quantization.search.options import METHODS
+from adapters.vlm_quantization.search.options import METHODS, NEED_FEATURES
 
 #: More languages than this are counted instead of named in a subtitle, except those of the captions.
 _LANGUAGES_NAMED = 3
@@ -59,51 +62,59 @@ _WORDS = {
 class Side:
     """One side of an index: pictures or captions.
 
+    Nothing of its size is read when it is opened, unless the index is of a format before 3.
+
     Attributes
     ----------
-    items : ItemLines
+    items : Items
         Stored data of each row.
     codes : Columns, uint8, shape (n, bytes)
         Memory-mapped column by column; indexed by row as a table is.
-    features : ndarray, float32, shape (n, d)
-        Memory-mapped.
+    features : Features, float32, shape (n, d)
+        Memory-mapped; indexed by row.
     """
 
-    def __init__(self, folder: Path, name: str, manifest: files.Manifest) -> None:
+    def __init__(self, folder: Path, name: str, manifest: files.Manifest, checks: Checks) -> None:
         n = manifest.counts.get(name, -1)
         self.name = name
-        self.items = ItemLines(folder / files.items_file(name), name)
-        self.codes = files.open_codes(folder, manifest, name)
-        self.features = files.open_shaped(
-            folder / files.features_file(name), np.float32, (n, manifest.feature_dim)
-        )
-        if len(self.items) != n:
-            raise wb.CorruptFile(
-                folder / files.items_file(name),
-                f"must have {n} items as in the manifest, not {len(self.items)}",
-                hint=_REBUILD,
-            )
+        self.items: Items
+        self._stored_names: NameFile | None = None
+        if files.is_old(manifest):
+            self.items = ItemLines(folder / files.lines_file(name), name)
+            if len(self.items) != n:
+                raise wb.CorruptFile(
+                    folder / files.lines_file(name),
+                    f"must have {n} items as in the manifest, not {len(self.items)}",
+                    hint=_REBUILD,
+                )
+        else:
+            self.items = ItemFile(checks.file(files.items_file(name)), name, n)
+            self._stored_names = _open_names(folder, name, n, checks)
+        self.codes = files.open_codes(folder, manifest, name, checks)
+        self.features = files.open_features(folder, manifest, name, checks)
         self.prefixes = PrefixCodes(self.codes)
         self.prefixes.prepare()
 
     @cached_property
-    def names(self) -> Names:
-        """The names of the items, read when they are first asked for."""
-        return Names(self.items)
+    def names(self) -> Named:
+        """The names of the items; those of an old index are read when they are first asked for."""
+        return self._stored_names or Names(self.items)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def check(self, folder: Path) -> None:
-        """Read every row, and check the items and the features.
+        """Read every row, and check the items, their names and the features.
 
         Raises
         ------
         workbench.CorruptFile
-            An item lacks a field, the items are not in order, or a feature is not of unit norm.
+            An item lacks a field, the items or names are not in order, or a feature is not of unit norm.
         """
         self.items.check()
-        for start in range(0, len(self.features), _ROWS_AT_ONCE):
+        if self._stored_names is not None:
+            self._stored_names.check()
+        for start in range(0, len(self) if self.features.present else 0, _ROWS_AT_ONCE):
             part = np.asarray(self.features[start : start + _ROWS_AT_ONCE], np.float64)
             # A NaN fails the comparison, so one check detects NaN, infinity and a wrong norm.
             unit = np.abs(np.einsum("ij,ij->i", part, part) - 1) < 0.03
@@ -112,6 +123,16 @@ class Side:
                 raise wb.CorruptFile(
                     folder / files.features_file(self.name), f"row {row} is not of unit norm", hint=_REBUILD
                 )
+
+
+def _open_names(folder: Path, side: str, n: int, checks: Checks) -> NameFile:
+    """Open the names of a side, of which there may be any number."""
+    keys, rows = (folder / name for name in files.names_files(side))
+    stored = files.open_rows(keys)
+    shape = stored.shape if stored.ndim == 1 else (0,)
+    return NameFile(
+        files.open_checked(keys, KEY, shape, checks), files.open_checked(rows, ROW, shape, checks), n
+    )
 
 
 _ROWS_AT_ONCE = 16_384
@@ -142,22 +163,16 @@ class Index:
         self.manifest = manifest
         self.encoder = encoder
         self.threads = threads
-        self.sides: Mapping[str, Side] = {name: Side(path, name, manifest) for name in files.SIDES}
-        blob = path / files.THUMBNAILS
-        self._thumbnails = (
-            np.memmap(blob, np.uint8, mode="r") if blob.stat().st_size else np.empty(0, np.uint8)
+        self.checks = files.checks_of(path, manifest)
+        self.sides: Mapping[str, Side] = {
+            name: Side(path, name, manifest, self.checks) for name in files.SIDES
+        }
+        self._thumbnails = Thumbnails(
+            [self.checks.file(name) for name in files.shards_of(manifest)],
+            files.open_checked(
+                path / files.THUMBNAIL_OFFSETS, np.int64, (len(self.sides["images"]) + 1,), self.checks
+            ),
         )
-        self._offsets = files.open_rows(path / files.THUMBNAIL_OFFSETS)
-        if (
-            self._offsets.dtype != np.int64
-            or self._offsets.shape != (len(self.sides["images"]) + 1,)
-            or self._offsets[0] != 0
-            or self._offsets[-1] != len(self._thumbnails)
-            or (np.diff(self._offsets) < 1).any()
-        ):
-            raise wb.CorruptFile(
-                path / files.THUMBNAIL_OFFSETS, f"the offsets do not match {blob.name}", hint=_REBUILD
-            )
 
     def __len__(self) -> int:
         return len(self.sides["images"])
@@ -167,7 +182,20 @@ class Index:
 
     def thumbnail(self, row: int) -> bytes:
         """Return the encoded thumbnail of a picture by row."""
-        return self._thumbnails[self._offsets[row] : self._offsets[row + 1]].tobytes()
+        return self._thumbnails[row]
+
+    def check(self) -> None:
+        """Read everything, and check it.
+
+        Raises
+        ------
+        workbench.CorruptFile
+            A file was altered, or what it holds is wrong; the message names it.
+        """
+        self.checks.check_all()
+        self._thumbnails.check()
+        for side in self.sides.values():
+            side.check(self.path)
 
     def picture_path(self, row: int) -> str:
         """Return the path of a picture's file, as it was when the index was built; empty if there is none."""
@@ -230,7 +258,7 @@ class Index:
     @cached_property
     def filters(self) -> ItemFilters:
         """Filters over the items; nothing is read before the first one."""
-        return ItemFilters({name: partial(getattr, side.items, "table") for name, side in self.sides.items()})
+        return ItemFilters({name: side.items for name, side in self.sides.items()})
 
     @property
     def words(self) -> str:
@@ -267,9 +295,19 @@ class Index:
             "languages": list(self.languages),
             "lead": "text" if self.words == "well" else "picture",
             "note": " ".join(filter(None, [_CODES.get(self._method), _WORDS.get(self.words)])),
+            "private_fields": sorted(PRIVATE) if self.manifest.provenance.get("root") else [],
             **({"by": ["image", "item"]} if self.words == NOT else {}),
-            **({} if len(self.sides["captions"]) else {"choices": {"target": ["pictures"]}}),
+            **({"choices": choices} if (choices := self._choices()) else {}),
         }
+
+    def _choices(self) -> dict[str, list[str]]:
+        """Return the values of options that can be chosen, where these are not all."""
+        choices = {}
+        if not len(self.sides["captions"]):
+            choices["target"] = ["pictures"]
+        if self.manifest.features == "none":
+            choices["method"] = [method for method in METHODS if method not in NEED_FEATURES]
+        return choices
 
     @property
     def _method(self) -> str:
@@ -278,7 +316,7 @@ class Index:
     def search(
         self,
         code: NDArray[np.uint8],
-        feature: NDArray[np.float32],
+        feature: NDArray[np.float32] | None,
         *,
         side: str = "images",
         bits: int = 64,
@@ -293,8 +331,8 @@ class Index:
         ----------
         code : ndarray, uint8, shape (bytes,)
             Used by ``"hamming"``.
-        feature : ndarray, float32, shape (d,)
-            Used by ``"cosine"``.
+        feature : ndarray, float32, shape (d,), or None
+            Used by ``"cosine"``, and not needed otherwise.
         side : {"images", "captions"}
             What to search for.
         bits, method, k, radius
@@ -311,7 +349,10 @@ class Index:
         Raises
         ------
         workbench.BadInput
-            The side, length, method, k or query is invalid; the message lists what is allowed.
+            The side, length, method, k or query is invalid, and the message lists what is allowed; or the
+            method needs features, and the index has none.
+        workbench.CorruptFile
+            A file was altered; this is found before it is used.
         """
         if side not in self.sides:
             raise wb.BadInput(f"unknown side {side!r}. Allowed: {', '.join(files.SIDES)}")
@@ -321,13 +362,14 @@ class Index:
                 return prefixes.within(code, bits=bits, radius=radius, among=among)
             return prefixes.search(code, bits=bits, k=k, threads=self.threads, among=among)
         if method == "cosine":
-            return cosine_search(self.sides[side].features, feature, k=k, among=among)
+            features = self.sides[side].features
+            return cosine_search(features, features.query(feature), k=k, among=among)
         raise wb.BadInput(f"unknown method {method!r}. Allowed: {', '.join(METHODS)}")
 
     def measure(
         self,
         code: NDArray[np.uint8],
-        feature: NDArray[np.float32],
+        feature: NDArray[np.float32] | None,
         rows: NDArray[np.int64],
         *,
         side: str,
@@ -340,8 +382,14 @@ class Index:
             differing = np.bitwise_count(one.codes[rows][:, : bits // 8] ^ code[: bits // 8])
             distances: NDArray[np.int64] = differing.sum(axis=1, dtype=np.int64)
             return distances
-        cosines: NDArray[np.float64] = (one.features[rows].astype(np.float64) * feature).sum(axis=1)
+        query = one.features.query(feature)
+        cosines: NDArray[np.float64] = (one.features[rows].astype(np.float64) * query).sum(axis=1)
         return cosines
+
+    def feature(self, side: str, row: int) -> NDArray[np.float32] | None:
+        """Return the feature of an item, float32 (d,); None if the index has no features."""
+        features = self.sides[side].features
+        return features[row] if features.present else None
 
 
 def load_index(
@@ -349,7 +397,7 @@ def load_index(
     encoder_loader: Callable[[Path | None], Encoder],
     *,
     adapter: str = files.ADAPTER,
-    verify: bool = True,
+    verify: bool | None = None,
     threads: int = THREADS,
 ) -> Index:
     """Open an index folder.
@@ -362,9 +410,10 @@ def load_index(
         Returns the encoder from the path of the checkpoint in the folder (None if the index has none).
     adapter : str
         The adapter that it must belong to.
-    verify : bool
-        Read every file, compare its SHA-256, and check every item and feature. Sizes, shapes and the manifest
-        are always checked.
+    verify : bool, optional
+        Read every file now, compare its checksums, and check every item and feature. Sizes, shapes, the
+        manifest and the checkpoint are always checked. Not given: only of an index before format 3, since
+        what is stored in later ones is checked before it is first used.
     threads : int
         Threads per Hamming search.
 
@@ -384,6 +433,8 @@ def load_index(
         known = sorted(other.parent.name for other in path.parent.glob(f"[!.]*/{files.MANIFEST}"))
         raise wb.UnknownIndex(path.name, known)
     manifest = files.read_manifest(path, adapter)
+    if verify is None:
+        verify = files.is_old(manifest)
     files.check_files(path, manifest, checksums=verify)
     if (file := manifest.model.get("file")) is not None and file not in manifest.files:
         raise wb.CorruptFile(
@@ -391,6 +442,8 @@ def load_index(
             f"model.file: the checkpoint {file!r} is missing in the list of files",
             hint=_REBUILD,
         )
+    if file is not None:
+        files.checks_of(path, manifest).file(file).check_all()
     encoder = encoder_loader(None if file is None else path / file)
     if encoder.fingerprint != manifest.model["fingerprint"]:
         raise wb.BadInput(
@@ -412,6 +465,5 @@ def load_index(
             hint=_REBUILD,
         )
     if verify:
-        for side in index.sides.values():
-            side.check(path)
+        index.check()
     return index

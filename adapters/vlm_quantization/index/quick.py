@@ -142,7 +142,7 @@ def open_items(options: IndexOptions, job: JobContext, family: Family) -> IndexI
     tower = registry.encoder_pair(chosen.encoder).image if trained is None else trained.tower
     place(tower, device)
     how = Encoding(batch_size=options.batch_size, progress=job.progress, say=_print)
-    space = _space_check(job, options.name, trained, chosen)
+    space = _space_check(job, options, trained, chosen)
     with OnePass(tower, cache, how, space) as one:
         collection = open_collection(chosen.source, cache_dir=cache, progress=job.progress, onlooker=one)
         one.fill(collection)
@@ -186,6 +186,7 @@ def write_index(
         adapter=family.name,
         model_file=model.file,
         captions=model.words != NOT,
+        features=options.features,
         progress=job.progress,
         provenance={
             "job": job.id,
@@ -218,7 +219,7 @@ def _print(words: str) -> None:
 
 
 def _space_check(
-    job: JobContext, name: str, trained: HashEncoder | FittedEncoder | None, chosen: Chosen
+    job: JobContext, options: IndexOptions, trained: HashEncoder | FittedEncoder | None, chosen: Chosen
 ) -> Callable[[int], None]:
     """Return a check that the disk holds the index of a number of pictures, before any is encoded."""
     if trained is not None:
@@ -228,11 +229,11 @@ def _space_check(
         dim = pair.image.dim if pair.aligned else min(pair.image.dim, COMPONENTS)
 
     indexes = job.workspace.indexes
-    begun = next(indexes.glob(f".{name}.building-*"), indexes / f".{name}.building")
+    begun = next(indexes.glob(f".{options.name}.building-*"), indexes / f".{options.name}.building")
 
     def check(pictures: int) -> None:
         sides = {"images": range(pictures), "captions": range(0)}
-        check_space(begun, least_bytes(sides, dim, CODE_BITS, None))
+        check_space(begun, least_bytes(sides, dim, CODE_BITS, None, options.features))
 
     return check
 

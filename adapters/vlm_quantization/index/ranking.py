@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import workbench as wb
+from adapters.vlm_quantization.index.features import Features
 from adapters.vlm_quantization.neighbours.prefix_codes import THREADS, PrefixCodes, check_k
 
 #: Cosines are computed in float32 by a matrix product, whose rounding depends on the position of a row. Rows
 #: within this of the k-th score are scored again, so that equal rows tie and are ordered by id.
 _ROUNDING = np.float32(1e-5)
 
-
-#: Rows of features that are fetched at once.
-_ROWS_AT_ONCE = 65_536
+#: Bytes of features, as float32, that are multiplied at a time.
+_BLOCK_BYTES = 1 << 26
 
 
 def hamming_search(
@@ -49,7 +49,7 @@ def hamming_search(
 
 
 def cosine_search(
-    features: NDArray[np.float32],
+    features: NDArray[np.float32] | Features,
     query: NDArray[np.float32],
     *,
     k: int,
@@ -59,8 +59,8 @@ def cosine_search(
 
     Parameters
     ----------
-    features : ndarray, float32, shape (n, d)
-        Rows of unit norm; may be a memory map.
+    features : ndarray or Features, float32, shape (n, d)
+        Rows of unit norm; may be memory-mapped, and are read in blocks.
     query : ndarray, float, shape (d,)
         A vector of unit norm.
     k : int
@@ -80,32 +80,35 @@ def cosine_search(
     workbench.BadInput
         The features, the query or k is invalid.
     """
-    if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or features.ndim != 2:
+    if not isinstance(features, Features) and (
+        not isinstance(features, np.ndarray) or features.dtype.kind != "f" or features.ndim != 2
+    ):
         raise wb.BadInput("features must be a float array of shape (n, d)")
     query = np.asarray(query, np.float32)
     if query.shape != (features.shape[1],) or not np.isfinite(query).all():
         raise wb.BadInput(
             f"the query must be finite and have shape ({features.shape[1]},), not {query.shape}"
         )
-    chosen = among is not None and among.dtype != bool
-    if among is None:
-        items = len(features)
-    else:
-        items = len(among) if chosen else int(np.count_nonzero(among))
+    some = among.astype(np.int64, copy=False) if among is not None and among.dtype != bool else None
+    items = len(features) if among is None else int(np.count_nonzero(among)) if some is None else len(some)
     k = min(check_k(k), items)
     if not k:
         return np.empty(0, np.int64), np.empty(0, np.float64)
-    if chosen:
-        parts = range(0, items, _ROWS_AT_ONCE)
-        rough = np.concatenate([features[among[at : at + _ROWS_AT_ONCE]] @ query for at in parts])
-    else:
-        rough = features @ query
-        if among is not None:
-            rough[~among] = -np.inf
+    rough = np.full(len(features) if some is None else items, -np.inf, np.float32)
+    at_once = max(1, _BLOCK_BYTES // (4 * features.shape[1]))
+    for start in range(0, len(rough), at_once):
+        part = slice(start, start + at_once)
+        if some is None and among is not None and not among[part].any():
+            continue
+        with np.errstate(invalid="ignore"):
+            rough[part] = features[part if some is None else some[part]] @ query
+        if isinstance(features, Features) and not np.isfinite(rough[part]).all():
+            raise features.not_finite()
+    if among is not None and some is None:
+        rough[~among] = -np.inf
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
-    rows = np.flatnonzero(rough >= kth - _ROUNDING)
-    if chosen:
-        rows = among[rows]
+    near = np.flatnonzero(rough >= kth - _ROUNDING)
+    rows = near if some is None else some[near]
     scores = (features[rows].astype(np.float64) * query).sum(axis=1)
     order = np.lexsort((rows, -scores))[:k]
     return rows[order], scores[order]

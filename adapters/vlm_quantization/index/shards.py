@@ -8,7 +8,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,15 @@ def shard_items(batch_size: int) -> int:
 
 
 _SHARD_PARTS = ("codes", "features", "kept", "thumbnails", "lengths", "problems")
+
+
+class Part(NamedTuple):
+    """The items of one shard: what is stored of them, codes, features, and thumbnails of pictures."""
+
+    items: list[dict[str, Any]]
+    codes: NDArray[np.uint8]
+    features: NDArray[np.float32]
+    thumbnails: list[bytes]
 
 
 class Shards:
@@ -158,15 +167,18 @@ class Shards:
                 with np.load(path, allow_pickle=False) as shard:
                     yield shard[key]
 
-    def count(self, side: str) -> int:
-        """Return the number of encoded items of a side."""
-        return sum(len(kept) for kept in self.read(side, "kept"))
-
-    def kept(self, side: str) -> Iterator[dict[str, Any]]:
-        """Yield the encoded items of a side, in order of rows."""
-        for rows in self.read(side, "kept"):
-            for row in rows:
-                yield self._sides[side][row].item
+    def parts(self, side: str) -> Iterator[Part]:
+        """Yield the encoded items of a side, shard by shard, in order of rows."""
+        for of, path, _, _ in self._plan():
+            if of == side:
+                with np.load(path, allow_pickle=False) as shard:
+                    data, ends = shard["thumbnails"].tobytes(), np.cumsum(shard["lengths"]).tolist()
+                    yield Part(
+                        [self._sides[side][row].item for row in shard["kept"]],
+                        shard["codes"],
+                        shard["features"],
+                        [data[start:end] for start, end in itertools.pairwise([0, *ends])],
+                    )
 
     def problems(self) -> list[dict[str, str]]:
         """Return the pictures that were skipped, with reasons."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import workbench as wb
+from adapters.vlm_quantization.index.features import FeatureKind, row_bytes
 
 #: Bytes of a thumbnail and of an item's description, at the least: no build that fits may be refused.
 _THUMBNAIL_BYTES, _ITEM_BYTES = 400, 60
@@ -20,7 +21,13 @@ _LEAST_FREE = 32 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def least_bytes(sides: Mapping[str, Sequence[Any]], dim: int, bits: int, model_file: Path | None) -> int:
+def least_bytes(
+    sides: Mapping[str, Sequence[Any]],
+    dim: int,
+    bits: int,
+    model_file: Path | None,
+    features: FeatureKind = "float32",
+) -> int:
     """Return the bytes that a build takes at the least, while its parts are merged.
 
     The parts and the files merged from them are on the disk at the same time.
@@ -35,12 +42,13 @@ def least_bytes(sides: Mapping[str, Sequence[Any]], dim: int, bits: int, model_f
         Length of the stored code.
     model_file : Path or None
         The checkpoint that is copied into the index.
+    features : {"float32", "float16", "int8", "none"}
+        How the index stores features; the parts have float32.
     """
-    row = bits // 8 + 4 * dim
     images, captions = len(sides["images"]), len(sides["captions"])
-    parts = (images + captions) * row + images * _THUMBNAIL_BYTES
+    both = bits // 8 * 2 + 4 * dim + row_bytes(features, dim)
     model = 0 if model_file is None else model_file.stat().st_size
-    return 2 * parts + (images + captions) * _ITEM_BYTES + model
+    return (images + captions) * (both + _ITEM_BYTES) + 2 * images * _THUMBNAIL_BYTES + model
 
 
 def check_space(work: Path, needed: int) -> None:

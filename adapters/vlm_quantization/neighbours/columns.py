@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+_ALL = slice(None)
 
 
 class Cut(NamedTuple):
@@ -57,14 +59,23 @@ class Columns:
         The lengths at which codes are cut; see :func:`cuts_of`.
     parts : sequence of ndarray, uint8, shape (n, width)
         One contiguous array per column, which may be a memory map.
+    before_use : callable, optional
+        Called as ``before_use(column, rows)`` before rows of a column are used: a slice, numbers or bools. It
+        may raise an error, such as for a file that was altered.
     """
 
-    def __init__(self, lengths: Sequence[int], parts: Sequence[NDArray[np.uint8]]) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        parts: Sequence[NDArray[np.uint8]],
+        before_use: Callable[[int, Any], None] | None = None,
+    ) -> None:
         self.lengths = tuple(lengths)
         self.cuts = cuts_of(lengths)
         self._parts: list[NDArray[np.uint8] | None] = list(parts)
         self._table: NDArray[np.uint8] | None = None
         self._lock = threading.Lock()
+        self._before_use = before_use
         self.shape = (len(parts[0]), self.cuts[-1].last)
 
     @classmethod
@@ -76,6 +87,7 @@ class Columns:
         columns._parts = [None] * len(columns.cuts)
         columns._table = codes
         columns._lock = threading.Lock()
+        columns._before_use = None
         columns.shape = (len(codes), columns.cuts[-1].last if columns.cuts else 0)
         return columns
 
@@ -88,6 +100,8 @@ class Columns:
 
     def words(self, at: int) -> NDArray[np.unsignedinteger[Any]]:
         """Return a column as machine words, uint8, uint16, uint32 or uint64 (n,)."""
+        if self._before_use is not None:
+            self._before_use(at, _ALL)
         part = self._parts[at]
         if part is None:
             with self._lock:
@@ -109,6 +123,9 @@ class Columns:
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
         if self._table is not None:
             return np.asarray(self._table[rows])
+        if self._before_use is not None:
+            for at in range(len(self.cuts)):
+                self._before_use(at, rows)
         return np.concatenate([np.asarray(part[rows]) for part in self._given()], axis=-1)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:

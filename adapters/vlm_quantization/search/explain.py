@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """One thing with its code, uint8 (16,), its features, float32 (d,), and the side of the index like it."""
+    """One thing with its code, uint8 (16,), its features, float32 (d,) if any, and its side of the index."""
 
     side: wb.Side
     like: str
     code: NDArray[np.uint8]
-    feature: NDArray[np.float32]
+    feature: NDArray[np.float32] | None
     note: str = ""
 
 
@@ -48,14 +48,17 @@ def explain(index: Index, left: wb.Term, right: wb.Term, options: SearchOptions)
     one, other = _encoded(index, left), _encoded(index, right)
     differ = np.unpackbits(one.code ^ other.code)
     distances = {length: int(differ[:length].sum()) for length in CODE_LENGTHS}
-    cosine = float(one.feature.astype(np.float64) @ other.feature)
+    cosine = None
+    if one.feature is not None and other.feature is not None:
+        cosine = float(one.feature.astype(np.float64) @ other.feature)
     # Thresholds are measured for these pairs; captions with pictures count as pictures with captions.
     pair = sorted((one.like, other.like), key=("captions", "images").index)
     tails = index.manifest.thresholds.get(files.pair_key(*pair), {})
     notes = [f"{who}: {thing.note}." for who, thing in (("Left", one), ("Right", other)) if thing.note]
     bits = options.bits
+    said = "the index has no float features" if cosine is None else f"the float cosine is {cosine:z.3f}"
     return wb.Explanation(
-        summary=f"{distances[bits]} of {bits} bits differ; the float cosine is {cosine:z.3f}",
+        summary=f"{distances[bits]} of {bits} bits differ; {said}",
         left=one.side,
         right=other.side,
         views=[_distances(distances, cosine, tails, notes), _codes(one, other, distances)],
@@ -71,7 +74,7 @@ def _encoded(index: Index, term: wb.Term) -> _Encoded:
         side = wb.Side(
             by="item", id=item["id"], caption=item["caption"], subtitle=item["subtitle"], thumbnail=picture
         )
-        return _Encoded(side, like, items.codes[row], items.features[row])
+        return _Encoded(side, like, items.codes[row], index.feature(like, row))
     if term.by == "text":
         text, _, note = searchable(index, term.value)
         encoded = index.encoder.encode_texts([text])
@@ -84,7 +87,7 @@ def _encoded(index: Index, term: wb.Term) -> _Encoded:
 
 
 def _distances(
-    distances: dict[int, int], cosine: float, tails: dict[str, float | None], notes: Sequence[str]
+    distances: dict[int, int], cosine: float | None, tails: dict[str, float | None], notes: Sequence[str]
 ) -> wb.View:
     """Return the table of the distances, each with what unrelated pairs have."""
     rows: list[dict[str, Any]] = []
@@ -98,15 +101,16 @@ def _distances(
                 "near": None if limit is None else "yes" if distance <= limit else "no",
             }
         )
-    limit = tails.get("cosine")
-    rows.append(
-        {
-            "way": "float cosine",
-            "value": f"{cosine:z.3f}",
-            "limit": None if limit is None else f"above {limit:z.3f}",
-            "near": None if limit is None else "yes" if cosine > limit else "no",
-        }
-    )
+    if cosine is not None:
+        limit = tails.get("cosine")
+        rows.append(
+            {
+                "way": "float cosine",
+                "value": f"{cosine:z.3f}",
+                "limit": None if limit is None else f"above {limit:z.3f}",
+                "near": None if limit is None else "yes" if cosine > limit else "no",
+            }
+        )
     told = any(row["limit"] is not None for row in rows)
     columns = [{"key": "way", "label": "Compared by"}, {"key": "value", "label": "Result"}]
     if told:

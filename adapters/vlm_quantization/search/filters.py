@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,8 +34,9 @@ from adapters.vlm_quantization.search import item_fields
 from adapters.vlm_quantization.search.item_fields import ItemField, Listing
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
+
+    from adapters.vlm_quantization.index.items import Items
 
 #: Bytes of the chosen items that are kept per index, for the next query with the same filter.
 KEPT_BYTES = 1 << 26
@@ -57,7 +59,8 @@ _SIDES = {"images": "captions", "captions": "images"}
 _NOUN = {"images": ("picture", "pictures"), "captions": ("caption", "captions")}
 
 
-class Chosen(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Chosen:
     """The items that a filter leaves.
 
     Attributes
@@ -76,10 +79,9 @@ class Chosen(NamedTuple):
 
     def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of some rows are among the items."""
-        if self.among.dtype == bool:
-            kept: NDArray[np.bool_] = self.among[rows]
-            return kept
-        return np.isin(rows, self.among)
+        kept: NDArray[np.bool_]
+        kept = self.among[rows] if self.among.dtype == bool else np.isin(rows, self.among)  # type: ignore[assignment]
+        return kept
 
 
 class ItemFilters:
@@ -87,14 +89,14 @@ class ItemFilters:
 
     Parameters
     ----------
-    tables : mapping of str to callable
-        Returns the items of a side, ``"images"`` or ``"captions"``, one row each.
+    sides : mapping of str to Items
+        The items of ``"images"`` and of ``"captions"``.
     """
 
-    def __init__(self, tables: Mapping[str, Callable[[], pa.Table]]) -> None:
-        self._open = tables
-        self._tables: dict[str, pa.Table] = {}
+    def __init__(self, sides: Mapping[str, Items]) -> None:
+        self._items = sides
         self._fields: dict[str, dict[str, ItemField]] = {}
+        self._others: set[str] = set()
         self._listings: dict[tuple[str, str], Listing] = {}
         self._kept: OrderedDict[tuple[str, str], Chosen] = OrderedDict()
         self._lock = threading.Lock()
@@ -119,8 +121,8 @@ class ItemFilters:
                 return self._kept[key]
             mask = tree.combine(lambda condition: self._mask(condition, side, tree))
             count = int(np.count_nonzero(mask))
-            among = np.flatnonzero(mask) if count * _SPARSE <= len(mask) else mask
-            self._kept[key] = found = Chosen(among, count, key[1])
+            few = count * _SPARSE <= len(mask)
+            self._kept[key] = found = Chosen(np.flatnonzero(mask) if few else mask, count, key[1])
             while len(self._kept) > 1 and sum(one.among.nbytes for one in self._kept.values()) > KEPT_BYTES:
                 self._kept.popitem(last=False)
             return found
@@ -128,10 +130,11 @@ class ItemFilters:
     def describe(self) -> list[wb.FilterField]:
         """Return the fields of both sides with their most frequent values."""
         with self._lock:
+            self._read_others()
             out = {}
             for side in ("images", "captions"):
                 for one in self._fields_of(side).values():
-                    if (name := one.name) in out:
+                    if (name := one.name) in out or not item_fields.is_used(self._items[side], one):
                         continue
                     known = self._listing(side, one) if one.listed else Listing({}, complete=False)
                     values = sorted(known.counts.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -143,9 +146,8 @@ class ItemFilters:
                         one.help,
                         values[:SUGGESTED],
                         more=len(values) > SUGGESTED or not known.complete,
-                        private=name in item_fields.PRIVATE,
                     )
-            return sorted(out.values(), key=lambda one: (not one.values, one.name))
+            return sorted(out.values(), key=lambda one: (not one.values, one.kind == "flag", one.name))
 
     # --- one condition --------------------------------------------------------------------------------------
 
@@ -158,6 +160,8 @@ class ItemFilters:
         if name in other and name != "id" and "concept" in own and "concept" in other:
             there = self._matched(_SIDES[side], other[name], condition, tree)
             return self._of_concepts(there, _SIDES[side], side)
+        if self._read_others():
+            return self._mask(condition, side, tree)
         known = sorted({one.name for one in (*own.values(), *other.values())})
         problem = f"unknown field {condition.field[:60]!r}"
         raise tree.unknown(problem, name, condition.at, what="Fields", known=known)
@@ -165,7 +169,7 @@ class ItemFilters:
     def _matched(
         self, side: str, of: ItemField, condition: wb.Condition, tree: wb.Filter
     ) -> NDArray[np.bool_]:
-        matched = item_fields.match(self._table(side), of, condition, tree)
+        matched = item_fields.match(self._items[side], of, condition, tree)
         if matched.absent:
             raise self._unknown(side, of, matched.absent[0], tree)
         return matched.mask
@@ -185,35 +189,51 @@ class ItemFilters:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        column = self._table(there).column("concept")
-        wanted = self._table(side).column("concept")
-        out = np.zeros(len(wanted), bool)
-        rows = np.flatnonzero(mask)
-        for start in range(0, len(rows), _CONCEPTS_AT_ONCE):
-            some = pc.unique(column.take(pa.array(rows[start : start + _CONCEPTS_AT_ONCE]))).drop_null()
-            at = 0
-            for chunk in wanted.chunks:
-                out[at : at + len(chunk)] |= np.asarray(pc.is_in(chunk, value_set=some))
-                at += len(chunk)
+        out = np.zeros(len(self._items[side]), bool)
+        wanted: list[Any] = []
+
+        def look_up() -> None:
+            # In one call, which makes its table of the concepts once; the parts are views of the file.
+            parts = (batch.column(0) for batch in self._items[side].batches(["concept"]))
+            column = pa.chunked_array(parts, pa.string())
+            out[:] |= np.asarray(pc.is_in(column, value_set=pc.unique(pa.chunked_array(wanted, pa.string()))))
+
+        row = 0
+        for batch in self._items[there].batches(["concept"]):
+            chosen = mask[row : row + batch.num_rows]
+            row += batch.num_rows
+            if chosen.any():
+                wanted.append(batch.column(0).filter(pa.array(chosen)).drop_null().cast(pa.string()))
+            if sum(map(len, wanted)) >= _CONCEPTS_AT_ONCE:
+                look_up()
+                wanted.clear()
+        if wanted:
+            look_up()
         return out
 
     # --- what the index has ---------------------------------------------------------------------------------
 
-    def _table(self, side: str) -> pa.Table:
-        if side not in self._tables:
-            self._tables[side] = self._open[side]()
-        return self._tables[side]
-
     def _fields_of(self, side: str) -> dict[str, ItemField]:
+        """Return the fields of a side by their names in lower case."""
         if side not in self._fields:
-            found = item_fields.fields_of(self._table(side))
+            found = item_fields.fields_of(self._items[side])
             self._fields[side] = {name.casefold(): one for name, one in found.items()}
         return self._fields[side]
+
+    def _read_others(self) -> bool:
+        """Read the fields that have no column; return whether there are any that were not known."""
+        before = sum(map(len, self._fields.values()))
+        for side in self._items.keys() - self._others:
+            fields = self._fields_of(side)
+            for name, one in item_fields.other_fields(self._items[side]).items():
+                fields.setdefault(name.casefold(), one)
+            self._others.add(side)
+        return sum(map(len, self._fields.values())) > before
 
     def _listing(self, side: str, of: ItemField) -> Listing:
         key = side, of.name
         if key not in self._listings:
-            self._listings[key] = item_fields.listing(self._table(side), of)
+            self._listings[key] = item_fields.listing(self._items[side], of)
         return self._listings[key]
 
 

@@ -1,15 +1,16 @@
 """Fields of an index's items: which there are, what values they have, and which items match a condition.
 
-Items are rows of an Arrow table, which may be memory-mapped: columns are read in parts of
-:data:`ROWS_AT_ONCE`, and only those that a condition is about.
+Items are rows of an Arrow table, which may be memory-mapped. A condition reads one column, a record batch at
+a time, so memory is bounded by that and by one bool per item.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -20,13 +21,11 @@ import numpy as np
 import workbench as wb
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
 
-#: Rows of a column that are read at once.
-ROWS_AT_ONCE = 65_536
+    from adapters.vlm_quantization.index.items import Items
 
-#: Rows whose values are counted for suggestions; of more, parts at equal distances are.
+#: Rows whose values are counted for suggestions; of more, record batches at equal distances are.
 ROWS_COUNTED = 1_000_000
 
 #: A field with more values than this in the rows that are counted is searched and not listed.
@@ -35,7 +34,16 @@ MOST_LISTED = 1_000
 Kind = Literal["text", "words", "number", "date", "flag"]
 
 #: Fields that are called otherwise than the column, by column; None: not a field.
-_NAMES: Mapping[str, str | None] = {"labels": "label", "subtitle": None, "mtime": "modified"}
+_NAMES: Mapping[str, str | None] = {
+    "labels": "label",
+    "subtitle": None,
+    "other": None,
+    "file_size": "size",
+    "file_mtime": "modified",
+}
+
+#: The column of JSON objects with the fields that have no column of their own, and how many of them are read.
+_OTHER, _MOST_OTHERS = "other", 100
 
 #: Fields that tell where the files of pictures are. So does ``concept``: of a picture without captions it is
 #: the id, and that a path.
@@ -87,14 +95,17 @@ class ItemField:
         The column that holds it.
     kind : {"text", "words", "number", "date", "flag"}
         Text is compared as a whole, words are looked for within it.
-    part : {"", "keys", "values"}
-        Which part of a column of mappings.
+    part : {"", "keys", "values", "json"}
+        Which part of a column of mappings; or the value of this name in a column of JSON objects.
+    values : DataType or None
+        The Arrow type of values that are read from JSON.
     """
 
     name: str
     column: str
     kind: Kind
-    part: Literal["", "keys", "values"] = ""
+    part: Literal["", "keys", "values", "json"] = ""
+    values: Any = None
 
     @property
     def help(self) -> str:
@@ -114,10 +125,10 @@ class Listing(NamedTuple):
     complete: bool
 
 
-def fields_of(table: pa.Table) -> dict[str, ItemField]:
-    """Return the fields of a table of items by name."""
+def fields_of(items: Items) -> dict[str, ItemField]:
+    """Return the fields of items that have a column, by name."""
     out: dict[str, ItemField] = {}
-    columns = {one.name: one.type for one in table.schema}
+    columns = {one.name: one.type for one in items.schema}
     if _is_mapping(columns.get("captions")):
         out["caption"] = ItemField("caption", "captions", "words", "values")
         out["language"] = ItemField("language", "captions", "text", "keys")
@@ -129,6 +140,54 @@ def fields_of(table: pa.Table) -> dict[str, ItemField]:
         if found is not None:
             out[name] = ItemField(name, column, found)
     return out
+
+
+def other_fields(items: Items) -> dict[str, ItemField]:
+    """Return the fields of items that have no column, by name; this reads their JSON.
+
+    Values of several types, and those that are no text, number or list of such, are compared as texts.
+    """
+    import pyarrow as pa
+
+    if _OTHER not in items.schema.names:
+        return {}
+    kinds: dict[str, set[type]] = {}
+    lists: set[str] = set()
+    for batch in items.batches([_OTHER]):
+        for text in batch.column(0).drop_null().to_pylist():
+            for name, value in json.loads(text).items():
+                if name not in kinds and len(kinds) >= _MOST_OTHERS:
+                    continue
+                kinds.setdefault(name, set()).update(map(type, value if isinstance(value, list) else [value]))
+                if isinstance(value, list):
+                    lists.add(name)
+    out = {}
+    for name, found in kinds.items():
+        found.discard(type(None))
+        numbers = found <= {int, float}
+        kind: Kind = "flag" if found == {bool} else "number" if found and numbers else "text"
+        values = {"flag": pa.bool_(), "number": pa.float64(), "text": pa.string()}[kind]
+        out[name] = ItemField(name, _OTHER, kind, "json", pa.list_(values) if name in lists else values)
+    return out
+
+
+def _from_json(array: Any, of: ItemField) -> Any:
+    """Return the values of a field from an array of JSON objects."""
+    import pyarrow as pa
+
+    listed = pa.types.is_list(of.values)
+
+    def value_of(one: Any) -> Any:
+        return one if one is None or of.kind != "text" or isinstance(one, str) else json.dumps(one)
+
+    out = []
+    for text in array.to_pylist():
+        value = None if text is None else json.loads(text).get(of.name)
+        if listed and value is not None:
+            out.append([value_of(one) for one in (value if isinstance(value, list) else [value])])
+        else:
+            out.append(value_of(value))
+    return pa.array(out, of.values)
 
 
 def _is_mapping(kind: Any) -> bool:
@@ -174,19 +233,14 @@ class _Part(NamedTuple):
         return out
 
 
-def _parts(table: pa.Table, of: ItemField, starts: Sequence[int] | None = None) -> Iterator[_Part]:
-    """Yield the values of a field in parts of :data:`ROWS_AT_ONCE` rows, or only those that begin there."""
-    column = table.column(of.column)
-    for start in range(0, len(column), ROWS_AT_ONCE) if starts is None else starts:
-        for chunk_start, chunk in _chunks(column.slice(start, ROWS_AT_ONCE), start):
-            values, parents = _leaves(chunk, of.part)
-            yield _Part(chunk_start, len(chunk), values, parents)
-
-
-def _chunks(column: Any, start: int) -> Iterator[tuple[int, Any]]:
-    for chunk in column.chunks:
-        yield start, chunk
-        start += len(chunk)
+def _parts(items: Items, of: ItemField, every: int = 1) -> Iterator[_Part]:
+    """Yield the values of a field, a record batch at a time."""
+    start = 0
+    for batch in items.batches([of.column], every):
+        array = batch.column(0)
+        values, parents = _leaves(_from_json(array, of) if of.part == "json" else array, of.part)
+        yield _Part(start, len(array), values, parents)
+        start += len(array)
 
 
 def _leaves(array: Any, part: str) -> tuple[Any, NDArray[np.int64] | None]:
@@ -197,10 +251,8 @@ def _leaves(array: Any, part: str) -> tuple[Any, NDArray[np.int64] | None]:
     while types.is_list(array.type) or types.is_large_list(array.type) or types.is_map(array.type):
         ends = np.asarray(array.offsets, np.int64)
         rows = np.repeat(np.arange(len(array)), np.diff(ends))
-        if types.is_map(array.type):
-            inner = array.keys if part == "keys" else array.items
-        else:
-            inner = array.values
+        of_map = types.is_map(array.type)
+        inner = (array.keys if part == "keys" else array.items) if of_map else array.values
         inner = inner.slice(int(ends[0]), int(ends[-1] - ends[0]))
         if array.null_count:  # what lies below a missing list counts as missing
             there = np.asarray(array.is_valid())[rows]
@@ -212,25 +264,27 @@ def _leaves(array: Any, part: str) -> tuple[Any, NDArray[np.int64] | None]:
     return array, parents
 
 
-def listing(table: pa.Table, of: ItemField) -> Listing:
-    """Count the values of a field, in at most :data:`ROWS_COUNTED` rows."""
+def is_used(items: Items, of: ItemField) -> bool:
+    """Return whether any item has a value, among those that :func:`listing` counts."""
+    every = -(-len(items) // ROWS_COUNTED) or 1
+    return any(part.values.null_count < len(part.values) for part in _parts(items, of, every))
+
+
+def listing(items: Items, of: ItemField) -> Listing:
+    """Count the values of a field, in about :data:`ROWS_COUNTED` rows."""
     import pyarrow.compute as pc
 
-    starts = range(0, table.num_rows, ROWS_AT_ONCE)
-    most = max(1, ROWS_COUNTED // ROWS_AT_ONCE)
-    chosen = [starts[place * len(starts) // most] for place in range(most)] if len(starts) > most else starts
+    every = -(-len(items) // ROWS_COUNTED) or 1
     counts: Counter[str] = Counter()
-    for part in _parts(table, of, chosen):
+    for part in _parts(items, of, every):
         found = pc.value_counts(part.values.drop_null())
-        if len(found) > MOST_LISTED:
-            return Listing({}, complete=False)
-        for one in found:
+        for one in found if len(found) <= MOST_LISTED else ():
             value = one["values"].as_py()
             counts[str(value).lower() if of.kind == "flag" else value] += one["counts"].as_py()
-        if len(counts) > MOST_LISTED:
+        if max(len(found), len(counts)) > MOST_LISTED:
             return Listing({}, complete=False)
     counts.pop("", None)
-    return Listing(counts, complete=len(chosen) == len(starts))
+    return Listing(counts, complete=every == 1)
 
 
 # --- conditions ---------------------------------------------------------------------------------------------
@@ -244,8 +298,8 @@ class Matched:
     absent: list[wb.FilterValue] = field(default_factory=list)
 
 
-def match(table: pa.Table, of: ItemField, condition: wb.Condition, tree: wb.Filter) -> Matched:
-    """Return which rows of a table match a condition.
+def match(items: Items, of: ItemField, condition: wb.Condition, tree: wb.Filter) -> Matched:
+    """Return which items match a condition.
 
     Raises
     ------
@@ -259,8 +313,8 @@ def match(table: pa.Table, of: ItemField, condition: wb.Condition, tree: wb.Filt
         test = _Ranges(of, condition, tree)
     else:
         test = _Texts(of, condition)
-    out = np.zeros(table.num_rows, bool)
-    for part in _parts(table, of):
+    out = np.zeros(len(items), bool)
+    for part in _parts(items, of):
         out[part.start : part.start + part.rows] = test.rows(part)
     return Matched(out, test.absent())
 
@@ -323,11 +377,12 @@ class _Texts(_Test):
             forms = list(self._whole)
             places = pc.index_in(values, value_set=pa.array(forms, values.type))
             out |= np.asarray(places.is_valid())
-            self._seen.update(self._whole[forms[place]] for place in pc.unique(places.drop_null()).to_pylist())
+            found = pc.unique(places.drop_null()).to_pylist()
+            self._seen.update(self._whole[forms[place]] for place in found)
         for one in self._others:
-            found = pc.starts_with if one.prefix else pc.match_substring
+            find = pc.starts_with if one.prefix else pc.match_substring
             for form in _forms(one.text):
-                hits = _bools(found(values, form, ignore_case=self._words))
+                hits = _bools(find(values, form, ignore_case=self._words))
                 if hits.any():
                     self._seen.add(one)
                     out |= hits

@@ -11,6 +11,9 @@ from adapters.vlm_quantization.codes import CODE_LENGTHS
 
 METHODS = ("hamming", "cosine")
 
+#: The methods that compare float features, which an index need not have.
+NEED_FEATURES = ("cosine",)
+
 
 def _as_length(value: object) -> object:
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
@@ -48,6 +51,6 @@ class SearchOptions(wb.Options):
         None,
         ge=0,
         le=128,
-        title="Within",
+        title="Within (bits)",
         description="Hamming: find only what differs in at most this many bits; empty: whatever is nearest.",
     )

@@ -113,7 +113,8 @@ def search_item(index: Index, item_id: str, k: int, options: SearchOptions) -> w
     """
     name, row = find_item(index, item_id)
     side = index.sides[name]
-    return _answer(index, side.codes[row], side.features[row], name, k, options, 0.0, leave_out=row)
+    feature = index.feature(name, row)
+    return _answer(index, side.codes[row], feature, name, k, options, 0.0, leave_out=row)
 
 
 def find_item(index: Index, item_id: str) -> tuple[str, int]:
@@ -136,7 +137,7 @@ def find_item(index: Index, item_id: str) -> tuple[str, int]:
 def _answer(
     index: Index,
     code: NDArray[np.uint8],
-    feature: NDArray[np.float32],
+    feature: NDArray[np.float32] | None,
     query_side: str,
     k: int,
     options: SearchOptions,
@@ -240,7 +241,7 @@ def sample_pictures(index: Index, count: int) -> list[wb.Hit]:
 def _named_first(
     index: Index,
     code: NDArray[np.uint8],
-    feature: NDArray[np.float32],
+    feature: NDArray[np.float32] | None,
     named: NDArray[np.int64],
     ranked: tuple[NDArray[Any], NDArray[Any]],
     side: str,

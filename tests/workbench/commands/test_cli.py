@@ -282,6 +282,22 @@ def test_searching_with_a_text_and_with_a_picture(command: Cli, tmp_path: Path) 
     assert re.search(r"unknown.*colour|colour.*unknown", command.err)
 
 
+def test_searching_with_a_filter(command: Cli) -> None:
+    make_index(command.home.path, "words")
+    for asked in (("--filter", "letter:d"), ("-o", "filter=letter:d")):
+        out = command.json("search", "text", "dog", *asked)
+        assert sorted(hit["id"] for hit in out["hits"]) == ["dog", "dot"]
+    command("search", "text", "dog", "--filter", "letter:d and (letter:o", code=2)
+    assert "column 23: expected ')' for the '(' at column 14, found the end" in command.err
+    lines = command.err.splitlines()
+    at = next(place for place, line in enumerate(lines) if line.strip() == "^")
+    assert lines[at].index("^") == lines[at - 1].index("letter:o") + len("letter:o")
+    command("search", "text", "dog", "--filter", "leter:d", code=2)
+    assert "unknown field 'leter'; did you mean 'letter'?" in command.err
+    command("search", "text", "dog", "--filter", "letter:d", "-o", "filter=letter:d", code=2)
+    assert "--option filter is repeated" in command.err
+
+
 @pytest.mark.parametrize(
     ("cutoff", "says"),
     [

@@ -190,6 +190,15 @@ def test_an_index_that_breaks_raises_here_what_broke(remote: wb.RemoteWorkspace)
     assert raised.value.hint == "That."
 
 
+def test_a_search_there_is_filtered(remote: wb.RemoteWorkspace) -> None:
+    searcher = remote.open_search("words")
+    assert sorted(hit.id for hit in searcher.by_text("dog", filter="letter:d")) == ["dog", "dot"]
+    assert [(one.name, one.values) for one in searcher.filter_fields()] == [("letter", [("d", 2), ("강", 2)])]
+    with pytest.raises(wb.BadOptions, match="unknown field 'leter'; did you mean 'letter'") as raised:
+        searcher.by_text("dog", filter="leter:d")
+    assert raised.value.problems[0][0] == "filter"
+
+
 def test_panels_show_a_workspace_on_a_server(remote: wb.RemoteWorkspace, live: Live) -> None:
     with wb.Workspace(live.home) as home:
         job_id = job_row(home, "succeeded", summary="measured")

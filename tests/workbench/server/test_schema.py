@@ -157,6 +157,7 @@ ANSWERS: list[tuple[str, str, str, Any]] = [
     ("DELETE", "runs/{run_id}/checkpoints/{name}", "runs/1/checkpoints/model.bin", None),
     ("GET", "indexes", "indexes", None),
     ("GET", "indexes/{name}", "indexes/words", None),
+    ("GET", "indexes/{name}/fields", "indexes/words/fields", None),
     ("GET", "indexes/{name}/items/{item}/file", "indexes/words/items/dog/file", None),
     ("POST", "search/text", "search/text", {"index": "words", "query": "강아지", "k": 3}),
     ("POST", "search/image", "search/image", {"index": "words", "image": "ZG9n"}),

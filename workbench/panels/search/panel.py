@@ -11,16 +11,23 @@ as ``+``.
     kernel -> page   {"type": "answer", "seq": 7, "hits": [{"id", "score", "distance", "caption", "subtitle",
                       "label", "meter", "path", "thumbnail": index of a buffer or null}, ...],
                       "took_ms": {...}, "note": "", "cutoff": 8} + thumbnails
-                     {"type": "error", "seq": 7, "message": "...", "hint": "..."}
+                     {"type": "error", "seq": 7, "message": "...", "hint": "...",
+                      "option": the option that is wrong, or empty}
 
     page -> kernel   {"type": "explain", "seq": 1, "hit": "1F436", "options": {...}, "by", ...: as above}
     kernel -> page   {"type": "explanation", "seq": 1, "html": "...", "message": "", "hint": ""}
+
+    page -> kernel   {"type": "fields", "seq": 1}
+    kernel -> page   {"type": "fields", "seq": 1, "fields": [{"name", "text", "kind", "help", "more",
+                      "values": [{"value", "text", "count"}, ...]}, ...], "message": "", "hint": ""}
 
 Every request gets one answer with the same ``seq``. The page drops answers to older requests than its
 newest. A published page is not sent where a picture's file is, unless its publisher wants that shown; ids of
 such pictures may tell it too, so the page gets stand-ins for them. Explanations are for those who run the
 notebook: a published page offers none, since they show more of the model than a search does. What the page
-may request (fields, choices of k, limits) is in the trait ``setup``.
+may request (fields, choices of k, limits) is in the trait ``setup``. The fields of filters and their values
+are asked for when the visitor wants to see them; ``text`` is how a name or value is typed. A published page
+neither lists nor accepts those that tell where files are.
 """
 
 from __future__ import annotations
@@ -29,7 +36,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from typing import Any, cast
 
@@ -55,6 +62,7 @@ from workbench.panels.base.fields import form_fields, initial_values
 from workbench.panels.base.panel import Panel
 from workbench.results.explanation import By, Term
 from workbench.results.hits import SearchResult
+from workbench.search.filters import MAX_FILTER_CHARACTERS, Condition, FilterValue, parse_filter
 from workbench.search.searcher import (
     MAX_IMAGE_BYTES,
     MAX_QUERY_CHARACTERS,
@@ -82,6 +90,18 @@ KEPT_IDS = 10_000
 _FOLDER = re.compile(r"(?<![\w/:])/[\w.~-]+/|[A-Za-z]:\\|\bworkbench ")
 
 
+#: What a page may ask, and what is sent back if that fails.
+_KINDS: Mapping[str, Mapping[str, Any]] = {
+    "search": {"type": "error", "option": ""},
+    "explain": {"type": "explanation", "html": ""},
+    "fields": {"type": "fields", "fields": []},
+}
+
+
+#: Maximum number of fields that are suggested, and of values of each.
+MOST_FIELDS, MOST_VALUES = 30, 12
+
+
 _METHODS = {"text": "search_by_text", "image": "search_by_image", "item": "search_by_item"}
 
 
@@ -96,7 +116,7 @@ class SearchPanel(Panel):
         The initial query.
     """
 
-    _esm = panel_script("search/search.js")
+    _esm = panel_script("search/filter.js", "search/search.js")
     _css = assets("base/theme.css", "base/trophy.css", "results/results.css", "search/search.css")
 
     setup = traitlets.Dict().tag(sync=True)
@@ -106,6 +126,8 @@ class SearchPanel(Panel):
         about = searcher.describe()
         fields = _offered(form_fields(searcher.schema), about.get("choices", {}))
         self._option_names = frozenset(field["name"] for field in fields)
+        self._filter = _filter_option(searcher.schema, self._option_names)
+        self._private = frozenset(map(str.casefold, about.get("private_fields", ())))
         self._ids: dict[str, str] = {}  # by their stand-ins
         setup = _setup(searcher, about, fields, query, self._hide)
         self._start_ids = dict(self._ids)  # of the pictures to start with, which are there all the time
@@ -128,20 +150,24 @@ class SearchPanel(Panel):
 
     def _on_message(self, content: Any, buffers: Sequence[Any]) -> None:
         """Answer one message from the page; nothing a visitor sends raises here."""
-        if not isinstance(content, Mapping) or content.get("type") not in ("search", "explain"):
+        if not isinstance(content, Mapping) or content.get("type") not in _KINDS:
             return
         seq = content.get("seq") if isinstance(content.get("seq"), int) else 0
-        explains = content["type"] == "explain"
-        kind: dict[str, Any] = {"type": "explanation", "html": ""} if explains else {"type": "error"}
+        kind = dict(_KINDS[content["type"]])
         thumbnails: list[bytes] = []
         try:
-            if explains:
+            if content["type"] == "explain":
                 answer = {**kind, "html": self._explain(content, buffers), "message": "", "hint": ""}
+            elif content["type"] == "fields":
+                answer = {**kind, "fields": self._fields(), "message": "", "hint": ""}
             else:
                 answer, thumbnails = _packed(self._search(content, buffers), self._hide)
         except WorkbenchError as error:
             message, hint = shown(error)
             answer = {**kind, "message": message, "hint": hint}
+            if kind["type"] == "error" and isinstance(error, BadOptions):
+                wrong = (name for name, _ in error.problems if name in self._option_names)
+                answer["option"] = next(wrong, "")
         except Exception:
             # Visitors learn nothing about the machine; the traceback is in the publisher's log.
             _LOG.exception("a search failed")
@@ -187,7 +213,34 @@ class SearchPanel(Panel):
         if unknown:
             allowed = ", ".join(sorted(self._option_names)) or "none"
             raise BadOptions(f"unknown option {_short(', '.join(unknown), 60)}; allowed: {allowed}")
+        if self._private and not _shows_paths() and options.get(self._filter):
+            asked = parse_filter(options[self._filter])
+            for condition in asked.conditions():
+                if condition.field.casefold() in self._private:
+                    problem = f"'{_short(condition.field, 60)}' is no field of this page"
+                    raise asked.refused(problem, condition.at)
         return options
+
+    def _fields(self) -> list[dict[str, Any]]:
+        """Return the fields that a filter may use, with some values, each also as it is typed."""
+        if not self._filter or not self.searcher.adapter.offers("filter_fields"):
+            raise NotSupported(self.searcher.adapter.name, "filter_fields")
+        hidden = frozenset() if _shows_paths() else self._private
+        known = [one for one in self.searcher.filter_fields() if one.name.casefold() not in hidden]
+        return [
+            {
+                "name": one.name,
+                "text": str(Condition(one.name, ":", (FilterValue("x"),))).removesuffix(":x"),
+                "kind": one.kind,
+                "help": one.help,
+                "more": one.more or len(one.values) > MOST_VALUES,
+                "values": [
+                    {"value": value, "text": str(FilterValue(value)), "count": count}
+                    for value, count in one.values[:MOST_VALUES]
+                ],
+            }
+            for one in known[:MOST_FIELDS]
+        ]
 
     def _explain(self, content: Mapping[str, Any], buffers: Sequence[Any]) -> str:
         """Return why a hit is near what was searched for, as HTML."""
@@ -203,6 +256,12 @@ class SearchPanel(Panel):
         name = content.get("name")
         asked = Term(by, value, _short(name, 100) if isinstance(name, str) else "")
         return explanation_html(self.searcher.explain(asked, Term("item", hit), **options))
+
+
+def _filter_option(schema: Mapping[str, Any], offered: Collection[str]) -> str:
+    """Return the search option that is a filter; empty if there is none."""
+    formats = {name: node.get("format") for name, node in schema.get("properties", {}).items()}
+    return next((name for name, kind in formats.items() if kind == "filter" and name in offered), "")
 
 
 def _by(content: Mapping[str, Any]) -> By:
@@ -306,6 +365,7 @@ def _setup(
         "lead": "picture" if about.get("lead") == "picture" else "text",
         "by": {by: by in ways and searcher.adapter.offers(method) for by, method in _METHODS.items()},
         "explain": _explains(searcher),
+        "filter": _filter_setup(searcher, fields),
         "fields": list(fields),
         "options": initial_values(fields),
         "kChoices": list(K_CHOICES),
@@ -313,6 +373,13 @@ def _setup(
         "maxQueryCharacters": MAX_QUERY_CHARACTERS,
         "query": query,
     }
+
+
+def _filter_setup(searcher: Searcher, fields: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the option that is a filter, and whether its fields can be listed; None if there is none."""
+    option = _filter_option(searcher.schema, {field["name"] for field in fields})
+    offered = searcher.adapter.offers("filter_fields")
+    return {"option": option, "listed": offered, "most": MAX_FILTER_CHARACTERS} if option else None
 
 
 def _packed(

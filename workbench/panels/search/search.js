@@ -54,6 +54,8 @@ function createStore(model) {
   let inFlight = null; // seq of the question that the kernel is answering
   let sentAt = 0;
   let whySeq = 0;
+  let fieldsSeq = 0;
+  let before = null; // the answer that is shown again if an option is refused
   let again = false; // a newer question waits for the kernel's answer
   let timers = [];
   const tab = savedQuery(setup);
@@ -68,6 +70,8 @@ function createStore(model) {
     loading: false,
     slow: false,
     why: null, // {id, name, seq, html, problem}: why a hit was found
+    filterFields: null, // {fields: [...]}, {loading: true} or {message, hint}: what a filter may use
+    optionProblem: null, // {option, message, hint}: an option that was refused; the results stay
     lost: false, // a published page without a connection to its kernel
   };
   const emit = () => listeners.forEach((listener) => listener(state));
@@ -91,9 +95,12 @@ function createStore(model) {
 
   function ask(question) {
     if (state.question && state.question.url !== question.url) URL.revokeObjectURL(state.question.url);
+    if (state.question !== question) before = null; // it answers another query
     state.question = question;
     state.seq += 1;
     state.problem = null;
+    state.optionProblem = null;
+    before = state.answer ?? before;
     stopTimers();
     timers.push(setTimeout(() => { state.loading = true; emit(); }, LOADING_AFTER_MS));
     timers.push(setTimeout(() => { state.answer = null; emit(); }, STALE_AFTER_MS));
@@ -129,14 +136,31 @@ function createStore(model) {
       emit();
       return;
     }
+    if (message.type === "fields") {
+      if (message.seq === fieldsSeq) {
+        state.filterFields = message;
+        emit();
+      }
+      return;
+    }
     if (message.seq === inFlight) inFlight = null;
     if (again && inFlight === null) {
       again = false;
       post();
     }
     if (message.seq !== state.seq) return; // older than the newest question
+    if (message.type === "error" && message.option) {
+      const { option, message: text, hint } = message;
+      const own = option === setup.filter?.option; // beside its box, and the results are as they were
+      state.optionProblem = { option, message: text, hint };
+      state.problem = own ? null : { message: text, hint };
+      state.answer ??= before;
+      settle();
+      return;
+    }
     urls.forEach((url) => URL.revokeObjectURL(url));
     urls = [];
+    before = null;
     state.why = null;
     if (message.type === "error") {
       state.answer = null;
@@ -177,6 +201,14 @@ function createStore(model) {
       state.problem = { message, hint };
       emit();
     },
+    // Ask which fields and values a filter may use; once, unless that failed.
+    askFields() {
+      if (state.filterFields && !state.filterFields.message) return;
+      fieldsSeq += 1;
+      state.filterFields = { loading: true };
+      model.send({ type: "fields", seq: fieldsSeq });
+      emit();
+    },
     // Ask why a hit was found, or close the answer to that.
     why(hit) {
       if (!hit || state.why?.id === hit.id) {
@@ -196,7 +228,8 @@ function createStore(model) {
       again = false;
       tab.forget();
       if (state.question?.url) URL.revokeObjectURL(state.question.url);
-      Object.assign(state, { question: null, answer: null, problem: null, why: null });
+      before = null;
+      Object.assign(state, { question: null, answer: null, problem: null, optionProblem: null, why: null });
       settle();
     },
     subscribe(listener) {
@@ -343,13 +376,18 @@ function fieldTool(field, value, name, change) {
   } else if (field.kind === "text") {
     control = h("input", { type: "text", value: value ?? "", onchange: (event) => change(event.target.value) });
   } else {
+    const optional = field.default === null && !field.required;
     control = h("input", {
       type: "number",
       min: field.min,
       max: field.max,
       step: field.kind === "integer" ? 1 : "any",
       value: value ?? "",
-      onchange: (event) => event.target.value !== "" && change(event.target.valueAsNumber),
+      placeholder: optional ? "any" : null,
+      onchange: (event) => {
+        if (event.target.value !== "") change(event.target.valueAsNumber);
+        else if (optional && !event.target.validity.badInput) change(null);
+      },
     });
   }
   return h("label", { class: "wb-tool", title: field.help || null }, label, control);
@@ -367,7 +405,7 @@ function toolbar(store) {
     drawn = now;
     if (!first && tools.contains(document.activeElement)) return;
     tools.replaceChildren(
-      ...store.setup.fields.map((field) =>
+      ...store.setup.fields.filter((field) => field.name !== store.setup.filter?.option).map((field) =>
         fieldTool(field, state.options[field.name], `wb-${number}-${field.name}`, (value) =>
           store.set({ options: { ...store.state.options, [field.name]: value } }),
         ),
@@ -744,13 +782,15 @@ function resultsPart(store) {
     const noHits = state.answer && !state.answer.hits.length;
     const leads = store.setup.lead === "picture" && store.setup.by.image; // that place says how to start
     empty.hidden = !(noHits || (!leads && !state.question && !state.problem));
-    empty.replaceChildren(...emptyText(store.setup, noHits));
+    empty.replaceChildren(...emptyText(store, noHits));
   };
   const starts = startingPictures(store, focusResults);
   return { starts, parts: [h("div", { class: "wb-line" }, note, status), problem, results, empty], draw };
 }
 
-function emptyText({ by, samples }, noHits) {
+function emptyText({ setup, state }, noHits) {
+  const { by, samples, filter } = setup;
+  if (noHits && filter && state.options[filter.option]) return [h("b", {}, "No results"), "Try another filter."];
   if (noHits) return [h("b", {}, "No results"), "Try other words or another picture."];
   const ways = [by.text && "type a word or two", by.image && "drop or paste a picture", by.text && samples.length && "try a sample"];
   const hint = ways.filter(Boolean).join(", or ");
@@ -781,6 +821,7 @@ export default () => {
         chips,
         ...[starts].filter(Boolean),
         toolbar(view),
+        ...[filterBox(view)].filter(Boolean),
         ...parts,
         h("footer", { hidden: !setup.credits.length }, ...setup.credits.map((credit) => h("p", {}, credit))),
       );

@@ -21,6 +21,7 @@ Requests, as JSON::
     {"op": "search", "index": name, "by": "item", "item": id, "k": 20, "options": {…}}
     {"op": "explain", "index": name, "left": {"by": "text", "value": text, "name": ""}, "right": {…},
      "options": {…}}
+    {"op": "fields", "index": name}
     {"op": "adapter", "adapter": name}
     {"op": "check", "adapter": name, "type": job type, "options": {…}, "cwd": folder of relative paths,
      "fail_below": {…}, "workspace": {"path": folder, "database_url": URL}}

@@ -43,7 +43,7 @@ from workbench.values import plain
 _LOG = logging.getLogger(__name__)
 
 
-_METHODS = ("search_by_text", "search_by_image", "search_by_item", "explain", "item_file")
+_METHODS = ("search_by_text", "search_by_image", "search_by_item", "explain", "item_file", "filter_fields")
 
 
 #: Maximum number of decoded pictures that wait for their search; the oldest is dropped.
@@ -114,6 +114,8 @@ class IndexDesk:
             raise BadInput("the index is not open")
         if question.get("op") == "file":
             return self._file(question.get("item"))
+        if question.get("op") == "fields":
+            return {"fields": [messages.field_json(one) for one in self._searcher.filter_fields()]}
         by, k, options = question.get("by"), question.get("k", 20), question.get("options") or {}
         if not isinstance(options, dict):
             raise BadInput(f"options must be a mapping, got {options!r}")
@@ -242,7 +244,7 @@ def _said(desk: IndexDesk | AdapterDesk, question: Mapping[str, Any], *, picture
     except Exception:
         # Visitors must not learn anything about the machine; the traceback goes to the publisher's log.
         _LOG.exception("%s could not answer %s", desk.what, question.get("op"))
-        where = "the search" if question.get("op") in ("search", "explain", "file") else desk.what
+        where = "the search" if question.get("op") in ("search", "explain", "file", "fields") else desk.what
         failed = SearchFailed(
             f"Internal error in {where}.", advice="The details are in the log, search-service.log."
         )

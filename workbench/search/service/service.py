@@ -165,7 +165,7 @@ class Service:
         op = question.get("op")
         if op == "status":
             return wire.dumps({"ok": self._status()})
-        if op in ("describe", "search", "explain", "file"):
+        if op in ("describe", "search", "explain", "file", "fields"):
             return await self._ask("index", str(question.get("index")), question, data, gone)
         if op in ("adapter", "check"):
             return await self._ask("adapter", str(question.get("adapter")), question, data, gone)

@@ -138,6 +138,29 @@ class IndexOut(BaseModel):
     items: list[HitOut] = Field([], description="Items to start a search with.")
 
 
+class FieldValueOut(BaseModel):
+    """A value of a field."""
+
+    value: str
+    count: int = Field(description="How many items have it; of very many items, those of a part are counted.")
+
+
+class FilterFieldOut(BaseModel):
+    """A field that searches can be filtered by."""
+
+    name: str = Field(description="As it is typed: `name:value`.")
+    kind: str = Field(description="`text`, `number`, `date` or `flag`; numbers and dates have an order.")
+    help: str
+    values: list[FieldValueOut] = Field(description="The most frequent values, if they can be listed.")
+    more: bool = Field(description="Whether there are further values.")
+
+
+class FilterFieldsOut(BaseModel):
+    """The fields for the search option `filter`."""
+
+    fields: list[FilterFieldOut]
+
+
 class SearchOut(BaseModel):
     """Results, best first."""
 
@@ -179,6 +202,11 @@ async def list_indexes(desk: WorkbenchServer, call: Call) -> Any:
 async def get_index(desk: WorkbenchServer, call: Call) -> Any:
     """Open an index and describe its content and search options."""
     return await desk.ask(op="describe", index=call.path["name"])
+
+
+async def get_fields(desk: WorkbenchServer, call: Call) -> Any:
+    """Return the fields that searches of an index can be filtered by."""
+    return await desk.ask(op="fields", index=call.path["name"])
 
 
 #: Content types of files by how their names end; others are bytes. None of them can hold a script.

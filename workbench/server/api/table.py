@@ -159,6 +159,8 @@ ROUTES: tuple[Route, ...] = (
           query=search.IndexesQuery),
     Route("GET", "indexes/{name}", "read", "Describe an index and its search options.", search.get_index,
           search.IndexOut, errors=(409, 501)),
+    Route("GET", "indexes/{name}/fields", "read", "List the fields that searches can be filtered by.",
+          search.get_fields, search.FilterFieldsOut, errors=(409, 501)),
     Route("GET", "indexes/{name}/items/{item}/file", "read",
           "Download an item's file, if it is still the one that was indexed.", search.get_item_file,
           kept_files.FileOut, errors=(409, 501), polled=False, gives_file=True,

@@ -21,6 +21,7 @@ from adapters.vlm_quantization.index.build import build_index
 from adapters.vlm_quantization.index.format import read_manifest
 from adapters.vlm_quantization.index.opened import load_index
 from tests.adapters.vlm_quantization import small_index
+from tests.adapters.vlm_quantization.resealing import make_old
 from tests.adapters.vlm_quantization.small_index import (
     N_CONCEPTS,
     SmallCollection,
@@ -116,7 +117,7 @@ def test_the_manifest_describes_contents_and_origin(tmp_path):
     model.write_bytes(b"weights" * 100)
     path = build(tmp_path / "indexes", title="Little things", model_file=model, provenance={"job": 3}).path
     manifest = read_manifest(path)
-    assert (manifest.format, manifest.adapter, manifest.name) == (2, "vlm_quantization", "small")
+    assert (manifest.format, manifest.adapter, manifest.name) == (3, "vlm_quantization", "small")
     assert manifest.title == "Little things"
     assert manifest.counts == {"images": N_IMAGES, "captions": N_CAPTIONS, "skipped": 0}
     assert manifest.model == {
@@ -168,26 +169,32 @@ def test_code_lengths_that_no_index_can_have_are_refused(tmp_path, bits):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_index_of_the_first_format_is_still_read(tmp_path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_index_of_an_earlier_format_is_still_read(tmp_path, version):
     path = build(tmp_path).path
-    body = json.loads((path / "manifest.json").read_text())
-    del body["checksum"]
-    body |= {"format": 1, "code_lengths": body.pop("code_cuts")}
-    codes = {side: np.asarray(open_small(path).sides[side].codes) for side in files.SIDES}
-    for side, table in codes.items():  # all bits of a code stood in one file
-        for name in files.column_files(side, CODE_LENGTHS).values():
-            (path / name).unlink()
-            del body["files"][name]
-        name = files.codes_file(side)
-        body["files"][name] = files.write_rows(path / name, [table], table.shape, np.uint8).model_dump()
-    (path / "manifest.json").write_text(json.dumps({**body, "checksum": files._checksum(body)}))
-    index = open_small(path)
-    for side, table in codes.items():
-        assert np.array_equal(index.sides[side].codes, table)
-        rows, distances = index.search(table[7], index.sides[side].features[7], side=side, bits=16, k=3)
+    new = open_small(path)
+    answers = {}
+    for side in files.SIDES:
+        one = new.sides[side]
+        answers[side] = np.array(one.codes), [one.items[row] for row in range(len(one))], one.items.table
+    pictures = [new.thumbnail(row) for row in range(N_IMAGES)]
+    index = open_small(make_old(path, version))
+    for side, (codes, items, table) in answers.items():
+        old = index.sides[side]
+        assert np.array_equal(old.codes, codes)
+        assert [old.items[row] for row in range(len(old))] == items
+        assert old.items.table.equals(table)
+        assert [batch.num_rows for batch in old.items.batches(["caption"])] == [len(items)]
+        rows, distances = index.search(codes[7], old.features[7], side=side, bits=16, k=3)
         assert (rows[0], distances[0]) == (7, 0)
+        assert old.items.find(items[11]["id"]) == 11
+        assert old.names.rows("Thing 3!").tolist() == new.sides[side].names.rows("Thing 3!").tolist() != []
+    assert [index.thumbnail(row) for row in range(N_IMAGES)] == pictures
     assert index.manifest.code_cuts == [8, 16, 32, 64, 128]
     assert len(index) == N_IMAGES
+    (path / "captions.features.npy").write_bytes(bytes((path / "captions.features.npy").stat().st_size))
+    with pytest.raises(wb.CorruptFile, match="SHA-256"):  # at once: its blocks have no checksums
+        open_small(path)
 
 
 def test_thresholds_are_where_one_unrelated_pair_in_a_thousand_lies(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """The file of a hit: given as long as it is the one that was indexed, and no other."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from adapters.vlm_quantization.index.opened import Index, load_index
 from adapters.vlm_quantization.search.options import SearchOptions
 from tests.adapters.vlm_quantization import small_index
 from tests.adapters.vlm_quantization.data import listings
+from tests.adapters.vlm_quantization.resealing import items_of, write_items
 from tests.adapters.vlm_quantization.small_index import SmallEncoder
 
 ITEM = "2024/red.png"
@@ -90,14 +90,13 @@ def test_an_unknown_item_has_no_file(index: Index, item: str) -> None:
 
 def with_items(index: Index, **changes: object) -> Index:
     """Return the index with other entries, as one of an earlier version or of somebody else may have them."""
-    lines = index.path / "images.jsonl"
-    rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    rows = items_of(index.path, "images")
     for row in rows:
         row.update(changes)
         if row.get("file") is None:
             row.pop("file", None)
-    lines.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return Index(index.path, index.manifest, SmallEncoder())
+    write_items(index.path, "images", rows)
+    return load_index(index.path, lambda _: SmallEncoder())
 
 
 def test_an_index_of_before_sizes_were_kept_gives_files_older_than_itself(index: Index, photos: Path) -> None:

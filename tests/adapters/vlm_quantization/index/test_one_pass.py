@@ -74,7 +74,7 @@ def test_each_picture_is_decoded_and_encoded_once_and_the_next_index_needs_none(
     assert again.metrics == result.metrics
     assert "nothing to encode" in capsys.readouterr().out
     one, other = (workspace.open_search(name).index.manifest for name in ("first", "second"))
-    same = [name for name in one.files if name.startswith("images.codes.") or name == "thumbnails.bin"]
+    same = [name for name in one.files if name.startswith("images.codes.") or name.startswith("thumbnails.0")]
     assert len(same) > 5
     assert [one.files[name] for name in same] == [other.files[name] for name in same]
 
@@ -145,7 +145,7 @@ def test_without_room_in_the_cache_an_index_is_the_same(
     monkeypatch.setenv(feature_cache.LIMIT, "0")
     build(workspace, photos, "not-kept")
     one, other = (workspace.open_search(name).index.manifest for name in ("kept", "not-kept"))
-    same = [name for name in one.files if name.startswith("images.codes.") or name == "thumbnails.bin"]
+    same = [name for name in one.files if name.startswith("images.codes.") or name.startswith("thumbnails.0")]
     assert len(same) > 5
     assert [one.files[name] for name in same] == [other.files[name] for name in same]
 

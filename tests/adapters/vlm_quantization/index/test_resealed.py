@@ -5,14 +5,16 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import workbench as wb
 from adapters.vlm_quantization.adapter import VlmQuantization
 from adapters.vlm_quantization.index import format as files
-from adapters.vlm_quantization.index.items import ItemLines
+from adapters.vlm_quantization.index.item_table import ROWS, batch_of, schema_of
 from adapters.vlm_quantization.index.opened import load_index
 from adapters.vlm_quantization.search.options import SearchOptions
+from tests.adapters.vlm_quantization.resealing import items_of, make_old, seal_again, write_items, write_table
 from tests.adapters.vlm_quantization.small_index import SmallEncoder, build
 
 
@@ -26,14 +28,14 @@ def folder(small, tmp_path):
     return shutil.copytree(small, tmp_path / "small")
 
 
-def sealed_again(folder, change=lambda body: None):
-    """Change the manifest, and seal it and every file again, as an attacker would."""
-    body = json.loads((folder / "manifest.json").read_text())
-    del body["checksum"]
-    for name, seal in body["files"].items():
-        seal.update(size=(folder / name).stat().st_size, sha256=files.sha256_of(folder / name))
-    change(body)
-    (folder / "manifest.json").write_text(json.dumps({**body, "checksum": files._checksum(body)}))
+@pytest.fixture(scope="module")
+def old_small(small, tmp_path_factory):
+    return make_old(shutil.copytree(small, tmp_path_factory.mktemp("old") / "small"))
+
+
+@pytest.fixture
+def old_folder(old_small, tmp_path):
+    return shutil.copytree(old_small, tmp_path / "old")
 
 
 def everything(folder):
@@ -55,17 +57,17 @@ def everything(folder):
 WRONG = [None, [], {}, "", "x", -1, 0, 3.5, True, [1], [None], {"x": 1}, {"x": None}, float("nan"), 10**30]
 FIELDS = [
     "format", "adapter", "name", "title", "created", "code_bits", "code_cuts", "feature_dim", "counts",
-    "languages", "model", "data", "credits", "thresholds", "provenance", "files",
+    "languages", "model", "data", "credits", "thresholds", "provenance", "files", "features", "block_bytes",
 ]  # fmt: skip
 INSIDE = [
     ("counts", "images"), ("counts", "captions"), ("model", "name"), ("model", "fingerprint"),
-    ("model", "file"), ("data", "name"), ("thresholds", "captions-images"), ("files", "images.jsonl"),
-    ("files", "thumbnails.bin"),
+    ("model", "file"), ("data", "name"), ("thresholds", "captions-images"), ("files", "images.items.arrow"),
+    ("files", "thumbnails.00000.bin"), ("files", "checksums.bin"),
 ]  # fmt: skip
 #: Fields that may have some of those values.
 HARMLESS = {
     *("format", "name", "title", "created", "credits", "thresholds", "provenance"),
-    *("languages", "counts", "data", "model"),
+    *("languages", "counts", "data", "model", "features"),
 }
 
 
@@ -74,7 +76,7 @@ def refusals(folder, change):
     original = (folder / "manifest.json").read_text()
     for value in [*WRONG, ...]:
         (folder / "manifest.json").write_text(original)
-        sealed_again(folder, lambda body, value=value: change(body, value))
+        seal_again(folder, lambda body, value=value: change(body, value))
         try:
             everything(folder)
         except (wb.CorruptFile, wb.BadInput) as error:
@@ -123,8 +125,8 @@ def test_a_wrong_field_within_a_field_is_named(folder, field, inner):
         *(("captions", name) for name in ("id", "caption", "subtitle", "language", "concept")),
     ],
 )
-def test_a_wrong_field_of_an_item_is_named_with_its_line(folder, side, field):
-    path = folder / f"{side}.jsonl"
+def test_a_wrong_field_of_an_item_is_named_with_its_line(old_folder, side, field):
+    path = old_folder / f"{side}.jsonl"
     lines = path.read_text().splitlines()
     item = json.loads(lines[2])
     for value in [None, 3, True, ["a"], [3], {"en": 3}, {"en": [3]}, [None], "\ud800", ...]:
@@ -134,36 +136,36 @@ def test_a_wrong_field_of_an_item_is_named_with_its_line(folder, side, field):
             continue
         wrong = {name: one for name, one in {**item, field: value}.items() if one is not ...}
         path.write_text("\n".join([*lines[:2], json.dumps(wrong), *lines[3:], ""]))
-        sealed_again(folder)
+        seal_again(old_folder)
         with pytest.raises(wb.CorruptFile, match="line 3: ") as refused:
-            everything(folder)
+            everything(old_folder)
         assert refused.value.path == path
         # A text that is not Unicode is found before its field.
         assert field in refused.value.reason or value == "\ud800"
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "3", "null", '"x"', "[" * 5_000, "\xff", "{}"])
-def test_a_line_that_is_no_item_is_named(folder, line):
-    path = folder / "images.jsonl"
+def test_a_line_that_is_no_item_is_named(old_folder, line):
+    path = old_folder / "images.jsonl"
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([lines[0], line.encode("latin-1"), *lines[2:], b""]))
-    sealed_again(folder)
+    seal_again(old_folder)
     with pytest.raises(wb.CorruptFile, match=r"images\.jsonl: line 2: "):
-        everything(folder)
+        everything(old_folder)
 
 
 @pytest.mark.parametrize("verify", [True, False])
-def test_items_out_of_order_or_twice_are_refused(folder, verify):
-    path = folder / "captions.jsonl"
+def test_items_out_of_order_or_twice_are_refused(old_folder, verify):
+    path = old_folder / "captions.jsonl"
     lines = path.read_text().splitlines()
     for wrong in ([lines[1], lines[0], *lines[2:]], [lines[0], lines[0], *lines[2:]]):
         path.write_text("\n".join([*wrong, ""]))
-        sealed_again(folder)
+        seal_again(old_folder)
         if verify:
             with pytest.raises(wb.CorruptFile, match=r"captions\.jsonl: line 2: id: .* must come after"):
-                load_index(folder, lambda file: SmallEncoder())
+                load_index(old_folder, lambda file: SmallEncoder())
         else:
-            load_index(folder, lambda file: SmallEncoder(), verify=False)
+            load_index(old_folder, lambda file: SmallEncoder(), verify=False)
 
 
 def array(folder, name, change):
@@ -188,7 +190,7 @@ def array(folder, name, change):
             )
         ),
         *((f"{side}.features.npy", lambda a, x=x: np.where(np.arange(len(a))[:, None] == 5, np.float32(x), a))
-          for side in ("images", "captions") for x in (np.nan, np.inf, 0, 5)),
+          for side in ("images", "captions") for x in (np.nan, np.inf)),
         *(
             ("thumbnails.offsets.npy", change)
             for change in (
@@ -209,9 +211,20 @@ def array(folder, name, change):
 )  # fmt: skip
 def test_an_array_of_another_kind_is_named(folder, name, change):
     array(folder, name, change)
-    sealed_again(folder)
+    seal_again(folder)
     with pytest.raises(wb.CorruptFile) as refused:
         everything(folder)
+    assert refused.value.path == folder / name
+
+
+@pytest.mark.parametrize("side", ["images", "captions"])
+@pytest.mark.parametrize("value", [np.nan, 0, 5])
+def test_features_that_are_not_of_unit_norm_are_found_when_all_is_verified(folder, side, value):
+    name = f"{side}.features.npy"
+    array(folder, name, lambda a: np.where(np.arange(len(a))[:, None] == 5, np.float32(value), a))
+    seal_again(folder)
+    with pytest.raises(wb.CorruptFile, match=r"row 5 is not of unit norm|rows are not finite") as refused:
+        load_index(folder, lambda file: SmallEncoder(), verify=True)
     assert refused.value.path == folder / name
 
 
@@ -242,7 +255,7 @@ def test_an_array_of_another_kind_is_named(folder, name, change):
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_that_is_no_array_is_named(folder, name, data):
     (folder / name).write_bytes(data)
-    sealed_again(folder)
+    seal_again(folder)
     with pytest.raises(wb.CorruptFile, match=r"not a plain array|must be|do not match") as refused:
         everything(folder)
     assert refused.value.path == folder / name
@@ -251,29 +264,177 @@ def test_a_file_that_is_no_array_is_named(folder, name, data):
 def test_an_archive_in_place_of_an_array_is_named(folder):
     with (folder / "images.codes.17-32.npy").open("wb") as file:
         np.savez(file, a=np.zeros(3))
-    sealed_again(folder)
+    seal_again(folder)
     with pytest.raises(wb.CorruptFile, match="not a plain array but an archive"):
         everything(folder)
 
 
 def test_an_empty_file_of_thumbnails_is_named(folder):
-    (folder / "thumbnails.bin").write_bytes(b"")
-    sealed_again(folder)
+    (folder / "thumbnails.00000.bin").write_bytes(b"")
+    seal_again(folder)
     with pytest.raises(wb.CorruptFile, match=r"thumbnails\.offsets\.npy: the offsets do not match"):
         everything(folder)
 
 
-def test_what_may_not_be_read_is_named(folder, monkeypatch):
+def test_what_may_not_be_read_is_named(old_folder, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(files, "sha256_of", refuse)
     with pytest.raises(wb.CorruptFile, match=r"cannot be read \(Permission denied\)"):
-        load_index(folder, lambda file: SmallEncoder())
+        load_index(old_folder, lambda file: SmallEncoder())
 
 
-def test_an_index_that_was_only_sealed_again_is_whole(folder):
-    sealed_again(folder)
-    everything(folder)
-    items = ItemLines(folder / "images.jsonl", "images")
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_index_that_was_only_sealed_again_is_whole(folder, old_folder, version):
+    one = folder if version == 3 else old_folder
+    seal_again(one)
+    everything(one)
+    items = load_index(one, lambda file: SmallEncoder()).sides["images"].items
     assert items[0]["group"] == "things"  # fields that are not checked are kept
+
+
+# --- items in an Arrow file ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("side", "field", "value", "problem"),
+    [
+        ("images", "id", None, "row 2: id: "),
+        ("images", "caption", None, "row 2: caption: Field required"),
+        ("images", "subtitle", None, "row 2: subtitle: Field required"),
+        ("captions", "language", None, "row 2: language: Field required"),
+        ("images", "captions", {"en": None}, "row 2: captions.en: Input should be a valid list"),
+        ("images", "captions", {"en": [None]}, "row 2: captions.en.0: Input should be a valid string"),
+        ("images", "labels", [None], "row 2: labels.0: Input should be a valid string"),
+    ],
+)
+def test_a_wrong_field_of_a_row_is_named(folder, side, field, value, problem):
+    items = items_of(folder, side)
+    items[2][field] = value
+    write_items(folder, side, items)
+    with pytest.raises(wb.CorruptFile) as refused:
+        everything(folder)
+    assert refused.value.path == folder / f"{side}.items.arrow"
+    assert problem in refused.value.reason
+
+
+def spoilt(folder, change, rows=ROWS):
+    """Change the record batch of the pictures, and seal the index again."""
+    batch, schema = change(batch_of(items_of(folder, "images"), "images"), schema_of("images", rows))
+    write_table(folder / "images.items.arrow", [batch], schema)
+    seal_again(folder)
+
+
+def with_column(batch, schema, name, column):
+    at = schema.get_field_index(name)
+    if at < 0:
+        return batch.append_column(name, column), schema.append(pa.field(name, column.type))
+    return batch.set_column(at, name, column), schema.set(at, pa.field(name, column.type))
+
+
+def without(schema, name):
+    return schema.remove(schema.get_field_index(name))
+
+
+def of_buffers(batch, name, *parts):
+    """Return a column of texts made of other buffers."""
+    kept = batch.column(name).buffers()
+    parts = [part if part is ... else pa.py_buffer(part) for part in parts]
+    buffers = [None, *(old if new is ... else new for old, new in zip(kept[1:], parts, strict=True))]
+    return pa.Array.from_buffers(pa.string(), batch.num_rows, buffers)
+
+
+FAR = np.where(np.arange(61) == 30, 10**6, np.arange(61)).astype(np.int32)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda b, s: (b.drop_columns(["labels"]), without(s, "labels")), "labels is missing"),
+        (lambda b, s: with_column(b, s, "flag", pa.array([1] * 60)), "flag must be bool, not int64"),
+        (lambda b, s: with_column(b, s, "id", b.column("id").cast("large_string")), "id must be string"),
+        (lambda b, s: with_column(b, s, "new", pa.array([1] * 60)), "file_mtime, other, not id, "),
+        (lambda b, s: (b.slice(1), s), "must have 60 items, not 59"),
+        (lambda b, s: with_column(b, s, "caption", of_buffers(b, "caption", ..., b"\xff" * 2_000)), "UTF8"),
+        (lambda b, s: with_column(b, s, "caption", of_buffers(b, "caption", FAR, ...)), "not valid"),
+        (lambda b, s: with_column(b, s, "other", pa.array(["[1]"] * 60)), "other: must be a JSON object"),
+        (lambda b, s: with_column(b, s, "other", pa.array(["[" * 5_000] * 60)), "row"),
+    ],
+)  # fmt: skip
+def test_an_arrow_file_of_another_kind_is_named(folder, change, problem):
+    spoilt(folder, change)
+    with pytest.raises(wb.CorruptFile) as refused:
+        everything(folder)
+    assert refused.value.path == folder / "images.items.arrow"
+    assert problem in refused.value.reason
+
+
+@pytest.mark.parametrize("rows", [0, 10, 59])
+def test_record_batches_of_another_size_are_refused(folder, rows):
+    spoilt(folder, lambda batch, schema: (batch, schema), rows=rows)
+    with pytest.raises(wb.CorruptFile, match=r"images\.items\.arrow: must have 60 items"):
+        everything(folder)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x", b"ARROW1", b"ARROW1\0\0" + b"\xff" * 50 + b"ARROW1", b"\0" * 100 + b"\x10\0\0\0ARROW1"],
+)
+def test_a_file_that_is_no_arrow_file_is_named(folder, data):
+    (folder / "captions.items.arrow").write_bytes(data)
+    seal_again(folder)
+    with pytest.raises(wb.CorruptFile, match=r"captions\.items\.arrow: not an Arrow file of items"):
+        everything(folder)
+
+
+def test_any_byte_of_an_arrow_file_may_be_another_without_a_crash(folder):
+    path = folder / "images.items.arrow"
+    original = path.read_bytes()
+    random = np.random.default_rng(0)
+    for at in random.choice(len(original), 150, replace=False):
+        data = bytearray(original)
+        data[at] ^= 1 << random.integers(8)
+        path.write_bytes(data)
+        seal_again(folder)
+        items = load_some(folder)
+        assert items is None or len(items) == 60
+
+
+def load_some(folder):
+    """Return all pictures of an index that somebody changed; None if it is refused in words."""
+    try:
+        items = load_index(folder, lambda file: SmallEncoder()).sides["images"].items
+        list(items.batches(["labels", "captions"]))
+        return [items[row] for row in range(len(items))]
+    except wb.CorruptFile:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("images.names.npy", lambda a: a[:, None]),
+        ("images.names.npy", lambda a: a.astype(np.int64)),
+        ("images.named.npy", lambda a: a[:-1]),
+        ("images.named.npy", lambda a: a + np.uint32(60)),
+        ("images.named.npy", lambda a: np.full_like(a, 3)),
+    ],
+)
+def test_names_of_another_kind_are_refused(folder, name, change):
+    array(folder, name, change)
+    seal_again(folder)
+    with pytest.raises(wb.CorruptFile, match=r"images\.name"):
+        everything(folder)
+
+
+def test_items_or_names_that_are_not_in_order_are_found_when_all_is_verified(folder, small, tmp_path):
+    items = items_of(folder, "captions")
+    write_items(folder, "captions", [items[1], items[0], *items[2:]])
+    with pytest.raises(wb.CorruptFile, match=r"captions\.items\.arrow: row 1: id: .* must come after"):
+        load_index(folder, lambda file: SmallEncoder(), verify=True)
+    other = shutil.copytree(small, tmp_path / "other")
+    array(other, "images.names.npy", lambda a: a[::-1])
+    seal_again(other)
+    with pytest.raises(wb.CorruptFile, match=r"images\.names\.npy: the names are not in order"):
+        load_index(other, lambda file: SmallEncoder(), verify=True)

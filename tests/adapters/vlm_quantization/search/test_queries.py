@@ -21,6 +21,7 @@ from adapters.vlm_quantization.index.ranking import cosine_search, hamming_searc
 from adapters.vlm_quantization.search.options import SearchOptions
 from adapters.vlm_quantization.search.queries import search_image, search_item, search_text
 from tests.adapters.vlm_quantization.oracle import hamming
+from tests.adapters.vlm_quantization.resealing import make_old
 from tests.adapters.vlm_quantization.small_index import (
     N_CONCEPTS,
     SmallCollection,
@@ -385,17 +386,22 @@ FILES = (
     "captions.codes.65-128.npy",
     "captions.codes.9-16.npy",
     "captions.features.npy",
-    "captions.jsonl",
+    "captions.items.arrow",
+    "captions.named.npy",
+    "captions.names.npy",
+    "checksums.bin",
     "images.codes.1-8.npy",
     "images.codes.17-32.npy",
     "images.codes.33-64.npy",
     "images.codes.65-128.npy",
     "images.codes.9-16.npy",
     "images.features.npy",
-    "images.jsonl",
+    "images.items.arrow",
+    "images.named.npy",
+    "images.names.npy",
     "manifest.json",
     "model.safetensors",
-    "thumbnails.bin",
+    "thumbnails.00000.bin",
     "thumbnails.offsets.npy",
 )
 
@@ -421,7 +427,7 @@ def test_an_altered_byte_in_any_file_is_detected(copy, name, where):
     data[at] ^= 0x10
     (copy / name).write_bytes(data)
     with pytest.raises(wb.CorruptFile) as error:
-        load(copy)
+        load(copy, verify=True)
     assert error.value.path == copy / name
     assert error.value.reason
 
@@ -456,7 +462,8 @@ def test_a_file_of_another_size_or_kind_is_detected_even_without_checksums(
     assert error.value.path == path
 
 
-def test_checksums_can_be_skipped(copy):
+def test_checksums_of_an_old_index_can_be_skipped(copy):
+    make_old(copy)
     data = bytearray((copy / "thumbnails.bin").read_bytes())
     data[100] ^= 1
     (copy / "thumbnails.bin").write_bytes(data)
@@ -487,8 +494,8 @@ def test_a_manifest_that_names_a_file_outside_is_refused(copy, name):
     ("change", "message"),
     [
         (
-            lambda b: {**b, "files": {n: s for n, s in b["files"].items() if n != "images.jsonl"}},
-            r"missing.*images\.jsonl",
+            lambda b: {**b, "files": {n: s for n, s in b["files"].items() if n != "images.items.arrow"}},
+            r"missing.*images\.items\.arrow",
         ),
         (
             lambda b: {**b, "counts": {**b["counts"], "images": 59}},
@@ -512,7 +519,7 @@ def test_a_manifest_that_does_not_match_its_files_is_refused(copy, change, messa
     [
         ("", "not JSON"),
         ("[1]", "not a JSON object"),
-        ('{"format": 3, "adapter": "vlm_quantization"}', "format 3 .*formats 1 and 2"),
+        ('{"format": 4, "adapter": "vlm_quantization"}', "format 4 .*formats 1, 2 and 3"),
         ('{"format": 2, "adapter": "other"}', "adapter 'other'.*'vlm_quantization'"),
         ('{"format": 1, "adapter": "vlm_quantization"}', "checksum"),
         ("\xff\xfe", "not JSON"),

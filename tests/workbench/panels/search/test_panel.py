@@ -466,3 +466,98 @@ def test_choices_that_an_index_does_not_have_are_not_offered(
     if shown:
         assert [one["value"] for one in fields["length"]["choices"]] == shown
     assert ("length" in panel.setup["options"]) == (shown is not None)
+
+
+# --- filters ------------------------------------------------------------------------------------------------
+
+
+class FilterOptions(Options):
+    filter: str = Field("", title="Filter", json_schema_extra={"format": "filter"})
+
+
+class Filtered(Pictures):
+    name = "filtered"
+
+    def options(self, task: str) -> type[wb.Options]:
+        return FilterOptions
+
+    def describe_index(self, index: Any) -> dict[str, Any]:
+        return {**super().describe_index(index), "private_fields": ["path", "id"]}
+
+    def filter_fields(self, index: Any) -> Sequence[wb.FilterField]:
+        values = [("red heart", 3), ("dog", 2)]
+        return [wb.FilterField("label", help="labels", values=values), wb.FilterField("path")]
+
+    def search_by_text(self, index: Any, query: str, k: int, options: Any) -> wb.SearchResult:
+        if options.filter:
+            tree = wb.parse_filter(options.filter)
+            if any(one.field == "lable" for one in tree.conditions()):
+                raise tree.unknown("unknown field", "lable", 0, what="Fields", known=["label"])
+        return super().search_by_text(index, options.filter or "all", k, options)
+
+
+@pytest.fixture
+def filtered(sent: Sent) -> Sent:
+    sent.panel = SearchPanel(Searcher(Filtered(), None, "index"))
+    sent.panel.send = lambda content, buffers=None: sent.messages.append((content, []))
+    return sent
+
+
+def fields_of(sent: Sent) -> dict[str, Any]:
+    sent.panel._on_message({"type": "fields", "seq": 3}, [])
+    return sent.messages[-1][0]
+
+
+def test_the_option_that_filters_has_a_box_of_its_own(filtered: Sent, sent: Sent) -> None:
+    assert filtered.panel.setup["filter"] == {"option": "filter", "listed": True, "most": 10_000}
+    assert Sent().panel.setup["filter"] is None
+
+
+def test_fields_come_with_what_is_typed_for_them(filtered: Sent) -> None:
+    answer = fields_of(filtered)
+    assert (answer["type"], answer["seq"], answer["message"]) == ("fields", 3, "")
+    label, path = answer["fields"]
+    assert (label["name"], label["text"], label["more"], path["values"]) == ("label", "label", False, [])
+    assert label["values"] == [
+        {"value": "red heart", "text": '"red heart"', "count": 3},
+        {"value": "dog", "text": "dog", "count": 2},
+    ]
+    refused = fields_of(Sent())
+    assert (refused["type"], refused["fields"]) == ("fields", [])
+    assert "does not offer filter_fields" in refused["message"]
+
+
+def test_suggestions_are_bounded(filtered: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panel_module, "MOST_VALUES", 1)
+    monkeypatch.setattr(panel_module, "MOST_FIELDS", 1)
+    (label,) = fields_of(filtered)["fields"]
+    assert (len(label["values"]), label["more"]) == (1, True)
+
+
+def test_a_wrong_filter_is_an_error_of_that_option(filtered: Sent) -> None:
+    assert filtered.ask(by="text", query="dog", options={"filter": "label:dog"})["note"] == "label:dog"
+    for wrong in ("label:", "lable:dog"):
+        answer = filtered.ask(by="text", query="dog", options={"filter": wrong})
+        assert (answer["type"], answer["option"]) == ("error", "filter")
+        assert answer["message"].startswith("filter, column")
+    assert filtered.ask(by="text", query="dog", options={"sharp": 1})["option"] == ""
+    assert filtered.ask(by="text", query="dog", options={"length": 9})["option"] == "length"
+
+
+def test_a_published_page_does_not_filter_by_where_files_are(
+    filtered: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = ("path:/home*", "label:dog or not PATH:a", '"id":x')
+    for probe in probes:
+        assert filtered.ask(by="text", query="dog", options={"filter": probe})["type"] == "answer"
+    assert [one["name"] for one in fields_of(filtered)["fields"]] == ["label", "path"]
+    monkeypatch.setenv(PUBLISHED, "1")
+    for probe in probes:
+        answer = filtered.ask(by="text", query="dog", options={"filter": probe})
+        assert (answer["type"], answer["option"]) == ("error", "filter")
+        assert "is no field of this page" in answer["message"]
+    assert filtered.ask(by="text", query="dog", options={"filter": 5})["type"] == "error"
+    assert filtered.ask(by="text", query="dog", options={"filter": "label:dog"})["type"] == "answer"
+    assert [one["name"] for one in fields_of(filtered)["fields"]] == ["label"]
+    monkeypatch.setenv(SHOW_PATHS, "1")
+    assert filtered.ask(by="text", query="dog", options={"filter": probes[0]})["type"] == "answer"
