@@ -307,6 +307,7 @@ class Index:
             choices["target"] = ["pictures"]
         if self.manifest.features == "none":
             choices["method"] = [method for method in METHODS if method not in NEED_FEATURES]
+            choices["rescore"] = ["auto", "none", "bits"]
         return choices
 
     @property

@@ -198,7 +198,7 @@ def test_sample_queries_do_not_read_a_whole_index(small, monkeypatch):
 def test_an_index_without_features_is_searched_by_its_codes(bare, small):
     index = opened_index(bare, verify=True)
     assert not any("features" in path.name for path in bare.iterdir())
-    assert index.describe()["choices"] == {"method": ["hamming"]}
+    assert index.describe()["choices"] == {"method": ["hamming"], "rescore": ["auto", "none", "bits"]}
     assert "choices" not in opened_index(small).describe()
     assert [hit.id for hit in search(index).hits] == [hit.id for hit in search(opened_index(small)).hits]
     assert index.manifest.thresholds["captions-images"]["cosine"] is None
