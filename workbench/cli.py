@@ -99,8 +99,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in words
     try:
         args = make_parser().parse_args(words)
-        if "check" in args:  # rules of a command that its parser cannot express
-            args.check(args)
+        if "check_arguments" in args:  # rules of a command that its parser cannot express
+            args.check_arguments(args)
     except WrongUse as error:
         say(error.usage.rstrip())
         print_error(error, as_json=as_json)

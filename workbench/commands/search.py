@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
             metavar=f"[WEIGHT=]{meta}",
             help=f"compose: {kind}, such as -0.5={meta}; repeatable",
         )
-    search.set_defaults(check=lambda args: _check(search, args))
+    search.set_defaults(check_arguments=lambda args: _check(search, args))
     takes_index(search, "name of the index (default: the only one)")
     search.add_argument("-k", type=count, default=10, metavar="N", help="number of hits (default 10)")
     search.add_argument(
