@@ -2,7 +2,7 @@
 
 ::
 
-    python tests/benchmarks/bench_build_memory.py [--sizes 20000 200000]
+    python tests/benchmarks/bench_build_memory.py [--sizes 20000 200000] [--once]
 
 Each size is built in a process of its own: lines with two captions each are joined and sorted through files,
 their shards are written and merged, and once more with a tenth of the items renamed. Pictures are not decoded
@@ -90,13 +90,13 @@ def lines(count: int, renamed: int) -> Iterator[ReadLine | UnusableLine]:
         yield ReadLine(number, name, item)
 
 
-def measure(count: int) -> None:
-    """Build twice, and print a line."""
+def measure(count: int, once: bool) -> None:
+    """Build twice, or once, and print a line."""
     streaming.each_decoded = passed  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         started = time.perf_counter()
-        for renamed in (0, count // 10):
+        for renamed in (0,) if once else (0, count // 10):
             steps = Streaming(folder, folder / "x", None, None, decode=False, concept_key=caption_key)
             collection = Pictures(steps.read("many", lines(count, renamed)))
             report = build_index(folder / "indexes", collection, Drawn(), name="many")  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def measure(count: int) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         seconds, used = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
         peak = f"peak {usage.ru_maxrss / 1024:,.0f} MB"
-        print(f"{count:,} lines, twice: {seconds:,.0f} s, {used:,.0f} s of the processor, {peak}", flush=True)
+        print(f"{count:,} lines: {seconds:,.0f} s, {used:,.0f} s of the processor, {peak}", flush=True)
 
 
 def passed(items: Any, *_: Any, **__: Any) -> Iterator[tuple[int, Item]]:
@@ -117,9 +117,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--one", type=int)
+    parser.add_argument("--once", action="store_true", help="do not build a second time")
     args = parser.parse_args()
     if args.one:
-        measure(args.one)
+        measure(args.one, args.once)
     else:
         for size in args.sizes:
-            subprocess.run([sys.executable, __file__, "--one", str(size)], check=True)
+            once = ["--once"] * args.once
+            subprocess.run([sys.executable, __file__, "--one", str(size), *once], check=True)

@@ -47,8 +47,6 @@ def read_parquet(path: Path, opening: Opening) -> CaptionedImages:
     ------
     BadInput
         There is no table, one is not Parquet, a column is missing, or no row has a usable picture.
-    MissingExtra
-        pyarrow is not installed.
     """
     files = parquet_files(path)
     name = path if path.is_dir() else path.with_suffix("")
@@ -212,7 +210,7 @@ def has_pictures(path: Path) -> bool:
         return False
     try:
         file = parquet_file(path)
-    except (wb.BadInput, wb.MissingExtra):
+    except wb.BadInput:
         return False  # the loader of tables says why
     return any(picture_column(file, name) for name in file.schema_arrow.names)
 

@@ -53,8 +53,6 @@ def read_table(path: Path, opening: Opening) -> CaptionedImages:
     ------
     BadInput
         A column is missing, the file is not such a table, or no row is valid.
-    MissingExtra
-        It is a Parquet file, and pyarrow is not installed.
     """
     names, rows = table_rows(path)
     columns = Columns(names, opening.options, path)
@@ -184,8 +182,6 @@ def table_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, 
     ------
     BadInput
         The file is not such a table, or is empty.
-    MissingExtra
-        It is a Parquet file, and pyarrow is not installed.
     """
     return _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
 
@@ -230,14 +226,10 @@ def parquet_file(path: Path) -> Any:
     ------
     BadInput
         It is not such a file.
-    MissingExtra
-        pyarrow is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise wb.MissingExtra("Parquet files (pyarrow)", "data") from None
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         return pyarrow.parquet.ParquetFile(path, buffer_size=2**20)
     except (OSError, pyarrow.ArrowException) as error:

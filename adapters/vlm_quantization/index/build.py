@@ -162,8 +162,8 @@ def build_index(
         The name is not a valid folder name.
     workbench.BadInput
         Two items have the same id, the encoder's code lengths are invalid, it returns invalid output (shape,
-        unit norm, NaN), or no picture is readable; or with an engine, its address or storage is none, or
-        there is no ``model_file``.
+        unit norm, NaN), no picture is readable, or the kind of features is unknown; or with an engine, its
+        address or storage is none, or there is no ``model_file``.
     workbench.TaskFailed
         A shard failed on the engine, or its workers died too often.
     workbench.EngineLost
@@ -178,6 +178,7 @@ def build_index(
     name = _name_in(Path(indexes), files.check_name(name))
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise wb.BadInput(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    check_kind(features)
     cuts = check_lengths(encoder.bits, f"the code lengths of {encoder.name!r}")
     final = Path(indexes) / name
     if final.exists() and not (final / files.MANIFEST).is_file():
@@ -200,7 +201,7 @@ def build_index(
     ):
         sides = {"images": pictures, "captions": texts}
         _clear_leftovers(final, keep=settings)
-        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, check_kind(features)), say)
+        check_space(work, least_bytes(sides, encoder.dim, cuts[-1], model_file, features), say)
         shards = Shards(work / "shards", collection, encoder, sides, batch_size, progress)
         shards.before = _made_before(final, adapter, encoder, settings, shards)
         wb.crash_point("index:listed")

@@ -76,7 +76,7 @@ class Items(Protocol):
 
     @property
     def table(self) -> Any:
-        """All items as a ``pyarrow.Table``; see :func:`~.item_table.schema_of`."""
+        """All items as a ``pyarrow.Table``, with the columns of ``item_table.schema_of``."""
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield some columns of all items, checked, as ``pyarrow.RecordBatch`` in order of rows."""
@@ -206,7 +206,7 @@ class ItemFile:
 
     @cached_property
     def table(self) -> Any:
-        """All items as a ``pyarrow.Table``, memory-mapped; see :func:`~.item_table.schema_of`.
+        """All items as a ``pyarrow.Table``, memory-mapped, with the columns of ``item_table.schema_of``.
 
         No more than the headers of its record batches is read. Its values are not checked: :meth:`batches`
         gives checked ones.
@@ -291,6 +291,9 @@ def _places(file: CheckedFile) -> np.ndarray[Any, Any]:
         raise ValueError("a record batch lies outside the file")
     if count and (ends.max() > start or ends.min() < 0):
         raise ValueError("a record batch lies outside the file")
+    # What lies before and after the record batches is not needed, but an altered byte is one.
+    file.check(0, int(places["offset"].min()) if count else start)
+    file.check(int(ends.max()) if count else start, size)
     return places
 
 

@@ -1,6 +1,5 @@
 """Tables, imagefolders and Flickr's files: columns by their names, and malformed ones."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import workbench as wb
 from adapters.vlm_quantization.data.flickr import FLICKR
 from adapters.vlm_quantization.data.imagefolder import metadata_files
 from adapters.vlm_quantization.data.sources import open_collection
-from adapters.vlm_quantization.data.tabular import Columns, table_rows
+from adapters.vlm_quantization.data.tabular import Columns
 from tests.adapters.vlm_quantization.data import listings
 
 
@@ -85,12 +84,6 @@ def test_a_column_that_is_missing_is_named(folder):
 def test_damaged_parquet_is_refused(folder):
     with pytest.raises(wb.BadInput, match="not a Parquet file"):
         open_collection(write(folder, "hello", "table.parquet"))
-
-
-def test_parquet_without_its_package_says_what_to_install(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(wb.MissingExtra, match="data"):
-        table_rows(folder / "x.parquet")
 
 
 def test_lines_of_an_imagefolder_that_cannot_be_used(tmp_path):
