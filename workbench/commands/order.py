@@ -145,7 +145,7 @@ def add_order(
         if args.json:
             print_document({"deleted": total})
         else:
-            show("deleted: " + ", ".join(f"{count:,} {name}" for name, count in total.items() if count))
+            show("deleted: " + ", ".join(f"{name} {count:,}" for name, count in total.items() if count))
         return DONE
 
     one = command(commands, f"{many} rename", in_workspace(rename), f"Give {_a(noun)} another name.")

@@ -171,10 +171,11 @@ class OrderQueries(JobQueries, RunQueries):
         with self._writing() as connection:
             row = connection.execute(select(RUNS).where(RUNS.c.id == run_id).with_for_update()).one()
             run = as_record(RunRecord, row)
-            if key and run.status == "running":  # the answer to the first request was lost
-                mine = (SENDERS.c.key == key) & (SENDERS.c.run_id == run_id)
-                if connection.execute(select(SENDERS.c.key).where(mine)).first():
+            known = select(SENDERS.c.run_id).where(SENDERS.c.key == key)
+            if key and (logs := connection.execute(known).scalar()) is not None:
+                if logs == run_id and run.status == "running":  # the answer to the first request was lost
                     return run, None
+                raise WrongState(f"this sender logged run {logs} already", hint="Use a new key.")
             if run.status == "running":
                 raise WrongState(
                     f"run {run_id} is running",

@@ -229,6 +229,18 @@ def test_a_run_goes_on_from_a_step_and_what_was_behind_it_is_set_aside(ws: wb.Ba
         ws.resume_run(run.id, step=1.5)  # type: ignore[arg-type]
 
 
+def test_a_run_is_resumed_once_by_a_key_of_its_own(workspace: wb.Workspace) -> None:
+    run, other = ended(workspace, "keys"), ended(workspace, "keys")
+    process = {"host": "", "pid": None, "pid_started": ""}
+    for _ in range(2):  # the answer may be lost
+        assert workspace.store.resume_run(run.id, None, process, "k" * 32)[0].status == "running"
+    with pytest.raises(wb.WrongState, match=f"logged run {run.id} already"):
+        workspace.store.resume_run(other.id, None, process, "k" * 32)
+    workspace.store.end_run(run.id, "failed")
+    with pytest.raises(wb.WrongState, match="already"):
+        workspace.store.resume_run(run.id, None, process, "k" * 32)
+
+
 def test_long_curves_are_set_aside_too(workspace: wb.Workspace) -> None:
     run = workspace.start_run("long")
     run.log_many({"m": [float(one) for one in range(5000)]})
