@@ -499,7 +499,6 @@ def test_what_cannot_be_logged_is_refused_and_nothing_of_it_is_kept(
         ({"experiment": ""}, "experiment must be"),
         ({"experiment": 5}, "experiment must be"),
         ({"experiment": "e", "config": ["f"]}, "config must be"),
-        ({"experiment": "e", "config": {1: "a", "1": "b"}}, "two keys with the text '1'"),
         ({"experiment": "e", "seed": "x"}, "seed must be a whole number, got 'x'"),
         ({"experiment": "e", "notes": 5}, "notes must be"),
         ({"experiment": "e", "better": {"m": "up"}}, "better must be .* got 'up'"),
