@@ -194,7 +194,9 @@ def test_an_uploaded_file_must_have_the_form_of_its_kind(kind: str, data: bytes)
         checked(kind, data)
 
 
-def test_media_are_read_by_name_and_step_and_shown(workspace: wb.Workspace) -> None:
+def test_media_are_read_by_name_and_step_and_shown(
+    workspace: wb.Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     with workspace.start_run("e") as run:
         run.log({"loss": 1.0}, step=7)
         run.log_image("val/worst", np.zeros((2, 2)), caption="<b>강</b>")
@@ -216,6 +218,11 @@ def test_media_are_read_by_name_and_step_and_shown(workspace: wb.Workspace) -> N
     assert "<i>" not in html
     assert "&lt;b&gt;강" in html
     assert kept[4].view().kind == "curve"
+    wb.show(kept)
+    wb.show(kept[0])
+    assert capsys.readouterr().out.count("val/worst") == 1
+    with pytest.raises(wb.BadInput, match="media of a run alone"):
+        wb.show([kept[0], kept[4].view()])
     with pytest.raises(wb.BadInput, match="kind must be one of image"):
         run.media("video")
     for name in ("", "x" * 251, 5, "a\0"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from workbench.errors import BadInput
 from workbench.panels.results.html import explanation_html, result_html
@@ -13,6 +13,11 @@ from workbench.text import short_number
 
 if TYPE_CHECKING:
     from workbench.compare.results import ResultsComparison
+    from workbench.runs.media import MediaFile
+
+
+#: What is drawn as it is.
+Shown: TypeAlias = "Result | ResultsComparison | Explanation"
 
 
 def render_html(result: Result | ResultsComparison | Explanation) -> str:
@@ -38,8 +43,16 @@ def render_html(result: Result | ResultsComparison | Explanation) -> str:
     )
 
 
-def show(result: Result | ResultsComparison | Explanation | View | Sequence[View]) -> None:
-    """Display a result, several side by side, an explanation, or views alone, in a notebook.
+def show(
+    result: Result
+    | ResultsComparison
+    | Explanation
+    | View
+    | Sequence[View]
+    | MediaFile
+    | Sequence[MediaFile],
+) -> None:
+    """Display a result, several side by side, an explanation, views, or media of a run, in a notebook.
 
     Raises
     ------
@@ -48,14 +61,24 @@ def show(result: Result | ResultsComparison | Explanation | View | Sequence[View
     """
     from IPython.display import display
 
-    if isinstance(result, View):
-        result = Result(views=[result])
-    elif isinstance(result, Sequence):
-        views = [view for view in result if isinstance(view, View)]
-        if len(views) < len(result):
-            raise BadInput("only a Result, or views alone, can be shown", hint="A view is a wb.View.")
-        result = Result(views=views)
-    display(_Shown(result))  # type: ignore[no-untyped-call]
+    display(_Shown(_as_result(result)))  # type: ignore[no-untyped-call]
+
+
+def _as_result(given: Any) -> Shown:
+    """Return what is to be drawn; views, and media of a run, as a result of nothing else."""
+    from workbench.runs.media import MediaFile, views
+
+    parts = [given] if isinstance(given, (View, MediaFile)) else given
+    if not isinstance(parts, Sequence):
+        return parts  # type: ignore[no-any-return]  # it is checked where it is drawn
+    media = [one for one in parts if isinstance(one, MediaFile)]
+    drawn = views(media) if media else [one for one in parts if isinstance(one, View)]
+    if len(media or drawn) < len(parts):
+        raise BadInput(
+            "only a Result, views alone, or media of a run alone, can be shown",
+            hint="A view is a wb.View; run.media() returns media.",
+        )
+    return Result(views=drawn)
 
 
 class _Shown:
