@@ -100,8 +100,10 @@ def index_codes(folder: Path, queries: int) -> dict[str, tuple[Any, Any]]:
     from adapters.vlm_quantization.index import format as files
 
     manifest = files.read_manifest(folder)
-    codes = np.asarray(files.open_codes(folder, manifest, "images"))
-    sides = {"picture": codes, "text": np.asarray(files.open_codes(folder, manifest, "captions"))}
+    checks = files.checks_of(folder, manifest)
+    both = (files.open_codes(folder, manifest, side, checks)[:] for side in files.SIDES)
+    codes, captions = map(np.asarray, both)
+    sides = {"picture": codes, "text": captions}
     random = np.random.default_rng(2)
     return {
         f"index {manifest.name}, {name}": (codes, side[random.integers(0, len(side), queries)])

@@ -22,6 +22,8 @@ THROUGH: dict[str, tuple[str, str]] = {
     "workbench.commands.explain": ("tests/workbench/commands/test_cli.py", '"explain"'),
     "workbench.commands.imports": ("tests/workbench/commands/test_commands.py", "import mlflow"),
     "workbench.commands.jobs": ("tests/workbench/commands/test_cli.py", '"jobs", "submit"'),
+    "workbench.commands.metrics": ("tests/workbench/commands/test_metrics.py", '"metrics"'),
+    "workbench.publish.page_kernel": ("tests/workbench/publish/test_server.py", "site.kernels()"),
     "workbench.commands.notebooks": ("tests/workbench/commands/test_notebooks.py", '"notebooks", "sync"'),
     "workbench.commands.new": ("tests/workbench/adapter/test_scaffold.py", '"new", "adapter"'),
     "workbench.commands.runs": ("tests/workbench/commands/test_commands.py", '"runs"'),

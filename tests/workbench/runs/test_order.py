@@ -83,8 +83,8 @@ def test_a_run_is_deleted_with_what_belongs_to_it_and_nothing_else(
         run.log_checkpoint("a.bin", tmp_path / "file")
         run.log_artifact("b.bin", tmp_path / "file")
         run.log_text("words", "abc")
-    with pytest.raises(wb.WrongState, match="is running"):
-        ws.start_run("going on").delete()
+    with ws.start_run("going on") as going_on, pytest.raises(wb.WrongState, match="is running"):
+        going_on.delete()
     assert run.delete() == {
         "runs": 1, "metrics": 2, "points": 2002, "checkpoints": 1, "artifacts": 1, "media": 1, "bytes": 13,
     }  # fmt: skip

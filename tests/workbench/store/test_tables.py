@@ -13,7 +13,7 @@ def test_every_table_is_in_a_new_database_with_its_columns(database: str) -> Non
     with store._reading() as connection:
         there = inspect(connection)
         named = [value for value in vars(tables).values() if isinstance(value, Table)]
-        assert len(named) == 8
+        assert len(named) == 11
         for table in named:
             columns = {column["name"] for column in there.get_columns(table.name)}
             assert columns == set(table.columns.keys()), table.name

@@ -1,4 +1,4 @@
-// A search as the address of a published page: ?q=강아지&bits=64 opens that search, Back and Forward walk through
+// A search as the address of a published page: ?q=강아지&k=50 opens that search, Back and Forward walk through
 // searches, and one of several words is written with signs, as in the box. A search with a picture of one's own has
 // no address. In JupyterLab the address is not ours.
 
