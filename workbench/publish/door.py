@@ -67,7 +67,7 @@ class Searches:
         self._page = page
         self._threads = ThreadPoolExecutor(SEARCHING, thread_name_prefix="search")
         self._asked = 0
-        self._answering: tuple[str, Answering] | None = None
+        self._answering: tuple[tuple[str, object], Answering] | None = None
         #: Bytes of the questions with pictures that are being read.
         self.uploaded = 0
 
@@ -93,14 +93,14 @@ class Searches:
         return answering.answer(content, pictures)
 
     def _opened(self) -> Answering:
-        index = self._page.index
+        index, _ = published = self._page.published
         if not index:
             raise UnknownIndex("", [])
         known = self._answering
-        if known is None or known[0] != index:
+        if known is None or known[0] != published:
             searcher = self._client.open_search(index)
             names = list(searcher.schema.get("properties", {}))
-            known = self._answering = index, Answering(searcher, names)
+            known = self._answering = published, Answering(searcher, names)
         return known[1]
 
 

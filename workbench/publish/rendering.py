@@ -120,9 +120,10 @@ class Page:
         self._make()
 
     @property
-    def index(self) -> str:
-        """The index that visitors search: that of the page, or the one it will have."""
-        return self._rendered.index if self._rendered is not None else self._now()[0]
+    def published(self) -> tuple[str, object]:
+        """The index that visitors search, that of the page or the one it will have, and its stamp."""
+        page = self._rendered
+        return (page.index, page.stamp) if page is not None else self._now()
 
     def _is_old(self, page: Rendered) -> bool:
         if not page.usable:

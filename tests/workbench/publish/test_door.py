@@ -31,9 +31,9 @@ def test_a_question_without_pictures_has_no_sizes() -> None:
 
 
 def searches(monkeypatch: pytest.MonkeyPatch, answering: Any, index: str = "words") -> Searches:
-    page: Any = SimpleNamespace(index=index)
+    page: Any = SimpleNamespace(published=(index, 1))
     made = Searches(Path("/nowhere"), page)
-    monkeypatch.setattr(made, "_answering", (index, answering))
+    monkeypatch.setattr(made, "_answering", ((index, 1), answering))
     return made
 
 
@@ -55,6 +55,22 @@ def test_more_questions_than_fit_are_answered_with_when_to_come_back(monkeypatch
 
     kinds = [answer["type"] for answer, _ in asyncio.run(ask())]
     assert kinds == ["answer"] * (door.SEARCHING + 3) + ["error"] * 5
+
+
+def test_an_index_that_was_built_again_is_described_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    former = SimpleNamespace(answer=lambda content, pictures: ({"type": "former"}, []))
+    made = searches(monkeypatch, former)
+    described = []
+
+    def open_search(index: str) -> Any:
+        described.append(index)
+        raise wb.Busy("it is being opened")
+
+    monkeypatch.setattr(made._client, "open_search", open_search)
+    assert asyncio.run(made.answer({"seq": 1}, []))[0] == {"type": "former"}
+    made._page.published = ("words", 2)  # type: ignore[misc]  # a stand-in for the page
+    assert asyncio.run(made.answer({"seq": 1}, []))[0]["type"] == "error"
+    assert described == ["words"]
 
 
 def test_a_page_without_an_index_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

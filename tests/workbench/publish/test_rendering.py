@@ -52,7 +52,8 @@ def test_visitors_who_come_together_get_one_page() -> None:
         page = Made(GOOD)
         pages = await asyncio.gather(*(page.get() for _ in range(50)))
         assert {one.html for one in pages} == {GOOD.encode()}
-        assert pages[0].index == page.index == "words"
+        assert (pages[0].index, pages[0].stamp) == page.published
+        assert page.published[0] == "words"
         assert page.texts == []
 
     asyncio.run(visits())
@@ -62,11 +63,13 @@ def test_while_it_is_made_again_visitors_get_the_former_page(index: Path) -> Non
     async def visits() -> None:
         page = Made(GOOD, GOOD + "new")
         await page.get()
+        known = page.published
         index.write_text(json.dumps({"rebuilt": True}))
         assert (await page.get()).html == GOOD.encode()
         await settled(page)
         assert (await page.get()).html == (GOOD + "new").encode()
         assert page.texts == []
+        assert (page.published[0], page.published == known) == ("words", False)  # it is described again
 
     asyncio.run(visits())
 
