@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -74,6 +75,16 @@ FAMILIES = (
 )
 
 
+def _of_an_option(message: str, words: Sequence[str]) -> str:
+    """Return a usage error's message; the value of an unknown option is not taken for a wrong command."""
+    found = re.search(r"invalid choice: '(.*)' \(choose from", message)
+    place = words.index(found[1]) if found and found[1] in words else 0
+    option = words[place - 1] if place else ""
+    if option.startswith("--") and "=" not in option and option != "--json":
+        return f"unrecognized arguments: {option} {words[place]}"
+    return message
+
+
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     from workbench import __version__
@@ -102,6 +113,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if "check_arguments" in args:  # rules of a command that its parser cannot express
             args.check_arguments(args)
     except WrongUse as error:
+        error.message = _of_an_option(error.message, words)
         say(error.usage.rstrip())
         print_error(error, as_json=as_json)
         raise SystemExit(WRONG_USE) from None

@@ -66,4 +66,5 @@ def test_its_steps_run_and_its_artifacts_exist(
         assert (failed.status, passed.status) == ("failed", "succeeded")
         assert re.search(r"t2i/R@10@128.*1\.01", failed.error["message"])
         assert failed.notebook is not None
-        assert failed.result == passed.result
+        # The rest says how long searches took, which differs.
+        assert failed.result.metrics == passed.result.metrics

@@ -121,35 +121,48 @@ class SearchHandler(Guarded):
         return searches
 
     def prepare(self) -> None:
-        """Look who asks, and how much is going to be sent."""
-        super().prepare()
+        """Look who asks, and how much is going to be sent.
+
+        Who is refused is told so after the question was read, and dropped: a connection that is closed while
+        somebody still sends may lose what it was told.
+        """
         self._body = bytearray()
         self._counted = 0
-        self._is_full = False
+        self._is_dropped = False
+        self._refused: web.HTTPError | None = None
+        try:
+            super().prepare()
+        except web.HTTPError as error:
+            self._refused = error
         if self.request.method != "POST":
+            if self._refused is not None:
+                raise self._refused
             return  # it is answered with an error page
         said = self.request.headers.get("Content-Length", "")
         size = int(said) if said.isascii() and said.isdigit() else -1
         if size < 0:
             raise web.HTTPError(411)
-        most = MESSAGE_BYTES if self._has_pictures() else QUESTION_BYTES
+        most = MESSAGE_BYTES if self._has_pictures() and self._refused is None else QUESTION_BYTES
         if size > most:
-            raise web.HTTPError(413)
+            raise self._refused or web.HTTPError(413)
         if (connection := self.request.connection) is not None:
             connection.set_max_body_size(size)  # type: ignore[attr-defined]  # of HTTP/1
-        if self._has_pictures():
-            self._is_full = self.searches.uploaded + size > UPLOADED_BYTES
-            self._counted = 0 if self._is_full else size
-            self.searches.uploaded += self._counted
+        full = self._has_pictures() and self.searches.uploaded + size > UPLOADED_BYTES
+        self._is_dropped = full or self._refused is not None
+        if self._has_pictures() and not self._is_dropped:
+            self._counted = size
+            self.searches.uploaded += size
 
     def data_received(self, chunk: bytes) -> None:
-        """Take a piece of the question; if there is no room for it, it is read and dropped."""
-        if not self._is_full:
+        """Take a piece of the question, or drop it: there is no room for it, or who asks is refused."""
+        if not self._is_dropped:
             self._body += chunk
 
     async def post(self) -> None:
         """Answer."""
-        if self._is_full:
+        if self._refused is not None:
+            raise self._refused
+        if self._is_dropped:
             self._send(busy(), [])
             return
         try:
@@ -162,6 +175,11 @@ class SearchHandler(Guarded):
         finally:
             self._body.clear()
         self._send(*await self.searches.answer(content, pictures))
+
+    def write_error(self, status_code: int, **more: Any) -> None:
+        """Write the error page; tornado closes the connection after it, so nobody should send more on it."""
+        self.set_header("Connection", "close")
+        super().write_error(status_code, **more)
 
     def on_finish(self) -> None:
         """Give the room of the question to others."""

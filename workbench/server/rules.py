@@ -49,8 +49,11 @@ def handler_of(routes: list[Route]) -> type[WorkbenchHandler]:
 
     name = "".join(part.strip("{}").title() for part in re.split(r"[/_-]", routes[0].path)) + "Handler"
     members: dict[str, Any] = {route.verb.lower(): method(route) for route in routes}
-    members["_track_activity"] = not all(route.polled for route in routes)
-    members["routes"] = {route.verb: route for route in routes}
+    known = members["routes"] = {route.verb: route for route in routes}
+    # Of one address some verbs may be polled and others not.
+    members["_track_activity"] = property(
+        lambda handler: handler.request.method not in known or not known[handler.request.method].polled
+    )
     return type(name, (WorkbenchHandler,), members)
 
 

@@ -150,6 +150,11 @@ def test_every_command_has_a_document_that_is_tested() -> None:
     tested = {words for words, _, _ in CALLS} | {"jobs cancel", "doctor", "worker", "serve"}
     tested |= {"jobs submit", "demo"}  # beside what else their jobs show, in test_cli.py
     tested |= {"notebooks sync"}  # in test_notebooks.py
+    tested |= {"metrics"}  # in test_metrics.py
+    tested |= {"cluster certs", "cluster start", "cluster join"}  # in test_cluster.py
+    ordered = ("rename", "archive", "restore", "delete")  # in test_order.py
+    tested |= {f"{many} {verb}" for many in ("runs", "jobs", "experiments", "indexes") for verb in ordered}
+    tested |= {"runs show", "experiments list", "indexes list"}
     assert tested == set(DOCUMENTS)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import workbench as wb
+from tests.workbench.conftest import in_a_loop
 from tests.workbench.publish.visitor import framed
 from workbench.publish import door
 from workbench.publish.door import Searches, busy, question_from
@@ -53,7 +54,7 @@ def test_more_questions_than_fit_are_answered_with_when_to_come_back(monkeypatch
         go.set()
         return await asyncio.gather(*asked)
 
-    kinds = [answer["type"] for answer, _ in asyncio.run(ask())]
+    kinds = [answer["type"] for answer, _ in in_a_loop(ask())]
     assert kinds == ["answer"] * (door.SEARCHING + 3) + ["error"] * 5
 
 
@@ -67,15 +68,15 @@ def test_an_index_that_was_built_again_is_described_again(monkeypatch: pytest.Mo
         raise wb.Busy("it is being opened")
 
     monkeypatch.setattr(made._client, "open_search", open_search)
-    assert asyncio.run(made.answer({"seq": 1}, []))[0] == {"type": "former"}
+    assert in_a_loop(made.answer({"seq": 1}, []))[0] == {"type": "former"}
     made._page.published = ("words", 2)  # type: ignore[misc]  # a stand-in for the page
-    assert asyncio.run(made.answer({"seq": 1}, []))[0]["type"] == "error"
+    assert in_a_loop(made.answer({"seq": 1}, []))[0]["type"] == "error"
     assert described == ["words"]
 
 
 def test_a_page_without_an_index_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PUBLISHED, "1")
-    answer, _ = asyncio.run(searches(monkeypatch, None, index="").answer({"seq": 5}, []))
+    answer, _ = in_a_loop(searches(monkeypatch, None, index="").answer({"seq": 5}, []))
     assert (answer["type"], answer["seq"]) == ("error", 5)
     assert "cannot be searched right now" in answer["message"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.workbench.conftest import in_a_loop
 from workbench.publish import rendering
 from workbench.publish.rendering import Page, policy
 
@@ -56,7 +57,7 @@ def test_visitors_who_come_together_get_one_page() -> None:
         assert page.published[0] == "words"
         assert page.texts == []
 
-    asyncio.run(visits())
+    in_a_loop(visits())
 
 
 def test_while_it_is_made_again_visitors_get_the_former_page(index: Path) -> None:
@@ -71,7 +72,7 @@ def test_while_it_is_made_again_visitors_get_the_former_page(index: Path) -> Non
         assert page.texts == []
         assert (page.published[0], page.published == known) == ("words", False)  # it is described again
 
-    asyncio.run(visits())
+    in_a_loop(visits())
 
 
 def test_a_page_whose_index_is_gone_for_a_moment_stays(index: Path) -> None:
@@ -83,7 +84,7 @@ def test_a_page_whose_index_is_gone_for_a_moment_stays(index: Path) -> None:
         await settled(page)
         assert (await page.get()).html == GOOD.encode()
 
-    asyncio.run(visits())
+    in_a_loop(visits())
 
 
 @pytest.mark.usefixtures("index")
@@ -98,7 +99,7 @@ def test_a_page_that_cannot_be_made_is_tried_again(monkeypatch: pytest.MonkeyPat
         assert (await page.get()).html == GOOD.encode()
         assert page.texts == []
 
-    asyncio.run(visits())
+    in_a_loop(visits())
 
 
 def test_only_scripts_that_the_page_was_made_with_may_run() -> None:

@@ -886,7 +886,7 @@ def test_an_index_is_described_and_searched(live: Live) -> None:
     about = live.get("indexes/words").json()
     assert (about["adapter"], about["offers"]) == (
         "toy",
-        ["search_by_text", "search_by_image", "explain", "compose", "item_file"],
+        ["search_by_text", "search_by_image", "explain", "compose", "item_file", "filter_fields"],
     )
     assert about["samples"][1] == {"text": "강아지", "language": "ko"}
     answer = live.post("search/text", {"index": "words", "query": "강아지", "k": 2}).json()

@@ -181,7 +181,7 @@ function makeOrder(act) {
   const buttons = { rename: button("Rename…", "rename", "rename"), archive: button("Archive", "archive", "archive"), restore: button("Restore", "restore", "restore"), delete: button("Delete…", "delete", "delete") };
   const name = h("input", { type: "text", "aria-label": "New name", maxlength: "255", onkeydown: (event) => { if (event.key === "Enter") go(); if (event.key === "Escape") ask(null); } });
   const question = h("span", {});
-  const yes = h("button", { type: "button", class: "wb-yes", onclick: () => go() });
+  const yes = h("button", { type: "button", class: "wb-yes", onclick: () => go() }, "OK");
   const no = h("button", { type: "button", onclick: () => ask(null) }, "Cancel");
   const confirm = h("span", { class: "wb-confirm", role: "group", "aria-label": "Confirm", hidden: true }, question, name, yes, no);
   const el = h("span", { class: "wb-order" }, ...Object.values(buttons), confirm);
