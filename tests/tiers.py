@@ -1,6 +1,6 @@
 """Which tests are slow: those that start browsers, servers, kernels or trainings, or wait for processes.
 
-``pytest -m "not slow"`` leaves them out and answers in about three minutes. A file belongs here as long as it
+``pytest -m "not slow"`` leaves them out and answers in under four minutes. A file belongs here as long as it
 takes more than a few seconds on a quiet machine; single tests carry the marker themselves.
 """
 
@@ -16,9 +16,17 @@ SLOW_FILES = frozenset(
         "adapters/vlm_quantization/evaluate/test_captions.py",
         "adapters/vlm_quantization/evaluate/test_job.py",
         "adapters/vlm_quantization/index/test_build.py",
+        "adapters/vlm_quantization/index/test_build_memory.py",
+        "adapters/vlm_quantization/index/test_made_before.py",
+        "adapters/vlm_quantization/index/test_one_pass.py",
+        "adapters/vlm_quantization/index/test_opened.py",
+        "adapters/vlm_quantization/index/test_resealed.py",
         "adapters/vlm_quantization/index/test_chosen.py",
         "adapters/vlm_quantization/index/test_on_engine.py",
         "adapters/vlm_quantization/data/test_decoding.py",
+        "adapters/vlm_quantization/data/emoji/test_emoji.py",
+        "adapters/vlm_quantization/data/test_external_sort.py",
+        "adapters/vlm_quantization/data/test_streaming.py",
         "adapters/vlm_quantization/metrics/test_code_rankings.py",
         "adapters/vlm_quantization/neighbours/test_prefix_codes.py",
         "adapters/vlm_quantization/search/test_slow_pictures.py",
@@ -52,6 +60,7 @@ SLOW_FILES = frozenset(
         "workbench/remote/test_runs.py",
         "workbench/remote/test_workspace.py",
         "workbench/runs/imports/test_mlflow.py",
+        "workbench/runs/imports/test_tensorboard.py",
         "workbench/runs/test_order.py",
         "workbench/search/test_light.py",
         "workbench/search/test_service.py",
