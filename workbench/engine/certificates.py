@@ -1,7 +1,7 @@
 """The TLS pair of a cluster: one certificate and its key, which every machine of the cluster has.
 
-Scheduler, workers and clients show the certificate to each other and accept no other, so whoever has the key
-is part of the cluster and can run code on it.
+Scheduler, workers and clients show the certificate to each other and accept no other. Anyone with the key can
+therefore join the cluster and run code on it.
 """
 
 from __future__ import annotations

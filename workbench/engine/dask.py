@@ -198,7 +198,7 @@ class DaskEngine(Engine):
             return client
         if self._lost_at is None:
             self._lost_at = time.monotonic()
-            if client is not None:  # lost just now: this is said before anybody waits
+            if client is not None:  # just lost: report that before waiting
                 return None
         if self._borrowed:
             return None

@@ -38,7 +38,7 @@ def selection(
             raise UnknownExperiment(experiment, names)
         chosen["experiment_id"] = names[experiment]
         if next(row for row in rows if row.name == experiment).archived_at and archived is False:
-            chosen["archived"] = None  # whoever names an archived experiment means its runs
+            chosen["archived"] = None  # naming an archived experiment includes its runs
     if where is not None and (not isinstance(where, str) or where.strip()):
         condition = conditions.parsed(where)
         sql = conditions.clause(condition, sqlite=store.is_sqlite, experiments=names)

@@ -18,7 +18,7 @@ WRITTEN_AT_ONCE = 256
 #: Seconds to wait for another process that writes to the same file.
 _PATIENCE = 5.0
 
-#: Version of the table; a file with another one is made anew.
+#: Version of the table; a file with another version is replaced.
 _VERSION = 1
 
 

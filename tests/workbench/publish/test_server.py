@@ -86,7 +86,7 @@ def load(site: Site) -> httpx.Response:
 
 
 def test_loads_leave_nothing_behind(site: Site, visitor: Visitor, request: pytest.FixtureRequest) -> None:
-    """Some are of crawlers, some are followed by a search; whoever comes next is served at once."""
+    """Browsers that load the page and leave; the next visitor is served at once."""
     loads = 1000 if request.config.getoption("--long") else 100
     assert visitor.finds_a_dog()
     until(lambda: site.kernels() == [])

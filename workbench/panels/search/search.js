@@ -570,7 +570,7 @@ function queryTerms(store, focusInput) {
     const terms = [...store.state.question.terms];
     terms.splice(place, 1, ...(term ? [term] : []));
     store.compose(terms);
-    // The chips are drawn anew: the focus stays where it was, or goes to the next chip, or to the box.
+    // The chips are redrawn: the focus stays where it was, or goes to the next chip, or to the box.
     const button = term ? ".wb-sign" : ".wb-drop";
     (list.children[Math.min(place, terms.length - 1)]?.querySelector(button) ?? { focus: focusInput }).focus();
   };

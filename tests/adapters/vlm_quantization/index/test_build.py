@@ -373,7 +373,7 @@ def test_a_reader_of_the_old_index_is_not_disturbed(tmp_path):
     reader, checker = open_small(tmp_path / "small"), open_small(tmp_path / "small")
     before = index_stamp(tmp_path, "small")
     build(tmp_path)
-    assert index_stamp(tmp_path, "small") != before  # by which the search service knows to open it anew
+    assert index_stamp(tmp_path, "small") != before  # this tells the search service to reopen it
     assert (len(reader), len(open_small(tmp_path / "small"))) == (N_IMAGES - 1, N_IMAGES)
     side = reader.sides["images"]
     for method in ("hamming", "cosine"):

@@ -1,4 +1,4 @@
-"""Composed queries on a small index: sums of what is encoded, checked by hand, and what is said of them."""
+"""Composed queries on a small index: sums of encoded terms, checked by hand, and their notes."""
 
 from __future__ import annotations
 
