@@ -159,7 +159,7 @@ def fetch_result(place: str, target: Path) -> None:
         _patiently(lambda: files.get_file(inner, str(beside)))
         if (beside.stat().st_size, _digest(beside)) != sealed:
             delete_result(place)
-            raise CorruptFile(place, "is not what was written", hint="Run the job again; it writes a new one.")
+            raise CorruptFile(place, "is not what was written", hint="Run the job again to replace it.")
 
     put(str(target), download)
 
